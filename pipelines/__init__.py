@@ -1,0 +1,1 @@
+"""Raw downloads -> WebDataset shards, with Apache Beam."""

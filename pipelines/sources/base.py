@@ -1,0 +1,87 @@
+"""What a reader of a raw dataset is.
+
+A reader is a ``msgspec`` struct whose fields are the keys of its table in the recipe, and whose
+methods name its files and turn slices of them into records. See docs/new_source.md.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import ClassVar, Literal
+
+import msgspec
+
+from pipelines.rules import Rules
+from pipelines.text import Parse
+from schemas import ImagePart, Picture, Rejected
+
+Layout = Literal["list", "dict", "lines", "file"]
+
+Parser = Callable[[Iterable[str]], Mapping[str, Parse]]
+
+
+class Input(msgspec.Struct, frozen=True):
+    """One raw file and how it is cut into slices.
+
+    ``list`` and ``dict``: JSON whose top level is that (or, with ``within``, whose top level is a
+    dict that has it under that key), cut between elements. ``lines``: text, cut between lines.
+    ``file``: never cut. A path that ends in ``.zip`` and a layout other than ``file`` means the
+    zip's only member with the name's ending (``region_graphs.json.zip``).
+    """
+
+    path: str
+    layout: Layout
+    within: str = ""
+    role: str = ""  # for readers with more than one kind of file
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """A piece of one input: ``content`` is decompressed and cut at element borders.
+
+    For ``list`` and ``dict`` it is itself a JSON list or dict; for ``file`` it is empty and the
+    reader opens ``input.path`` itself.
+    """
+
+    input: Input
+    content: bytes
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What a build lends to a reader: its rules, the split names it makes, the language model."""
+
+    rules: Rules
+    splits: tuple[str, ...]
+    parse: Parser
+    stop_words: frozenset[str]
+
+
+class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One raw dataset in its published layout; subclasses are registered in ``recipe.SOURCES``.
+
+    Every path in the fields is resolved against the recipe's ``root`` before a method is called.
+    """
+
+    #: the name in image keys that pictures of this source have: "coco" gives "coco/139"
+    namespace: ClassVar[str]
+    #: whether `read` uses the language model
+    parses: ClassVar[bool] = False
+
+    pictures: list[str] = []  # folders or zips below which Picture.file is found, tried in turn
+
+    def paths(self) -> list[str]:
+        """Every file and folder that must exist before any work starts, pictures aside."""
+        raise NotImplementedError
+
+    def picture_inputs(self) -> list[Input]:
+        """The tables of pictures: small files, or small parts of files."""
+        return []
+
+    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+        """The pictures that a slice of a picture table lists."""
+        raise NotImplementedError
+
+    def inputs(self, splits: tuple[str, ...]) -> list[Input]:
+        """The annotation files of these splits, in the order that ranks their records."""
+        raise NotImplementedError
+
+    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+        """What a slice of an annotation file says, one part a picture."""
+        raise NotImplementedError

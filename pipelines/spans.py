@@ -1,0 +1,72 @@
+"""Arithmetic on character spans: half-open ``(start, stop)`` offsets into a caption."""
+
+from collections.abc import Iterable, Sequence
+
+from schemas import Span
+
+
+def shift(spans: Iterable[Span], offset: int) -> list[Span]:
+    """
+    >>> shift([(0, 3), (4, 7)], 10)
+    [(10, 13), (14, 17)]
+    """
+    return [(start + offset, stop + offset) for start, stop in spans]
+
+
+def intersects(span: Span, others: Iterable[Span]) -> bool:
+    """Whether ``span`` shares a character with any of ``others``; an empty span inside one counts.
+
+    >>> intersects((0, 4), [(3, 5)]), intersects((0, 4), [(4, 6)])
+    (True, False)
+    """
+    start, stop = span
+    return any(start <= a < stop or a <= start < b for a, b in others)
+
+
+def any_intersect(spans: Iterable[Span], others: Sequence[Span]) -> bool:
+    return any(intersects(span, others) for span in spans)
+
+
+def consolidate(spans: Iterable[Span], text: str) -> list[Span]:
+    """Sorted spans that do not overlap, each from the border of a word to the border of a word.
+
+    Overlapping spans become one, characters that are neither letters nor digits are trimmed from
+    both ends, and a span that ends or starts at a hyphen takes in the whole hyphenated word.
+    Spans with no letter or digit vanish.
+
+    >>> consolidate([(9, 14), (0, 3)], "the short-haired girl.")
+    [(0, 3), (4, 16)]
+    """
+    # Trimming and hyphens can bring spans into touch, so what comes out is cleaned once more.
+    return _clean(_clean(spans, text), text)
+
+
+def _clean(spans: Iterable[Span], text: str) -> list[Span]:
+    return [
+        span for span in (_to_word_borders(span, text) for span in _union(spans)) if span is not None
+    ]
+
+
+def _union(spans: Iterable[Span]) -> list[Span]:
+    """Overlapping spans as one; spans that only touch stay two."""
+    union: list[Span] = []
+    for start, stop in sorted(spans):
+        if union and start < union[-1][1]:
+            union[-1] = (union[-1][0], max(stop, union[-1][1]))
+        else:
+            union.append((start, stop))
+    return union
+
+
+def _to_word_borders(span: Span, text: str) -> Span | None:
+    start, stop = span[0], min(span[1], len(text))
+    while start < len(text) and not text[start].isalnum():
+        start += 1
+    while stop > 0 and not text[stop - 1].isalnum():
+        stop -= 1
+    if stop < len(text) and text[stop] == "-":
+        space = text.find(" ", stop)
+        stop = len(text) if space == -1 else space + 1
+    if start > 0 and text[start - 1] == "-":
+        start = text.rfind(" ", 0, start) + 1
+    return (start, stop) if 0 <= start < stop <= len(text) else None
