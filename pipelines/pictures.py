@@ -1,0 +1,126 @@
+"""Picture files: found below their roots, bounded, and looked at before they go into a shard."""
+
+import io
+import re
+import zipfile
+from pathlib import PurePosixPath
+
+import msgspec
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+from PIL import Image, UnidentifiedImageError
+
+from pipelines.raw_files import exists, open_binary
+from schemas import Picture
+
+MAX_BYTES = 64 << 20
+MAX_PIXELS = 100_000_000  # of a picture whose header is believed; a decoded one takes 3 bytes each
+
+_EXTENSIONS = {"JPEG": "jpg", "PNG": "png"}
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*)*")
+
+
+class UnusablePictureError(Exception):
+    """Why a picture cannot go into a shard: one of few reasons, and a detail."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class File(msgspec.Struct):
+    """The original bytes of a picture, and what its header says."""
+
+    content: bytes
+    extension: str  # jpg or png
+    width: int
+    height: int
+
+
+class PictureStore:
+    """The pictures of each source, below its roots: folders, or zips as they are published."""
+
+    def __init__(self, roots: dict[str, list[str]]) -> None:
+        self._roots = roots
+        self._zips: dict[str, tuple[zipfile.ZipFile, dict[str, str]]] = {}
+
+    def read(self, picture: Picture) -> File:
+        """The picture's file, if it is one and of the size that the annotations speak of.
+
+        Raises:
+            UnusablePictureError: it is missing, no JPEG or PNG, truncated, too large, of another size
+                than its source states, or its name would leave the root.
+        """
+        content = self._content(picture)
+        if content is None:
+            raise UnusablePictureError("picture missing", picture.file)
+        if len(content) > MAX_BYTES:
+            raise UnusablePictureError("picture too large", f"{len(content)} bytes")
+        file = inspect(content)
+        stated = (picture.width, picture.height)
+        if stated != (0, 0) and stated != (file.width, file.height):
+            raise UnusablePictureError(
+                "picture of another size",
+                f"{file.width}x{file.height}, annotated as {stated[0]}x{stated[1]}",
+            )
+        return file
+
+    def _content(self, picture: Picture) -> bytes | None:
+        if not _PLAIN_NAME.fullmatch(picture.file):
+            raise UnusablePictureError("unsafe picture name", ascii(picture.file[:200]))
+        for root in self._roots.get(picture.source, []):
+            if root.endswith(".zip"):
+                archive, members = self._zip(root)
+                member = members.get(PurePosixPath(picture.file).name)
+                if member is not None:
+                    with archive.open(member) as file:
+                        return file.read(MAX_BYTES + 1)
+            else:
+                path = FileSystems.join(root, picture.file)
+                if exists(path):
+                    with open_binary(path) as file:
+                        return file.read(MAX_BYTES + 1)
+        return None
+
+    def _zip(self, path: str) -> tuple[zipfile.ZipFile, dict[str, str]]:
+        """An open zip and its members by file name: the folders in it vary between mirrors."""
+        if path not in self._zips:
+            archive = zipfile.ZipFile(open_binary(path))
+            members = {PurePosixPath(name).name: name for name in archive.namelist()}
+            self._zips[path] = archive, members
+        return self._zips[path]
+
+
+def inspect(content: bytes) -> File:
+    """What the header says; the pixels are not decoded.
+
+    Raises:
+        UnusablePictureError: no JPEG or PNG, or one of more than ``MAX_PIXELS``, or a truncated one.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=list(_EXTENSIONS)) as image:
+            width, height, format_ = image.width, image.height, str(image.format)
+    except UnidentifiedImageError as error:
+        raise UnusablePictureError("not a picture", "neither JPEG nor PNG") from error
+    except Image.DecompressionBombError as error:
+        raise UnusablePictureError("picture too large", str(error)) from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnusablePictureError("not a picture", str(error)) from error
+    if width * height > MAX_PIXELS:
+        raise UnusablePictureError("picture too large", f"{width}x{height} pixels")
+    # Some published JPEGs have bytes behind their end mark; a thumbnail's own mark comes early.
+    end = b"\xff\xd9" if format_ == "JPEG" else b"IEND"
+    if content.rfind(end) < len(content) // 2:
+        raise UnusablePictureError("truncated picture", f"{len(content)} bytes without an end mark")
+    return File(content, _EXTENSIONS[format_], width, height)
+
+
+def perceptual_hash(content: bytes) -> int:
+    """64 bits that near-duplicates share, at any size and JPEG quality (``imagehash.phash``)."""
+    import imagehash
+
+    with Image.open(io.BytesIO(content)) as image:
+        image.draft("L", (64, 64))
+        bits = imagehash.phash(image).hash
+    return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big")

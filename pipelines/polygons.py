@@ -1,0 +1,92 @@
+"""What a COCO segmentation covers: a list of polygons, or a run-length encoded mask.
+
+Formats as in cocodataset/cocoapi, PythonAPI/pycocotools/mask.py. A polygon is a flat list
+``x0, y0, x1, y1, ...`` in pixels; a mask is ``{"size": [height, width], "counts": ...}`` whose
+counts are a list of run lengths or the compressed string.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+import numpy as np
+import shapely
+from pycocotools import mask
+
+from schemas import Box
+
+# Each character of compressed counts holds five bits and a mark that more follow. The decoder of
+# pycocotools reads past the end of a string whose last character has that mark.
+_COMPRESSED = re.compile(r"(?:[P-o]{0,6}[0-O])*")
+
+FARTHEST = 1e6  # pixels from the corner; beyond lie infinities and overflows
+
+
+class Runs(msgspec.Struct, gc=False):
+    """A run-length encoded mask, column by column, beginning with a run of zeros."""
+
+    size: tuple[int, int]
+    counts: str | list[int]
+
+
+Segmentation = list[list[float]] | Runs
+
+
+class Extent(msgspec.Struct, frozen=True):
+    """The smallest upright box around what is covered, and the pixels of it that are covered."""
+
+    box: Box
+    area: float
+
+
+def extent(segmentation: Segmentation) -> Extent:
+    """What a segmentation covers; overlapping polygons and loops are counted once.
+
+    Raises ``ValueError`` for a segmentation that covers nothing or is malformed.
+
+    >>> extent([[10, 10, 30, 10, 30, 20, 10, 20], [20, 10, 40, 10, 40, 20, 20, 20]])
+    Extent(box=(10.0, 10.0, 40.0, 20.0), area=300.0)
+    """
+    if isinstance(segmentation, Runs):
+        return _of_runs(segmentation)
+    return _of_polygons(segmentation)
+
+
+def _of_polygons(polygons: list[list[float]]) -> Extent:
+    shapes = [_shape(polygon) for polygon in polygons]
+    covered = shapes[0] if len(shapes) == 1 else shapely.union_all(shapes)
+    if covered.area == 0:
+        raise ValueError("the polygons cover nothing")
+    x0, y0, x1, y1 = covered.bounds
+    return Extent((x0, y0, x1, y1), covered.area)
+
+
+def _shape(polygon: list[float]) -> shapely.Geometry:
+    if len(polygon) < 6 or len(polygon) % 2:
+        raise ValueError(f"a polygon of {len(polygon)} numbers")
+    corners = np.array(polygon).reshape(-1, 2)
+    if not np.abs(corners).max() < FARTHEST:
+        raise ValueError("a polygon with a corner out of all bounds")
+    shape = shapely.polygons(corners)
+    return shape if shapely.is_valid(shape) else shapely.make_valid(shape)
+
+
+def _of_runs(runs: Runs) -> Extent:
+    height, width = runs.size
+    pixels = height * width
+    if not (height > 0 and width > 0 and pixels < 2**31):
+        raise ValueError(f"a mask of {height} x {width} pixels")
+    encoded: dict[str, Any]
+    if isinstance(runs.counts, str):
+        if not _COMPRESSED.fullmatch(runs.counts):
+            raise ValueError("compressed counts that end early or have foreign characters")
+        encoded = {"size": [height, width], "counts": runs.counts.encode()}
+    else:
+        if min(runs.counts, default=0) < 0 or sum(runs.counts) != pixels:
+            raise ValueError(f"counts that do not add up to {pixels} pixels")
+        encoded = mask.frPyObjects({"size": [height, width], "counts": runs.counts}, height, width)
+    area = float(mask.area(encoded))
+    x, y, w, h = mask.toBbox(encoded).tolist()
+    if not (0 < area <= pixels and x >= 0 and y >= 0 and x + w <= width and y + h <= height):
+        raise ValueError("the mask covers nothing, or more than its size")
+    return Extent((x, y, x + w, y + h), area)

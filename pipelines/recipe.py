@@ -1,0 +1,250 @@
+"""The recipe: a TOML file that says which sources, which rules, which splits.
+
+Everything that is wrong with a recipe, missing files included, is told at once and before any work.
+"""
+
+import difflib
+import hashlib
+import importlib
+import tomllib
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from pipelines.exclusion import Exclusion
+from pipelines.raw_files import exists
+from pipelines.rules import NAMED, Rules
+from pipelines.sources.base import Source
+from pipelines.sources.coco import Coco
+from pipelines.sources.flickr30k import Flickr30k
+from pipelines.sources.gqa import Gqa
+from pipelines.sources.visual_genome import VisualGenome
+
+SOURCES: dict[str, type[Source]] = {
+    "coco": Coco,
+    "flickr30k": Flickr30k,
+    "gqa": Gqa,
+    "vg": VisualGenome,
+}
+
+
+class RecipeError(Exception):
+    """All that is wrong with a recipe, a line each."""
+
+
+class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a split is written. ``combine``: join sentences; by default only those of train."""
+
+    shards: int
+    combine: bool = False
+
+
+class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The net of perceptual hashes: pictures of train that look like a held-out picture.
+
+    ``distance``: bits of 64 in which the hashes of two pictures may differ.
+    """
+
+    action: Literal["off", "report", "exclude"] = "off"
+    distance: int = 4
+
+
+class _Plain(msgspec.Struct, kw_only=True):
+    name: str
+    images: Literal["embed", "none"] = "embed"
+    salt: str = ""  # of the hash that places a picture in a shard
+    reject_limit: float = 0.01  # share of a source's records; more fail the build
+
+
+class Recipe(_Plain, kw_only=True):
+    """A recipe with every default resolved."""
+
+    rules: Rules
+    splits: dict[str, Split]
+    sources: dict[str, Source]  # in the order that ranks the sentences of a picture
+    exclude: dict[str, Exclusion]
+    near_duplicates: NearDuplicates
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe as plain values, paths as they were written."""
+        table = msgspec.to_builtins(self)
+        for name, source in self.sources.items():
+            kind = type(source)
+            if SOURCES.get(name) is not kind:
+                reader = next((n for n, k in SOURCES.items() if k is kind), None)
+                table["sources"][name]["reader"] = reader or f"{kind.__module__}:{kind.__name__}"
+        return table
+
+    def sha256(self) -> str:
+        """The version of the data: of the recipe as resolved, wherever its files lie."""
+        return hashlib.sha256(msgspec.json.encode(self.resolved(), order="deterministic")).hexdigest()
+
+
+def shipped() -> list[str]:
+    """The names of the recipes that come with the package."""
+    folder = resources.files("pipelines.recipes")
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def load(name_or_path: str) -> Recipe:
+    """A shipped recipe by name, or a TOML file by path.
+
+    Raises:
+        RecipeError: no such recipe, or all that is wrong with it but for its files.
+    """
+    if name_or_path in shipped():
+        text = (resources.files("pipelines.recipes") / f"{name_or_path}.toml").read_text()
+    elif Path(name_or_path).is_file():
+        text = Path(name_or_path).read_text()
+    else:
+        raise RecipeError(
+            f"no recipe {name_or_path}: neither a file nor one of {', '.join(shipped())}"
+        )
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{name_or_path} is not TOML: {error}") from error
+    return _Parser().parse(table)
+
+
+def with_root(recipe: Recipe, root: str) -> Recipe:
+    """The recipe with its relative paths made to begin at ``root``, and ``.zip`` where only that is.
+
+    Raises:
+        RecipeError: every file and folder that is missing.
+    """
+    missing: list[str] = []
+
+    def locate(path: str) -> str:
+        if "://" not in path and not path.startswith("/"):
+            path = f"{root.rstrip('/')}/{path}" if root else path
+        if not exists(path) and exists(f"{path}.zip"):
+            path = f"{path}.zip"
+        return path
+
+    def moved(table: Source | Exclusion, where: str, paths: list[str]) -> Any:
+        located = {path: locate(path) for path in paths}
+        missing.extend(
+            f"{where}: there is no {found}" for found in located.values() if not exists(found)
+        )
+        return msgspec.convert(_replaced(msgspec.to_builtins(table), located), type(table))
+
+    sources = {
+        name: moved(
+            source,
+            f"sources.{name}",
+            [*source.paths(), *(source.pictures if recipe.images == "embed" else [])],
+        )
+        for name, source in recipe.sources.items()
+    }
+    exclude = {
+        name: moved(exclusion, f"exclude.{name}", exclusion.paths())
+        for name, exclusion in recipe.exclude.items()
+    }
+    rules = recipe.rules
+    if rules.stop_words:
+        rules = msgspec.structs.replace(rules, stop_words=locate(rules.stop_words))
+        if not exists(rules.stop_words):
+            missing.append(f"rules.stop_words: there is no {rules.stop_words}")
+    if missing:
+        raise RecipeError("\n".join(missing))
+    return msgspec.structs.replace(recipe, sources=sources, exclude=exclude, rules=rules)
+
+
+def _replaced(value: Any, located: dict[str, str]) -> Any:
+    if isinstance(value, str):
+        return located.get(value, value)
+    if isinstance(value, list):
+        return [_replaced(item, located) for item in value]
+    if isinstance(value, dict):
+        return {key: _replaced(item, located) for key, item in value.items()}
+    return value
+
+
+class _Parser:
+    """Turns the tables of a recipe into structs, and collects what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def parse(self, table: dict[str, Any]) -> Recipe:
+        table = dict(table)
+        fields: dict[str, Any] = {
+            "rules": self._rules(table.pop("rules", "paper")),
+            "splits": {
+                name: self._struct({"combine": name == "train", **split}, Split, f"splits.{name}")
+                for name, split in self._tables(table, "splits")
+            },
+            "sources": {
+                name: self._source(name, source) for name, source in self._tables(table, "sources")
+            },
+            "exclude": {
+                name: self._struct(exclusion, Exclusion, f"exclude.{name}")
+                for name, exclusion in self._tables(table, "exclude")
+            },
+            "near_duplicates": self._struct(
+                table.pop("near_duplicates", {}), NearDuplicates, "near_duplicates"
+            ),
+        }
+        plain = self._struct(table, _Plain, "the recipe")
+        if not fields["sources"]:
+            self.errors.append("the recipe has no [sources.NAME] table")
+        if not fields["splits"]:
+            self.errors.append("the recipe has no [splits.NAME] table")
+        for name, split in fields["splits"].items():
+            if split is not None and not 1 <= split.shards <= 99_999:
+                self.errors.append(f"splits.{name}.shards: {split.shards} is not in 1..99999")
+        if self.errors:
+            raise RecipeError("\n".join(self.errors))
+        return Recipe(**fields, **msgspec.structs.asdict(plain))
+
+    def _tables(self, table: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for key, inner in table.pop(name, {}).items():
+            if isinstance(inner, dict):
+                yield key, inner
+            else:
+                self.errors.append(f"{name}.{key}: expected a table, found {inner!r}")
+
+    def _rules(self, value: Any) -> Rules | None:
+        table = {"base": value} if isinstance(value, str) else dict(value)
+        base = table.pop("base", "paper")
+        if base not in NAMED:
+            self.errors.append(f"rules: there are no rules {base!r}; choose {' or '.join(NAMED)}")
+            return None
+        fields = {**msgspec.to_builtins(NAMED[base]), **table}
+        return self._struct(fields, Rules, "rules")
+
+    def _source(self, name: str, table: dict[str, Any]) -> Source | None:
+        table = dict(table)
+        reader = table.pop("reader", name)
+        kind = SOURCES.get(reader)
+        if kind is None:
+            module, _, attribute = reader.partition(":")
+            try:
+                kind = getattr(importlib.import_module(module), attribute)
+            except (ImportError, AttributeError, ValueError) as error:
+                self.errors.append(
+                    f"sources.{name}: no reader {reader!r} ({error}); known are "
+                    f"{', '.join(SOURCES)}, and any class as module:Class"
+                )
+                return None
+        return self._struct(table, kind, f"sources.{name}")
+
+    def _struct(self, table: dict[str, Any], kind: Any, where: str) -> Any:
+        if self._check_keys(table, set(kind.__struct_fields__), where):
+            try:
+                return msgspec.convert(table, kind)
+            except msgspec.ValidationError as error:
+                self.errors.append(f"{where}: {error}")
+        return None
+
+    def _check_keys(self, table: dict[str, Any], known: set[str], where: str) -> bool:
+        unknown = sorted(set(table) - known)
+        for key in unknown:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+            self.errors.append(f"{where}: unknown key {key!r}; {hint}")
+        return not unknown

@@ -1,0 +1,49 @@
+"""The closing table of a build."""
+
+from pipelines.progress import Stage
+from shards.manifest import Manifest
+
+
+def table(manifest: Manifest, stages: dict[str, Stage], seconds: float) -> str:
+    """What was read and what became of it, per source, split and stage."""
+    lines = [
+        _row("source", "read", "merged", "rejected", "excluded", "in shards"),
+        *(
+            _row(
+                name,
+                of["read"],
+                of["merged"],
+                of["rejected"],
+                of["excluded"],
+                of["read"] - of["merged"] - of["rejected"] - of["excluded"],
+            )
+            for name, of in manifest.sources.items()
+        ),
+        "",
+        _row("split", "images", "sentences", "captions", "boxes", "mean fill", "shards", "MB"),
+    ]
+    for split, of in manifest.totals.items():
+        shards = [shard for shard in manifest.shards if shard.split == split]
+        fill = of["characters"] / (250 * of["captions"]) if of["captions"] else 0.0
+        lines.append(
+            _row(
+                split,
+                of["images"],
+                of["sentences"],
+                of["captions"],
+                of["regions"],
+                f"{fill:.1%}",
+                len(shards),
+                f"{sum(shard.bytes for shard in shards) / 1e6:.1f}",
+            )
+        )
+    lines += ["", _row("stage", "elements", "worker s")]
+    lines += [_row(name, of.done, f"{of.seconds:.1f}") for name, of in stages.items()]
+    lines += ["", f"{seconds:.1f} s in all"]
+    return "\n".join(lines)
+
+
+def _row(first: str, *cells: object) -> str:
+    return f"{first:<18}" + "".join(
+        f"{cell:>12,}" if isinstance(cell, int) else f"{cell!s:>12}" for cell in cells
+    )

@@ -1,0 +1,247 @@
+"""COCO instances and the referring expressions on them: RefCOCO, RefCOCO+, RefCOCOg.
+
+Layouts: cocodataset.org (instances_*.json) and github.com/lichengunc/refer (``refs(*).p``, a
+pickled list of references, each with the id of a COCO annotation and several sentences).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import ClassVar
+
+import msgspec
+
+from pipelines import pickles
+from pipelines.boxes import as_array, from_xywh, iou
+from pipelines.polygons import FARTHEST, Segmentation, extent
+from pipelines.raw_files import RawFileError
+from pipelines.sources.base import Context, Input, Slice, Source
+from pipelines.sources.records import decode_list
+from pipelines.spans import consolidate
+from pipelines.text import MAX_CHARACTERS, root_and_negative
+from schemas import Box, GroundedCaption, ImagePart, Object, Picture, Region, Rejected
+
+SENTENCES_PER_BATCH = 20_000
+LEAST_OVERLAP = 0.5  # IoU of a box and its segmentation's extent
+
+# http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg -> 5896644212
+_PHOTO = re.compile(r"https?://[^/]*\bstaticflickr\.com/(?:\d+/)+(\d+)_")
+
+
+_segmentations = msgspec.json.Decoder(Segmentation)
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: int
+    file_name: str
+    width: int
+    height: int
+    flickr_url: str = ""
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    id: int
+    image_id: int
+    category_id: int
+    bbox: list[float | None] | None = None
+    area: float | None = None
+    iscrowd: bool | int = 0
+    segmentation: msgspec.Raw = msgspec.Raw()  # costly to decode, and needed under few rules
+
+
+class _Sentence(msgspec.Struct, gc=False):
+    sent_id: int
+    sent: str
+
+
+class _Reference(msgspec.Struct, gc=False):
+    image_id: int
+    ann_id: int
+    category_id: int
+    split: str
+    sentences: list[_Sentence]
+
+
+class Coco(Source, kw_only=True):
+    """COCO pictures and boxes, and the sentences of the RefCOCO family about them.
+
+    Under ``rules.boxes = "clip"`` a box is held against its segmentation: one that is missing,
+    empty, or overlaps the segmentation's extent with an IoU below 0.5 is replaced by that extent.
+    Of a segmentation that is missing or malformed no more is asked.
+    """
+
+    namespace: ClassVar[str] = "coco"
+    parses: ClassVar[bool] = True
+
+    instances: list[str]  # instances_train2014.json and the like, .json or .zip
+    refs: dict[str, str] = {}  # refcoco, refcoco+, refcocog -> its refs pickle
+
+    def paths(self) -> list[str]:
+        return [*self.refs.values(), *self.instances]
+
+    def picture_inputs(self) -> list[Input]:
+        return [Input(path, "list", within="images") for path in self.instances]
+
+    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+        images, bad = decode_list(piece.content, _Image)
+        yield from _malformed(bad, piece.input.path)
+        for image in images:
+            yield Picture(
+                key=_key(image.id),
+                source=self.namespace,
+                file=image.file_name,
+                width=image.width,
+                height=image.height,
+                photo=photo_id(image.flickr_url),
+            )
+
+    def inputs(self, splits: tuple[str, ...]) -> list[Input]:
+        return [
+            *(Input(path, "file", role=dataset) for dataset, path in self.refs.items()),
+            *(Input(path, "list", within="annotations") for path in self.instances),
+        ]
+
+    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+        if piece.input.layout == "file":
+            yield from _read_references(piece.input, context)
+        else:
+            yield from _read_annotations(piece, check=context.rules.boxes == "clip")
+
+
+def photo_id(flickr_url: str) -> str:
+    """The id of the Flickr photo that a url of its file names, or nothing.
+
+    >>> photo_id("http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg")
+    '5896644212'
+    """
+    match = _PHOTO.match(flickr_url)
+    return match[1] if match else ""
+
+
+def _key(image_id: int) -> str:
+    return f"coco/{image_id}"
+
+
+def _malformed(bad: list[tuple[str, str]], path: str) -> Iterator[Rejected]:
+    for record, fault in bad:
+        yield Rejected("coco", record, "malformed record", f"{path}: {fault}")
+
+
+# --- sentences ------------------------------------------------------------------------------------
+
+
+def _read_references(input: Input, context: Context) -> Iterator[ImagePart | Rejected]:
+    content = pickles.load(input.path)
+    if not isinstance(content, list):
+        raise RawFileError(f"{input.path}: a pickled list expected, found {type(content).__name__}")
+    by_image: dict[tuple[int, str], list[_Reference]] = {}
+    for position, item in enumerate(content):
+        try:
+            reference = msgspec.convert(item, _Reference)
+        except msgspec.ValidationError as fault:
+            yield from _malformed([(str(position), str(fault))], input.path)
+            continue
+        if reference.split in context.splits:
+            by_image.setdefault((reference.image_id, reference.split), []).append(reference)
+    batch: list[list[_Reference]] = []
+    waiting = 0
+    for references in by_image.values():
+        batch.append(references)
+        waiting += sum(len(reference.sentences) for reference in references)
+        if waiting >= SENTENCES_PER_BATCH:
+            yield from _captions(batch, input.role, context)
+            batch, waiting = [], 0
+    yield from _captions(batch, input.role, context)
+
+
+def _captions(
+    batch: list[list[_Reference]], dataset: str, context: Context
+) -> Iterator[ImagePart | Rejected]:
+    """One part for each element of ``batch``: the references of one split to one image."""
+    parses = context.parse(
+        sentence.sent
+        for references in batch
+        for reference in references
+        for sentence in reference.sentences
+        if _fault(sentence.sent) is None
+    )
+    for references in batch:
+        part = ImagePart(_key(references[0].image_id), "coco", references[0].split)
+        for reference in references:
+            for sentence in reference.sentences:
+                text, record = sentence.sent, str(sentence.sent_id)
+                fault = _fault(text)
+                if fault is not None:
+                    yield Rejected(
+                        "coco", f"{dataset}/{record}", fault, ascii(text[:100]), part.picture
+                    )
+                    continue
+                root, negative = root_and_negative(text, parses[text], lazy=True)
+                region = Region(
+                    spans=consolidate(root, text),
+                    object=str(reference.ann_id),
+                    category=reference.category_id,
+                )
+                if not region.spans:
+                    yield Rejected("coco", f"{dataset}/{record}", "no words", text, part.picture)
+                    continue
+                part.captions.append(
+                    GroundedCaption(text, [region], consolidate(negative, text), dataset, record)
+                )
+        if part.captions:
+            yield part
+
+
+def _fault(text: str) -> str | None:
+    """Why a sentence cannot be used, if it cannot."""
+    if not any(map(str.isalnum, text)):
+        return "no words"
+    if len(text) > MAX_CHARACTERS:
+        return "text too long"
+    # Pickles can hold surrogates, which no UTF-8 file can.
+    return "not Unicode text" if any("\ud800" <= char <= "\udfff" for char in text) else None
+
+
+# --- boxes ----------------------------------------------------------------------------------------
+
+
+def _read_annotations(piece: Slice, check: bool) -> Iterator[ImagePart | Rejected]:
+    annotations, bad = decode_list(piece.content, _Annotation)
+    yield from _malformed(bad, piece.input.path)
+    parts: dict[int, ImagePart] = {}
+    for annotation in annotations:
+        key = _key(annotation.image_id)
+        box = _stated_box(annotation.bbox)
+        if check:
+            box = _checked_box(box, annotation.segmentation)
+        if box is None:
+            yield Rejected("coco", str(annotation.id), "no usable box", str(annotation.bbox), key)
+            continue
+        part = parts.get(annotation.image_id)
+        if part is None:
+            part = parts[annotation.image_id] = ImagePart(key, "coco", "")
+        part.objects[str(annotation.id)] = Object(
+            box, annotation.area, annotation.category_id, bool(annotation.iscrowd)
+        )
+    yield from parts.values()
+
+
+def _stated_box(bbox: list[float | None] | None) -> Box | None:
+    if bbox is None or len(bbox) != 4:
+        return None
+    x, y, w, h = bbox
+    if x is None or y is None or w is None or h is None:
+        return None
+    return from_xywh(x, y, w, h) if max(map(abs, (x, y, w, h))) < FARTHEST else None
+
+
+def _checked_box(stated: Box | None, segmentation: msgspec.Raw) -> Box | None:
+    """The stated box if it fits the segmentation, else the segmentation's extent, if any."""
+    try:
+        covered = as_array([extent(_segmentations.decode(segmentation)).box])
+    except ValueError:
+        # Nothing to hold the box against.
+        return stated if stated and stated[0] < stated[2] and stated[1] < stated[3] else None
+    if stated and iou(as_array([stated]), covered)[0, 0] >= LEAST_OVERLAP:
+        return stated
+    x0, y0, x1, y1 = covered[0].tolist()
+    return (x0, y0, x1, y1)

@@ -1,0 +1,63 @@
+"""How spans of a Visual Genome phrase follow its clean-up: by a map of its characters."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+from pipelines.spans import consolidate, intersects
+from pipelines.text import Parse, clean_with_origins, lower
+from schemas import Span
+
+
+class Tokens:
+    """Spans are carried over character by character; content is compared token by token."""
+
+    # "the wall on the side of the building": the words of place are no stop words here
+    uninformative: ClassVar = frozenset(("wall", "side", "building", "on", "at", "to", "in", "by"))
+
+    def __init__(self, parses: Mapping[str, Parse], stop_words: Iterable[str]) -> None:
+        self._parses = parses
+        self._stop_words = frozenset(stop_words)
+
+    @staticmethod
+    def texts(caption: str) -> tuple[str, ...]:
+        """What must be parsed besides the caption in lower case."""
+        return ()
+
+    @staticmethod
+    def place(phrase: str, caption: str, spans: Sequence[Span]) -> list[Span | None] | None:
+        origins = range(len(phrase)) if phrase == caption else clean_with_origins(phrase)[1]
+        placed: list[Span | None] = []
+        for start, stop in spans:
+            words: list[Span] = []
+            if 0 <= start < stop <= len(phrase):
+                words = consolidate(
+                    [(bisect_left(origins, start), bisect_left(origins, stop))], caption
+                )
+            placed.append(words[0] if words else None)
+        return placed
+
+    def content(self, caption: str) -> tuple[str, ...] | None:
+        parse = self._parses[lower(caption)]
+        lemmas = tuple([parse.lemmas[i].lower() for i in self._content_tokens(parse)])
+        # A caption of nothing but stop words is compared word by word.
+        return lemmas or tuple(word for word in parse.words if has_letter(word)) or None
+
+    def marks(self, caption: str, spans: Sequence[Sequence[Span]]) -> list[int] | None:
+        parse = self._parses[lower(caption)]
+        words = [parse.span(i) for i in self._content_tokens(parse)]
+        return [
+            sum(1 << bit for bit, word in enumerate(words) if intersects(word, of_box))
+            for of_box in spans
+        ]
+
+    def _content_tokens(self, parse: Parse) -> list[int]:
+        return [
+            i
+            for i, word in enumerate(parse.words)
+            if word not in self._stop_words and has_letter(word)
+        ]
+
+
+def has_letter(word: str) -> bool:
+    return word.isalnum() or any(char.isalnum() for char in word)

@@ -1,0 +1,179 @@
+"""Visual Genome region graphs: phrases about parts of a picture, with the objects they name.
+
+Layout: visualgenome.org, version 1.4 (``image_data.json``, ``region_graphs.json``).
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import msgspec
+
+from pipelines.boxes import from_xywh
+from pipelines.sources.base import Context, Input, Slice, Source
+from pipelines.sources.records import decode_list
+from pipelines.sources.vg_characters import Characters
+from pipelines.sources.vg_regions import (
+    Description,
+    RawRegion,
+    Refusal,
+    TextRules,
+    area,
+    describe,
+    merge,
+    refusal_of_text,
+)
+from pipelines.sources.vg_tokens import Tokens
+from pipelines.text import clean, lower
+from schemas import GroundedCaption, ImagePart, Picture, Region, Rejected
+
+TEXT_RULES: dict[str, type[Tokens] | type[Characters]] = {
+    "tokens": Tokens,
+    "characters": Characters,
+}
+
+
+class _Picture(msgspec.Struct, gc=False):
+    image_id: int
+    width: int
+    height: int
+    coco_id: int | None = None
+    flickr_id: int | None = None
+
+
+class _Image(msgspec.Struct, gc=False):
+    image_id: int
+    regions: list[RawRegion]
+
+
+class _UndecodedImage(msgspec.Struct, gc=False):
+    image_id: int
+    regions: msgspec.Raw
+
+
+class VisualGenome(Source, kw_only=True):
+    """Regions serve the split ``train`` only: Visual Genome has no other."""
+
+    namespace: ClassVar[str] = "vg"
+    parses: ClassVar[bool] = True
+
+    image_data: str  # image_data.json or its .zip
+    region_graphs: str  # region_graphs.json or its .zip
+
+    def paths(self) -> list[str]:
+        return [self.image_data, self.region_graphs]
+
+    def picture_inputs(self) -> list[Input]:
+        return [Input(self.image_data, "list")]
+
+    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+        pictures, bad = decode_list(piece.content, _Picture)
+        for position, fault in bad:
+            yield _rejected(position, "malformed record", f"{piece.input.path}: {fault}")
+        for picture in pictures:
+            yield Picture(
+                key=_key(picture.image_id),
+                source=self.namespace,
+                file=f"{picture.image_id}.jpg",
+                width=picture.width,
+                height=picture.height,
+                photo="" if picture.flickr_id is None else str(picture.flickr_id),
+                same_as="" if picture.coco_id is None else f"coco/{picture.coco_id}",
+            )
+
+    def inputs(self, splits: tuple[str, ...]) -> list[Input]:
+        return [Input(self.region_graphs, "list")] if "train" in splits else []
+
+    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+        images: list[_Image] = []
+        for item in _decode(piece):
+            if isinstance(item, Rejected):
+                yield item
+            else:
+                images.append(item)
+
+        captions: list[list[tuple[RawRegion, str]]] = [[] for _ in images]
+        for image, of_image in zip(images, captions, strict=True):
+            for region in image.regions:
+                caption = clean(region.phrase)
+                refusal = refusal_of_text(region, caption)
+                if refusal is None:
+                    of_image.append((region, caption))
+                else:
+                    yield _refused(refusal, image)
+
+        # One call of the language model for all pictures of the slice.
+        text_rules = TEXT_RULES[context.rules.vg_text]
+        distinct = dict.fromkeys(caption for of_image in captions for _, caption in of_image)
+        parses = context.parse(
+            text for caption in distinct for text in (lower(caption), *text_rules.texts(caption))
+        )
+        rules: TextRules = text_rules(parses, context.stop_words)
+
+        for image, of_image in zip(images, captions, strict=True):
+            descriptions: list[Description] = []
+            for region, caption in of_image:
+                result = describe(region, caption, parses[lower(caption)], rules)
+                if isinstance(result, Refusal):
+                    yield _refused(result, image)
+                else:
+                    descriptions.append(result)
+            merged, refused = merge(descriptions, rules)
+            for refusal in refused:
+                yield _refused(refusal, image)
+            if merged:
+                yield ImagePart(
+                    picture=_key(image.image_id),
+                    source=self.namespace,
+                    split="train",
+                    captions=[_caption(description) for description in merged],
+                    merged=sum(len(description.records) - 1 for description in merged),
+                )
+
+
+def _decode(piece: Slice) -> Iterator[_Image | Rejected]:
+    """The images of a slice; what cannot be decoded takes nothing else with it."""
+    try:
+        yield from msgspec.json.decode(piece.content, type=list[_Image])
+        return
+    except msgspec.ValidationError:
+        images, bad = decode_list(piece.content, _UndecodedImage)
+    for position, fault in bad:
+        yield _rejected(position, "malformed record", f"{piece.input.path}: {fault}")
+    for image in images:
+        try:
+            regions, bad = decode_list(bytes(image.regions), RawRegion)
+        except msgspec.ValidationError as fault:
+            regions, bad = [], [("", str(fault))]
+        for position, fault_of_region in bad:
+            yield _rejected(
+                f"{image.image_id}/regions/{position}",
+                "malformed record",
+                f"{piece.input.path}: {fault_of_region}",
+                _key(image.image_id),
+            )
+        yield _Image(image.image_id, regions)
+
+
+def _caption(description: Description) -> GroundedCaption:
+    return GroundedCaption(
+        text=description.text,
+        regions=[
+            Region(spans=spans, box=from_xywh(*box), area=area(box))
+            for box, spans in zip(description.boxes, description.spans, strict=True)
+        ],
+        negative=description.negative,
+        dataset="vg",
+        record=str(description.records[0]),
+    )
+
+
+def _key(image_id: int) -> str:
+    return f"vg/{image_id}"
+
+
+def _refused(refusal: Refusal, image: _Image) -> Rejected:
+    return _rejected(str(refusal.record), refusal.reason, refusal.detail, _key(image.image_id))
+
+
+def _rejected(record: str, reason: str, detail: str, picture: str = "") -> Rejected:
+    return Rejected("vg", record, reason, detail, picture)

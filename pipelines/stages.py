@@ -1,0 +1,259 @@
+"""The steps of the pipeline that do the work, each a Beam ``DoFn``.
+
+Elements are fat and packed: a slice of a raw file, the records of one slice for one shard, the
+summary of one shard. What cannot be used leaves by the output ``REJECTED``.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import msgspec
+from apache_beam.metrics import Metrics
+
+from pipelines import progress, raw_files
+from pipelines.catalogue import Catalogue
+from pipelines.exclusion import read_held_out
+from pipelines.packing import pack, unpack
+from pipelines.pictures import PictureStore, UnusablePictureError, perceptual_hash
+from pipelines.raw_files import Cut
+from pipelines.recipe import Recipe
+from pipelines.shard import HashedPicture, ShardBuilder, ShardSummary
+from pipelines.sources.base import Context, Input
+from pipelines.text import STOP_WORDS, Analyser
+from schemas import HeldOut, ImagePart, Picture, Rejected
+from shards.placement import shard_of
+
+REJECTED = "rejected"
+
+
+class Build(msgspec.Struct, frozen=True):
+    """What every step needs to know.
+
+    ``recipe`` has its files located, ``as_written`` has the paths of the recipe's own text, which
+    the manifest repeats: the same data at another place is the same data.
+    """
+
+    recipe: Recipe
+    as_written: Recipe
+    output: str
+    strict: bool = False
+    progress: str = ""  # file that steps append to, on the local runner
+
+    @property
+    def scratch(self) -> str:
+        return f"{self.output}/.scratch"
+
+
+class StrictError(Exception):
+    """The first record that could not be used, under ``--strict``."""
+
+
+class Delivery(msgspec.Struct, array_like=True, gc=False):
+    """What one slice has for one shard."""
+
+    parts: list[ImagePart] = []
+    rejected: list[Rejected] = []
+
+
+class _Step(beam.DoFn):
+    def __init__(self, build: Build) -> None:
+        self._build = build
+
+    def _rejected(self, rejected: Rejected) -> Any:
+        """The element that carries a rejected record to some shard's group, and so to its table."""
+        self._check_strict([rejected])
+        delivery = Delivery(rejected=[rejected])
+        return beam.pvalue.TaggedOutput(REJECTED, (self._place_rejected(rejected), pack(delivery)))
+
+    def _check_strict(self, rejected: list[Rejected]) -> None:
+        if self._build.strict and rejected:
+            first = min(rejected, key=msgspec.structs.astuple)
+            raise StrictError(f"{first.source} {first.record}: {first.reason} {first.detail}")
+
+    def _place_rejected(self, rejected: Rejected) -> bytes:
+        recipe = self._build.recipe
+        split = next(iter(recipe.splits))
+        name = f"{rejected.source}/{rejected.record}"
+        return shard_key(split, shard_of(name, recipe.splits[split].shards, recipe.salt))
+
+
+def shard_key(split: str, shard: int) -> bytes:
+    return f"{split}/{shard:05d}".encode()
+
+
+class CutInput(_Step):
+    """A raw file -> where its slices lie."""
+
+    def process(self, element: tuple[str, int, Input]) -> Iterator[Any]:
+        started = time.monotonic()
+        source, rank, input = element
+        for cut in raw_files.cut(source, rank, input, self._build.scratch):
+            yield self._rejected(cut) if isinstance(cut, Rejected) else cut
+        progress.tick(self._build.progress, "cut raw files", time.monotonic() - started)
+
+
+class ReadPictures(_Step):
+    """A slice of a table of pictures -> its rows."""
+
+    def process(self, cut: Cut) -> Iterator[Any]:
+        rows: list[Picture] = []
+        for row in self._build.recipe.sources[cut.source].read_pictures(raw_files.read(cut)):
+            row.source = cut.source
+            if isinstance(row, Rejected):
+                yield self._rejected(row)
+            else:
+                rows.append(row)
+        yield pack(rows)
+
+
+class ReadHeldOut(_Step):
+    """A slice of an evaluation set's file -> the pictures that it names."""
+
+    def process(self, cut: Cut) -> Iterator[Any]:
+        rows: list[HeldOut] = []
+        of = self._build.recipe.exclude[cut.source].of
+        for row in read_held_out(cut.source, of, raw_files.read(cut)):
+            if isinstance(row, Rejected):
+                yield self._rejected(row)
+            else:
+                rows.append(row)
+        yield pack(rows)
+
+
+class _CatalogueStep(_Step):
+    """A step that is given the tables of pictures as side inputs."""
+
+    _catalogue: Catalogue | None = None
+
+    def _catalogue_of(self, pictures: Iterable[bytes], held_out: Iterable[bytes]) -> Catalogue:
+        if self._catalogue is None:
+            recipe = self._build.recipe
+            self._catalogue = Catalogue(
+                (row for rows in pictures for row in unpack(rows, list[Picture])),
+                (row for rows in held_out for row in unpack(rows, list[HeldOut])),
+                recipe.rules.same_photo,
+                {name: e.namespace for name, e in recipe.exclude.items() if e.namespace},
+            )
+        return self._catalogue
+
+
+class HashHeldOut(_CatalogueStep):
+    """A table of pictures -> the perceptual hashes of those that are held out."""
+
+    def setup(self) -> None:
+        self._store = _store(self._build.recipe)
+
+    def process(
+        self, element: bytes, pictures: Iterable[bytes], held_out: Iterable[bytes]
+    ) -> Iterator[Any]:
+        catalogue = self._catalogue_of(pictures, held_out)
+        rows: list[HashedPicture] = []
+        for picture in unpack(element, list[Picture]):
+            reasons = catalogue.held_out(picture.key)
+            if not reasons:
+                continue
+            try:
+                content = self._store.read(picture).content
+                rows.append(HashedPicture(perceptual_hash(content), reasons[0][0], picture.key))
+            except UnusablePictureError as error:
+                yield self._rejected(
+                    Rejected(
+                        picture.source,
+                        picture.key,
+                        f"held-out {error.reason}",
+                        error.detail,
+                        picture.key,
+                        records=0,
+                    )
+                )
+        yield pack(rows)
+
+
+class ReadParts(_CatalogueStep):
+    """A slice of an annotation file -> what it has for each shard."""
+
+    def setup(self) -> None:
+        rules = self._build.recipe.rules
+        stop_words = STOP_WORDS
+        if rules.stop_words:
+            with raw_files.open_binary(rules.stop_words) as file:
+                stop_words = frozenset(file.read().decode().split())
+        self._context = Context(rules, tuple(self._build.recipe.splits), Analyser(), stop_words)
+
+    def process(
+        self, cut: Cut, pictures: Iterable[bytes], held_out: Iterable[bytes]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        started = time.monotonic()
+        recipe = self._build.recipe
+        catalogue = self._catalogue_of(pictures, held_out)
+        source_rank = list(recipe.sources).index(cut.source)
+        deliveries: dict[bytes, Delivery] = {}
+
+        def deliver_to(key: bytes) -> Delivery:
+            if key not in deliveries:
+                deliveries[key] = Delivery([], [])
+            return deliveries[key]
+
+        for record in recipe.sources[cut.source].read(raw_files.read(cut), self._context):
+            record.source = cut.source
+            if isinstance(record, Rejected):
+                self._check_strict([record])
+                deliver_to(self._place_rejected(record)).rejected.append(record)
+                continue
+            record.rank = (source_rank, cut.rank, cut.start)
+            picture = catalogue.canonical(record.picture)
+            for split in [record.split] if record.split else recipe.splits:
+                shard = shard_of(picture, recipe.splits[split].shards, recipe.salt)
+                deliver_to(shard_key(split, shard)).parts.append(record)
+        for key, delivery in deliveries.items():
+            yield key, pack(delivery)
+        progress.tick(self._build.progress, f"read {cut.source}", time.monotonic() - started)
+
+
+class WriteShard(_CatalogueStep):
+    """All that the slices have for one shard -> the shard's file, and its summary."""
+
+    def setup(self) -> None:
+        self._store = _store(self._build.recipe)
+
+    def process(
+        self,
+        element: tuple[bytes, Iterable[bytes]],
+        pictures: Iterable[bytes],
+        held_out: Iterable[bytes],
+        hashes: Iterable[bytes],
+    ) -> Iterator[bytes]:
+        started = time.monotonic()
+        key, deliveries = element
+        split, shard = key.decode().split("/")
+        builder = ShardBuilder(
+            self._build.recipe,
+            self._build.output,
+            split,
+            int(shard),
+            self._catalogue_of(pictures, held_out),
+            self._store,
+            [row for rows in hashes for row in unpack(rows, list[HashedPicture])],
+        )
+        for delivery in (unpack(content, Delivery) for content in deliveries if content):
+            builder.add(delivery.parts, delivery.rejected)
+        summary = builder.write()
+        self._check_strict(summary.rejected)
+        _count(summary)
+        yield pack(summary)
+        progress.tick(self._build.progress, "write shards", time.monotonic() - started)
+
+
+def _store(recipe: Recipe) -> PictureStore:
+    return PictureStore({name: source.pictures for name, source in recipe.sources.items()})
+
+
+def _count(summary: ShardSummary) -> None:
+    """The figures of the closing table, as counters that any runner shows."""
+    for source, counts in summary.sources.items():
+        for name, value in msgspec.structs.asdict(counts).items():
+            Metrics.counter("compose", f"{source}: {name}").inc(value)
+    Metrics.counter("compose", f"{summary.entry.split}: images").inc(summary.entry.images)
+    Metrics.counter("compose", f"{summary.entry.split}: captions").inc(summary.entry.captions)

@@ -1,0 +1,160 @@
+"""Writes a made-up world: pictures, and raw annotation files about them in published layouts.
+
+    python -m pipelines.world OUT --images 300 --seed 0
+
+The same options give the same bytes of every file. Below OUT: coco/, refcoco/, vg/, gqa/,
+flickr30k/ and ids/, as `pipelines.world.layout` lists them; the datasets overlap as the real
+ones do (`pipelines.world.plan`) and contain the malformed records that the real files contain
+(`pipelines.world.defects`).
+
+Annotations of Visual Genome's real size (108,000 pictures and 5.4 million regions, 943,000
+balanced training questions, 320,000 referring sentences), without pictures:
+
+    python -m pipelines.world OUT --images 166154 --without-pictures \
+        --regions 50 --questions 12.1 --sentences 4.94
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipelines.world.layout import (
+    Elements,
+    World,
+    describe,
+    json_files,
+    make_folders,
+    number_references,
+    write_lists,
+)
+from pipelines.world.plan import MOST_PICTURES
+
+#: Pictures made at a time by one process.
+CHUNK = 100
+#: Regions or questions a picture for which the ids of two pictures cannot meet.
+MOST_REGIONS, MOST_QUESTIONS = 1000, 400
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    arguments = _parser().parse_args(argv)
+    out: Path = arguments.out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        print(f"{out} exists and is not an empty folder. Name a new folder.", file=sys.stderr)
+        return 2
+    world = World(
+        images=arguments.images,
+        seed=arguments.seed,
+        pictures=not arguments.without_pictures,
+        regions=arguments.regions,
+        questions=arguments.questions,
+        sentences=arguments.sentences,
+    )
+    write(out, world)
+    return 0
+
+
+def write(out: Path, world: World) -> None:
+    """Makes a world in OUT.partial, which becomes OUT when it is complete."""
+    partial_out = out.with_name(out.name + ".partial")
+    if partial_out.exists():
+        shutil.rmtree(partial_out)  # what a killed run left behind
+    make_folders(partial_out, world.pictures)
+    files = json_files(partial_out)
+    for elements in _described(partial_out, world):
+        for (name, part), encoded in elements.items():
+            files[name].add(encoded, part)
+    for file in files.values():
+        file.close()
+    number_references(partial_out)
+    write_lists(partial_out, world)
+    partial_out.rename(out)
+
+
+def _described(root: Path, world: World) -> Iterator[Elements]:
+    """The elements of all pictures in order, made by as many processes as there are cores."""
+    starts = range(0, world.images, CHUNK)
+    chunks = [range(start, min(start + CHUNK, world.images)) for start in starts]
+    make = partial(describe, root, world=world)
+    bar = partial(tqdm, total=len(chunks), unit_scale=CHUNK, unit=" pictures", disable=None)
+    if len(chunks) <= 1:
+        yield from map(make, chunks)
+        return
+    processes = min(len(chunks), os.cpu_count() or 1)
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from bar(_in_order(pool, make, chunks, most=2 * processes))
+
+
+def _in_order(
+    pool: ProcessPoolExecutor,
+    make: Callable[[range], Elements],
+    chunks: list[range],
+    most: int,
+) -> Iterator[Elements]:
+    """Results in the order of the chunks, with at most ``most`` under way: memory stays small."""
+    under_way: deque[Future[Elements]] = deque()
+    for chunk in chunks:
+        if len(under_way) == most:
+            yield under_way.popleft().result()
+        under_way.append(pool.submit(make, chunk))
+    while under_way:
+        yield under_way.popleft().result()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.world", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("out", type=Path, help="a folder that does not exist yet, or is empty")
+    parser.add_argument(
+        "--images", type=_between(int, 0, MOST_PICTURES), default=300, help="pictures (300)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides everything (0)")
+    parser.add_argument(
+        "--without-pictures", action="store_true", help="write annotations, and no JPEG"
+    )
+    parser.add_argument(
+        "--regions",
+        type=_between(float, 0, MOST_REGIONS),
+        default=12.0,
+        help="mean number of regions a Visual Genome picture (12; in the real one 50)",
+    )
+    parser.add_argument(
+        "--questions",
+        type=_between(float, 0, MOST_QUESTIONS),
+        default=8.0,
+        help="mean number of balanced questions a GQA picture (8; in the real one 12.1)",
+    )
+    parser.add_argument(
+        "--sentences",
+        type=_between(float, 0, 1000),
+        default=12.0,
+        help="mean number of referring sentences a COCO train2014 picture, RefCOCO, RefCOCO+ and "
+        "RefCOCOg together (12)",
+    )
+    return parser
+
+
+def _between(kind: type, least: int, most: int) -> Callable[[str], float]:
+    """A converter for argparse."""
+
+    def convert(text: str) -> float:
+        value: float = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
+        return value
+
+    return convert
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""Words about a scene that are true of it.
+
+A `Description` names things by some of their properties; `Language` finds, for every thing of a
+scene, the descriptions that fit no other thing, and the spatial relations that hold.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+from typing import NamedTuple
+
+from pipelines.world.scene import Scene, Thing
+
+#: Words that stand for others, each as often as it is listed.
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "small": ("small", "small", "little", "tiny"),
+    "large": ("large", "large", "big", "huge"),
+    "striped": ("striped", "striped", "stripy"),
+    "dotted": ("dotted", "dotted", "spotted"),
+    "outlined": ("outlined", "bordered"),
+    "purple": ("purple", "purple", "violet"),
+    "gray": ("gray", "grey"),
+    "circle": ("circle", "circle", "disc", "disk"),
+    "square": ("square", "square", "box"),
+    "rectangle": ("rectangle", "bar"),
+    "diamond": ("diamond", "diamond", "rhombus"),
+    "oval": ("oval", "oval", "ellipse"),
+    "crescent": ("crescent", "moon"),
+    "plus sign": ("plus sign", "plus", "cross"),
+    "half circle": ("half circle", "semicircle", "dome"),
+}
+#: Words that people use only when nothing else tells two things apart.
+LAST_RESORTS = ("medium", "solid")
+#: How much more than the shortest description people say.
+MOST_EXTRA_EFFORT = 2
+#: The first of each is what GQA's programs say.
+RELATIONS = {
+    "left": ("to the left of", "left of", "left of", "on the left of"),
+    "right": ("to the right of", "right of", "right of", "on the right of"),
+    "above": ("above", "above", "over", "higher than"),
+    "below": ("below", "below", "under", "beneath", "lower than"),
+}
+NEARNESS = ("near", "near", "by", "beside", "next to", "close to")
+OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+#: A direction holds if the centres differ by this share of the picture's side along it, and by
+#: less across it.
+LEAST_OFFSET = 0.10
+#: Two things are near if no more than this share of the shorter side lies between their boxes.
+NEAR = 0.12
+
+
+class Named(NamedTuple):
+    """A part of a sentence that names things; ``words`` ends with ``noun``."""
+
+    words: str
+    noun: str
+    things: list[int]
+
+
+class Description(NamedTuple):
+    """Properties that a text mentions; "" is not mentioned. ``colour`` includes the shade."""
+
+    size: str
+    texture: str
+    colour: str
+    noun: str
+
+    @property
+    def effort(self) -> int:
+        """How many adjectives there are, those of LAST_RESORTS counted thrice."""
+        adjectives = [word for word in self[:3] if word]
+        return len(adjectives) + 2 * sum(word in LAST_RESORTS for word in adjectives)
+
+    def named(self, rng: Random, things: list[int]) -> Named:
+        """As words without article, each drawn among its synonyms."""
+        noun = _synonym(rng, self.noun)
+        shade, _, colour = self.colour.rpartition(" ")
+        adjectives = [self.size, self.texture, shade, colour]
+        words = [_synonym(rng, word) for word in adjectives if word]
+        return Named(" ".join([*words, noun]), noun, things)
+
+
+class Mention(NamedTuple):
+    """Things and the words that name them: characters start..stop, of which noun..stop the noun."""
+
+    things: list[int]
+    start: int
+    noun: int
+    stop: int
+
+
+class Sentence(NamedTuple):
+    text: str
+    mentions: list[Mention]
+
+
+def sentence(parts: Sequence[str | Named]) -> Sentence:
+    """Parts joined by spaces; empty ones are left out.
+
+    >>> sentence(["a", Named("red circle", "circle", [0]), "", "on the left"])[0]
+    'a red circle on the left'
+    """
+    texts: list[str] = []
+    mentions: list[Mention] = []
+    start = 0
+    for part in parts:
+        words = part if isinstance(part, str) else part.words
+        if not words:
+            continue
+        stop = start + len(words)
+        if not isinstance(part, str):
+            mentions.append(Mention(part.things, start, stop - len(part.noun), stop))
+        texts.append(words)
+        start = stop + 1
+    return Sentence(" ".join(texts), mentions)
+
+
+class Relation(NamedTuple):
+    """``subject`` lies in ``direction`` (a key of RELATIONS, or "near") of ``object``."""
+
+    subject: int
+    direction: str
+    object: int
+
+
+class Language:
+    """What can be said about a scene.
+
+    ``unique[i]``: descriptions of thing i alone, from the shortest to the longest. It is never
+    empty, because no two things of a scene are alike in noun, colour, texture and size.
+    ``colourless[i]``: the shortest such description without a colour, or None.
+    ``relations``: those that clearly hold. ``groups``: plural descriptions and their things.
+    ``places[i]``: where in the picture thing i is, or "".
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.things = scene.things
+        possible = [_descriptions(thing) for thing in scene.things]
+        count = Counter(description for each in possible for description in each)
+        alone = [[d for d in each if count[d] == 1] for each in possible]
+        self.unique = [
+            [d for d in each if d.effort <= each[0].effort + MOST_EXTRA_EFFORT] for each in alone
+        ]
+        self.colourless = [next((d for d in each if not d.colour), None) for each in alone]
+        self.relations = _relations(scene)
+        self.groups = [
+            (description, [i for i, each in enumerate(possible) if description in each])
+            for description in count
+            if count[description] > 1 and not description.size and not description.texture
+        ]
+        self.places = [_place(thing, scene) for thing in scene.things]
+
+    def describe(self, rng: Random, thing: int, brevity: float = 4.0) -> Named:
+        """A description that fits this thing only; the higher ``brevity``, the shorter."""
+        options = self.unique[thing]
+        return options[int(len(options) * rng.random() ** brevity)].named(rng, [thing])
+
+    def describe_without_colour(self, rng: Random, thing: int) -> Named | None:
+        """A description of this thing only that keeps its colour back, if there is one."""
+        description = self.colourless[thing]
+        return description.named(rng, [thing]) if description else None
+
+    def group(self, rng: Random) -> Named:
+        """The things that share a description, in the plural: "two red circles"."""
+        description, members = rng.choice(self.groups)
+        named = description.named(rng, members)
+        words = f"{NUMBERS[len(members)]} {plural(named.words)}"
+        return Named(words, plural(named.noun), members)
+
+    def beside(self, thing: int, direction: str) -> list[int]:
+        """The things that might be meant by "in that direction of ``thing``", generously."""
+        x, y = self.things[thing].centre
+        centres = [other.centre for other in self.things]
+        if direction in ("left", "right"):
+            sign = 1 if direction == "left" else -1
+            return [i for i, (cx, _) in enumerate(centres) if sign * (x - cx) > 0]
+        sign = 1 if direction == "above" else -1
+        return [i for i, (_, cy) in enumerate(centres) if sign * (y - cy) > 0]
+
+
+def plural(words: str) -> str:
+    return words + ("es" if words.endswith(("s", "x")) else "s")
+
+
+def _synonym(rng: Random, word: str) -> str:
+    synonyms = SYNONYMS.get(word)
+    return rng.choice(synonyms) if synonyms else word
+
+
+def article(words: str) -> str:
+    return "an" if words[0] in "aeiou" else "a"
+
+
+def _descriptions(thing: Thing) -> list[Description]:
+    """Every way to mention some of a thing's properties, with few words first."""
+    colours = ["", thing.colour]
+    if thing.shade:
+        colours.append(f"{thing.shade} {thing.colour}")
+    found = [
+        Description(size, texture, colour, thing.noun)
+        for colour in colours
+        for texture in ("", thing.texture)
+        for size in ("", thing.size)
+    ]
+    return sorted(found, key=lambda description: description.effort)
+
+
+def _relations(scene: Scene) -> list[Relation]:
+    least_x, least_y = LEAST_OFFSET * scene.width, LEAST_OFFSET * scene.height
+    near = NEAR * min(scene.width, scene.height)
+    centres = [thing.centre for thing in scene.things]
+    found: list[Relation] = []
+    for i, (xi, yi) in enumerate(centres):
+        for j, (xj, yj) in enumerate(centres):
+            if i == j:
+                continue
+            dx, dy = xi - xj, yi - yj
+            if abs(dx) > abs(dy) and abs(dx) > least_x:
+                found.append(Relation(i, "left" if dx < 0 else "right", j))
+            elif abs(dy) > abs(dx) and abs(dy) > least_y:
+                found.append(Relation(i, "above" if dy < 0 else "below", j))
+            if _between(scene.things[i], scene.things[j]) < near:
+                found.append(Relation(i, "near", j))
+    return found
+
+
+def _between(a: Thing, b: Thing) -> float:
+    """The larger of the horizontal and the vertical gap of two boxes."""
+    across = max(a.box[0], b.box[0]) - min(a.box[2], b.box[2])
+    down = max(a.box[1], b.box[1]) - min(a.box[3], b.box[3])
+    return max(across, down)
+
+
+def _place(thing: Thing, scene: Scene) -> str:
+    """Where a thing is, in words that nobody would dispute."""
+    x, y = thing.centre[0] / scene.width, thing.centre[1] / scene.height
+    across = "left" if x < 0.27 else "right" if x > 0.73 else ""
+    down = "top" if y < 0.27 else "bottom" if y > 0.73 else ""
+    if across and down:
+        return f"in the {down} {across} corner"
+    if across:
+        return f"on the {across} side"
+    if down:
+        return f"at the {down}"
+    return "in the middle" if abs(x - 0.5) < 0.1 and abs(y - 0.5) < 0.1 else ""

@@ -1,0 +1,327 @@
+"""Questions about a scene, as GQA asks them, with answers that the picture shows."""
+
+from collections.abc import Callable
+from random import Random
+from typing import NamedTuple
+
+from pipelines.world.phrases import (
+    OPPOSITE,
+    RELATIONS,
+    Language,
+    Named,
+    Relation,
+    Sentence,
+    article,
+    plural,
+    sentence,
+)
+from pipelines.world.scene import COLOURS
+from pipelines.world.shapes import OUTLINES
+
+SIZE_ORDER = ("small", "medium", "large")
+
+
+class Step(NamedTuple):
+    """A step of a question's program; ``dependencies`` are the places of earlier steps."""
+
+    operation: str
+    dependencies: list[int]
+    argument: str
+    thing: int | None = None
+
+
+class Draft(NamedTuple):
+    """A question before it has ids. The last three but one are GQA's types of questions."""
+
+    question: Sentence
+    answer: str
+    full_answer: Sentence
+    program: list[Step]
+    detailed: str
+    semantic: str
+    structural: str
+    answered_by: int | None = None
+
+
+def draft(rng: Random, language: Language) -> Draft:
+    """A question of a kind that the picture allows; `_absent` is one for every picture."""
+    while True:
+        drafted = rng.choice(_KINDS)(rng, language)
+        if drafted is not None:
+            return drafted
+
+
+def _select(language: Language, thing: int) -> Step:
+    return Step("select", [], language.things[thing].noun, thing)
+
+
+def _select_absent(noun: str) -> Step:
+    return Step("select", [], f"{noun} (-) ")
+
+
+def _ask(said: Sentence) -> Sentence:
+    return Sentence(said.text + "?", said.mentions)
+
+
+def _state(said: Sentence) -> Sentence:
+    return Sentence(said.text + ".", said.mentions)
+
+
+def _present(rng: Random, language: Language) -> Draft:
+    i = rng.randrange(len(language.things))
+    named = language.describe(rng, i)
+    a = article(named.words)
+    return Draft(
+        _ask(sentence(["Is there", a, named, "in the picture"])),
+        "yes",
+        _state(sentence(["Yes, there is", a, named])),
+        [_select(language, i), Step("exist", [0], "?")],
+        "exist",
+        "obj",
+        "verify",
+    )
+
+
+def _absent(rng: Random, language: Language) -> Draft:
+    shown = {thing.noun for thing in language.things}
+    noun = rng.choice([noun for noun in OUTLINES if noun not in shown])
+    return Draft(
+        Sentence(f"Do you see any {plural(noun)}?", []),
+        "no",
+        Sentence(f"No, there are no {plural(noun)}.", []),
+        [_select_absent(noun), Step("exist", [0], "?")],
+        "exist",
+        "obj",
+        "verify",
+    )
+
+
+def _colour(rng: Random, language: Language) -> Draft | None:
+    i = rng.randrange(len(language.things))
+    named = language.describe_without_colour(rng, i)
+    if named is None:
+        return None
+    colour = language.things[i].colour
+    return Draft(
+        _ask(sentence(["What color is the", named])),
+        colour,
+        _state(sentence(["The", named, f"is {colour}"])),
+        [_select(language, i), Step("query", [0], "color")],
+        "color",
+        "attr",
+        "query",
+    )
+
+
+def _choose_colour(rng: Random, language: Language) -> Draft | None:
+    i = rng.randrange(len(language.things))
+    named = language.describe_without_colour(rng, i)
+    if named is None:
+        return None
+    colour = language.things[i].colour
+    options = [colour, rng.choice([other for other in COLOURS if other != colour])]
+    rng.shuffle(options)
+    return Draft(
+        _ask(sentence(["Is the", named, " or ".join(options)])),
+        colour,
+        _state(sentence(["The", named, f"is {colour}"])),
+        [
+            _select(language, i),
+            Step("choose color", [0], "|".join(options)),
+        ],
+        "chooseAttr",
+        "attr",
+        "choose",
+    )
+
+
+def _what_is_there(rng: Random, language: Language) -> Draft | None:
+    """ "What is to the left of the red circle?", where one thing only can be meant."""
+    relation = _direction(rng, language)
+    if relation is None or len(language.beside(relation.object, relation.direction)) > 1:
+        return None
+    words = RELATIONS[relation.direction][0]
+    noun = language.things[relation.subject].noun
+    anchor = language.describe(rng, relation.object)
+    answer = Named(noun, noun, [relation.subject])
+    return Draft(
+        _ask(sentence([f"What is {words} the", anchor])),
+        noun,
+        _state(sentence(["The", answer, f"is {words} the", anchor])),
+        [
+            _select(language, relation.object),
+            Step("relate", [0], f"_,{words},s", relation.subject),
+            Step("query", [1], "name"),
+        ],
+        "relS",
+        "rel",
+        "query",
+        relation.subject,
+    )
+
+
+def _verify_relation(rng: Random, language: Language) -> Draft | None:
+    relation = _direction(rng, language)
+    if relation is None:
+        return None
+    true = rng.random() < 0.5
+    asked = RELATIONS[relation.direction if true else OPPOSITE[relation.direction]][0]
+    holds = RELATIONS[relation.direction][0]
+    subject = language.describe(rng, relation.subject)
+    anchor = language.describe(rng, relation.object)
+    answer = "yes" if true else "no"
+    relate = f"{language.things[relation.subject].noun},{asked},s"
+    return Draft(
+        _ask(sentence(["Is the", subject, f"{asked} the", anchor])),
+        answer,
+        _state(sentence([f"{answer.capitalize()}, the", subject, f"is {holds} the", anchor])),
+        [
+            _select(language, relation.object),
+            Step("relate", [0], relate, relation.subject),
+            Step("exist", [1], "?"),
+        ],
+        "relVerify",
+        "rel",
+        "verify",
+    )
+
+
+def _choose_relation(rng: Random, language: Language) -> Draft | None:
+    relation = _direction(rng, language)
+    if relation is None:
+        return None
+    words = RELATIONS[relation.direction][0]
+    options = [words, RELATIONS[OPPOSITE[relation.direction]][0]]
+    rng.shuffle(options)
+    subject = language.describe(rng, relation.subject)
+    anchor = language.describe(rng, relation.object)
+    chosen = f"{language.things[relation.subject].noun},{'|'.join(options)},s"
+    return Draft(
+        _ask(sentence(["Is the", subject, f"{' or '.join(options)} the", anchor])),
+        words,
+        _state(sentence(["The", subject, f"is {words} the", anchor])),
+        [
+            _select(language, relation.object),
+            Step("choose rel", [0], chosen, relation.subject),
+        ],
+        "relChooser",
+        "rel",
+        "choose",
+    )
+
+
+def _both(rng: Random, language: Language) -> Draft:
+    """A conjunction; where it is false, its second half names a shape that is not there."""
+    i, j = rng.sample(range(len(language.things)), 2)
+    first = language.describe(rng, i)
+    true = rng.random() < 0.5
+    absent = [noun for noun in OUTLINES if noun not in {t.noun for t in language.things}]
+    noun = language.things[j].noun if true else rng.choice(absent)
+    second: str | Named = language.describe(rng, j) if true else noun
+    words = second if isinstance(second, str) else second.words
+    selected = _select(language, j) if true else _select_absent(noun)
+    halves: list[str | Named] = [article(first.words), first, f"and {article(words)}", second]
+    missing = f"No, there is no {noun}."
+    return Draft(
+        _ask(sentence(["Are there both", *halves])),
+        "yes" if true else "no",
+        _state(sentence(["Yes, there are both", *halves])) if true else Sentence(missing, []),
+        [
+            _select(language, i),
+            Step("exist", [0], "?"),
+            selected,
+            Step("exist", [2], "?"),
+            Step("and", [1, 3], ""),
+        ],
+        "existAnd",
+        "obj",
+        "logical",
+    )
+
+
+def _same_colour(rng: Random, language: Language) -> Draft | None:
+    i, j = rng.sample(range(len(language.things)), 2)
+    first = language.describe_without_colour(rng, i)
+    second = language.describe_without_colour(rng, j)
+    if first is None or second is None:
+        return None
+    same = language.things[i].colour == language.things[j].colour
+    halves: list[str | Named] = ["the", first, "and the", second]
+    if same:
+        full = sentence(["Yes,", *halves, f"are both {language.things[i].colour}"])
+    else:
+        full = sentence(["No,", *halves, "have different colors"])
+    return Draft(
+        _ask(sentence(["Do", *halves, "have the same color"])),
+        "yes" if same else "no",
+        _state(full),
+        [
+            _select(language, i),
+            _select(language, j),
+            Step("same color", [0, 1], ""),
+        ],
+        "twoSame",
+        "attr",
+        "compare",
+    )
+
+
+def _which_is_larger(rng: Random, language: Language) -> Draft | None:
+    """ "Which is larger, the circle or the star?"; the answer is a noun, so the nouns differ."""
+    i, j = rng.sample(range(len(language.things)), 2)
+    a, b = language.things[i], language.things[j]
+    if a.size == b.size or a.noun == b.noun:
+        return None
+    larger = i if SIZE_ORDER.index(a.size) > SIZE_ORDER.index(b.size) else j
+    noun = language.things[larger].noun
+    first, second = language.describe(rng, i), language.describe(rng, j)
+    return Draft(
+        _ask(sentence(["Which is larger, the", first, "or the", second])),
+        noun,
+        _state(sentence(["The", Named(noun, noun, [larger]), "is larger"])),
+        [
+            _select(language, i),
+            _select(language, j),
+            Step("choose larger", [0, 1], ""),
+        ],
+        "compareSize",
+        "attr",
+        "compare",
+        larger,
+    )
+
+
+def _ground(rng: Random, language: Language) -> Draft:
+    """A question about the whole picture, which has no boxes at all."""
+    pattern = language.scene.background.pattern
+    return Draft(
+        Sentence("What does the background look like?", []),
+        pattern,
+        Sentence(f"The background is {pattern}.", []),
+        [Step("select", [], "scene"), Step("query", [0], "background")],
+        "background",
+        "global",
+        "query",
+    )
+
+
+def _direction(rng: Random, language: Language) -> Relation | None:
+    directed = [relation for relation in language.relations if relation.direction != "near"]
+    return rng.choice(directed) if directed else None
+
+
+_KINDS: list[Callable[[Random, Language], Draft | None]] = [
+    _present,
+    _absent,
+    _colour,
+    _colour,
+    _choose_colour,
+    _what_is_there,
+    _what_is_there,
+    _verify_relation,
+    _choose_relation,
+    _both,
+    _same_colour,
+    _which_is_larger,
+    _ground,
+]

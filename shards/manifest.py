@@ -1,0 +1,69 @@
+"""The manifest: what makes a folder a shard set, and the last file to be written."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+SCHEMA_VERSION = 1
+NAME = "manifest.json"
+
+
+class NotAShardSetError(Exception):
+    """The folder has no manifest, or one that cannot be read."""
+
+
+class ShardEntry(msgspec.Struct):
+    file: str
+    split: str
+    bytes: int
+    sha256: str
+    images: int
+    captions: int
+
+
+class FileEntry(msgspec.Struct):
+    file: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """``recipe`` is the recipe with every default resolved, ``recipe_sha256`` the data's version."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    recipe_sha256: str
+    recipe: dict[str, Any]
+    code_version: str
+    language_model: dict[str, str]
+    totals: dict[str, dict[str, int]]  # by split
+    sources: dict[str, dict[str, int]]  # read, rejected, excluded by source
+    shards: list[ShardEntry]
+    files: list[FileEntry]
+
+
+def encode(manifest: Manifest) -> bytes:
+    return (
+        msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=1) + b"\n"
+    )
+
+
+def load(shard_set: str | Path) -> Manifest:
+    """The manifest of a local shard set.
+
+    Raises:
+        NotAShardSetError: there is none, or it is not one that this version can read.
+    """
+    path = Path(shard_set) / NAME
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        raise NotAShardSetError(f"{shard_set} is not a shard set: it has no {NAME}") from None
+    except msgspec.MsgspecError as error:
+        raise NotAShardSetError(f"{path} is not a manifest: {error}") from error
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise NotAShardSetError(
+            f"{path} has schema version {manifest.schema_version}, this is {SCHEMA_VERSION}"
+        )
+    return manifest
