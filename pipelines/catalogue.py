@@ -35,7 +35,7 @@ class Catalogue:
     ) -> None:
         self._pictures: dict[str, Picture] = {}
         ids, photos = _Union(), _Union()
-        for picture in sorted(pictures, key=lambda p: (p.key, p.width == 0, p.source, p.file)):
+        for picture in sorted(pictures, key=_preference):
             self._pictures.setdefault(picture.key, picture)
             if picture.same_as:
                 ids.join(picture.key, picture.same_as)
@@ -82,6 +82,12 @@ class Catalogue:
         if key == other:
             return "id"
         return "coco_id" if self._ids.root(key) == self._ids.root(other) else "flickr photo id"
+
+
+def _preference(row: Picture) -> tuple[str, bool, bool, str, str]:
+    """Of several rows of one key the one with a size is kept, and its own source's (GQA lists VG's)."""
+    own = row.key.startswith(f"{row.source}/")
+    return row.key, row.width == 0, not own, row.source, row.file
 
 
 def _rank(key: str) -> tuple[int, str]:

