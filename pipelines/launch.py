@@ -101,7 +101,7 @@ def _options(arguments: Sequence[str]) -> tuple[PipelineOptions, bool]:
     if unknown:
         raise BuildFailedError(f"unknown options: {', '.join(sorted(unknown))}")
     # Without prism_location=none the DirectRunner downloads another engine; see docs/runners.md.
-    defaults = ["--prism_location=none"]
+    defaults = ["--prism_location=none", "--default_sdk_harness_log_level=WARNING"]
     cores = os.cpu_count() or 1
     if cores > 1:
         defaults += ["--direct_running_mode=multi_processing", f"--direct_num_workers={cores}"]

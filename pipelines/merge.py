@@ -44,14 +44,12 @@ def merge(
         if not part.captions:
             continue
         copy = _sized(part, catalogue)
-        target = catalogue.picture(catalogue.canonical(part.picture)) or copy
-        if target.key != copy.key and not _can_rescale(copy, target, rules):
+        target = catalogue.picture(catalogue.canonical(part.picture))
+        if target is None or target.key == copy.key or not _can_rescale(copy, target, rules):
             target = copy
         into = merged.setdefault(target.key, Merged(target, [], []))
-        if not into.picture.width:
-            into.picture = target
         named = objects[part.source, part.picture]
-        for caption in _bound(part, named, copy, into.picture, rules):
+        for caption in _bound(part, named, copy, target, rules):
             if isinstance(caption, Rejected):
                 yield caption
             elif (caption.dataset, caption.record) in seen:

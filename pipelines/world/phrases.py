@@ -13,8 +13,10 @@ from pipelines.world.scene import Scene, Thing
 
 #: Words that stand for others, each as often as it is listed.
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "small": ("small", "small", "little", "tiny"),
-    "large": ("large", "large", "big", "huge"),
+    "small": ("small", "small", "little", "tiny", "mini"),
+    "large": ("large", "big", "big", "huge", "giant"),
+    "dark": ("dark", "dark", "deep"),
+    "light": ("light", "light", "pale"),
     "striped": ("striped", "striped", "stripy"),
     "dotted": ("dotted", "dotted", "spotted"),
     "outlined": ("outlined", "bordered"),
@@ -28,6 +30,23 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "crescent": ("crescent", "moon"),
     "plus sign": ("plus sign", "plus", "cross"),
     "half circle": ("half circle", "semicircle", "dome"),
+    "in the top left corner": ("at top left", "in the top left corner", "in the upper left"),
+    "in the top right corner": ("at top right", "in the top right corner", "in the upper right"),
+    "in the bottom left corner": (
+        "at bottom left",
+        "in the lower left",
+        "in the bottom left corner",
+    ),
+    "in the bottom right corner": (
+        "at bottom right",
+        "in the lower right",
+        "in the bottom right corner",
+    ),
+    "on the left side": ("on the left", "at left", "on the left side"),
+    "on the right side": ("on the right", "at right", "on the right side"),
+    "at the top": ("at the top", "at the top edge", "up high"),
+    "at the bottom": ("at the bottom", "at the bottom edge", "down low"),
+    "in the middle": ("in the middle", "in the center"),
 }
 #: Words that people use only when nothing else tells two things apart.
 LAST_RESORTS = ("medium", "solid")
@@ -75,10 +94,10 @@ class Description(NamedTuple):
 
     def named(self, rng: Random, things: list[int]) -> Named:
         """As words without article, each drawn among its synonyms."""
-        noun = _synonym(rng, self.noun)
+        noun = synonym(rng, self.noun)
         shade, _, colour = self.colour.rpartition(" ")
         adjectives = [self.size, self.texture, shade, colour]
-        words = [_synonym(rng, word) for word in adjectives if word]
+        words = [synonym(rng, word) for word in adjectives if word]
         return Named(" ".join([*words, noun]), noun, things)
 
 
@@ -153,6 +172,10 @@ class Language:
         ]
         self.places = [_place(thing, scene) for thing in scene.things]
 
+    def place(self, rng: Random, thing: int) -> str:
+        """Where in the picture a thing is, in some words, or ""."""
+        return synonym(rng, self.places[thing])
+
     def describe(self, rng: Random, thing: int, brevity: float = 4.0) -> Named:
         """A description that fits this thing only; the higher ``brevity``, the shorter."""
         options = self.unique[thing]
@@ -185,9 +208,10 @@ def plural(words: str) -> str:
     return words + ("es" if words.endswith(("s", "x")) else "s")
 
 
-def _synonym(rng: Random, word: str) -> str:
-    synonyms = SYNONYMS.get(word)
-    return rng.choice(synonyms) if synonyms else word
+def synonym(rng: Random, words: str) -> str:
+    """Words that stand for the given ones, or the given ones if there are no others."""
+    synonyms = SYNONYMS.get(words)
+    return rng.choice(synonyms) if synonyms else words
 
 
 def article(words: str) -> str:

@@ -119,7 +119,7 @@ def _reference(
 def _short(rng: Random, language: Language, thing: int) -> str:
     """A few words, places included: "red circle on the left side"."""
     determiner = "the" if rng.random() < 0.25 else ""
-    place = language.places[thing] if rng.random() < 0.4 else ""
+    place = language.place(rng, thing) if rng.random() < 0.4 else ""
     return sentence([determiner, language.describe(rng, thing), place]).text
 
 
@@ -134,7 +134,7 @@ def _long(rng: Random, language: Language, thing: int) -> str:
     named: list[str | Named] = ["the", language.describe(rng, thing, brevity=2)]
     end = "." if rng.random() < 0.3 else ""
     if not about:
-        return sentence([*named, language.places[thing], end]).text
+        return sentence([*named, language.place(rng, thing), end]).text
     relation = rng.choice(about)
     words = RELATIONS[relation.direction][0]
     return sentence([*named, words, "the", language.describe(rng, relation.object), end]).text

@@ -69,22 +69,22 @@ def region_graph(rng: Random, picture: Picture, language: Language, average: flo
 def phrase(rng: Random, language: Language) -> Sentence:
     """Something true of the picture, five or six words long in the mean."""
     kind = rng.random()
-    if kind < 0.52 and language.relations:
+    if kind < 0.62 and language.relations:
         return sentence(_related(rng, language, rng.choice(language.relations)))
-    if kind < 0.56 and language.groups:
+    if kind < 0.645 and language.groups:
         return sentence([language.group(rng), rng.choice(("", "in the picture", "together"))])
     thing = rng.randrange(len(language.things))
-    if kind < 0.66 and len(language.things) > 1:
+    if kind < 0.73 and len(language.things) > 1:
         other = rng.choice([i for i in range(len(language.things)) if i != thing])
         return sentence([*_named(rng, language, thing), "and", *_named(rng, language, other)])
-    if kind < 0.69:
+    if kind < 0.75:
         owner = sentence(["the", language.describe(rng, thing)])
         ending = f"'s color is {language.things[thing].colour}"
         return Sentence(owner.text + ending, owner.mentions)
-    if kind < 0.84:
+    if kind < 0.81:
         return _property(rng, language, thing)
-    if kind < 0.95 and language.places[thing]:
-        return sentence([*_named(rng, language, thing), language.places[thing]])
+    if kind < 0.93 and language.places[thing]:
+        return sentence([*_named(rng, language, thing), language.place(rng, thing)])
     background = language.scene.background
     if kind < 0.985:
         return sentence([*_named(rng, language, thing), f"on {background.name} background"])
