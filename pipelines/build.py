@@ -1,6 +1,7 @@
 """``python -m pipelines.build RECIPE --output=FOLDER [any Beam option]``: raw downloads -> shards."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress bars, no closing table")
     arguments, beam_arguments = parser.parse_known_args(argv)
 
+    # Beam warns at import that BigQuery's client is not installed; nothing here asks for it.
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     # Beam takes a second or two to import, which --help should not.
     from pipelines import launch, recipe
 

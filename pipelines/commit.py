@@ -124,9 +124,11 @@ def _language_model(recipe: Recipe) -> dict[str, str]:
 
 
 def _table(rows: list[Any], schema: pa.Schema) -> bytes:
-    columns = zip(*(msgspec.structs.astuple(row) for row in rows), strict=True)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    table = pa.Table.from_arrays(arrays, schema=schema) if rows else schema.empty_table()
+    values = [msgspec.structs.astuple(row) for row in rows]
+    columns = [
+        pa.array([row[i] for row in values], field.type) for i, field in enumerate(schema)
+    ]
+    table = pa.Table.from_arrays(columns, schema=schema)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()

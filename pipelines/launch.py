@@ -58,9 +58,18 @@ def run(
     log = Path(output) / ".scratch" / "progress.tsv" if local and is_local(output) else None
     build = Build(recipe, as_written, output, strict, str(log or ""))
     started = time.monotonic()
-    bar = progress.Bar(log, _totals(build)) if log and not quiet else None
-    if bar:
-        bar.start()
+    if log:
+        with progress.shown(log, _totals(build), quiet):
+            _run(options, build)
+    else:
+        _run(options, build)
+    stages = progress.read(log) if log else {}
+    _remove_scratch(build.scratch)
+    if not quiet and is_local(output):
+        print(report.table(mf.load(output), stages, time.monotonic() - started))
+
+
+def _run(options: PipelineOptions, build: Build) -> None:
     try:
         pipeline = beam.Pipeline(options=options)
         compose(pipeline, build)
@@ -71,13 +80,6 @@ def run(
         if plain:
             raise BuildFailedError(plain[-1]) from error
         raise
-    finally:
-        if bar:
-            bar.stop()
-    stages = progress.read(log) if log else {}
-    _remove_scratch(build.scratch)
-    if not quiet and is_local(output):
-        print(report.table(mf.load(output), stages, time.monotonic() - started))
 
 
 def _options(arguments: Sequence[str]) -> tuple[PipelineOptions, bool]:

@@ -4,10 +4,14 @@ Steps run in several processes, which append a line for each slice or shard that
 file; the launcher follows it. Other runners than the local one have their own pages for that.
 """
 
+import contextlib
 import os
+import sys
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 
 def tick(path: str, stage: str, seconds: float) -> None:
@@ -41,30 +45,48 @@ def read(path: Path) -> dict[str, Stage]:
     return stages
 
 
-class Bar(threading.Thread):
-    """A tqdm bar a stage, redrawn from the file until `stop`."""
+@contextlib.contextmanager
+def shown(path: Path, totals: dict[str, int], quiet: bool) -> Iterator[None]:
+    """Shows a bar a stage on stderr; what Beam and its workers say goes to a log beside ``path``.
 
-    def __init__(self, path: Path, totals: dict[str, int]) -> None:
-        super().__init__(daemon=True)
-        self._path = path
-        self._totals = totals
-        self._stopped = threading.Event()
+    Beam's workers greet and warn in dozens of lines, on the very stderr that the bars are on.
+    """
+    log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    os.dup2(log, 2)
+    try:
+        with os.fdopen(os.dup(stderr), "w") as screen:
+            stopped = threading.Event()
+            bars = threading.Thread(target=_draw, args=(path, totals, screen, stopped), daemon=True)
+            if not quiet:
+                bars.start()
+            try:
+                yield
+            finally:
+                stopped.set()
+                if not quiet:
+                    bars.join()
+    finally:
+        sys.stderr.flush()
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(log)
 
-    def stop(self) -> None:
-        self._stopped.set()
-        self.join()
 
-    def run(self) -> None:
-        from tqdm import tqdm
+def _draw(path: Path, totals: dict[str, int], screen: TextIO, stopped: threading.Event) -> None:
+    """Redraws a tqdm bar a stage from the file, twice a second, until it is told to stop."""
+    from tqdm import tqdm
 
-        bars: dict[str, tqdm] = {}
-        stopped = False
-        while not stopped:
-            stopped = self._stopped.wait(0.5)
-            for name, stage in read(self._path).items():
-                if name not in bars:
-                    unit = "shards" if name == "write shards" else "slices"
-                    bars[name] = tqdm(desc=name, unit=f" {unit}", total=self._totals.get(name))
-                bars[name].update(stage.done - bars[name].n)
-        for bar in bars.values():
-            bar.close()
+    bars: dict[str, tqdm] = {}
+    last = False
+    while not last:
+        last = stopped.wait(0.5)
+        for name, stage in read(path).items():
+            if name not in bars:
+                unit = " shards" if name == "write shards" else " slices"
+                total = totals.get(name)
+                bars[name] = tqdm(desc=f"{name:<16}", unit=unit, total=total, file=screen)
+            bars[name].update(stage.done - bars[name].n)
+    for bar in bars.values():
+        bar.close()

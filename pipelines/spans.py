@@ -32,7 +32,7 @@ def consolidate(spans: Iterable[Span], text: str) -> list[Span]:
 
     Overlapping spans become one, characters that are neither letters nor digits are trimmed from
     both ends, and a span that ends or starts at a hyphen takes in the whole hyphenated word.
-    Spans with no letter or digit vanish.
+    Spans with no letter or digit vanish, and so do those that begin before the text.
 
     >>> consolidate([(10, 16), (0, 3)], "the short-haired girl.")
     [(0, 3), (4, 16)]
@@ -63,6 +63,8 @@ def _union(spans: Iterable[Span]) -> list[Span]:
 
 def _to_word_borders(span: Span, text: str) -> Span | None:
     start, stop = span[0], min(span[1], len(text))
+    if start < 0:
+        return None
     while start < len(text) and not text[start].isalnum():
         start += 1
     while stop > 0 and not text[stop - 1].isalnum():
@@ -70,6 +72,6 @@ def _to_word_borders(span: Span, text: str) -> Span | None:
     if stop < len(text) and text[stop] == "-":
         space = text.find(" ", stop)
         stop = len(text) if space == -1 else space + 1
-    if start > 0 and text[start - 1] == "-":
+    if 0 < start <= len(text) and text[start - 1] == "-":
         start = text.rfind(" ", 0, start) + 1
-    return (start, stop) if 0 <= start < stop <= len(text) else None
+    return (start, stop) if start < stop else None

@@ -152,7 +152,7 @@ class HashHeldOut(_CatalogueStep):
         rows: list[HashedPicture] = []
         for picture in unpack(element, list[Picture]):
             reasons = catalogue.held_out(picture.key)
-            if not reasons:
+            if not reasons or catalogue.picture(picture.key) != picture:
                 continue
             try:
                 content = self._store.read(picture).content

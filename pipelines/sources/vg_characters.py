@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from pipelines.spans import intersects
-from pipelines.text import Parse, normalize_whitespace, remove_punctuation
+from pipelines.text import Parse, lower, normalize_whitespace, remove_punctuation
 from schemas import Span
 
 _MARKS = ".,!?:"
@@ -29,14 +29,14 @@ class Characters:
     @staticmethod
     def texts(caption: str) -> tuple[str, ...]:
         """What must be parsed besides the caption in lower case."""
-        return (content_text(caption), _unmarked(_squeezed(caption.lower())))
+        return (content_text(caption), _unmarked(_squeezed(lower(caption))))
 
     @staticmethod
     def place(phrase: str, caption: str, spans: Sequence[Span]) -> list[Span | None] | None:
         """Spans of ``phrase`` as spans of ``caption``; None if more than spaces was cleaned."""
-        edited = _Edited(phrase.lower(), [[span] for span in spans])
+        edited = _Edited(lower(phrase), [[span] for span in spans])
         edited.squeeze()
-        if edited.text.strip() != caption.lower().strip():
+        if edited.text.strip() != lower(caption).strip():
             return None
         return [spans[0] for spans in edited.spans]
 
@@ -61,7 +61,7 @@ class Characters:
 
         None if an edit meets a text that it does not foresee.
         """
-        edited = _Edited(caption.lower(), spans)
+        edited = _Edited(lower(caption), spans)
         edited.squeeze()
         edited.remove_marks()
         tokens = self._parses[edited.text]
@@ -80,7 +80,7 @@ class Characters:
 
 def content_text(text: str) -> str:
     """The text that is parsed for ``content_words``: lower case, no punctuation, single spaces."""
-    return normalize_whitespace(remove_punctuation(text.lower()))
+    return normalize_whitespace(remove_punctuation(lower(text)))
 
 
 def content_words(text: str, parse: Parse, stop_words: Collection[str]) -> list[str]:

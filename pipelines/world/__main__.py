@@ -1,4 +1,4 @@
-"""Writes a made-up world: pictures, and raw annotation files about them in published layouts.
+r"""Writes a made-up world: pictures, and raw annotation files about them in published layouts.
 
     python -m pipelines.world OUT --images 300 --seed 0
 
@@ -12,6 +12,8 @@ balanced training questions, 320,000 referring sentences), without pictures:
 
     python -m pipelines.world OUT --images 166154 --without-pictures \
         --regions 50 --questions 12.1 --sentences 4.94
+
+That takes about four minutes on two cores, 0.3 GB of memory a process, and 5 GB of disk.
 """
 
 import argparse
@@ -77,6 +79,8 @@ def write(out: Path, world: World) -> None:
         file.close()
     number_references(partial_out)
     write_lists(partial_out, world)
+    if out.exists():
+        out.rmdir()
     partial_out.rename(out)
 
 
@@ -85,13 +89,15 @@ def _described(root: Path, world: World) -> Iterator[Elements]:
     starts = range(0, world.images, CHUNK)
     chunks = [range(start, min(start + CHUNK, world.images)) for start in starts]
     make = partial(describe, root, world=world)
-    bar = partial(tqdm, total=len(chunks), unit_scale=CHUNK, unit=" pictures", disable=None)
     if len(chunks) <= 1:
         yield from map(make, chunks)
         return
     processes = min(len(chunks), os.cpu_count() or 1)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from bar(_in_order(pool, make, chunks, most=2 * processes))
+        results = _in_order(pool, make, chunks, most=2 * processes)
+        yield from tqdm(
+            results, total=len(chunks), unit_scale=CHUNK, unit=" pictures", disable=None
+        )
 
 
 def _in_order(
@@ -144,11 +150,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _between(kind: type, least: int, most: int) -> Callable[[str], float]:
+def _between(kind: Callable[[str], float], least: int, most: int) -> Callable[[str], float]:
     """A converter for argparse."""
 
     def convert(text: str) -> float:
-        value: float = kind(text)
+        value = kind(text)
         if not least <= value <= most:
             raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
         return value

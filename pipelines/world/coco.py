@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from pipelines.world import defects
@@ -81,11 +82,9 @@ def annotations(rng: Random, picture: Picture, language: Language) -> list[Recor
 
 
 def _jittered(rng: Random, outline: Outline) -> Outline:
-    """The outline as clicked by hand: every corner off by less than half a pixel."""
-    return [
-        (round(x + 0.9 * (rng.random() - 0.5), 2), round(y + 0.9 * (rng.random() - 0.5), 2))
-        for x, y in outline
-    ]
+    """The outline as clicked by hand: moved, as a whole, by less than half a pixel."""
+    dx, dy = 0.9 * (rng.random() - 0.5), 0.9 * (rng.random() - 0.5)
+    return [(round(x + dx, 2), round(y + dy, 2)) for x, y in outline]
 
 
 def _annotation(picture: Picture, place: int, noun: str, outline: Outline) -> Record:
@@ -111,16 +110,15 @@ def _area(outline: Outline) -> float:
 
 
 def _cross(record: Record) -> None:
-    """Exchanges two corners, so that the polygon's border crosses itself."""
+    """Exchanges two neighbouring corners: the borders of most shapes then cross themselves."""
     polygon = record["segmentation"][0]
-    polygon[0:2], polygon[4:6] = polygon[4:6], polygon[0:2]
+    polygon[0:2], polygon[2:4] = polygon[2:4], polygon[0:2]
 
 
 def _click(picture: Picture, place: int, noun: str, centre: tuple[float, float]) -> Record:
     """An annotation of zero area, as a slip of the mouse leaves it."""
     x, y = (round(c, 2) for c in centre)
-    record = _annotation(picture, place, noun, [(x, y), (x, y), (x, y)])
-    return record
+    return _annotation(picture, place, noun, [(x, y), (x, y), (x, y)])
 
 
 def _crowd(
@@ -144,7 +142,7 @@ def _crowd(
     }
 
 
-def run_lengths(mask: "np.ndarray[Any, np.dtype[np.bool_]]") -> list[int]:
+def run_lengths(mask: npt.NDArray[np.bool_]) -> list[int]:
     """COCO's uncompressed code: run lengths down the columns, the first one of background.
 
     >>> run_lengths(np.array([[0, 1], [1, 1]], bool))

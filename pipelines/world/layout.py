@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import orjson
-from PIL import Image
 
 from pipelines.world import coco, flickr30k, gqa, referring, visual_genome
 from pipelines.world.boxes import copy_of
@@ -197,8 +196,7 @@ def _render(root: Path, one: Picture, scene: Scene) -> None:
 
 
 def _save(path: Path, scene: Scene, longest: int, quality: int) -> None:
-    copy: Image.Image = render(scene, copy_of(scene, longest))
-    copy.save(path, quality=quality)
+    render(scene, copy_of(scene, longest)).save(path, quality=quality)
 
 
 def _write_lines(path: Path, values: list[int]) -> None:

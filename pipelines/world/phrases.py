@@ -54,10 +54,10 @@ LAST_RESORTS = ("medium", "solid")
 MOST_EXTRA_EFFORT = 2
 #: The first of each is what GQA's programs say.
 RELATIONS = {
-    "left": ("to the left of", "left of", "left of", "on the left of"),
-    "right": ("to the right of", "right of", "right of", "on the right of"),
-    "above": ("above", "above", "over", "higher than"),
-    "below": ("below", "below", "under", "beneath", "lower than"),
+    "left": ("to the left of", "left of", "left of"),
+    "right": ("to the right of", "right of", "right of"),
+    "above": ("above", "above", "over"),
+    "below": ("below", "below", "under", "beneath"),
 }
 NEARNESS = ("near", "near", "by", "beside", "next to", "close to")
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
@@ -176,7 +176,7 @@ class Language:
         """Where in the picture a thing is, in some words, or ""."""
         return synonym(rng, self.places[thing])
 
-    def describe(self, rng: Random, thing: int, brevity: float = 4.0) -> Named:
+    def describe(self, rng: Random, thing: int, brevity: float = 5.0) -> Named:
         """A description that fits this thing only; the higher ``brevity``, the shorter."""
         options = self.unique[thing]
         return options[int(len(options) * rng.random() ** brevity)].named(rng, [thing])

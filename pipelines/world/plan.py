@@ -111,12 +111,8 @@ def picture(number: int, seed: int) -> Picture:
         gqa=_gqa_split(number, seed, kind),
         flickr30k=kind.flickr30k,
         photo_id=photo_id,
-        refcoco=_draw(REFCOCO_SHARES, _spread(number, seed, _REFCOCO))
-        if kind.coco == "train"
-        else "",
-        refcocog=_draw(REFCOCOG_SHARES, _spread(number, seed, _REFCOCOG))
-        if kind.coco == "train"
-        else "",
+        refcoco=_references_split(REFCOCO_SHARES, _spread(number, seed, _REFCOCO), kind),
+        refcocog=_references_split(REFCOCOG_SHARES, _spread(number, seed, _REFCOCOG), kind),
         phrasecut=kind.vg and _spread(number, seed, _PHRASECUT) < PHRASECUT_SHARE,
         lvis_minival=kind.coco in ("train", "val")
         and _spread(number, seed, _LVIS) < LVIS_MINIVAL_SHARE,

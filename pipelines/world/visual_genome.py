@@ -102,7 +102,7 @@ def _named(rng: Random, language: Language, thing: int) -> list[str | Named]:
     """A thing with "the", "a" or no article."""
     named = language.describe(rng, thing)
     choice = rng.random()
-    determiner = "the" if choice < 0.2 else article(named.words) if choice < 0.35 else ""
+    determiner = "the" if choice < 0.15 else article(named.words) if choice < 0.28 else ""
     return [determiner, named]
 
 

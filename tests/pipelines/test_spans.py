@@ -3,6 +3,7 @@
 import doctest
 import gzip
 import json
+from itertools import pairwise
 from pathlib import Path
 
 from hypothesis import given
@@ -13,7 +14,7 @@ from pipelines.spans import any_intersect, consolidate, intersects, shift
 from schemas import Span
 
 SPANS = st.lists(
-    st.tuples(st.integers(0, 40), st.integers(0, 40)).map(lambda ends: (min(ends), max(ends))),
+    st.tuples(st.integers(-3, 45), st.integers(-3, 45)).map(lambda ends: (min(ends), max(ends))),
     max_size=6,
 )
 TEXTS = st.text(alphabet="abc  -.,'", max_size=40)
@@ -35,7 +36,9 @@ def test_golden(reference: Path) -> None:
     for row in rows:
         given_spans = [(start, stop) for start, stop in row["spans"]]
         first, last = given_spans[0], given_spans[-1]
-        assert [list(s) for s in consolidate(given_spans, row["caption"])] == row["consolidate"]
+        # The published function cannot take an empty caption.
+        expected = [] if row["consolidate"] == {"raises": "IndexError"} else row["consolidate"]
+        assert [list(s) for s in consolidate(given_spans, row["caption"])] == expected
         assert [list(s) for s in shift(given_spans, 7)] == row["shifted_by_7"]
         assert intersects(first, [last]) == row["first_last_intersect"]
 
@@ -60,7 +63,7 @@ def test_shift_is_undone_by_its_opposite(of: list[Span], offset: int) -> None:
 @given(SPANS, TEXTS)
 def test_consolidated_spans_are_sorted_apart_and_end_in_words(of: list[Span], text: str) -> None:
     result = consolidate(of, text)
-    assert all(a[1] <= b[0] for a, b in zip(result, result[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in pairwise(result))
     for start, stop in result:
         assert 0 <= start < stop <= len(text)
         assert any(char.isalnum() for char in text[start:stop])
@@ -68,6 +71,7 @@ def test_consolidated_spans_are_sorted_apart_and_end_in_words(of: list[Span], te
 
 @given(SPANS, TEXTS)
 def test_consolidation_keeps_every_letter(of: list[Span], text: str) -> None:
+    of = [span for span in of if span[0] >= 0]
     letters = {position for position, char in enumerate(text) if char.isalnum()}
     kept = characters(consolidate(of, text))
     assert characters(of) & letters <= kept

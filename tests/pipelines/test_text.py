@@ -157,7 +157,7 @@ def test_origins_follow_the_clean_up(phrase: str) -> None:
 @given(MESSY)
 def test_clean_text_has_single_spaces(phrase: str) -> None:
     caption = clean(phrase)
-    assert "  " not in caption and "_" not in caption and "--" not in caption
+    assert "  " not in caption and "_" not in caption and " -" not in caption
     assert all(char == " " or not char.isspace() for char in caption)
 
 

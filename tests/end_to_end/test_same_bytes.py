@@ -1,0 +1,141 @@
+"""The same recipe and raw files make the same bytes, whatever runs them and however it is stopped."""
+
+import hashlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.world.__main__ import main as make_world
+
+BUILD = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
+REPOSITORY = Path(__file__).parents[2]
+KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world") / "world"
+    assert make_world([str(folder), "--images", "60", "--seed", "3"]) in (0, None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The digests of an undisturbed build in one process."""
+    output = tmp_path_factory.mktemp("memory") / "shards"
+    return build(world, output, "--direct_running_mode=in_memory")
+
+
+def build(world: Path, output: Path, *options: str) -> dict[str, str]:
+    command = [*BUILD, f"--root={world}", f"--output={output}", *options]
+    subprocess.run(command, check=True, cwd=REPOSITORY, timeout=300)
+    return digests(output)
+
+
+def digests(output: Path) -> dict[str, str]:
+    """sha256 of every file of a shard set; nothing else may lie beside them."""
+    assert (output / "manifest.json").is_file()
+    return {
+        str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(output.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_shard_set_holds_what_it_should(expected: dict[str, str]) -> None:
+    tables = {"excluded.parquet", "index.parquet", "manifest.json", "rejected.parquet", "stats.json"}
+    shards = {name for name in expected if name.endswith(".tar")}
+    assert set(expected) == tables | shards
+    assert len(shards) == 12
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+        ["--direct_running_mode=in_memory", "--direct_runner_bundle_repeat=1"],
+    ],
+    ids=["two processes", "every bundle twice"],
+)
+def test_local_modes(
+    world: Path, expected: dict[str, str], tmp_path: Path, options: list[str]
+) -> None:
+    assert build(world, tmp_path / "shards", *options) == expected
+
+
+@pytest.fixture
+def job_server(tmp_path: Path) -> Iterator[int]:
+    """A portable job server in a process of its own, as Flink and Spark have one; yields its port."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "apache_beam.runners.portability.local_job_service_main",
+            f"--port={port}",
+            f"--staging_dir={tmp_path / 'staging'}",
+        ],
+        cwd=REPOSITORY,
+    )
+    try:
+        wait_for(port, server)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the job server ended"
+        with socket.socket() as probe:
+            if probe.connect_ex(("localhost", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise TimeoutError(f"no job server on port {port}")
+
+
+def test_portable_job_server(
+    world: Path, expected: dict[str, str], tmp_path: Path, job_server: int
+) -> None:
+    options = [
+        "--runner=PortableRunner",
+        f"--job_endpoint=localhost:{job_server}",
+        "--environment_type=LOOPBACK",
+        "--sdk_worker_parallelism=2",
+    ]
+    assert build(world, tmp_path / "shards", *options) == expected
+
+
+def test_killed_and_restarted(world: Path, expected: dict[str, str], tmp_path: Path) -> None:
+    output = tmp_path / "shards"
+    command = [*BUILD, f"--root={world}", f"--output={output}"]
+    moments = random.Random(0)
+    started = time.monotonic()
+    build(world, tmp_path / "undisturbed")
+    whole = time.monotonic() - started
+    for i in range(KILLS):
+        process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
+        time.sleep(moments.uniform(0.2, 1.0) * whole)
+        finished = process.poll() is not None
+        if i % 2:
+            os.killpg(process.pid, signal.SIGKILL)  # the workers with it
+        else:
+            process.kill()  # the workers find out, while the next build already runs
+        process.wait()
+        if not finished and (output / "manifest.json").exists():
+            # Killed after the commit: what is there must already be whole.
+            assert {n: d for n, d in digests(output).items() if n in expected} == expected
+        (output / "manifest.json").unlink(missing_ok=True)
+    assert build(world, output) == expected
