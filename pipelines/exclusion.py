@@ -99,16 +99,20 @@ def _read_ids(input: Input) -> list[str]:
     if path.endswith((".p", ".pkl", ".pickle")):
         ids = pickles.load(path)
         if isinstance(ids, set | frozenset):
-            ids = sorted(ids)
+            ids = sorted(ids, key=str)
     else:
         with open_binary(path) as file:
             content = file.read()
         if not path.endswith(".json"):
-            ids = [line.strip() for line in content.decode().splitlines() if line.strip()]
+            try:
+                lines = content.decode().splitlines()
+            except UnicodeDecodeError as fault:
+                raise RawFileError(f"{path}: expected lines of image ids: {fault}") from fault
+            ids = [line.strip() for line in lines if line.strip()]
         else:
             try:
                 ids = msgspec.json.decode(content)
-            except msgspec.DecodeError as fault:
+            except (msgspec.DecodeError, UnicodeDecodeError) as fault:
                 raise RawFileError(f"{path}: expected a JSON list of image ids: {fault}") from fault
     rows = _convert(ids, list[int | str | _Row], input)
     return [str(row.image_id if isinstance(row, _Row) else row) for row in rows]

@@ -118,13 +118,13 @@ def _prepare_output(output: str, overwrite: bool) -> None:
             raise BuildFailedError(f"{output} is a finished shard set; --overwrite replaces it")
         FileSystems.delete([manifest])
     if is_local(output):
+        scratch = Path(output) / ".scratch"
         try:
             Path(output).mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir()
         except OSError as error:
             raise BuildFailedError(f"cannot write to {output}: {error}") from error
-        scratch = Path(output) / ".scratch"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
 
 
 def _remove_scratch(scratch: str) -> None:

@@ -43,6 +43,12 @@ def merge(
     for part in parts:
         if not part.captions:
             continue
+        if catalogue.picture(part.picture) is None:
+            detail, records = "in no table of pictures", len(part.captions)
+            yield Rejected(
+                part.source, part.picture, "unknown picture", detail, part.picture, records
+            )
+            continue
         copy = _sized(part, catalogue)
         target = catalogue.picture(catalogue.canonical(part.picture))
         if target is None or target.key == copy.key or not _can_rescale(copy, target, rules):

@@ -3,6 +3,7 @@
 import io
 import re
 import zipfile
+import zlib
 from pathlib import PurePosixPath
 
 import msgspec
@@ -10,12 +11,13 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.raw_files import exists, open_binary
+from pipelines.raw_files import RawFileError, exists, open_binary
 from schemas import Picture
 
 MAX_BYTES = 64 << 20
 MAX_PIXELS = 100_000_000  # of a picture whose header is believed; a decoded one takes 3 bytes each
 
+_LONGEST_NAME = 255  # of a file, on most file systems
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png"}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*)*")
 
@@ -67,29 +69,47 @@ class PictureStore:
         return file
 
     def _content(self, picture: Picture) -> bytes | None:
-        if not _PLAIN_NAME.fullmatch(picture.file):
+        if len(picture.file) > _LONGEST_NAME or not _PLAIN_NAME.fullmatch(picture.file):
             raise UnusablePictureError("unsafe picture name", ascii(picture.file[:200]))
         for root in self._roots.get(picture.source, []):
             if root.endswith(".zip"):
                 archive, members = self._zip(root)
                 member = members.get(PurePosixPath(picture.file).name)
                 if member is not None:
-                    with archive.open(member) as file:
-                        return file.read(MAX_BYTES + 1)
+                    return _read_member(archive, member)
             else:
                 path = FileSystems.join(root, picture.file)
                 if exists(path):
-                    with open_binary(path) as file:
-                        return file.read(MAX_BYTES + 1)
+                    return _read_file(path)
         return None
 
     def _zip(self, path: str) -> tuple[zipfile.ZipFile, dict[str, str]]:
         """An open zip and its members by file name: the folders in it vary between mirrors."""
         if path not in self._zips:
-            archive = zipfile.ZipFile(open_binary(path))
+            try:
+                archive = zipfile.ZipFile(open_binary(path))
+            except zipfile.BadZipFile as error:
+                raise RawFileError(f"{path}: not a readable zip file: {error}") from error
             members = {PurePosixPath(name).name: name for name in archive.namelist()}
             self._zips[path] = archive, members
         return self._zips[path]
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        with open_binary(path) as file:
+            return file.read(MAX_BYTES + 1)
+    except IsADirectoryError as error:
+        raise UnusablePictureError("not a picture", "a folder") from error
+
+
+def _read_member(archive: zipfile.ZipFile, member: str) -> bytes:
+    try:
+        with archive.open(member) as file:
+            return file.read(MAX_BYTES + 1)
+    # zipfile has no class of its own for an encrypted member or an unknown method.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise UnusablePictureError("unreadable picture", str(error)) from error
 
 
 def inspect(content: bytes) -> File:
@@ -117,10 +137,17 @@ def inspect(content: bytes) -> File:
 
 
 def perceptual_hash(content: bytes) -> int:
-    """64 bits that near-duplicates share, at any size and JPEG quality (``imagehash.phash``)."""
+    """64 bits that near-duplicates share, at any size and JPEG quality (``imagehash.phash``).
+
+    Raises:
+        UnusablePictureError: its pixels cannot be decoded.
+    """
     import imagehash
 
-    with Image.open(io.BytesIO(content)) as image:
-        image.draft("L", (64, 64))
-        bits = imagehash.phash(image).hash
+    try:
+        with Image.open(io.BytesIO(content), formats=list(_EXTENSIONS)) as image:
+            image.draft("L", (64, 64))
+            bits = imagehash.phash(image).hash
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnusablePictureError("not a picture", str(error)) from error
     return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big")

@@ -6,12 +6,14 @@ also tells where each element begins. Slices of whole elements are then decoded 
 
 import contextlib
 import hashlib
+import json
 import mmap
 import re
 import shutil
 import tempfile
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +27,8 @@ from schemas import Rejected
 
 SLICE_BYTES = 4 << 20
 LINES_PER_SLICE = 512
+
+_COLON = re.compile(r"\s*:\s*")
 
 
 class RawFileError(Exception):
@@ -143,7 +147,9 @@ def _unpacked(path: str, scratch: str) -> str:
                 FileSystems.create(temporary, compression_type="uncompressed") as unpacked,
             ):
                 shutil.copyfileobj(packed, unpacked, 16 << 20)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    # zipfile has no class of its own for an encrypted member (RuntimeError) or an unknown method
+    # (NotImplementedError, which is one).
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise RawFileError(f"{path}: not a readable zip file: {error}") from error
     FileSystems.rename([temporary], [target])
     return target
@@ -192,17 +198,29 @@ def _entries(
         between = content[stop:start]
         key = between.find(b'"')
         if between.count(b'"') != 2:
-            keys = msgspec.json.decode(
-                b"{" + between.lstrip(b" \t\r\n,") + b"null}", type=dict[str, msgspec.Raw]
-            )
-            *earlier, last = keys
-            if earlier or between.count(msgspec.json.encode(last)) > 1:
-                repeated.extend(earlier or [last])
-                key = between.rindex(msgspec.json.encode(last))
+            *earlier, (key, _) = _keys(between)
+            if earlier:
+                repeated.extend(name for _, name in earlier)
                 runs.append([])
         runs[-1].append((stop + key, start + length))
         stop = start + length
     return [run for run in runs if run]
+
+
+def _keys(entries: bytes) -> Iterator[tuple[int, str]]:
+    """Where the key of each entry begins, and its name; of the last entry the value is missing."""
+    text = entries.decode("latin-1")  # one character a byte
+    decoder = json.JSONDecoder(strict=False)
+    start = text.index('"')
+    while start >= 0:
+        _, stop = decoder.raw_decode(text, start)
+        yield start, msgspec.json.decode(entries[start:stop], type=str)
+        value = _COLON.match(text, stop)
+        assert value is not None  # the file as a whole was found to be JSON
+        if value.end() == len(text):
+            return
+        _, stop = decoder.raw_decode(text, value.end())
+        start = text.find('"', stop)
 
 
 def _inner(content: mmap.mmap, input: Input) -> "mmap.mmap | msgspec.Raw":

@@ -49,7 +49,7 @@ class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     action: Literal["off", "report", "exclude"] = "off"
-    distance: int = 4
+    distance: int = 6
 
 
 class _Plain(msgspec.Struct, kw_only=True):
@@ -98,14 +98,17 @@ def load(name_or_path: str) -> Recipe:
     if name_or_path in shipped():
         text = (resources.files("pipelines.recipes") / f"{name_or_path}.toml").read_text()
     elif Path(name_or_path).is_file():
-        text = Path(name_or_path).read_text()
+        try:
+            text = Path(name_or_path).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"cannot read {name_or_path}: {error}") from error
     else:
         raise RecipeError(
             f"no recipe {name_or_path}: neither a file nor one of {', '.join(shipped())}"
         )
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{name_or_path} is not TOML: {error}") from error
     return _Parser().parse(table)
 
@@ -202,16 +205,23 @@ class _Parser:
         return Recipe(**fields, **msgspec.structs.asdict(plain))
 
     def _tables(self, table: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for key, inner in table.pop(name, {}).items():
+        tables = table.pop(name, {})
+        if not isinstance(tables, dict):
+            self.errors.append(f"{name}: expected tables [{name}.NAME], found {tables!r}")
+            return
+        for key, inner in tables.items():
             if isinstance(inner, dict):
                 yield key, inner
             else:
                 self.errors.append(f"{name}.{key}: expected a table, found {inner!r}")
 
     def _rules(self, value: Any) -> Rules | None:
+        if not isinstance(value, str | dict):
+            self.errors.append(f"rules: expected a name or a table, found {value!r}")
+            return None
         table = {"base": value} if isinstance(value, str) else dict(value)
         base = table.pop("base", "paper")
-        if base not in NAMED:
+        if not isinstance(base, str) or base not in NAMED:
             self.errors.append(f"rules: there are no rules {base!r}; choose {' or '.join(NAMED)}")
             return None
         fields = {**msgspec.to_builtins(NAMED[base]), **table}
@@ -220,11 +230,13 @@ class _Parser:
     def _source(self, name: str, table: dict[str, Any]) -> Source | None:
         table = dict(table)
         reader = table.pop("reader", name)
-        kind = SOURCES.get(reader)
+        kind = SOURCES.get(reader) if isinstance(reader, str) else None
         if kind is None:
-            module, _, attribute = reader.partition(":")
+            module, _, attribute = str(reader).partition(":")
             try:
                 kind = getattr(importlib.import_module(module), attribute)
+                if not (isinstance(kind, type) and issubclass(kind, Source)):
+                    raise ValueError("it is not a Source")
             except (ImportError, AttributeError, ValueError) as error:
                 self.errors.append(
                     f"sources.{name}: no reader {reader!r} ({error}); known are "
@@ -233,8 +245,10 @@ class _Parser:
                 return None
         return self._struct(table, kind, f"sources.{name}")
 
-    def _struct(self, table: dict[str, Any], kind: Any, where: str) -> Any:
-        if self._check_keys(table, set(kind.__struct_fields__), where):
+    def _struct(self, table: Any, kind: Any, where: str) -> Any:
+        if not isinstance(table, dict):
+            self.errors.append(f"{where}: expected a table, found {table!r}")
+        elif self._check_keys(table, set(kind.__struct_fields__), where):
             try:
                 return msgspec.convert(table, kind)
             except msgspec.ValidationError as error:

@@ -25,7 +25,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     area: Literal["box", "source"] = "box"  # source: as stated, in the source's own pixels
     boxes: Literal["clip", "as_is"] = "clip"  # clip: to the picture, and empty ones are rejected
     same_photo: bool = True  # join pictures by Flickr photo id as well
-    stop_words: str = ""  # file, one word a line; empty: the built-in list
+    stop_words: str = ""  # file, one word a line (NLTK's English list); empty: the built-in list
 
 
 PAPER = Rules()

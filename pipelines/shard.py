@@ -128,10 +128,10 @@ class ShardBuilder:
         if self._recipe.images == "embed":
             try:
                 file = self._store.read(picture)
+                if self._split == "train" and self._exclude_near_duplicate(merged, file.content):
+                    return
             except UnusablePictureError as error:
                 self._reject_picture(merged, error.reason, error.detail)
-                return
-            if self._split == "train" and self._exclude_near_duplicate(merged, file.content):
                 return
             content, extension = file.content, file.extension
             picture = msgspec.structs.replace(picture, width=file.width, height=file.height)

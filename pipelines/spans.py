@@ -32,7 +32,8 @@ def consolidate(spans: Iterable[Span], text: str) -> list[Span]:
 
     Overlapping spans become one, characters that are neither letters nor digits are trimmed from
     both ends, and a span that ends or starts at a hyphen takes in the whole hyphenated word.
-    Spans with no letter or digit vanish, and so do those that begin before the text.
+    Spans with no letter or digit vanish unless a hyphen is next to them, and so do those that begin
+    before the text.
 
     >>> consolidate([(10, 16), (0, 3)], "the short-haired girl.")
     [(0, 3), (4, 16)]

@@ -21,7 +21,7 @@ from pipelines.raw_files import Cut
 from pipelines.recipe import Recipe
 from pipelines.shard import HashedPicture, ShardBuilder, ShardSummary
 from pipelines.sources.base import Context, Input
-from pipelines.text import STOP_WORDS, Analyser
+from pipelines.text import NEVER_STOP_WORDS, STOP_WORDS, Analyser
 from schemas import HeldOut, ImagePart, Picture, Rejected
 from shards.placement import shard_of
 
@@ -179,7 +179,7 @@ class ReadParts(_CatalogueStep):
         stop_words = STOP_WORDS
         if rules.stop_words:
             with raw_files.open_binary(rules.stop_words) as file:
-                stop_words = frozenset(file.read().decode().split())
+                stop_words = frozenset(file.read().decode().split()) - NEVER_STOP_WORDS
         self._context = Context(rules, tuple(self._build.recipe.splits), Analyser(), stop_words)
 
     def process(

@@ -40,6 +40,9 @@ STOP_WORDS = frozenset(
     """.split()  # noqa: SIM905
 )
 
+# Words that the published code takes off NLTK's list: they tell one thing from another.
+NEVER_STOP_WORDS = frozenset("above below between further he she they".split())
+
 _RULE_PIPES = ["attribute_ruler", "lemmatizer"]
 _COLUMNS = ["ORTH", "TAG", "DEP", "IDX", "HEAD"]
 
@@ -113,9 +116,8 @@ class _Model:
         self._known: dict[_Kind, _Token] = {}
 
     def __call__(self, texts: list[str]) -> Iterator[Parse]:
-        with self._nlp.select_pipes(disable=_RULE_PIPES):
-            for doc in self._nlp.pipe(texts, batch_size=BATCH):
-                yield self._to_parse(doc)
+        for doc in self._nlp.pipe(texts, batch_size=BATCH, disable=_RULE_PIPES):
+            yield self._to_parse(doc)
 
     def _to_parse(self, doc: "Doc") -> Parse:
         words, tags, deps, starts, heads = doc.to_array(_COLUMNS).T.tolist()
@@ -135,15 +137,14 @@ class _Model:
         )
 
     def _run_rules(self, doc: "Doc", kinds: list[_Kind]) -> list[_Token]:
-        begins_pair = {start for _, start, _ in self._begins_pair(doc, allow_missing=True)}
+        may_have_pair = bool(self._begins_pair(doc, allow_missing=True))
         for rules in self._rules:
             doc = rules(doc)
         tokens = [(token.text, token.tag_, token.dep_, token.lemma_) for token in doc]
-        if len(self._known) > KEPT:
-            self._known.clear()
-        for i, (kind, token) in enumerate(zip(kinds, tokens, strict=True)):
-            if i not in begins_pair:
-                self._known[kind] = token
+        if not may_have_pair:
+            if len(self._known) > KEPT:
+                self._known.clear()
+            self._known.update(zip(kinds, tokens, strict=True))
         return tokens
 
 

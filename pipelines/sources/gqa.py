@@ -335,8 +335,15 @@ def _found_regions(question: _Question) -> list[Region]:
             if answer not in known:
                 found[_found(question_word, text)] = answer
     return [
-        Region(consolidate([span], text), object=id_) for span, id_ in [*annotated, *found.items()]
+        Region(consolidate([_wrapped(span, text)], text), object=id_)
+        for span, id_ in [*annotated, *found.items()]
     ]
+
+
+def _wrapped(span: Span, text: str) -> Span:
+    """A span from -1 on as indexing reads it: behind a final question mark the text begins anew."""
+    ends_in_mark = not text[-1].isalnum()
+    return (0, span[1]) if span[0] == -1 and ends_in_mark else span
 
 
 def _found(words: str, text: str) -> Span:

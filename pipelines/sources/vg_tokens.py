@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from pipelines.spans import consolidate, intersects
+from pipelines.spans import intersects
 from pipelines.text import Parse, clean_with_origins, lower
 from schemas import Span
 
@@ -29,12 +29,9 @@ class Tokens:
         origins = range(len(phrase)) if phrase == caption else clean_with_origins(phrase)[1]
         placed: list[Span | None] = []
         for start, stop in spans:
-            words: list[Span] = []
-            if 0 <= start < stop <= len(phrase):
-                words = consolidate(
-                    [(bisect_left(origins, start), bisect_left(origins, stop))], caption
-                )
-            placed.append(words[0] if words else None)
+            words = (bisect_left(origins, start), bisect_left(origins, stop))
+            within = start >= 0 and stop <= len(phrase)
+            placed.append(words if within and has_letter(caption[slice(*words)]) else None)
         return placed
 
     def content(self, caption: str) -> tuple[str, ...] | None:

@@ -133,10 +133,15 @@ class VisualGenome(Source, kw_only=True):
 def _decode(piece: Slice) -> Iterator[_Image | Rejected]:
     """The images of a slice; what cannot be decoded takes nothing else with it."""
     try:
-        yield from msgspec.json.decode(piece.content, type=list[_Image])
-        return
+        good = msgspec.json.decode(piece.content, type=list[_Image])
     except msgspec.ValidationError:
-        images, bad = decode_list(piece.content, _UndecodedImage)
+        yield from _decode_one_by_one(piece)
+    else:
+        yield from good
+
+
+def _decode_one_by_one(piece: Slice) -> Iterator[_Image | Rejected]:
+    images, bad = decode_list(piece.content, _UndecodedImage)
     for position, fault in bad:
         yield _rejected(position, "malformed record", f"{piece.input.path}: {fault}")
     for image in images:

@@ -11,7 +11,7 @@ Annotations of Visual Genome's real size (108,000 pictures and 5.4 million regio
 balanced training questions, 320,000 referring sentences), without pictures:
 
     python -m pipelines.world OUT --images 166154 --without-pictures \
-        --regions 50 --questions 12.1 --sentences 4.94
+        --regions 50 --questions 12.12 --sentences 4.94
 
 That takes about four minutes on two cores, 0.3 GB of memory a process, and 5 GB of disk.
 """
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         "--questions",
         type=_between(float, 0, MOST_QUESTIONS),
         default=8.0,
-        help="mean number of balanced questions a GQA picture (8; in the real one 12.1)",
+        help="mean number of balanced questions a GQA picture (8; in the real one 12)",
     )
     parser.add_argument(
         "--sentences",

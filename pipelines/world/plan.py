@@ -121,7 +121,7 @@ def picture(number: int, seed: int) -> Picture:
 
 def _id(number: int, seed: int, ids: tuple[int, int]) -> int:
     factor, prime = ids
-    return 1 + (number + 1009 * seed) * factor % prime
+    return 1 + (number + 1009 * (seed + 1)) * factor % prime
 
 
 def _spread(number: int, seed: int, root: int) -> float:

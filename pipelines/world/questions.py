@@ -137,9 +137,12 @@ def _choose_colour(rng: Random, language: Language) -> Draft | None:
 
 def _what_is_there(rng: Random, language: Language) -> Draft | None:
     """ "What is to the left of the red circle?", where one thing only can be meant."""
-    relation = _direction(rng, language)
-    if relation is None or len(language.beside(relation.object, relation.direction)) > 1:
+    clear = [
+        r for r in _directions(language) if language.beside(r.object, r.direction) == [r.subject]
+    ]
+    if not clear:
         return None
+    relation = rng.choice(clear)
     words = RELATIONS[relation.direction][0]
     noun = language.things[relation.subject].noun
     anchor = language.describe(rng, relation.object)
@@ -161,9 +164,10 @@ def _what_is_there(rng: Random, language: Language) -> Draft | None:
 
 
 def _verify_relation(rng: Random, language: Language) -> Draft | None:
-    relation = _direction(rng, language)
-    if relation is None:
+    directions = _directions(language)
+    if not directions:
         return None
+    relation = rng.choice(directions)
     true = rng.random() < 0.5
     asked = RELATIONS[relation.direction if true else OPPOSITE[relation.direction]][0]
     holds = RELATIONS[relation.direction][0]
@@ -187,9 +191,10 @@ def _verify_relation(rng: Random, language: Language) -> Draft | None:
 
 
 def _choose_relation(rng: Random, language: Language) -> Draft | None:
-    relation = _direction(rng, language)
-    if relation is None:
+    directions = _directions(language)
+    if not directions:
         return None
+    relation = rng.choice(directions)
     words = RELATIONS[relation.direction][0]
     options = [words, RELATIONS[OPPOSITE[relation.direction]][0]]
     rng.shuffle(options)
@@ -305,9 +310,8 @@ def _ground(rng: Random, language: Language) -> Draft:
     )
 
 
-def _direction(rng: Random, language: Language) -> Relation | None:
-    directed = [relation for relation in language.relations if relation.direction != "near"]
-    return rng.choice(directed) if directed else None
+def _directions(language: Language) -> list[Relation]:
+    return [relation for relation in language.relations if relation.direction != "near"]
 
 
 _KINDS: list[Callable[[Random, Language], Draft | None]] = [

@@ -85,6 +85,13 @@ def test_looked_up_rules_are_those_of_the_whole_pipeline(analyser: Analyser) -> 
         assert {phrase: rows(parse) for phrase, parse in parses.items()} == expected
 
 
+def test_nothing_is_learnt_from_texts_with_a_rule_on_two_tokens() -> None:
+    model = text._Model()
+    assert list(model(["let's see the man", "there is a dog"]))
+    assert not model._known
+    assert list(model(["see the man"])) and len(model._known) == 3
+
+
 def test_parses_do_not_depend_on_their_batch(
     analyser: Analyser, golden_parses: dict[str, list[list[Any]]]
 ) -> None:

@@ -240,7 +240,8 @@ WORDS = st.lists(st.sampled_from(NOUNS), min_size=1, max_size=6, unique=True)
 GAPS = st.sampled_from(
     (" ", " ", " ", "  ", "_", "\n", " \t ", " - ", ", ", "..", "  on  ", " near a ", "'s ", " -- ")
 )
-ENDS = st.sampled_from(("", " ", "  ", "\n", "..", " the ", "A ", "...", " - "))
+STARTS = st.sampled_from(("", " ", "  ", "\n", "..", " the ", "A ", " - "))
+ENDS = st.sampled_from(("", " ", "\n", "..", " the", "...", ". A ", " - "))
 PLACES = st.integers(0, 3)
 
 
@@ -248,7 +249,7 @@ PLACES = st.integers(0, 3)
 def regions(draw: st.DrawFn) -> dict[str, Any]:
     """A messy phrase whose nouns are all named by objects, each with a box of its own width."""
     words = draw(WORDS)
-    phrase = draw(ENDS)
+    phrase = draw(STARTS)
     objects, synsets = [], []
     place = draw(PLACES)
     for i, word in enumerate(words):

@@ -1,0 +1,213 @@
+"""What the published programs made of the same raw files, record for record."""
+
+import json
+import lzma
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import webdataset
+
+from pipelines.build import main as build
+from tests.end_to_end import recipes
+
+Row = tuple[Any, ...]
+
+
+def samples(shard_set: Path, split: str) -> Iterator[dict[str, Any]]:
+    tars = sorted(str(path) for path in shard_set.glob(f"{split}-*.tar"))
+    for sample in webdataset.WebDataset(tars, shardshuffle=False, empty_check=False):
+        yield json.loads(sample["json"])
+
+
+def published(path: Path) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
+    content = json.loads(lzma.open(path).read())
+    annotations = defaultdict(list)
+    for annotation in content["annotations"]:
+        annotations[annotation["image_id"]].append(annotation)
+    return content["images"], annotations
+
+
+def spans(values: list[list[int]]) -> Row:
+    return tuple(tuple(span) for span in values)
+
+
+def corners(bbox: list[float]) -> Row:
+    """x, y, w, h as float32 corners: what a shard holds of a published box."""
+    x, y, w, h = bbox
+    return tuple(np.array([x, y, x + w, y + h], np.float32).tolist())
+
+
+def boxes(regions: list[dict[str, Any]]) -> np.ndarray:
+    return np.array([region["box"] for region in regions], np.float32).reshape(-1, 4)
+
+
+@pytest.fixture(scope="module")
+def mixed(
+    reference: Path, golden_raw: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Shard sets of the golden raw files, by rules."""
+    built = {}
+    for rules in ("mdetr", "paper"):
+        folder = tmp_path_factory.mktemp(rules)
+        recipe = recipes.golden_mixed(folder, rules, reference / "golden/mixed/stopwords.txt")
+        built[rules] = folder / "shards"
+        assert build([str(recipe), f"--root={golden_raw}", f"--output={built[rules]}", "--quiet"]) == 0
+    return built
+
+
+def test_mixed_under_mdetr_rules(reference: Path, mixed: dict[str, Path]) -> None:
+    images, annotations = published(reference / "golden/mixed/final_mixed_train.json.xz")
+    expected: dict[Row, list[np.ndarray]] = defaultdict(list)
+    for image in images:
+        assert image["dataset_name"] == "mixed"
+        of = annotations[image["id"]]
+        row = (
+            f"{image['data_source']}/{image['original_id']}",
+            image["file_name"],
+            image["width"],
+            image["height"],
+            image["caption"],
+            spans(image["tokens_negative"]),
+            tuple(
+                (a["area"], a["iscrowd"], a["category_id"], spans(a["tokens_positive"])) for a in of
+            ),
+        )
+        expected[row].append(np.array([corners(a["bbox"]) for a in of], np.float32).reshape(-1, 4))
+    found: dict[Row, list[np.ndarray]] = defaultdict(list)
+    for sample in samples(mixed["mdetr"], "train"):
+        for caption in sample["captions"]:
+            row = (
+                sample["key"],
+                sample["file"],
+                sample["width"],
+                sample["height"],
+                caption["text"],
+                spans(caption["negative"]),
+                tuple(
+                    (r["area"], int(r.get("crowd", False)), r.get("category", 1), spans(r["spans"]))
+                    for r in caption["regions"]
+                ),
+            )
+            found[row].append(boxes(caption["regions"]))
+    assert Counter({row: len(b) for row, b in found.items()}) == Counter(
+        {row: len(b) for row, b in expected.items()}
+    )
+    assert sum(len(b) for b in expected.values()) == 7133
+    # Published boxes are float64 x, y, w, h; corners computed from them may round another way.
+    largest = max(
+        np.abs(a - b).max(initial=0.0)
+        for row in expected
+        for a, b in zip(sorted(found[row], key=str), sorted(expected[row], key=str), strict=True)
+    )
+    assert largest <= 2**-14  # one float32 step for pixels of 512 to 1024
+
+
+def overlap(a: Row, b: Row) -> float:
+    """GIoU of two boxes, from its definition, in plain Python."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    intersection = max(width, 0.0) * max(height, 0.0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
+    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+    return intersection / union - (hull - union) / hull
+
+
+def test_mixed_under_paper_rules(golden_raw: Path, mixed: dict[str, Path]) -> None:
+    captions = 0
+    for sample in samples(mixed["paper"], "train"):
+        for caption in sample["captions"]:
+            captions += 1
+            assert len(caption["text"]) < 250
+            by_part = defaultdict(list)
+            for region in caption["regions"]:
+                part = part_of(region, caption["parts"])
+                by_part[part].append(region["box"])
+                x0, y0, x1, y1 = region["box"]
+                assert 0 <= x0 < x1 <= sample["width"] and 0 <= y0 < y1 <= sample["height"]
+            for a, b in ((a, b) for a in by_part for b in by_part if a < b):
+                assert all(overlap(p, q) <= 0.5 + 1e-6 for p in by_part[a] for q in by_part[b])
+    assert 6_000 < captions < 7_133  # more sentences than published, in fewer captions
+    assert held_out_keys(golden_raw).isdisjoint(s["key"] for s in samples(mixed["paper"], "train"))
+
+
+def part_of(region: dict[str, Any], parts: list[dict[str, Any]]) -> int:
+    """The one sentence that all spans of a region lie in; each covers whole words of it."""
+    [index] = {
+        i
+        for start, stop in region["spans"]
+        for i, part in enumerate(parts)
+        if part["span"][0] <= start < stop <= part["span"][1]
+    }
+    return index
+
+
+def held_out_keys(raw: Path) -> set[str]:
+    """The keys that must not be in train, worked out anew from the side files."""
+    import pickle
+
+    coco_of = {
+        row["image_id"]: row["coco_id"] for row in json.loads((raw / "vg/image_data.json").read_text())
+    }
+    keys = {
+        f"coco/{image['id']}"
+        for image in json.loads((raw / "coco/annotations/instances_val2014.json").read_text())["images"]
+    }
+    keys |= {
+        f"coco/{id_}" for id_ in pickle.loads((raw / "side/refexp_all_unsafe_ids.pkl").read_bytes())
+    }
+    for name in ("gqa_unsafe_ids.pkl", "phrase_cut_unsafe_ids.pkl"):
+        for id_ in pickle.loads((raw / "side" / name).read_bytes()):
+            if not str(id_).startswith("n"):
+                coco = coco_of[int(id_)]
+                keys.add(f"vg/{id_}" if coco is None else f"coco/{coco}")
+    return keys
+
+
+@pytest.mark.parametrize("ground_truth", ["separate", "merged"])
+def test_flickr30k_val(reference: Path, tmp_path: Path, ground_truth: str) -> None:
+    recipe = recipes.flickr30k(tmp_path, ground_truth)
+    root = reference / "real/flickr30k_entities"
+    output = tmp_path / "shards"
+    assert build([str(recipe), f"--root={root}", f"--output={output}", "--quiet"]) == 0
+    images, annotations = published(
+        reference / f"golden/flickr/final_flickr_{ground_truth}GT_val.json.xz"
+    )
+    expected = Counter(
+        (
+            image["file_name"],
+            int(image["width"]),
+            int(image["height"]),
+            f"{image['original_img_id']}#{image['sentence_id']}",
+            image["caption"],
+            spans(image["tokens_negative"]),
+            tuple(spans(phrase) for phrase in image["tokens_positive_eval"]),
+            region_set((corners(a["bbox"]), a["area"], a["tokens_positive"]) for a in of),
+        )
+        for image in images
+        for of in [annotations[image["id"]]]
+    )
+    found = Counter(
+        (
+            sample["file"],
+            sample["width"],
+            sample["height"],
+            caption["parts"][0]["record"],
+            caption["text"],
+            spans(caption["negative"]),
+            tuple(spans(phrase["spans"]) for phrase in caption.get("phrases", [])),
+            region_set((tuple(r["box"]), r["area"], r["spans"]) for r in caption["regions"]),
+        )
+        for sample in samples(output, "val")
+        for caption in sample["captions"]
+    )
+    assert expected == found
+    assert found.total() == 5_000
+
+
+def region_set(regions: Iterator[tuple[Row, float, list[list[int]]]]) -> Row:
+    """The published order of boxes and of their spans is that of Python sets."""
+    return tuple(sorted((box, area, tuple(sorted(spans(words)))) for box, area, words in regions))

@@ -1,0 +1,248 @@
+"""Raw files of a few made-up pictures, in the published layouts, for tests that change one thing.
+
+Record makers (``vg_region``, ``coco_image``, ...) return plain Python values, which a test may
+spoil before a writer (``write_json``, ``write_refs``, ...) makes a file of them. `build` runs the
+real pipeline in this process.
+"""
+
+import io
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+import pyarrow.parquet as pq
+import webdataset
+from PIL import Image, ImageDraw
+
+from pipelines.build import main
+
+WIDTH, HEIGHT = 200, 100
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def drawing(width: int = WIDTH, height: int = HEIGHT, hue: int = 0) -> Image.Image:
+    """A picture with a gradient and two shapes, so that it is not one flat colour."""
+    image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    x, y = width / (2 + hue % 5), height / (2 + hue % 3)
+    draw.rectangle((x * 0.2, y * 0.3, x, y), fill=(hue * 40 % 256, 200, 60))
+    draw.ellipse((x * 0.8, y * 0.5, x * 1.9, y * 1.8), fill=(250, hue * 70 % 256, 30))
+    return image
+
+
+def encoded(image: Image.Image, format_: str = "JPEG", **options: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, format_, **options)
+    return content.getvalue()
+
+
+def picture_file(width: int = WIDTH, height: int = HEIGHT, hue: int = 0) -> bytes:
+    return encoded(drawing(width, height, hue))
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def vg_image(id_: int, **fields: Any) -> dict[str, Any]:
+    """A row of image_data.json."""
+    return {
+        "image_id": id_,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "coco_id": None,
+        "flickr_id": None,
+        **fields,
+    }
+
+
+def vg_region(id_: int, phrase: str, x: float = 10, y: float = 10, **fields: Any) -> dict[str, Any]:
+    return {
+        "region_id": id_,
+        "phrase": phrase,
+        "x": x,
+        "y": y,
+        "width": 40,
+        "height": 30,
+        "objects": [],
+        "synsets": [],
+        **fields,
+    }
+
+
+def vg_graph(id_: int, *regions: dict[str, Any]) -> dict[str, Any]:
+    """An element of region_graphs.json."""
+    return {"image_id": id_, "regions": list(regions)}
+
+
+def coco_image(id_: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "file_name": f"{id_}.jpg",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "flickr_url": "",
+        **fields,
+    }
+
+
+def coco_annotation(
+    id_: int, image_id: int, bbox: Any = (10, 10, 40, 30), **fields: Any
+) -> dict[str, Any]:
+    return {"id": id_, "image_id": image_id, "category_id": 1, "bbox": bbox, "area": 900, **fields}
+
+
+def reference(
+    image_id: int, ann_id: int, sentences: dict[int, str], split: str = "train"
+) -> dict[str, Any]:
+    """An element of refs(unc).p: ``sentences`` by their ids."""
+    return {
+        "image_id": image_id,
+        "ann_id": ann_id,
+        "category_id": 1,
+        "split": split,
+        "sentences": [{"sent_id": id_, "sent": text} for id_, text in sentences.items()],
+    }
+
+
+def gqa_question(image_id: str, text: str, **fields: Any) -> dict[str, Any]:
+    return {"imageId": image_id, "question": text, "answer": "yes", "isBalanced": True, **fields}
+
+
+def scene_graph(**objects: tuple[float, float, float, float]) -> dict[str, Any]:
+    """A scene graph, its objects as id -> x, y, w, h."""
+    things = {k: dict(zip("xywh", box, strict=True)) for k, box in objects.items()}
+    return {"width": WIDTH, "height": HEIGHT, "objects": things}
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    return write(path, json.dumps(value).encode())
+
+
+def write_refs(path: Path, references: Any) -> Path:
+    return write(path, pickle.dumps(references, protocol=2))
+
+
+def write_vg(root: Path, images: Sequence[Any], graphs: Sequence[Any]) -> dict[str, Any]:
+    """Visual Genome with a picture for each row of its table; the recipe's table of it."""
+    for image in images:
+        id_ = image["image_id"]
+        write(root / f"vg/pictures/{id_}.jpg", picture_file(hue=id_))
+    write_json(root / "vg/image_data.json", images)
+    write_json(root / "vg/region_graphs.json", graphs)
+    return {
+        "image_data": "vg/image_data.json",
+        "region_graphs": "vg/region_graphs.json",
+        "pictures": ["vg/pictures"],
+    }
+
+
+def write_coco(
+    root: Path, images: Sequence[Any], annotations: Sequence[Any], references: Any
+) -> dict[str, Any]:
+    for image in images:
+        write(root / f"coco/pictures/{image['id']}.jpg", picture_file(hue=image["id"]))
+    write_json(root / "coco/instances.json", {"images": images, "annotations": annotations})
+    write_refs(root / "coco/refs.p", references)
+    return {
+        "instances": ["coco/instances.json"],
+        "refs": {"refcoco": "coco/refs.p"},
+        "pictures": ["coco/pictures"],
+    }
+
+
+def write_gqa(root: Path, questions: Any, graphs: Any) -> dict[str, Any]:
+    """GQA; its pictures are drawn where it is given scene graphs of them."""
+    for id_ in graphs:
+        write(root / f"gqa/pictures/{id_}.jpg", picture_file(hue=int(id_)))
+    write_json(root / "gqa/questions.json", questions)
+    write_json(root / "gqa/graphs.json", graphs)
+    return {
+        "questions": {"train": ["gqa/questions.json"]},
+        "scene_graphs": {"train": "gqa/graphs.json"},
+        "pictures": ["gqa/pictures"],
+    }
+
+
+def write_flickr30k(root: Path, sentences: dict[int, list[str]], boxes: str = "") -> dict[str, Any]:
+    """Flickr30k Entities: ``sentences`` by picture, ``boxes`` the objects in each picture's XML."""
+    size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
+    for id_, lines in sentences.items():
+        write(root / f"flickr30k/pictures/{id_}.jpg", picture_file(hue=id_))
+        write(root / f"flickr30k/Sentences/{id_}.txt", "\n".join(lines).encode())
+        xml = f"<annotation>{size}{boxes}</annotation>"
+        write(root / f"flickr30k/Annotations/{id_}.xml", xml.encode())
+    write(root / "flickr30k/train.txt", "".join(f"{id_}\n" for id_ in sentences).encode())
+    return {
+        "annotations": "flickr30k",
+        "split_files": {"train": "flickr30k/train.txt"},
+        "pictures": ["flickr30k/pictures"],
+    }
+
+
+def write_recipe(path: Path, **tables: Any) -> Path:
+    """A recipe of one train shard that lets any share of the records be rejected."""
+    tables = {
+        "name": "tiny",
+        "splits": {"train": {"shards": 1}},
+        "reject_limit": 1.0,
+        **tables,
+    }
+    lines = [f"{key} = {_toml(value)}\n" for key, value in tables.items()]
+    return write(path, "".join(lines).encode())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
+
+
+# --- building -------------------------------------------------------------------------------------
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row of rejected.parquet."""
+
+    source: str
+    record: str
+    reason: str
+    detail: str
+    picture: str
+    records: int
+
+
+def build(root: Path, *options: str, **tables: Any) -> int:
+    """Builds ``root``/shards from a recipe of these tables; the command's exit status."""
+    recipe = write_recipe(root / "recipe.toml", **tables)
+    fixed = ["--direct_running_mode=in_memory", "--quiet"]
+    return main([str(recipe), f"--root={root}", f"--output={root}/shards", *fixed, *options])
+
+
+def rejected(root: Path) -> list[Row]:
+    return [Row(**row) for row in pq.read_table(root / "shards/rejected.parquet").to_pylist()]
+
+
+def samples(root: Path) -> dict[str, dict[str, Any]]:
+    """The samples of a shard set by key, as webdataset reads them; ``picture`` is their bytes."""
+    urls = [str(path) for path in sorted((root / "shards").glob("*.tar"))]
+    found = {}
+    for sample in webdataset.WebDataset(urls, shardshuffle=False, empty_check=False):
+        found[sample["__key__"]] = orjson.loads(sample["json"]) | {"picture": sample.get("jpg")}
+    return found
