@@ -141,6 +141,9 @@ def _place(
     if group is not None:
         group.add(node, size)
         return True
+    # Most groups are full: of 500 of them, a handful can take in a node at all.
+    smallest = min(sizes)
+    open_groups = [g for g in groups if g.size + smallest <= capacity]
     for group in groups:
         blockers = group.members & against
         if blockers.bit_count() > 1:
@@ -151,7 +154,7 @@ def _place(
                 continue
             target = _fullest(
                 g
-                for g in groups
+                for g in open_groups
                 if g is not group
                 and g.size + sizes[other] <= capacity
                 and not g.members & conflicts[other]
