@@ -4,7 +4,9 @@ A graph is a list of integers: bit j of ``conflicts[i]`` says that i and j may n
 A colouring is a list of groups of nodes. Both algorithms are deterministic.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 Groups = list[list[int]]
 
@@ -78,6 +80,10 @@ def _fullest(groups: Iterable[_Group]) -> _Group | None:
     return max(groups, key=lambda g: g.size, default=None)
 
 
+def _fullest_first(group: _Group) -> int:
+    return -group.size
+
+
 def _greedy(
     order: Sequence[int],
     sizes: Sequence[int],
@@ -141,9 +147,8 @@ def _place(
     if group is not None:
         group.add(node, size)
         return True
-    # Most groups are full: of 500 of them, a handful can take in a node at all.
-    smallest = min(sizes)
-    open_groups = [g for g in groups if g.size + smallest <= capacity]
+    # Most groups are full: of hundreds, those at the end of this list can take in a node at all.
+    by_size = sorted(groups, key=_fullest_first)
     for group in groups:
         blockers = group.members & against
         if blockers.bit_count() > 1:
@@ -152,12 +157,11 @@ def _place(
         for other in swaps:
             if group.size - sizes[other] + size > capacity:
                 continue
-            target = _fullest(
+            fits = bisect_left(by_size, sizes[other] - capacity, key=_fullest_first)
+            target = _first(
                 g
-                for g in open_groups
-                if g is not group
-                and g.size + sizes[other] <= capacity
-                and not g.members & conflicts[other]
+                for g in islice(by_size, fits, None)
+                if g is not group and not g.members & conflicts[other]
             )
             if target is not None:
                 group.remove(other, sizes[other])

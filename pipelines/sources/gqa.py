@@ -134,7 +134,8 @@ class Gqa(Source, kw_only=True):
 
     def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
         if piece.input.role:
-            yield from _read_questions(piece, find=context.rules.gqa_words == "find")
+            boxed = piece.input.role in self.scene_graphs
+            yield from _read_questions(piece, boxed, find=context.rules.gqa_words == "find")
         else:
             yield from _read_scene_graphs(piece)
 
@@ -162,7 +163,8 @@ def _read_scene_graphs(piece: Slice) -> Iterator[ImagePart | Rejected]:
         yield ImagePart(_key(image_id), "gqa", "", objects=objects)
 
 
-def _read_questions(piece: Slice, find: bool) -> Iterator[ImagePart | Rejected]:
+def _read_questions(piece: Slice, boxed: bool, find: bool) -> Iterator[ImagePart | Rejected]:
+    """``boxed``: there are scene graphs, which hold the objects that a question names."""
     questions, bad = decode_dict(piece.content, _Question)
     yield from _malformed(bad, piece.input.path)
     parts: dict[str, ImagePart] = {}
@@ -175,7 +177,7 @@ def _read_questions(piece: Slice, find: bool) -> Iterator[ImagePart | Rejected]:
             yield Rejected("gqa", id_, "no words", repr(text), _key(image_id))
             continue
         try:
-            regions = _found_regions(question) if find else _named_regions(question)
+            regions = (_found_regions if find else _named_regions)(question) if boxed else []
         except ValueError:
             detail = f"{list(question.annotations.question)} in {text!r}"
             yield Rejected("gqa", id_, "no such words", detail, _key(image_id))

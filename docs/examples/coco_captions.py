@@ -1,0 +1,71 @@
+"""A reader for COCO's caption files: sentences about pictures, without boxes.
+
+The example of docs/new_source.md. Used in a recipe as::
+
+    [sources.captions]
+    reader = "docs.examples.coco_captions:CocoCaptions"
+    captions.train = "annotations/captions_train2017.json"
+    pictures = ["train2017"]
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import msgspec
+
+from pipelines.sources.base import Context, Input, Slice, Source
+from pipelines.sources.records import decode_list
+from schemas import GroundedCaption, ImagePart, Picture, Rejected
+
+
+class _Image(msgspec.Struct):
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class _Sentence(msgspec.Struct):
+    id: int
+    image_id: int
+    caption: str
+
+
+class CocoCaptions(Source, kw_only=True):
+    namespace: ClassVar[str] = "coco"
+
+    captions: dict[str, str]  # split -> captions_*.json
+
+    def paths(self) -> list[str]:
+        return list(self.captions.values())
+
+    def picture_inputs(self) -> list[Input]:
+        return [Input(path, "list", within="images") for path in self.captions.values()]
+
+    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+        images, bad = decode_list(piece.content, _Image)
+        yield from _rejected(bad, piece.input.path)
+        for image in images:
+            yield Picture(
+                f"coco/{image.id}", "captions", image.file_name, image.width, image.height
+            )
+
+    def inputs(self, splits: tuple[str, ...]) -> list[Input]:
+        return [
+            Input(path, "list", within="annotations", role=split)
+            for split, path in self.captions.items()
+            if split in splits
+        ]
+
+    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+        sentences, bad = decode_list(piece.content, _Sentence)
+        yield from _rejected(bad, piece.input.path)
+        for sentence in sentences:
+            text = " ".join(sentence.caption.split())
+            caption = GroundedCaption(text, [], [(0, len(text))], "coco_captions", str(sentence.id))
+            yield ImagePart(f"coco/{sentence.image_id}", "captions", piece.input.role, [caption])
+
+
+def _rejected(bad: list[tuple[str, str]], path: str) -> Iterator[Rejected]:
+    for record, fault in bad:
+        yield Rejected("captions", record, "malformed record", f"{path}: {fault}")
