@@ -149,13 +149,14 @@ def _place(
         return True
     # Most groups are full: of hundreds, those at the end of this list can take in a node at all.
     by_size = sorted(groups, key=_fullest_first)
+    most_room = capacity - by_size[-1].size if by_size else 0
     for group in groups:
         blockers = group.members & against
         if blockers.bit_count() > 1:
             continue
         swaps = [blockers.bit_length() - 1] if blockers else group.nodes
         for other in swaps:
-            if group.size - sizes[other] + size > capacity:
+            if group.size - sizes[other] + size > capacity or sizes[other] > most_room:
                 continue
             fits = bisect_left(by_size, sizes[other] - capacity, key=_fullest_first)
             target = _first(
