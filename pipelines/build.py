@@ -1,4 +1,4 @@
-"""``python -m pipelines.build RECIPE --output=FOLDER [any Beam option]``: raw downloads -> shards."""
+"""Raw downloads -> shards: ``python -m pipelines.build RECIPE --output=FOLDER [Beam options]``."""
 
 import argparse
 import logging

@@ -7,6 +7,8 @@ id of the Flickr photo that both were made from.
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from schemas import HeldOut, Picture
 
 # Of several copies the first of these namespaces gives the picture its key and its pixels.
@@ -84,10 +86,10 @@ class Catalogue:
         return "coco_id" if self._ids.root(key) == self._ids.root(other) else "flickr photo id"
 
 
-def _preference(row: Picture) -> tuple[str, bool, bool, str, str]:
-    """Of several rows of one key the one with a size is kept, and its own source's (GQA lists VG's)."""
+def _preference(row: Picture) -> tuple[str, bool, bool, tuple[object, ...]]:
+    """Of several rows of one key the one with a size goes first, then its own source's."""
     own = row.key.startswith(f"{row.source}/")
-    return row.key, row.width == 0, not own, row.source, row.file
+    return row.key, row.width == 0, not own, msgspec.structs.astuple(row)
 
 
 def _rank(key: str) -> tuple[int, str]:

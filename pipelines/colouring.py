@@ -34,14 +34,15 @@ def best(sizes: Sequence[int], conflicts: Sequence[int], capacity: int) -> Group
     bound = max(-(-sum(sizes) // capacity), _clique(conflicts))
     degree = [c.bit_count() for c in conflicts]
     nodes = range(len(sizes))
-    orders: list[Callable[[int], tuple[int, ...]]] = [
-        lambda i: (-sizes[i], -degree[i], i),
-        lambda i: (-degree[i], -sizes[i], i),
-        lambda i: (-degree[i] * capacity - sizes[i] * len(sizes), i),
+    orders: list[tuple[Callable[[int], tuple[int, ...]], _Choose]] = [
+        (lambda i: (-sizes[i], -degree[i], i), _fullest),
+        (lambda i: (-degree[i], -sizes[i], i), _fullest),
+        (lambda i: (-degree[i] * capacity - sizes[i] * len(sizes), i), _fullest),
+        (lambda i: (-degree[i], -i), _first),  # that of `first_fit`, so never more groups than it
     ]
     found: list[_Group] | None = None
-    for key in orders:
-        groups = _greedy(sorted(nodes, key=key), sizes, conflicts, capacity, _fullest)
+    for key, choose in orders:
+        groups = _greedy(sorted(nodes, key=key), sizes, conflicts, capacity, choose)
         while len(groups) > bound and _dissolve_one(groups, sizes, conflicts, capacity):
             pass
         if found is None or len(groups) < len(found):
@@ -72,6 +73,9 @@ class _Group:
         self.size -= size
 
 
+_Choose = Callable[[Iterable[_Group]], _Group | None]
+
+
 def _first(groups: Iterable[_Group]) -> _Group | None:
     return next(iter(groups), None)
 
@@ -89,7 +93,7 @@ def _greedy(
     sizes: Sequence[int],
     conflicts: Sequence[int],
     capacity: int,
-    choose: Callable[[Iterable[_Group]], _Group | None],
+    choose: _Choose,
 ) -> list[_Group]:
     groups = [_Group()]
     for node in order:

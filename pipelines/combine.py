@@ -15,7 +15,7 @@ from pipelines.rules import Rules
 from pipelines.spans import consolidate, shift
 from schemas import Caption, GroundedCaption, Part, Region, Span
 
-# Rows of the overlap matrix held at once; a picture with 5,000 captions has a million-fold of pairs.
+# Rows of the overlap matrix held at once: a picture may have 5,000 captions, 25 million pairs.
 _ROWS = 512
 
 

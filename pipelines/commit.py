@@ -54,8 +54,9 @@ class Commit(beam.DoFn):
         stats = {split: Stats() for split in order}
         for summary in summaries:
             stats[summary.entry.split].merge(summary.stats)
+        rows = [row for summary in summaries for row in summary.rows]
         files = [
-            _write(output, "index.parquet", _table([r for s in summaries for r in s.rows], arrow.INDEX)),
+            _write(output, "index.parquet", _table(rows, arrow.INDEX)),
             _write(output, "rejected.parquet", _table(rejected, arrow.REJECTED)),
             _write(output, "excluded.parquet", _table(excluded, arrow.EXCLUDED)),
             _write(output, "stats.json", as_json(stats)),
@@ -85,9 +86,7 @@ def _total_counts(summaries: Iterable[ShardSummary]) -> dict[str, SourceCounts]:
     return totals
 
 
-def _check_limit(
-    counts: dict[str, SourceCounts], rejected: list[Rejected], limit: float
-) -> None:
+def _check_limit(counts: dict[str, SourceCounts], rejected: list[Rejected], limit: float) -> None:
     for source, of in sorted(counts.items()):
         if of.rejected <= limit * of.read:
             continue
@@ -125,9 +124,7 @@ def _language_model(recipe: Recipe) -> dict[str, str]:
 
 def _table(rows: list[Any], schema: pa.Schema) -> bytes:
     values = [msgspec.structs.astuple(row) for row in rows]
-    columns = [
-        pa.array([row[i] for row in values], field.type) for i, field in enumerate(schema)
-    ]
+    columns = [pa.array([row[i] for row in values], field.type) for i, field in enumerate(schema)]
     table = pa.Table.from_arrays(columns, schema=schema)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")

@@ -6,8 +6,9 @@
     annotation files ────cut──read──parts by shard ──group──write──> shards ──> tables, manifest
                                     rejected records ──┘
 
-There is one shuffle of records. It is by shard, not by picture: all that is said of a picture goes
-to the shard that its key is hashed to, and is merged and combined there, while the shard is written.
+There is one shuffle of records. It is by shard, not by picture: all that is said of a picture
+goes to the shard that its key is hashed to, and is merged and combined there, while the shard is
+written.
 """
 
 from typing import Any

@@ -113,9 +113,7 @@ def _bound(
             else:
                 x0, y0, x1, y1 = fitted[i].tolist()
                 box = (x0, y0, x1, y1)
-                kept.append(
-                    Region(region.spans, box, "", areas[i], region.category, object_.crowd)
-                )
+                kept.append(Region(region.spans, box, "", areas[i], region.category, object_.crowd))
         at += len(caption.regions)
         lost = fault is not None or (not kept and bool(faults))
         record = f"{caption.dataset}/{caption.record}"
@@ -178,7 +176,7 @@ def _areas(
     target: Picture,
     rules: Rules,
 ) -> list[float | None]:
-    """Square pixels of each region: as its source states it, in the pixels that the rules ask for."""
+    """Square pixels of each region, as stated or in pixels of the target, as the rules ask for."""
     stated = [o.area if o else None for o in named]
     if rules.area == "source":
         return stated

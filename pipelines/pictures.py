@@ -51,8 +51,8 @@ class PictureStore:
         """The picture's file, if it is one and of the size that the annotations speak of.
 
         Raises:
-            UnusablePictureError: it is missing, no JPEG or PNG, truncated, too large, of another size
-                than its source states, or its name would leave the root.
+            UnusablePictureError: it is missing, no JPEG or PNG, truncated, too large, of another
+                size than its source states, or its name would leave the root.
         """
         content = self._content(picture)
         if content is None:
@@ -116,7 +116,7 @@ def inspect(content: bytes) -> File:
     """What the header says; the pixels are not decoded.
 
     Raises:
-        UnusablePictureError: no JPEG or PNG, or one of more than ``MAX_PIXELS``, or a truncated one.
+        UnusablePictureError: no JPEG or PNG, a truncated one, or of more than ``MAX_PIXELS``.
     """
     try:
         with Image.open(io.BytesIO(content), formats=list(_EXTENSIONS)) as image:

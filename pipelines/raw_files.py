@@ -25,6 +25,9 @@ from apache_beam.io.filesystems import FileSystems
 from pipelines.sources.base import Input, Slice
 from schemas import Rejected
 
+# A file becomes at least this many slices, so that workers are done at about the same time, of at
+# most about this size, so that what is decoded at once is small.
+SLICES = 64
 SLICE_BYTES = 4 << 20
 LINES_PER_SLICE = 512
 
@@ -32,7 +35,7 @@ _COLON = re.compile(r"\s*:\s*")
 
 
 class RawFileError(Exception):
-    """A file that cannot be read, or is not what it should be: which, what was expected and found."""
+    """A file cannot be read, or is not what it should be: which, what was expected and found."""
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -164,11 +167,12 @@ def _line_borders(content: mmap.mmap) -> Iterator[tuple[int, int]]:
 
 
 def _grouped(runs: list[list[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
-    """Consecutive elements of a run as slices of at least ``SLICE_BYTES``, each run's last aside."""
+    """Consecutive elements of a run as slices, cut once they have reached the size."""
+    enough = min(SLICE_BYTES, sum(run[-1][1] - run[0][0] for run in runs if run) // SLICES)
     for run in runs:
         first = 0
         for i, (_, stop) in enumerate(run):
-            if stop - run[first][0] >= SLICE_BYTES or i == len(run) - 1:
+            if stop - run[first][0] >= enough or i == len(run) - 1:
                 yield run[first][0], stop
                 first = i + 1
 
@@ -180,9 +184,7 @@ def _elements(content: mmap.mmap, input: Input) -> list[list[tuple[int, int]]]:
     return [[(_address(e) - base, _address(e) - base + len(memoryview(e))) for e in elements]]
 
 
-def _entries(
-    content: mmap.mmap, input: Input, repeated: list[str]
-) -> list[list[tuple[int, int]]]:
+def _entries(content: mmap.mmap, input: Input, repeated: list[str]) -> list[list[tuple[int, int]]]:
     """Where each entry of the JSON dict begins (at its key's quote) and ends.
 
     Of a key that occurs again msgspec keeps the last value. The earlier entries then lie between

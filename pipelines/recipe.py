@@ -80,13 +80,15 @@ class Recipe(_Plain, kw_only=True):
 
     def sha256(self) -> str:
         """The version of the data: of the recipe as resolved, wherever its files lie."""
-        return hashlib.sha256(msgspec.json.encode(self.resolved(), order="deterministic")).hexdigest()
+        content = msgspec.json.encode(self.resolved(), order="deterministic")
+        return hashlib.sha256(content).hexdigest()
 
 
 def shipped() -> list[str]:
     """The names of the recipes that come with the package."""
     folder = resources.files("pipelines.recipes")
-    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    names = [file.name for file in folder.iterdir()]
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
 def load(name_or_path: str) -> Recipe:
@@ -114,7 +116,7 @@ def load(name_or_path: str) -> Recipe:
 
 
 def with_root(recipe: Recipe, root: str) -> Recipe:
-    """The recipe with its relative paths made to begin at ``root``, and ``.zip`` where only that is.
+    """The recipe with its relative paths begun at ``root``, and ``.zip`` added where only that is.
 
     Raises:
         RecipeError: every file and folder that is missing.

@@ -21,11 +21,13 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     colouring: Literal["best", "first_fit"] = "best"
     flickr30k: Literal["joined", "apart"] = "joined"  # apart: one caption a sentence
     gqa_words: Literal["object", "find"] = "object"  # whose words name a box of a GQA question
-    vg_text: Literal["tokens", "characters"] = "tokens"  # how VG spans follow the clean-up of a text
+    vg_text: Literal["tokens", "characters"] = (
+        "tokens"  # how VG spans follow a clean-up
+    )
     area: Literal["box", "source"] = "box"  # source: as stated, in the source's own pixels
     boxes: Literal["clip", "as_is"] = "clip"  # clip: to the picture, and empty ones are rejected
     same_photo: bool = True  # join pictures by Flickr photo id as well
-    stop_words: str = ""  # file, one word a line (NLTK's English list); empty: the built-in list
+    stop_words: str = ""  # file of one word a line; empty: the built-in list
 
 
 PAPER = Rules()

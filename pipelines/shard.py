@@ -13,7 +13,7 @@ from pipelines.combine import combine, keep, sentence
 from pipelines.merge import Merged, merge
 from pipelines.pictures import PictureStore, UnusablePictureError, perceptual_hash
 from pipelines.recipe import Recipe
-from schemas import Caption, Excluded, GroundedCaption, ImagePart, Picture, Rejected, Sample
+from schemas import Caption, Excluded, GroundedCaption, ImagePart, Rejected, Sample
 from shards.manifest import ShardEntry
 from shards.placement import is_safe_key, position, shard_name
 from shards.stats import Stats
@@ -50,7 +50,7 @@ class ShardSummary(msgspec.Struct):
 
 
 class ShardBuilder:
-    """Collects what the slices have for a shard (annotations only), then writes it picture by picture."""
+    """Collects what the slices have for a shard, then writes it picture by picture."""
 
     def __init__(
         self,
@@ -165,9 +165,7 @@ class ShardBuilder:
         for part in parts:
             captions[part.picture] += len(part.captions)
         rows = [
-            Excluded(
-                self._split, self._catalogue.canonical(copy), copy, name, held_out, join, n
-            )
+            Excluded(self._split, self._catalogue.canonical(copy), copy, name, held_out, join, n)
             for copy, n in sorted(captions.items())
             for name, held_out, join in self._catalogue.held_out(copy)
         ]

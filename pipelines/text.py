@@ -41,7 +41,7 @@ STOP_WORDS = frozenset(
 )
 
 # Words that the published code takes off NLTK's list: they tell one thing from another.
-NEVER_STOP_WORDS = frozenset("above below between further he she they".split())
+NEVER_STOP_WORDS = frozenset({"above", "below", "between", "further", "he", "she", "they"})
 
 _RULE_PIPES = ["attribute_ruler", "lemmatizer"]
 _COLUMNS = ["ORTH", "TAG", "DEP", "IDX", "HEAD"]

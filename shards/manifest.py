@@ -29,7 +29,7 @@ class FileEntry(msgspec.Struct):
 
 
 class Manifest(msgspec.Struct, kw_only=True):
-    """``recipe`` is the recipe with every default resolved, ``recipe_sha256`` the data's version."""
+    """``recipe`` has every default resolved, and ``recipe_sha256`` is the version of the data."""
 
     schema_version: int = SCHEMA_VERSION
     name: str

@@ -1,8 +1,6 @@
 """What is in a set of samples: counts and histograms that add up over shards."""
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 

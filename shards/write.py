@@ -64,7 +64,7 @@ class ShardWriter:
         """Adds a picture (its original bytes, or None in an annotation-only set) and its captions.
 
         Raises:
-            ValueError: the key could not stand in a tar, or would leave the folder it is unpacked to.
+            ValueError: the key cannot name a member of a tar (see `placement.is_safe_key`).
         """
         if not is_safe_key(sample.key):
             raise ValueError(f"unusable key {sample.key!r}")
@@ -98,7 +98,7 @@ class ShardWriter:
 
 @contextmanager
 def shard_writer(stream: BinaryIO, name: str) -> Iterator[ShardWriter]:
-    """A `ShardWriter` on ``stream`` that is closed, tar trailer written, at the end of the block."""
+    """A `ShardWriter` on ``stream`` that ends the tar at the end of the block."""
     writer = ShardWriter(stream, name)
     yield writer
     writer.close()
@@ -120,7 +120,7 @@ class _Hashing:
 
 
 def encode_sample(sample: Sample) -> bytes:
-    """The JSON member of a sample. Boxes are written as float32: the fewest digits that name them."""
+    """The JSON member of a sample; boxes as the fewest digits that name their float32."""
     return orjson.dumps(
         {
             "key": sample.key,
@@ -139,7 +139,10 @@ def _caption(caption: Caption) -> dict[str, Any]:
         "text": caption.text,
         "regions": [_region(r, box) for r, box in zip(caption.regions, boxes, strict=True)],
         "negative": caption.negative,
-        "parts": [{"dataset": p.dataset, "record": p.record, "span": p.span} for p in caption.parts],
+        "parts": [
+            {"dataset": part.dataset, "record": part.record, "span": part.span}
+            for part in caption.parts
+        ],
     }
     if caption.phrases:
         fields["phrases"] = [

@@ -17,7 +17,7 @@ REFERENCE = Path(
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """The folder with ``golden`` and ``real``; tests that need it are skipped where it is absent."""
+    """The folder with ``golden`` and ``real``; tests that need it are skipped without it."""
     if not (REFERENCE / "golden").is_dir():
         missing = f"needs the reference data: there is no {REFERENCE / 'golden'}"
         if os.environ.get("MDETR_REFERENCE_REQUIRED"):

@@ -24,7 +24,7 @@ def samples(shard_set: Path, split: str) -> Iterator[dict[str, Any]]:
 
 
 def published(path: Path) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
-    content = json.loads(lzma.open(path).read())
+    content = json.loads(lzma.decompress(path.read_bytes()))
     annotations = defaultdict(list)
     for annotation in content["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
@@ -55,7 +55,9 @@ def mixed(
         folder = tmp_path_factory.mktemp(rules)
         recipe = recipes.golden_mixed(folder, rules, reference / "golden/mixed/stopwords.txt")
         built[rules] = folder / "shards"
-        assert build([str(recipe), f"--root={golden_raw}", f"--output={built[rules]}", "--quiet"]) == 0
+        assert (
+            build([str(recipe), f"--root={golden_raw}", f"--output={built[rules]}", "--quiet"]) == 0
+        )
     return built
 
 
@@ -76,7 +78,7 @@ def test_mixed_under_mdetr_rules(reference: Path, mixed: dict[str, Path]) -> Non
                 (a["area"], a["iscrowd"], a["category_id"], spans(a["tokens_positive"])) for a in of
             ),
         )
-        expected[row].append(np.array([corners(a["bbox"]) for a in of], np.float32).reshape(-1, 4))
+        expected[row].append(boxes([{"box": corners(a["bbox"])} for a in of]))
     found: dict[Row, list[np.ndarray]] = defaultdict(list)
     for sample in samples(mixed["mdetr"], "train"):
         for caption in sample["captions"]:
@@ -149,13 +151,10 @@ def held_out_keys(raw: Path) -> set[str]:
     """The keys that must not be in train, worked out anew from the side files."""
     import pickle
 
-    coco_of = {
-        row["image_id"]: row["coco_id"] for row in json.loads((raw / "vg/image_data.json").read_text())
-    }
-    keys = {
-        f"coco/{image['id']}"
-        for image in json.loads((raw / "coco/annotations/instances_val2014.json").read_text())["images"]
-    }
+    table = json.loads((raw / "vg/image_data.json").read_text())
+    coco_of = {row["image_id"]: row["coco_id"] for row in table}
+    val = json.loads((raw / "coco/annotations/instances_val2014.json").read_text())
+    keys = {f"coco/{image['id']}" for image in val["images"]}
     keys |= {
         f"coco/{id_}" for id_ in pickle.loads((raw / "side/refexp_all_unsafe_ids.pkl").read_bytes())
     }

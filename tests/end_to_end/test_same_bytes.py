@@ -1,4 +1,4 @@
-"""The same recipe and raw files make the same bytes, whatever runs them and however it is stopped."""
+"""The same recipe and raw files make the same bytes, whatever runs them or stops them."""
 
 import hashlib
 import os
@@ -51,7 +51,8 @@ def digests(output: Path) -> dict[str, str]:
 
 
 def test_a_shard_set_holds_what_it_should(expected: dict[str, str]) -> None:
-    tables = {"excluded.parquet", "index.parquet", "manifest.json", "rejected.parquet", "stats.json"}
+    tables = {f"{name}.parquet" for name in ("excluded", "index", "rejected")}
+    tables |= {"manifest.json", "stats.json"}
     shards = {name for name in expected if name.endswith(".tar")}
     assert set(expected) == tables | shards
     assert len(shards) == 12
@@ -73,7 +74,7 @@ def test_local_modes(
 
 @pytest.fixture
 def job_server(tmp_path: Path) -> Iterator[int]:
-    """A portable job server in a process of its own, as Flink and Spark have one; yields its port."""
+    """The port of a portable job server in a process of its own, as Flink and Spark have one."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

