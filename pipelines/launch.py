@@ -67,6 +67,7 @@ def run(
     _remove_scratch(build.scratch)
     if not quiet and is_local(output):
         print(report.table(mf.load(output), stages, time.monotonic() - started))
+        print(f"\nThe shard set is in {output}; manifest.json tells what is in it.")
 
 
 def _run(options: PipelineOptions, build: Build) -> None:
@@ -122,7 +123,7 @@ def _prepare_output(output: str, overwrite: bool) -> None:
         try:
             Path(output).mkdir(parents=True, exist_ok=True)
             shutil.rmtree(scratch, ignore_errors=True)
-            scratch.mkdir()
+            scratch.mkdir(exist_ok=True)
         except OSError as error:
             raise BuildFailedError(f"cannot write to {output}: {error}") from error
 

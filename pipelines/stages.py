@@ -26,6 +26,7 @@ from schemas import HeldOut, ImagePart, Picture, Rejected
 from shards.placement import shard_of
 
 REJECTED = "rejected"
+LARGEST_SIDE = 1 << 24  # of a picture in pixels; whole numbers below it are exact in float32
 
 
 class Build(msgspec.Struct, frozen=True):
@@ -103,6 +104,9 @@ class ReadPictures(_Step):
             row.source = cut.source
             if isinstance(row, Rejected):
                 yield self._rejected(row)
+            elif not (0 <= row.width <= LARGEST_SIDE and 0 <= row.height <= LARGEST_SIDE):
+                reason, size = "bad picture size", f"{row.width}x{row.height}"
+                yield self._rejected(Rejected(row.source, row.key, reason, size, row.key))
             else:
                 rows.append(row)
         yield pack(rows)

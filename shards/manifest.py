@@ -60,7 +60,7 @@ def load(shard_set: str | Path) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError:
         raise NotAShardSetError(f"{shard_set} is not a shard set: it has no {NAME}") from None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise NotAShardSetError(f"{path} is not a manifest: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise NotAShardSetError(

@@ -9,10 +9,15 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REFERENCE = Path(
     os.environ.get("MDETR_REFERENCE", Path(__file__).resolve().parent.parent.parent / "shared")
 )
+
+# How long one example takes says nothing on a machine that does other work at the same time.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

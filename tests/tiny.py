@@ -61,7 +61,7 @@ def vg_image(id_: int, **fields: Any) -> dict[str, Any]:
     }
 
 
-def vg_region(id_: int, phrase: str, x: float = 10, y: float = 10, **fields: Any) -> dict[str, Any]:
+def vg_region(id_: int, phrase: str, x: Any = 10, y: Any = 10, **fields: Any) -> dict[str, Any]:
     return {
         "region_id": id_,
         "phrase": phrase,

@@ -13,6 +13,7 @@ import webdataset
 
 from pipelines.build import main as build
 from tests.end_to_end import recipes
+from tests.end_to_end.invariants import check_sample
 
 Row = tuple[Any, ...]
 
@@ -108,43 +109,13 @@ def test_mixed_under_mdetr_rules(reference: Path, mixed: dict[str, Path]) -> Non
     assert largest <= 2**-14  # one float32 step for pixels of 512 to 1024
 
 
-def overlap(a: Row, b: Row) -> float:
-    """GIoU of two boxes, from its definition, in plain Python."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    intersection = max(width, 0.0) * max(height, 0.0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
-    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
-    return intersection / union - (hull - union) / hull
-
-
 def test_mixed_under_paper_rules(golden_raw: Path, mixed: dict[str, Path]) -> None:
     captions = 0
     for sample in samples(mixed["paper"], "train"):
-        for caption in sample["captions"]:
-            captions += 1
-            assert len(caption["text"]) < 250
-            by_part = defaultdict(list)
-            for region in caption["regions"]:
-                part = part_of(region, caption["parts"])
-                by_part[part].append(region["box"])
-                x0, y0, x1, y1 = region["box"]
-                assert 0 <= x0 < x1 <= sample["width"] and 0 <= y0 < y1 <= sample["height"]
-            for a, b in ((a, b) for a in by_part for b in by_part if a < b):
-                assert all(overlap(p, q) <= 0.5 + 1e-6 for p in by_part[a] for q in by_part[b])
+        check_sample(sample)
+        captions += len(sample["captions"])
     assert 6_000 < captions < 7_133  # more sentences than published, in fewer captions
     assert held_out_keys(golden_raw).isdisjoint(s["key"] for s in samples(mixed["paper"], "train"))
-
-
-def part_of(region: dict[str, Any], parts: list[dict[str, Any]]) -> int:
-    """The one sentence that all spans of a region lie in; each covers whole words of it."""
-    [index] = {
-        i
-        for start, stop in region["spans"]
-        for i, part in enumerate(parts)
-        if part["span"][0] <= start < stop <= part["span"][1]
-    }
-    return index
 
 
 def held_out_keys(raw: Path) -> set[str]:

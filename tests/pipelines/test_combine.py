@@ -124,7 +124,12 @@ def test_conflicts_are_overlaps_over_the_threshold(
             if i == j:
                 assert not graph[i] >> j & 1
                 continue
-            values = [overlap(a.box, b.box) for a in one.regions for b in other.regions]
+            values = [
+                overlap(a.box, b.box)
+                for a in one.regions
+                for b in other.regions
+                if a.box is not None and b.box is not None
+            ]
             if any(abs(value - 0.5) < NEAR_THRESHOLD for value in values):
                 continue
             assert bool(graph[i] >> j & 1) == any(value > 0.5 for value in values)

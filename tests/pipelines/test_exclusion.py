@@ -127,9 +127,7 @@ def test_one_bad_record_is_rejected_by_itself(tmp_path: Path) -> None:
         ("ids", "ids.pkl", pickle.dumps([Path("x")])),
     ],
 )
-def test_wrong_content_names_the_file(
-    tmp_path: Path, role: str, name: str, content: bytes
-) -> None:
+def test_wrong_content_names_the_file(tmp_path: Path, role: str, name: str, content: bytes) -> None:
     path = str(tiny.write(tmp_path / name, content))
     fields: dict[str, Any] = {role: [path]}
     with pytest.raises(RawFileError) as error:

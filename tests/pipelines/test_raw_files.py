@@ -124,9 +124,7 @@ def test_dict_slices_hold_the_last_entry_of_every_key_once(
         text = f'{{"first": {{"graphs": 1}}, "graphs" : {text} , "last": [{{}}]}}'
     path = tiny.write(tmp_path / "dict.json", text.encode())
     slices, rejected = cut(path, "dict", "graphs" if within else "")
-    found = [
-        entry for content in slices for entry in json.loads(content, object_pairs_hook=list)
-    ]
+    found = [entry for content in slices for entry in json.loads(content, object_pairs_hook=list)]
     last = dict(entries)
     assert sorted(key for key, _ in found) == sorted(last)
     assert {key: json.dumps(value) for key, value in found} == {
@@ -222,7 +220,11 @@ def test_a_zip_must_have_one_member(tmp_path: Path, members: dict[str, bytes]) -
 
 def corrupt(content: bytes) -> bytes:
     middle = len(content) // 3
-    return content[:middle] + bytes(b ^ 0xFF for b in content[middle : middle + 40]) + content[middle + 40 :]
+    return (
+        content[:middle]
+        + bytes(b ^ 0xFF for b in content[middle : middle + 40])
+        + content[middle + 40 :]
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ def test_an_encrypted_zip(tmp_path: Path) -> None:
     content[6] |= 1  # the flag in the member's own header, and in the directory
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path = tiny.write(tmp_path / "a.json.zip", bytes(content))
-    with pytest.raises(RawFileError, match="not a readable zip file: .*encrypted"):
+    with pytest.raises(RawFileError, match=r"not a readable zip file: .*encrypted"):
         cut(path, "list")
 
 

@@ -1,0 +1,103 @@
+"""What is refused before any work, and what the command says."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.build import main
+from pipelines.launch import BuildFailedError, run
+from tests import tiny
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    graphs = [tiny.vg_graph(1, tiny.vg_region(1, "a red cat"))]
+    vg = tiny.write_vg(tmp_path, [tiny.vg_image(1)], graphs)
+    return str(tiny.write_recipe(tmp_path / "recipe.toml", sources={"vg": vg}))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--direct_running_mode=multi_threading", "loses elements without a word"),
+        ("--runner=DaskRunner", "DaskRunner drops the outputs"),
+        ("--runner=apache_beam.runners.dask.dask_runner.DaskRunner", "DaskRunner drops"),
+        ("--outptu=x", "unknown options: outptu"),
+        ("--strickt", "unknown options: strickt"),
+    ],
+)
+def test_options_that_are_refused(tmp_path: Path, recipe: str, option: str, message: str) -> None:
+    output = tmp_path / "shards"
+    with pytest.raises(BuildFailedError, match=message):
+        run(recipe, str(output), str(tmp_path), [option])
+    assert not output.exists()
+
+
+def test_a_wrong_recipe_is_refused_before_any_work(tmp_path: Path, recipe: str) -> None:
+    (tmp_path / "vg/image_data.json").unlink()
+    output = tmp_path / "shards"
+    with pytest.raises(BuildFailedError, match=r"there is no .*image_data\.json"):
+        run(recipe, str(output), str(tmp_path), [])
+    with pytest.raises(BuildFailedError, match="no recipe nowhere"):
+        run("nowhere", str(output), str(tmp_path), [])
+    assert not output.exists()
+
+
+def test_outputs_that_cannot_be_written(tmp_path: Path, recipe: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BuildFailedError, match=r"cannot write to .*file/shards"):
+        run(recipe, f"{tmp_path}/file/shards", str(tmp_path), [])
+    with pytest.raises(BuildFailedError, match=r"cannot write to .*file"):
+        run(recipe, f"{tmp_path}/file", str(tmp_path), [])
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / ".scratch").write_text("")  # where a folder must be made
+    with pytest.raises(BuildFailedError, match=r"cannot write to .*blocked"):
+        run(recipe, str(blocked), str(tmp_path), [])
+
+
+def test_a_finished_set_is_replaced_only_if_asked(
+    tmp_path: Path, recipe: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "shards"
+    arguments = [recipe, f"--root={tmp_path}", f"--output={output}/"]
+    arguments += ["--direct_running_mode=in_memory"]
+    assert main(arguments) == 0
+    # The closing table counts one region and one picture.
+    table = capfd.readouterr().out
+    assert table.splitlines()[1].split() == ["vg", "1", "0", "0", "0", "1"]
+    before = {p.name: p.read_bytes() for p in output.iterdir() if p.is_file()}
+    assert "manifest.json" in before and not (output / ".scratch").exists()
+
+    assert main([*arguments, "--quiet"]) == 1
+    error = capfd.readouterr().err
+    assert error == f"mdetr-build: {output} is a finished shard set; --overwrite replaces it\n"
+    assert {p.name: p.read_bytes() for p in output.iterdir()} == before
+
+    (output / "train-00007-of-00009.tar").write_text("of an older build")
+    (output / "notes.txt").write_text("of the user")
+    assert main([*arguments, "--quiet", "--overwrite"]) == 0
+    after = {p.name: p.read_bytes() for p in output.iterdir() if p.is_file()}
+    assert after == before | {"notes.txt": b"of the user"}
+    assert capfd.readouterr().out == ""
+
+
+def test_an_overwritten_set_loses_its_manifest_first(tmp_path: Path, recipe: str) -> None:
+    """A build that fails leaves no manifest of another build beside its own half-done files."""
+    output = tmp_path / "shards"
+    arguments = [recipe, f"--root={tmp_path}", f"--output={output}", "--quiet"]
+    arguments += ["--direct_running_mode=in_memory"]
+    assert main(arguments) == 0
+    (tmp_path / "vg/region_graphs.json").write_bytes(b"[")
+    assert main([*arguments, "--overwrite"]) == 1
+    assert not (output / "manifest.json").exists()
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    assert "mdetr_pretrain" in capsys.readouterr().out.splitlines()
+    for arguments in ([], ["demo"], ["--output=x"]):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 2
+        assert "a recipe and --output are needed" in capsys.readouterr().err

@@ -1,0 +1,53 @@
+"""Records, and the tables written from them."""
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+import schemas
+from pipelines.commit import _table
+from schemas import Excluded, Rejected, arrow
+from shards.write import IndexRow
+
+TABLES = [(Rejected, arrow.REJECTED), (Excluded, arrow.EXCLUDED), (IndexRow, arrow.INDEX)]
+ARROW_TYPES = {
+    str: pa.string(),
+    bool: pa.bool_(),
+    list[str]: pa.list_(pa.string()),
+}
+
+
+@pytest.mark.parametrize(("struct", "schema"), TABLES)
+def test_tables_have_the_fields_of_their_structs_in_order(
+    struct: type[msgspec.Struct], schema: pa.Schema
+) -> None:
+    assert schema.names == list(struct.__struct_fields__)
+    for field in msgspec.structs.fields(struct):
+        if field.type is int:
+            assert pa.types.is_signed_integer(schema.field(field.name).type)
+        else:
+            assert schema.field(field.name).type == ARROW_TYPES[field.type]
+
+
+def test_rows_come_back_from_a_table() -> None:
+    row = IndexRow("a.tar", "vg/1", "vg/1.jpg", 3 << 40, 5, 6, 7, 640, 480, 2, 3, ["gqa", "vg"])
+    [found] = pa.parquet.read_table(pa.BufferReader(_table([row], arrow.INDEX))).to_pylist()
+    assert IndexRow(**found) == row
+    empty = pa.parquet.read_table(pa.BufferReader(_table([], arrow.REJECTED)))
+    assert (empty.num_rows, empty.schema) == (0, arrow.REJECTED)
+
+
+def test_everything_that_is_exported_is_documented() -> None:
+    for name in schemas.__all__:
+        assert hasattr(schemas, name)
+    structs = [s for n in schemas.__all__ if isinstance(s := getattr(schemas, n), type)]
+    documented = [s for s in structs if issubclass(s, msgspec.Struct)]
+    assert all(s.__doc__ for s in documented)
+
+
+def test_no_record_can_be_part_of_a_cycle() -> None:
+    """``gc=False`` is safe only as long as records hold no records of their own kind."""
+    for name in ("Region", "Object", "Phrase", "Part", "Picture", "Rejected", "HeldOut"):
+        struct = getattr(schemas, name)
+        assert not struct.__struct_config__.gc
+        assert name not in {str(f.type) for f in msgspec.structs.fields(struct)}

@@ -1,0 +1,92 @@
+"""Counts and histograms that add up over shards."""
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import Caption, Part, Question, Region, Sample
+from shards.stats import Stats, as_json
+
+
+def region(width: float, height: float) -> Region:
+    return Region([(0, 1)], (10, 10, 10 + width, 10 + height))
+
+
+def part(dataset: str, record: str = "1") -> Part:
+    return Part(dataset, record, (0, 1))
+
+
+ONE = Sample(
+    "coco/9",
+    100,
+    100,
+    "9.jpg",
+    [
+        Caption("a" * 95, [region(10, 10), region(100, 50)], [], [part("vg"), part("gqa")]),
+        Caption("b" * 5, [], [], [part("vg", "2")], question=Question("7")),
+    ],
+)
+OTHER = Sample("vg/1", 50, 50, "1.jpg", [Caption("c" * 100, [region(5, 5)], [], [part("vg")])])
+
+
+def stats(*samples: Sample) -> Stats:
+    of = Stats()
+    for sample in samples:
+        of.add(sample)
+    return of
+
+
+def test_counts() -> None:
+    of = stats(ONE, OTHER)
+    assert (of.images, of.captions, of.sentences, of.regions) == (2, 3, 4, 3)
+    assert (of.questions, of.characters, of.captions_without_boxes) == (1, 200, 1)
+    assert {k: (d.images, d.sentences) for k, d in of.datasets.items()} == {
+        "vg": (2, 3),
+        "gqa": (1, 1),
+    }
+
+
+def test_histograms() -> None:
+    of = stats(ONE, OTHER)
+    assert of.caption_characters.bins == {90: 1, 0: 1, 100: 1}
+    assert of.sentences_per_caption.bins == {2: 1, 1: 2}
+    assert of.boxes_per_caption.bins == {2: 1, 0: 1, 1: 1}
+    assert of.captions_per_image.bins == {2: 1, 1: 1}
+    assert of.box_area_percent.bins == {0: 2, 50: 1}  # 1 % and 50 % of 100x100, 1 % of 50x50
+
+
+def test_mean_fill() -> None:
+    assert stats(ONE, OTHER).mean_fill == 200 / 750
+    assert Stats().mean_fill == 0.0
+
+
+@given(st.lists(st.sampled_from([ONE, OTHER]), max_size=6), st.integers(0, 6))
+def test_stats_add_up_however_samples_are_divided(samples: list[Sample], at: int) -> None:
+    total = stats(*samples[:at])
+    total.merge(stats(*samples[at:]))
+    assert as_json({"train": total}) == as_json({"train": stats(*samples)})
+
+
+def test_merging_leaves_the_other_as_it_was() -> None:
+    other = stats(OTHER)
+    before = as_json({"train": other})
+    total = Stats()
+    total.merge(other)
+    total.merge(stats(ONE))
+    assert as_json({"train": other}) == before
+
+
+def test_equal_stats_give_equal_bytes_whatever_the_order() -> None:
+    content = as_json({"train": stats(ONE, OTHER), "val": Stats()})
+    assert content == as_json({"train": stats(OTHER, ONE), "val": Stats()})
+    found = orjson.loads(content)
+    assert found["val"]["images"] == 0
+    assert found["train"]["caption_characters"] == {
+        "width": 10,
+        "bins": {"0": 1, "90": 1, "100": 1},
+    }
+
+
+def test_a_picture_of_unknown_size_divides_by_no_zero() -> None:
+    sample = Sample("vg/1", 0, 0, "", [Caption("a", [region(1, 1)], [], [part("vg")])])
+    assert stats(sample).regions == 1
