@@ -5,7 +5,7 @@ several data sets, at several sizes. Two copies are tied by Visual Genome's ``co
 id of the Flickr photo that both were made from.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 import msgspec
 
@@ -17,7 +17,7 @@ _PREFERENCE = {"coco": 0, "vg": 1, "gqa": 2, "flickr30k": 3}
 
 class Catalogue:
     """The pictures of a build, joined. ``held_out_namespaces``: name of a set -> a namespace, all
-    of whose pictures are held out.
+    of whose pictures are held out. ``sources_with_pictures``: those that have picture files.
 
     >>> vg = Picture("vg/7", "vg", "7.jpg", same_as="coco/139")
     >>> coco = Picture("coco/139", "coco", "COCO_train2014_000000000139.jpg")
@@ -34,11 +34,22 @@ class Catalogue:
         held_out: Iterable[HeldOut],
         same_photo: bool,
         held_out_namespaces: Mapping[str, str] | None = None,
+        sources_with_pictures: Set[str] = frozenset(),
     ) -> None:
         self._pictures: dict[str, Picture] = {}
+        self.repeated: set[str] = set()  # keys to which one source gives rows that differ
         ids, photos = _Union(), _Union()
-        for picture in sorted(pictures, key=_preference):
-            self._pictures.setdefault(picture.key, picture)
+
+        def preference(row: Picture) -> tuple[object, ...]:
+            """Of several rows of one key that with a size and a file, then its own source's."""
+            no_file = row.source not in sources_with_pictures
+            own = row.key.startswith(f"{row.source}/")
+            return row.key, row.width == 0, no_file, not own, msgspec.structs.astuple(row)
+
+        for picture in sorted(pictures, key=preference):
+            kept = self._pictures.setdefault(picture.key, picture)
+            if kept != picture and kept.source == picture.source:
+                self.repeated.add(picture.key)
             if picture.same_as:
                 ids.join(picture.key, picture.same_as)
                 photos.join(picture.key, picture.same_as)
@@ -84,12 +95,6 @@ class Catalogue:
         if key == other:
             return "id"
         return "coco_id" if self._ids.root(key) == self._ids.root(other) else "flickr photo id"
-
-
-def _preference(row: Picture) -> tuple[str, bool, bool, tuple[object, ...]]:
-    """Of several rows of one key the one with a size goes first, then its own source's."""
-    own = row.key.startswith(f"{row.source}/")
-    return row.key, row.width == 0, not own, msgspec.structs.astuple(row)
 
 
 def _rank(key: str) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from apache_beam.pvalue import AsIter
 
 from pipelines.commit import Commit
 from pipelines.stages import (
+    PICTURES,
     REJECTED,
     Build,
     CutInput,
@@ -61,7 +62,7 @@ def compose(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
         cuts, bad = _divided(
             pipeline | f"List {label}" >> beam.Create(files, reshuffle=True),
             f"Cut {label}",
-            CutInput(build),
+            CutInput(build, counts=label == "annotations"),
         )
         rejected.append(bad)
         return cuts | f"Spread {label}" >> beam.Reshuffle()
@@ -69,15 +70,17 @@ def compose(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
     pictures, bad_pictures = _divided(
         cut("picture tables", tables), "Read picture tables", ReadPictures(build)
     )
-    held_out, bad_held_out = _divided(
-        cut("evaluation sets", held_out_files), "Read evaluation sets", ReadHeldOut(build)
-    )
-    identities = (AsIter(pictures), AsIter(held_out))
+    of_sets = cut("evaluation sets", held_out_files) | "Read evaluation sets" >> beam.ParDo(
+        ReadHeldOut(build)
+    ).with_outputs(PICTURES, main="main")
+    identities = (AsIter(pictures), AsIter(of_sets.main))
     if recipe.near_duplicates.action == "off":
         hashes = pipeline | "No hashes" >> beam.Create([], reshuffle=False)
     else:
         hashes, bad_hashes = _divided(
-            pictures | "Spread pictures" >> beam.Reshuffle(),
+            [pictures, of_sets[PICTURES]]
+            | "All pictures" >> beam.Flatten()
+            | "Spread pictures" >> beam.Reshuffle(),
             "Hash held-out pictures",
             HashHeldOut(build),
             *identities,
@@ -91,7 +94,6 @@ def compose(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
             pipeline | "Every shard" >> beam.Create(every_shard),
             parts,
             bad_pictures,
-            bad_held_out,
             *rejected,
         ]
         | "Records by shard" >> beam.Flatten()

@@ -1,5 +1,6 @@
 """The pictures of evaluation sets, from the sets' own files: they are kept out of training."""
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -9,8 +10,9 @@ from pipelines import pickles
 from pipelines.raw_files import RawFileError, open_binary
 from pipelines.sources.base import Input, Slice
 from pipelines.sources.coco import photo_id
+from pipelines.sources.gqa import image_key
 from pipelines.sources.records import decode_dict, decode_list
-from schemas import HeldOut, Rejected
+from schemas import HeldOut
 
 
 class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -21,6 +23,8 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     LVIS minival), of which all images count. ``ids``: lists of image ids, as text (one a line),
     JSON (a list of ids, or of objects with an ``image_id``) or a pickle (a list or set), which name
     pictures of the data set ``of``. ``namespace``: every picture that has a copy there counts.
+    ``pictures``: folders or zips with the set's pictures, for the net of perceptual hashes; those
+    of pictures that a source of the recipe lists are found without.
     """
 
     refs: list[str] = []
@@ -29,6 +33,7 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ids: list[str] = []
     of: Literal["coco", "vg", "flickr30k"] = "coco"
     namespace: str = ""
+    pictures: list[str] = []
 
     def paths(self) -> list[str]:
         return [*self.refs, *self.questions, *self.instances, *self.ids]
@@ -48,6 +53,7 @@ class _Question(msgspec.Struct, gc=False):
 
 class _Image(msgspec.Struct, gc=False):
     id: int
+    file_name: str = ""
     flickr_url: str = ""
 
 
@@ -60,38 +66,55 @@ class _Row(msgspec.Struct, gc=False):
     image_id: int | str
 
 
-def read_held_out(name: str, of: str, piece: Slice) -> Iterator[HeldOut | Rejected]:
+def read_held_out(name: str, of: str, piece: Slice) -> Iterator[HeldOut]:
     """The pictures that a slice of an evaluation set's file names, each once.
 
     Raises:
-        RawFileError: the file is not in the layout that its role promises.
+        RawFileError: the file is not in the layout that its role promises, to the last record.
     """
-    keys: dict[str, str] = {}  # to the photo's id
     bad: list[tuple[str, str]] = []
     match piece.input.role:
         case "refs":
-            references = _convert(pickles.load(piece.input.path), list[_Reference], piece.input)
-            keys = {f"coco/{r.image_id}": "" for r in references if r.split != "train"}
+            rows = [HeldOut(name, f"coco/{r.image_id}") for r in _read_references(piece.input)]
         case "questions":
             questions, bad = decode_dict(piece.content, _Question)
-            keys = {gqa_key(str(q.imageId)): "" for q in questions.values()}
+            ids = [str(question.imageId) for question in questions.values()]
+            rows = [HeldOut(name, image_key(id_), file=f"{id_}.jpg") for id_ in ids]
         case "instances":
             images, bad = decode_list(piece.content, _Image)
-            keys = {f"coco/{i.id}": photo_id(i.flickr_url) for i in images}
-        case "ids":
-            photos = of == "flickr30k"
-            keys = {f"{of}/{id}": id if photos else "" for id in _read_ids(piece.input)}
-            if of == "vg":  # GQA's lists mix ids of Visual Genome with ids of COCO, as n578020
-                keys = {gqa_key(key.removeprefix("vg/")): "" for key in keys}
-    for key, photo in keys.items():
-        yield HeldOut(name, key, photo)
-    for record, fault in bad:
-        yield Rejected(name, record, "malformed record", f"{piece.input.path}: {fault}")
+            rows = [
+                HeldOut(name, f"coco/{i.id}", photo_id(i.flickr_url), i.file_name) for i in images
+            ]
+        case _:
+            rows = [_listed(name, id_, of, piece.input) for id_ in _read_ids(piece.input)]
+    if bad:
+        # A record that cannot be read may be of a picture that would then be trained on.
+        record, fault = bad[0]
+        raise RawFileError(f"{piece.input.path}: malformed record {record}: {fault}")
+    yield from {row.key: row for row in rows}.values()
 
 
-def gqa_key(image_id: str) -> str:
-    """GQA's pictures are Visual Genome's, but for those of testdev and test, which are COCO's."""
-    return f"coco/{image_id[1:]}" if image_id.startswith("n") else f"vg/{image_id}"
+def _read_references(input: Input) -> list[_Reference]:
+    """The references that are not in train. A bad one of train is left to the source's reader."""
+    content = pickles.load(input.path)
+    if not isinstance(content, list):
+        raise RawFileError(f"{input.path}: a pickled list expected, found {type(content).__name__}")
+    held_out = [r for r in content if not (isinstance(r, dict) and r.get("split") == "train")]
+    return _convert(held_out, list[_Reference], input)
+
+
+def _listed(name: str, id_: str, of: str, input: Input) -> HeldOut:
+    """A picture of a list of ids, leading zeros dropped.
+
+    GQA's lists mix ids of Visual Genome with ids of COCO, as ``n578020``.
+    """
+    number = id_.removeprefix("n")
+    if not re.fullmatch("[0-9]{1,20}", number) or (id_ != number and of == "flickr30k"):
+        raise RawFileError(f"{input.path}: {id_[:50]!a} is no image id of {of}")
+    number = str(int(number))
+    namespace = of if id_.isdigit() else "coco"
+    file = "" if namespace == "coco" else f"{number}.jpg"
+    return HeldOut(name, f"{namespace}/{number}", number if of == "flickr30k" else "", file)
 
 
 def _read_ids(input: Input) -> list[str]:
@@ -105,7 +128,7 @@ def _read_ids(input: Input) -> list[str]:
             content = file.read()
         if not path.endswith(".json"):
             try:
-                lines = content.decode().splitlines()
+                lines = content.decode("utf-8-sig").splitlines()
             except UnicodeDecodeError as fault:
                 raise RawFileError(f"{path}: expected lines of image ids: {fault}") from fault
             ids = [line.strip() for line in lines if line.strip()]

@@ -1,10 +1,12 @@
 """Launching a build: checks before any work, the runner's options, the run, and its table."""
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -13,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import progress, report
 from pipelines.compose import compose
-from pipelines.raw_files import exists, is_local
+from pipelines.raw_files import exists, is_local, open_binary
 from pipelines.recipe import RecipeError, load, with_root
 from pipelines.stages import Build
 from pipelines.text import model_name_and_version
@@ -47,30 +49,35 @@ def run(
     """
     options, local = _options(beam_arguments)
     try:
-        as_written = load(recipe_name)
+        as_written = load(recipe_name, root)
         recipe = with_root(as_written, root)
         if any(source.parses for source in recipe.sources.values()):
             model_name_and_version()
     except (RecipeError, ModuleNotFoundError) as error:
         raise BuildFailedError(str(error)) from error
     output = output.rstrip("/")
-    _prepare_output(output, overwrite)
-    log = Path(output) / ".scratch" / "progress.tsv" if local and is_local(output) else None
-    build = Build(recipe, as_written, output, strict, str(log or ""))
-    started = time.monotonic()
-    if log:
-        with progress.shown(log, _totals(build), quiet):
+    with _lock(output):
+        _prepare_output(output, overwrite)
+        log = Path(output) / ".scratch" / "progress.tsv" if local and is_local(output) else None
+        build = Build(recipe, as_written, output, strict, str(log or ""))
+        started = time.monotonic()
+        if log:
+            with progress.shown(log, quiet):
+                _run(options, build)
+        else:
             _run(options, build)
-    else:
-        _run(options, build)
-    stages = progress.read(log) if log else {}
-    _remove_scratch(build.scratch)
-    if not quiet and is_local(output):
-        print(report.table(mf.load(output), stages, time.monotonic() - started))
-        print(f"\nThe shard set is in {output}; manifest.json tells what is in it.")
+        stages = progress.read(log) if log else {}
+        _remove_scratch(build.scratch)
+    if not quiet:
+        with open_binary(FileSystems.join(output, mf.NAME)) as file:
+            manifest = mf.decode(file.read(), output)
+        print(report.table(manifest, stages, time.monotonic() - started))
+        print(f"\nThe shard set is in {output}; {mf.NAME} tells what is in it.")
 
 
 def _run(options: PipelineOptions, build: Build) -> None:
+    shards = sum(split.shards for split in build.recipe.splits.values())
+    progress.tick(build.progress, "write shards", done=0, more=shards)
     try:
         pipeline = beam.Pipeline(options=options)
         compose(pipeline, build)
@@ -87,8 +94,9 @@ def _options(arguments: Sequence[str]) -> tuple[PipelineOptions, bool]:
     """Beam's options, with the local defaults, and whether the local runner is meant."""
     options = PipelineOptions(list(arguments))
     given = options.get_all_options(drop_default=True)
-    runner = str(given.get("runner") or "DirectRunner").rpartition(".")[2]
-    if runner == "DaskRunner":
+    # As Beam does, take DirectRunner, directrunner and direct for the same.
+    runner = str(given.get("runner") or "direct").rpartition(".")[2].lower().removesuffix("runner")
+    if runner == "dask":
         raise BuildFailedError(
             "the DaskRunner drops the outputs for rejected records without a word; choose another"
         )
@@ -97,7 +105,7 @@ def _options(arguments: Sequence[str]) -> tuple[PipelineOptions, bool]:
             "direct_running_mode=multi_threading loses elements without a word; choose "
             "multi_processing or in_memory"
         )
-    if runner not in ("DirectRunner", "FnApiRunner"):
+    if runner not in ("direct", "fnapi"):
         return options, False
     known = given.keys() | options.get_all_options().keys()
     unknown = options.get_all_options(retain_unknown_options=True).keys() - known
@@ -111,6 +119,27 @@ def _options(arguments: Sequence[str]) -> tuple[PipelineOptions, bool]:
     return PipelineOptions([*defaults, *arguments, "--runner=DirectRunner"]), True
 
 
+@contextlib.contextmanager
+def _lock(output: str) -> Iterator[None]:
+    """Keeps two builds out of one local folder; a killed build holds no lock."""
+    if not is_local(output):
+        yield
+        return
+    try:
+        Path(output).mkdir(parents=True, exist_ok=True)
+        folder = os.open(output, os.O_RDONLY)
+    except OSError as error:
+        raise BuildFailedError(f"cannot write to {output}: {error}") from error
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BuildFailedError(f"another build is writing to {output}") from error
+        yield
+    finally:
+        os.close(folder)
+
+
 def _prepare_output(output: str, overwrite: bool) -> None:
     """Makes the folder, and takes back the manifest of an older build: it is the mark of a set."""
     manifest = FileSystems.join(output, mf.NAME)
@@ -121,7 +150,6 @@ def _prepare_output(output: str, overwrite: bool) -> None:
     if is_local(output):
         scratch = Path(output) / ".scratch"
         try:
-            Path(output).mkdir(parents=True, exist_ok=True)
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(exist_ok=True)
         except OSError as error:
@@ -131,11 +159,7 @@ def _prepare_output(output: str, overwrite: bool) -> None:
 def _remove_scratch(scratch: str) -> None:
     if is_local(scratch):
         shutil.rmtree(scratch)
-    elif exists(scratch):
-        FileSystems.delete([scratch])
-
-
-def _totals(build: Build) -> dict[str, int]:
-    """How many elements a stage has, where that is known before the run."""
-    splits = build.recipe.splits.values()
-    return {"write shards": sum(split.shards for split in splits)}
+        return
+    [below] = FileSystems.match([f"{scratch}/*"])
+    if below.metadata_list:
+        FileSystems.delete([metadata.path for metadata in below.metadata_list])

@@ -37,9 +37,14 @@ def merge(
     parts = sorted(parts, key=lambda part: part.rank)
     objects: dict[tuple[str, str], dict[str, Object]] = {}
     for part in parts:
-        objects.setdefault((part.source, part.picture), {}).update(part.objects)
+        known = objects.setdefault((part.source, part.picture), {})
+        for id_, named in part.objects.items():
+            if known.setdefault(id_, named) != named:
+                detail = "object: the first one was kept"
+                yield Rejected(part.source, id_, "duplicate id", detail, part.picture, records=0)
     merged: dict[str, Merged] = {}
     seen: set[tuple[str, str]] = set()
+    copies: set[str] = set()
     for part in parts:
         if not part.captions:
             continue
@@ -49,13 +54,19 @@ def merge(
                 part.source, part.picture, "unknown picture", detail, part.picture, records
             )
             continue
+        if part.picture in catalogue.repeated and part.picture not in copies:
+            detail = "picture: the first row was kept"
+            yield Rejected(
+                part.source, part.picture, "duplicate id", detail, part.picture, records=0
+            )
+        copies.add(part.picture)
         copy = _sized(part, catalogue)
         target = catalogue.picture(catalogue.canonical(part.picture))
         if target is None or target.key == copy.key or not _can_rescale(copy, target, rules):
             target = copy
         into = merged.setdefault(target.key, Merged(target, [], []))
-        named = objects[part.source, part.picture]
-        for caption in _bound(part, named, copy, target, rules):
+        own = objects[part.source, part.picture]
+        for caption in _bound(part, own, copy, target, rules):
             if isinstance(caption, Rejected):
                 yield caption
             elif (caption.dataset, caption.record) in seen:
@@ -156,7 +167,7 @@ def _rescaled(boxes: bx.Boxes, copy: Picture, target: Picture) -> bx.Boxes:
 def _clip(boxes: bx.Boxes, picture: Picture) -> tuple[bx.Boxes, list[str]]:
     """Boxes cut to the picture, and for each what makes it unusable, or nothing."""
     size = np.array([picture.width, picture.height] * 2, np.float32)
-    clipped = np.clip(boxes, 0, size)
+    clipped = np.clip(boxes, 0, size) if picture.width else boxes
     not_finite = ~np.isfinite(boxes).all(axis=1)
     empty = ((boxes[:, 2:] - boxes[:, :2]) <= 0).any(axis=1)
     outside = ((clipped[:, 2:] - clipped[:, :2]) <= 0).any(axis=1)

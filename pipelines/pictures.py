@@ -99,8 +99,8 @@ def _read_file(path: str) -> bytes:
     try:
         with open_binary(path) as file:
             return file.read(MAX_BYTES + 1)
-    except IsADirectoryError as error:
-        raise UnusablePictureError("not a picture", "a folder") from error
+    except RawFileError as error:
+        raise UnusablePictureError("unreadable picture", PurePosixPath(path).name) from error
 
 
 def _read_member(archive: zipfile.ZipFile, member: str) -> bytes:
@@ -120,7 +120,9 @@ def inspect(content: bytes) -> File:
     """
     try:
         with Image.open(io.BytesIO(content), formats=list(_EXTENSIONS)) as image:
-            width, height, format_ = image.width, image.height, str(image.format)
+            # A JPEG that carries more pictures behind the first is an MPO to Pillow.
+            format_ = "JPEG" if image.format == "MPO" else str(image.format)
+            width, height = image.width, image.height
     except UnidentifiedImageError as error:
         raise UnusablePictureError("not a picture", "neither JPEG nor PNG") from error
     except Image.DecompressionBombError as error:

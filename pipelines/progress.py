@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import TextIO
 
 
-def tick(path: str, stage: str, seconds: float) -> None:
-    """Says that a stage has done one more element; a short line is appended in one piece."""
+def tick(path: str, stage: str, seconds: float = 0.0, *, done: int = 1, more: int = 0) -> None:
+    """Says that a stage has done an element, or has some more to do.
+
+    A short line is appended in one piece, whichever process appends it.
+    """
     if path:
-        line = f"{stage}\t{seconds:.3f}\n".encode()
+        line = f"{stage}\t{done}\t{more}\t{seconds:.3f}\n".encode()
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(descriptor, line)
@@ -26,10 +29,11 @@ def tick(path: str, stage: str, seconds: float) -> None:
 
 
 class Stage:
-    """How often a stage ran, and for how many seconds of all workers together."""
+    """What a stage has done and has to do in all, and its seconds of all workers together."""
 
     def __init__(self) -> None:
         self.done = 0
+        self.total = 0
         self.seconds = 0.0
 
 
@@ -39,14 +43,16 @@ def read(path: Path) -> dict[str, Stage]:
     if path.exists():
         for line in path.read_text().splitlines(keepends=True):
             if line.endswith("\n"):
-                stage, seconds = line.rstrip("\n").split("\t")
-                stages[stage].done += 1
-                stages[stage].seconds += float(seconds)
+                name, done, more, seconds = line.rstrip("\n").split("\t")
+                stage = stages[name]
+                stage.done += int(done)
+                stage.total += int(more)
+                stage.seconds += float(seconds)
     return stages
 
 
 @contextlib.contextmanager
-def shown(path: Path, totals: dict[str, int], quiet: bool) -> Iterator[None]:
+def shown(path: Path, quiet: bool) -> Iterator[None]:
     """Shows a bar a stage on stderr; what Beam and its workers say goes to a log beside ``path``.
 
     Beam's workers greet and warn in dozens of lines, on the very stderr that the bars are on.
@@ -58,7 +64,7 @@ def shown(path: Path, totals: dict[str, int], quiet: bool) -> Iterator[None]:
     try:
         with os.fdopen(os.dup(stderr), "w") as screen:
             stopped = threading.Event()
-            bars = threading.Thread(target=_draw, args=(path, totals, screen, stopped), daemon=True)
+            bars = threading.Thread(target=_draw, args=(path, screen, stopped), daemon=True)
             if not quiet:
                 bars.start()
             try:
@@ -74,7 +80,7 @@ def shown(path: Path, totals: dict[str, int], quiet: bool) -> Iterator[None]:
         os.close(log)
 
 
-def _draw(path: Path, totals: dict[str, int], screen: TextIO, stopped: threading.Event) -> None:
+def _draw(path: Path, screen: TextIO, stopped: threading.Event) -> None:
     """Redraws a tqdm bar a stage from the file, twice a second, until it is told to stop."""
     from tqdm import tqdm
 
@@ -85,8 +91,8 @@ def _draw(path: Path, totals: dict[str, int], screen: TextIO, stopped: threading
         for name, stage in read(path).items():
             if name not in bars:
                 unit = " shards" if name == "write shards" else " slices"
-                total = totals.get(name)
-                bars[name] = tqdm(desc=f"{name:<16}", unit=unit, total=total, file=screen)
+                bars[name] = tqdm(desc=f"{name:<16}", unit=unit, file=screen)
+            bars[name].total = stage.total or None
             bars[name].update(stage.done - bars[name].n)
     for bar in bars.values():
         bar.close()

@@ -55,13 +55,21 @@ def is_local(path: str) -> bool:
 
 def exists(path: str) -> bool:
     """Whether a file or a folder is there (a bucket has folders only in names)."""
-    return Path(path).exists() if is_local(path) else FileSystems.exists(path)
+    if is_local(path):
+        return Path(path).exists()
+    if FileSystems.exists(path):
+        return True
+    [below] = FileSystems.match([f"{path.rstrip('/')}/*"], limits=[1])
+    return bool(below.metadata_list)
 
 
 def open_binary(path: str) -> BinaryIO:
     """The file as it is: a ``.gz`` or ``.bz2`` ending changes nothing."""
     if is_local(path):
-        return Path(path).open("rb")
+        try:
+            return Path(path).open("rb")
+        except (IsADirectoryError, PermissionError) as error:
+            raise RawFileError(f"{path}: cannot be read: {error.strerror}") from error
     return FileSystems.open(path, compression_type="uncompressed")
 
 
@@ -79,7 +87,11 @@ def cut(source: str, rank: int, input: Input, scratch: str) -> Iterator[Cut | Re
     path = _unpacked(input.path, scratch) if input.path.endswith(".zip") else input.path
     repeated: list[str] = []
     with _local_copy(path) as local:
+        if local.is_dir():
+            raise RawFileError(f"{input.path}: a folder; expected {_expected(input)}")
         if local.stat().st_size == 0:
+            if input.layout == "lines":
+                return
             raise RawFileError(f"{input.path}: empty file; expected {_expected(input)}")
         with local.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -92,7 +104,8 @@ def cut(source: str, rank: int, input: Input, scratch: str) -> Iterator[Cut | Re
     for start, stop in borders:
         yield Cut(source, rank, input, path, start, stop)
     for key in repeated:
-        yield Rejected(source, key, "duplicate id", f"{input.path}: the last one was kept")
+        name = Path(input.path).name
+        yield Rejected(source, key, "duplicate id", f"{name}: the last one was kept")
 
 
 def read(cut: Cut) -> Slice:

@@ -6,11 +6,12 @@ Everything that is wrong with a recipe, missing files included, is told at once 
 import difflib
 import hashlib
 import importlib
+import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -38,7 +39,7 @@ class RecipeError(Exception):
 class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a split is written. ``combine``: join sentences; by default only those of train."""
 
-    shards: int
+    shards: Annotated[int, msgspec.Meta(ge=1, le=99_999)]
     combine: bool = False
 
 
@@ -49,14 +50,15 @@ class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     action: Literal["off", "report", "exclude"] = "off"
-    distance: int = 6
+    distance: Annotated[int, msgspec.Meta(ge=0, le=64)] = 6
 
 
 class _Plain(msgspec.Struct, kw_only=True):
     name: str
     images: Literal["embed", "none"] = "embed"
     salt: str = ""  # of the hash that places a picture in a shard
-    reject_limit: float = 0.01  # share of a source's records; more fail the build
+    # Share of a source's records that may be lost; more fail the build.
+    reject_limit: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
 
 
 class Recipe(_Plain, kw_only=True):
@@ -71,6 +73,7 @@ class Recipe(_Plain, kw_only=True):
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain values, paths as they were written."""
         table = msgspec.to_builtins(self)
+        table["source_order"] = list(self.sources)
         for name, source in self.sources.items():
             kind = type(source)
             if SOURCES.get(name) is not kind:
@@ -79,7 +82,7 @@ class Recipe(_Plain, kw_only=True):
         return table
 
     def sha256(self) -> str:
-        """The version of the data: of the recipe as resolved, wherever its files lie."""
+        """The version of the recipe as resolved, wherever its files lie."""
         content = msgspec.json.encode(self.resolved(), order="deterministic")
         return hashlib.sha256(content).hexdigest()
 
@@ -91,11 +94,13 @@ def shipped() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
-def load(name_or_path: str) -> Recipe:
+def load(name_or_path: str, root: str | None = None) -> Recipe:
     """A shipped recipe by name, or a TOML file by path.
 
     Raises:
-        RecipeError: no such recipe, or all that is wrong with it but for its files.
+        RecipeError: no such recipe, or all that is wrong with it; with a ``root`` where its files
+            should be, their being missing too, but only if something else is wrong as well: a
+            recipe that is right in itself is held against its files by `with_root`.
     """
     if name_or_path in shipped():
         text = (resources.files("pipelines.recipes") / f"{name_or_path}.toml").read_text()
@@ -112,7 +117,12 @@ def load(name_or_path: str) -> Recipe:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{name_or_path} is not TOML: {error}") from error
-    return _Parser().parse(table)
+    parser = _Parser()
+    recipe = parser.parse(table)
+    if parser.errors:
+        missing = _located(recipe, root)[1] if root is not None else []
+        raise RecipeError("\n".join([*parser.errors, *missing]))
+    return recipe
 
 
 def with_root(recipe: Recipe, root: str) -> Recipe:
@@ -121,6 +131,14 @@ def with_root(recipe: Recipe, root: str) -> Recipe:
     Raises:
         RecipeError: every file and folder that is missing.
     """
+    located, missing = _located(recipe, root)
+    if missing:
+        raise RecipeError("\n".join(missing))
+    return located
+
+
+def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
+    """The recipe with its paths located, and a line for each file and folder that is not there."""
     missing: list[str] = []
 
     def locate(path: str) -> str:
@@ -145,8 +163,13 @@ def with_root(recipe: Recipe, root: str) -> Recipe:
         )
         for name, source in recipe.sources.items()
     }
+    hashed = recipe.near_duplicates.action != "off"
     exclude = {
-        name: moved(exclusion, f"exclude.{name}", exclusion.paths())
+        name: moved(
+            exclusion,
+            f"exclude.{name}",
+            [*exclusion.paths(), *(exclusion.pictures if hashed else [])],
+        )
         for name, exclusion in recipe.exclude.items()
     }
     rules = recipe.rules
@@ -154,9 +177,8 @@ def with_root(recipe: Recipe, root: str) -> Recipe:
         rules = msgspec.structs.replace(rules, stop_words=locate(rules.stop_words))
         if not exists(rules.stop_words):
             missing.append(f"rules.stop_words: there is no {rules.stop_words}")
-    if missing:
-        raise RecipeError("\n".join(missing))
-    return msgspec.structs.replace(recipe, sources=sources, exclude=exclude, rules=rules)
+    located = msgspec.structs.replace(recipe, sources=sources, exclude=exclude, rules=rules)
+    return located, missing
 
 
 def _replaced(value: Any, located: dict[str, str]) -> Any:
@@ -176,35 +198,48 @@ class _Parser:
         self.errors: list[str] = []
 
     def parse(self, table: dict[str, Any]) -> Recipe:
+        """The recipe, as far as it could be understood; what could not is in `errors`."""
         table = dict(table)
-        fields: dict[str, Any] = {
-            "rules": self._rules(table.pop("rules", "paper")),
-            "splits": {
-                name: self._struct({"combine": name == "train", **split}, Split, f"splits.{name}")
-                for name, split in self._tables(table, "splits")
-            },
-            "sources": {
-                name: self._source(name, source) for name, source in self._tables(table, "sources")
-            },
-            "exclude": {
-                name: self._struct(exclusion, Exclusion, f"exclude.{name}")
-                for name, exclusion in self._tables(table, "exclude")
-            },
-            "near_duplicates": self._struct(
-                table.pop("near_duplicates", {}), NearDuplicates, "near_duplicates"
-            ),
+        splits = {name: self._split(name, split) for name, split in self._tables(table, "splits")}
+        sources = {
+            name: self._source(name, source) for name, source in self._tables(table, "sources")
         }
-        plain = self._struct(table, _Plain, "the recipe")
-        if not fields["sources"]:
+        exclude = {
+            name: self._struct(exclusion, Exclusion, f"exclude.{name}")
+            for name, exclusion in self._tables(table, "exclude")
+        }
+        rules = self._rules(table.pop("rules", "paper"))
+        near = self._struct(table.pop("near_duplicates", {}), NearDuplicates, "near_duplicates")
+        plain = self._struct(table, _Plain, "the recipe") or _Plain(name="")
+        recipe = Recipe(
+            **msgspec.structs.asdict(plain),
+            rules=rules or NAMED["paper"],
+            splits={name: split for name, split in splits.items() if split},
+            sources={name: source for name, source in sources.items() if source},
+            exclude={name: exclusion for name, exclusion in exclude.items() if exclusion},
+            near_duplicates=near or NearDuplicates(),
+        )
+        self._check(recipe, splits, sources)
+        return recipe
+
+    def _check(self, recipe: Recipe, splits: Collection[str], sources: Collection[str]) -> None:
+        """What no table is wrong with by itself."""
+        if not sources:
             self.errors.append("the recipe has no [sources.NAME] table")
-        if not fields["splits"]:
+        if not splits:
             self.errors.append("the recipe has no [splits.NAME] table")
-        for name, split in fields["splits"].items():
-            if split is not None and not 1 <= split.shards <= 99_999:
-                self.errors.append(f"splits.{name}.shards: {split.shards} is not in 1..99999")
-        if self.errors:
-            raise RecipeError("\n".join(self.errors))
-        return Recipe(**fields, **msgspec.structs.asdict(plain))
+        for name, source in recipe.sources.items():
+            for split in sorted(source.split_names()):
+                if split not in splits:
+                    self.errors.append(f"sources.{name}: the recipe has no [splits.{split}]")
+        if recipe.near_duplicates.action != "off" and recipe.images == "none":
+            self.errors.append('near_duplicates: needs the pictures; images = "none" has none')
+
+    def _split(self, name: str, table: Any) -> Split | None:
+        if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+            self.errors.append(f"splits.{name}: a name of letters, digits and _ is needed")
+            return None
+        return self._struct({"combine": name == "train", **table}, Split, f"splits.{name}")
 
     def _tables(self, table: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         tables = table.pop(name, {})

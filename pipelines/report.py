@@ -24,7 +24,8 @@ def table(manifest: Manifest, stages: dict[str, Stage], seconds: float) -> str:
     ]
     for split, of in manifest.totals.items():
         shards = [shard for shard in manifest.shards if shard.split == split]
-        fill = of["characters"] / (250 * of["captions"]) if of["captions"] else 0.0
+        room = manifest.recipe["rules"]["max_length"] * of["captions"]
+        fill = of["characters"] / room if room else 0.0
         lines.append(
             _row(
                 split,

@@ -1,6 +1,6 @@
 """The rules by which sentences become captions: two named sets, each field settable in a recipe."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,15 +15,13 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     conflict: Literal["giou", "iou"] = "giou"
-    threshold: float = 0.5
-    max_length: int = 250
+    threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+    max_length: Annotated[int, msgspec.Meta(ge=3)] = 250
     length: Literal["joined", "parts"] = "joined"
     colouring: Literal["best", "first_fit"] = "best"
     flickr30k: Literal["joined", "apart"] = "joined"  # apart: one caption a sentence
     gqa_words: Literal["object", "find"] = "object"  # whose words name a box of a GQA question
-    vg_text: Literal["tokens", "characters"] = (
-        "tokens"  # how VG spans follow a clean-up
-    )
+    vg_text: Literal["tokens", "characters"] = "tokens"  # how VG spans follow a clean-up
     area: Literal["box", "source"] = "box"  # source: as stated, in the source's own pixels
     boxes: Literal["clip", "as_is"] = "clip"  # clip: to the picture, and empty ones are rejected
     same_photo: bool = True  # join pictures by Flickr photo id as well

@@ -68,8 +68,9 @@ class ShardBuilder:
         self._shard = shard
         self._catalogue = catalogue
         self._store = store
-        self._hashed = held_out_hashes
-        self._hashes = np.array([h.hash for h in held_out_hashes], np.uint64)
+        # A picture may be hashed from several folders.
+        self._hashed = [*{(h.set, h.key, h.hash): h for h in held_out_hashes}.values()]
+        self._hashes = np.array([h.hash for h in self._hashed], np.uint64)
         self._parts: dict[str, list[ImagePart]] = defaultdict(list)
         self._rejected: list[Rejected] = []
         self._excluded: list[Excluded] = []

@@ -1,6 +1,6 @@
 """Arithmetic on character spans: half-open ``(start, stop)`` offsets into a caption."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from schemas import Span
 
@@ -21,10 +21,6 @@ def intersects(span: Span, others: Iterable[Span]) -> bool:
     """
     start, stop = span
     return any(start <= a < stop or a <= start < b for a, b in others)
-
-
-def any_intersect(spans: Iterable[Span], others: Sequence[Span]) -> bool:
-    return any(intersects(span, others) for span in spans)
 
 
 def consolidate(spans: Iterable[Span], text: str) -> list[Span]:

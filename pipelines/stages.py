@@ -15,6 +15,7 @@ from apache_beam.metrics import Metrics
 from pipelines import progress, raw_files
 from pipelines.catalogue import Catalogue
 from pipelines.exclusion import read_held_out
+from pipelines.garbage import collection_paused
 from pipelines.packing import pack, unpack
 from pipelines.pictures import PictureStore, UnusablePictureError, perceptual_hash
 from pipelines.raw_files import Cut
@@ -26,6 +27,7 @@ from schemas import HeldOut, ImagePart, Picture, Rejected
 from shards.placement import shard_of
 
 REJECTED = "rejected"
+PICTURES = "pictures"
 LARGEST_SIDE = 1 << 24  # of a picture in pixels; whole numbers below it are exact in float32
 
 
@@ -68,6 +70,12 @@ class _Step(beam.DoFn):
         delivery = Delivery(rejected=[rejected])
         return beam.pvalue.TaggedOutput(REJECTED, (self._place_rejected(rejected), pack(delivery)))
 
+    def _done(self, stage: str, started: float) -> None:
+        """Tells that an element is done: a bar on the local runner, a counter on all."""
+        seconds = time.monotonic() - started
+        progress.tick(self._build.progress, stage, seconds)
+        Metrics.counter("compose", f"{stage}: ms of all workers").inc(int(1000 * seconds))
+
     def _check_strict(self, rejected: list[Rejected]) -> None:
         if self._build.strict and rejected:
             first = min(rejected, key=msgspec.structs.astuple)
@@ -85,14 +93,26 @@ def shard_key(split: str, shard: int) -> bytes:
 
 
 class CutInput(_Step):
-    """A raw file -> where its slices lie."""
+    """A raw file -> where its slices lie. ``counts``: its elements are records of a source."""
+
+    def __init__(self, build: Build, counts: bool) -> None:
+        super().__init__(build)
+        self._counts = counts
 
     def process(self, element: tuple[str, int, Input]) -> Iterator[Any]:
         started = time.monotonic()
         source, rank, input = element
+        slices = 0
         for cut in raw_files.cut(source, rank, input, self._build.scratch):
-            yield self._rejected(cut) if isinstance(cut, Rejected) else cut
-        progress.tick(self._build.progress, "cut raw files", time.monotonic() - started)
+            if isinstance(cut, Rejected):
+                cut.records = int(self._counts)
+                yield self._rejected(cut)
+            else:
+                slices += 1
+                yield cut
+        self._done("cut raw files", started)
+        if self._counts:
+            progress.tick(self._build.progress, f"read {source}", done=0, more=slices)
 
 
 class ReadPictures(_Step):
@@ -103,27 +123,30 @@ class ReadPictures(_Step):
         for row in self._build.recipe.sources[cut.source].read_pictures(raw_files.read(cut)):
             row.source = cut.source
             if isinstance(row, Rejected):
+                row.records = 0  # the sentences about a picture that is not listed are counted
                 yield self._rejected(row)
-            elif not (0 <= row.width <= LARGEST_SIDE and 0 <= row.height <= LARGEST_SIDE):
+            elif not _is_size(row.width, row.height):
                 reason, size = "bad picture size", f"{row.width}x{row.height}"
-                yield self._rejected(Rejected(row.source, row.key, reason, size, row.key))
+                yield self._rejected(Rejected(row.source, row.key, reason, size, row.key, 0))
             else:
                 rows.append(row)
         yield pack(rows)
 
 
 class ReadHeldOut(_Step):
-    """A slice of an evaluation set's file -> the pictures that it names."""
+    """A slice of an evaluation set's file -> the pictures that it names.
+
+    Those whose files lie below the set's own roots leave by ``PICTURES`` as well, to be hashed.
+    """
 
     def process(self, cut: Cut) -> Iterator[Any]:
-        rows: list[HeldOut] = []
-        of = self._build.recipe.exclude[cut.source].of
-        for row in read_held_out(cut.source, of, raw_files.read(cut)):
-            if isinstance(row, Rejected):
-                yield self._rejected(row)
-            else:
-                rows.append(row)
+        exclusion = self._build.recipe.exclude[cut.source]
+        rows = list(read_held_out(cut.source, exclusion.of, raw_files.read(cut)))
         yield pack(rows)
+        if exclusion.pictures:
+            root = _roots_of(cut.source)
+            files = [Picture(row.key, root, row.file) for row in rows if row.file]
+            yield beam.pvalue.TaggedOutput(PICTURES, pack(files))
 
 
 class _CatalogueStep(_Step):
@@ -139,6 +162,7 @@ class _CatalogueStep(_Step):
                 (row for rows in held_out for row in unpack(rows, list[HeldOut])),
                 recipe.rules.same_photo,
                 {name: e.namespace for name, e in recipe.exclude.items() if e.namespace},
+                {name for name, source in recipe.sources.items() if source.pictures},
             )
         return self._catalogue
 
@@ -156,7 +180,8 @@ class HashHeldOut(_CatalogueStep):
         rows: list[HashedPicture] = []
         for picture in unpack(element, list[Picture]):
             reasons = catalogue.held_out(picture.key)
-            if not reasons or catalogue.picture(picture.key) != picture:
+            listed = catalogue.picture(picture.key)
+            if not reasons or (listed != picture and picture.source in self._build.recipe.sources):
                 continue
             try:
                 content = self._store.read(picture).content
@@ -203,6 +228,9 @@ class ReadParts(_CatalogueStep):
         for record in recipe.sources[cut.source].read(raw_files.read(cut), self._context):
             record.source = cut.source
             if isinstance(record, Rejected):
+                in_list = cut.input.layout == "list" and record.record.isdigit()
+                if in_list and record.reason == "malformed record":
+                    record.record += f" from byte {cut.start}"  # a position in the slice
                 self._check_strict([record])
                 deliver_to(self._place_rejected(record)).rejected.append(record)
                 continue
@@ -213,7 +241,7 @@ class ReadParts(_CatalogueStep):
                 deliver_to(shard_key(split, shard)).parts.append(record)
         for key, delivery in deliveries.items():
             yield key, pack(delivery)
-        progress.tick(self._build.progress, f"read {cut.source}", time.monotonic() - started)
+        self._done(f"read {cut.source}", started)
 
 
 class WriteShard(_CatalogueStep):
@@ -241,17 +269,30 @@ class WriteShard(_CatalogueStep):
             self._store,
             [row for rows in hashes for row in unpack(rows, list[HashedPicture])],
         )
-        for delivery in (unpack(content, Delivery) for content in deliveries if content):
-            builder.add(delivery.parts, delivery.rejected)
-        summary = builder.write()
+        with collection_paused():
+            for delivery in (unpack(content, Delivery) for content in deliveries if content):
+                builder.add(delivery.parts, delivery.rejected)
+            summary = builder.write()
         self._check_strict(summary.rejected)
         _count(summary)
         yield pack(summary)
-        progress.tick(self._build.progress, "write shards", time.monotonic() - started)
+        self._done("write shards", started)
+
+
+def _is_size(width: int, height: int) -> bool:
+    """Whether the sides are those of a picture, or both 0: not known before it is opened."""
+    return 0 < min(width, height) <= max(width, height) <= LARGEST_SIDE or width == height == 0
 
 
 def _store(recipe: Recipe) -> PictureStore:
-    return PictureStore({name: source.pictures for name, source in recipe.sources.items()})
+    roots = {name: source.pictures for name, source in recipe.sources.items()}
+    roots |= {_roots_of(name): exclusion.pictures for name, exclusion in recipe.exclude.items()}
+    return PictureStore(roots)
+
+
+def _roots_of(exclusion: str) -> str:
+    """The name under which an evaluation set's picture roots stand beside those of the sources."""
+    return f"exclude.{exclusion}"
 
 
 def _count(summary: ShardSummary) -> None:
@@ -259,5 +300,8 @@ def _count(summary: ShardSummary) -> None:
     for source, counts in summary.sources.items():
         for name, value in msgspec.structs.asdict(counts).items():
             Metrics.counter("compose", f"{source}: {name}").inc(value)
-    Metrics.counter("compose", f"{summary.entry.split}: images").inc(summary.entry.images)
-    Metrics.counter("compose", f"{summary.entry.split}: captions").inc(summary.entry.captions)
+    split, stats = summary.entry.split, summary.stats
+    for name in ("images", "sentences", "captions", "regions", "questions", "characters"):
+        Metrics.counter("compose", f"{split}: {name}").inc(getattr(stats, name))
+    Metrics.counter("compose", f"{split}: shards").inc()
+    Metrics.counter("compose", f"{split}: bytes").inc(summary.entry.bytes)

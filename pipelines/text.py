@@ -1,16 +1,15 @@
 """Text of captions: the language model, noun phrases, punctuation and white space."""
 
 import functools
-import gc
 import importlib
 import importlib.metadata
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipelines.garbage import collection_paused
 from schemas import Span
 
 if TYPE_CHECKING:
@@ -192,20 +191,8 @@ class Analyser:
 
 
 def _parse_all(texts: list[str]) -> list[Parse]:
-    with _no_garbage_collection():
+    with collection_paused():
         return list(_model()(texts))
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """spaCy makes millions of objects without cycles: looking for cycles costs 10 % of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def root_and_negative(text: str, parse: Parse, lazy: bool) -> tuple[list[Span], list[Span]]:

@@ -131,6 +131,7 @@ class HeldOut(msgspec.Struct, array_like=True, gc=False):
     set: str  # refcoco, flickr30k, lvis_minival, ...
     key: str
     photo: str = ""
+    file: str = ""  # name below the set's picture roots, where its own file tells it
 
 
 class Excluded(msgspec.Struct, array_like=True, gc=False):

@@ -38,7 +38,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     code_version: str
     language_model: dict[str, str]
     totals: dict[str, dict[str, int]]  # by split
-    sources: dict[str, dict[str, int]]  # read, rejected, excluded by source
+    sources: dict[str, dict[str, int]]  # read, merged, rejected, excluded by source
     shards: list[ShardEntry]
     files: list[FileEntry]
 
@@ -57,13 +57,23 @@ def load(shard_set: str | Path) -> Manifest:
     """
     path = Path(shard_set) / NAME
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return decode(path.read_bytes(), str(shard_set))
     except FileNotFoundError:
         raise NotAShardSetError(f"{shard_set} is not a shard set: it has no {NAME}") from None
+
+
+def decode(content: bytes, shard_set: str) -> Manifest:
+    """The manifest of ``shard_set``, wherever that is, from the content of its file.
+
+    Raises:
+        NotAShardSetError: it is not one that this version can read.
+    """
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise NotAShardSetError(f"{path} is not a manifest: {error}") from error
+        raise NotAShardSetError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise NotAShardSetError(
-            f"{path} has schema version {manifest.schema_version}, this is {SCHEMA_VERSION}"
+            f"{shard_set} has schema version {manifest.schema_version}, this is {SCHEMA_VERSION}"
         )
     return manifest

@@ -1,4 +1,7 @@
-"""Which shard a picture is in: a pure function of its key, whatever the runner and the workers."""
+"""Which shard a picture is in: a pure function of its canonical key, whatever the runner.
+
+A crop of a picture has a key of its own, and lies in the shard of the picture.
+"""
 
 import hashlib
 import re

@@ -84,11 +84,6 @@ class Stats(msgspec.Struct):
             for name in of.__struct_fields__:
                 setattr(total, name, getattr(total, name) + getattr(of, name))
 
-    @property
-    def mean_fill(self) -> float:
-        """Mean share of 250 characters that a caption fills."""
-        return self.characters / (250 * self.captions) if self.captions else 0.0
-
 
 def as_json(stats: dict[str, Stats]) -> bytes:
     """``stats.json``: one object a split; equal stats give equal bytes."""

@@ -14,20 +14,20 @@ from typing import ClassVar
 import msgspec
 
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.records import decode_list
+from pipelines.sources.records import Id, decode_list, malformed
 from schemas import GroundedCaption, ImagePart, Picture, Rejected
 
 
 class _Image(msgspec.Struct):
-    id: int
+    id: Id
     file_name: str
     width: int
     height: int
 
 
 class _Sentence(msgspec.Struct):
-    id: int
-    image_id: int
+    id: Id
+    image_id: Id
     caption: str
 
 
@@ -39,12 +39,15 @@ class CocoCaptions(Source, kw_only=True):
     def paths(self) -> list[str]:
         return list(self.captions.values())
 
+    def split_names(self) -> set[str]:
+        return set(self.captions)
+
     def picture_inputs(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.captions.values()]
 
     def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
         images, bad = decode_list(piece.content, _Image)
-        yield from _rejected(bad, piece.input.path)
+        yield from malformed("captions", bad, piece.input.path)
         for image in images:
             yield Picture(
                 f"coco/{image.id}", "captions", image.file_name, image.width, image.height
@@ -59,13 +62,8 @@ class CocoCaptions(Source, kw_only=True):
 
     def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
         sentences, bad = decode_list(piece.content, _Sentence)
-        yield from _rejected(bad, piece.input.path)
+        yield from malformed("captions", bad, piece.input.path)
         for sentence in sentences:
             text = " ".join(sentence.caption.split())
             caption = GroundedCaption(text, [], [(0, len(text))], "coco_captions", str(sentence.id))
             yield ImagePart(f"coco/{sentence.image_id}", "captions", piece.input.role, [caption])
-
-
-def _rejected(bad: list[tuple[str, str]], path: str) -> Iterator[Rejected]:
-    for record, fault in bad:
-        yield Rejected("captions", record, "malformed record", f"{path}: {fault}")

@@ -78,6 +78,10 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """The pictures that a slice of a picture table lists."""
         raise NotImplementedError
 
+    def split_names(self) -> set[str]:
+        """The splits that the fields give files for by name; none where the files tell them."""
+        return set()
+
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         """The annotation files of these splits, in the order that ranks their records."""
         raise NotImplementedError

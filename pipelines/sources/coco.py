@@ -15,7 +15,7 @@ from pipelines.boxes import as_array, from_xywh, iou
 from pipelines.polygons import FARTHEST, Segmentation, extent
 from pipelines.raw_files import RawFileError
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.records import decode_list
+from pipelines.sources.records import Category, Id, decode_list, malformed
 from pipelines.spans import consolidate
 from pipelines.text import MAX_CHARACTERS, root_and_negative
 from schemas import Box, GroundedCaption, ImagePart, Object, Picture, Region, Rejected
@@ -31,7 +31,7 @@ _segmentations = msgspec.json.Decoder(Segmentation)
 
 
 class _Image(msgspec.Struct, gc=False):
-    id: int
+    id: Id
     file_name: str
     width: int
     height: int
@@ -39,9 +39,9 @@ class _Image(msgspec.Struct, gc=False):
 
 
 class _Annotation(msgspec.Struct, gc=False):
-    id: int
-    image_id: int
-    category_id: int
+    id: Id
+    image_id: Id
+    category_id: Category
     bbox: list[float | None] | None = None
     area: float | None = None
     iscrowd: bool | int = 0
@@ -49,14 +49,14 @@ class _Annotation(msgspec.Struct, gc=False):
 
 
 class _Sentence(msgspec.Struct, gc=False):
-    sent_id: int
+    sent_id: Id
     sent: str
 
 
 class _Reference(msgspec.Struct, gc=False):
-    image_id: int
-    ann_id: int
-    category_id: int
+    image_id: Id
+    ann_id: Id
+    category_id: Category
     split: str
     sentences: list[_Sentence]
 
@@ -83,7 +83,7 @@ class Coco(Source, kw_only=True):
 
     def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
         images, bad = decode_list(piece.content, _Image)
-        yield from _malformed(bad, piece.input.path)
+        yield from malformed(self.namespace, bad, piece.input.path)
         for image in images:
             yield Picture(
                 key=_key(image.id),
@@ -121,11 +121,6 @@ def _key(image_id: int) -> str:
     return f"coco/{image_id}"
 
 
-def _malformed(bad: list[tuple[str, str]], path: str) -> Iterator[Rejected]:
-    for record, fault in bad:
-        yield Rejected("coco", record, "malformed record", f"{path}: {fault}")
-
-
 # --- sentences ------------------------------------------------------------------------------------
 
 
@@ -138,7 +133,7 @@ def _read_references(input: Input, context: Context) -> Iterator[ImagePart | Rej
         try:
             reference = msgspec.convert(item, _Reference)
         except msgspec.ValidationError as fault:
-            yield from _malformed([(str(position), str(fault))], input.path)
+            yield from malformed("coco", [(str(position), str(fault))], input.path)
             continue
         if reference.split in context.splits:
             by_image.setdefault((reference.image_id, reference.split), []).append(reference)
@@ -205,8 +200,9 @@ def _fault(text: str) -> str | None:
 
 
 def _read_annotations(piece: Slice, check: bool) -> Iterator[ImagePart | Rejected]:
+    # What is lost here is a box: its sentences are counted when they do not find it.
     annotations, bad = decode_list(piece.content, _Annotation)
-    yield from _malformed(bad, piece.input.path)
+    yield from malformed("coco", bad, piece.input.path, records=0)
     parts: dict[int, ImagePart] = {}
     for annotation in annotations:
         key = _key(annotation.image_id)
@@ -214,7 +210,9 @@ def _read_annotations(piece: Slice, check: bool) -> Iterator[ImagePart | Rejecte
         if check:
             box = _checked_box(box, annotation.segmentation)
         if box is None:
-            yield Rejected("coco", str(annotation.id), "no usable box", str(annotation.bbox), key)
+            yield Rejected(
+                "coco", str(annotation.id), "no usable box", str(annotation.bbox), key, 0
+            )
             continue
         part = parts.get(annotation.image_id)
         if part is None:

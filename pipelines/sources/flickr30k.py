@@ -11,6 +11,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ from schemas import Box, GroundedCaption, ImagePart, Phrase, Picture, Region, Re
 
 SAME_BOX = 0.95  # IoU from which the published conversion takes two boxes for one
 SENTENCES = 5  # that each picture of Flickr30k has
+LARGEST_SIDE = 1 << 24  # of a picture in pixels
 MAX_BYTES = 1 << 20  # of one XML or sentence file; the published ones have some kB
 
 _PHRASE_START = re.compile(r"\[/EN#([0-9]+)((?:/[^/\[\]]+)+)")
@@ -57,14 +59,16 @@ class Flickr30k(Source, kw_only=True):
     def paths(self) -> list[str]:
         return [self.annotations, *self.split_files.values()]
 
+    def split_names(self) -> set[str]:
+        return set(self.split_files)
+
     def picture_inputs(self) -> list[Input]:
         return [Input(path, "lines", role=split) for split, path in self.split_files.items()]
 
     def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
         for id_ in _ids(piece):
-            if isinstance(id_, Rejected):
-                yield id_
-            else:
+            # `read` goes over the same lines, and reports the bad ones.
+            if not isinstance(id_, Rejected):
                 yield Picture(f"flickr30k/{id_}", "flickr30k", file=f"{id_}.jpg", photo=id_)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
@@ -96,6 +100,9 @@ class Flickr30k(Source, kw_only=True):
             return
         try:
             part.width, part.height, entities, faults = _read_xml(xml)
+        except _BadSizeError as fault:
+            yield _lost(part, "bad picture size", fault, lines)
+            return
         except (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError) as fault:
             yield _lost(part, "malformed record", fault, lines)
             return
@@ -124,12 +131,13 @@ def _lost(part: ImagePart, reason: str, fault: Exception, lines: list[bytes]) ->
 
 
 def _ids(piece: Slice) -> Iterator[str | Rejected]:
+    name = Path(piece.input.path).name
     for line in piece.content.splitlines():
         id_ = line.strip().decode("utf-8", "replace")
-        if re.fullmatch("[0-9]+", id_):
+        if re.fullmatch("[0-9]{1,20}", id_):
             yield id_
         elif id_:
-            yield Rejected("flickr30k", ascii(id_[:100]), "bad image id", piece.input.path)
+            yield Rejected("flickr30k", ascii(id_[:100]), "bad image id", name)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -143,7 +151,7 @@ class _UnreadableError(Exception):
 def _opened(annotations: str) -> Iterator[ReadFile]:
     """A function that reads a file of the folder or zip; it raises ``_UnreadableError``."""
     if not annotations.endswith(".zip"):
-        yield lambda name: _read_from_folder(f"{annotations}/{name}")
+        yield lambda name: _read_from_folder(annotations, name)
         return
     with open_binary(annotations) as file:
         try:
@@ -151,17 +159,17 @@ def _opened(annotations: str) -> Iterator[ReadFile]:
         except zipfile.BadZipFile as fault:
             raise RawFileError(f"{annotations}: not a readable zip file: {fault}") from fault
         with archive:
-            yield lambda name: _read_from_zip(archive, name)
+            yield lambda name: _read_from_zip(archive, annotations, name)
 
 
-def _read_from_folder(path: str) -> bytes:
-    if not exists(path):
-        raise _UnreadableError(f"no {path}")
-    with open_binary(path) as file:
-        return _bounded(file.read(MAX_BYTES + 1), path)
+def _read_from_folder(folder: str, name: str) -> bytes:
+    if not exists(f"{folder}/{name}"):
+        raise _UnreadableError(f"no {name}")
+    with open_binary(f"{folder}/{name}") as file:
+        return _bounded(file.read(MAX_BYTES + 1), name)
 
 
-def _read_from_zip(archive: zipfile.ZipFile, name: str) -> bytes:
+def _read_from_zip(archive: zipfile.ZipFile, path: str, name: str) -> bytes:
     try:
         with archive.open(name) as file:
             return _bounded(file.read(MAX_BYTES + 1), name)
@@ -169,6 +177,9 @@ def _read_from_zip(archive: zipfile.ZipFile, name: str) -> bytes:
         raise _UnreadableError(f"no {name} in the zip") from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as fault:
         raise _UnreadableError(f"{name}: {fault}") from fault
+    # An encrypted member, or one of an unknown compression: so is the rest of the zip.
+    except RuntimeError as fault:
+        raise RawFileError(f"{path}: not a readable zip file: {fault}") from fault
 
 
 def _bounded(content: bytes, name: str) -> bytes:
@@ -177,14 +188,25 @@ def _bounded(content: bytes, name: str) -> bytes:
     return content
 
 
-# --- boxes ----------------------------------------------------------------------------------------
+# --- sizes and boxes ------------------------------------------------------------------------------
+
+
+class _BadSizeError(ValueError):
+    pass
 
 
 def _read_xml(content: bytes) -> tuple[int, int, dict[str, list[Box]], list[str]]:
-    """Width, height, the boxes of each entity, and what is wrong with boxes that were left out."""
+    """Width, height, the boxes of each entity, and what is wrong with boxes that were left out.
+
+    Width and height are 0 where the file does not state them.
+    """
     root = ElementTree.fromstring(content)
-    width = int(root.findtext("size/width", "0"))
-    height = int(root.findtext("size/height", "0"))
+    width = height = 0
+    size = root.find("size")
+    if size is not None:
+        width, height = (int(size.findtext(side, "")) for side in ("width", "height"))
+        if not 0 < min(width, height) <= max(width, height) <= LARGEST_SIDE:
+            raise _BadSizeError(f"{width}x{height}")
     entities: dict[str, list[Box]] = {}
     faults: list[str] = []
     for element in root.iterfind("object"):

@@ -7,13 +7,14 @@ are Visual Genome's under its ids; ids such as ``n578020`` are COCO test2015 pic
 import functools
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
 
 from pipelines.boxes import from_xywh
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.records import decode_dict
+from pipelines.sources.records import decode_dict, malformed
 from pipelines.spans import consolidate
 from schemas import (
     GroundedCaption,
@@ -26,7 +27,7 @@ from schemas import (
     Span,
 )
 
-_IMAGE_ID = re.compile(r"n?[0-9]+")
+_IMAGE_ID = re.compile(r"n?[0-9]{1,20}")
 
 
 class _Operation(msgspec.Struct, gc=False):
@@ -90,6 +91,9 @@ class Gqa(Source, kw_only=True):
             *self.scene_graphs.values(),
         ]
 
+    def split_names(self) -> set[str]:
+        return {*self.questions, *self.scene_graphs}
+
     def picture_inputs(self) -> list[Input]:
         """The scene graphs, and the question files of the splits that have none."""
         return [
@@ -103,20 +107,22 @@ class Gqa(Source, kw_only=True):
         ]
 
     def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+        # `read` decodes the same records, and reports those that it cannot use: here they are
+        # skipped, so that each is reported once.
         sizes: dict[str, _Size]
         if piece.input.role:
-            questions, bad = decode_dict(piece.content, _PictureOfQuestion)
+            questions, _ = decode_dict(piece.content, _PictureOfQuestion)
             sizes = dict.fromkeys((q.imageId for q in questions.values()), _Size(0, 0))
         else:
             sizes, bad = decode_dict(piece.content, _Size)
-        yield from _malformed(bad, piece.input.path)
+            graphs = decode_dict(piece.content, _SceneGraph)[0] if bad else {}
+            without_size = [(id_, fault) for id_, fault in bad if id_ in graphs]
+            yield from malformed(self.namespace, without_size, piece.input.path)
         for image_id, size in sizes.items():
             if _IMAGE_ID.fullmatch(image_id):
                 yield Picture(
-                    _key(image_id), self.namespace, f"{image_id}.jpg", size.width, size.height
+                    image_key(image_id), self.namespace, f"{image_id}.jpg", size.width, size.height
                 )
-            else:
-                yield Rejected(self.namespace, image_id, "bad image id", piece.input.path)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [
@@ -140,33 +146,34 @@ class Gqa(Source, kw_only=True):
             yield from _read_scene_graphs(piece)
 
 
-def _key(image_id: str) -> str:
+def image_key(image_id: str) -> str:
+    """The key of a picture by its id in GQA's files.
+
+    >>> image_key("2320633"), image_key("n578020")
+    ('vg/2320633', 'coco/578020')
+    """
     return f"coco/{image_id[1:]}" if image_id.startswith("n") else f"vg/{image_id}"
 
 
-def _malformed(bad: list[tuple[str, str]], path: str) -> Iterator[Rejected]:
-    for record, fault in bad:
-        yield Rejected("gqa", record, "malformed record", f"{path}: {fault}")
-
-
 def _read_scene_graphs(piece: Slice) -> Iterator[ImagePart | Rejected]:
+    # What is lost here are boxes: their questions are counted when they do not find them.
     graphs, bad = decode_dict(piece.content, _SceneGraph)
-    yield from _malformed(bad, piece.input.path)
+    yield from malformed("gqa", bad, piece.input.path, records=0)
     for image_id, graph in graphs.items():
         if not _IMAGE_ID.fullmatch(image_id):
-            yield Rejected("gqa", image_id, "bad image id", piece.input.path)
+            yield Rejected("gqa", image_id, "bad image id", Path(piece.input.path).name, records=0)
             continue
         objects = {
             id_: Object(from_xywh(thing.x, thing.y, thing.w, thing.h), area=thing.h * thing.w)
             for id_, thing in graph.objects.items()
         }
-        yield ImagePart(_key(image_id), "gqa", "", objects=objects)
+        yield ImagePart(image_key(image_id), "gqa", "", objects=objects)
 
 
 def _read_questions(piece: Slice, boxed: bool, find: bool) -> Iterator[ImagePart | Rejected]:
     """``boxed``: there are scene graphs, which hold the objects that a question names."""
     questions, bad = decode_dict(piece.content, _Question)
-    yield from _malformed(bad, piece.input.path)
+    yield from malformed("gqa", bad, piece.input.path)
     parts: dict[str, ImagePart] = {}
     for id_, question in questions.items():
         image_id, text = question.imageId, question.question
@@ -174,17 +181,17 @@ def _read_questions(piece: Slice, boxed: bool, find: bool) -> Iterator[ImagePart
             yield Rejected("gqa", id_, "bad image id", image_id)
             continue
         if not text.strip():
-            yield Rejected("gqa", id_, "no words", repr(text), _key(image_id))
+            yield Rejected("gqa", id_, "no words", repr(text), image_key(image_id))
             continue
         try:
             regions = (_found_regions if find else _named_regions)(question) if boxed else []
         except ValueError:
             detail = f"{list(question.annotations.question)} in {text!r}"
-            yield Rejected("gqa", id_, "no such words", detail, _key(image_id))
+            yield Rejected("gqa", id_, "no such words", detail, image_key(image_id))
             continue
         part = parts.get(image_id)
         if part is None:
-            part = parts[image_id] = ImagePart(_key(image_id), "gqa", piece.input.role)
+            part = parts[image_id] = ImagePart(image_key(image_id), "gqa", piece.input.role)
         part.captions.append(
             GroundedCaption(
                 text,

@@ -4,13 +4,21 @@ A slice is decoded in one call into ``msgspec`` structs, which skip every field 
 name. Only if that fails is it decoded element by element, to tell the bad ones from the good.
 """
 
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import msgspec
+
+from schemas import Rejected
 
 T = TypeVar("T")
 
 Bad = tuple[str, str]  # position in the list, or key in the dict; what is wrong with the record
+
+# JSON and pickles know integers of any length; records that are packed or written do not.
+Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # COCO's crowds go beyond 32 bits
+Category = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
 
 def decode_list(content: bytes, type_: type[T]) -> tuple[list[T], list[Bad]]:
@@ -57,3 +65,16 @@ def decode_dict(content: bytes, type_: type[T]) -> tuple[dict[str, T], list[Bad]
         except ValueError as fault:
             bad.append((key, str(fault)))
     return good, bad
+
+
+def malformed(
+    source: str, bad: Iterable[Bad], path: str, records: int = 1, picture: str = ""
+) -> Iterator[Rejected]:
+    """The bad records of a file. ``records``: how many are lost by each, 0 where it is counted
+    elsewhere.
+
+    Of ``path`` only the name is told: the same data at another place gives the same bytes.
+    """
+    for record, fault in bad:
+        detail = f"{Path(path).name}: {fault}"
+        yield Rejected(source, record, "malformed record", detail, picture, records)

@@ -4,15 +4,18 @@ They stay in that form until all averaging is done: each of the published means 
 and the detour over corners would round it a second time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.boxes import Boxes, as_array, clusters, iou
 
 XYWH = tuple[float, float, float, float]  # each exactly a float32
 
 LARGEST = 2.0**24  # a coordinate beyond this is no pixel; integers below it are exact in float32
+ROUNDING = 0.01  # no IoU is rounded by as much
+PAIRS_AT_ONCE = 1 << 18
 
 
 def area(box: XYWH) -> float:
@@ -48,7 +51,16 @@ def alike(boxes: list[XYWH], threshold: float) -> list[list[int]]:
     if len(boxes) == 2:  # by far the most frequent, and slow in numpy
         return [[0, 1]] if iou_over(boxes[0], boxes[1], threshold) >= 0 else [[0], [1]]
     corners = _corners(boxes)
-    return clusters(iou(corners, corners) >= threshold)
+    close = np.empty((len(boxes), len(boxes)), bool)
+    for rows in blocks(len(boxes), len(boxes)):
+        close[rows] = iou(corners[rows], corners) >= threshold
+    return clusters(close)
+
+
+def blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Cuts the rows of a matrix of pairs so that the arithmetic on one block takes few MB."""
+    height = max(1, PAIRS_AT_ONCE // columns)
+    return (slice(start, start + height) for start in range(0, rows, height))
 
 
 def iou_over(a: XYWH, b: XYWH, threshold: float) -> float:
@@ -64,10 +76,27 @@ def iou_over(a: XYWH, b: XYWH, threshold: float) -> float:
     union = aw * ah + bw * bh - intersection
     if union > 0:
         over = intersection / union - threshold
-        if abs(over) > 0.01:  # far beyond what rounding does
+        if abs(over) > ROUNDING:
             return over
     corners = _corners([a, b])
     return float(iou(corners[:1], corners[1:])[0, 0] - np.float32(threshold))
+
+
+def overlaps(a: Sequence[XYWH], b: Sequence[XYWH], threshold: float) -> npt.NDArray[np.bool_]:
+    """Of every pair whether ``not iou_over(...) < 0``, shape (len(a), len(b))."""
+    ax, ay, aw, ah = np.array(a, np.float64).T[:, :, None]
+    bx, by, bw, bh = np.array(b, np.float64).T[:, None, :]
+    width = np.minimum(ax + aw, bx + bw) - np.maximum(ax, bx)
+    height = np.minimum(ay + ah, by + bh) - np.maximum(ay, by)
+    intersection = np.where((width > 0) & (height > 0), width * height, 0)
+    union = aw * ah + bw * bh - intersection
+    with np.errstate(invalid="ignore", divide="ignore"):
+        over = intersection / union - threshold
+    settled = (union > 0) & (np.abs(over) > ROUNDING)
+    if settled.all():
+        return over > 0
+    rounded = iou(_corners(a), _corners(b))
+    return np.where(settled, over > 0, ~(rounded < np.float32(threshold)))
 
 
 def mean(boxes: Sequence[XYWH]) -> XYWH:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from pipelines.spans import intersects
+from pipelines.spans import consolidate, intersects
 from pipelines.text import Parse, lower, normalize_whitespace, remove_punctuation
 from schemas import Span
 
@@ -39,6 +39,10 @@ class Characters:
         if edited.text.strip() != lower(caption).strip():
             return None
         return [spans[0] for spans in edited.spans]
+
+    @staticmethod
+    def subject(root: Sequence[Span], caption: str) -> list[Span]:
+        return consolidate(root, caption)
 
     def content(self, caption: str) -> tuple[str, ...] | None:
         """The lemmas by which captions are compared; None for a caption without words."""

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, Protocol
 
 import msgspec
-import numpy as np
 
-from pipelines import boxes as box_arithmetic
-from pipelines.sources.vg_boxes import LARGEST, XYWH, alike, averaged, iou_over, mean, usable
+from pipelines.boxes import clusters
+from pipelines.sources.records import Id
+from pipelines.sources.vg_boxes import LARGEST, XYWH, alike, averaged, mean, usable
+from pipelines.sources.vg_groups import agreeing, touching
 from pipelines.sources.vg_tokens import has_letter
 from pipelines.spans import consolidate, intersects
 from pipelines.text import MAX_CHARACTERS, Parse, root_and_negative
@@ -42,7 +43,7 @@ class RawSynset(msgspec.Struct, gc=False):
 
 
 class RawRegion(msgspec.Struct, gc=False):
-    region_id: int
+    region_id: Id
     phrase: str
     x: float
     y: float
@@ -80,6 +81,9 @@ class TextRules(Protocol):
 
         None instead of a list if the clean-up cannot be followed.
         """
+
+    def subject(self, root: Sequence[Span], caption: str) -> list[Span]:
+        """The words that the boxes of a caption's root get."""
 
     def content(self, caption: str) -> tuple[str, ...] | None:
         """The lemmas by which captions are compared; None for a caption without words."""
@@ -141,7 +145,7 @@ def describe(
         negative=consolidate([*negative, *other_boxes], caption),
         found=bool(root_boxes or other_boxes),
     )
-    result.spans = [consolidate(root, caption)] * len(result.boxes)
+    result.spans = [rules.subject(root, caption)] * len(result.boxes)
     for span, of_span in other_boxes.items():
         distinct = averaged(of_span, SAME_OBJECT)
         result.boxes += distinct
@@ -195,13 +199,13 @@ def _merge_group(group: list[Description], rules: TextRules) -> list[Description
     """Merges descriptions with the same content."""
     found = [description for description in group if description.found]
     others = []
-    for description in group:
-        if not description.found:
-            keeper = _covering(description, found)
-            if keeper is None:
-                others.append(description)
-            else:
-                keeper.records += description.records
+    without_objects = [description for description in group if not description.found]
+    covered = touching(_boxes(without_objects), _boxes(found), COVERED)
+    for description, covering in zip(without_objects, covered, strict=True):
+        if covering.any():
+            found[covering.argmax()].records += description.records  # the first of them
+        else:
+            others.append(description)
 
     by_text: dict[str, list[Description]] = defaultdict(list)
     for description in _merge_alike(found, rules) + _merge_alike(others, rules):
@@ -209,14 +213,8 @@ def _merge_group(group: list[Description], rules: TextRules) -> list[Description
     return [_join(same_text) for same_text in by_text.values()]
 
 
-def _covering(description: Description, found: Iterable[Description]) -> Description | None:
-    """The first of ``found`` with a box that overlaps one of the description's."""
-    for keeper in found:
-        for kept in keeper.boxes:
-            for box in description.boxes:
-                if not iou_over(kept, box, COVERED) < 0:
-                    return keeper
-    return None
+def _boxes(descriptions: Iterable[Description]) -> list[list[XYWH]]:
+    return [description.boxes for description in descriptions]
 
 
 def _merge_alike(group: list[Description], rules: TextRules) -> list[Description]:
@@ -227,31 +225,14 @@ def _merge_alike(group: list[Description], rules: TextRules) -> list[Description
     known = [of_description for of_description in marks if of_description is not None]
     if len(known) < len(group):
         return group
-    close = np.eye(len(group), dtype=bool)
-    for i, one in enumerate(group):
-        for j in range(i):
-            close[i, j] = _agree(one.boxes, known[i], group[j].boxes, known[j])
     merged = []
-    for members in box_arithmetic.clusters(close):
+    for members in clusters(agreeing(_boxes(group), known, SAME_REGION)):
         cluster = [group[i] for i in members]
         joined = _merge_cluster(cluster, [known[i] for i in members])
         if joined is None:
             return group
         merged.append(joined)
     return merged
-
-
-def _agree(
-    a_boxes: list[XYWH], a_marks: list[int], b_boxes: list[XYWH], b_marks: list[int]
-) -> bool:
-    """Whether boxes of common words overlap, and every box has words to compare."""
-    if not all(a_marks) or not all(b_marks):
-        return False
-    return not any(
-        a_mark & b_mark and iou_over(a, b, SAME_REGION) < 0
-        for a, a_mark in zip(a_boxes, a_marks, strict=True)
-        for b, b_mark in zip(b_boxes, b_marks, strict=True)
-    )
 
 
 def _merge_cluster(cluster: list[Description], marks: list[list[int]]) -> Description | None:

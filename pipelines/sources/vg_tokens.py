@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from pipelines.spans import intersects
+from pipelines.spans import consolidate, intersects
 from pipelines.text import Parse, clean_with_origins, lower
 from schemas import Span
 
@@ -33,6 +33,11 @@ class Tokens:
             within = start >= 0 and stop <= len(phrase)
             placed.append(words if within and has_letter(caption[slice(*words)]) else None)
         return placed
+
+    @staticmethod
+    def subject(root: Sequence[Span], caption: str) -> list[Span]:
+        # The root of "# of a bus" is a mark.
+        return consolidate(root, caption) or consolidate([(0, len(caption))], caption)
 
     def content(self, caption: str) -> tuple[str, ...] | None:
         parse = self._parses[lower(caption)]

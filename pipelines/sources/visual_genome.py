@@ -10,7 +10,7 @@ import msgspec
 
 from pipelines.boxes import from_xywh
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.records import decode_list
+from pipelines.sources.records import Id, decode_list, malformed
 from pipelines.sources.vg_boxes import area
 from pipelines.sources.vg_characters import Characters
 from pipelines.sources.vg_regions import (
@@ -33,20 +33,20 @@ TEXT_RULES: dict[str, type[Tokens] | type[Characters]] = {
 
 
 class _Picture(msgspec.Struct, gc=False):
-    image_id: int
+    image_id: Id
     width: int
     height: int
-    coco_id: int | None = None
-    flickr_id: int | None = None
+    coco_id: Id | None = None
+    flickr_id: Id | None = None
 
 
 class _Image(msgspec.Struct, gc=False):
-    image_id: int
+    image_id: Id
     regions: list[RawRegion]
 
 
 class _UndecodedImage(msgspec.Struct, gc=False):
-    image_id: int
+    image_id: Id
     regions: msgspec.Raw
 
 
@@ -67,8 +67,7 @@ class VisualGenome(Source, kw_only=True):
 
     def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
         pictures, bad = decode_list(piece.content, _Picture)
-        for position, fault in bad:
-            yield _rejected(position, "malformed record", f"{piece.input.path}: {fault}")
+        yield from malformed(self.namespace, bad, piece.input.path)
         for picture in pictures:
             yield Picture(
                 key=_key(picture.image_id),
@@ -134,7 +133,7 @@ def _decode(piece: Slice) -> Iterator[_Image | Rejected]:
     """The images of a slice; what cannot be decoded takes nothing else with it."""
     try:
         good = msgspec.json.decode(piece.content, type=list[_Image])
-    except msgspec.ValidationError:
+    except ValueError:
         yield from _decode_one_by_one(piece)
     else:
         yield from good
@@ -142,20 +141,14 @@ def _decode(piece: Slice) -> Iterator[_Image | Rejected]:
 
 def _decode_one_by_one(piece: Slice) -> Iterator[_Image | Rejected]:
     images, bad = decode_list(piece.content, _UndecodedImage)
-    for position, fault in bad:
-        yield _rejected(position, "malformed record", f"{piece.input.path}: {fault}")
+    yield from malformed("vg", bad, piece.input.path)
     for image in images:
         try:
             regions, bad = decode_list(bytes(image.regions), RawRegion)
-        except msgspec.ValidationError as fault:
+        except ValueError as fault:
             regions, bad = [], [("", str(fault))]
-        for position, fault_of_region in bad:
-            yield _rejected(
-                f"{image.image_id}/regions/{position}",
-                "malformed record",
-                f"{piece.input.path}: {fault_of_region}",
-                _key(image.image_id),
-            )
+        named = [(f"{image.image_id}/regions/{position}", fault) for position, fault in bad]
+        yield from malformed("vg", named, piece.input.path, picture=_key(image.image_id))
         yield _Image(image.image_id, regions)
 
 
@@ -177,8 +170,5 @@ def _key(image_id: int) -> str:
 
 
 def _refused(refusal: Refusal, image: _Image) -> Rejected:
-    return _rejected(str(refusal.record), refusal.reason, refusal.detail, _key(image.image_id))
-
-
-def _rejected(record: str, reason: str, detail: str, picture: str = "") -> Rejected:
-    return Rejected("vg", record, reason, detail, picture)
+    key = _key(image.image_id)
+    return Rejected("vg", str(refusal.record), refusal.reason, refusal.detail, key)

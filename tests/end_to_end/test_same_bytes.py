@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -70,6 +71,12 @@ def test_local_modes(
     world: Path, expected: dict[str, str], tmp_path: Path, options: list[str]
 ) -> None:
     assert build(world, tmp_path / "shards", *options) == expected
+
+
+def test_at_another_place(world: Path, expected: dict[str, str], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "moved"
+    shutil.copytree(world, elsewhere)
+    assert build(elsewhere, tmp_path / "shards", "--direct_running_mode=in_memory") == expected
 
 
 @pytest.fixture

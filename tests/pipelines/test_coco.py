@@ -249,12 +249,12 @@ def test_under_the_published_rules_a_box_is_taken_as_it_is() -> None:
 def test_a_malformed_annotation_or_image_costs_only_itself() -> None:
     good = b'{"id": 1, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}'
     bad = b'{"id": "x", "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}'
-    piece = Slice(Input("i.json", "list", within="annotations"), b"[" + bad + b"," + good + b"]")
+    piece = Slice(Input("/a/i.json", "list", within="annotations"), b"[" + bad + b"," + good + b"]")
     context = Context(PAPER, ("train",), Analyser(), frozenset())
     rejected, part = Coco(instances=[]).read(piece, context)
     assert isinstance(rejected, Rejected)
     assert rejected.reason == "malformed record"
-    assert "i.json: Expected `int`" in rejected.detail
+    assert rejected.detail.startswith("i.json: Expected `int`")
     assert isinstance(part, ImagePart)
     assert part.objects == {"1": Object((1, 2, 4, 6), category=3)}
 
@@ -263,6 +263,23 @@ def test_a_malformed_annotation_or_image_costs_only_itself() -> None:
     (record,) = Coco(instances=[]).read_pictures(piece)
     assert isinstance(record, Rejected)
     assert "utf-8" in record.detail
+
+
+@pytest.mark.parametrize(
+    "field", [{"category_id": 2**31}, {"category_id": 2**70}, {"id": 2**70}, {"image_id": 2**63}]
+)
+def test_a_number_of_more_bits_than_can_be_kept(field: dict[str, int]) -> None:
+    record = read_annotation(PAPER, bbox=[1, 2, 3, 4], **field)
+    assert isinstance(record, Rejected)
+    assert (record.reason, record.records) == ("malformed record", 0)
+
+
+def test_crowds_have_ids_of_more_than_32_bits() -> None:
+    good = {"id": 900100259564, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}
+    piece = Slice(Input("i.json", "list", within="annotations"), json.dumps([good]).encode())
+    (part,) = Coco(instances=[]).read(piece, Context(PAPER, (), Analyser(), frozenset()))
+    assert isinstance(part, ImagePart)
+    assert list(part.objects) == ["900100259564"]
 
 
 @pytest.mark.parametrize(
@@ -325,6 +342,10 @@ def test_sentences_that_cannot_be_used(tmp_path: Path, analyser: Analyser) -> No
         None,
         {},
         reference(8, "a", split=3),
+        reference(8, "a", category_id=2**70),
+        reference(8, "a", ann_id=2**70),
+        reference(2**40000, "a"),
+        reference(8, "a", sentences=[{"sent_id": 2**70, "sent": "a"}]),
         reference(8, "a", ann_id="5"),
         reference(8, "a", sentences=None),
         reference(8, "a", sentences=[{"sent_id": 1}]),
@@ -337,6 +358,7 @@ def test_a_malformed_reference_costs_only_itself(
     rejected, part = read_references(tmp_path, [item, reference(9, "left man")], analyser)
     assert isinstance(rejected, Rejected)
     assert (rejected.record, rejected.reason) == ("0", "malformed record")
+    assert rejected.detail.startswith("refs.p: ")
     assert isinstance(part, ImagePart)
     assert part.picture == "coco/9"
 

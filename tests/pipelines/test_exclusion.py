@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from pipelines import raw_files
-from pipelines.exclusion import Exclusion, gqa_key, read_held_out
+from pipelines.exclusion import Exclusion, read_held_out
 from pipelines.raw_files import Cut, RawFileError
-from schemas import HeldOut, Rejected
+from schemas import HeldOut
 from tests import tiny
 
 
-def read(exclusion: Exclusion, scratch: Path) -> list[HeldOut | Rejected]:
+def read(exclusion: Exclusion, scratch: Path) -> list[HeldOut]:
     """What all files of an evaluation set named ``set`` say, as the pipeline reads them."""
-    found: list[HeldOut | Rejected] = []
+    found: list[HeldOut] = []
     for input in exclusion.inputs():
         for cut in raw_files.cut("set", 0, input, str(scratch)):
             assert isinstance(cut, Cut)
@@ -25,10 +25,10 @@ def read(exclusion: Exclusion, scratch: Path) -> list[HeldOut | Rejected]:
 
 
 def keys(exclusion: Exclusion, scratch: Path) -> dict[str, str]:
-    """The keys that are held out, to the photo's id; nothing may be rejected."""
+    """The keys that are held out, to the photo's id."""
     held = read(exclusion, scratch)
-    assert all(isinstance(h, HeldOut) and h.set == "set" for h in held)
-    return {h.key: h.photo for h in held if isinstance(h, HeldOut)}
+    assert all(h.set == "set" for h in held)
+    return {h.key: h.photo for h in held}
 
 
 def test_refs_that_are_not_in_train(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_ids(tmp_path: Path, name: str, content: bytes) -> None:
 def test_ids_of_gqa_may_be_of_coco(tmp_path: Path) -> None:
     path = tiny.write(tmp_path / "ids.txt", b"12\nn34\n")
     assert set(keys(Exclusion(ids=[str(path)], of="vg"), tmp_path)) == {"vg/12", "coco/34"}
-    assert (gqa_key("12"), gqa_key("n34")) == ("vg/12", "coco/34")
+    assert set(keys(Exclusion(ids=[str(path)]), tmp_path)) == {"coco/12", "coco/34"}
 
 
 def test_several_files_are_read_together(tmp_path: Path) -> None:
@@ -89,18 +89,38 @@ def test_several_files_are_read_together(tmp_path: Path) -> None:
     assert set(keys(exclusion, tmp_path)) == {"coco/1", "coco/2"}
 
 
-def test_one_bad_record_is_rejected_by_itself(tmp_path: Path) -> None:
+def test_a_bad_record_stops_the_build(tmp_path: Path) -> None:
+    """What it names could otherwise be trained on."""
     path = tiny.write_json(tmp_path / "q.json", {"1": {"imageId": "7"}, "2": {"image": "8"}})
-    held, rejected = read(Exclusion(questions=[str(path)]), tmp_path)
-    assert held == HeldOut("set", "vg/7")
-    assert isinstance(rejected, Rejected)
-    assert (rejected.record, rejected.reason) == ("2", "malformed record")
-    assert str(path) in rejected.detail
-
+    with pytest.raises(RawFileError, match="malformed record 2"):
+        read(Exclusion(questions=[str(path)]), tmp_path)
     path = tiny.write_json(tmp_path / "val.json", {"images": [{"id": "x"}, {"id": 5}]})
-    rejected, held = read(Exclusion(instances=[str(path)]), tmp_path)
-    assert held == HeldOut("set", "coco/5")
-    assert isinstance(rejected, Rejected) and rejected.reason == "malformed record"
+    with pytest.raises(RawFileError, match="malformed record 0"):
+        read(Exclusion(instances=[str(path)]), tmp_path)
+
+
+def test_a_bad_reference_of_train_is_not_of_the_evaluation_set(tmp_path: Path) -> None:
+    refs = [{"image_id": None, "split": "train"}, tiny.reference(2, 20, {1: "a cat"}, "val")]
+    path = tiny.write_refs(tmp_path / "refs(unc).p", refs)
+    assert set(keys(Exclusion(refs=[str(path)]), tmp_path)) == {"coco/2"}
+    path = tiny.write_refs(tmp_path / "refs(umd).p", [{"image_id": None, "split": "val"}])
+    with pytest.raises(RawFileError, match="not a list of refs"):
+        read(Exclusion(refs=[str(path)]), tmp_path)
+
+
+@pytest.mark.parametrize("of", ["coco", "vg", "flickr30k"])
+def test_ids_are_taken_as_numbers(tmp_path: Path, of: str) -> None:
+    path = str(tiny.write(tmp_path / "ids.txt", b"\xef\xbb\xbf000000000139\n42\n"))
+    assert set(keys(Exclusion(ids=[path], of=of), tmp_path)) == {f"{of}/139", f"{of}/42"}
+
+
+@pytest.mark.parametrize(
+    ("of", "line"), [("coco", "7.jpg"), ("flickr30k", "n7"), ("vg", "vg/7"), ("coco", "-7")]
+)
+def test_what_is_no_id_stops_the_build(tmp_path: Path, of: str, line: str) -> None:
+    path = str(tiny.write(tmp_path / "ids.txt", line.encode()))
+    with pytest.raises(RawFileError, match="is no image id of"):
+        read(Exclusion(ids=[path], of=of), tmp_path)
 
 
 @pytest.mark.parametrize(

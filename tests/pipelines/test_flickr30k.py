@@ -238,10 +238,17 @@ def test_pictures_and_paths(tmp_path: Path) -> None:
     assert source.paths() == [str(tmp_path), str(tmp_path / "train.txt")]
     assert source.inputs(("val",)) == []
     (input_,) = source.picture_inputs()
-    picture, rejected = source.read_pictures(Slice(input_, (tmp_path / "train.txt").read_bytes()))
-    assert picture == Picture("flickr30k/8", "flickr30k", "8.jpg", photo="8")
-    assert isinstance(rejected, Rejected)
-    assert rejected.reason == "bad image id"
+    pictures = source.read_pictures(Slice(input_, (tmp_path / "train.txt").read_bytes()))
+    assert list(pictures) == [Picture("flickr30k/8", "flickr30k", "8.jpg", photo="8")]
+    assert source.split_names() == {"train"}
+
+
+def test_bad_ids_are_reported_once_by_the_name_of_their_file(tmp_path: Path) -> None:
+    long = "9" * 21
+    source = source_of(tmp_path, ids=f"8\n../9\n{long}\n".encode())
+    records = read_all(source, "train")
+    assert rejections(records) == [(repr(id_), "bad image id", 1) for id_ in ("../9", long)]
+    assert {r.detail for r in records if isinstance(r, Rejected)} == {"train.txt"}
 
 
 phrases = st.lists(st.sampled_from(["a", "man", "é", "t-shirt", "'s", ",", "]]x"]), min_size=1)
@@ -297,6 +304,7 @@ ENTITY_BOMB = b'<!DOCTYPE a [<!ENTITY b "bbbb">]><annotation>&b;</annotation>'
         b"<annotation><size>",
         b"<annotation>\xff</annotation>",
         b'<?xml version="1.0" encoding="none"?><annotation/>',
+        b"<annotation><size><width>5</width></size></annotation>",
         b"<annotation><size><width>wide</width></size></annotation>",
         ENTITY_BOMB,
     ],
@@ -304,6 +312,22 @@ ENTITY_BOMB = b'<!DOCTYPE a [<!ENTITY b "bbbb">]><annotation>&b;</annotation>'
 def test_malformed_xml_costs_its_picture(xml: bytes, tmp_path: Path) -> None:
     source = source_of(tmp_path, objects=xml, sentences=f"{SENTENCE}\n{SENTENCE}\n")
     assert rejections(read_all(source, "train")) == [("8", "malformed record", 2)]
+
+
+@pytest.mark.parametrize("width", ["0", "-5", str(2**24 + 1), str(2**70)])
+def test_a_size_that_no_picture_has_costs_its_picture(width: str, tmp_path: Path) -> None:
+    xml = XML.format(MAN_AND_DOG).replace("<width>500", f"<width>{width}").encode()
+    records = read_all(source_of(tmp_path, objects=xml), "train")
+    assert rejections(records) == [("8", "bad picture size", 1)]
+    assert isinstance(records[0], Rejected)
+    assert records[0].detail == f"{width}x375"
+
+
+def test_a_size_that_is_not_stated_is_unknown(tmp_path: Path) -> None:
+    xml = f"<annotation>{MAN_AND_DOG}</annotation>".encode()
+    (part,) = parts_of(read_all(source_of(tmp_path, objects=xml), "train"))
+    assert (part.width, part.height) == (0, 0)
+    assert len(part.captions[0].regions) == 2
 
 
 @pytest.mark.parametrize("box", ["30 2 30 40", "1 40 30 2", "nan 2 30 40", "a 2 30 40"])
@@ -322,7 +346,10 @@ def test_a_missing_or_huge_file_costs_its_picture(
     (tmp_path / name).write_bytes(b" " * (flickr30k.MAX_BYTES + 1))
     assert rejections(read_all(source, "train")) == [("8", "unreadable file", records)]
     (tmp_path / name).unlink()
-    assert rejections(read_all(source, "train")) == [("8", "unreadable file", records)]
+    (rejected,) = read_all(source, "train")
+    assert isinstance(rejected, Rejected)
+    assert (rejected.reason, rejected.detail) == ("unreadable file", f"no {name}")
+    assert rejected.records == records
     with zipfile.ZipFile(tmp_path / "annotations.zip", "w") as archive:
         for kept in {"Annotations/8.xml", "Sentences/8.txt"} - {name}:
             archive.write(tmp_path / kept, kept)
@@ -348,4 +375,23 @@ def test_a_damaged_zip(tmp_path: Path) -> None:
     assert rejections(read_all(zipped, "train")) == [("8", "unreadable file", 1)]
     path.write_bytes(b"no zip")
     with pytest.raises(raw_files.RawFileError, match=r"annotations\.zip: not a readable zip"):
+        read_all(zipped, "train")
+
+
+def test_an_encrypted_zip(tmp_path: Path) -> None:
+    source = source_of(tmp_path)
+    path = tmp_path / "annotations.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("Annotations/8.xml", "Sentences/8.txt"):
+            archive.write(tmp_path / name, name)
+    content = path.read_bytes()  # bit 0 of the flags, in the headers of the member and the list
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        flagged = bytearray(content)
+        at = -1
+        while (at := content.find(signature, at + 1)) >= 0:
+            flagged[at + offset] |= 1
+        content = bytes(flagged)
+    path.write_bytes(content)
+    zipped = Flickr30k(annotations=str(path), split_files=source.split_files)
+    with pytest.raises(raw_files.RawFileError, match=r"annotations\.zip: .*encrypted"):
         read_all(zipped, "train")

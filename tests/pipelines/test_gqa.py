@@ -130,7 +130,9 @@ def test_the_real_excerpt() -> None:
         pytest.skip("no MDETR_REFERENCE")
     raw = json.loads(path.read_text())
     for rules in (PAPER, MDETR):
-        parts = list(read_all(Gqa(questions={"val": [str(path)]}), rules))
+        source = Gqa(questions={"val": [str(path)]}, scene_graphs={"val": "not in the excerpt"})
+        piece = Slice(source.inputs(("val",))[0], path.read_bytes())
+        parts = list(source.read(piece, context(rules)))
         read = {}
         for part in parts:
             assert isinstance(part, ImagePart)
@@ -180,7 +182,8 @@ def ask(
 
 def read_questions(content: bytes, rules: Rules = PAPER) -> list[ImagePart | Rejected]:
     piece = Slice(Input("questions.json", "dict", role="train"), content)
-    return list(Gqa(questions={}).read(piece, context(rules)))
+    source = Gqa(questions={}, scene_graphs={"train": "sceneGraphs.json"})
+    return list(source.read(piece, context(rules)))
 
 
 def named(caption: GroundedCaption | Rejected) -> list[tuple[str, list[str]]]:
@@ -353,10 +356,37 @@ def test_pictures_come_from_scene_graphs_or_else_from_questions() -> None:
         Picture("vg/12", "gqa", "12.jpg", 640, 480)
     ]
     content = b'{"1": {"imageId": "n5"}, "2": {"imageId": "n5"}, "3": {"imageId": "../6"}}'
-    picture, rejected = source.read_pictures(Slice(questions, content))
-    assert picture == Picture("coco/5", "gqa", "n5.jpg")
-    assert isinstance(rejected, Rejected)
-    assert rejected.reason == "bad image id"
+    assert list(source.read_pictures(Slice(questions, content))) == [
+        Picture("coco/5", "gqa", "n5.jpg")
+    ]
+    assert source.split_names() == {"train", "testdev"}
+
+
+def test_each_fault_is_reported_once() -> None:
+    source = Gqa(
+        questions={"train": ["q.json"], "testdev": ["t.json"]}, scene_graphs={"train": "s.json"}
+    )
+    graphs, questions = source.picture_inputs()
+    good = '{"width": 6, "height": 4, "objects": {}}'
+    bad = f'"1": {good}, "2": null, "3": {{"objects": {{}}}}, "..": {good}, "{"9" * 30}": {good}'
+    of_graphs = Slice(graphs, f"{{{bad}}}".encode())
+    of_questions = Slice(
+        questions, b'{"1": {"imageId": 4}, "2": {"question": "a?", "imageId": "/"}}'
+    )
+    rejected = [
+        (one.record, one.reason, one.detail.partition(":")[0])
+        for piece in (of_graphs, of_questions)
+        for one in [*source.read_pictures(piece), *source.read(piece, context(PAPER))]
+        if isinstance(one, Rejected)
+    ]
+    assert sorted(rejected) == [
+        ("..", "bad image id", "s.json"),
+        ("1", "malformed record", "t.json"),
+        ("2", "bad image id", "/"),
+        ("2", "malformed record", "s.json"),
+        ("3", "malformed record", "s.json"),
+        ("9" * 30, "bad image id", "s.json"),
+    ]
 
 
 def test_inputs_are_those_of_the_splits_questions_first() -> None:

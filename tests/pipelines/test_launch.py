@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import launch
 from pipelines.build import main
 from pipelines.launch import BuildFailedError, run
 from tests import tiny
@@ -22,6 +23,7 @@ def recipe(tmp_path: Path) -> str:
         ("--direct_running_mode=multi_threading", "loses elements without a word"),
         ("--runner=DaskRunner", "DaskRunner drops the outputs"),
         ("--runner=apache_beam.runners.dask.dask_runner.DaskRunner", "DaskRunner drops"),
+        ("--runner=dask", "DaskRunner drops"),
         ("--outptu=x", "unknown options: outptu"),
         ("--strickt", "unknown options: strickt"),
     ],
@@ -101,3 +103,21 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
             main(arguments)
         assert end.value.code == 2
         assert "a recipe and --output are needed" in capsys.readouterr().err
+
+
+def test_two_builds_do_not_write_to_one_folder(tmp_path: Path, recipe: str) -> None:
+    output = tmp_path / "shards"
+    with (
+        launch._lock(str(output)),
+        pytest.raises(BuildFailedError, match="another build is writing"),
+    ):
+        run(recipe, str(output), str(tmp_path), [], quiet=True)
+    run(recipe, str(output), str(tmp_path), [], quiet=True)
+    assert (output / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", ["DirectRunner", "direct", "directrunner", "FnApiRunner"])
+def test_every_name_of_the_local_runner_gets_its_defaults(name: str) -> None:
+    options, local = launch._options([f"--runner={name}"])
+    assert local
+    assert options.get_all_options()["prism_location"] == "none"

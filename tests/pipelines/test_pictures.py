@@ -170,7 +170,7 @@ def test_names_that_could_leave_the_root(tmp_path: Path, name: str) -> None:
 
 def test_a_folder_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").mkdir()
-    assert unusable(store(tmp_path), picture("1.jpg")) == ("not a picture", "a folder")
+    assert unusable(store(tmp_path), picture("1.jpg")) == ("unreadable picture", "1.jpg")
 
 
 def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
         "the recipe: unknown key 'reject_limits'; did you mean reject_limit?",
         "splits.train: unknown key 'shard'; did you mean shards?",
         "splits.val: expected a table, found 3",
-        "splits.test.shards: 0 is not in 1..99999",
+        "splits.test: Expected `int` >= 1 - at `$.shards`",
         "sources.vg: unknown key 'region_graph'; did you mean region_graphs?",
         "sources.coco: Expected `array`, got `str` - at `$.instances`",
         "sources.imaginary: no reader 'imaginary'",
@@ -119,6 +119,18 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
         ("name = 'x'\n[sources.a]\nreader = 'os:path'", "it is not a Source"),
         ("name = 'x'\n[sources.a]\nreader = 'os:nothing'", "no reader 'os:nothing'"),
         ("name = 'x'\n[sources.a]\nreader = 'no.such.module:X'", "no reader 'no.such.module:X'"),
+        ("name = 'x'\n[splits]\n'va/l' = { shards = 1 }", "splits.va/l: a name of letters"),
+        ("name = 'x'\nreject_limit = 2.0", "Expected `float` <= 1.0 - at `$.reject_limit`"),
+        ("name = 'x'\n[rules]\nthreshold = -1.0", "rules: Expected `float` >= 0.0"),
+        (
+            "name = 'x'\nimages = 'none'\nnear_duplicates = { action = 'report' }",
+            "near_duplicates: needs the pictures",
+        ),
+        (
+            "name = 'x'\n[splits]\ntrain = { shards = 1 }\n[sources.flickr30k]\n"
+            "annotations = 'a'\nsplit_files.trian = 't.txt'",
+            "sources.flickr30k: the recipe has no [splits.trian]",
+        ),
         ("name = ", "is not TOML"),
     ],
 )
@@ -201,3 +213,18 @@ def test_the_version_of_the_data_does_not_depend_on_where_it_lies(tmp_path: Path
     spelt_out = read(tmp_path, sources={"vg": VG}, images="embed", rules={"base": "paper"})
     assert spelt_out.sha256() == before
     assert read(tmp_path, sources={"vg": VG}, salt="x").sha256() != before
+
+
+def test_what_is_wrong_and_what_is_missing_are_told_together(tmp_path: Path) -> None:
+    recipe = tiny.write_recipe(tmp_path / "recipe.toml", sources={"vg": VG}, rules="papper")
+    with pytest.raises(RecipeError) as error:
+        load(str(recipe), root=str(tmp_path))
+    assert "there are no rules 'papper'" in str(error.value)
+    assert "image_data" in str(error.value) and "there is no" in str(error.value)
+
+
+def test_the_order_of_sources_is_part_of_the_version(tmp_path: Path) -> None:
+    gqa = {"questions": {"train": ["q.json"]}}
+    one = read(tmp_path, sources={"vg": VG, "gqa": gqa})
+    other = read(tmp_path, sources={"gqa": gqa, "vg": VG})
+    assert one.sha256() != other.sha256()

@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.rules import MDETR, PAPER, Rules
+from pipelines.sources import vg_boxes, vg_groups
 from pipelines.sources.base import Context, Input, Slice
 from pipelines.sources.vg_boxes import averaged
 from pipelines.sources.vg_characters import Characters
@@ -64,7 +66,10 @@ def read(
         content = json.dumps(images[first : first + IMAGES_A_SLICE]).encode()
         piece = Slice(Input("region_graphs.json", "list"), content)
         for item in SOURCE.read(piece, context):
-            (parts if isinstance(item, ImagePart) else rejected).append(item)
+            if isinstance(item, ImagePart):
+                parts.append(item)
+            else:
+                rejected.append(item)
     return parts, rejected
 
 
@@ -373,6 +378,14 @@ def test_possessives_do_not_shift_what_is_compared() -> None:
     assert merged[0][1][1][0] == (91, 0, 141, 50)
 
 
+def test_a_root_that_is_a_mark_gets_the_whole_text() -> None:
+    raw = region("# of a bus", ("bus", (90, 0, 5, 5)))
+    [(_, found)] = captions_of(raw)
+    assert found == [((500, 500, 550, 550), ["of a bus"]), ((90, 0, 95, 5), ["bus"])]
+    [part], _ = read([{"image_id": 1, "regions": [raw]}], MDETR)
+    assert [region.spans for region in part.captions[0].regions] == [[], [(7, 10)]]
+
+
 def test_same_words_of_other_boxes_stay_apart() -> None:
     apart = captions_of(
         region("the man", ("man", (0, 0, 10, 10))), region("a man", ("man", (50, 0, 10, 10)))
@@ -395,6 +408,52 @@ def test_overlapping_boxes_are_averaged() -> None:
     assert averaged([boxes[0]], 0.7) == [boxes[0]]
     empty = (5.0, 5.0, 0.0, 0.0)  # whose IoU is not a number
     assert averaged([empty, empty], 0.7) == [empty, empty]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(*[st.integers(0, 3) | st.floats(-2, 3, width=32)] * 4), min_size=1),
+    st.sampled_from((0.1, 0.5, 0.75)),
+)
+def test_pairs_overlap_as_they_do_one_by_one(
+    boxes: list[tuple[float, float, float, float]], threshold: float
+) -> None:
+    assert vg_boxes.overlaps(boxes, boxes, threshold).tolist() == [
+        [not vg_boxes.iou_over(a, b, threshold) < 0 for b in boxes] for a in boxes
+    ]
+
+
+@pytest.mark.parametrize("rules", [PAPER, MDETR])
+def test_many_regions_are_merged_as_few_are(
+    raw_images: list[dict[str, Any]], rules: Rules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = raw_images[:150]
+    expected = read(images, rules)
+    monkeypatch.setattr(vg_groups, "FEW", 0)
+    monkeypatch.setattr(vg_boxes, "PAIRS_AT_ONCE", 5)
+    assert read(images, rules) == expected
+
+
+def crowd_of(regions: int) -> list[dict[str, Any]]:
+    """Regions of the same words in ever other places, every other one with an object."""
+    men = []
+    for i in range(regions):
+        x, y = 300.0 * (i % 70), 300.0 * (i // 70)
+        named = [("man", (x, y, 20.5, 30.5))] if i % 2 else []
+        men.append(region("a man near a red kite", *named) | {"region_id": i, "x": x, "y": y})
+    return men
+
+
+@pytest.mark.parametrize("rules", [PAPER, MDETR])
+def test_thousands_of_regions_of_one_phrase(rules: Rules) -> None:
+    """One by one, 5,000 take half a minute; other work of this machine makes for the margin."""
+    images = [{"image_id": 1, "regions": crowd_of(5000)}]
+    read([{"image_id": 1, "regions": crowd_of(1)}], rules)  # loads the language model
+    started = time.process_time()
+    [part], rejected = read(images, rules)
+    assert time.process_time() - started < 8
+    assert not rejected
+    assert len(part.captions) + part.merged == 5000
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -434,6 +493,41 @@ def test_bad_regions_take_nothing_with_them(
     ]
     [one] = rejected
     assert (one.source, one.reason, one.picture) == ("vg", reason, "vg/2")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("region_id", 2**70), ("region_id", 2**63), ("image_id", 2**70)]
+)
+def test_ids_beyond_64_bits(field: str, value: int) -> None:
+    bad = {"image_id": 2, "regions": [region("a dog") | {field: value}]}
+    if field == "image_id":
+        bad["image_id"] = value
+    parts, [one] = read([{"image_id": 1, "regions": [region("a man")]}, bad], PAPER)
+    assert [part.picture for part in parts] == ["vg/1"]
+    assert one.reason == "malformed record"
+
+
+def test_text_that_is_not_utf_8_takes_nothing_with_it() -> None:
+    images = [
+        {"image_id": 1, "regions": [region("a man")]},
+        {"image_id": 2, "regions": [region("a dog"), region("a SPOILED kite"), region("a tree")]},
+        {"image_id": "SPOILED", "regions": [region("a clock")]},
+    ]
+    content = json.dumps(images).encode().replace(b"SPOILED", b"\xff")
+    context = Context(PAPER, ("train",), ANALYSER, STOP_WORDS)
+    piece = Slice(Input("/folder/region_graphs.json", "list"), content)
+    records = list(SOURCE.read(piece, context))
+    parts = [one for one in records if isinstance(one, ImagePart)]
+    rejected = [one for one in records if isinstance(one, Rejected)]
+    assert [(p.picture, [c.text for c in p.captions]) for p in parts] == [
+        ("vg/1", ["a man"]),
+        ("vg/2", ["a dog", "a tree"]),
+    ]
+    assert {(one.record, one.picture, one.reason) for one in rejected} == {
+        ("2/regions/1", "vg/2", "malformed record"),
+        ("2", "", "malformed record"),
+    }
+    assert all(one.detail.startswith("region_graphs.json: ") for one in rejected)
 
 
 def test_bad_images_take_nothing_with_them() -> None:

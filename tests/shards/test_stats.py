@@ -55,11 +55,6 @@ def test_histograms() -> None:
     assert of.box_area_percent.bins == {0: 2, 50: 1}  # 1 % and 50 % of 100x100, 1 % of 50x50
 
 
-def test_mean_fill() -> None:
-    assert stats(ONE, OTHER).mean_fill == 200 / 750
-    assert Stats().mean_fill == 0.0
-
-
 @given(st.lists(st.sampled_from([ONE, OTHER]), max_size=6), st.integers(0, 6))
 def test_stats_add_up_however_samples_are_divided(samples: list[Sample], at: int) -> None:
     total = stats(*samples[:at])

@@ -1,0 +1,36 @@
+"""The figures of the closing table are counters of the job, which every runner shows."""
+
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.compose import compose
+from pipelines.recipe import load, with_root
+from pipelines.stages import Build
+from pipelines.world.__main__ import main as make_world
+from shards import manifest
+
+
+def test_counters_are_the_figures_of_the_manifest(tmp_path: Path) -> None:
+    world, output = tmp_path / "world", tmp_path / "shards"
+    make_world([str(world), "--images", "30"])
+    output.mkdir()
+    as_written = load("demo")
+    options = PipelineOptions(["--prism_location=none"])
+    with beam.Pipeline("DirectRunner", options=options) as pipeline:
+        compose(pipeline, Build(with_root(as_written, str(world)), as_written, str(output)))
+    query = pipeline.result.metrics().query(MetricsFilter().with_namespace("compose"))
+    counters = {counter.key.metric.name: counter.committed for counter in query["counters"]}
+    made = manifest.load(output)
+    for source, of in made.sources.items():
+        for name, value in of.items():
+            assert counters[f"{source}: {name}"] == value
+    for split, totals in made.totals.items():
+        for name, value in totals.items():
+            assert counters[f"{split}: {name}"] == value
+        shards = [shard for shard in made.shards if shard.split == split]
+        assert counters[f"{split}: shards"] == len(shards)
+        assert counters[f"{split}: bytes"] == sum(shard.bytes for shard in shards)
+    assert any(name.endswith(": ms of all workers") for name in counters)
