@@ -31,7 +31,8 @@ class Tokens:
         for start, stop in spans:
             words = (bisect_left(origins, start), bisect_left(origins, stop))
             within = start >= 0 and stop <= len(phrase)
-            placed.append(words if within and has_letter(caption[slice(*words)]) else None)
+            usable = within and has_letter(caption[slice(*words)])
+            placed.append(_whole_words(words, caption) if usable else None)
         return placed
 
     @staticmethod
@@ -59,6 +60,20 @@ class Tokens:
             for i, word in enumerate(parse.words)
             if word not in self._stop_words and has_letter(word)
         ]
+
+
+def _whole_words(span: Span, text: str) -> Span:
+    """A span that cuts into words takes them in: some annotations are off by a character.
+
+    >>> _whole_words((3, 5), "a paw"), _whole_words((1, 3), "a cat on it")
+    ((2, 5), (1, 5))
+    """
+    start, stop = span
+    while 0 < start < stop and text[start].isalnum() and text[start - 1].isalnum():
+        start -= 1
+    while start < stop < len(text) and text[stop - 1].isalnum() and text[stop].isalnum():
+        stop += 1
+    return start, stop
 
 
 def has_letter(word: str) -> bool:
