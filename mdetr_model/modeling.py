@@ -1,0 +1,300 @@
+"""MDETR as transformers models (arXiv 2104.12763, section 2.2 and figure 2).
+
+Shapes: B pictures with their captions, T tokens, Q object queries, L decoder layers, D channels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import LongTensor, Tensor, nn
+from transformers import (
+    AutoModel,
+    AutoModelForVisualQuestionAnswering,
+    AutoModelForZeroShotObjectDetection,
+    PreTrainedModel,
+    initialization,
+)
+from transformers.utils import ModelOutput
+
+from mdetr_model.backbone import FrozenBatchNorm2d, ResNetEncoder, image_encoder
+from mdetr_model.configuration import MdetrConfig
+from mdetr_model.heads import AlignmentHeads, AnswerHeads, FeatureResizer, ObjectHeads
+from mdetr_model.position import sine_positions
+from mdetr_model.transformer import Decoder, Encoder
+
+# Pixels to a side of a cell of the image features.
+CELL = 32
+
+
+@dataclass
+class MdetrModelOutput(ModelOutput):
+    """What ``MdetrModel`` returns.
+
+    Attributes:
+        last_hidden_state: (B, Q, D), the decoder's output.
+        layer_hidden_states: (L, B, Q, D), that of all its layers; the last is the one above.
+        text_memory: (B, T, D), the encoder's output for the caption.
+    """
+
+    last_hidden_state: Tensor | None = None
+    layer_hidden_states: Tensor | None = None
+    text_memory: Tensor | None = None
+
+
+@dataclass
+class MdetrOutput(ModelOutput):
+    """Predictions, and losses where there were labels.
+
+    Attributes:
+        loss: the weighted sum of the losses.
+        loss_dict: every loss by name, unweighted.
+        logits: (B, Q, 256) over the tokens of the caption, the last for "no object".
+        pred_boxes: (B, Q, 4) as cxcywh in shares of the picture without its padding, 0 to 1.
+        proj_queries: (B, Q, 64) unit vectors, to be near those of their tokens.
+        proj_tokens: (B, T, 64) unit vectors.
+        is_final: (B, Q) logits that the whole caption refers to an object.
+        answers: logits by answer head, (B, answers), or (B,) for yes or no.
+        layer_logits, layer_pred_boxes, layer_proj_queries, layer_is_final: the same of all
+            decoder layers, (L, B, Q, ...), from the first to the last.
+    """
+
+    loss: Tensor | None = None
+    loss_dict: dict[str, Tensor] | None = None
+    logits: Tensor | None = None
+    pred_boxes: Tensor | None = None
+    proj_queries: Tensor | None = None
+    proj_tokens: Tensor | None = None
+    is_final: Tensor | None = None
+    answers: dict[str, Tensor] | None = None
+    layer_logits: Tensor | None = None
+    layer_pred_boxes: Tensor | None = None
+    layer_proj_queries: Tensor | None = None
+    layer_is_final: Tensor | None = None
+
+
+class MdetrPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initial weights."""
+
+    config: MdetrConfig
+    config_class = MdetrConfig
+    base_model_prefix = "mdetr"
+    main_input_name = "pixel_values"
+    input_modalities = ["image", "text"]
+    _supports_sdpa = True
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; what is not to be trained is frozen again, which loading undoes."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for module in model.modules():
+            if isinstance(module, ResNetEncoder):
+                module.freeze_first_layers()
+        return loaded
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """As in DETR: Xavier for what is linear, standard normal queries.
+
+        Text encoders and ResNets do it themselves, as models of transformers.
+        """
+        match module:
+            case nn.Linear():
+                initialization.xavier_uniform_(module.weight)
+            case nn.Conv2d():
+                initialization.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            case nn.Embedding():
+                initialization.normal_(module.weight)
+            case nn.LayerNorm() | FrozenBatchNorm2d():
+                initialization.ones_(module.weight)
+        if isinstance(bias := getattr(module, "bias", None), Tensor):
+            initialization.zeros_(bias)
+        if isinstance(module, FrozenBatchNorm2d):
+            initialization.zeros_(module.running_mean)
+            initialization.ones_(module.running_var)
+
+
+class MdetrModel(MdetrPreTrainedModel):
+    """From a picture and a caption to what the decoder says about each query."""
+
+    def __init__(self, config: MdetrConfig) -> None:
+        super().__init__(config)
+        self.image_encoder = image_encoder(config.image_config)
+        self.image_projection = nn.Conv2d(self.image_encoder.channels, config.hidden_size, 1)
+        self.text_encoder = AutoModel.from_config(config.text_config)
+        # Nothing reads the pooled text; its weights would be parameters without a gradient.
+        self.text_encoder.pooler = None
+        self.text_projection = FeatureResizer(config)
+        self.queries = nn.Embedding(config.num_queries, config.hidden_size)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embeddings of the text encoder."""
+        return self.text_encoder.get_input_embeddings()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: LongTensor,
+        pixel_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        extra_queries: Tensor | None = None,
+    ) -> MdetrModelOutput:
+        """Everything up to the heads.
+
+        Args:
+            pixel_values: (B, 3, H, W), normalised, padded on the right and at the bottom.
+            input_ids: (B, T).
+            pixel_mask: (B, H, W), 1 on the picture and 0 on its padding; default: no padding.
+            attention_mask: (B, T), 1 for tokens and 0 for padding; default: no padding.
+            extra_queries: (N, D), decoded behind the object queries.
+        """
+        encoder_mask = None
+        if self.config.mask_padding:
+            pixel_values, pixel_mask = _whole_cells(pixel_values, pixel_mask)
+            encoder_mask = pixel_mask[:, None].to(pixel_values.dtype)
+        features = self.image_encoder(pixel_values, encoder_mask)
+        image = self.image_projection(features).flatten(2).transpose(1, 2)
+        image_mask = _mask_of_cells(pixel_mask, features)
+        positions = sine_positions(image_mask, self.config.hidden_size).to(image.dtype)
+
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
+        text = self.text_projection(encoded.last_hidden_state)
+
+        joint = torch.cat([image, text], dim=1)
+        mask = torch.cat([image_mask.flatten(1), attention_mask.bool()], dim=1)[:, None, None]
+        # The text encoder has placed its tokens already.
+        positions = F.pad(positions, (0, 0, 0, text.shape[1]))
+        memory = self.encoder(joint, positions, mask)
+
+        queries = self.queries.weight
+        if extra_queries is not None:
+            queries = torch.cat([queries, extra_queries])
+        layers = self.decoder(queries, memory, positions, mask)
+        return MdetrModelOutput(
+            last_hidden_state=layers[-1],
+            layer_hidden_states=layers,
+            text_memory=memory[:, image.shape[1] :],
+        )
+
+
+class MdetrForGrounding(MdetrPreTrainedModel):
+    """MDETR as a detector that is told by a caption what to find."""
+
+    def __init__(self, config: MdetrConfig) -> None:
+        super().__init__(config)
+        self.mdetr = MdetrModel(config)
+        self.object_heads = ObjectHeads(config)
+        self.alignment_heads = AlignmentHeads(config) if config.contrastive_alignment else None
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: LongTensor,
+        pixel_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Mapping[str, Any] | None = None,
+    ) -> MdetrOutput:
+        """Objects of the picture that the caption speaks of, as ``MdetrModel`` takes them.
+
+        ``labels`` are what ``losses.MdetrCriterion`` takes; with them there are losses.
+        """
+        decoded = self.mdetr(pixel_values, input_ids, pixel_mask, attention_mask)
+        outputs = self._objects(decoded.layer_hidden_states, decoded.text_memory)
+        return self._with_losses(outputs, labels)
+
+    def _objects(self, layers: Tensor, text_memory: Tensor) -> MdetrOutput:
+        """Predictions for decoded queries (L, B, Q, D)."""
+        if not self.config.auxiliary_outputs:
+            layers = layers[-1:]
+        logits, boxes, final = self.object_heads(layers)
+        outputs = MdetrOutput(
+            logits=logits[-1],
+            pred_boxes=boxes[-1],
+            is_final=final[-1] if final is not None else None,
+        )
+        if self.config.auxiliary_outputs:
+            outputs.layer_logits = logits
+            outputs.layer_pred_boxes = boxes
+            outputs.layer_is_final = final
+        if self.alignment_heads is not None:
+            queries, tokens = self.alignment_heads(layers, text_memory)
+            outputs.proj_queries, outputs.proj_tokens = queries[-1], tokens
+            if self.config.auxiliary_outputs:
+                outputs.layer_proj_queries = queries
+        return outputs
+
+    def _with_losses(self, outputs: MdetrOutput, labels: Mapping[str, Any] | None) -> MdetrOutput:
+        if labels is not None:
+            # Matching needs scipy, which inference does not.
+            from mdetr_model.losses import MdetrCriterion, criterion_options
+
+            losses = MdetrCriterion(criterion_options(self.config))(outputs, labels)
+            outputs.loss = losses.pop("loss")
+            outputs.loss_dict = losses
+        return outputs
+
+
+class MdetrForQuestionAnswering(MdetrForGrounding):
+    """MDETR with answer queries: it answers the question and finds what the question speaks of.
+
+    Raises:
+        ValueError: the configuration has no answer heads.
+    """
+
+    def __init__(self, config: MdetrConfig) -> None:
+        if not config.answer_heads:
+            raise ValueError("a model for question answering needs answer_heads")
+        super().__init__(config)
+        self.answer_queries = nn.Embedding(len(config.answer_heads), config.hidden_size)
+        self.answer_heads = AnswerHeads(config)
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: LongTensor,
+        pixel_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Mapping[str, Any] | None = None,
+    ) -> MdetrOutput:
+        """Answers to the questions, and the objects that they speak of; see the base class."""
+        decoded = self.mdetr(
+            pixel_values, input_ids, pixel_mask, attention_mask, self.answer_queries.weight
+        )
+        objects, answers = decoded.layer_hidden_states.split(
+            [self.config.num_queries, len(self.config.answer_heads)], dim=2
+        )
+        outputs = self._objects(objects, decoded.text_memory)
+        # The published models read answers off the first decoder layer, not off the last one.
+        outputs.answers = self.answer_heads(answers[0])
+        return self._with_losses(outputs, labels)
+
+
+def _whole_cells(pixels: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Pixels (B, 3, H, W) and their mask (B, H, W), padded to sides that are multiples of 32."""
+    if mask is None:
+        mask = torch.ones_like(pixels[:, 0])
+    padding = (0, -pixels.shape[-1] % CELL, 0, -pixels.shape[-2] % CELL)
+    return F.pad(pixels, padding), F.pad(mask, padding)
+
+
+def _mask_of_cells(pixel_mask: Tensor | None, features: Tensor) -> Tensor:
+    """Which cells (B, H, W) of the features (B, C, H, W) are on the picture; bool."""
+    batch, _, height, width = features.shape
+    if pixel_mask is None:
+        return torch.ones(batch, height, width, dtype=torch.bool, device=features.device)
+    return F.interpolate(pixel_mask[:, None].float(), size=(height, width))[:, 0].bool()
+
+
+AutoModel.register(MdetrConfig, MdetrModel)
+AutoModelForZeroShotObjectDetection.register(MdetrConfig, MdetrForGrounding)
+AutoModelForVisualQuestionAnswering.register(MdetrConfig, MdetrForQuestionAnswering)

@@ -1,0 +1,141 @@
+"""Pictures and captions in, grounded phrases out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoProcessor, ProcessorMixin
+
+from mdetr_model.box_ops import xyxy_to_cxcywh
+from mdetr_model.configuration import MdetrConfig
+from mdetr_model.postprocess import boxes_in_pixels, object_scores, spans_of_tokens
+from mdetr_model.token_maps import COLUMNS, Rules, token_map
+
+Span = tuple[int, int]
+Box = tuple[float, float, float, float]
+
+
+class MdetrProcessor(ProcessorMixin):
+    """An image processor and a fast tokenizer.
+
+    Captions of more than 256 tokens are cut, for there are no more token positions to predict; the
+    spans behind the cut are dropped and counted by ``labels``.
+    """
+
+    text_kwargs = {"padding": True, "truncation": True, "max_length": COLUMNS}
+
+    def __init__(self, image_processor: Any, tokenizer: Any) -> None:
+        super().__init__(image_processor, tokenizer)
+
+    def labels(
+        self,
+        text: Sequence[str],
+        spans: Sequence[Sequence[Sequence[Span]]],
+        boxes: Sequence[Sequence[Box]],
+        sizes: Sequence[tuple[int, int]],
+        rules: Rules = "paper",
+    ) -> dict[str, Tensor]:
+        """What ``MdetrCriterion`` compares the outputs with, for B captions of up to N boxes.
+
+        Args:
+            text: the captions.
+            spans: by caption and box, half-open character spans.
+            boxes: by caption, xyxy in pixels.
+            sizes: height and width of each picture, to which the boxes belong.
+            rules: see ``token_map``.
+
+        Returns:
+            ``boxes`` (B, N, 4) as cxcywh, 0 to 1, padded with zeros; ``box_mask`` (B, N), False
+            for padding; ``token_map`` (B, N, 256) boolean; ``dropped_spans`` (B,), how many spans
+            of a caption name no token.
+
+        Raises:
+            ValueError: a caption has not as many boxes as it has spans of boxes.
+        """
+        number = max((len(of_caption) for of_caption in boxes), default=0)
+        labels = {
+            "boxes": torch.zeros(len(text), number, 4),
+            "box_mask": torch.zeros(len(text), number, dtype=torch.bool),
+            "token_map": torch.zeros(len(text), number, COLUMNS, dtype=torch.bool),
+            "dropped_spans": torch.zeros(len(text), dtype=torch.int64),
+        }
+        captions = zip(self._offsets(text), spans, boxes, sizes, strict=True)
+        for item, (offsets, of_boxes, corners, (height, width)) in enumerate(captions):
+            if len(of_boxes) != len(corners):
+                raise ValueError(f"caption {item}: {len(corners)} boxes, spans of {len(of_boxes)}")
+            scale = torch.tensor([width, height, width, height])
+            tokens = token_map(offsets, of_boxes, rules)
+            real = slice(0, len(corners))
+            labels["boxes"][item, real] = xyxy_to_cxcywh(
+                torch.tensor(corners, dtype=torch.float32).reshape(-1, 4) / scale
+            )
+            labels["box_mask"][item, real] = True
+            labels["token_map"][item, real] = torch.from_numpy(tokens.rows)
+            labels["dropped_spans"][item] = tokens.dropped
+        return labels
+
+    def post_process_grounding(
+        self,
+        outputs: Any,
+        text: Sequence[str],
+        threshold: float = 0.7,
+        target_sizes: Tensor | Sequence[tuple[int, int]] | None = None,
+        token_threshold: float = 0.1,
+    ) -> list[dict[str, Any]]:
+        """The objects found in each picture, and the words of the caption that name them.
+
+        Args:
+            outputs: with ``logits`` (B, Q, 256) and ``pred_boxes`` (B, Q, 4).
+            text: the captions.
+            threshold: objects more probable than this are kept.
+            target_sizes: height and width of each picture; default: boxes stay 0 to 1.
+            token_threshold: an object is named by the tokens more probable than this.
+
+        Returns:
+            For each picture ``scores`` (K,) and ``boxes`` (K, 4) as xyxy, best first, and as many
+            ``phrases`` with the half-open character ``spans`` of each: its parts, joined by a
+            space in the phrase. An object may have none.
+
+        Raises:
+            ValueError: there are not as many captions or sizes as pictures.
+        """
+        logits, boxes = outputs.logits.detach().float(), outputs.pred_boxes.detach().float()
+        if target_sizes is None:
+            target_sizes = torch.ones(len(logits), 2)
+        if not len(text) == len(target_sizes) == len(logits):
+            raise ValueError(
+                f"{len(logits)} pictures, {len(text)} captions, {len(target_sizes)} target sizes"
+            )
+        boxes = boxes_in_pixels(boxes, torch.as_tensor(target_sizes, device=boxes.device)).cpu()
+        scores, order = object_scores(logits).cpu().sort(descending=True, stable=True)
+        probabilities = logits.softmax(-1).cpu()
+        results = []
+        for item, (caption, offsets) in enumerate(zip(text, self._offsets(text), strict=True)):
+            kept = order[item, scores[item] > threshold]
+            chosen = probabilities[item, kept, : len(offsets)] > token_threshold
+            spans = spans_of_tokens(chosen.numpy(), offsets)
+            results.append(
+                {
+                    "scores": scores[item, : len(kept)],
+                    "boxes": boxes[item, kept],
+                    "phrases": [" ".join(caption[a:b] for a, b in parts) for parts in spans],
+                    "spans": spans,
+                }
+            )
+        return results
+
+    def _offsets(self, text: Sequence[str]) -> list[np.ndarray]:
+        """The characters (T, 2) of each token of each caption."""
+        encoded = self.tokenizer(
+            list(text),
+            truncation=True,
+            max_length=COLUMNS,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+        )
+        return [np.array(offsets).reshape(-1, 2) for offsets in encoded["offset_mapping"]]
+
+
+AutoProcessor.register(MdetrConfig, MdetrProcessor)

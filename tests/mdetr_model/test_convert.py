@@ -1,0 +1,387 @@
+"""Published checkpoints: the same outputs as the published code, and clear refusals."""
+
+import argparse
+import importlib.util
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from torch import Tensor
+from transformers import (
+    AutoModelForZeroShotObjectDetection,
+    AutoProcessor,
+    RobertaTokenizerFast,
+)
+
+from mdetr_model.__main__ import main
+from mdetr_model.configuration import (
+    CLEVR_ANSWERS,
+    GQA_ANSWERS,
+    UNIFIED_GQA_ANSWERS,
+    MdetrConfig,
+    image_config_of,
+)
+from mdetr_model.convert import (
+    CheckpointError,
+    configuration_of,
+    convert,
+    converted_state,
+    read_checkpoint,
+)
+from mdetr_model.modeling import MdetrForGrounding, MdetrForQuestionAnswering, MdetrOutput
+from mdetr_model.processing import MdetrProcessor
+
+VARIANTS = ("r101", "eb3", "r101_gqa", "r18_clevr")
+# The text encoder's pooled output, which nothing reads.
+POOLER = 768 * 768 + 768
+
+
+@pytest.fixture(scope="module")
+def weights(reference: Path) -> ModuleType:
+    """The reader of the golden files, which also fills a published checkpoint by formula."""
+    path = reference / "golden" / "formula_weights.py"
+    spec = importlib.util.spec_from_file_location("formula_weights", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def converted(
+    request: pytest.FixtureRequest, weights: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, MdetrForGrounding]]:
+    """A published variant by its name, written as a checkpoint, converted, and loaded again."""
+    variant = request.param
+    folder = tmp_path_factory.mktemp(variant)
+    args = weights.load_json(f"model/{variant}.state.json")["args"]
+    state = weights.state_dict(variant)
+    _same_checksums(weights, variant, state)
+    torch.save({"model": state, "args": argparse.Namespace(**args)}, folder / "published.pth")
+    convert(folder / "published.pth", folder / "model")
+    (folder / "published.pth").unlink()
+    qa = variant in ("r101_gqa", "r18_clevr")
+    model = (MdetrForQuestionAnswering if qa else MdetrForGrounding).from_pretrained(
+        folder / "model"
+    )
+    yield variant, model
+    (folder / "model" / "model.safetensors").unlink()
+
+
+def _same_checksums(weights: ModuleType, variant: str, state: dict[str, Tensor]) -> None:
+    """A few tensors of every kind; numpy does not promise its random stream for ever."""
+    expected = weights.spec(variant)
+    for name in list(expected)[::50]:
+        assert weights.checksum(state[name])[0] == expected[name][2][0], name
+
+
+@pytest.mark.parametrize("case", ["even", "odd"])
+def test_outputs_equal_the_published_ones(
+    converted: tuple[str, MdetrForGrounding], weights: ModuleType, case: str
+) -> None:
+    variant, model = converted
+    golden = weights.outputs(variant, case)
+    pixels, padding, _ = weights.batch(case)
+    with torch.no_grad():
+        outputs = model(
+            pixel_values=torch.from_numpy(pixels),
+            input_ids=torch.from_numpy(golden["input_ids"]).long(),
+            pixel_mask=torch.from_numpy(~padding),
+            attention_mask=torch.from_numpy(golden["attention_mask"]).long(),
+        )
+    ours = _by_published_name(outputs)
+    compared = {name for name in golden if name in ours}
+    assert {"pred_boxes", "pred_logits_logsumexp", "aux_pred_boxes"} <= compared
+    assert compared & {"pred_logits", "pred_logits_q0_20"}
+    assert {name for name in golden if name.startswith(("pred_answer", "proj_"))} <= compared
+    differences = {name: weights.max_abs_diff(golden[name], ours[name]) for name in compared}
+    print(variant, case, {name: f"{value:.1e}" for name, value in sorted(differences.items())})
+    assert max(differences.values()) <= 1e-4, differences
+
+
+def _by_published_name(outputs: MdetrOutput) -> dict[str, np.ndarray]:
+    logits, layers = outputs.logits, outputs.layer_logits
+    named: dict[str, Any] = {
+        "pred_logits": logits,
+        "pred_logits_q0_20": logits[:, :20],
+        "pred_logits_logsumexp": logits.logsumexp(-1),
+        "pred_logits_noobj": logits[..., -1],
+        "pred_boxes": outputs.pred_boxes,
+        "aux_pred_boxes": outputs.layer_pred_boxes[:-1],
+        "aux0_pred_logits_q0_20": layers[0, :, :20],
+        "aux_pred_logits_logsumexp": layers[:-1].logsumexp(-1),
+    }
+    if outputs.proj_tokens is not None:
+        named["proj_queries"] = outputs.proj_queries
+        named["proj_tokens"] = outputs.proj_tokens
+        named["aux0_proj_queries_q0_20"] = outputs.layer_proj_queries[0, :, :20]
+    for head, answers in (outputs.answers or {}).items():
+        named["pred_answer" if head == "total" else f"pred_answer_{head}"] = answers
+    return {name: value.numpy() for name, value in named.items()}
+
+
+def test_parameters_are_the_published_ones(
+    converted: tuple[str, MdetrForGrounding], weights: ModuleType
+) -> None:
+    variant, model = converted
+    published = weights.load_json(f"model/{variant}.state.json")
+    assert model.num_parameters() == published["parameters"] - POOLER
+    trainable = model.num_parameters(only_trainable=True)
+    assert trainable == published["trainable_parameters"] - POOLER
+
+
+def _tiny(**fields: Any) -> MdetrConfig:
+    text = {
+        "model_type": "roberta",
+        "vocab_size": 50,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 1,
+        "intermediate_size": 80,
+        "max_position_embeddings": 40,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 1e-5,
+    }
+    size = {"hidden_size": 32, "encoder_layers": 2, "decoder_layers": 2, "feedforward_size": 48}
+    image = fields.pop("image_config", image_config_of("resnet18"))
+    return MdetrConfig(image_config=image, text_config=text, num_queries=5, **size, **fields)
+
+
+def _published(config: MdetrConfig) -> dict[str, Tensor]:
+    """A published state dict for a small configuration: names by the published code's rules."""
+    state: dict[str, Tensor] = {}
+
+    def add(name: str, *shape: int) -> None:
+        state[name] = torch.zeros(shape)
+
+    def linear(name: str, outputs: int, inputs: int) -> None:
+        add(f"{name}.weight", outputs, inputs)
+        add(f"{name}.bias", outputs)
+
+    def attention(name: str, size: int) -> None:
+        add(f"{name}.in_proj_weight", 3 * size, size)
+        add(f"{name}.in_proj_bias", 3 * size)
+        linear(f"{name}.out_proj", size, size)
+
+    def norm(name: str, size: int) -> None:
+        add(f"{name}.weight", size)
+        add(f"{name}.bias", size)
+
+    size = config.hidden_size
+    for side, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
+        for layer in range(layers):
+            prefix = f"transformer.{side}.layers.{layer}"
+            attention(f"{prefix}.self_attn", size)
+            linear(f"{prefix}.linear1", config.feedforward_size, size)
+            linear(f"{prefix}.linear2", size, config.feedforward_size)
+            for number in (1, 2) if side == "encoder" else (1, 3, 4):
+                norm(f"{prefix}.norm{number}", size)
+            if side == "decoder":
+                attention(f"{prefix}.cross_attn_image", size)
+    norm("transformer.decoder.norm", size)
+    add("query_embed.weight", config.num_queries, size)
+    linear("class_embed", config.num_token_positions, size)
+    for layer, outputs in enumerate((size, size, 4)):
+        linear(f"bbox_embed.layers.{layer}", outputs, size)
+    if config.contrastive_alignment:
+        linear("contrastive_align_projection_image", config.contrastive_size, size)
+        linear("contrastive_align_projection_text", config.contrastive_size, size)
+    if config.predict_final:
+        linear("isfinal_embed", 1, size)
+    if config.answer_heads:
+        add("qa_embed.weight", len(config.answer_heads), size)
+    for head, answers in config.answer_heads:
+        name = "answer_head" if head == "total" else f"answer_{head}_head"
+        if head in config.mlp_answer_heads:
+            for layer, outputs in enumerate((size, size, answers)):
+                linear(f"{name}.layers.{layer}", outputs, size)
+        else:
+            linear(name, answers, size)
+    # Backbone and text encoder keep their names within; take them from a model of ours.
+    model = MdetrForGrounding(config)
+    for name, tensor in model.mdetr.text_encoder.state_dict().items():
+        state[f"transformer.text_encoder.{name}"] = tensor
+    add("transformer.text_encoder.embeddings.position_ids", 1, 40)
+    linear("transformer.text_encoder.pooler.dense", 64, 64)
+    linear("transformer.resizer.fc", size, 64)
+    norm("transformer.resizer.layer_norm", size)
+    linear("input_proj", size, 512)
+    state["input_proj.weight"] = state["input_proj.weight"][..., None, None]
+    for name, tensor in model.mdetr.image_encoder.state_dict().items():
+        state[f"backbone.0.body.{_torchvision_name(name)}"] = tensor
+    return state
+
+
+def _torchvision_name(name: str) -> str:
+    words = name.removeprefix("backbone.").split(".")
+    kind = {"convolution": "conv", "normalization": "bn"}[words[-2]]
+    if words[0] == "embedder":
+        return f"{kind}1.{words[-1]}"
+    block = f"layer{int(words[2]) + 1}.{words[4]}"
+    if words[5] == "shortcut":
+        return f"{block}.downsample.{0 if kind == 'conv' else 1}.{words[-1]}"
+    return f"{block}.{kind}{int(words[6]) + 1}.{words[-1]}"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"predict_final": True},
+        {"contrastive_alignment": False, "answer_heads": GQA_ANSWERS},
+        {"answer_heads": CLEVR_ANSWERS},
+        {"answer_heads": UNIFIED_GQA_ANSWERS},
+    ],
+)
+def test_configuration_comes_from_the_tensors(tmp_path: Path, fields: dict[str, Any]) -> None:
+    config = _tiny(**fields)
+    state = _published(config)
+    found = configuration_of(state, {})
+    for name in ("hidden_size", "encoder_layers", "decoder_layers", "feedforward_size"):
+        assert getattr(found, name) == getattr(config, name)
+    assert found.num_queries == 5
+    assert found.text_config.max_position_embeddings == 40
+    assert found.image_config.depths == [2, 2, 2, 2]
+    assert found.answer_heads == config.answer_heads
+    assert found.predict_final == config.predict_final
+    assert found.contrastive_alignment == config.contrastive_alignment
+
+    torch.save({"model": state}, tmp_path / "published.pth")
+    convert(tmp_path / "published.pth", tmp_path / "model")
+    kind = MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding
+    _, info = kind.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not any(info[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+def test_options_of_the_file_are_kept() -> None:
+    options = {"nheads": 4, "eos_coef": 0.2, "set_cost_bbox": 3, "qa_loss_coef": 25, "lr": 1e-4}
+    config = configuration_of(_published(_tiny()), options)
+    assert config.num_attention_heads == 4
+    assert config.no_object_weight == 0.2
+    assert config.box_cost == 3.0
+    assert config.answer_weight == 25.0
+
+
+def test_projections_of_attention_are_unpacked() -> None:
+    config = _tiny()
+    published = _published(config)
+    name = "transformer.encoder.layers.1.self_attn.in_proj_weight"
+    published[name] = torch.arange(96 * 32).reshape(96, 32).float()
+    state = converted_state(published, config)
+    attention = "mdetr.encoder.layers.1.attention"
+    parts = [state[f"{attention}.{part}.weight"] for part in ("query", "key", "value")]
+    assert torch.equal(torch.cat(parts), published[name])
+
+
+def test_either_weights_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "published.pth"
+    torch.save({"model": {"a": torch.zeros(1)}, "model_ema": {"a": torch.ones(1)}}, path)
+    assert read_checkpoint(path)[0]["a"] == 1
+    assert read_checkpoint(path, "model_ema")[0]["a"] == 1
+    assert read_checkpoint(path, "model")[0]["a"] == 0
+
+
+def test_auto_class_loads_what_was_converted(tmp_path: Path) -> None:
+    torch.save({"model": _published(_tiny())}, tmp_path / "published.pth")
+    convert(tmp_path / "published.pth", tmp_path / "model")
+    model = AutoModelForZeroShotObjectDetection.from_pretrained(tmp_path / "model")
+    assert isinstance(model, MdetrForGrounding)
+
+
+def test_with_a_tokenizer_there_is_a_processor(tmp_path: Path) -> None:
+    special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+    vocabulary = {token: i for i, token in enumerate([*special, *sorted(ByteLevel.alphabet())])}
+    RobertaTokenizerFast(vocab=vocabulary, merges=[]).save_pretrained(tmp_path / "tokenizer")
+    torch.save({"model": _published(_tiny())}, tmp_path / "published.pth")
+    paths = [str(tmp_path / name) for name in ("published.pth", "model", "tokenizer")]
+    assert main(["convert", *paths[:2], "--tokenizer", paths[2]]) == 0
+    processor = AutoProcessor.from_pretrained(tmp_path / "model")
+    assert isinstance(processor, MdetrProcessor)
+    assert processor.tokenizer("a dog")["input_ids"][0] == vocabulary["<s>"]
+
+
+class _Attack:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return eval, ("1 / 0",)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"this is text", "not a PyTorch checkpoint"),
+        (b"", "not a PyTorch checkpoint"),
+        (pickle.dumps(_Attack()), "not a PyTorch checkpoint"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "file.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ([torch.zeros(1)], "expected a dictionary, found list"),
+        ({"state_dict": {}, "epoch": 3}, "expected tensors under 'model', found 'state_dict'"),
+        ({"model": {"a": 1}}, "expected tensors under 'model'"),
+        (_Attack(), "not a PyTorch checkpoint"),
+    ],
+)
+def test_other_checkpoints_are_refused(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "file.pth"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(path)
+
+
+def test_other_models_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="not an MDETR model: missing query_embed"):
+        configuration_of({"fc.weight": torch.zeros(1)}, {})
+    state = _published(_tiny())
+    del state["transformer.encoder.layers.0.linear1.weight"]
+    with pytest.raises(CheckpointError, match=r"missing transformer\.encoder\.layers\.0"):
+        configuration_of(state, {})
+    with pytest.raises(CheckpointError, match="PhraseCut"):
+        configuration_of({"detr.query_embed.weight": torch.zeros(1)}, {})
+
+
+def test_other_image_encoders_are_refused() -> None:
+    state = _published(_tiny())
+    del state["backbone.0.body.layer1.0.bn1.running_mean"]
+    with pytest.raises(CheckpointError, match="neither a ResNet with batch norm nor"):
+        configuration_of(state, {})
+    with pytest.raises(CheckpointError, match="neither B3 nor B5"):
+        configuration_of(state | {"backbone.0.body.conv_stem.weight": torch.zeros(32, 3, 3, 3)}, {})
+
+
+@pytest.mark.parametrize(
+    "option, value", [("pre_norm", True), ("dilation", True), ("pass_pos_and_query", False)]
+)
+def test_variants_that_are_not_built_are_refused(option: str, value: bool) -> None:
+    with pytest.raises(CheckpointError, match=f"trained with {option}={value}"):
+        configuration_of(_published(_tiny()), {option: value})
+
+
+def test_missing_and_unexpected_tensors_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "published.pth"
+    state = _published(_tiny())
+    torch.save({"model": {**state, "transformer.CLS.weight": torch.zeros(1, 32)}}, path)
+    with pytest.raises(CheckpointError, match=r"unexpected tensors: transformer\.CLS\.weight"):
+        convert(path, tmp_path / "model")
+    del state["class_embed.bias"]
+    state["bbox_embed.layers.2.bias"] = torch.zeros(5)
+    torch.save({"model": state}, path)
+    with pytest.raises(CheckpointError) as error:
+        convert(path, tmp_path / "model")
+    assert "missing tensors: object_heads.tokens.bias" in str(error.value)
+    assert "object_heads.box.last.bias has shape (5,), expected (4,)" in str(error.value)
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,161 @@
+"""The processors: sizes, padding, captions that are too long, labels, and grounded phrases."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoProcessor, RobertaTokenizer
+
+from mdetr_model.image_processing import MdetrImageProcessor
+from mdetr_model.processing import MdetrProcessor
+
+CAPTION = "a red bus behind the tall tree"
+RED_BUS, TREE = [(2, 9)], [(21, 30)]
+
+
+@pytest.fixture(scope="module")
+def processor() -> MdetrProcessor:
+    """With a byte-level tokenizer of which every token is one byte or a space and one."""
+    letters = [chr(code) for code in range(33, 127)]
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters, "Ġ"]
+    merges: Any = [("Ġ", letter) for letter in "abcdefghijklmnopqrstuvwxyz"]
+    words += ["".join(pair) for pair in merges]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = RobertaTokenizer(vocab=vocabulary, merges=merges)
+    return MdetrProcessor(MdetrImageProcessor(), tokenizer)
+
+
+def picture(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "resized"),
+    [
+        (640, 480, (800, 1066)),
+        (480, 640, (1066, 800)),
+        (1000, 200, (267, 1333)),
+        (1, 1, (800, 800)),
+    ],
+)
+def test_the_shortest_side_is_800_and_the_longest_at_most_1333(
+    width: int, height: int, resized: tuple[int, int]
+) -> None:
+    features = MdetrImageProcessor()(picture(width, height), return_tensors="pt")
+    assert features["pixel_values"].shape == (1, 3, *resized)
+    assert features["pixel_mask"].shape == (1, *resized) and features["pixel_mask"].all()
+
+
+def test_pixels_are_resized_as_pillow_does_and_normalised() -> None:
+    image = picture(60, 40)
+    features = MdetrImageProcessor(size={"shortest_edge": 20, "longest_edge": 100})(
+        image, return_tensors="pt"
+    )
+    expected = np.array(image.resize((30, 20), Image.Resampling.BILINEAR), np.float32) / 255
+    expected = (expected - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    wanted = torch.from_numpy(expected.transpose(2, 0, 1)[None]).float()
+    torch.testing.assert_close(features["pixel_values"], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_every_kind_of_picture_gives_the_same_pixels() -> None:
+    image = picture(40, 30)
+    array = np.array(image)
+    kinds: list[Any] = [image, array, torch.from_numpy(array).permute(2, 0, 1)]
+    pixels = MdetrImageProcessor()(kinds, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(pixels[1], pixels[0], rtol=0, atol=0)
+    torch.testing.assert_close(pixels[2], pixels[0], rtol=0, atol=0)
+    grey = MdetrImageProcessor()(image.convert("L"), return_tensors="pt")["pixel_values"]
+    assert grey.shape == (1, 3, 800, 1066)
+
+
+def test_pictures_are_padded_on_the_right_and_at_the_bottom() -> None:
+    processor = MdetrImageProcessor(size={"shortest_edge": 10, "longest_edge": 20})
+    features = processor([picture(20, 10), picture(10, 20)], return_tensors="pt")
+    assert features["pixel_values"].shape == (2, 3, 20, 20)
+    assert features["pixel_mask"][0, :10].all() and not features["pixel_mask"][0, 10:].any()
+    assert features["pixel_mask"][1, :, :10].all() and not features["pixel_mask"][1, :, 10:].any()
+    assert not features["pixel_values"][0, :, 10:].any()
+
+
+def test_processors_are_saved_and_found_by_the_auto_classes(
+    processor: MdetrProcessor, tmp_path: Path
+) -> None:
+    processor.save_pretrained(tmp_path)
+    for auto in (MdetrProcessor, AutoProcessor):
+        loaded = auto.from_pretrained(tmp_path)
+        assert isinstance(loaded, MdetrProcessor)
+        before = processor(picture(30, 40), CAPTION, return_tensors="pt")
+        after = loaded(picture(30, 40), CAPTION, return_tensors="pt")
+        assert before.keys() == after.keys() >= {"pixel_values", "pixel_mask", "input_ids"}
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    custom = MdetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+    custom.save_pretrained(tmp_path / "image")
+    image_processor = AutoImageProcessor.from_pretrained(tmp_path / "image")
+    assert isinstance(image_processor, MdetrImageProcessor)
+    assert dict(image_processor.size) == dict(custom.size)
+
+
+def test_captions_that_are_too_long_are_cut_and_their_spans_dropped_and_counted(
+    processor: MdetrProcessor,
+) -> None:
+    long = "a " * 400 + "dog"
+    inputs = processor(images=[picture(8, 8)] * 2, text=[long, CAPTION], return_tensors="pt")
+    assert inputs["input_ids"].shape == (2, 256)
+    assert inputs["attention_mask"].sum(-1).tolist()[0] == 256
+    labels = processor.labels(
+        [long, CAPTION],
+        spans=[[[(0, 1), (800, 803)], [(800, 803)]], [RED_BUS]],
+        boxes=[[(0, 0, 10, 10), (0, 0, 5, 5)], [(10, 20, 30, 60)]],
+        sizes=[(10, 10), (80, 40)],
+    )
+    assert labels["dropped_spans"].tolist() == [2, 0]
+    assert labels["token_map"].sum(-1).tolist() == [[1, 0], [6, 0]]
+    assert labels["box_mask"].tolist() == [[True, True], [True, False]]
+    assert labels["boxes"][1, 0].tolist() == [0.5, 0.5, 0.5, 0.5]
+
+
+def test_labels_of_no_boxes_and_of_boxes_without_spans(processor: MdetrProcessor) -> None:
+    labels = processor.labels([CAPTION], spans=[[]], boxes=[[]], sizes=[(5, 5)])
+    assert labels["boxes"].shape == (1, 0, 4) and labels["token_map"].shape == (1, 0, 256)
+    with pytest.raises(ValueError, match="caption 0: 1 boxes, spans of 0"):
+        processor.labels([CAPTION], spans=[[]], boxes=[[(0, 0, 1, 1)]], sizes=[(5, 5)])
+
+
+def outputs_for(processor: MdetrProcessor) -> SimpleNamespace:
+    """Query 1 is the red bus, query 2 the tree and less sure, query 0 nothing."""
+    tokens = processor.labels(
+        [CAPTION], spans=[[RED_BUS, TREE]], boxes=[[(0, 0, 1, 1)] * 2], sizes=[(1, 1)]
+    )["token_map"]
+    logits = torch.full((1, 3, 256), -10.0)
+    logits[0, 0, -1] = 10
+    logits[0, 1:][tokens[0]] = 5
+    logits[0, 2, -1] = 5
+    boxes = torch.tensor([[[0.5, 0.5, 1, 1], [0.5, 0.5, 0.5, 0.5], [0.25, 0.25, 0.5, 0.5]]])
+    return SimpleNamespace(logits=logits, pred_boxes=boxes)
+
+
+def test_grounded_phrases(processor: MdetrProcessor) -> None:
+    outputs = outputs_for(processor)
+    (result,) = processor.post_process_grounding(
+        outputs, [CAPTION], target_sizes=[(100, 200)], token_threshold=0.05
+    )
+    assert result["phrases"] == ["red bus", "tall tree"]
+    assert result["spans"] == [RED_BUS, TREE]
+    assert result["boxes"].tolist() == [[50, 25, 150, 75], [0, 0, 100, 50]]
+    assert result["scores"].tolist() == pytest.approx([1, 1 - 1 / 9], abs=1e-4)
+
+
+def test_the_threshold_and_boxes_without_target_sizes(processor: MdetrProcessor) -> None:
+    outputs = outputs_for(processor)
+    (result,) = processor.post_process_grounding(outputs, [CAPTION], threshold=0.95)
+    assert result["phrases"] == ["red bus"]
+    assert result["boxes"].tolist() == [[0.25, 0.25, 0.75, 0.75]]
+    (nothing,) = processor.post_process_grounding(outputs, [CAPTION], threshold=1.0)
+    assert nothing["phrases"] == [] and nothing["boxes"].shape == (0, 4)
+    with pytest.raises(ValueError, match="1 pictures, 2 captions"):
+        processor.post_process_grounding(outputs, [CAPTION] * 2)
