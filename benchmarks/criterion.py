@@ -1,6 +1,6 @@
 """How long the matching and all losses of a training step take, beside the published criterion.
 
-    python benchmarks/criterion.py
+    PYTHONPATH=. python benchmarks/criterion.py
 
 Six decoder layers, 100 queries, random outputs and boxes, on two threads. Times are medians of
 ``--runs`` after a warm-up. The published figures are of matching and losses alone, so these are

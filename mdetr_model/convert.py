@@ -208,11 +208,15 @@ def _image_config(state: Mapping[str, Tensor]) -> PreTrainedConfig:
     bottleneck = "backbone.0.body.layer1.0.conv3.weight" in state
     last = "conv3" if bottleneck else "conv2"
     stages = [f"backbone.0.body.layer{stage}." for stage in (1, 2, 3, 4)]
+    firsts = [f"{stage}0.{last}.weight" for stage in stages]
+    for name in ("backbone.0.body.conv1.weight", *firsts):
+        if name not in state:
+            raise CheckpointError(f"a ResNet without {name}")
     return ResNetConfig(
         layer_type="bottleneck" if bottleneck else "basic",
         embedding_size=len(state["backbone.0.body.conv1.weight"]),
         depths=[_count(state, re.escape(stage) + r"(\d+)\.") for stage in stages],
-        hidden_sizes=[len(state[f"{stage}0.{last}.weight"]) for stage in stages],
+        hidden_sizes=[len(state[name]) for name in firsts],
     )
 
 

@@ -48,10 +48,13 @@ def open_picture(path: Path) -> Image.Image:
         OSError: there is no such file, or it is no picture.
         ValueError: it has more than ``MAX_PIXELS``.
     """
-    with Image.open(path) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise ValueError(f"{path}: {picture.width} x {picture.height} pixels are too many")
-        return ImageOps.exif_transpose(picture).convert("RGB")
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{path}: {picture.width} x {picture.height} pixels are too many")
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 @torch.inference_mode()
@@ -61,8 +64,10 @@ def ground(
     """What the model in a folder finds with a score above ``threshold``, best first.
 
     Raises:
-        OSError: the folder lacks a model or its processor.
+        OSError: there is no such folder, or it lacks a model or its processor.
     """
+    if not model_folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {model_folder}")
     processor = MdetrProcessor.from_pretrained(model_folder)
     answers = MdetrConfig.from_pretrained(model_folder).answer_heads
     kind = MdetrForQuestionAnswering if answers else MdetrForGrounding

@@ -229,6 +229,9 @@ class MdetrCriterion(nn.Module):
         }
         if getattr(outputs, "proj_tokens", None) is not None:
             tokens = outputs.proj_tokens.float()
+            # Tokens beyond the map's columns are named by no box.
+            beyond = max(0, tokens.shape[1] - token_map.shape[-1])
+            token_map = F.pad(token_map, (0, beyond))
             contrastive = contrastive_alignment_loss(
                 _layers(outputs, "proj_queries"),
                 tokens,

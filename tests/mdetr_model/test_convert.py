@@ -356,6 +356,9 @@ def test_other_models_are_refused() -> None:
 
 def test_other_image_encoders_are_refused() -> None:
     state = _published(_tiny())
+    without = {name: t for name, t in state.items() if name != "backbone.0.body.conv1.weight"}
+    with pytest.raises(CheckpointError, match=r"a ResNet without backbone\.0\.body\.conv1"):
+        configuration_of(without, {})
     del state["backbone.0.body.layer1.0.bn1.running_mean"]
     with pytest.raises(CheckpointError, match="neither a ResNet with batch norm nor"):
         configuration_of(state, {})

@@ -107,12 +107,16 @@ def test_long_captions_and_no_objects_are_drawn() -> None:
         (["convert", "TEXT", "OUT"], "not a PyTorch checkpoint"),
         (["ground", "MISSING", "words", "--model", "OUT"], "No such file"),
         (["ground", "TEXT", "words", "--model", "OUT"], "cannot identify image file"),
+        (["ground", "HUGE", "words", "--model", "OUT"], "exceeds limit"),
+        (["ground", "PICTURE", "words", "--model", "OUT"], "there is no folder"),
     ],
 )
 def test_commands_say_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     (tmp_path / "TEXT").write_text("neither a picture nor a checkpoint")
+    Image.new("RGB", (8, 8)).save(tmp_path / "PICTURE", "PNG")
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "HUGE", "PNG")
     paths = [str(tmp_path / a) if a.isupper() else a for a in arguments]
     assert main(paths) == 1
     assert message in capsys.readouterr().err

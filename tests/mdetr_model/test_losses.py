@@ -253,6 +253,13 @@ def test_padding_boxes_changes_no_loss() -> None:
         torch.testing.assert_close(value, alone[name], msg=name)
 
 
+def test_tokens_beyond_the_map_are_named_by_no_box() -> None:
+    outputs, labels = random_case()
+    outputs.proj_tokens = torch.randn(2, 300, 8, generator=torch.Generator().manual_seed(1))
+    losses = MdetrCriterion(CriterionOptions())(outputs, labels)
+    assert all(torch.isfinite(value).all() for value in losses.values())
+
+
 def test_finality_is_the_cross_entropy_of_the_matched_boxes() -> None:
     outputs, labels = random_case()
     losses = MdetrCriterion(CriterionOptions())(outputs, labels)
