@@ -6,6 +6,7 @@ They are not part of the project. ``MDETR_REFERENCE`` names the folder that has 
 
 import os
 import tarfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,12 @@ def golden_raw(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     with tarfile.open(reference / "golden" / "mixed" / "raw.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where the reference data must be there, a skipped test is a failed one."""
+    report = yield
+    if report.skipped and os.environ.get("MDETR_REFERENCE_REQUIRED"):
+        report.outcome = "failed"
+    return report

@@ -2,7 +2,6 @@ import json
 import lzma
 import os
 import pickle
-import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,13 +28,8 @@ def analyser() -> Analyser:
 
 
 @pytest.fixture(scope="session")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not REFERENCE.exists():
-        pytest.skip("no MDETR_REFERENCE")
-    folder = tmp_path_factory.mktemp("golden")
-    with tarfile.open(REFERENCE / "golden/mixed/raw.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return next(folder.rglob("refexp")).parent
+def golden(golden_raw: Path) -> Path:
+    return next(golden_raw.rglob("refexp")).parent
 
 
 def read_all(
