@@ -69,7 +69,7 @@ def join(captions: Sequence[GroundedCaption]) -> Caption:
     offset = 0
     for caption in captions:
         for region in caption.regions:
-            moved = [(start + offset, stop + offset) for start, stop in region.spans]
+            moved = shift(region.spans, offset)
             regions.append(
                 Region(moved, region.box, "", region.area, region.category, region.crowd)
             )
