@@ -73,6 +73,10 @@ class MdetrConfig(PreTrainedConfig):
             ``IMAGE_ENCODERS``.
         text_config: the configuration of a text encoder that ``AutoModel`` knows, or the name of
             one in ``TEXT_ENCODERS``.
+        frozen_batch_norm: whether batch norm of the image encoder keeps the statistics and weights
+            it was loaded with; False to train from scratch.
+        frozen_first_layers: whether the stem and the first stage of a ResNet are not trained, as
+            in DETR.
         hidden_size, num_attention_heads, encoder_layers, decoder_layers, feedforward_size,
             dropout: of the joint transformer.
         resizer_dropout: behind the projection of the text features.
@@ -108,6 +112,8 @@ class MdetrConfig(PreTrainedConfig):
 
     image_config: Any = None
     text_config: Any = None
+    frozen_batch_norm: bool = True
+    frozen_first_layers: bool = True
     hidden_size: int = 256
     num_attention_heads: int = 8
     encoder_layers: int = 6
