@@ -1,0 +1,277 @@
+"""From a pair, a picture with one caption, to what a training step and the evaluators take.
+
+Data workers do all of it: a step neither tokenizes nor loops over boxes. Pictures travel as bytes
+and are normalised where the model is.
+
+Shapes: B pictures with their captions, T tokens, N boxes, P phrases, 256 token positions.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from mdetr_model.box_ops import xyxy_to_cxcywh
+from mdetr_model.token_maps import COLUMNS, Rules, token_map
+from mdetr_model.transforms import Augmentation, pixels_of_view
+from schemas import Caption, Phrase, Question, Span
+
+
+class Pair(Protocol):
+    """A picture with one of its captions, as the stream of a shard set has them.
+
+    Attributes:
+        key: the picture's.
+        number: the pair's place in its shard set.
+        width, height: of the picture, in pixels.
+        picture: the encoded bytes of it.
+        caption: with boxes in pixels of the picture.
+    """
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def picture(self) -> bytes | memoryview: ...
+    @property
+    def caption(self) -> Caption: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What an evaluator compares the predictions for a pair with.
+
+    Attributes:
+        size: height and width of the whole picture, in pixels.
+        phrases: of the caption, with boxes as xyxy in those pixels.
+        token_map: (P, 256) boolean, the tokens of each phrase.
+    """
+
+    size: tuple[int, int]
+    phrases: list[Phrase]
+    token_map: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A pair as the model takes it.
+
+    Attributes:
+        key, number: the pair's.
+        pixels: (3, H, W) uint8 RGB.
+        input_ids: (T,) int64, at most 256.
+        boxes: (N, 4) float32 as cxcywh, 0 to 1.
+        token_map: (N, 256) boolean, the tokens of each box.
+        dropped_spans: how many spans name no token, most of them for lying behind the 256th.
+        question: the caption's, if it is one.
+        reference: where evaluation was asked for.
+    """
+
+    key: str
+    number: int
+    pixels: Tensor
+    input_ids: Tensor
+    boxes: Tensor
+    token_map: Tensor
+    dropped_spans: int
+    question: Question | None = None
+    reference: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleMaker:
+    """Makes examples of pairs.
+
+    Boxes of crowds are left out, as in published training, and so are those that have no area
+    within the picture; a pair of which no box remains is an example without boxes.
+
+    Attributes:
+        tokenizer: a fast one.
+        augmentation: how the picture is seen.
+        evaluation: whether examples have a reference.
+        rules: see ``token_map``.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    augmentation: Augmentation
+    evaluation: bool = False
+    rules: Rules = "paper"
+
+    def __call__(self, pair: Pair, rng: np.random.Generator) -> Example:
+        """The example of a pair: the same for the same state of the generator.
+
+        Raises:
+            ValueError: the picture cannot be used; the message begins with the pair's key.
+        """
+        caption, size = pair.caption, (pair.width, pair.height)
+        regions = [region for region in caption.regions if not region.crowd]
+        corners = np.array([region.box for region in regions], np.float64).reshape(-1, 4)
+        view = self.augmentation.view(*size, corners, caption.text, rng)
+        boxes = view.of_boxes(corners)
+        kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(-1))
+
+        encoded = self.tokenizer(
+            caption.text,
+            truncation=True,
+            max_length=COLUMNS,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+        )
+        offsets = np.array(encoded["offset_mapping"])
+        tokens = token_map(offsets, [regions[i].spans for i in kept], self.rules)
+        pixels = pixels_of_view(pair.picture, pair.key, *size, view)
+        return Example(
+            key=pair.key,
+            number=pair.number,
+            pixels=torch.from_numpy(pixels).permute(2, 0, 1),
+            input_ids=torch.tensor(encoded["input_ids"]),
+            boxes=xyxy_to_cxcywh(torch.from_numpy(boxes[kept])),
+            token_map=torch.from_numpy(tokens.rows),
+            dropped_spans=tokens.dropped,
+            question=caption.question,
+            reference=self._reference(pair, offsets) if self.evaluation else None,
+        )
+
+    def _reference(self, pair: Pair, offsets: np.ndarray) -> Reference:
+        phrases = phrases_of(pair.caption)
+        rows = token_map(offsets, [phrase.spans for phrase in phrases], self.rules).rows
+        return Reference((pair.height, pair.width), phrases, torch.from_numpy(rows))
+
+
+def phrases_of(caption: Caption) -> list[Phrase]:
+    """The phrases to be grounded, with all boxes of each.
+
+    They are those that the caption states; otherwise regions of the same spans are one phrase.
+    """
+    if caption.phrases:
+        return caption.phrases
+    phrases: dict[tuple[Span, ...], Phrase] = {}
+    for region in caption.regions:
+        assert region.box is not None  # those of a shard have one
+        spans = sorted((begin, end) for begin, end in region.spans)
+        phrase = phrases.setdefault(tuple(spans), Phrase(spans, entity="", types=[], boxes=[]))
+        phrase.boxes.append(region.box)
+    return list(phrases.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples of one step.
+
+    Attributes:
+        pixels: (B, 3, H, W) uint8, padded with zeros on the right and at the bottom; a pixel's
+            channels lie together in memory, as pictures have them and convolutions like them.
+        pixel_mask: (B, H, W) boolean, False on the padding.
+        input_ids: (B, T) int64, padded.
+        attention_mask: (B, T) int64, 0 on the padding.
+        labels: what ``MdetrCriterion`` takes but for the answers: ``boxes`` (B, N, 4) as cxcywh,
+            0 to 1; ``box_mask`` (B, N), False for padding; ``token_map`` (B, N, 256) boolean.
+        keys, numbers, questions, references: of each example.
+        dropped_spans: of all examples.
+        padding: the share of the pixels that is padding.
+    """
+
+    pixels: Tensor
+    pixel_mask: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: dict[str, Tensor]
+    keys: list[str]
+    numbers: list[int]
+    questions: list[Question | None]
+    references: list[Reference | None]
+    dropped_spans: int
+    padding: float
+
+    def inputs(self) -> dict[str, Tensor]:
+        """What models take: ``pixel_values``, ``pixel_mask``, ``input_ids``, ``attention_mask``."""
+        return {
+            "pixel_values": normalised(self.pixels, self.pixel_mask),
+            "pixel_mask": self.pixel_mask,
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+        }
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """On a device, but for the references: evaluators work on the host."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Batch":
+        """In memory that devices copy from on their own; data loaders call this."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(
+            self,
+            pixels=change(self.pixels),
+            pixel_mask=change(self.pixel_mask),
+            input_ids=change(self.input_ids),
+            attention_mask=change(self.attention_mask),
+            labels={name: change(label) for name, label in self.labels.items()},
+        )
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> Batch:
+    """One batch of at least one example.
+
+    Args:
+        pad_id: the tokenizer's ``pad_token_id``.
+    """
+    height, width = (max(example.pixels.shape[side] for example in examples) for side in (1, 2))
+    pixels = torch.zeros(len(examples), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    pixel_mask = torch.zeros(len(examples), height, width, dtype=torch.bool)
+    for item, example in enumerate(examples):
+        _, bottom, right = example.pixels.shape
+        pixels[item, :, :bottom, :right] = example.pixels
+        pixel_mask[item, :bottom, :right] = True
+    seen = sum(example.pixels[0].numel() for example in examples)
+    return Batch(
+        pixels=pixels,
+        pixel_mask=pixel_mask,
+        input_ids=_padded([example.input_ids for example in examples], pad_id),
+        attention_mask=_padded([torch.ones_like(example.input_ids) for example in examples]),
+        labels={
+            "boxes": _padded([example.boxes for example in examples]),
+            "box_mask": _padded([torch.ones(len(e.boxes), dtype=torch.bool) for e in examples]),
+            "token_map": _padded([example.token_map for example in examples]),
+        },
+        keys=[example.key for example in examples],
+        numbers=[example.number for example in examples],
+        questions=[example.question for example in examples],
+        references=[example.reference for example in examples],
+        dropped_spans=sum(example.dropped_spans for example in examples),
+        padding=1 - seen / pixel_mask.numel(),
+    )
+
+
+def _padded(rows: list[Tensor], value: int = 0) -> Tensor:
+    return pad_sequence(rows, batch_first=True, padding_value=value)
+
+
+def normalised(
+    pixels: Tensor,
+    pixel_mask: Tensor,
+    mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
+    std: Sequence[float] = IMAGENET_DEFAULT_STD,
+) -> Tensor:
+    """Pixels (B, 3, H, W) as the model takes them: float32, and 0 on the padding.
+
+    Args:
+        pixels: uint8.
+        pixel_mask: (B, H, W), False on the padding.
+        mean, std: of each channel, of pixels from 0 to 1.
+    """
+    centre, scale = pixels.new_tensor([mean, std], dtype=torch.float32)[..., None, None]
+    values = pixels.float().div_(255).sub_(centre).div_(scale)
+    return values.mul_(pixel_mask[:, None])
