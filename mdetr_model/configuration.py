@@ -5,6 +5,8 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from mdetr_model.token_maps import COLUMNS
+
 # The answer heads of the published models in the order of their queries, with their answers.
 GQA_ANSWERS = (
     ("type", 5),
@@ -45,6 +47,8 @@ IMAGE_ENCODERS: dict[str, dict[str, Any]] = {
     },
 }
 
+TOKEN_TARGETS = ("normalised", "binary")
+
 _ROBERTA = {
     "model_type": "roberta",
     # 512 positions, behind two that RoBERTa leaves to padding.
@@ -81,7 +85,8 @@ class MdetrConfig(PreTrainedConfig):
             dropout: of the joint transformer.
         resizer_dropout: behind the projection of the text features.
         num_queries: how many objects a picture can have at most.
-        num_token_positions: outputs of the soft token head; the last means "no object".
+        num_token_positions: outputs of the soft token head; the last means "no object". Always
+            256, as many as token maps have columns; in the file so that one can read it there.
         contrastive_alignment: whether there are projections for that loss.
         contrastive_size: the size of these projections.
         predict_final: whether there is a head that tells the boxes which the whole caption refers
@@ -102,6 +107,9 @@ class MdetrConfig(PreTrainedConfig):
         token_targets: "normalised" for the paper's distribution over the tokens of a box,
             "binary" for the 0/1 rows of the published training.
         token_cost, box_cost, giou_cost: weights of the matching.
+
+    Raises:
+        ValueError: an option has a value that no model can be built or trained with.
     """
 
     model_type = "mdetr"
@@ -122,7 +130,7 @@ class MdetrConfig(PreTrainedConfig):
     dropout: float = 0.1
     resizer_dropout: float = 0.1
     num_queries: int = 100
-    num_token_positions: int = 256
+    num_token_positions: int = COLUMNS
     contrastive_alignment: bool = True
     contrastive_size: int = 64
     predict_final: bool = False
@@ -149,6 +157,14 @@ class MdetrConfig(PreTrainedConfig):
         self.text_config = text_config_of(text) if isinstance(text, str) else text
         self.answer_heads = [[name, answers] for name, answers in self.answer_heads]
         self.mlp_answer_heads = list(self.mlp_answer_heads)
+        if self.num_token_positions != COLUMNS:
+            raise ValueError(
+                f"num_token_positions is {self.num_token_positions}; token maps and processors "
+                f"have {COLUMNS} positions"
+            )
+        if self.token_targets not in TOKEN_TARGETS:
+            known = " or ".join(map(repr, TOKEN_TARGETS))
+            raise ValueError(f"token_targets is {self.token_targets!r}; it has to be {known}")
         super().__post_init__(**kwargs)
 
 

@@ -160,7 +160,6 @@ def configuration_of(state: Mapping[str, Tensor], options: Mapping[str, Any]) ->
         decoder_layers=_count(state, r"transformer\.decoder\.layers\.(\d+)\."),
         feedforward_size=len(state["transformer.encoder.layers.0.linear1.weight"]),
         num_queries=queries,
-        num_token_positions=len(state["class_embed.weight"]),
         contrastive_alignment="contrastive_align_projection_image.weight" in state,
         predict_final="isfinal_embed.weight" in state,
         answer_heads=_answer_heads(state),

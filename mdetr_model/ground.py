@@ -74,7 +74,7 @@ def ground(
     model = kind.from_pretrained(model_folder).eval()
     inputs = processor(images=picture, text=[caption], return_tensors="pt")
     [found] = processor.post_process_grounding(
-        model(**inputs), [caption], threshold, [(picture.height, picture.width)]
+        model(**inputs), threshold, [(picture.height, picture.width)], [caption]
     )
     columns = (found["phrases"], found["spans"], found["boxes"].tolist(), found["scores"].tolist())
     return [

@@ -177,11 +177,15 @@ class MdetrCriterion(nn.Module):
                 padding; ``token_map`` (B, N, C) boolean, see ``token_maps``; where the outputs have
                 them, ``is_final`` (B, N) and ``answers``, (B,) by head.
 
+        Raises:
+            ValueError: a label is missing; says which.
+
         Returns:
             Scalars ``loss_ce``, ``loss_bbox``, ``loss_giou``, ``cardinality_error`` and, where the
             outputs allow, ``loss_contrastive_align``, ``loss_isfinal``, ``accuracy_isfinal``; then
             the answers' losses and accuracies; and ``loss``.
         """
+        _check_labels(outputs, labels)
         with torch.autocast(outputs.logits.device.type, enabled=False):
             by_layer = self._by_layer(outputs, labels)
             of_answers = {}
@@ -245,6 +249,24 @@ class MdetrCriterion(nn.Module):
             loss, accuracy = is_final_loss(final, labels["is_final"], matching)
             losses["loss_isfinal"], losses["accuracy_isfinal"] = loss / number, accuracy
         return losses
+
+
+def _check_labels(outputs: Any, labels: Mapping[str, Any]) -> None:
+    """Raises a ``ValueError`` that names what the outputs have to be compared with and cannot."""
+    wanted = ["boxes", "box_mask", "token_map"]
+    if getattr(outputs, "is_final", None) is not None:
+        wanted.append("is_final")
+    answers = getattr(outputs, "answers", None)
+    if answers is not None:
+        wanted.append("answers")
+    missing = [name for name in wanted if name not in labels]
+    if answers is not None and "answers" in labels:
+        missing += [f"answers[{head!r}]" for head in answers if head not in labels["answers"]]
+    if missing:
+        raise ValueError(
+            f"labels lack {', '.join(missing)}; this model's losses need {', '.join(wanted)}"
+            + (f", the answers of the heads {', '.join(answers)}" if answers else "")
+        )
 
 
 def mean_over_ranks(number: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from transformers import (
     initialization,
 )
 from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
 
 from mdetr_model.backbone import FrozenBatchNorm2d, ResNetEncoder, image_encoder
 from mdetr_model.configuration import MdetrConfig
@@ -59,6 +60,8 @@ class MdetrOutput(ModelOutput):
         answers: logits by answer head, (B, answers), or (B,) for yes or no.
         layer_logits, layer_pred_boxes, layer_proj_queries, layer_is_final: the same of all
             decoder layers, (L, B, Q, ...), from the first to the last.
+        input_ids: (B, T), the captions that these are about, which
+            ``MdetrProcessor.post_process_grounding`` reads the phrases off.
     """
 
     loss: Tensor | None = None
@@ -73,10 +76,15 @@ class MdetrOutput(ModelOutput):
     layer_pred_boxes: Tensor | None = None
     layer_proj_queries: Tensor | None = None
     layer_is_final: Tensor | None = None
+    input_ids: LongTensor | None = None
 
 
 class MdetrPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initial weights."""
+    """Loading, saving and initial weights.
+
+    With ``return_dict=False``, in the call or in the configuration, the models return the values of
+    their outputs as a tuple, without those that are None.
+    """
 
     config: MdetrConfig
     config_class = MdetrConfig
@@ -122,7 +130,9 @@ class MdetrModel(MdetrPreTrainedModel):
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__(config)
-        self.image_encoder = image_encoder(config.image_config)
+        self.image_encoder = image_encoder(
+            config.image_config, config.frozen_batch_norm, config.frozen_first_layers
+        )
         self.image_projection = nn.Conv2d(self.image_encoder.channels, config.hidden_size, 1)
         self.text_encoder = AutoModel.from_config(config.text_config)
         # Nothing reads the pooled text; its weights would be parameters without a gradient.
@@ -137,6 +147,7 @@ class MdetrModel(MdetrPreTrainedModel):
         """The token embeddings of the text encoder."""
         return self.text_encoder.get_input_embeddings()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: Tensor,
@@ -195,6 +206,7 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         self.alignment_heads = AlignmentHeads(config) if config.contrastive_alignment else None
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: Tensor,
@@ -207,8 +219,9 @@ class MdetrForGrounding(MdetrPreTrainedModel):
 
         ``labels`` are what ``losses.MdetrCriterion`` takes; with them there are losses.
         """
-        decoded = self.mdetr(pixel_values, input_ids, pixel_mask, attention_mask)
+        decoded = self.mdetr(pixel_values, input_ids, pixel_mask, attention_mask, return_dict=True)
         outputs = self._objects(decoded.layer_hidden_states, decoded.text_memory)
+        outputs.input_ids = input_ids
         return self._with_losses(outputs, labels)
 
     def _objects(self, layers: Tensor, text_memory: Tensor) -> MdetrOutput:
@@ -258,6 +271,7 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
         self.answer_heads = AnswerHeads(config)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: Tensor,
@@ -268,12 +282,18 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
     ) -> MdetrOutput:
         """Answers to the questions, and the objects that they speak of; see the base class."""
         decoded = self.mdetr(
-            pixel_values, input_ids, pixel_mask, attention_mask, self.answer_queries.weight
+            pixel_values,
+            input_ids,
+            pixel_mask,
+            attention_mask,
+            self.answer_queries.weight,
+            return_dict=True,
         )
         objects, answers = decoded.layer_hidden_states.split(
             [self.config.num_queries, len(self.config.answer_heads)], dim=2
         )
         outputs = self._objects(objects, decoded.text_memory)
+        outputs.input_ids = input_ids
         # The published models read answers off the first decoder layer, not off the last one.
         outputs.answers = self.answer_heads(answers[0])
         return self._with_losses(outputs, labels)

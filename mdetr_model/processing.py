@@ -79,18 +79,21 @@ class MdetrProcessor(ProcessorMixin):
     def post_process_grounding(
         self,
         outputs: Any,
-        text: Sequence[str],
         threshold: float = 0.7,
         target_sizes: Tensor | Sequence[tuple[int, int]] | None = None,
+        text: Sequence[str] | None = None,
         token_threshold: float = 0.1,
     ) -> list[dict[str, Any]]:
         """The objects found in each picture, and the words of the caption that name them.
 
         Args:
-            outputs: with ``logits`` (B, Q, 256) and ``pred_boxes`` (B, Q, 4).
-            text: the captions.
+            outputs: with ``logits`` (B, Q, 256), ``pred_boxes`` (B, Q, 4) and, without ``text``,
+                ``input_ids`` (B, T).
             threshold: objects more probable than this are kept.
             target_sizes: height and width of each picture; default: boxes stay 0 to 1.
+            text: the captions; default: as ``input_ids`` have them, which byte-level tokenizers
+                such as RoBERTa's give back character for character. Others lose capitals or
+                spaces: to have phrases and spans of the caption as it was, give it.
             token_threshold: an object is named by the tokens more probable than this.
 
         Returns:
@@ -99,11 +102,14 @@ class MdetrProcessor(ProcessorMixin):
             space in the phrase. An object may have none.
 
         Raises:
-            ValueError: there are not as many captions or sizes as pictures.
+            ValueError: there are not as many captions or sizes as pictures, or ``input_ids`` do
+                not tell what the caption was.
         """
         logits, boxes = outputs.logits.detach().float(), outputs.pred_boxes.detach().float()
         if target_sizes is None:
             target_sizes = torch.ones(len(logits), 2)
+        if text is None:
+            text = self._captions(outputs.input_ids)
         if not len(text) == len(target_sizes) == len(logits):
             raise ValueError(
                 f"{len(logits)} pictures, {len(text)} captions, {len(target_sizes)} target sizes"
@@ -125,6 +131,23 @@ class MdetrProcessor(ProcessorMixin):
                 }
             )
         return results
+
+    def _captions(self, input_ids: Tensor) -> list[str]:
+        """The captions that these tokens (B, T) are of."""
+        decoded = self.tokenizer.batch_decode(
+            input_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        # Where a caption was cut, the last character may lack bytes.
+        captions = [caption.rstrip("\ufffd") for caption in decoded]
+        again = self.tokenizer(captions, truncation=True, max_length=COLUMNS)["input_ids"]
+        for item, (given, tokens) in enumerate(zip(input_ids.tolist(), again, strict=True)):
+            # The last one is the end, which comes later where the caption was cut.
+            if given[: len(tokens) - 1] != tokens[:-1]:
+                raise ValueError(
+                    f"the tokens of picture {item} read {captions[item]!r}, which has other "
+                    "tokens; give the captions as text"
+                )
+        return captions
 
     def _offsets(self, text: Sequence[str]) -> list[np.ndarray]:
         """The characters (T, 2) of each token of each caption."""

@@ -29,9 +29,11 @@ TARGETS = {"collated": "binary", "normalised": "normalised"}
 SETS = ("normal", "many30", "empty_first", "empty_second", "none", "edge_spans")
 
 
-def assert_losses(found: dict[str, Tensor], wanted: dict[str, float]) -> None:
+def assert_losses(
+    found: dict[str, Tensor], wanted: dict[str, float], absolute: float = 1e-12
+) -> None:
     for name, value in wanted.items():
-        assert found[name].item() == pytest.approx(value, rel=RELATIVE, abs=1e-12), name
+        assert found[name].item() == pytest.approx(value, rel=RELATIVE, abs=absolute), name
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +193,9 @@ def test_answers_are_judged_and_given_as_published(reference: Path) -> None:
             }
         found = answer_losses(logits, answers)
         assert set(found) == set(case["result"])
-        assert_losses(found, case["result"])
+        # The loss of one sure answer is the small difference of two numbers of about 16, of which
+        # a float32 step is 1e-6: how a machine adds up the exponentials decides that step.
+        assert_losses(found, case["result"], absolute=1e-6)
         if "chosen" in case:
             names = {"total": "all"}
             given = [f"{names.get(head, head)}:{index}" for head, index in given_answers(logits)]

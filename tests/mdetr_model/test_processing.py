@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoImageProcessor, AutoProcessor, RobertaTokenizer
 
 from mdetr_model.image_processing import MdetrImageProcessor
@@ -20,8 +21,7 @@ RED_BUS, TREE = [(2, 9)], [(21, 30)]
 @pytest.fixture(scope="module")
 def processor() -> MdetrProcessor:
     """With a byte-level tokenizer of which every token is one byte or a space and one."""
-    letters = [chr(code) for code in range(33, 127)]
-    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters, "Ġ"]
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())]
     merges: Any = [("Ġ", letter) for letter in "abcdefghijklmnopqrstuvwxyz"]
     words += ["".join(pair) for pair in merges]
     vocabulary = {word: index for index, word in enumerate(words)}
@@ -126,7 +126,7 @@ def test_labels_of_no_boxes_and_of_boxes_without_spans(processor: MdetrProcessor
         processor.labels([CAPTION], spans=[[]], boxes=[[(0, 0, 1, 1)]], sizes=[(5, 5)])
 
 
-def outputs_for(processor: MdetrProcessor) -> SimpleNamespace:
+def outputs_for(processor: MdetrProcessor, caption: str = CAPTION) -> SimpleNamespace:
     """Query 1 is the red bus, query 2 the tree and less sure, query 0 nothing."""
     tokens = processor.labels(
         [CAPTION], spans=[[RED_BUS, TREE]], boxes=[[(0, 0, 1, 1)] * 2], sizes=[(1, 1)]
@@ -136,13 +136,15 @@ def outputs_for(processor: MdetrProcessor) -> SimpleNamespace:
     logits[0, 1:][tokens[0]] = 5
     logits[0, 2, -1] = 5
     boxes = torch.tensor([[[0.5, 0.5, 1, 1], [0.5, 0.5, 0.5, 0.5], [0.25, 0.25, 0.5, 0.5]]])
-    return SimpleNamespace(logits=logits, pred_boxes=boxes)
+    # Padded, as beside a longer caption.
+    ids = processor(text=[caption, "a " * 50], return_tensors="pt")["input_ids"][:1]
+    return SimpleNamespace(logits=logits, pred_boxes=boxes, input_ids=ids)
 
 
 def test_grounded_phrases(processor: MdetrProcessor) -> None:
     outputs = outputs_for(processor)
     (result,) = processor.post_process_grounding(
-        outputs, [CAPTION], target_sizes=[(100, 200)], token_threshold=0.05
+        outputs, target_sizes=[(100, 200)], token_threshold=0.05
     )
     assert result["phrases"] == ["red bus", "tall tree"]
     assert result["spans"] == [RED_BUS, TREE]
@@ -150,12 +152,45 @@ def test_grounded_phrases(processor: MdetrProcessor) -> None:
     assert result["scores"].tolist() == pytest.approx([1, 1 - 1 / 9], abs=1e-4)
 
 
+def test_captions_are_read_off_the_tokens_or_given(processor: MdetrProcessor) -> None:
+    odd = "  A  red café\u2019s  bus , 'tis \U0001f68c , "
+    outputs = outputs_for(processor, odd)
+    (read,) = processor.post_process_grounding(outputs)
+    (given,) = processor.post_process_grounding(outputs, text=[odd])
+    assert read["phrases"] == given["phrases"] and read["spans"] == given["spans"]
+    assert read["phrases"] and all(phrase in odd for phrase in read["phrases"])
+
+
+def test_a_caption_that_is_cut_within_a_character_is_read_off_the_tokens(
+    processor: MdetrProcessor,
+) -> None:
+    caption = "a red bus behind the tall tree " + "a" * 219 + "\U0001f68c" * 9
+    outputs = outputs_for(processor, caption)
+    assert outputs.input_ids.shape == (1, 256)
+    assert processor.tokenizer.decode(outputs.input_ids[0, :-1]).endswith("\ufffd")
+    (result,) = processor.post_process_grounding(outputs)
+    assert result["phrases"] == ["red bus", "tall tree"]
+
+
+def test_tokens_that_no_caption_has_are_refused(processor: MdetrProcessor) -> None:
+    outputs = outputs_for(processor)
+    # A space and a letter, each of its own, where the tokenizer has one token for both.
+    words = processor.tokenizer.convert_tokens_to_ids(["<s>", "a", "Ġ", "b", "</s>"])
+    outputs.input_ids = torch.tensor([words])
+    with pytest.raises(ValueError, match="picture 0 read 'a b', which has other tokens"):
+        processor.post_process_grounding(outputs)
+    (result,) = processor.post_process_grounding(outputs, text=[CAPTION])
+    assert result["phrases"] == ["red bus", "tall tree"]
+
+
 def test_the_threshold_and_boxes_without_target_sizes(processor: MdetrProcessor) -> None:
     outputs = outputs_for(processor)
-    (result,) = processor.post_process_grounding(outputs, [CAPTION], threshold=0.95)
+    (result,) = processor.post_process_grounding(outputs, threshold=0.95)
     assert result["phrases"] == ["red bus"]
     assert result["boxes"].tolist() == [[0.25, 0.25, 0.75, 0.75]]
-    (nothing,) = processor.post_process_grounding(outputs, [CAPTION], threshold=1.0)
+    (nothing,) = processor.post_process_grounding(outputs, threshold=1.0)
     assert nothing["phrases"] == [] and nothing["boxes"].shape == (0, 4)
     with pytest.raises(ValueError, match="1 pictures, 2 captions"):
-        processor.post_process_grounding(outputs, [CAPTION] * 2)
+        processor.post_process_grounding(outputs, text=[CAPTION] * 2)
+    with pytest.raises(ValueError, match="3 target sizes"):
+        processor.post_process_grounding(outputs, target_sizes=[(1, 1)] * 3)
