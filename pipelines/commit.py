@@ -1,17 +1,13 @@
 """The end of a build: tables, stats and manifest from the summaries of all shards."""
 
 import hashlib
-import io
 import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import apache_beam as beam
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines import __version__
@@ -23,6 +19,7 @@ from pipelines.text import model_name_and_version
 from schemas import Rejected, arrow
 from shards import manifest as mf
 from shards.stats import Stats, as_json
+from shards.tables import encode_index, encode_table
 
 _OURS = re.compile(
     r"\.?[\w-]+-\d{5}-of-\d{5}\.tar(\.[0-9a-f]{32})?"
@@ -54,11 +51,10 @@ class Commit(beam.DoFn):
         stats = {split: Stats() for split in order}
         for summary in summaries:
             stats[summary.entry.split].merge(summary.stats)
-        rows = [row for summary in summaries for row in summary.rows]
         files = [
-            _write(output, "index.parquet", _table(rows, arrow.INDEX)),
-            _write(output, "rejected.parquet", _table(rejected, arrow.REJECTED)),
-            _write(output, "excluded.parquet", _table(excluded, arrow.EXCLUDED)),
+            _write(output, "index.parquet", encode_index(s.rows for s in summaries)),
+            _write(output, "rejected.parquet", encode_table(rejected, arrow.REJECTED)),
+            _write(output, "excluded.parquet", encode_table(excluded, arrow.EXCLUDED)),
             _write(output, "stats.json", as_json(stats)),
         ]
         manifest = mf.Manifest(
@@ -120,15 +116,6 @@ def _language_model(recipe: Recipe) -> dict[str, str]:
         return {}
     name, version = model_name_and_version()
     return {"name": name, "version": version}
-
-
-def _table(rows: list[Any], schema: pa.Schema) -> bytes:
-    values = [msgspec.structs.astuple(row) for row in rows]
-    columns = [pa.array([row[i] for row in values], field.type) for i, field in enumerate(schema)]
-    table = pa.Table.from_arrays(columns, schema=schema)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
 
 
 def _write(output: str, name: str, content: bytes) -> mf.FileEntry:

@@ -3,7 +3,8 @@
 import pyarrow as pa
 
 #: One row an image, in the order of the shards. Offsets are of a member's bytes within its tar, so
-#: that a reader can map a shard and slice it. ``captions`` counts pairs of picture and caption.
+#: that a reader can map a shard and slice it; the CRC-32 of the bytes tells whether they are still
+#: what was written. ``captions`` counts pairs of picture and caption.
 INDEX = pa.schema(
     [
         ("shard", pa.string()),
@@ -11,8 +12,10 @@ INDEX = pa.schema(
         ("picture_name", pa.string()),  # of the tar member, empty in an annotation-only set
         ("picture_offset", pa.int64()),
         ("picture_size", pa.int64()),
+        ("picture_crc32", pa.int64()),
         ("json_offset", pa.int64()),
         ("json_size", pa.int64()),
+        ("json_crc32", pa.int64()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("captions", pa.int32()),

@@ -13,6 +13,10 @@ class NotAShardSetError(Exception):
     """The folder has no manifest, or one that cannot be read."""
 
 
+class ShardError(Exception):
+    """A file of a shard set is missing, or is not what the manifest or the index says of it."""
+
+
 class ShardEntry(msgspec.Struct):
     file: str
     split: str

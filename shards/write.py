@@ -1,6 +1,7 @@
 """Writing one shard: a tar of pictures and JSON members, the same bytes for the same samples."""
 
 import hashlib
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -25,8 +26,10 @@ class IndexRow(msgspec.Struct, array_like=True, gc=False):
     picture_name: str
     picture_offset: int
     picture_size: int
+    picture_crc32: int
     json_offset: int
     json_size: int
+    json_crc32: int
     width: int
     height: int
     captions: int
@@ -82,8 +85,10 @@ class ShardWriter:
                 f"{sample.key}.{extension}" if picture is not None else "",
                 offsets[extension] if picture is not None else -1,
                 len(picture) if picture is not None else 0,
+                zlib.crc32(picture) if picture is not None else 0,
                 offsets["json"],
                 len(members["json"]),
+                zlib.crc32(members["json"]),
                 sample.width,
                 sample.height,
                 len(sample.captions),

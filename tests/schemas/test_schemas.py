@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 import schemas
-from pipelines.commit import _table
 from schemas import Excluded, Rejected, arrow
+from shards.tables import encode_table
 from shards.write import IndexRow
 
 TABLES = [(Rejected, arrow.REJECTED), (Excluded, arrow.EXCLUDED), (IndexRow, arrow.INDEX)]
@@ -30,10 +30,13 @@ def test_tables_have_the_fields_of_their_structs_in_order(
 
 
 def test_rows_come_back_from_a_table() -> None:
-    row = IndexRow("a.tar", "vg/1", "vg/1.jpg", 3 << 40, 5, 6, 7, 640, 480, 2, 3, ["gqa", "vg"])
-    [found] = pa.parquet.read_table(pa.BufferReader(_table([row], arrow.INDEX))).to_pylist()
+    row = IndexRow(
+        *("a.tar", "vg/1", "vg/1.jpg", 3 << 40, 5, (1 << 32) - 1, 6, 7, 8),
+        *(640, 480, 2, 3, ["gqa", "vg"]),
+    )
+    [found] = pa.parquet.read_table(pa.BufferReader(encode_table([row], arrow.INDEX))).to_pylist()
     assert IndexRow(**found) == row
-    empty = pa.parquet.read_table(pa.BufferReader(_table([], arrow.REJECTED)))
+    empty = pa.parquet.read_table(pa.BufferReader(encode_table([], arrow.REJECTED)))
     assert (empty.num_rows, empty.schema) == (0, arrow.REJECTED)
 
 

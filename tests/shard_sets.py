@@ -1,0 +1,79 @@
+"""Small shard sets, made in no time by the code that writes real ones."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from schemas import Caption, Part, Region, Sample
+from shards import manifest as mf
+from shards.manifest import FileEntry, Manifest, ShardEntry
+from shards.placement import shard_name
+from shards.tables import encode_index
+from shards.write import IndexRow, shard_writer
+
+
+def picture(key: str) -> bytes:
+    """Stands for the encoded picture of a key."""
+    return f"picture of {key} ".encode() * 20
+
+
+def sample(key: str, captions: int, width: int = 640, height: int = 480) -> Sample:
+    return Sample(
+        key,
+        width,
+        height,
+        f"{key}.jpg",
+        [
+            Caption(
+                f"caption {i} of {key}",
+                [Region([(0, 7)], (0.1, 1.7, 30.0, 40.25), "", 12.5)],
+                [],
+                [Part("vg", str(i), (0, 5))],
+            )
+            for i in range(captions)
+        ],
+    )
+
+
+def write_shard_set(
+    folder: Path,
+    shards: Sequence[Sequence[int]],
+    split: str = "train",
+    *,
+    name: str = "vg",
+    sizes: Sequence[tuple[int, int]] = ((640, 480),),
+    pictures: bool = True,
+) -> Path:
+    """A shard set of one split: for each shard, the number of captions of each of its pictures.
+
+    Pictures have the keys NAME/0, NAME/1, ..., and take turns at ``sizes``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entries: list[ShardEntry] = []
+    rows: list[list[IndexRow]] = []
+    number = 0
+    for i, pictures_of in enumerate(shards):
+        file = shard_name(split, i, len(shards))
+        with (folder / file).open("wb") as stream, shard_writer(stream, file) as writer:
+            for captions in pictures_of:
+                of = sample(f"{name}/{number}", captions, *sizes[number % len(sizes)])
+                writer.write(of, "jpg", picture(of.key) if pictures else None)
+                number += 1
+        counts = (len(writer.rows), sum(pictures_of))
+        entries.append(ShardEntry(file, split, writer.size, writer.sha256, *counts))
+        rows.append(writer.rows)
+    index = encode_index(rows)
+    (folder / "index.parquet").write_bytes(index)
+    manifest = Manifest(
+        name=name,
+        recipe_sha256="",
+        recipe={},
+        code_version="",
+        language_model={},
+        totals={},
+        sources={},
+        shards=entries,
+        files=[FileEntry("index.parquet", len(index), hashlib.sha256(index).hexdigest())],
+    )
+    (folder / mf.NAME).write_bytes(mf.encode(manifest))
+    return folder
