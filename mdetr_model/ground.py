@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-# From the package, which registers all of them: a processor finds its image processor that way.
+# From the package, which registers all of them also where only a command is run: a processor finds
+# its image processor that way.
 from mdetr_model import (
     MdetrConfig,
     MdetrForGrounding,

@@ -120,18 +120,3 @@ def test_commands_say_what_is_wrong(
     paths = [str(tmp_path / a) if a.isupper() else a for a in arguments]
     assert main(paths) == 1
     assert message in capsys.readouterr().err
-
-
-def test_help_needs_no_torch() -> None:
-    script = """
-import sys
-from mdetr_model.__main__ import main
-try:
-    main(["ground", "--help"])
-except SystemExit as stop:
-    assert stop.code == 0
-assert "torch" not in sys.modules and "transformers" not in sys.modules
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--threshold" in done.stdout
