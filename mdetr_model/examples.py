@@ -8,7 +8,6 @@ Shapes: B pictures with their captions, T tokens, N boxes, P phrases, 256 token 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,34 +20,10 @@ from mdetr_model.box_ops import xyxy_to_cxcywh
 from mdetr_model.token_maps import COLUMNS, Rules, token_map
 from mdetr_model.transforms import Augmentation, pixels_of_view
 from schemas import Caption, Phrase, Question, Span
+from shards.stream import Pair
 
 
-class Pair(Protocol):
-    """A picture with one of its captions, as the stream of a shard set has them.
-
-    Attributes:
-        key: the picture's.
-        number: the pair's place in its shard set.
-        width, height: of the picture, in pixels.
-        picture: the encoded bytes of it.
-        caption: with boxes in pixels of the picture.
-    """
-
-    @property
-    def key(self) -> str: ...
-    @property
-    def number(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def picture(self) -> bytes | memoryview: ...
-    @property
-    def caption(self) -> Caption: ...
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Reference:
     """What an evaluator compares the predictions for a pair with.
 
@@ -63,12 +38,12 @@ class Reference:
     token_map: Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Example:
     """A pair as the model takes it.
 
     Attributes:
-        key, number: the pair's.
+        key, number: the pair's: of its picture, and which of its captions it is.
         pixels: (3, H, W) uint8 RGB.
         input_ids: (T,) int64, at most 256.
         boxes: (N, 4) float32 as cxcywh, 0 to 1.
@@ -135,7 +110,7 @@ class ExampleMaker:
             key=pair.key,
             number=pair.number,
             pixels=torch.from_numpy(pixels).permute(2, 0, 1),
-            input_ids=torch.tensor(encoded["input_ids"]),
+            input_ids=torch.tensor(encoded["input_ids"], dtype=torch.int64),
             boxes=xyxy_to_cxcywh(torch.from_numpy(boxes[kept])),
             token_map=torch.from_numpy(tokens.rows),
             dropped_spans=tokens.dropped,
@@ -152,12 +127,13 @@ class ExampleMaker:
 def phrases_of(caption: Caption) -> list[Phrase]:
     """The phrases to be grounded, with all boxes of each.
 
-    They are those that the caption states; otherwise regions of the same spans are one phrase.
+    They are those that the caption states; otherwise the regions of the same spans are one phrase,
+    and a region without spans is of none.
     """
     if caption.phrases:
         return caption.phrases
     phrases: dict[tuple[Span, ...], Phrase] = {}
-    for region in caption.regions:
+    for region in filter(lambda region: region.spans, caption.regions):
         assert region.box is not None  # those of a shard have one
         spans = sorted((begin, end) for begin, end in region.spans)
         phrase = phrases.setdefault(tuple(spans), Phrase(spans, entity="", types=[], boxes=[]))
@@ -165,7 +141,7 @@ def phrases_of(caption: Caption) -> list[Phrase]:
     return list(phrases.values())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Examples of one step.
 

@@ -195,7 +195,8 @@ def pixels_of_view(
             scale = _decode(image, view)
             left, top, right, bottom = view.crop
             crop = (left * scale, top * scale, right * scale, bottom * scale)
-            seen = image.convert("RGB").resize(view.size, Image.Resampling.BILINEAR, crop)
+            coloured = image if image.mode == "RGB" else image.convert("RGB")
+            seen = coloured.resize(view.size, Image.Resampling.BILINEAR, crop)
     except UnidentifiedImageError as error:
         raise ValueError(f"{key}: neither JPEG nor PNG") from error
     # Pillow's decoders raise any of these on files that are damaged.
