@@ -92,7 +92,9 @@ class ExampleMaker:
         caption, size = pair.caption, (pair.width, pair.height)
         regions = [region for region in caption.regions if not region.crowd]
         corners = np.array([region.box for region in regions], np.float64).reshape(-1, 4)
-        view = self.augmentation.view(*size, corners, caption.text, rng)
+        # "On which side is the dog?" names none, its answer does.
+        answer = caption.question.answer if caption.question else None
+        view = self.augmentation.view(*size, corners, f"{caption.text} {answer or ''}", rng)
         boxes = view.of_boxes(corners)
         kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(-1))
 
@@ -248,6 +250,5 @@ def normalised(
         pixel_mask: (B, H, W), False on the padding.
         mean, std: of each channel, of pixels from 0 to 1.
     """
-    centre, scale = pixels.new_tensor([mean, std], dtype=torch.float32)[..., None, None]
-    values = pixels.float().div_(255).sub_(centre).div_(scale)
-    return values.mul_(pixel_mask[:, None])
+    centre, scale = pixels.new_tensor([mean, std], dtype=torch.float32)[..., None, None] * 255
+    return pixels.float().sub_(centre).div_(scale).mul_(pixel_mask[:, None])

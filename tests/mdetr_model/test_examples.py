@@ -130,6 +130,16 @@ def test_boxes_go_where_the_pixels_go() -> None:
         torch.testing.assert_close(seen.float(), stated, rtol=0, atol=1.5)
 
 
+@pytest.mark.parametrize(("answer", "mirrored"), [("left", False), ("yes", True), (None, True)])
+def test_a_picture_is_not_mirrored_where_the_answer_is_a_side(
+    answer: str | None, mirrored: bool
+) -> None:
+    of = pair("On which side is the bus?", question=Question("q1", answer))
+    maker = ExampleMaker(TOKENIZER, Augmentation(shortest=(40,), crop_chance=0))
+    pictures = {made(of, maker, seed).pixels.numpy().tobytes() for seed in range(20)}
+    assert len(pictures) == 1 + mirrored
+
+
 def test_crowds_and_boxes_without_area_are_left_out_with_their_spans() -> None:
     boxes = (
         region((0, 0, 30, 20), RED_BUS, crowd=True),
