@@ -5,6 +5,7 @@ into it: it is zero in the pixels only, since batch norm moves it. Given a mask,
 zero in front of every convolution, so a picture has the same features in every batch.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -37,11 +38,35 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What each channel is multiplied by, and what is then added to it, both (C,)."""
+        scale = self.weight * (self.running_var + BATCH_NORM_EPSILON).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
     def forward(self, x: Tensor) -> Tensor:
         """From (B, C, H, W) to (B, C, H, W)."""
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, eps=BATCH_NORM_EPSILON
-        )
+        scale, shift = self.scale_and_shift()
+        return x * scale[:, None, None] + shift[:, None, None]
+
+
+def normed(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """The convolution of (B, C, H, W), and the batch norm behind it.
+
+    A frozen norm scales and shifts the kernels instead of what they give: one pass over the
+    features less on the way forward, and two on the way back.
+    """
+    if not isinstance(norm, FrozenBatchNorm2d):
+        return norm(convolution(x))
+    scale, shift = norm.scale_and_shift()
+    return F.conv2d(
+        x,
+        convolution.weight * scale[:, None, None, None],
+        shift,
+        convolution.stride,
+        convolution.padding,
+        convolution.dilation,
+        convolution.groups,
+    )
 
 
 class SamePadding(nn.Module):
@@ -71,69 +96,81 @@ class SamePadding(nn.Module):
 
 
 class ResNetEncoder(nn.Module):
-    """ResNet up to its last stage. The stem and the first stage are not trained, as in DETR."""
+    """ResNet up to its last stage.
 
-    channels: int
+    Attributes:
+        channels: of the features.
+        stride: pixels to a side of a cell of the features.
+    """
 
-    def __init__(self, config: ResNetConfig) -> None:
+    def __init__(self, config: ResNetConfig, freeze_norms: bool, freeze_first_layers: bool) -> None:
         super().__init__()
         self.backbone: Any = AutoBackbone.from_config(config)
-        freeze_batch_norms(self.backbone)
+        if freeze_norms:
+            freeze_batch_norms(self.backbone)
         for module in self.backbone.modules():
             if isinstance(module, nn.ReLU):
                 # Nothing needs what was before it: that is a copy of every activation saved.
                 module.inplace = True
-        self.channels = self.backbone.num_features[-1]
+        self.channels: int = self.backbone.num_features[-1]
+        self.stride = 2 ** (len(config.depths) + (2 if config.downsample_in_first_stage else 1))
+        self.has_frozen_layers = freeze_first_layers
         self.freeze_first_layers()
 
     def freeze_first_layers(self) -> None:
-        """Takes the stem and the first stage out of training."""
-        self.backbone.embedder.requires_grad_(False)
-        self.backbone.encoder.stages[0].requires_grad_(False)
+        """Takes the stem and the first stage out of training, as in DETR, if they are to be."""
+        if self.has_frozen_layers:
+            self.backbone.embedder.requires_grad_(False)
+            self.backbone.encoder.stages[0].requires_grad_(False)
 
     def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """From (B, 3, H, W) to (B, C, ceil(H / 32), ceil(W / 32)).
+        """From (B, 3, H, W) to (B, C, ceil(H / stride), ceil(W / stride)).
 
         ``mask`` is (B, 1, H, W), 1 on the picture and 0 on its padding; None leaves padding be.
         """
-        stages = self.backbone.encoder.stages
-        if mask is None:
-            x = self.backbone.embedder(pixels)
-            for stage in stages:
-                x = stage(x)
-            return x
-        x = self.backbone.embedder.embedder(pixels * mask)
-        mask = halved(mask)
+        x, mask = _convolved(self.backbone.embedder.embedder, _channels_last(pixels), mask)
         # What is pooled is not negative, so zeros are as good as nothing.
-        x = self.backbone.embedder.pooler(x * mask)
+        x = self.backbone.embedder.pooler(_masked(x, mask))
         mask = halved(mask)
-        for stage in stages:
+        for stage in self.backbone.encoder.stages:
             for block in stage.layers:
-                shortcut = block.shortcut(x)
+                shortcut = x
+                if not isinstance(block.shortcut, nn.Identity):
+                    shortcut = normed(block.shortcut.convolution, block.shortcut.normalization, x)
                 for layer in block.layer:
-                    x = layer(x * mask)
-                    mask = mask if layer.convolution.stride == (1, 1) else halved(mask)
+                    x, mask = _convolved(layer, x, mask)
                 x = block.activation(x + shortcut)
         return x
 
 
+def _convolved(layer: Any, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """What a layer of a ResNet makes of the features, and the mask of it."""
+    x = layer.activation(normed(layer.convolution, layer.normalization, _masked(x, mask)))
+    return x, mask if layer.convolution.stride == (1, 1) else halved(mask)
+
+
 class EfficientNetEncoder(nn.Module):
-    """EfficientNet up to its last block, without the convolution on top."""
+    """EfficientNet up to its last block, without the convolution on top.
 
-    channels: int
+    Attributes:
+        channels: of the features.
+        stride: pixels to a side of a cell of the features.
+    """
 
-    def __init__(self, config: EfficientNetConfig) -> None:
+    def __init__(self, config: EfficientNetConfig, freeze_norms: bool) -> None:
         super().__init__()
         model: Any = EfficientNetModel(config)
         self.stem = model.embeddings
         self.blocks = model.encoder.blocks
-        freeze_batch_norms(self)
+        if freeze_norms:
+            freeze_batch_norms(self)
         self.stem.padding = SamePadding(self.stem.convolution)
         for block in self.blocks:
             depthwise = block.depthwise_conv
             if depthwise.stride == 2:
                 depthwise.depthwise_conv_pad = SamePadding(depthwise.depthwise_conv)
-        self.channels = model.encoder.top_conv.in_channels
+        self.channels: int = model.encoder.top_conv.in_channels
+        self.stride = 2 * math.prod(config.strides)
 
     def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         """From (B, 3, H, W) to (B, C, ceil(H / 32), ceil(W / 32)).
@@ -141,30 +178,55 @@ class EfficientNetEncoder(nn.Module):
         ``mask`` is (B, 1, H, W), 1 on the picture and 0 on its padding; None leaves padding be.
         With it, sides have to be multiples of 32: "same" padding shifts the grid by the parity.
         """
-        if mask is None:
-            x = self.stem(pixels)
-            for block in self.blocks:
-                x = block(x)
-            return x
-        x = self.stem(pixels * mask)
+        stem = self.stem
+        x = stem.padding(_masked(_channels_last(pixels), mask))
+        x = stem.activation(normed(stem.convolution, stem.batchnorm, x))
         mask = halved(mask)
         for block in self.blocks:
-            inner = block.expansion(x) if block.expand else x
-            inner = block.depthwise_conv(inner * mask)
-            mask = mask if block.depthwise_conv.stride == 1 else halved(mask)
-            x = block.projection(x, _squeeze_excite(block.squeeze_excite, inner, mask))
+            x, mask = _inverted_bottleneck(block, x, mask)
         return x
 
 
-def halved(mask: Tensor) -> Tensor:
-    """The mask (B, 1, ceil(H / 2), ceil(W / 2)) behind a convolution of stride 2."""
-    return mask[..., ::2, ::2]
+def _inverted_bottleneck(
+    block: Any, x: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """What a block of an EfficientNet makes of the features, and the mask of it."""
+    inner = x
+    if block.expand:
+        layer = block.expansion
+        inner = layer.expand_act(normed(layer.expand_conv, layer.expand_bn, inner))
+    layer = block.depthwise_conv
+    inner = _masked(inner, mask)
+    if layer.stride == 2:
+        inner, mask = layer.depthwise_conv_pad(inner), halved(mask)
+    inner = layer.depthwise_act(normed(layer.depthwise_conv, layer.depthwise_norm, inner))
+    inner = _squeeze_excite(block.squeeze_excite, inner, mask)
+    layer = block.projection
+    inner = normed(layer.project_conv, layer.project_bn, inner)
+    return (x + layer.dropout(inner) if layer.apply_dropout else inner), mask
 
 
-def _squeeze_excite(layer: Any, x: Tensor, mask: Tensor) -> Tensor:
+def _squeeze_excite(layer: Any, x: Tensor, mask: Tensor | None) -> Tensor:
     """The channels of (B, C, H, W), weighted by what is in the picture and not in its padding."""
-    mean = (x * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
+    if mask is None:
+        mean = x.mean((2, 3), keepdim=True)
+    else:
+        mean = (x * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
     return x * layer.act_expand(layer.expand(layer.act_reduce(layer.reduce(mean))))
+
+
+def _channels_last(pixels: Tensor) -> Tensor:
+    """The layout in which convolutions need not reorder what they read and write."""
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
+
+
+def halved(mask: Tensor | None) -> Tensor | None:
+    """The mask (B, 1, ceil(H / 2), ceil(W / 2)) behind a convolution of stride 2."""
+    return None if mask is None else mask[..., ::2, ::2]
 
 
 def freeze_batch_norms(module: nn.Module) -> None:
@@ -176,14 +238,21 @@ def freeze_batch_norms(module: nn.Module) -> None:
             freeze_batch_norms(child)
 
 
-def image_encoder(config: PreTrainedConfig) -> ResNetEncoder | EfficientNetEncoder:
+def image_encoder(
+    config: PreTrainedConfig, freeze_norms: bool = True, freeze_first_layers: bool = True
+) -> ResNetEncoder | EfficientNetEncoder:
     """The encoder for a backbone configuration of transformers.
+
+    Args:
+        config: of a ResNet or an EfficientNet.
+        freeze_norms: whether batch norm keeps the statistics and weights that are loaded.
+        freeze_first_layers: whether the stem and the first stage of a ResNet are not trained.
 
     Raises:
         ValueError: the configuration is for neither ResNet nor EfficientNet.
     """
     if isinstance(config, ResNetConfig):
-        return ResNetEncoder(config)
+        return ResNetEncoder(config, freeze_norms, freeze_first_layers)
     if isinstance(config, EfficientNetConfig):
-        return EfficientNetEncoder(config)
+        return EfficientNetEncoder(config, freeze_norms)
     raise ValueError(f"no image encoder for a backbone of type {config.model_type!r}")

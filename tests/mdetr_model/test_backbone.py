@@ -133,6 +133,49 @@ def test_encoders_of_the_paper(name: str, channels: int, blocks: int) -> None:
     assert not any(isinstance(m, nn.BatchNorm2d) for m in encoder.modules())
 
 
+@pytest.mark.parametrize("config", [BASIC, BOTTLENECK, EFFICIENT])
+def test_frozen_norms_are_part_of_their_convolutions(config: PreTrainedConfig) -> None:
+    """The same as one after the other, forwards and backwards."""
+    encoder = _encoder(config)
+    x = torch.randn(2, 3, 64, 64)
+    folded = encoder(x)
+    folded.square().sum().backward()
+    gradients = {n: p.grad.clone() for n, p in encoder.named_parameters() if p.grad is not None}
+    encoder.zero_grad()
+    for module in list(encoder.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, FrozenBatchNorm2d):
+                setattr(module, name, nn.Sequential(child))  # not seen as frozen: it is run
+    in_turn = encoder(x)
+    assert torch.allclose(folded, in_turn, atol=1e-4, rtol=1e-4)
+    in_turn.square().sum().backward()
+    assert gradients
+    for name, parameter in encoder.named_parameters():
+        if parameter.grad is not None:
+            scale = parameter.grad.abs().max()
+            assert torch.allclose(gradients[name], parameter.grad, atol=float(1e-4 * scale)), name
+
+
+@pytest.mark.parametrize("config", [BASIC, EFFICIENT])
+def test_everything_is_trained_from_scratch(config: PreTrainedConfig) -> None:
+    encoder = image_encoder(config, freeze_norms=False, freeze_first_layers=False)
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    encoder.train()(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+    assert all(norm.num_batches_tracked == 1 for norm in norms)
+
+
+def test_fewer_stages_have_a_smaller_stride() -> None:
+    config = ResNetConfig(
+        layer_type="basic", embedding_size=4, hidden_sizes=[4, 8, 8], depths=[1, 1, 1]
+    )
+    encoder = image_encoder(config)
+    assert encoder.stride == 16
+    assert encoder(torch.randn(1, 3, 65, 96)).shape == (1, 8, 5, 6)
+    assert image_encoder(BASIC).stride == image_encoder(EFFICIENT).stride == 32
+
+
 def test_other_encoders_are_refused() -> None:
     with pytest.raises(ValueError, match="'bert'"):
         image_encoder(BertConfig())
