@@ -62,13 +62,15 @@ class Remote:
                 after all attempts.
         """
 
+        # Over HTTP: one stream, not a request for each block, nor one that asks for the size, whose
+        # every failure fsspec takes for a missing file.
+        how = {"block_size": 0, "size": entry.bytes} if self._over_http else {"block_size": _CHUNK}
+
         def attempt() -> None:
             to.seek(0)
             system, folder = fsspec.url_to_fs(self.url, **self._options)
-            # Over HTTP, 0 asks for one stream instead of a request for each block.
-            block = 0 if self._over_http else _CHUNK
             digest, size = hashlib.sha256(), 0
-            with system.open(f"{folder}/{entry.file}", "rb", block_size=block) as file:
+            with system.open(f"{folder}/{entry.file}", "rb", **how) as file:
                 while chunk := file.read(_CHUNK):
                     size += len(chunk)
                     if size > entry.bytes:
@@ -116,7 +118,7 @@ def is_transient(error: Exception) -> bool:
     >>> is_transient(TimeoutError()), is_transient(PermissionError()), is_transient(KeyError())
     (True, False, False)
     """
-    status = getattr(error, "status", getattr(error, "code", None))
+    status = error.status if hasattr(error, "status") else getattr(error, "code", None)
     if isinstance(status, int):
         return status >= 500 or status in (408, 429)
     if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
