@@ -113,7 +113,9 @@ class ResNetEncoder(nn.Module):
                 # Nothing needs what was before it: that is a copy of every activation saved.
                 module.inplace = True
         self.channels: int = self.backbone.num_features[-1]
-        self.stride = 2 ** (len(config.depths) + (2 if config.downsample_in_first_stage else 1))
+        self.stride = 2 ** (
+            len(self.backbone.encoder.stages) + (2 if config.downsample_in_first_stage else 1)
+        )
         self.has_frozen_layers = freeze_first_layers
         self.freeze_first_layers()
 
