@@ -26,9 +26,6 @@ from mdetr_model.heads import AlignmentHeads, AnswerHeads, FeatureResizer, Objec
 from mdetr_model.position import sine_positions
 from mdetr_model.transformer import Decoder, Encoder
 
-# Pixels to a side of a cell of the image features.
-CELL = 32
-
 
 @dataclass
 class MdetrModelOutput(ModelOutput):
@@ -116,13 +113,15 @@ class MdetrPreTrainedModel(PreTrainedModel):
                 initialization.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             case nn.Embedding():
                 initialization.normal_(module.weight)
-            case nn.LayerNorm() | FrozenBatchNorm2d():
+            case nn.LayerNorm() | nn.BatchNorm2d() | FrozenBatchNorm2d():
                 initialization.ones_(module.weight)
         if isinstance(bias := getattr(module, "bias", None), Tensor):
             initialization.zeros_(bias)
-        if isinstance(module, FrozenBatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
             initialization.zeros_(module.running_mean)
             initialization.ones_(module.running_var)
+        if isinstance(module, nn.BatchNorm2d):
+            initialization.zeros_(module.num_batches_tracked)
 
 
 class MdetrModel(MdetrPreTrainedModel):
@@ -167,7 +166,8 @@ class MdetrModel(MdetrPreTrainedModel):
         """
         encoder_mask = None
         if self.config.mask_padding:
-            pixel_values, pixel_mask = _whole_cells(pixel_values, pixel_mask)
+            cell = self.image_encoder.stride
+            pixel_values, pixel_mask = _whole_cells(pixel_values, pixel_mask, cell)
             encoder_mask = pixel_mask[:, None].to(pixel_values.dtype)
         features = self.image_encoder(pixel_values, encoder_mask)
         image = self.image_projection(features).flatten(2).transpose(1, 2)
@@ -220,40 +220,41 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         ``labels`` are what ``losses.MdetrCriterion`` takes; with them there are losses.
         """
         decoded = self.mdetr(pixel_values, input_ids, pixel_mask, attention_mask, return_dict=True)
-        outputs = self._objects(decoded.layer_hidden_states, decoded.text_memory)
-        outputs.input_ids = input_ids
-        return self._with_losses(outputs, labels)
+        found = self._objects(decoded.layer_hidden_states, decoded.text_memory)
+        return self._with_losses(MdetrOutput(**found, input_ids=input_ids), labels)
 
-    def _objects(self, layers: Tensor, text_memory: Tensor) -> MdetrOutput:
-        """Predictions for decoded queries (L, B, Q, D)."""
+    def _objects(self, layers: Tensor, text_memory: Tensor) -> dict[str, Any]:
+        """Predictions for decoded queries (L, B, Q, D), by their names in ``MdetrOutput``."""
         if not self.config.auxiliary_outputs:
             layers = layers[-1:]
         logits, boxes, final = self.object_heads(layers)
-        outputs = MdetrOutput(
-            logits=logits[-1],
-            pred_boxes=boxes[-1],
-            is_final=final[-1] if final is not None else None,
-        )
-        if self.config.auxiliary_outputs:
-            outputs.layer_logits = logits
-            outputs.layer_pred_boxes = boxes
-            outputs.layer_is_final = final
+        by_layer = {"logits": logits, "pred_boxes": boxes}
+        if final is not None:
+            by_layer["is_final"] = final
+        found = {}
         if self.alignment_heads is not None:
-            queries, tokens = self.alignment_heads(layers, text_memory)
-            outputs.proj_queries, outputs.proj_tokens = queries[-1], tokens
-            if self.config.auxiliary_outputs:
-                outputs.layer_proj_queries = queries
-        return outputs
+            by_layer["proj_queries"], found["proj_tokens"] = self.alignment_heads(
+                layers, text_memory
+            )
+        found |= {name: values[-1] for name, values in by_layer.items()}
+        if self.config.auxiliary_outputs:
+            found |= {f"layer_{name}": values for name, values in by_layer.items()}
+        return found
 
     def _with_losses(self, outputs: MdetrOutput, labels: Mapping[str, Any] | None) -> MdetrOutput:
-        if labels is not None:
-            # Matching needs scipy, which inference does not.
-            from mdetr_model.losses import MdetrCriterion, criterion_options
+        if labels is None:
+            return outputs
+        losses = self._losses(outputs, labels)
+        return MdetrOutput(loss=losses.pop("loss"), loss_dict=losses, **outputs)
 
-            losses = MdetrCriterion(criterion_options(self.config))(outputs, labels)
-            outputs.loss = losses.pop("loss")
-            outputs.loss_dict = losses
-        return outputs
+    # The assignment is made on the host, which no graph can hold; tracing what surrounds it takes
+    # minutes and gains nothing.
+    @torch.compiler.disable
+    def _losses(self, outputs: MdetrOutput, labels: Mapping[str, Any]) -> dict[str, Tensor]:
+        # Matching needs scipy, which inference does not.
+        from mdetr_model.losses import MdetrCriterion, criterion_options
+
+        return MdetrCriterion(criterion_options(self.config))(outputs, labels)
 
 
 class MdetrForQuestionAnswering(MdetrForGrounding):
@@ -292,18 +293,21 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
         objects, answers = decoded.layer_hidden_states.split(
             [self.config.num_queries, len(self.config.answer_heads)], dim=2
         )
-        outputs = self._objects(objects, decoded.text_memory)
-        outputs.input_ids = input_ids
+        found = self._objects(objects, decoded.text_memory)
         # The published models read answers off the first decoder layer, not off the last one.
-        outputs.answers = self.answer_heads(answers[0])
+        given = self.answer_heads(answers[0])
+        outputs = MdetrOutput(**found, answers=given, input_ids=input_ids)
         return self._with_losses(outputs, labels)
 
 
-def _whole_cells(pixels: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Pixels (B, 3, H, W) and their mask (B, H, W), padded to sides that are multiples of 32."""
+def _whole_cells(pixels: Tensor, mask: Tensor | None, cell: int) -> tuple[Tensor, Tensor]:
+    """Pixels (B, 3, H, W) and their mask (B, H, W), padded to sides that are multiples of a cell.
+
+    ``cell`` is how many pixels of the picture the side of a cell of the features has.
+    """
     if mask is None:
         mask = torch.ones_like(pixels[:, 0])
-    padding = (0, -pixels.shape[-1] % CELL, 0, -pixels.shape[-2] % CELL)
+    padding = (0, -pixels.shape[-1] % cell, 0, -pixels.shape[-2] % cell)
     return F.pad(pixels, padding), F.pad(mask, padding)
 
 

@@ -34,6 +34,9 @@ from tests.mdetr_model.small import (
     two_labels,
 )
 
+# Cells of 16 pixels.
+THREE_STAGES = RESNET | {"hidden_sizes": [8, 8, 16], "depths": [1, 1, 1]}
+
 
 def test_shapes() -> None:
     outputs = run(tiny_model(predict_final=True), two_inputs())
@@ -73,7 +76,7 @@ def test_answers() -> None:
         MdetrForQuestionAnswering(tiny_config())
 
 
-@pytest.mark.parametrize("image_config", [RESNET, EFFICIENTNET])
+@pytest.mark.parametrize("image_config", [RESNET, THREE_STAGES, EFFICIENTNET])
 @pytest.mark.parametrize("item", [0, 1])
 def test_a_sample_is_the_same_alone_and_in_a_batch(image_config: Any, item: int) -> None:
     model = tiny_model(image_config=image_config, mask_padding=True)
@@ -166,6 +169,27 @@ def test_bfloat16_autocast() -> None:
     assert (outputs.logits.float() - exact.logits).abs().max() < 0.2
 
 
+@pytest.mark.parametrize("image_config", [RESNET, EFFICIENTNET])
+def test_an_image_encoder_that_is_trained_from_scratch(tmp_path: Path, image_config: Any) -> None:
+    scratch = {"frozen_batch_norm": False, "frozen_first_layers": False}
+    model = tiny_model(image_config=image_config, **scratch).train()
+    model(**two_inputs(), labels=two_labels()).loss.backward()
+    encoder = model.mdetr.image_encoder
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+    norms = [module for module in encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert norms and all(norm.running_mean.abs().sum() > 0 for norm in norms)
+
+    model.eval().save_pretrained(tmp_path)
+    loaded = MdetrForGrounding.from_pretrained(tmp_path)
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+    assert difference(run(loaded, two_inputs()), run(model, two_inputs())) <= 1e-6
+    # Trained further with what was gathered as fixed statistics: the outputs are the same.
+    frozen = MdetrForGrounding.from_pretrained(tmp_path, frozen_batch_norm=True)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in frozen.modules())
+    if image_config is RESNET:  # An epsilon of batch norm of its own has EfficientNet.
+        assert difference(run(frozen, two_inputs()), run(model, two_inputs())) <= 1e-5
+
+
 def test_losses_reach_every_trained_parameter() -> None:
     model = tiny_model(predict_final=True).train()
     labels = two_labels() | {"is_final": torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0]])}
@@ -205,6 +229,9 @@ def test_outputs_as_a_tuple(kind: type) -> None:
     assert isinstance(values, tuple) and len(values) == len(named.to_tuple())
     tensor = named.to_tuple()[0]
     assert torch.equal(values[0], tensor)
+    if kind is MdetrForGrounding:
+        values = run(model, two_inputs() | {"return_dict": False, "labels": two_labels()})
+        assert values[0].shape == ()  # The loss, as training loops expect.
     model.config.return_dict = False
     assert torch.equal(run(model, two_inputs())[0], tensor)
     assert run(model, two_inputs() | {"return_dict": True}).keys() == named.keys()
