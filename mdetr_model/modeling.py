@@ -118,10 +118,9 @@ class MdetrPreTrainedModel(PreTrainedModel):
         if isinstance(bias := getattr(module, "bias", None), Tensor):
             initialization.zeros_(bias)
         if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
-            initialization.zeros_(module.running_mean)
-            initialization.ones_(module.running_var)
-        if isinstance(module, nn.BatchNorm2d):
-            initialization.zeros_(module.num_batches_tracked)
+            for name, buffer in module.named_buffers():
+                is_scale = name in ("weight", "running_var")
+                (initialization.ones_ if is_scale else initialization.zeros_)(buffer)
 
 
 class MdetrModel(MdetrPreTrainedModel):

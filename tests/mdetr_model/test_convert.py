@@ -1,14 +1,9 @@
-"""Published checkpoints: the same outputs as the published code, and clear refusals."""
+"""Published checkpoints: what becomes of a file, and clear refusals."""
 
-import argparse
-import importlib.util
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
@@ -34,106 +29,8 @@ from mdetr_model.convert import (
     converted_state,
     read_checkpoint,
 )
-from mdetr_model.modeling import MdetrForGrounding, MdetrForQuestionAnswering, MdetrOutput
+from mdetr_model.modeling import MdetrForGrounding, MdetrForQuestionAnswering
 from mdetr_model.processing import MdetrProcessor
-
-VARIANTS = ("r101", "eb3", "r101_gqa", "r18_clevr")
-# The text encoder's pooled output, which nothing reads.
-POOLER = 768 * 768 + 768
-
-
-@pytest.fixture(scope="module")
-def weights(reference: Path) -> ModuleType:
-    """The reader of the golden files, which also fills a published checkpoint by formula."""
-    path = reference / "golden" / "formula_weights.py"
-    spec = importlib.util.spec_from_file_location("formula_weights", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module", params=VARIANTS)
-def converted(
-    request: pytest.FixtureRequest, weights: ModuleType, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, MdetrForGrounding]]:
-    """A published variant by its name, written as a checkpoint, converted, and loaded again."""
-    variant = request.param
-    folder = tmp_path_factory.mktemp(variant)
-    args = weights.load_json(f"model/{variant}.state.json")["args"]
-    state = weights.state_dict(variant)
-    _same_checksums(weights, variant, state)
-    torch.save({"model": state, "args": argparse.Namespace(**args)}, folder / "published.pth")
-    convert(folder / "published.pth", folder / "model")
-    (folder / "published.pth").unlink()
-    qa = variant in ("r101_gqa", "r18_clevr")
-    model = (MdetrForQuestionAnswering if qa else MdetrForGrounding).from_pretrained(
-        folder / "model"
-    )
-    yield variant, model
-    (folder / "model" / "model.safetensors").unlink()
-
-
-def _same_checksums(weights: ModuleType, variant: str, state: dict[str, Tensor]) -> None:
-    """A few tensors of every kind; numpy does not promise its random stream for ever."""
-    expected = weights.spec(variant)
-    for name in list(expected)[::50]:
-        assert weights.checksum(state[name])[0] == expected[name][2][0], name
-
-
-@pytest.mark.parametrize("case", ["even", "odd"])
-def test_outputs_equal_the_published_ones(
-    converted: tuple[str, MdetrForGrounding], weights: ModuleType, case: str
-) -> None:
-    variant, model = converted
-    golden = weights.outputs(variant, case)
-    pixels, padding, _ = weights.batch(case)
-    with torch.no_grad():
-        outputs = model(
-            pixel_values=torch.from_numpy(pixels),
-            input_ids=torch.from_numpy(golden["input_ids"]).long(),
-            pixel_mask=torch.from_numpy(~padding),
-            attention_mask=torch.from_numpy(golden["attention_mask"]).long(),
-        )
-    ours = _by_published_name(outputs)
-    compared = {name for name in golden if name in ours}
-    assert {"pred_boxes", "pred_logits_logsumexp", "aux_pred_boxes"} <= compared
-    assert compared & {"pred_logits", "pred_logits_q0_20"}
-    assert {name for name in golden if name.startswith(("pred_answer", "proj_"))} <= compared
-    differences = {name: weights.max_abs_diff(golden[name], ours[name]) for name in compared}
-    print(variant, case, {name: f"{value:.1e}" for name, value in sorted(differences.items())})
-    assert max(differences.values()) <= 1e-4, differences
-
-
-def _by_published_name(outputs: MdetrOutput) -> dict[str, np.ndarray]:
-    logits, layers = outputs.logits, outputs.layer_logits
-    named: dict[str, Any] = {
-        "pred_logits": logits,
-        "pred_logits_q0_20": logits[:, :20],
-        "pred_logits_logsumexp": logits.logsumexp(-1),
-        "pred_logits_noobj": logits[..., -1],
-        "pred_boxes": outputs.pred_boxes,
-        "aux_pred_boxes": outputs.layer_pred_boxes[:-1],
-        "aux0_pred_logits_q0_20": layers[0, :, :20],
-        "aux_pred_logits_logsumexp": layers[:-1].logsumexp(-1),
-    }
-    if outputs.proj_tokens is not None:
-        named["proj_queries"] = outputs.proj_queries
-        named["proj_tokens"] = outputs.proj_tokens
-        named["aux0_proj_queries_q0_20"] = outputs.layer_proj_queries[0, :, :20]
-    for head, answers in (outputs.answers or {}).items():
-        named["pred_answer" if head == "total" else f"pred_answer_{head}"] = answers
-    return {name: value.numpy() for name, value in named.items()}
-
-
-def test_parameters_are_the_published_ones(
-    converted: tuple[str, MdetrForGrounding], weights: ModuleType
-) -> None:
-    variant, model = converted
-    published = weights.load_json(f"model/{variant}.state.json")
-    assert model.num_parameters() == published["parameters"] - POOLER
-    trainable = model.num_parameters(only_trainable=True)
-    assert trainable == published["trainable_parameters"] - POOLER
 
 
 def _tiny(**fields: Any) -> MdetrConfig:
