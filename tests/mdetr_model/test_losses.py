@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mdetr_model.answer_losses import answer_losses, given_answers
 from mdetr_model.configuration import MdetrConfig
@@ -350,3 +351,26 @@ def test_the_number_of_boxes_is_the_mean_over_all_ranks(tmp_path: Path) -> None:
     assert mean_over_ranks(torch.tensor(3)).item() == 3
     mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["5.5", "5.5"]
+
+
+class _Operations(TorchDispatchMode):
+    """Counts the tensor operations that run within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_loop_over_pictures_or_boxes() -> None:
+    """As many tensor operations for many of them as for few."""
+    numbers = []
+    for batch, boxes in ((2, 3), (7, 5)):
+        outputs, labels = random_case(batch, boxes)
+        with _Operations() as operations:
+            MdetrCriterion(CriterionOptions())(outputs, labels)
+        numbers.append(operations.number)
+    assert numbers[0] == numbers[1] > 100
