@@ -1,4 +1,4 @@
-"""``python -m mdetr_model convert|ground ...``: published checkpoints, and words to boxes."""
+"""``python -m mdetr_model train|evaluate|ground|convert ...``; with torchrun, the first two."""
 
 import argparse
 import sys
@@ -22,6 +22,40 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m mdetr_model", description="MDETR: find in a picture what a caption names."
     )
     commands = parser.add_subparsers(dest="command", required=True)
+
+    train = commands.add_parser(
+        "train",
+        help="train a model on shards",
+        description="Train on shards what a configuration says. Several processes: "
+        "torchrun --nproc-per-node=N -m mdetr_model train ...",
+    )
+    train.add_argument("config", help="a TOML file, or the name of a configuration shipped here")
+    train.add_argument("--output", type=Path, required=True, help="checkpoints, logs, the model")
+    train.add_argument(
+        "--root", type=Path, default=Path(), help="where relative paths of shards begin"
+    )
+    train.add_argument(
+        "--resume",
+        default="never",
+        help="'auto': from the latest checkpoint in OUTPUT, if there is one; a checkpoint's path; "
+        "default: never, and a folder with checkpoints is refused",
+    )
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a model on shards",
+        description="Measure a model on a split of a shard set, beside blind baselines.",
+    )
+    evaluate.add_argument("task", choices=["grounding"])
+    evaluate.add_argument("--model", type=Path, required=True, help="a model folder")
+    evaluate.add_argument("--shards", required=True, help="a shard set: folder or URL")
+    evaluate.add_argument("--split", default="val")
+    evaluate.add_argument("--output", type=Path, required=True, help="metrics and predictions")
+    evaluate.add_argument("--batch", type=int, default=8, help="pairs at a time; default: 8")
+    evaluate.add_argument("--workers", type=int, default=2, help="processes that read and decode")
+    evaluate.add_argument("--pictures", type=int, default=0, help="draw so many predictions")
+    evaluate.set_defaults(run=_evaluate)
 
     convert = commands.add_parser(
         "convert",
@@ -59,6 +93,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _train(arguments: argparse.Namespace) -> None:
+    from mdetr_model.training import train
+    from mdetr_model.training_config import load
+
+    config = load(arguments.config).below(arguments.root)
+    train(config, arguments.output, arguments.resume)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from mdetr_model.evaluation import evaluate_grounding
+
+    evaluate_grounding(
+        arguments.model,
+        arguments.shards,
+        arguments.split,
+        arguments.output,
+        batch=arguments.batch,
+        workers=arguments.workers,
+        pictures=arguments.pictures,
+    )
+
+
 def _convert(arguments: argparse.Namespace) -> None:
     from mdetr_model.convert import convert
 
@@ -72,9 +128,11 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 def _ground(arguments: argparse.Namespace) -> None:
     from mdetr_model.ground import drawing, ground, open_picture, table
+    from mdetr_model.model_folder import read_model
 
     picture = open_picture(arguments.image)
-    found = ground(picture, arguments.caption, arguments.model, arguments.threshold)
+    model, processor = read_model(arguments.model)
+    found = ground(picture, arguments.caption, model, processor, arguments.threshold)
     print(table(found))
     output = arguments.output or Path(f"{arguments.image.stem}.grounded.png")
     drawing(picture, arguments.caption, found).save(output)

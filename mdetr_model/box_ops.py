@@ -1,4 +1,4 @@
-"""Boxes as tensors: two formats and the generalised intersection over union."""
+"""Boxes as tensors: two formats, intersection over union, and its generalisation."""
 
 import torch
 from torch import Tensor
@@ -32,6 +32,14 @@ def giou(first: Tensor, second: Tensor) -> Tensor:
     around = torch.maximum(a[2:], b[2:]) - torch.minimum(a[:2], b[:2])
     hull = (around[0] * around[1]).clamp(min=SMALLEST)
     return intersection / union.clamp(min=SMALLEST) - (hull - union) / hull
+
+
+def iou(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union, 0 to 1, of boxes (..., 4) as xyxy; they broadcast as in ``giou``."""
+    a, b = first.movedim(-1, 0), second.movedim(-1, 0)
+    shared = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0)
+    intersection = shared[0] * shared[1]
+    return intersection / (_area(a) + _area(b) - intersection).clamp(min=SMALLEST)
 
 
 def _area(box: Tensor) -> Tensor:

@@ -7,14 +7,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-# From the package, which registers all of them also where only a command is run: a processor finds
-# its image processor that way.
-from mdetr_model import (
-    MdetrConfig,
-    MdetrForGrounding,
-    MdetrForQuestionAnswering,
-    MdetrProcessor,
-)
+from mdetr_model.modeling import MdetrForGrounding
+from mdetr_model.processing import MdetrProcessor
 
 # A picture of more pixels than this is not decoded: it would take gigabytes.
 MAX_PIXELS = 100_000_000
@@ -60,20 +54,14 @@ def open_picture(path: Path) -> Image.Image:
 
 @torch.inference_mode()
 def ground(
-    picture: Image.Image, caption: str, model_folder: Path, threshold: float
+    picture: Image.Image,
+    caption: str,
+    model: MdetrForGrounding,
+    processor: MdetrProcessor,
+    threshold: float,
 ) -> list[Grounding]:
-    """What the model in a folder finds with a score above ``threshold``, best first.
-
-    Raises:
-        OSError: there is no such folder, or it lacks a model or its processor.
-    """
-    if not model_folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {model_folder}")
-    processor = MdetrProcessor.from_pretrained(model_folder)
-    answers = MdetrConfig.from_pretrained(model_folder).answer_heads
-    kind = MdetrForQuestionAnswering if answers else MdetrForGrounding
-    model = kind.from_pretrained(model_folder).eval()
-    inputs = processor(images=picture, text=[caption], return_tensors="pt")
+    """What the model finds with a score above ``threshold``, best first."""
+    inputs = processor(images=picture, text=[caption], return_tensors="pt").to(model.device)
     [found] = processor.post_process_grounding(
         model(**inputs), threshold, [(picture.height, picture.width)], [caption]
     )

@@ -175,7 +175,9 @@ class MdetrCriterion(nn.Module):
                 (L, B, Q, ...), the last of them being the outputs themselves.
             labels: ``boxes`` (B, N, 4) as cxcywh, 0 to 1, padded; ``box_mask`` (B, N), False for
                 padding; ``token_map`` (B, N, C) boolean, see ``token_maps``; where the outputs have
-                them, ``is_final`` (B, N) and ``answers``, (B,) by head.
+                them, ``is_final`` (B, N) and ``answers``, (B,) by head; and, where a step has
+                several batches, ``normaliser``: a scalar, what losses of boxes are divided by
+                instead of the mean number of boxes that a rank has in this one.
 
         Raises:
             ValueError: a label is missing; says which.
@@ -221,7 +223,9 @@ class MdetrCriterion(nn.Module):
         )
         target_tokens = soft_token_targets(token_map, options.token_targets)
         matching = match(logits, boxes, target_tokens, target_boxes, box_mask, self.costs)
-        number = mean_over_ranks(box_mask.sum()).clamp(min=1)
+        number = labels.get("normaliser")
+        if number is None:
+            number = mean_over_ranks(box_mask.sum()).clamp(min=1)
 
         distance, overlap = box_losses(boxes, target_boxes, matching)
         token = soft_token_loss(logits, target_tokens, matching, options.no_object_weight)

@@ -9,11 +9,11 @@ SCHEMA_VERSION = 1
 NAME = "manifest.json"
 
 
-class NotAShardSetError(Exception):
+class NotAShardSetError(ValueError):
     """The folder has no manifest, or one that cannot be read."""
 
 
-class ShardError(Exception):
+class ShardError(ValueError):
     """A file of a shard set is missing, or is not what the manifest or the index says of it."""
 
 

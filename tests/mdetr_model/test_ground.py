@@ -14,6 +14,7 @@ from transformers import RobertaTokenizerFast
 from mdetr_model import MdetrConfig, MdetrForGrounding, MdetrImageProcessor, MdetrProcessor
 from mdetr_model.__main__ import main
 from mdetr_model.ground import MARGIN, Grounding, drawing, ground, open_picture, table
+from mdetr_model.model_folder import read_model
 
 CAPTION = "a red ball near the small dog"
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -46,14 +47,14 @@ def picture(tmp_path: Path) -> Path:
 
 
 def test_found_objects_are_sorted_and_within_reach(model_folder: Path, picture: Path) -> None:
-    found = ground(open_picture(picture), CAPTION, model_folder, threshold=0.0)
+    found = ground(open_picture(picture), CAPTION, *read_model(model_folder), threshold=0.0)
     assert len(found) == 6
     assert [g.score for g in found] == sorted((g.score for g in found), reverse=True)
     for grounding in found:
         assert grounding.phrase == " ".join(CAPTION[a:b] for a, b in grounding.spans)
         left, top, right, bottom = grounding.box
         assert left < right <= 300 and top < bottom <= 90
-    assert not ground(open_picture(picture), CAPTION, model_folder, threshold=1.0)
+    assert not ground(open_picture(picture), CAPTION, *read_model(model_folder), threshold=1.0)
 
 
 def test_command_prints_a_table_and_writes_a_picture(

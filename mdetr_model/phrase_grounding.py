@@ -1,0 +1,103 @@
+"""Phrase grounding: for every phrase of a caption, is the box that answers best to it right?
+
+The ANY-BOX protocol of Flickr30k Entities (paper, section 4.2): a box is right if it overlaps any
+box of the phrase with an IoU of at least 0.5.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mdetr_model.box_ops import iou
+from mdetr_model.examples import Reference
+from mdetr_model.postprocess import boxes_in_pixels, phrase_scores
+
+LEAST_IOU = 0.5
+RANKS = (1, 5, 10)
+NEVER = 10**6  # the rank of a phrase that no query has found
+Boxes = npt.NDArray[np.float64]
+
+
+@torch.no_grad()
+def ranks_of_phrases(outputs: Any, references: Sequence[Reference]) -> list[int]:
+    """For every phrase of a batch, how many wrong boxes answer better to it than the first right
+    one.
+
+    Args:
+        outputs: with ``logits`` (B, Q, 256) and ``pred_boxes`` (B, Q, 4).
+        references: of the batch; phrases without a box or without a token are left out.
+    """
+    phrases = pad_sequence([r.token_map for r in references], batch_first=True)
+    logits = outputs.logits.float()
+    order = phrase_scores(logits, phrases.to(logits.device)).argsort(-1, descending=True).cpu()
+    sizes = torch.tensor([r.size for r in references])
+    boxes = boxes_in_pixels(outputs.pred_boxes.float().cpu(), sizes)
+    ranks = []
+    for item, reference in enumerate(references):
+        for number, phrase in enumerate(reference.phrases):
+            if phrase.boxes and reference.token_map[number].any():
+                ranked = boxes[item, order[item, number]]
+                ranks.append(first_right(ranked, torch.tensor(phrase.boxes)))
+    return ranks
+
+
+def first_right(ranked: Tensor, truth: Tensor) -> int:
+    """The place of the first of the boxes (Q, 4) that is right, for boxes (N, 4) of a phrase."""
+    right = (iou(ranked[:, None], truth[None]) >= LEAST_IOU).any(-1)
+    return int(right.int().argmax()) if right.any() else NEVER
+
+
+def recalls(ranks: Iterable[int]) -> dict[str, float]:
+    """The share of phrases whose first right box is among the 1, 5, 10 best."""
+    array = np.fromiter(ranks, np.int64)
+    return {f"recall@{k}": float((array < k).mean()) if len(array) else 0.0 for k in RANKS}
+
+
+def blind_recalls(phrases: Sequence[tuple[str, Boxes]], training_boxes: Boxes) -> dict[str, float]:
+    """Recall@1 of those who see no picture, or read no caption: what a model has to be above.
+
+    ``random object`` takes any object of the picture, each as likely: those that any caption of it
+    names. ``frequent box`` is the same for every picture: that of the training boxes which is
+    right for most of them.
+
+    Args:
+        phrases: the picture's key and the boxes (N, 4) of each phrase, as xyxy in shares of the
+            picture's sides.
+        training_boxes: (N, 4) likewise; up to a few thousand.
+    """
+    if not phrases:
+        return {"random object": 0.0, "frequent box": 0.0}
+    by_picture: dict[str, list[Boxes]] = {}
+    for key, boxes in phrases:
+        by_picture.setdefault(key, []).append(boxes)
+    objects = {key: _distinct(np.concatenate(found)) for key, found in by_picture.items()}
+    habit = _most_frequent(training_boxes)
+    return {
+        "random object": float(np.mean([_right(objects[k], boxes).mean() for k, boxes in phrases])),
+        "frequent box": float(np.mean([_right(habit, boxes).any() for _, boxes in phrases])),
+    }
+
+
+def _right(guesses: Boxes, truth: Boxes) -> npt.NDArray[np.bool_]:
+    """Which of the boxes (G, 4) overlap any of the boxes (N, 4) well enough; an IoU of boxes in
+    shares of a picture's sides is that in pixels.
+    """
+    overlap = iou(torch.from_numpy(guesses)[:, None], torch.from_numpy(truth)[None])
+    return (overlap >= LEAST_IOU).any(-1).numpy()
+
+
+def _distinct(boxes: Boxes) -> Boxes:
+    """Boxes without those that nearly are an earlier one."""
+    overlap = iou(torch.from_numpy(boxes)[:, None], torch.from_numpy(boxes)[None]).numpy()
+    return boxes[~np.triu(overlap > 0.9, 1).any(0)]
+
+
+def _most_frequent(boxes: Boxes) -> Boxes:
+    """The box (1, 4) that overlaps most of the others well enough."""
+    found = torch.from_numpy(boxes)
+    return boxes[[int((iou(found[:, None], found[None]) >= LEAST_IOU).sum(0).argmax())]]

@@ -1,0 +1,318 @@
+"""Training, from the shards to a model folder: one loop, on one process or those of torchrun.
+
+What a step does is a function of the configuration, the weights and the step's number alone. The
+order of the pairs and each pair's augmentation follow from (seed, epoch, position), and the random
+numbers of dropout are drawn anew for every step: so a run that was stopped goes on as if it had
+not been.
+"""
+
+import math
+import resource
+import signal
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mdetr_model import checkpoints
+from mdetr_model.examples import Batch
+from mdetr_model.model_folder import write_model
+from mdetr_model.optimisation import Average, parameter_groups, set_rates
+from mdetr_model.ranks import Ranks, joined_ranks
+from mdetr_model.starting_model import starting_model
+from mdetr_model.training_config import TrainingConfig
+from mdetr_model.training_data import TrainingData
+from mdetr_model.training_log import Meter, TrainingLog
+from mdetr_model.validation import validate
+
+PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class NonFiniteLossError(ValueError):
+    """The loss or the gradient of a step is not a finite number."""
+
+
+class Trainer:
+    """A run: the model, its optimizer, and how far it has come.
+
+    Attributes:
+        step: how many steps have been taken, over all epochs.
+    """
+
+    def __init__(self, config: TrainingConfig, output: Path, ranks: Ranks) -> None:
+        self.config = config
+        self.output = output
+        self.ranks = ranks
+        self.step = 0
+        torch.manual_seed(config.seed)  # the same first weights on every rank
+        self.data = TrainingData(config, ranks)
+        model, self.processor = starting_model(config.start, config.data.view, self.data.captions)
+        self.loader, self.sampler = self.data.loader(self.processor.tokenizer)
+        self.model = model.train()
+        self.model.to(ranks.device)
+        options = config.optimisation
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.model, options), weight_decay=options.weight_decay
+        )
+        self.scaler = torch.amp.GradScaler(
+            ranks.device.type, enabled=options.precision == "float16"
+        )
+        self.average = Average(self.model, options.average) if options.average else None
+        self.trained = self._wrapped()
+        self.stopping = False  # agreed upon by all ranks
+        self._stop_asked = False
+
+    def ask_to_stop(self) -> None:
+        """Has all ranks stop after the step that they are in or the next, with a checkpoint."""
+        self._stop_asked = True
+
+    @property
+    def steps(self) -> int:
+        """Of all epochs."""
+        return self.sampler.steps * self.config.optimisation.epochs
+
+    def _wrapped(self) -> nn.Module:
+        """The model as it is called in training."""
+        if self.config.optimisation.compile:
+            self.model.compile(dynamic=True)
+        if self.ranks.world == 1:
+            return self.model
+        device = self.ranks.device
+        return DistributedDataParallel(
+            self.model, device_ids=[device.index] if device.type == "cuda" else None
+        )
+
+    def run(self) -> None:
+        """Trains to the end, or until the process is asked to stop.
+
+        Raises:
+            NonFiniteLossError: names the samples of the step.
+            ShardError: a shard cannot be read.
+            OSError: a checkpoint cannot be written.
+        """
+        records, first = self.config.records, self.ranks.is_first
+        log = TrainingLog(self.output, self.step, self.steps) if first else None
+        try:
+            while self.step < self.steps and not self.stopping:
+                epoch, step_of_epoch = divmod(self.step, self.sampler.steps)
+                self.sampler.set_position(epoch, step_of_epoch)
+                self._epoch(log)
+                ended = self.step % self.sampler.steps == 0
+                if ended and (self.step // self.sampler.steps) % records.validation_epochs == 0:
+                    self._validate(log)
+            self._save()
+            if self.step == self.steps:
+                self._write_model()
+            elif log is not None:
+                log.say(f"stopped after step {self.step}; --resume auto goes on")
+        finally:
+            if log is not None:
+                log.close()
+
+    def _epoch(self, log: TrainingLog | None) -> None:
+        """The rest of an epoch from the sampler's position on."""
+        records, batches = self.config.records, iter(self.loader)
+        meter = Meter()
+        for _ in range(self.sampler.steps - self.step % self.sampler.steps):
+            begin = time.perf_counter()
+            step = [next(batches) for _ in range(self.data.micro_batches)]
+            meter.waited += time.perf_counter() - begin
+            values = self._step(step)
+            meter.took(self.config.optimisation.batch, values, step)
+            if log is not None:
+                log.bar.update()
+            if self.step % records.log_steps == 0:
+                self._log(log, meter)
+                meter = Meter()
+            if self.step % records.checkpoint_steps == 0:
+                self._save()
+            if self.stopping:
+                return
+
+    def _step(self, batches: list[Batch]) -> dict[str, float]:
+        """One step of the optimizer: its losses, means over all ranks and micro batches.
+
+        Args:
+            batches: the micro batches of this rank.
+        """
+        options, device = self.config.optimisation, self.ranks.device
+        batches = [batch.to(device, non_blocking=True) for batch in batches]
+        torch.manual_seed(_seed(self.config.seed, self.step, self.ranks.rank))
+        # Losses are divided by the boxes that a micro batch has on average, over all of the step:
+        # so that their sum does not depend on how the step is cut up.
+        boxes = torch.stack([batch.labels["box_mask"].sum() for batch in batches]).sum().float()
+        counts = self.ranks.sum(torch.stack([boxes, boxes.new_tensor(float(self._stop_asked))]))
+        normaliser = counts[0].clamp(min=1) / (self.ranks.world * len(batches))
+
+        losses = []
+        for number, batch in enumerate(batches):
+            last = number == len(batches) - 1
+            with self._without_sync() if not last else nullcontext():
+                with self._autocast():
+                    outputs = self.trained(
+                        **batch.inputs(), labels={**batch.labels, "normaliser": normaliser}
+                    )
+                self.scaler.scale(outputs.loss / len(batches)).backward()
+            losses.append({"loss": outputs.loss.detach(), **outputs.loss_dict})
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+
+        names = list(losses[0])
+        means = torch.stack([torch.stack([of[name] for of in losses]).mean() for name in names])
+        loss = means[names.index("loss")].clone()
+        means = self.ranks.sum(means) / self.ranks.world
+        # All that the host has to know, in one copy.
+        *values, loss, norm, stop = torch.stack([*means, loss, norm, counts[1]]).tolist()
+        self._check(loss, norm, batches)
+        set_rates(self.optimizer, self.step, self.sampler.steps, options)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.model)
+        self.step += 1
+        self.stopping = stop > 0
+        return {**dict(zip(names, values, strict=True)), "gradient": norm}
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        kind = PRECISIONS.get(self.config.optimisation.precision)
+        return torch.autocast(self.ranks.device.type, kind) if kind else nullcontext()
+
+    def _without_sync(self) -> AbstractContextManager[Any]:
+        if isinstance(self.trained, DistributedDataParallel):
+            return self.trained.no_sync()
+        return nullcontext()
+
+    def _check(self, loss: float, norm: float, batches: list[Batch]) -> None:
+        # Scaled gradients of float16 overflow now and then: the scaler skips these steps.
+        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
+            return
+        samples = [
+            f"{key}#{number}"
+            for batch in batches
+            for key, number in zip(batch.keys, batch.numbers, strict=True)
+        ]
+        raise NonFiniteLossError(
+            f"step {self.step} on rank {self.ranks.rank}: the loss is {loss} and the norm of its "
+            f"gradient {norm}, on the samples {', '.join(samples)}"
+        )
+
+    def _log(self, log: TrainingLog | None, meter: Meter) -> None:
+        if log is None:
+            return
+        rates = {f"rate_{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+        values = {**meter.means(), **rates, "memory_gigabytes": peak_memory(self.ranks.device)}
+        log.write("train", self.step, values)
+        log.bar.set_postfix_str(
+            f"loss {values['loss']:.3f}, rate {rates['rate_rest']:.1e}, "
+            f"{values['samples_per_second']:.1f} samples/s, "
+            f"{values['data_wait']:.0%} wait, {values['memory_gigabytes']:.1f} GB"
+        )
+
+    def _validate(self, log: TrainingLog | None) -> None:
+        """Validates the averaged weights, where there are any."""
+        with self._averaged():
+            values = validate(self.model, self.processor.tokenizer, self.config, self.ranks)
+        if log is not None and values:
+            log.write("validation", self.step, values)
+            log.say(f"step {self.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
+
+    def _write_model(self) -> None:
+        with self._averaged():
+            if self.ranks.is_first:
+                write_model(self.output / "model", self.model, self.processor)
+        self.ranks.wait()
+
+    def _averaged(self) -> AbstractContextManager[Any]:
+        return self.average.in_place_of(self.model) if self.average else nullcontext()
+
+    def _save(self) -> None:
+        """Writes a checkpoint, unless there is one of this step."""
+        folder = self.output / "checkpoints"
+        if self.ranks.is_first and not checkpoints.path_of(folder, self.step).exists():
+            checkpoints.write(folder, self.step, self.state(), self.config.records.checkpoints)
+        self.ranks.wait()
+
+    def state(self) -> dict[str, Any]:
+        """All that a run needs to go on, but for its configuration and data."""
+        return {
+            "order": self.data.order_of_samples,
+            "model": self.model.state_dict(),
+            "average": self.average.state() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def resume(self, path: Path) -> None:
+        """Goes on from a checkpoint.
+
+        Raises:
+            ValueError: it is not a checkpoint of a run with this model and this order of samples.
+            OSError: it cannot be read.
+        """
+        state = checkpoints.read(path)
+        for name, here in self.data.order_of_samples.items():
+            if (there := state["order"].get(name)) != here:
+                raise ValueError(
+                    f"{path} is of a run with {name} {there}, this one has {here}: it would see "
+                    "other samples"
+                )
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} is of another model: {error}") from error
+        if self.average is not None and state["average"] is not None:
+            self.average.load(state["average"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+
+
+def _seed(*key: int) -> int:
+    """A seed that a few numbers decide."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
+
+
+def peak_memory(device: torch.device) -> float:
+    """Gigabytes that this process has had at most: of the GPU, or of the host without one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def train(config: TrainingConfig, output: Path, resume: str) -> None:
+    """Trains what a configuration says, in this process or those of torchrun.
+
+    Args:
+        config: the run.
+        output: folder of checkpoints, logs and in the end the model; all ranks see the same.
+        resume: "auto" goes on from the latest checkpoint in ``output``, if there is one; "never"
+            refuses a folder that has any; or the path of a checkpoint.
+
+    Raises:
+        ValueError: the configuration does not fit its data or the checkpoint.
+        OSError: something cannot be read or written.
+    """
+    folder = output / "checkpoints"
+    found = checkpoints.checkpoints(folder)
+    if resume == "never" and found:
+        raise ValueError(f"{output} has checkpoints: --resume auto goes on from {found[-1].name}")
+    with joined_ranks() as ranks:
+        trainer = Trainer(config, output, ranks)
+        if resume not in ("auto", "never"):
+            trainer.resume(Path(resume))
+        elif found:
+            trainer.resume(found[-1])
+        if ranks.is_first:
+            output.mkdir(parents=True, exist_ok=True)
+            content = msgspec.json.format(msgspec.json.encode(config), indent=1)
+            (output / "config.json").write_bytes(content + b"\n")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: trainer.ask_to_stop())
+        trainer.run()

@@ -1,0 +1,145 @@
+"""The shards of a training run as batches."""
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from mdetr_model.examples import ExampleMaker, collate
+from mdetr_model.ranks import Ranks
+from mdetr_model.training_config import Data, Shards, TrainingConfig
+from shards.aspect_order import AspectOrder
+from shards.cache import DEFAULT_FOLDER
+from shards.mixed_order import MixedOrder
+from shards.order import Order, PairOrder
+from shards.read_ahead import ReadAhead
+from shards.shard_set import ShardSet
+from shards.store import Store
+from shards.stream import GlobalBatchSampler, PairDataset, every_pair
+
+
+class TrainingData:
+    """What a run is trained on, in its order.
+
+    Attributes:
+        micro_batches: how many of the loader's batches are one step of a rank.
+
+    Raises:
+        NotAShardSetError, ShardError: a shard set cannot be read.
+        ValueError: the ranks do not divide a step, or a split has too few pairs.
+    """
+
+    def __init__(self, config: TrainingConfig, ranks: Ranks) -> None:
+        self._config = config
+        self._ranks = ranks
+        self._sets = [open_shards(of, config.data) for of in config.data.train]
+        batch, micro_batch = config.optimisation.batch, config.optimisation.micro_batch
+        if micro_batch is not None and batch % (ranks.world * micro_batch):
+            raise ValueError(
+                f"steps of {batch} pairs cannot be divided among {ranks.world} ranks by "
+                f"{micro_batch} pairs"
+            )
+        self.micro_batches = batch // (ranks.world * micro_batch) if micro_batch else 1
+
+    def loader(
+        self, tokenizer: PreTrainedTokenizerBase
+    ) -> tuple[DataLoader[Any], GlobalBatchSampler]:
+        """This rank's batches, and the sampler that says where they begin."""
+        order = self._order()
+        sampler = GlobalBatchSampler(
+            order,
+            self._config.optimisation.batch,
+            rank=self._ranks.rank,
+            world=self._ranks.world,
+            micro_batches=self.micro_batches,
+            read_ahead=ReadAhead(order, self._sets),
+        )
+        data = self._config.data
+        maker = ExampleMaker(tokenizer, data.augmentation)
+        loader: DataLoader[Any] = DataLoader(
+            PairDataset(self._sets, maker, seed=self._config.seed),
+            batch_sampler=sampler,
+            num_workers=data.workers,
+            collate_fn=partial(collate, pad_id=tokenizer.pad_token_id),
+            pin_memory=self._ranks.device.type == "cuda",
+            persistent_workers=data.workers > 0,
+            worker_init_fn=leave_signals_to_parent,
+        )
+        return loader, sampler
+
+    def _order(self) -> Order:
+        data, seed = self._config.data, self._config.seed
+        order: Order
+        if len(self._sets) == 1:
+            order = PairOrder(
+                self._sets[0], data.train[0].split, seed=seed, block_shards=data.block_shards
+            )
+        else:
+            order = MixedOrder(
+                self._sets,
+                data.train[0].split,
+                seed=seed,
+                weights=[of.weight for of in data.train],
+                block_shards=data.block_shards,
+            )
+        if data.aspect_window:
+            batch = self._config.optimisation.batch
+            order = AspectOrder(order, batch, seed=seed, window=data.aspect_window)
+        return order
+
+    @property
+    def order_of_samples(self) -> dict[str, Any]:
+        """All that decides which samples a step sees: a run may go on if it is the same."""
+        data = self._config.data
+        return {
+            "seed": self._config.seed,
+            "batch": self._config.optimisation.batch,
+            "block_shards": data.block_shards,
+            "aspect_window": data.aspect_window,
+            "shards": [
+                [_content(shards), of.split, of.weight]
+                for shards, of in zip(self._sets, data.train, strict=True)
+            ],
+        }
+
+    def captions(self) -> Iterator[str]:
+        """The captions of all pairs."""
+        for shards, of in zip(self._sets, self._config.data.train, strict=True):
+            store = Store(shards)
+            for place in every_pair(shards, of.split):
+                yield store.pair(place.shard, place.row, place.number).caption.text
+
+
+def open_shards(of: Shards, data: Data) -> ShardSet:
+    """A shard set of a configuration."""
+    cache = Path(data.cache).expanduser() if data.cache else DEFAULT_FOLDER
+    return ShardSet.open(of.shards, cache=cache, cache_bytes=int(data.cache_gigabytes * 1e9))
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Lets a data worker work on when all processes of a job are interrupted or terminated.
+
+    What that means is for the trainer to say, who needs batches until its step is done. Where the
+    trainer itself terminates its workers, they end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+def _content(shards: ShardSet) -> str:
+    """A digest of all shards of a set, wherever it lies."""
+    return hashlib.sha256("".join(entry.sha256 for entry in shards.shards).encode()).hexdigest()

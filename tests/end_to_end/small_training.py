@@ -1,0 +1,160 @@
+"""A training run that takes seconds: a few pictures, a model of some thousand weights."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mdetr_model import checkpoints
+from schemas import Caption, Part, Region, Sample
+from tests.shard_sets import write_samples
+from tests.tiny import drawing, encoded
+
+REPOSITORY = Path(__file__).parents[2]
+COLOURS = ("red", "green", "blue", "black")
+
+CONFIG = """
+seed = 3
+
+[start]
+vocabulary = 300
+
+[start.config]
+hidden_size = 16
+num_attention_heads = 2
+encoder_layers = 1
+decoder_layers = 2
+feedforward_size = 16
+num_queries = 4
+dropout = {dropout}
+resizer_dropout = {dropout}
+frozen_batch_norm = true
+frozen_first_layers = false
+
+[start.config.image_config]
+model_type = "resnet"
+layer_type = "basic"
+embedding_size = 4
+hidden_sizes = [4, 8]
+depths = [1, 1]
+
+[start.config.text_config]
+model_type = "roberta"
+hidden_size = 16
+num_hidden_layers = 1
+num_attention_heads = 2
+intermediate_size = 16
+hidden_dropout_prob = {dropout}
+attention_probs_dropout_prob = {dropout}
+
+[data]
+train = [{{ shards = "train", split = "train" }}]
+validation = [{{ shards = "val", split = "val" }}]
+workers = {workers}
+block_shards = 2
+augmentation = {{ shortest = [32, 40], longest = 64, crop_shortest = [48], crop_least = 24 }}
+view = {{ shortest = [32], longest = 64, crop_chance = 0.0, mirror_chance = 0.0 }}
+
+[optimisation]
+epochs = {epochs}
+batch = 8
+{micro_batch}
+learning_rate = {rate}
+image_learning_rate = {rate}
+text_learning_rate = {rate}
+schedule = "cosine"
+average = 0.9
+clip = {clip}
+
+[records]
+log_steps = 1
+checkpoint_steps = 4
+"""
+
+
+def write_config(folder: Path, name: str = "config", **changes: Any) -> Path:
+    """A configuration; the shards are below the folder."""
+    values = {
+        "dropout": 0.1, "workers": 0, "epochs": 2, "rate": 1e-3, "clip": 1.0, "micro_batch": ""
+    }  # fmt: skip
+    path = folder / f"{name}.toml"
+    path.write_text(CONFIG.format(**{**values, **changes}))
+    return path
+
+
+def write_shards(folder: Path, pictures: int = 36, validation: int = 1) -> None:
+    """Shard sets "train", of unequal shards, and "val", of as many pairs as asked for."""
+    train = [_sample(i) for i in range(pictures)]
+    write_samples(folder / "train", [train[:5], train[5:6], train[6:]], "train")
+    write_samples(folder / "val", [[_sample(pictures + i) for i in range(validation)]], "val")
+
+
+def _sample(number: int) -> tuple[Sample, bytes]:
+    width, height = (96, 64) if number % 3 else (64, 80)
+    colour = COLOURS[number % len(COLOURS)]
+    text = f"the {colour} thing, number {number}"
+    region = Region([(0, 4 + len(colour))], (4.0 + number % 9, 6.0, 40.0, 50.0))
+    caption = Caption(text, [region], [], [Part("vg", str(number), (0, len(text)))])
+    picture = encoded(drawing(width, height, hue=number))
+    key = f"vg/{number}"
+    return Sample(key, width, height, f"{number}.jpg", [caption]), picture
+
+
+def command(config: Path, output: Path, *more: str) -> list[str]:
+    arguments = ["-m", "mdetr_model", "train", str(config), "--root", str(config.parent)]
+    return [sys.executable, *arguments, "--output", str(output), *more]
+
+
+def torchrun(ranks: int, config: Path, output: Path, *more: str) -> list[str]:
+    alone = command(config, output, *more)
+    options = ["--standalone", f"--nproc-per-node={ranks}", "-m"]
+    return [alone[0], "-m", "torch.distributed.run", *options, *alone[2:]]
+
+
+def environment() -> dict[str, str]:
+    """One thread, so that sums are always added up in the same order."""
+
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+
+
+def run(arguments: list[str], timeout: float = 180) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end."""
+    return subprocess.run(
+        arguments,
+        env=environment(),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    """Starts a command in a process group of its own."""
+    return subprocess.Popen(
+        arguments,
+        env=environment(),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def losses(output: Path, kind: str = "train") -> list[tuple[int, float]]:
+    """Step and loss of every line of the log."""
+    lines = map(json.loads, (output / "log.jsonl").read_text().splitlines())
+    return [(line["step"], line["loss"]) for line in lines if line["kind"] == kind]
+
+
+def final_state(output: Path) -> dict[str, torch.Tensor]:
+    """Weights and averaged weights of the last checkpoint."""
+    state = checkpoints.read(checkpoints.checkpoints(output / "checkpoints")[-1])
+    averaged = {f"average {name}": value for name, value in state["average"]["values"].items()}
+    return {**state["model"], **averaged}

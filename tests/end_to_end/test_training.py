@@ -1,0 +1,217 @@
+"""Training through the real command: stopped and resumed, on several ranks, with bad input."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mdetr_model import checkpoints
+from shards.manifest import load
+from tests.end_to_end import small_training as small
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    small.write_shards(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Path:
+    """The output of a run that nothing interrupts."""
+    output = folder / "whole"
+    result = small.run(small.command(small.write_config(folder), output))
+    assert result.returncode == 0, result.stderr
+    return output
+
+
+def _equal(one: Path, other: Path) -> None:
+    assert small.losses(one) == small.losses(other)
+    a, b = small.final_state(one), small.final_state(other)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def _steps(output: Path) -> int:
+    try:
+        return len((output / "log.jsonl").read_text().splitlines())
+    except FileNotFoundError:
+        return 0
+
+
+def _interrupt(process: subprocess.Popen[str], output: Path, after: int, number: int) -> None:
+    """Sends a signal once the log has so many lines, unless the run has ended before."""
+    while process.poll() is None and _steps(output) < after:
+        time.sleep(0.002)
+    if process.poll() is None:
+        os.killpg(process.pid, number)
+    process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_stopped_and_resumed_is_as_if_not_stopped(
+    folder: Path, whole: Path, tmp_path: Path, number: int
+) -> None:
+    """The same losses and the same weights, bit for bit."""
+    config = small.write_config(folder)
+    chance = random.Random(number)
+    stops = 0
+    for _ in range(6):
+        more = ["--resume", "auto"]
+        process = small.start(small.command(config, tmp_path, *more))
+        _interrupt(process, tmp_path, _steps(tmp_path) + chance.randint(1, 3), number)
+        if process.returncode == 0 and (tmp_path / "model").exists():
+            break
+        stops += 1
+    assert stops >= 1
+    result = small.run(small.command(config, tmp_path, "--resume", "auto"))
+    assert result.returncode == 0, result.stderr
+    assert len(small.losses(tmp_path)) == 8
+    _equal(whole, tmp_path)
+
+
+def test_the_model_is_written_and_can_be_used(folder: Path, whole: Path, tmp_path: Path) -> None:
+    evaluate = [*small.command(folder, tmp_path)[:3], "evaluate", "grounding"]
+    evaluate += ["--model", str(whole / "model"), "--shards", str(folder / "val")]
+    result = small.run([*evaluate, "--output", str(tmp_path), "--pictures", "3"])
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["phrases"] == 1
+    assert {"recall@1", "recall@10", "random object", "frequent box"} <= metrics.keys()
+    assert (tmp_path / "000.png").stat().st_size > 100
+    lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "validation"] == [4, 8]
+    assert list((whole / "tensorboard").glob("events.*"))
+
+
+def test_other_numbers_of_ranks_train_on_the_same_batches(folder: Path, tmp_path: Path) -> None:
+    """Two ranks, stopped; then one that goes on in two micro batches: the losses of one rank."""
+    alone = small.write_config(folder, "alone", dropout=0.0)
+    result = small.run(small.command(alone, tmp_path / "alone"))
+    assert result.returncode == 0, result.stderr
+
+    output = tmp_path / "two"
+    two = small.write_config(folder, "two", dropout=0.0, workers=2)
+    process = small.start(small.torchrun(2, two, output))
+    _interrupt(process, output, 3, signal.SIGTERM)
+    done = checkpoints.read(checkpoints.checkpoints(output / "checkpoints")[-1])["step"]
+    assert 0 < done < 8
+
+    one = small.write_config(folder, "one", dropout=0.0, micro_batch="micro_batch = 4")
+    result = small.run(small.command(one, output, "--resume", "auto"))
+    assert result.returncode == 0, result.stderr
+    for (step, loss), (other_step, other) in zip(
+        small.losses(tmp_path / "alone"), small.losses(output), strict=True
+    ):
+        assert step == other_step
+        assert loss == pytest.approx(other, rel=1e-4), step
+
+
+def test_ranks_without_work_do_not_hang(folder: Path, tmp_path: Path) -> None:
+    """Four ranks with two workers each, for three unequal shards and one pair to validate on."""
+    config = small.write_config(folder, "four", epochs=1, workers=2)
+    result = small.run(small.torchrun(4, config, tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert len(small.losses(tmp_path)) == 4
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_samples(folder: Path, tmp_path: Path) -> None:
+    config = small.write_config(folder, "diverges", rate=1e30, clip=1e30)
+    result = small.run(small.command(config, tmp_path))
+    assert result.returncode == 1
+    assert "the loss is" in result.stderr
+    assert result.stderr.count("vg/") == 8
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(folder: Path, tmp_path: Path) -> None:
+    config = small.write_config(folder)
+    process = small.start(small.command(config, tmp_path))
+    _interrupt(process, tmp_path, 1, signal.SIGTERM)
+    [before] = checkpoints.checkpoints(tmp_path / "checkpoints")
+    room = before.stat().st_size // 2
+
+    result = subprocess.run(
+        small.command(config, tmp_path, "--resume", "auto"),
+        env=small.environment(),
+        cwd=small.REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )
+    assert result.returncode == 1
+    assert "cannot write the checkpoint" in result.stderr
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [before.name]
+    checkpoints.read(before)
+
+
+def _damaged(folder: Path, tmp_path: Path) -> Path:
+    small.write_shards(tmp_path)
+    return tmp_path / "train" / load(tmp_path / "train").shards[2].file
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("fault", ["truncated", "flipped", "missing"])
+def test_a_damaged_shard_stops_and_is_named(
+    folder: Path, tmp_path: Path, fault: str, workers: int
+) -> None:
+    shard = _damaged(folder, tmp_path)
+    content = bytearray(shard.read_bytes())
+    if fault == "truncated":
+        shard.write_bytes(content[: len(content) // 2])
+    elif fault == "flipped":
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+    else:
+        shard.unlink()
+    result = small.run(small.command(small.write_config(tmp_path, workers=workers), tmp_path / "o"))
+    assert result.returncode == 1
+    assert shard.name in result.stderr
+    assert not (tmp_path / "o" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("batch = 8 -> batch = 80", "80 is more than the 36 pairs"),
+        ("seed = 3 -> sed = 3", "unknown field `sed`"),
+        ('shards = "val" -> shards = "other"', "is not a shard set"),
+        ('split = "val" -> split = "test"', "test"),
+        ("vocabulary = 300 -> ", "start needs"),
+        ('schedule = "cosine" -> schedule = "linear"', "schedule"),
+    ],
+)
+def test_what_is_wrong_is_said(folder: Path, tmp_path: Path, change: str, message: str) -> None:
+    config = small.write_config(folder, "wrong")
+    before, _, after = change.partition(" -> ")
+    text = config.read_text()
+    assert before in text
+    config.write_text(text.replace(before, after))
+    result = small.run(small.command(config, tmp_path))
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_folder_with_checkpoints_is_not_begun_anew(folder: Path, whole: Path) -> None:
+    result = small.run(small.command(small.write_config(folder), whole))
+    assert result.returncode == 1
+    assert "--resume auto" in result.stderr
+
+
+def test_another_order_of_samples_is_not_resumed(folder: Path, whole: Path, tmp_path: Path) -> None:
+    config = small.write_config(folder, "other")
+    config.write_text(config.read_text().replace("seed = 3", "seed = 4"))
+    [*_, last] = checkpoints.checkpoints(whole / "checkpoints")
+    result = small.run(small.command(config, tmp_path, "--resume", str(last)))
+    assert result.returncode == 1
+    assert "seed 3, this one has 4" in result.stderr
