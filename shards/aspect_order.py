@@ -18,7 +18,7 @@ class AspectOrder:
         ValueError: a global batch or a window of less than one.
     """
 
-    def __init__(self, order: Order, global_batch: int, *, seed: int, window: int = 32) -> None:
+    def __init__(self, order: Order, global_batch: int, *, seed: int, window: int = 16) -> None:
         if global_batch < 1 or window < 1:
             raise ValueError(f"windows of {window} batches of {global_batch} pairs")
         self._order = order

@@ -39,7 +39,7 @@ class MixedOrder:
         *,
         seed: int,
         weights: Sequence[float] | None = None,
-        block_shards: int = 8,
+        block_shards: int = 16,
     ) -> None:
         self._orders = [
             PairOrder(of, split, seed=seed, block_shards=block_shards, number=i)

@@ -72,7 +72,7 @@ class PairOrder:
     """
 
     def __init__(
-        self, shards: ShardSet, split: str, *, seed: int, block_shards: int = 8, number: int = 0
+        self, shards: ShardSet, split: str, *, seed: int, block_shards: int = 16, number: int = 0
     ) -> None:
         if block_shards < 1:
             raise ValueError(f"block_shards is {block_shards}, less than one shard")

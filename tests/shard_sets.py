@@ -1,7 +1,7 @@
 """Small shard sets, made in no time by the code that writes real ones."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from schemas import Caption, Part, Region, Sample
@@ -48,20 +48,43 @@ def write_shard_set(
 
     Pictures have the keys NAME/0, NAME/1, ..., and take turns at ``sizes``.
     """
+    samples: list[list[tuple[Sample, bytes | None]]] = []
+    number = 0
+    for pictures_of in shards:
+        samples.append([])
+        for captions in pictures_of:
+            of = sample(f"{name}/{number}", captions, *sizes[number % len(sizes)])
+            samples[-1].append((of, picture(of.key) if pictures else None))
+            number += 1
+    return write_samples(folder, samples, split, name)
+
+
+def write_samples(
+    folder: Path,
+    shards: Sequence[Iterable[tuple[Sample, bytes | None]]],
+    split: str = "train",
+    name: str = "made up",
+) -> Path:
+    """A shard set of one split: for each shard, its samples with their pictures (as JPEG)."""
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[ShardEntry] = []
     rows: list[list[IndexRow]] = []
-    number = 0
-    for i, pictures_of in enumerate(shards):
+    for i, samples in enumerate(shards):
         file = shard_name(split, i, len(shards))
         with (folder / file).open("wb") as stream, shard_writer(stream, file) as writer:
-            for captions in pictures_of:
-                of = sample(f"{name}/{number}", captions, *sizes[number % len(sizes)])
-                writer.write(of, "jpg", picture(of.key) if pictures else None)
-                number += 1
-        counts = (len(writer.rows), sum(pictures_of))
+            for of, content in samples:
+                writer.write(of, "jpg", content)
+        counts = (len(writer.rows), sum(row.captions for row in writer.rows))
         entries.append(ShardEntry(file, split, writer.size, writer.sha256, *counts))
         rows.append(writer.rows)
+    write_tables(folder, entries, rows, name)
+    return folder
+
+
+def write_tables(
+    folder: Path, shards: list[ShardEntry], rows: Sequence[Sequence[IndexRow]], name: str
+) -> None:
+    """The index and the manifest of a shard set."""
     index = encode_index(rows)
     (folder / "index.parquet").write_bytes(index)
     manifest = Manifest(
@@ -72,8 +95,7 @@ def write_shard_set(
         language_model={},
         totals={},
         sources={},
-        shards=entries,
+        shards=shards,
         files=[FileEntry("index.parquet", len(index), hashlib.sha256(index).hexdigest())],
     )
     (folder / mf.NAME).write_bytes(mf.encode(manifest))
-    return folder

@@ -11,8 +11,10 @@ from torch.utils.data import DataLoader
 from shards.manifest import ShardError
 from shards.mixed_order import MixedOrder
 from shards.order import PairOrder
+from shards.read_ahead import ReadAhead
 from shards.shard_set import ShardSet
 from shards.stream import GlobalBatchSampler, Pair, PairDataset, Place, every_pair
+from tests.http_server import serve
 from tests.shard_sets import picture, write_shard_set
 
 Example = tuple[str, int, int]
@@ -205,3 +207,26 @@ def test_evaluation_in_a_loader(shards: ShardSet) -> None:
         num_workers=2,
     )
     assert [len(batch) for batch in found] == [8, 8, 5]
+
+
+# --- from afar ------------------------------------------------------------------------------------
+
+
+def test_a_remote_set_is_the_same_stream(shards: ShardSet, tmp_path: Path) -> None:
+    def read(of: ShardSet, **options: object) -> list[list[Example]]:
+        order = PairOrder(of, "train", seed=1, block_shards=1)
+        ahead = ReadAhead(order, [of])
+        sampler = GlobalBatchSampler(order, 10, read_ahead=ahead)
+        batches = []
+        for epoch in range(2):  # the second time, the thread runs while workers are started
+            sampler.set_position(epoch, 0)
+            batches += list(loader(PairDataset([of], transform), sampler, **options))
+        ahead.close()
+        return batches
+
+    expected = read(shards)
+    with serve(Path(shards.location)) as server:
+        remote = ShardSet.open(server.url, cache=tmp_path / "cache", cache_bytes=60_000)
+        found = read(remote, num_workers=2, timeout=60)
+    assert found == expected
+    assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.tar")) <= 60_000

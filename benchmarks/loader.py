@@ -1,0 +1,245 @@
+"""How fast pairs come out of shards, beside webdataset alone and the published way.
+
+    python benchmarks/loader.py prepare SHARDS WORK   # from a shard set (python -m pipelines.build)
+    python benchmarks/loader.py throughput WORK       # images a second of one core
+    python benchmarks/loader.py scale WORK            # time to the first batch, memory of workers
+    python benchmarks/loader.py disk WORK             # bytes a pair
+
+``prepare`` writes the training pictures of SHARDS with noise, so that their files are as large as
+those of photographs (some 90 kB), once as shards and once as a folder with the published JSON, and
+both in ten times as many shards and pictures. ``throughput`` measures CPU time of one process, in
+rounds of all ways in turn.
+"""
+
+import argparse
+import io
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import psutil
+import torch
+import webdataset
+from PIL import Image
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from benchmarks import published_loader as published
+from mdetr_model.examples import ExampleMaker, collate
+from mdetr_model.tokenizer import train_tokenizer
+from mdetr_model.transforms import Augmentation
+from schemas import Sample
+from shards.order import PairOrder, pairs_of
+from shards.sample_json import decode_caption
+from shards.shard_set import ShardSet
+from shards.store import Pair, Store
+from shards.stream import GlobalBatchSampler, PairDataset
+from shards.write import shard_writer
+from tests.shard_sets import write_samples
+
+BATCH = 4
+TIMES = 10  # of the larger set
+SMALL_SHARDS = 32
+
+
+# --- what is read ---------------------------------------------------------------------------------
+
+
+def prepare(shards: Path, work: Path) -> None:
+    samples = [(sample, with_noise(picture)) for sample, picture in read(ShardSet.open(shards))]
+    captions = [caption.text for sample, _ in samples for caption in sample.captions]
+    train_tokenizer(captions, 8000).save_pretrained(work / "tokenizer")
+    for times in (1, TIMES):
+        many = [(renamed(of, i), picture) for i in range(times) for of, picture in samples]
+        in_shards = [many[i :: SMALL_SHARDS * times] for i in range(SMALL_SHARDS * times)]
+        write_samples(work / f"shards{times}", in_shards)
+        published.write(work / f"folder{times}", many)
+    pairs = sum(len(sample.captions) for sample, _ in samples)
+    size = statistics.mean(len(picture) for _, picture in samples)
+    print(f"{len(samples)} pictures of {size / 1e3:.0f} kB, {pairs} pairs; and {TIMES} times that")
+
+
+def read(shards: ShardSet) -> Iterator[tuple[Sample, bytes]]:
+    """The training samples of a shard set."""
+    store = Store(shards)
+    for shard in shards.shards_of("train"):
+        by_row: dict[int, list[Pair]] = {}
+        for place in pairs_of(shards, shard):
+            row = int(place["row"])
+            by_row.setdefault(row, []).append(store.pair(shard, row, int(place["number"])))
+        for of in by_row.values():
+            first = of[0]
+            captions = [pair.caption for pair in of]
+            yield (
+                Sample(first.key, first.width, first.height, f"{first.key}.jpg", captions),
+                bytes(first.picture),
+            )
+
+
+def renamed(sample: Sample, copy: int) -> Sample:
+    key = f"{sample.key}-{copy}"
+    return Sample(key, sample.width, sample.height, sample.file, sample.captions)
+
+
+def with_noise(picture: bytes) -> bytes:
+    with Image.open(io.BytesIO(picture)) as image:
+        pixels = np.asarray(image.convert("RGB"), np.float32)
+    noise = np.random.default_rng(0).normal(0, 10, pixels.shape)
+    content = io.BytesIO()
+    Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)).save(
+        content, "JPEG", quality=85
+    )
+    return content.getvalue()
+
+
+# --- three ways of reading ------------------------------------------------------------------------
+
+
+def ours(
+    work: Path, tokenizer: PreTrainedTokenizerBase, times: int = 1, workers: int = 0
+) -> Iterator[Any]:
+    shards = ShardSet.open(work / f"shards{times}")
+    sampler = GlobalBatchSampler(PairOrder(shards, "train", seed=0), BATCH)
+    dataset = PairDataset([shards], ExampleMaker(tokenizer, Augmentation()), seed=0)
+    collate_fn = partial(collate, pad_id=tokenizer.pad_token_id)
+    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=collate_fn)
+    return iter(loader)
+
+
+def plain_webdataset(
+    work: Path, tokenizer: PreTrainedTokenizerBase, times: int = 1, workers: int = 0
+) -> Iterator[Any]:
+    maker, rng = ExampleMaker(tokenizer, Augmentation()), np.random.default_rng(0)
+
+    def pairs(samples: Iterator[dict[str, Any]]) -> Iterator[Pair]:
+        for sample in samples:
+            content = orjson.loads(sample["json"])
+            size = content["width"], content["height"]
+            for number in range(len(content["captions"])):
+                key, caption = decode_caption(sample["json"], number)
+                yield Pair(key, number, *size, sample["jpg"], caption)
+
+    urls = sorted(str(path) for path in (work / f"shards{times}").glob("*.tar"))
+    dataset = (
+        webdataset.WebDataset(urls, shardshuffle=100, seed=0, empty_check=False)
+        .compose(pairs)
+        .shuffle(1000, rng=random.Random(0))
+        .map(lambda pair: maker(pair, rng))
+        .batched(BATCH, collation_fn=partial(collate, pad_id=tokenizer.pad_token_id))
+    )
+    return iter(webdataset.WebLoader(dataset, batch_size=None, num_workers=workers))
+
+
+def published_way(
+    work: Path, tokenizer: PreTrainedTokenizerBase, times: int = 1, workers: int = 0
+) -> Iterator[Any]:
+    dataset = published.PublishedDataset(work / f"folder{times}", tokenizer)
+    loader = DataLoader(
+        dataset,
+        batch_size=BATCH,
+        shuffle=True,
+        num_workers=workers,
+        collate_fn=published.collate,
+        drop_last=True,
+    )
+    return iter(loader)
+
+
+WAYS: dict[str, Callable[..., Iterator[Any]]] = {
+    "this stream": ours,
+    "webdataset, same transforms": plain_webdataset,
+    "published way": published_way,
+}
+
+
+def throughput(work: Path, rounds: int, batches: int) -> None:
+    torch.set_num_threads(1)
+    tokenizer = AutoTokenizer.from_pretrained(work / "tokenizer")
+    running = {name: way(work, tokenizer) for name, way in WAYS.items()}
+    for batch in running.values():
+        next(batch)
+    rates: dict[str, list[float]] = {name: [] for name in WAYS}
+    for _ in range(rounds):
+        for name, of in running.items():
+            begin = time.process_time()
+            for _ in range(batches):
+                next(of)
+            rates[name].append(batches * BATCH / (time.process_time() - begin))
+    slowest = rates["published way"]
+    for name, of in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(of, slowest, strict=True))
+        print(f"{name:30} {statistics.median(of):6.1f} images/s   {ratio:.2f}x the published way")
+
+
+def scale(work: Path) -> None:
+    """Each in a process of its own: what is loaded once would count for all that come after."""
+    for name in WAYS:
+        for times in (1, TIMES):
+            command = [sys.executable, __file__, "one", str(work), name, str(times)]
+            found = subprocess.run(command, capture_output=True, text=True, check=True)
+            print(f"{name:30} {times:3}x   {found.stdout.strip()}")
+
+
+def one(work: Path, name: str, times: int, batches: int = 60, workers: int = 2) -> None:
+    torch.set_num_threads(1)
+    tokenizer = AutoTokenizer.from_pretrained(work / "tokenizer")
+    begin, begin_cpu = time.perf_counter(), time.process_time()
+    running = WAYS[name](work, tokenizer, times, workers)
+    next(running)
+    first, first_cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
+    for _ in range(batches):
+        next(running)
+    main = psutil.Process()
+    memory = [child.memory_full_info() for child in main.children()]
+    print(
+        f"first batch {first:5.2f} s ({first_cpu:5.2f} s CPU of the main process)   "
+        f"worker USS {statistics.mean(m.uss for m in memory) / 2**20:4.0f} MiB, "
+        f"PSS {statistics.mean(m.pss for m in memory) / 2**20:4.0f} MiB   "
+        f"main process USS {main.memory_full_info().uss / 2**20:4.0f} MiB"
+    )
+
+
+def disk(work: Path) -> None:
+    """Tars with a sample an image, as they are, beside tars with a sample a pair."""
+    shards = ShardSet.open(work / "shards1")
+    pairs = shards.pairs("train")
+    own = sum(path.stat().st_size for path in (work / "shards1").iterdir())
+    stream = io.BytesIO()
+    with shard_writer(stream, "pairs.tar") as writer:
+        for sample, picture in read(shards):
+            for number, caption in enumerate(sample.captions):
+                key = f"{sample.key}-{number}"
+                of = Sample(key, sample.width, sample.height, sample.file, [caption])
+                writer.write(of, "jpg", picture)
+    print(f"a sample an image, with the index   {own / pairs / 1e3:6.1f} kB a pair")
+    print(f"a sample a pair                     {writer.size / pairs / 1e3:6.1f} kB a pair")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("prepare", "throughput", "scale", "disk", "one"):
+        command = commands.add_parser(name)
+        if name == "prepare":
+            command.add_argument("shards", type=Path)
+        command.add_argument("work", type=Path)
+        if name == "throughput":
+            command.add_argument("--rounds", type=int, default=9)
+            command.add_argument("--batches", type=int, default=10, help="a round")
+        if name == "one":
+            command.add_argument("name", choices=WAYS)
+            command.add_argument("times", type=int)
+    arguments = vars(parser.parse_args())
+    globals()[arguments.pop("command")](**arguments)
+
+
+if __name__ == "__main__":
+    main()

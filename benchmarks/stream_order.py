@@ -1,0 +1,150 @@
+"""How well the stream is shuffled, how fast a position is found, and what buckets save of padding.
+
+    python benchmarks/stream_order.py shuffle       # by block_shards, at the size of MDETR's data
+    python benchmarks/stream_order.py resume        # time to the first places of any position
+    python benchmarks/stream_order.py padding SET   # share of padded pixels, of a set's train split
+
+``shuffle`` and ``resume`` need no pictures: they write an index of 128 shards of 1,600 pictures,
+of 2 to 11 captions each, 1.3 million pairs in all, as the recipe ``mdetr_pretrain`` has them.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from mdetr_model.transforms import Augmentation
+from shards.aspect_order import AspectOrder
+from shards.manifest import ShardEntry
+from shards.order import Draw, Order, PairOrder, Places, stream
+from shards.shard_set import ShardSet
+from shards.store import Store
+from shards.write import IndexRow
+from tests.shard_sets import write_tables
+
+SHARDS, PICTURES = 128, 1600
+BATCH = 64
+
+
+@contextmanager
+def large_set(shards: int = SHARDS) -> Iterator[Path]:
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        entries, rows = [], []
+        for shard in range(shards):
+            captions = rng.integers(2, 12, PICTURES).tolist()
+            file = f"train-{shard:05d}-of-{shards:05d}.tar"
+            keys = [f"vg/{shard * PICTURES + i}" for i in range(PICTURES)]
+            rows.append(
+                [
+                    IndexRow(
+                        *(file, key, f"{key}.jpg", 512, 100_000, 1, 101_376, 5000, 2),
+                        *(640, 480, n, 5 * n, ["vg"]),
+                    )
+                    for key, n in zip(keys, captions, strict=True)
+                ]
+            )
+            entries.append(ShardEntry(file, "train", 10240, "", PICTURES, sum(captions)))
+        write_tables(folder, entries, rows, "large")
+        yield folder
+
+
+def shuffle() -> None:
+    with large_set() as folder:
+        shards = ShardSet.open(folder)
+        print(f"{shards.pairs('train')} pairs, global batches of {BATCH}")
+        for block in (1, 2, 4, 8, 16, 32, 64, SHARDS):
+            order = PairOrder(shards, "train", seed=0, block_shards=block)
+            places = order.places(0, 0, order.pairs)
+            print(
+                f"block_shards {block:3}   displacement {displacement(places):7.2%} of uniform   "
+                f"two pairs of a batch from one shard {same(places, ['shard']):7.2%}   "
+                f"batches with a picture twice {repeats(places):7.2%}"
+            )
+
+
+def displacement(places: Places) -> float:
+    """How far pairs are from where they would be with the shards permuted and nothing else, as a
+    share of how far they are from any place in a uniform order, a third of the epoch.
+    """
+    _, first = np.unique(places["shard"], return_index=True)
+    rank = np.empty(places["shard"].max() + 1, np.int64)
+    rank[places["shard"][np.sort(first)]] = np.arange(len(first))
+    unshuffled = np.lexsort((places["number"], places["row"], rank[places["shard"]]))
+    moved = np.abs(unshuffled - np.arange(len(places)))
+    return float(moved.mean() / (len(places) / 3))
+
+
+def same(places: Places, fields: list[str]) -> float:
+    """The chance that two pairs of a batch agree in some fields."""
+    batches = places[: len(places) // BATCH * BATCH][fields].reshape(-1, BATCH)
+    agreeing = 0
+    for batch in batches:
+        _, counts = np.unique(batch, return_counts=True)
+        agreeing += int((counts * (counts - 1)).sum())
+    return agreeing / (len(batches) * BATCH * (BATCH - 1))
+
+
+def repeats(places: Places) -> float:
+    """The share of batches in which some picture is seen more than once."""
+    batches = places[: len(places) // BATCH * BATCH][["shard", "row"]].reshape(-1, BATCH)
+    return float(np.mean([len(np.unique(batch)) < BATCH for batch in batches]))
+
+
+def resume() -> None:
+    for shards in (SHARDS, 10 * SHARDS):
+        with large_set(shards) as folder:
+            seconds: list[float] = []
+            for i in range(9):
+                begin = time.perf_counter()
+                order: Order = PairOrder(ShardSet.open(folder), "train", seed=0)
+                start = order.pairs // 9 * i
+                order.places(i, start, start + BATCH)
+                seconds.append(time.perf_counter() - begin)
+            print(
+                f"{shards} shards, {order.pairs} pairs: opened, and the first batch from any "
+                f"position placed, in {1e3 * statistics.median(seconds):.0f} ms"
+            )
+
+
+def padding(folder: Path, rank_batch: int = 4) -> None:
+    """Of views as training draws them; a rank's slice of each global batch is padded alone."""
+    shards = ShardSet.open(folder)
+    store, augmentation = Store(shards), Augmentation()
+    plain = PairOrder(shards, "train", seed=0)
+    orders: dict[str, Order] = {"as they come": plain}
+    orders |= {f"window of {n:2}": AspectOrder(plain, BATCH, seed=0, window=n) for n in (4, 16, 32)}
+    for name, order in orders.items():
+        places = order.places(0, 0, order.pairs // BATCH * BATCH)
+        sizes = []
+        for position, place in enumerate(places):
+            pair = store.pair(*(int(place[of]) for of in ("shard", "row", "number")))
+            boxes = np.array([region.box for region in pair.caption.regions]).reshape(-1, 4)
+            rng = np.random.Generator(stream(0, Draw.SAMPLE, 0, position))
+            text = pair.caption.text
+            sizes.append(augmentation.view(pair.width, pair.height, boxes, text, rng).size)
+        batches = np.array(sizes).reshape(-1, rank_batch, 2)
+        padded = rank_batch * batches.max(1).prod(-1).sum()
+        print(f"{name}   {1 - batches.prod(-1).sum() / padded:.1%} of {len(batches)} batches")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("shuffle")
+    commands.add_parser("resume")
+    commands.add_parser("padding").add_argument("folder", type=Path)
+    arguments = vars(parser.parse_args())
+    {"shuffle": shuffle, "resume": resume, "padding": padding}[arguments.pop("command")](
+        **arguments
+    )
+
+
+if __name__ == "__main__":
+    main()
