@@ -100,9 +100,15 @@ class MdetrConfig(PreTrainedConfig):
             have their published outputs only without it.
         auxiliary_outputs: whether the predictions of all decoder layers are returned, and have
             losses, or only those of the last one.
+        positions_at_input: whether positions are also added to the image tokens once, before the
+            encoder. In DETR they are only added to the queries and keys of attention, so what a
+            token carries does not tell where it is; a small model learns that late.
         token_weight, box_weight, giou_weight, contrastive_weight, final_weight, answer_weight:
             how the losses are added up.
         no_object_weight: of queries without a box in the soft token loss.
+        cell_weight: of the same losses, all of them, on the cells of the encoder's memory: the cell
+            that a box's centre lies in is to name and to place it. 0, as published: none. It is
+            only for training, where the model begins with random weights.
         temperature: of the contrastive alignment loss.
         token_targets: "normalised" for the paper's distribution over the tokens of a box,
             "binary" for the 0/1 rows of the published training.
@@ -138,6 +144,7 @@ class MdetrConfig(PreTrainedConfig):
     mlp_answer_heads: list[str] | tuple[str, ...] = ("reg",)
     mask_padding: bool = False
     auxiliary_outputs: bool = True
+    positions_at_input: bool = False
     token_weight: float = 1.0
     box_weight: float = 5.0
     giou_weight: float = 2.0
@@ -145,6 +152,7 @@ class MdetrConfig(PreTrainedConfig):
     final_weight: float = 1.0
     answer_weight: float = 1.0
     no_object_weight: float = 0.1
+    cell_weight: float = 0.0
     temperature: float = 0.07
     token_targets: str = "normalised"
     token_cost: float = 1.0

@@ -3,11 +3,12 @@
 Data workers do all of it: a step neither tokenizes nor loops over boxes. Pictures travel as bytes
 and are normalised where the model is.
 
-Shapes: B pictures with their captions, T tokens, N boxes, P phrases, 256 token positions.
+Shapes: B pictures with their captions, V different views of pictures, T tokens, N boxes,
+P phrases, 256 token positions.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from mdetr_model.box_ops import xyxy_to_cxcywh
 from mdetr_model.token_maps import COLUMNS, Rules, token_map
-from mdetr_model.transforms import Augmentation, pixels_of_view
+from mdetr_model.transforms import Augmentation, View, pixels_of_view
 from schemas import Caption, Phrase, Question, Span
 from shards.stream import Pair
 
@@ -64,9 +65,11 @@ class Example:
     reference: Reference | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExampleMaker:
     """Makes examples of pairs.
+
+    Captions of one picture that follow one another and see it alike share their pixels.
 
     Boxes of crowds are left out, as in published training, and so are those that have no area
     within the picture; a pair of which no box remains is an example without boxes.
@@ -82,6 +85,7 @@ class ExampleMaker:
     augmentation: Augmentation
     evaluation: bool = False
     rules: Rules = "paper"
+    _last: tuple[tuple[str, View], Tensor] | None = field(default=None, init=False, repr=False)
 
     def __call__(self, pair: Pair, rng: np.random.Generator) -> Example:
         """The example of a pair: the same for the same state of the generator.
@@ -107,11 +111,10 @@ class ExampleMaker:
         )
         offsets = np.array(encoded["offset_mapping"])
         tokens = token_map(offsets, [regions[i].spans for i in kept], self.rules)
-        pixels = pixels_of_view(pair.picture, pair.key, *size, view)
         return Example(
             key=pair.key,
             number=pair.number,
-            pixels=torch.from_numpy(pixels).permute(2, 0, 1),
+            pixels=self._pixels(pair, view),
             input_ids=torch.tensor(encoded["input_ids"], dtype=torch.int64),
             boxes=xyxy_to_cxcywh(torch.from_numpy(boxes[kept])),
             token_map=torch.from_numpy(tokens.rows),
@@ -119,6 +122,13 @@ class ExampleMaker:
             question=caption.question,
             reference=self._reference(pair, offsets) if self.evaluation else None,
         )
+
+    def _pixels(self, pair: Pair, view: View) -> Tensor:
+        seen = pair.key, view
+        if self._last is None or self._last[0] != seen:
+            pixels = pixels_of_view(pair.picture, pair.key, pair.width, pair.height, view)
+            self._last = seen, torch.from_numpy(pixels).permute(2, 0, 1)
+        return self._last[1]
 
     def _reference(self, pair: Pair, offsets: np.ndarray) -> Reference:
         phrases = phrases_of(pair.caption)
@@ -148,9 +158,11 @@ class Batch:
     """Examples of one step.
 
     Attributes:
-        pixels: (B, 3, H, W) uint8, padded with zeros on the right and at the bottom; a pixel's
+        pixels: (V, 3, H, W) uint8, padded with zeros on the right and at the bottom; a pixel's
             channels lie together in memory, as pictures have them and convolutions like them.
-        pixel_mask: (B, H, W) boolean, False on the padding.
+            Examples that share their pixels have them once.
+        pixel_mask: (V, H, W) boolean, False on the padding.
+        picture_of: (B,) int64, which of the V views an example has.
         input_ids: (B, T) int64, padded.
         attention_mask: (B, T) int64, 0 on the padding.
         labels: what ``MdetrCriterion`` takes but for the answers: ``boxes`` (B, N, 4) as cxcywh,
@@ -162,6 +174,7 @@ class Batch:
 
     pixels: Tensor
     pixel_mask: Tensor
+    picture_of: Tensor
     input_ids: Tensor
     attention_mask: Tensor
     labels: dict[str, Tensor]
@@ -173,10 +186,11 @@ class Batch:
     padding: float
 
     def inputs(self) -> dict[str, Tensor]:
-        """What models take: ``pixel_values``, ``pixel_mask``, ``input_ids``, ``attention_mask``."""
+        """What models take, by the names of their arguments."""
         return {
             "pixel_values": normalised(self.pixels, self.pixel_mask),
             "pixel_mask": self.pixel_mask,
+            "picture_of": self.picture_of,
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
         }
@@ -194,6 +208,7 @@ class Batch:
             self,
             pixels=change(self.pixels),
             pixel_mask=change(self.pixel_mask),
+            picture_of=change(self.picture_of),
             input_ids=change(self.input_ids),
             attention_mask=change(self.attention_mask),
             labels={name: change(label) for name, label in self.labels.items()},
@@ -206,17 +221,20 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     Args:
         pad_id: the tokenizer's ``pad_token_id``.
     """
-    height, width = (max(example.pixels.shape[side] for example in examples) for side in (1, 2))
-    pixels = torch.zeros(len(examples), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
-    pixel_mask = torch.zeros(len(examples), height, width, dtype=torch.bool)
-    for item, example in enumerate(examples):
-        _, bottom, right = example.pixels.shape
-        pixels[item, :, :bottom, :right] = example.pixels
+    pictures = list({id(example.pixels): example.pixels for example in examples}.values())
+    number = {id(picture): item for item, picture in enumerate(pictures)}
+    height, width = (max(picture.shape[side] for picture in pictures) for side in (1, 2))
+    pixels = torch.zeros(len(pictures), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    pixel_mask = torch.zeros(len(pictures), height, width, dtype=torch.bool)
+    for item, picture in enumerate(pictures):
+        _, bottom, right = picture.shape
+        pixels[item, :, :bottom, :right] = picture
         pixel_mask[item, :bottom, :right] = True
-    seen = sum(example.pixels[0].numel() for example in examples)
+    seen = sum(picture[0].numel() for picture in pictures)
     return Batch(
         pixels=pixels,
         pixel_mask=pixel_mask,
+        picture_of=torch.tensor([number[id(example.pixels)] for example in examples]),
         input_ids=_padded([example.input_ids for example in examples], pad_id),
         attention_mask=_padded([torch.ones_like(example.input_ids) for example in examples]),
         labels={

@@ -16,7 +16,10 @@ from torch import Tensor, nn
 from mdetr_model.answer_losses import answer_losses
 from mdetr_model.box_ops import cxcywh_to_xyxy, giou
 from mdetr_model.configuration import MdetrConfig
-from mdetr_model.matching import Matching, MatchingCosts, match
+from mdetr_model.matching import Matching, MatchingCosts, match, match_cells
+
+# What outputs hold of every query, by layer; the last two only of some models.
+PREDICTIONS = ("logits", "pred_boxes", "proj_queries", "is_final")
 
 
 def soft_token_targets(token_map: Tensor, kind: str) -> Tensor:
@@ -136,6 +139,7 @@ class CriterionOptions:
     contrastive_weight: float = 1.0
     final_weight: float = 1.0
     answer_weight: float = 1.0
+    cell_weight: float = 0.0
     no_object_weight: float = 0.1
     temperature: float = 0.07
     token_targets: str = "normalised"
@@ -156,7 +160,8 @@ class MdetrCriterion(nn.Module):
 
     Every loss but those of the answers is a sum over the batch divided by the mean number of
     boxes that a rank has, and comes once for every decoder layer: ``loss_ce`` for the last one,
-    ``loss_ce_0`` for the first. All of it is computed in float32.
+    ``loss_ce_0`` for the first; and, with a ``cell_weight``, as ``loss_ce_cells`` for the cells of
+    the encoder's memory, each of them taken for a query. All of it is computed in float32.
     """
 
     def __init__(self, options: CriterionOptions) -> None:
@@ -172,7 +177,8 @@ class MdetrCriterion(nn.Module):
                 0 to 1, and, each of them possibly None or absent: ``proj_queries`` (B, Q, E) and
                 ``proj_tokens`` (B, T, E); ``is_final`` (B, Q); ``answers``, logits by head (see
                 ``answer_losses``); the layers of the first four stacked as ``layer_NAME``
-                (L, B, Q, ...), the last of them being the outputs themselves.
+                (L, B, Q, ...), the last of them being the outputs themselves; those of the
+                encoder's cells as ``cell_NAME`` (B, H·W, ...), with ``cell_mask`` (B, H, W).
             labels: ``boxes`` (B, N, 4) as cxcywh, 0 to 1, padded; ``box_mask`` (B, N), False for
                 padding; ``token_map`` (B, N, C) boolean, see ``token_maps``; where the outputs have
                 them, ``is_final`` (B, N) and ``answers``, (B,) by head; and, where a step has
@@ -189,7 +195,13 @@ class MdetrCriterion(nn.Module):
         """
         _check_labels(outputs, labels)
         with torch.autocast(outputs.logits.device.type, enabled=False):
-            by_layer = self._by_layer(outputs, labels)
+            number = labels.get("normaliser")
+            if number is None:
+                number = mean_over_ranks(labels["box_mask"].sum()).clamp(min=1)
+            by_layer = self._by_layer(outputs, labels, number)
+            of_cells = {}
+            if getattr(outputs, "cell_mask", None) is not None:
+                of_cells = self._of_cells(outputs, labels, number)
             of_answers = {}
             if getattr(outputs, "answers", None) is not None:
                 answers = {head: logits.float() for head, logits in outputs.answers.items()}
@@ -207,49 +219,75 @@ class MdetrCriterion(nn.Module):
             weights[name] * values.sum() for name, values in by_layer.items() if name in weights
         ]
         terms += [
+            options.cell_weight * weights[name] * values.sum()
+            for name, values in of_cells.items()
+            if name in weights
+        ]
+        terms += [
             options.answer_weight * value
             for name, value in of_answers.items()
             if name.startswith("loss_")
         ]
         total = torch.stack(terms).sum()
-        return {"loss": total, **_named_by_layer(by_layer), **of_answers}
+        named = {**_named_by_layer(by_layer), **_of_cells_named(of_cells)}
+        return {"loss": total, **named, **of_answers}
 
-    def _by_layer(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The losses (L,) of all layers."""
-        options = self.options
-        logits, boxes = _layers(outputs, "logits"), _layers(outputs, "pred_boxes")
-        token_map, target_boxes, box_mask = (
-            labels[name] for name in ("token_map", "boxes", "box_mask")
+    def _by_layer(
+        self, outputs: Any, labels: Mapping[str, Any], number: Tensor
+    ) -> dict[str, Tensor]:
+        """The losses (L,) of all decoder layers."""
+        layers = {name: _layers(outputs, name) for name in PREDICTIONS}
+        logits, boxes = layers["logits"], layers["pred_boxes"]
+        assert logits is not None
+        assert boxes is not None
+        target_tokens = soft_token_targets(labels["token_map"], self.options.token_targets)
+        matching = match(
+            logits, boxes, target_tokens, labels["boxes"], labels["box_mask"], self.costs
         )
-        target_tokens = soft_token_targets(token_map, options.token_targets)
-        matching = match(logits, boxes, target_tokens, target_boxes, box_mask, self.costs)
-        number = labels.get("normaliser")
-        if number is None:
-            number = mean_over_ranks(box_mask.sum()).clamp(min=1)
+        return self._of_queries(layers, outputs, labels, matching, number)
 
-        distance, overlap = box_losses(boxes, target_boxes, matching)
+    def _of_cells(
+        self, outputs: Any, labels: Mapping[str, Any], number: Tensor
+    ) -> dict[str, Tensor]:
+        """The losses (1,) of the cells of the encoder's memory, as if they were one layer."""
+        cells = {name: _one_layer(getattr(outputs, f"cell_{name}")) for name in PREDICTIONS}
+        matching = match_cells(outputs.cell_mask, labels["boxes"], labels["box_mask"])
+        return self._of_queries(cells, outputs, labels, matching, number)
+
+    def _of_queries(
+        self,
+        predicted: Mapping[str, Tensor | None],
+        outputs: Any,
+        labels: Mapping[str, Any],
+        matching: Matching,
+        number: Tensor,
+    ) -> dict[str, Tensor]:
+        """The losses (L,) of predictions (L, B, Q, ...) by name, divided by a number."""
+        options = self.options
+        logits, boxes = predicted["logits"], predicted["pred_boxes"]
+        assert logits is not None
+        assert boxes is not None
+        token_map = labels["token_map"]
+        distance, overlap = box_losses(boxes, labels["boxes"], matching)
+        target_tokens = soft_token_targets(token_map, options.token_targets)
         token = soft_token_loss(logits, target_tokens, matching, options.no_object_weight)
         losses = {
             "loss_ce": token / number,
             "loss_bbox": distance / number,
             "loss_giou": overlap / number,
-            "cardinality_error": cardinality_error(logits, box_mask),
+            "cardinality_error": cardinality_error(logits, labels["box_mask"]),
         }
-        if getattr(outputs, "proj_tokens", None) is not None:
+        queries, final = predicted["proj_queries"], predicted["is_final"]
+        if queries is not None:
             tokens = outputs.proj_tokens.float()
             # Tokens beyond the map's columns are named by no box.
             beyond = max(0, tokens.shape[1] - token_map.shape[-1])
-            token_map = F.pad(token_map, (0, beyond))
+            named = F.pad(token_map, (0, beyond))[..., : tokens.shape[1]]
             contrastive = contrastive_alignment_loss(
-                _layers(outputs, "proj_queries"),
-                tokens,
-                token_map[..., : tokens.shape[1]],
-                matching,
-                options.temperature,
+                queries, tokens, named, matching, options.temperature
             )
             losses["loss_contrastive_align"] = contrastive / number
-        if getattr(outputs, "is_final", None) is not None:
-            final = _layers(outputs, "is_final")
+        if final is not None:
             loss, accuracy = is_final_loss(final, labels["is_final"], matching)
             losses["loss_isfinal"], losses["accuracy_isfinal"] = loss / number, accuracy
         return losses
@@ -282,10 +320,18 @@ def mean_over_ranks(number: Tensor) -> Tensor:
     return number
 
 
-def _layers(outputs: Any, name: str) -> Tensor:
+def _layers(outputs: Any, name: str) -> Tensor | None:
     """One output of all layers (L, B, Q, ...) in float32; of the last one where that is all."""
     layers = getattr(outputs, f"layer_{name}", None)
-    return (layers if layers is not None else getattr(outputs, name)[None]).float()
+    return layers.float() if layers is not None else _one_layer(getattr(outputs, name, None))
+
+
+def _one_layer(values: Tensor | None) -> Tensor | None:
+    return values[None].float() if values is not None else None
+
+
+def _of_cells_named(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{name}_cells": values[0] for name, values in losses.items()}
 
 
 def _named_by_layer(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:

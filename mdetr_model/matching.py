@@ -78,6 +78,23 @@ def match(
     return Matching(batch=pairs[0, 0], query=pairs[1], box=pairs[2])
 
 
+def match_cells(cell_mask: Tensor, boxes: Tensor, box_mask: Tensor) -> Matching:
+    """Each box with the cell of the picture that its centre lies in, as one layer of queries.
+
+    A cell may be matched with several boxes.
+
+    Args:
+        cell_mask: (B, H, W) False for cells on the padding, right and below.
+        boxes: (B, N, 4) as cxcywh, 0 to 1, padded.
+        box_mask: (B, N) False for padding.
+    """
+    batch, box = box_mask.nonzero(as_tuple=True)
+    sides = torch.stack([cell_mask.any(1).sum(1), cell_mask.any(2).sum(1)], dim=-1)[batch]
+    centre = boxes[batch, box, :2]
+    column, row = torch.minimum((centre * sides).long(), sides - 1).unbind(-1)
+    return Matching(batch, (row * cell_mask.shape[2] + column)[None], box[None])
+
+
 def _costs(
     logits: Tensor,
     boxes: Tensor,

@@ -35,11 +35,15 @@ class MdetrModelOutput(ModelOutput):
         last_hidden_state: (B, Q, D), the decoder's output.
         layer_hidden_states: (L, B, Q, D), that of all its layers; the last is the one above.
         text_memory: (B, T, D), the encoder's output for the caption.
+        image_memory: (B, H·W, D), that for the cells of the picture, with their positions.
+        image_mask: (B, H, W) bool, which of the cells are on the picture.
     """
 
     last_hidden_state: Tensor | None = None
     layer_hidden_states: Tensor | None = None
     text_memory: Tensor | None = None
+    image_memory: Tensor | None = None
+    image_mask: Tensor | None = None
 
 
 @dataclass
@@ -57,6 +61,9 @@ class MdetrOutput(ModelOutput):
         answers: logits by answer head, (B, answers), or (B,) for yes or no.
         layer_logits, layer_pred_boxes, layer_proj_queries, layer_is_final: the same of all
             decoder layers, (L, B, Q, ...), from the first to the last.
+        cell_logits, cell_pred_boxes, cell_proj_queries, cell_is_final: the same of the cells of
+            the encoder's memory, (B, H·W, ...), in training with a ``cell_weight``.
+        cell_mask: (B, H, W) bool, which of the cells are on the picture.
         input_ids: (B, T), the captions that these are about, which
             ``MdetrProcessor.post_process_grounding`` reads the phrases off.
     """
@@ -73,6 +80,11 @@ class MdetrOutput(ModelOutput):
     layer_pred_boxes: Tensor | None = None
     layer_proj_queries: Tensor | None = None
     layer_is_final: Tensor | None = None
+    cell_logits: Tensor | None = None
+    cell_pred_boxes: Tensor | None = None
+    cell_proj_queries: Tensor | None = None
+    cell_is_final: Tensor | None = None
+    cell_mask: Tensor | None = None
     input_ids: LongTensor | None = None
 
 
@@ -117,6 +129,10 @@ class MdetrPreTrainedModel(PreTrainedModel):
                 initialization.ones_(module.weight)
         if isinstance(bias := getattr(module, "bias", None), Tensor):
             initialization.zeros_(bias)
+        if isinstance(module, Decoder):
+            # Queries start from zero. A bias of zero would leave nothing but zeros for the first
+            # layer norm, whose gradient is then 300 times that of the rest of the model.
+            initialization.normal_(module.layers[0].self_attention.output.bias)
         if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
             for name, buffer in module.named_buffers():
                 is_scale = name in ("weight", "running_var")
@@ -153,6 +169,7 @@ class MdetrModel(MdetrPreTrainedModel):
         pixel_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         extra_queries: Tensor | None = None,
+        picture_of: LongTensor | None = None,
     ) -> MdetrModelOutput:
         """Everything up to the heads.
 
@@ -162,6 +179,8 @@ class MdetrModel(MdetrPreTrainedModel):
             pixel_mask: (B, H, W), 1 on the picture and 0 on its padding; default: no padding.
             attention_mask: (B, T), 1 for tokens and 0 for padding; default: no padding.
             extra_queries: (N, D), decoded behind the object queries.
+            picture_of: (B,), which of the pictures each caption is about: there may be fewer
+                pictures than captions, and each is encoded once. Default: one each.
         """
         encoder_mask = None
         if self.config.mask_padding:
@@ -171,7 +190,11 @@ class MdetrModel(MdetrPreTrainedModel):
         features = self.image_encoder(pixel_values, encoder_mask)
         image = self.image_projection(features).flatten(2).transpose(1, 2)
         image_mask = _mask_of_cells(pixel_mask, features)
+        if picture_of is not None:
+            image, image_mask = image[picture_of], image_mask[picture_of]
         positions = sine_positions(image_mask, self.config.hidden_size).to(image.dtype)
+        if self.config.positions_at_input:
+            image = image + positions
 
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -181,6 +204,7 @@ class MdetrModel(MdetrPreTrainedModel):
         joint = torch.cat([image, text], dim=1)
         mask = torch.cat([image_mask.flatten(1), attention_mask.bool()], dim=1)[:, None, None]
         # The text encoder has placed its tokens already.
+        cells = image.shape[1]
         positions = F.pad(positions, (0, 0, 0, text.shape[1]))
         memory = self.encoder(joint, positions, mask)
 
@@ -191,7 +215,9 @@ class MdetrModel(MdetrPreTrainedModel):
         return MdetrModelOutput(
             last_hidden_state=layers[-1],
             layer_hidden_states=layers,
-            text_memory=memory[:, image.shape[1] :],
+            text_memory=memory[:, cells:],
+            image_memory=memory[:, :cells] + positions[:, :cells],
+            image_mask=image_mask,
         )
 
 
@@ -213,13 +239,23 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         pixel_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         labels: Mapping[str, Any] | None = None,
+        picture_of: LongTensor | None = None,
     ) -> MdetrOutput:
         """Objects of the picture that the caption speaks of, as ``MdetrModel`` takes them.
 
         ``labels`` are what ``losses.MdetrCriterion`` takes; with them there are losses.
         """
-        decoded = self.mdetr(pixel_values, input_ids, pixel_mask, attention_mask, return_dict=True)
+        decoded = self.mdetr(
+            pixel_values,
+            input_ids,
+            pixel_mask,
+            attention_mask,
+            picture_of=picture_of,
+            return_dict=True,
+        )
         found = self._objects(decoded.layer_hidden_states, decoded.text_memory)
+        if labels is not None:
+            found |= self._cells(decoded)
         return self._with_losses(MdetrOutput(**found, input_ids=input_ids), labels)
 
     def _objects(self, layers: Tensor, text_memory: Tensor) -> dict[str, Any]:
@@ -239,6 +275,17 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         if self.config.auxiliary_outputs:
             found |= {f"layer_{name}": values for name, values in by_layer.items()}
         return found
+
+    def _cells(self, decoded: MdetrModelOutput) -> dict[str, Any]:
+        """What the heads say of the cells of the encoder's memory, where that is trained."""
+        if not self.config.cell_weight:
+            return {}
+        cells = decoded.image_memory
+        names = ("cell_logits", "cell_pred_boxes", "cell_is_final")
+        found = dict(zip(names, self.object_heads(cells), strict=True))
+        if self.alignment_heads is not None:
+            found["cell_proj_queries"], _ = self.alignment_heads(cells, decoded.text_memory)
+        return {**found, "cell_mask": decoded.image_mask}
 
     def _with_losses(self, outputs: MdetrOutput, labels: Mapping[str, Any] | None) -> MdetrOutput:
         if labels is None:
@@ -279,6 +326,7 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
         pixel_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         labels: Mapping[str, Any] | None = None,
+        picture_of: LongTensor | None = None,
     ) -> MdetrOutput:
         """Answers to the questions, and the objects that they speak of; see the base class."""
         decoded = self.mdetr(
@@ -287,12 +335,15 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
             pixel_mask,
             attention_mask,
             self.answer_queries.weight,
+            picture_of,
             return_dict=True,
         )
         objects, answers = decoded.layer_hidden_states.split(
             [self.config.num_queries, len(self.config.answer_heads)], dim=2
         )
         found = self._objects(objects, decoded.text_memory)
+        if labels is not None:
+            found |= self._cells(decoded)
         # The published models read answers off the first decoder layer, not off the last one.
         given = self.answer_heads(answers[0])
         outputs = MdetrOutput(**found, answers=given, input_ids=input_ids)

@@ -62,6 +62,8 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         train, validation: splits of shard sets.
         augmentation: how pictures are seen in training, and in validation (without chance).
         block_shards: of so many shards at a time the pairs are shuffled.
+        captions_together: so many captions of a picture follow one another. Those of a batch that
+            see it alike have it encoded once: less work, and less chance, where nothing is cropped.
         aspect_window: batches of like shapes out of so many global batches; 0: as they come.
         workers: processes of each rank that read and decode.
         cache, cache_gigabytes: where shards from elsewhere are kept, and how much of them.
@@ -71,7 +73,8 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     validation: list[Shards] = []
     augmentation: Augmentation = Augmentation()
     view: Augmentation = Augmentation(shortest=(800,), crop_chance=0, mirror_chance=0)
-    block_shards: Count = 8
+    block_shards: Count = 16
+    captions_together: Count = 1
     aspect_window: Annotated[int, msgspec.Meta(ge=0)] = 0
     workers: Annotated[int, msgspec.Meta(ge=0)] = 4
     cache: str | None = None

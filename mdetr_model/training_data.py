@@ -77,17 +77,20 @@ class TrainingData:
     def _order(self) -> Order:
         data, seed = self._config.data, self._config.seed
         order: Order
+        split, blocks, together = data.train[0].split, data.block_shards, data.captions_together
         if len(self._sets) == 1:
             order = PairOrder(
-                self._sets[0], data.train[0].split, seed=seed, block_shards=data.block_shards
+                self._sets[0], split, seed=seed, block_shards=blocks, together=together
             )
         else:
+            weights = [of.weight for of in data.train]
             order = MixedOrder(
                 self._sets,
-                data.train[0].split,
+                split,
                 seed=seed,
-                weights=[of.weight for of in data.train],
-                block_shards=data.block_shards,
+                weights=weights,
+                block_shards=blocks,
+                together=together,
             )
         if data.aspect_window:
             batch = self._config.optimisation.batch
@@ -102,6 +105,7 @@ class TrainingData:
             "seed": self._config.seed,
             "batch": self._config.optimisation.batch,
             "block_shards": data.block_shards,
+            "captions_together": data.captions_together,
             "aspect_window": data.aspect_window,
             "shards": [
                 [_content(shards), of.split, of.weight]

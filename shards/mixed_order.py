@@ -40,9 +40,10 @@ class MixedOrder:
         seed: int,
         weights: Sequence[float] | None = None,
         block_shards: int = 16,
+        together: int = 1,
     ) -> None:
         self._orders = [
-            PairOrder(of, split, seed=seed, block_shards=block_shards, number=i)
+            PairOrder(of, split, seed=seed, block_shards=block_shards, together=together, number=i)
             for i, of in enumerate(sets)
         ]
         self._quotas = quotas(weights or [order.pairs for order in self._orders], len(sets))

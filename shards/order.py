@@ -65,17 +65,30 @@ class Order(Protocol):
 class PairOrder:
     """The order of one split of one shard set: each epoch sees each pair once.
 
-    ``number`` is the set's place in a mixture, and makes its order independent of the others'.
+    Args:
+        block_shards: of so many shards at a time the pairs are permuted.
+        together: so many captions of a picture follow one another, where it has as many.
+        number: the set's place in a mixture, which makes its order independent of the others'.
 
     Raises:
-        ValueError: the split is unknown or has no pairs, or blocks of less than one shard.
+        ValueError: the split is unknown or has no pairs, blocks of less than one shard, or less
+            than one caption together.
     """
 
     def __init__(
-        self, shards: ShardSet, split: str, *, seed: int, block_shards: int = 16, number: int = 0
+        self,
+        shards: ShardSet,
+        split: str,
+        *,
+        seed: int,
+        block_shards: int = 16,
+        together: int = 1,
+        number: int = 0,
     ) -> None:
         if block_shards < 1:
             raise ValueError(f"block_shards is {block_shards}, less than one shard")
+        if together < 1:
+            raise ValueError(f"{together} captions together, less than one")
         self._set = shards
         self._shards = np.array(shards.shards_of(split), np.int64)
         if not len(self._shards):
@@ -83,6 +96,7 @@ class PairOrder:
         self._pairs = np.array([shards.shards[i].captions for i in self._shards], np.int64)
         self._seed = seed
         self._block_shards = block_shards
+        self._together = together
         self._number = number
         self._at_hand: OrderedDict[tuple[int, int], Places] = OrderedDict()
 
@@ -135,6 +149,8 @@ class PairOrder:
         places = np.concatenate([self._pairs_of(int(i)) for i in self._of_block(shards, block)])
         key = (Draw.PAIRS, self._number, epoch, block)
         places = places[permutation(len(places), self._seed, *key)]
+        if self._together > 1:
+            places = places[_gathered(places, self._together)]
         self._at_hand[epoch, block] = places
         if len(self._at_hand) > _BLOCKS_AT_HAND:
             self._at_hand.popitem(last=False)
@@ -167,6 +183,19 @@ def pairs_of(shards: ShardSet, shard: int) -> Places:
     places["width"] = rows["width"].to_numpy()[row]
     places["height"] = rows["height"].to_numpy()[row]
     return places
+
+
+def _gathered(places: Places, together: int) -> npt.NDArray[np.int64]:
+    """The order in which each run of so many captions of a picture lies where its first is."""
+    keys = places["shard"].astype(np.int64) << 32 | places["row"]
+    picture = np.unique(keys, return_inverse=True)[1]
+    by_picture = np.argsort(picture, kind="stable")
+    first = np.flatnonzero(np.diff(picture[by_picture], prepend=-1))
+    nth = np.arange(len(places)) - np.repeat(first, np.diff(first, append=len(places)))
+    head = by_picture[np.arange(len(places)) - nth % together]
+    order = np.empty(len(places), np.int64)
+    order[by_picture] = head
+    return np.argsort(order, kind="stable")
 
 
 def stream(seed: int, *key: int) -> np.random.PCG64:

@@ -34,6 +34,8 @@ dropout = {dropout}
 resizer_dropout = {dropout}
 frozen_batch_norm = true
 frozen_first_layers = false
+mask_padding = {invariant}
+contrastive_alignment = {aligned}
 
 [start.config.image_config]
 model_type = "resnet"
@@ -79,8 +81,15 @@ checkpoint_steps = 4
 def write_config(folder: Path, name: str = "config", **changes: Any) -> Path:
     """A configuration; the shards are below the folder."""
     values = {
-        "dropout": 0.1, "workers": 0, "epochs": 2, "rate": 1e-3, "clip": 1.0, "micro_batch": ""
-    }  # fmt: skip
+        "dropout": 0.1,
+        "workers": 0,
+        "epochs": 2,
+        "rate": 1e-3,
+        "clip": 1.0,
+        "micro_batch": "",
+        "invariant": "false",
+        "aligned": "true",
+    }
     path = folder / f"{name}.toml"
     path.write_text(CONFIG.format(**{**values, **changes}))
     return path

@@ -1,7 +1,7 @@
 """Examples and batches of pairs: as the processor has them, and the same for the same generator."""
 
 import io
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from itertools import chain
 
@@ -91,12 +91,13 @@ def test_a_batch_for_evaluation_is_what_the_processor_makes(
     maker = ExampleMaker(TOKENIZER, augmentation)
     batch = BATCH([made(of, maker) for of in PAIRS])
     inputs = batch.inputs()
+    of = inputs.pop("picture_of")
     assert inputs.keys() == expected.keys()
-    assert torch.equal(inputs["pixel_mask"], expected["pixel_mask"].bool())
+    assert torch.equal(inputs["pixel_mask"][of], expected["pixel_mask"].bool())
     assert torch.equal(inputs["input_ids"], expected["input_ids"])
     assert torch.equal(inputs["attention_mask"], expected["attention_mask"])
     torch.testing.assert_close(
-        inputs["pixel_values"], expected["pixel_values"], rtol=1e-5, atol=2e-6
+        inputs["pixel_values"][of], expected["pixel_values"], rtol=1e-5, atol=2e-6
     )
     assert batch.dropped_spans == labels.pop("dropped_spans").sum()
     assert batch.labels.keys() == labels.keys()
@@ -236,6 +237,21 @@ def test_moving_a_batch_moves_its_tensors() -> None:
     tensors = [*batch.inputs().values(), batch.pixels, *batch.labels.values()]
     assert all(tensor.device.type == "meta" for tensor in tensors)
     assert batch.keys == ["coco/139"] * 4
+
+
+def test_captions_that_see_a_picture_alike_have_it_once() -> None:
+    maker = ExampleMaker(TOKENIZER, SMALL_EVALUATION)
+    one, other = PAIRS[0], PAIRS[1]
+    examples = [maker(of, np.random.default_rng(0)) for of in (one, one, other, one)]
+    batch = BATCH(examples)
+    assert batch.picture_of.tolist() == [0, 0, 1, 2]
+    assert batch.pixels.shape[0] == batch.pixel_mask.shape[0] == 3
+    assert torch.equal(batch.pixels[0], batch.pixels[2])
+    assert torch.equal(batch.input_ids[0], batch.input_ids[1])
+
+    cropping = ExampleMaker(TOKENIZER, replace(SMALL, crop_chance=1.0))
+    seen = BATCH([cropping(PAIRS[1], np.random.default_rng(seed)) for seed in (0, 1)])
+    assert seen.picture_of.tolist() == [0, 1]
 
 
 class _Made(torch.utils.data.Dataset[Example]):

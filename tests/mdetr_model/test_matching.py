@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mdetr_model.box_ops import cxcywh_to_xyxy, giou, xyxy_to_cxcywh
 from mdetr_model.losses import soft_token_targets
-from mdetr_model.matching import Matching, MatchingCosts, match
+from mdetr_model.matching import Matching, MatchingCosts, match, match_cells
 from tests.mdetr_model import golden
 
 
@@ -133,3 +133,16 @@ def test_generalised_iou_of_known_boxes() -> None:
     assert giou(box[None], others).tolist() == pytest.approx([1, 1 / 7 - 2 / 9, 0])
     point = torch.zeros(4)
     assert giou(point, point).item() == -1
+
+
+def test_boxes_and_the_cells_of_their_centres() -> None:
+    """Cells are counted over the picture alone; what is on its edge is in its last cell."""
+    cell_mask = torch.zeros(2, 3, 4, dtype=torch.bool)
+    cell_mask[0] = True
+    cell_mask[1, :2, :2] = True
+    boxes = torch.tensor([[[0.3, 0.4], [1.0, 1.0]], [[0.49, 0.51], [0.0, 0.0]]])
+    boxes = torch.cat([boxes, torch.full_like(boxes, 0.1)], dim=-1)
+    found = match_cells(cell_mask, boxes, torch.tensor([[True, True], [True, False]]))
+    assert found.batch.tolist() == [0, 0, 1]
+    assert found.box.tolist() == [[0, 1, 0]]
+    assert found.query.tolist() == [[1 * 4 + 1, 2 * 4 + 3, 1 * 4 + 0]]

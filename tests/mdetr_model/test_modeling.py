@@ -54,6 +54,40 @@ def test_shapes() -> None:
         assert not torch.allclose(layers[0], layers[-1])
 
 
+def test_captions_of_one_picture() -> None:
+    """What is encoded once is what is encoded for each."""
+    model, inputs = tiny_model(), two_inputs()
+    of = torch.tensor([1, 0, 1])
+    each = {name: value[of] for name, value in inputs.items()}
+    once = {name: inputs[name] for name in ("pixel_values", "pixel_mask")}
+    texts = {name: each[name] for name in ("input_ids", "attention_mask")}
+    outputs = run(model, {**once, **texts, "picture_of": of})
+    assert difference(outputs, run(model, each)) < 1e-5
+
+
+def test_cells_are_trained_where_that_is_asked_for() -> None:
+    """They have the heads and the losses of queries, and are no outputs without labels."""
+    model, plain, inputs, labels = (
+        tiny_model(cell_weight=2.0), tiny_model(), two_inputs(), two_labels()
+    )  # fmt: skip
+    assert difference(run(model, inputs), run(plain, inputs)) == 0
+    outputs, without = model(**inputs, labels=labels), plain(**inputs, labels=labels)
+    assert outputs.cell_logits.shape == (2, 3 * 4, 256)
+    of_cells = {name: v for name, v in outputs.loss_dict.items() if name.endswith("_cells")}
+    assert of_cells.keys() >= {f"loss_{n}_cells" for n in ("ce", "bbox", "giou")}
+    assert not any(name.endswith("_cells") for name in without.loss_dict)
+    added = sum(
+        weight * outputs.loss_dict[f"loss_{name}_cells"]
+        for name, weight in {"ce": 1, "bbox": 5, "giou": 2, "contrastive_align": 1}.items()
+    )
+    torch.testing.assert_close(outputs.loss, without.loss + 2 * added)
+
+
+def test_positions_at_the_input_change_what_is_found() -> None:
+    found = run(tiny_model(positions_at_input=True), two_inputs())
+    assert difference(found, run(tiny_model(), two_inputs())) > 1e-3
+
+
 def test_what_a_configuration_leaves_out() -> None:
     model = tiny_model(contrastive_alignment=False, auxiliary_outputs=False)
     outputs = run(model, two_inputs())

@@ -55,10 +55,12 @@ def as_tuples(places: Places) -> list[tuple[int, int, int]]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(shard_sets, seeds, epochs, st.integers(1, 9))
-def test_an_epoch_is_every_pair_once(shards: Shards, seed: int, epoch: int, block: int) -> None:
+@given(shard_sets, seeds, epochs, st.integers(1, 9), st.integers(1, 3))
+def test_an_epoch_is_every_pair_once(
+    shards: Shards, seed: int, epoch: int, block: int, together: int
+) -> None:
     with opened(shards) as [of]:
-        order = PairOrder(of, "train", seed=seed, block_shards=block)
+        order = PairOrder(of, "train", seed=seed, block_shards=block, together=together)
         found = as_tuples(everything(order, epoch))
         assert len(found) == order.pairs == of.pairs("train")
         assert set(found) == all_pairs(shards)
@@ -122,6 +124,33 @@ def test_blocks_are_of_consecutive_shards(tmp_path: Path) -> None:
     assert set().union(*blocks) == set(range(8))
 
 
+@settings(max_examples=25, deadline=None)
+@given(shard_sets, seeds, st.integers(2, 4))
+def test_captions_of_a_picture_lie_together(shards: Shards, seed: int, together: int) -> None:
+    """In runs of as many as asked for, and one of what is left; the runs are shuffled."""
+    with opened(shards) as [of]:
+        order = PairOrder(of, "train", seed=seed, together=together)
+        places = as_tuples(everything(order, 0))
+    pictures = [place[:2] for place in places]
+    found: dict[tuple[int, ...], list[int]] = {picture: [] for picture in pictures}
+    while pictures:
+        picture, sizes = pictures[0], found[pictures[0]]
+        total = shards[picture[0]][picture[1]]
+        sizes.append(min(together, total - sum(sizes)))
+        assert pictures[: sizes[-1]] == [picture] * sizes[-1]
+        del pictures[: sizes[-1]]
+
+
+def test_runs_of_captions_are_shuffled(tmp_path: Path) -> None:
+    of = ShardSet.open(write_shard_set(tmp_path, [[4] * 50]))
+    places = everything(PairOrder(of, "train", seed=0, together=2), 0)
+    runs = places["row"][::2]
+    assert (runs == places["row"][1::2]).all()
+    assert sorted(runs.tolist()) == sorted([*range(50)] * 2)
+    assert (np.diff(runs) == 0).mean() < 0.1
+    assert not (places["number"][::2] < places["number"][1::2]).all()
+
+
 def test_a_block_of_many_shards_is_a_shuffle_of_all(tmp_path: Path) -> None:
     """Every pair is as likely at every position."""
     of = ShardSet.open(write_shard_set(tmp_path, [[1, 1], [1, 1]]))
@@ -146,6 +175,8 @@ def test_what_cannot_be_ordered(tmp_path: Path) -> None:
         PairOrder(of, "val", seed=0)
     with pytest.raises(ValueError, match="less than one shard"):
         PairOrder(of, "train", seed=0, block_shards=0)
+    with pytest.raises(ValueError, match="0 captions together"):
+        PairOrder(of, "train", seed=0, together=0)
     none = ShardSet.open(write_shard_set(tmp_path / "none", [[], [0, 0]]))
     with pytest.raises(ValueError, match=r"split 'train' of .* has no pairs"):
         PairOrder(none, "train", seed=0)
