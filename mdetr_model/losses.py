@@ -244,21 +244,23 @@ class MdetrCriterion(nn.Module):
         matching = match(
             logits, boxes, target_tokens, labels["boxes"], labels["box_mask"], self.costs
         )
-        return self._of_queries(layers, outputs, labels, matching, number)
+        return self._of_queries(layers, outputs, labels, target_tokens, matching, number)
 
     def _of_cells(
         self, outputs: Any, labels: Mapping[str, Any], number: Tensor
     ) -> dict[str, Tensor]:
         """The losses (1,) of the cells of the encoder's memory, as if they were one layer."""
         cells = {name: _one_layer(getattr(outputs, f"cell_{name}")) for name in PREDICTIONS}
+        target_tokens = soft_token_targets(labels["token_map"], self.options.token_targets)
         matching = match_cells(outputs.cell_mask, labels["boxes"], labels["box_mask"])
-        return self._of_queries(cells, outputs, labels, matching, number)
+        return self._of_queries(cells, outputs, labels, target_tokens, matching, number)
 
     def _of_queries(
         self,
         predicted: Mapping[str, Tensor | None],
         outputs: Any,
         labels: Mapping[str, Any],
+        target_tokens: Tensor,
         matching: Matching,
         number: Tensor,
     ) -> dict[str, Tensor]:
@@ -269,7 +271,6 @@ class MdetrCriterion(nn.Module):
         assert boxes is not None
         token_map = labels["token_map"]
         distance, overlap = box_losses(boxes, labels["boxes"], matching)
-        target_tokens = soft_token_targets(token_map, options.token_targets)
         token = soft_token_loss(logits, target_tokens, matching, options.no_object_weight)
         losses = {
             "loss_ce": token / number,
