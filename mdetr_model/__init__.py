@@ -37,10 +37,14 @@ def _modules() -> dict[str, ModuleType]:
 def _is_own_command() -> bool:
     """Whether this is imported for ``python -m mdetr_model`` or ``mdetr``.
 
-    Python has "-m" for the program's name while it looks for the module to run.
+    Python has "-m" for the program's name while it looks for the module to run, which is the
+    argument behind it.
     """
     program = Path(sys.argv[0]).name
-    return program == "mdetr" or (program == "-m" and __name__ in sys.orig_argv)
+    arguments = iter(sys.orig_argv)
+    return program == "mdetr" or (
+        program == "-m" and "-m" in arguments and next(arguments, None) == __name__
+    )
 
 
 # A command imports what it needs, so that its --help need not wait for torch.

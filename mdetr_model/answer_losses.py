@@ -13,6 +13,8 @@ from torch import Tensor
 
 GQA_TYPES = ("obj", "attr", "rel", "global", "cat")
 CLEVR_TYPES = ("binary", "attr", "reg")
+# In place of a right answer, where a head is not asked.
+NOT_ASKED = -100
 
 
 def answer_types(logits: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -23,8 +25,9 @@ def answer_types(logits: Mapping[str, Tensor]) -> tuple[str, ...]:
 def answer_losses(logits: Mapping[str, Tensor], answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Losses and accuracies, by the names that the published training logs them under.
 
-    A head is trained on the questions of its own type only, and its loss and accuracy are means
-    over these: 0 and 1 where the batch has none.
+    A head is trained on the questions that it is asked only, those of its own type or, for
+    ``type`` and ``total``, all that have an answer; its loss and accuracy are means over these:
+    0 and 1 where the batch has none.
 
     Args:
         logits: by head, (B, answers); (B,) for ``binary``.
@@ -36,23 +39,28 @@ def answer_losses(logits: Mapping[str, Tensor], answers: Mapping[str, Tensor]) -
         ``accuracy_answer_total``: the share of questions whose type and answer are both right.
     """
     if "total" in logits:
+        asked = answers["total"] != NOT_ASKED
         loss, correct = _judged(logits["total"], answers["total"])
-        return {"loss_answer_total": loss.mean(), "accuracy_answer_total": _share(correct)}
+        return {
+            "loss_answer_total": _mean(loss, asked),
+            "accuracy_answer_total": _share(correct, asked),
+        }
 
     kind = answers["type"]
+    has_type = kind != NOT_ASKED
     loss, kind_correct = _judged(logits["type"], kind)
-    losses = {"loss_answer_type": loss.mean(), "accuracy_answer_type": _share(kind_correct)}
+    losses = {
+        "loss_answer_type": _mean(loss, has_type),
+        "accuracy_answer_type": _share(kind_correct, has_type),
+    }
     answer_correct = torch.zeros_like(kind_correct)
     for index, head in enumerate(answer_types(logits)):
         asked = kind == index
-        number = asked.sum()
         loss, correct = _judged(logits[head], answers[head])
-        correct = correct & asked
-        losses[f"loss_answer_{head}"] = loss.masked_fill(~asked, 0).sum() / number.clamp(min=1)
-        share = correct.sum() / number.clamp(min=1)
-        losses[f"accuracy_answer_{head}"] = torch.where(number > 0, share, 1.0)
-        answer_correct = answer_correct | correct
-    losses["accuracy_answer_total"] = _share(answer_correct & kind_correct)
+        losses[f"loss_answer_{head}"] = _mean(loss, asked)
+        losses[f"accuracy_answer_{head}"] = _share(correct, asked)
+        answer_correct = answer_correct | (correct & asked)
+    losses["accuracy_answer_total"] = _share(answer_correct & kind_correct, has_type)
     return losses
 
 
@@ -76,11 +84,19 @@ def _best(logits: Tensor) -> Tensor:
 def _judged(logits: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
     """The loss and the correctness (B,) of one head's answers; a loss of 0 where that is -100."""
     if logits.ndim > 1:
-        loss = F.cross_entropy(logits, answer, reduction="none")
+        loss = F.cross_entropy(logits, answer, ignore_index=NOT_ASKED, reduction="none")
     else:
         loss = F.binary_cross_entropy_with_logits(logits, answer.float(), reduction="none")
+        loss = loss.masked_fill(answer == NOT_ASKED, 0)
     return loss, _best(logits) == answer
 
 
-def _share(correct: Tensor) -> Tensor:
-    return correct.float().mean()
+def _mean(loss: Tensor, asked: Tensor) -> Tensor:
+    """That of the questions asked; 0 where there are none. Both are (B,)."""
+    return loss.masked_fill(~asked, 0).sum() / asked.sum().clamp(min=1)
+
+
+def _share(correct: Tensor, asked: Tensor) -> Tensor:
+    """Of the questions asked, those answered rightly; 1 where there are none. Both are (B,)."""
+    number = asked.sum()
+    return torch.where(number > 0, (correct & asked).sum() / number.clamp(min=1), 1.0)

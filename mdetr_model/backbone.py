@@ -17,6 +17,7 @@ from transformers import (
     EfficientNetModel,
     PreTrainedConfig,
     ResNetConfig,
+    initialization,
 )
 
 # The published model uses this in every backbone, also in EfficientNets trained with 1e-3.
@@ -166,6 +167,10 @@ class EfficientNetEncoder(nn.Module):
         self.blocks = model.encoder.blocks
         if freeze_norms:
             freeze_batch_norms(self)
+        # transformers draws all weights, those of norms too, with a deviation of 0.02: from such
+        # a beginning nothing of a picture would get through.
+        for module in self.modules():
+            initialise(module)
         self.stem.padding = SamePadding(self.stem.convolution)
         for block in self.blocks:
             depthwise = block.depthwise_conv
@@ -238,6 +243,24 @@ def freeze_batch_norms(module: nn.Module) -> None:
             setattr(module, name, FrozenBatchNorm2d(child.num_features))
         else:
             freeze_batch_norms(child)
+
+
+@torch.no_grad()
+def initialise(module: nn.Module) -> None:
+    """Gives a convolution or a batch norm its initial weights; other modules are left alone.
+
+    Norms change nothing. Convolutions are Kaiming normal, with no more outputs counted than an
+    input has: torch counts those of all groups, and would leave next to nothing of a depthwise one.
+    """
+    if isinstance(module, nn.Conv2d):
+        outputs = module.out_channels // module.groups * math.prod(module.kernel_size)
+        initialization.normal_(module.weight, std=math.sqrt(2 / outputs))
+        if module.bias is not None:
+            initialization.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
+        for name, values in module.state_dict(keep_vars=True).items():
+            is_scale = name in ("weight", "running_var")
+            (initialization.ones_ if is_scale else initialization.zeros_)(values)
 
 
 def image_encoder(

@@ -5,6 +5,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from mdetr_model.answer_losses import CLEVR_TYPES, GQA_TYPES
 from mdetr_model.token_maps import COLUMNS
 
 # The answer heads of the published models in the order of their queries, with their answers.
@@ -82,7 +83,8 @@ class MdetrConfig(PreTrainedConfig):
         frozen_first_layers: whether the stem and the first stage of a ResNet are not trained, as
             in DETR.
         hidden_size, num_attention_heads, encoder_layers, decoder_layers, feedforward_size,
-            dropout: of the joint transformer.
+            dropout: of the joint transformer. The size is a multiple of four, for positions, and
+            of the number of attention heads.
         resizer_dropout: behind the projection of the text features.
         num_queries: how many objects a picture can have at most.
         num_token_positions: outputs of the soft token head; the last means "no object". Always
@@ -92,8 +94,9 @@ class MdetrConfig(PreTrainedConfig):
         predict_final: whether there is a head that tells the boxes which the whole caption refers
             to from those that it mentions (CLEVR-Ref+).
         answer_heads: name and number of answers of each head, in the order of the queries that are
-            added to the object queries; only ``MdetrForQuestionAnswering`` has them. A sequence,
-            because the keys of a configuration file are sorted.
+            added to the object queries; only ``MdetrForQuestionAnswering`` has them. They are
+            those of ``answer_losses``: ``total`` alone, or ``type`` with all that it tells apart,
+            in any order. A sequence, because the keys of a configuration file are sorted.
         mlp_answer_heads: which of these are three layers instead of one.
         mask_padding: whether the image encoder ignores the padding of pictures, so that outputs do
             not depend on what else is in a batch. The published models were trained without, and
@@ -170,10 +173,35 @@ class MdetrConfig(PreTrainedConfig):
                 f"num_token_positions is {self.num_token_positions}; token maps and processors "
                 f"have {COLUMNS} positions"
             )
+        _check_size(self.hidden_size, self.num_attention_heads)
+        _check_answer_heads(self.answer_heads)
         if self.token_targets not in TOKEN_TARGETS:
             known = " or ".join(map(repr, TOKEN_TARGETS))
             raise ValueError(f"token_targets is {self.token_targets!r}; it has to be {known}")
         super().__post_init__(**kwargs)
+
+
+def _check_size(size: int, heads: int) -> None:
+    if heads < 1 or size < 1 or size % 4 or size % heads:
+        raise ValueError(
+            f"hidden_size is {size}, with {heads} attention heads; it has to be a multiple of 4 "
+            "and of the number of heads"
+        )
+
+
+def _check_answer_heads(heads: list[list[Any]]) -> None:
+    sets = (("total",), ("type", *CLEVR_TYPES), ("type", *GQA_TYPES))
+    names = sorted(name for name, _ in heads)
+    if names and names not in map(sorted, sets):
+        known = "; or ".join(map(", ".join, sets))
+        raise ValueError(f"answer_heads are {', '.join(names)}; they have to be {known}")
+    for name, answers in heads:
+        if name == "type" and answers != len(heads) - 1:
+            raise ValueError(
+                f"the answer head type has {answers} answers for {len(heads) - 1} types"
+            )
+        if (name == "binary") != (answers == 1):
+            raise ValueError(f"the answer head {name} has {answers} answers; only binary has 1")
 
 
 def image_config_of(name: str) -> PreTrainedConfig:

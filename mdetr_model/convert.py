@@ -122,11 +122,13 @@ def read_checkpoint(
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a dictionary, found {type(content).__name__}")
     if weights is None:
-        weights = "model_ema" if content.get("model_ema") else "model"
+        weights = "model" if content.get("model_ema") is None else "model_ema"
     state = content.get(weights)
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
         found = ", ".join(map(repr, list(content)[:SHOWN_NAMES])) or "nothing"
-        raise CheckpointError(f"{path}: expected tensors under {weights!r}, found {found}")
+        raise CheckpointError(f"{path}: expected tensors by name under {weights!r}, found {found}")
     args = content.get("args")
     return dict(state), vars(args) if isinstance(args, argparse.Namespace) else {}
 
@@ -135,36 +137,55 @@ def configuration_of(state: Mapping[str, Tensor], options: Mapping[str, Any]) ->
     """The configuration of published tensors; ``options`` say what tensors cannot.
 
     Raises:
-        CheckpointError: the tensors are not those of an MDETR, or of a variant not built here.
+        CheckpointError: the tensors or the options are not those of an MDETR, or of a variant not
+            built here.
     """
     if any(name.startswith("detr.") for name in state):
         raise CheckpointError("a segmentation model (PhraseCut) has no counterpart here")
     if missing := [name for name in TELLING_NAMES if name not in state]:
         found = _listed(list(state)) or "nothing"
         raise CheckpointError(f"not an MDETR model: missing {_listed(missing)}; found {found}")
+    for name, tensor in state.items():
+        # Sizes are read off both axes of the telling tensors, and off the first of others.
+        wrong = tensor.ndim != 2 if name in TELLING_NAMES else tensor.ndim == 0
+        if wrong and not UNUSED.search(name):
+            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}")
     for name, wanted in REQUIRED_OPTIONS.items():
-        if options.get(name, wanted) != wanted:
+        if options.get(name, wanted) is not wanted:
             raise CheckpointError(f"trained with {name}={options[name]}, which is not supported")
 
     queries, hidden = state["query_embed.weight"].shape
-    fields = {
-        ours: kind(options[name]) for name, (ours, kind) in OPTIONS.items() if name in options
-    }
+    fields = _fields_of_options(options)
     if "contrastive_align_projection_image.weight" in state:
         fields["contrastive_size"] = len(state["contrastive_align_projection_image.weight"])
-    return MdetrConfig(
-        image_config=_image_config(state),
-        text_config=_text_config(state),
-        hidden_size=hidden,
-        encoder_layers=_count(state, r"transformer\.encoder\.layers\.(\d+)\."),
-        decoder_layers=_count(state, r"transformer\.decoder\.layers\.(\d+)\."),
-        feedforward_size=len(state["transformer.encoder.layers.0.linear1.weight"]),
-        num_queries=queries,
-        contrastive_alignment="contrastive_align_projection_image.weight" in state,
-        predict_final="isfinal_embed.weight" in state,
-        answer_heads=_answer_heads(state),
-        **fields,
-    )
+    fields |= {
+        "image_config": _image_config(state),
+        "text_config": _text_config(state),
+        "hidden_size": hidden,
+        "encoder_layers": _count(state, r"transformer\.encoder\.layers\.(\d+)\."),
+        "decoder_layers": _count(state, r"transformer\.decoder\.layers\.(\d+)\."),
+        "feedforward_size": len(state["transformer.encoder.layers.0.linear1.weight"]),
+        "num_queries": queries,
+        "contrastive_alignment": "contrastive_align_projection_image.weight" in state,
+        "predict_final": "isfinal_embed.weight" in state,
+        "answer_heads": _answer_heads(state),
+    }
+    try:
+        return MdetrConfig(**fields)
+    except ValueError as error:
+        raise CheckpointError(f"no MDETR model is like this: {error}") from error
+
+
+def _fields_of_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that a configuration keeps, by its names for them."""
+    fields = {}
+    for name, (ours, kind) in OPTIONS.items():
+        if name in options:
+            value = options[name]
+            if not isinstance(value, (int, float) if kind is float else kind):
+                raise CheckpointError(f"trained with {name}={value!r}, which is no {kind.__name__}")
+            fields[ours] = kind(value)
+    return fields
 
 
 def converted_state(published: Mapping[str, Tensor], config: MdetrConfig) -> dict[str, Tensor]:
@@ -182,7 +203,7 @@ def converted_state(published: Mapping[str, Tensor], config: MdetrConfig) -> dic
     for name, tensor in used.items():
         new = str(names[name])
         if kind := PACKED.search(new):
-            parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
+            parts = zip(("query", "key", "value"), tensor.tensor_split(3), strict=True)
             state |= {PACKED.sub(f".{p}.{kind[1]}", new): rows.clone() for p, rows in parts}
         else:
             state[new] = tensor
@@ -222,6 +243,8 @@ def _image_config(state: Mapping[str, Tensor]) -> PreTrainedConfig:
 def _text_config(state: Mapping[str, Tensor]) -> PreTrainedConfig:
     prefix = "transformer.text_encoder."
     vocabulary, hidden = state[prefix + "embeddings.word_embeddings.weight"].shape
+    if not hidden or hidden % 64:
+        raise CheckpointError(f"a text encoder of {hidden} channels is no published RoBERTa")
     config = text_config_of("roberta-base")
     config.vocab_size = vocabulary
     config.hidden_size = hidden
@@ -264,6 +287,8 @@ def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> N
     if unexpected := sorted(state.keys() - expected.keys()):
         problems.append(f"unexpected tensors: {_listed(unexpected)}")
     for name in sorted(expected.keys() & state.keys()):
+        if not state[name].is_floating_point():
+            problems.append(f"{name} is of {state[name].dtype}")
         if state[name].shape != expected[name].shape:
             wanted, found = tuple(expected[name].shape), tuple(state[name].shape)
             problems.append(f"{name} has shape {found}, expected {wanted}")

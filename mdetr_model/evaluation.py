@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,15 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from mdetr_model.examples import ExampleMaker, collate, phrases_of
+from mdetr_model.examples import Batch, ExampleMaker, collate, phrases_of
 from mdetr_model.ground import drawing, ground
 from mdetr_model.model_folder import read_model
 from mdetr_model.modeling import MdetrForGrounding
 from mdetr_model.phrase_grounding import Boxes, blind_recalls, ranks_of_phrases, recalls
 from mdetr_model.processing import MdetrProcessor
 from mdetr_model.ranks import Ranks, joined_ranks
-from mdetr_model.training_data import leave_signals_to_parent
-from mdetr_model.transforms import Augmentation
+from mdetr_model.training_data import worker_options
+from mdetr_model.transforms import Augmentation, whole_picture
 from shards.shard_set import ShardSet
 from shards.store import Pair, Store
 from shards.stream import PairDataset, Place, every_pair
@@ -48,18 +48,18 @@ def evaluation_loader(
         sampler=places,
         num_workers=workers,
         collate_fn=partial(collate, pad_id=tokenizer.pad_token_id),
-        worker_init_fn=leave_signals_to_parent,
+        **worker_options([shards] if workers else []),
     )
 
 
 @torch.no_grad()
-def phrase_ranks(model: MdetrForGrounding, loader: DataLoader[Any], ranks: Ranks) -> list[int]:
+def phrase_ranks(model: MdetrForGrounding, batches: Iterable[Batch], ranks: Ranks) -> list[int]:
     """The ranks of the phrases (see ``ranks_of_phrases``) in the batches of all processes.
 
     A process has its own batches, and may have none: nothing is waited for but the end.
     """
     found: list[int] = []
-    for batch in tqdm(loader, disable=not ranks.is_first, unit="batch", leave=False):
+    for batch in tqdm(batches, disable=not ranks.is_first, unit="batch", leave=False):
         outputs = model(**batch.to(ranks.device).inputs())
         found += ranks_of_phrases(outputs, batch.references)
     return [rank for part in ranks.gathered(found) for rank in part]
@@ -109,7 +109,7 @@ def evaluate_grounding(
 def view_of(processor: MdetrProcessor) -> Augmentation:
     """How the processor sees a picture."""
     size = processor.image_processor.size
-    return Augmentation((size["shortest_edge"],), size["longest_edge"], 0, mirror_chance=0)
+    return whole_picture(size["shortest_edge"], size["longest_edge"])
 
 
 def blind(shards: ShardSet, split: str) -> dict[str, float]:

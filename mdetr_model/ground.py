@@ -1,9 +1,11 @@
 """What a caption names in a picture: as a list, as a table, and drawn."""
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -41,15 +43,26 @@ def open_picture(path: Path) -> Image.Image:
 
     Raises:
         OSError: there is no such file, or it is no picture.
-        ValueError: it has more than ``MAX_PIXELS``.
+        ValueError: it has more than ``MAX_PIXELS``, or is damaged, or its pixels are numbers of
+            which one cannot say what white is.
     """
     try:
         with Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError(f"{path}: {picture.width} x {picture.height} pixels are too many")
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except Image.DecompressionBombError as error:
+            if picture.mode in ("I", "F"):
+                raise ValueError(f"{path}: pixels of 32 bits; 8 or 16 can be read")
+            return _with_8_bits(ImageOps.exif_transpose(picture)).convert("RGB")
+    # Pillow raises the last two for damaged chunks and EXIF data.
+    except (Image.DecompressionBombError, SyntaxError, struct.error) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _with_8_bits(picture: Image.Image) -> Image.Image:
+    """The picture, scaled where it has 16 bits a pixel: converted, all of it would be white."""
+    if not picture.mode.startswith("I;16"):
+        return picture
+    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
 
 
 @torch.inference_mode()

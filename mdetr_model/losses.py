@@ -42,7 +42,11 @@ def soft_token_targets(token_map: Tensor, kind: str) -> Tensor:
 
 
 def soft_token_loss(
-    logits: Tensor, target_tokens: Tensor, matching: Matching, no_object_weight: float
+    logits: Tensor,
+    target_tokens: Tensor,
+    matching: Matching,
+    no_object_weight: float,
+    counted: Tensor | None = None,
 ) -> Tensor:
     """Soft token prediction (section 2.2.2): cross entropy (L,) summed over all queries.
 
@@ -52,20 +56,24 @@ def soft_token_loss(
     Args:
         logits: (L, B, Q, C)
         target_tokens: (B, N, C)
+        counted: (B, Q) boolean, False for queries that are none; default: all are.
     """
     log_probabilities = logits.log_softmax(-1)
     matched = matching.of_queries(log_probabilities) * matching.of_boxes(target_tokens)
     no_object = log_probabilities[..., -1]
     weight = torch.full(no_object.shape, no_object_weight, device=no_object.device)
+    if counted is not None:
+        weight = weight * counted
     layer = torch.arange(len(weight), device=no_object.device)[:, None]
     weight[layer, matching.batch, matching.query] = 0
     return -matched.sum((1, 2)) - (no_object * weight).sum((1, 2))
 
 
 @torch.no_grad()
-def cardinality_error(logits: Tensor, box_mask: Tensor) -> Tensor:
+def cardinality_error(logits: Tensor, box_mask: Tensor, counted: Tensor | None = None) -> Tensor:
     """How far the number of predicted objects is off: mean over the batch (L,); for logs only."""
-    predicted = (logits[..., -1] < logits.amax(-1)).sum(-1)
+    found = logits[..., -1] < logits.amax(-1)
+    predicted = (found if counted is None else found & counted).sum(-1)
     return (predicted - box_mask.sum(-1)).abs().float().mean(-1)
 
 
@@ -83,7 +91,12 @@ def box_losses(boxes: Tensor, target_boxes: Tensor, matching: Matching) -> tuple
 
 
 def contrastive_alignment_loss(
-    queries: Tensor, tokens: Tensor, token_map: Tensor, matching: Matching, temperature: float
+    queries: Tensor,
+    tokens: Tensor,
+    token_map: Tensor,
+    matching: Matching,
+    temperature: float,
+    counted: Tensor | None = None,
 ) -> Tensor:
     """Contrastive alignment (equations 1 and 2): mean of both directions (L,), summed.
 
@@ -95,6 +108,7 @@ def contrastive_alignment_loss(
         queries: (L, B, Q, E) unit vectors.
         tokens: (B, T, E) unit vectors.
         token_map: (B, N, T) boolean: the tokens of each box.
+        counted: (B, Q) boolean, False for queries that are none; default: all are.
     """
     similarity = queries @ (tokens / temperature).transpose(-1, -2)
     positive = matching.of_boxes(token_map).float()
@@ -108,6 +122,8 @@ def contrastive_alignment_loss(
     by_element = similarity.new_zeros(len(queries), *tokens.shape[:2])
     boxes_of_token = by_element.index_add(1, matching.batch, positive)
     score_of_token = by_element.index_add(1, matching.batch, positive_score)
+    if counted is not None:
+        similarity = similarity.masked_fill(~counted[..., None], -torch.inf)
     token_to_boxes = similarity.logsumexp(-2) - score_of_token / (boxes_of_token + 1e-6)
     token_to_boxes = (token_to_boxes * (boxes_of_token > 0)).sum((1, 2))
     return (box_to_tokens + token_to_boxes) / 2
@@ -198,10 +214,11 @@ class MdetrCriterion(nn.Module):
             number = labels.get("normaliser")
             if number is None:
                 number = mean_over_ranks(labels["box_mask"].sum()).clamp(min=1)
-            by_layer = self._by_layer(outputs, labels, number)
+            target_tokens = soft_token_targets(labels["token_map"], self.options.token_targets)
+            by_layer = self._by_layer(outputs, labels, target_tokens, number)
             of_cells = {}
             if getattr(outputs, "cell_mask", None) is not None:
-                of_cells = self._of_cells(outputs, labels, number)
+                of_cells = self._of_cells(outputs, labels, target_tokens, number)
             of_answers = {}
             if getattr(outputs, "answers", None) is not None:
                 answers = {head: logits.float() for head, logits in outputs.answers.items()}
@@ -233,27 +250,26 @@ class MdetrCriterion(nn.Module):
         return {"loss": total, **named, **of_answers}
 
     def _by_layer(
-        self, outputs: Any, labels: Mapping[str, Any], number: Tensor
+        self, outputs: Any, labels: Mapping[str, Any], target_tokens: Tensor, number: Tensor
     ) -> dict[str, Tensor]:
         """The losses (L,) of all decoder layers."""
         layers = {name: _layers(outputs, name) for name in PREDICTIONS}
         logits, boxes = layers["logits"], layers["pred_boxes"]
         assert logits is not None
         assert boxes is not None
-        target_tokens = soft_token_targets(labels["token_map"], self.options.token_targets)
         matching = match(
             logits, boxes, target_tokens, labels["boxes"], labels["box_mask"], self.costs
         )
         return self._of_queries(layers, outputs, labels, target_tokens, matching, number)
 
     def _of_cells(
-        self, outputs: Any, labels: Mapping[str, Any], number: Tensor
+        self, outputs: Any, labels: Mapping[str, Any], target_tokens: Tensor, number: Tensor
     ) -> dict[str, Tensor]:
         """The losses (1,) of the cells of the encoder's memory, as if they were one layer."""
         cells = {name: _one_layer(getattr(outputs, f"cell_{name}")) for name in PREDICTIONS}
-        target_tokens = soft_token_targets(labels["token_map"], self.options.token_targets)
         matching = match_cells(outputs.cell_mask, labels["boxes"], labels["box_mask"])
-        return self._of_queries(cells, outputs, labels, target_tokens, matching, number)
+        counted = outputs.cell_mask.flatten(1)
+        return self._of_queries(cells, outputs, labels, target_tokens, matching, number, counted)
 
     def _of_queries(
         self,
@@ -263,6 +279,7 @@ class MdetrCriterion(nn.Module):
         target_tokens: Tensor,
         matching: Matching,
         number: Tensor,
+        counted: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The losses (L,) of predictions (L, B, Q, ...) by name, divided by a number."""
         options = self.options
@@ -271,12 +288,12 @@ class MdetrCriterion(nn.Module):
         assert boxes is not None
         token_map = labels["token_map"]
         distance, overlap = box_losses(boxes, labels["boxes"], matching)
-        token = soft_token_loss(logits, target_tokens, matching, options.no_object_weight)
+        token = soft_token_loss(logits, target_tokens, matching, options.no_object_weight, counted)
         losses = {
             "loss_ce": token / number,
             "loss_bbox": distance / number,
             "loss_giou": overlap / number,
-            "cardinality_error": cardinality_error(logits, labels["box_mask"]),
+            "cardinality_error": cardinality_error(logits, labels["box_mask"], counted),
         }
         queries, final = predicted["proj_queries"], predicted["is_final"]
         if queries is not None:
@@ -285,7 +302,7 @@ class MdetrCriterion(nn.Module):
             beyond = max(0, tokens.shape[1] - token_map.shape[-1])
             named = F.pad(token_map, (0, beyond))[..., : tokens.shape[1]]
             contrastive = contrastive_alignment_loss(
-                queries, tokens, named, matching, options.temperature
+                queries, tokens, named, matching, options.temperature, counted
             )
             losses["loss_contrastive_align"] = contrastive / number
         if final is not None:

@@ -81,7 +81,8 @@ def match(
 def match_cells(cell_mask: Tensor, boxes: Tensor, box_mask: Tensor) -> Matching:
     """Each box with the cell of the picture that its centre lies in, as one layer of queries.
 
-    A cell may be matched with several boxes.
+    A cell may be matched with several boxes. Where a picture ends within its last cells, it is
+    taken to fill them, as for the positions.
 
     Args:
         cell_mask: (B, H, W) False for cells on the padding, right and below.
@@ -91,7 +92,7 @@ def match_cells(cell_mask: Tensor, boxes: Tensor, box_mask: Tensor) -> Matching:
     batch, box = box_mask.nonzero(as_tuple=True)
     sides = torch.stack([cell_mask.any(1).sum(1), cell_mask.any(2).sum(1)], dim=-1)[batch]
     centre = boxes[batch, box, :2]
-    column, row = torch.minimum((centre * sides).long(), sides - 1).unbind(-1)
+    column, row = torch.minimum((centre * sides).long().clamp(min=0), sides - 1).unbind(-1)
     return Matching(batch, (row * cell_mask.shape[2] + column)[None], box[None])
 
 

@@ -40,6 +40,10 @@ def read_model(folder: Path) -> tuple[MdetrForGrounding, MdetrProcessor]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
+    if not (folder / "processor_config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} has no processor; convert a checkpoint with --tokenizer to have one"
+        )
     processor = MdetrProcessor.from_pretrained(folder)
     answers = MdetrConfig.from_pretrained(folder).answer_heads
     kind = MdetrForQuestionAnswering if answers else MdetrForGrounding

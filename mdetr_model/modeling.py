@@ -20,7 +20,7 @@ from transformers import (
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from mdetr_model.backbone import FrozenBatchNorm2d, ResNetEncoder, image_encoder
+from mdetr_model.backbone import FrozenBatchNorm2d, ResNetEncoder, image_encoder, initialise
 from mdetr_model.configuration import MdetrConfig
 from mdetr_model.heads import AlignmentHeads, AnswerHeads, FeatureResizer, ObjectHeads
 from mdetr_model.position import sine_positions
@@ -114,18 +114,19 @@ class MdetrPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As in DETR: Xavier for what is linear, standard normal queries.
+        """Xavier for all that is linear, not only in the transformer as in DETR; normal queries.
 
-        Text encoders and ResNets do it themselves, as models of transformers.
+        Text encoders and ResNets do it themselves, as models of transformers; an EfficientNet is
+        begun anew by its encoder, for what transformers gives it is of no use.
         """
         match module:
             case nn.Linear():
                 initialization.xavier_uniform_(module.weight)
-            case nn.Conv2d():
-                initialization.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            case nn.Conv2d() | nn.BatchNorm2d() | FrozenBatchNorm2d():
+                initialise(module)
             case nn.Embedding():
                 initialization.normal_(module.weight)
-            case nn.LayerNorm() | nn.BatchNorm2d() | FrozenBatchNorm2d():
+            case nn.LayerNorm():
                 initialization.ones_(module.weight)
         if isinstance(bias := getattr(module, "bias", None), Tensor):
             initialization.zeros_(bias)
@@ -133,10 +134,6 @@ class MdetrPreTrainedModel(PreTrainedModel):
             # Queries start from zero. A bias of zero would leave nothing but zeros for the first
             # layer norm, whose gradient is then 300 times that of the rest of the model.
             initialization.normal_(module.layers[0].self_attention.output.bias)
-        if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
-            for name, buffer in module.named_buffers():
-                is_scale = name in ("weight", "running_var")
-                (initialization.ones_ if is_scale else initialization.zeros_)(buffer)
 
 
 class MdetrModel(MdetrPreTrainedModel):
@@ -161,6 +158,10 @@ class MdetrModel(MdetrPreTrainedModel):
         """The token embeddings of the text encoder."""
         return self.text_encoder.get_input_embeddings()
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces them, as ``resize_token_embeddings`` does."""
+        self.text_encoder.set_input_embeddings(value)
+
     @can_return_tuple
     def forward(
         self,
@@ -181,7 +182,12 @@ class MdetrModel(MdetrPreTrainedModel):
             extra_queries: (N, D), decoded behind the object queries.
             picture_of: (B,), which of the pictures each caption is about: there may be fewer
                 pictures than captions, and each is encoded once. Default: one each.
+
+        Raises:
+            ValueError: without ``picture_of`` there are not as many pictures as captions, or it is
+                not for as many captions as there are.
         """
+        _check_pictures(pixel_values, input_ids, picture_of)
         encoder_mask = None
         if self.config.mask_padding:
             cell = self.image_encoder.stride
@@ -244,6 +250,9 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         """Objects of the picture that the caption speaks of, as ``MdetrModel`` takes them.
 
         ``labels`` are what ``losses.MdetrCriterion`` takes; with them there are losses.
+
+        Raises:
+            ValueError: as in ``MdetrModel``, or labels are missing or not for as many captions.
         """
         decoded = self.mdetr(
             pixel_values,
@@ -300,6 +309,7 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         # Matching needs scipy, which inference does not.
         from mdetr_model.losses import MdetrCriterion, criterion_options
 
+        _check_batch(labels, len(outputs.logits))
         return MdetrCriterion(criterion_options(self.config))(outputs, labels)
 
 
@@ -348,6 +358,31 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
         given = self.answer_heads(answers[0])
         outputs = MdetrOutput(**found, answers=given, input_ids=input_ids)
         return self._with_losses(outputs, labels)
+
+
+def _check_pictures(pixels: Tensor, input_ids: Tensor, picture_of: Tensor | None) -> None:
+    """Only by their shapes: to look at values would break the graph in two."""
+    captions = input_ids.shape[0]
+    if picture_of is None and pixels.shape[0] != captions:
+        raise ValueError(
+            f"{pixels.shape[0]} pictures and {captions} captions; where they are not one each, "
+            "picture_of says which picture a caption is about"
+        )
+    if picture_of is not None and picture_of.shape != (captions,):
+        raise ValueError(
+            f"picture_of has the shape {tuple(picture_of.shape)}, for {captions} captions"
+        )
+
+
+def _check_batch(labels: Mapping[str, Any], captions: int) -> None:
+    """That they are for as many captions; whether any are missing the losses say."""
+    by_caption = {name: labels.get(name) for name in ("boxes", "box_mask", "token_map", "is_final")}
+    by_caption |= labels.get("answers") or {}
+    for name, values in by_caption.items():
+        if values is not None and len(values) != captions:
+            raise ValueError(
+                f"labels: {name} of {len(values)} captions, where there are {captions}"
+            )
 
 
 def _whole_cells(pixels: Tensor, mask: Tensor | None, cell: int) -> tuple[Tensor, Tensor]:

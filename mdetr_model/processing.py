@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 from transformers import AutoProcessor, ProcessorMixin
 
+from mdetr_model.answer_losses import given_answers
 from mdetr_model.box_ops import xyxy_to_cxcywh
 from mdetr_model.configuration import MdetrConfig
-from mdetr_model.postprocess import boxes_in_pixels, object_scores, spans_of_tokens
+from mdetr_model.postprocess import (
+    boxes_in_pixels,
+    final_scores,
+    object_scores,
+    spans_of_tokens,
+)
 from mdetr_model.token_maps import COLUMNS, Rules, token_map
 
 Span = tuple[int, int]
@@ -52,7 +58,8 @@ class MdetrProcessor(ProcessorMixin):
             of a caption name no token.
 
         Raises:
-            ValueError: a caption has not as many boxes as it has spans of boxes.
+            ValueError: a caption has not as many boxes as it has spans of boxes, a picture has no
+                height or no width, or a box ends before it begins.
         """
         number = max((len(of_caption) for of_caption in boxes), default=0)
         labels = {
@@ -65,12 +72,15 @@ class MdetrProcessor(ProcessorMixin):
         for item, (offsets, of_boxes, corners, (height, width)) in enumerate(captions):
             if len(of_boxes) != len(corners):
                 raise ValueError(f"caption {item}: {len(corners)} boxes, spans of {len(of_boxes)}")
+            if height <= 0 or width <= 0:
+                raise ValueError(f"caption {item}: a picture of height {height}, width {width}")
+            pixels = torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
+            if not (pixels[:, 2:] >= pixels[:, :2]).all():
+                raise ValueError(f"caption {item}: a box ends before it begins: {list(corners)}")
             scale = torch.tensor([width, height, width, height])
             tokens = token_map(offsets, of_boxes, rules)
             real = slice(0, len(corners))
-            labels["boxes"][item, real] = xyxy_to_cxcywh(
-                torch.tensor(corners, dtype=torch.float32).reshape(-1, 4) / scale
-            )
+            labels["boxes"][item, real] = xyxy_to_cxcywh(pixels / scale)
             labels["box_mask"][item, real] = True
             labels["token_map"][item, real] = torch.from_numpy(tokens.rows)
             labels["dropped_spans"][item] = tokens.dropped
@@ -86,10 +96,13 @@ class MdetrProcessor(ProcessorMixin):
     ) -> list[dict[str, Any]]:
         """The objects found in each picture, and the words of the caption that name them.
 
+        A score is how probable an object is; where the model tells what the whole caption refers to
+        (``is_final``) from what it only mentions, how probable it is that this is referred to.
+
         Args:
-            outputs: with ``logits`` (B, Q, 256), ``pred_boxes`` (B, Q, 4) and, without ``text``,
-                ``input_ids`` (B, T).
-            threshold: objects more probable than this are kept.
+            outputs: with ``logits`` (B, Q, 256), ``pred_boxes`` (B, Q, 4), of some models
+                ``is_final`` (B, Q) and, without ``text``, ``input_ids`` (B, T).
+            threshold: objects of a higher score are kept.
             target_sizes: height and width of each picture; default: boxes stay 0 to 1.
             text: the captions; default: as ``input_ids`` have them, which byte-level tokenizers
                 such as RoBERTa's give back character for character. Others lose capitals or
@@ -115,7 +128,10 @@ class MdetrProcessor(ProcessorMixin):
                 f"{len(logits)} pictures, {len(text)} captions, {len(target_sizes)} target sizes"
             )
         boxes = boxes_in_pixels(boxes, torch.as_tensor(target_sizes, device=boxes.device)).cpu()
-        scores, order = object_scores(logits).cpu().sort(descending=True, stable=True)
+        scores = object_scores(logits)
+        if getattr(outputs, "is_final", None) is not None:
+            scores = final_scores(logits, outputs.is_final.detach().float())
+        scores, order = scores.cpu().sort(descending=True, stable=True)
         probabilities = logits.softmax(-1).cpu()
         results = []
         for item, (caption, offsets) in enumerate(zip(text, self._offsets(text), strict=True)):
@@ -131,6 +147,24 @@ class MdetrProcessor(ProcessorMixin):
                 }
             )
         return results
+
+    def post_process_answers(self, outputs: Any) -> list[dict[str, Any]]:
+        """The answer to each question.
+
+        Args:
+            outputs: of ``MdetrForQuestionAnswering``, with ``answers``: logits by head.
+
+        Returns:
+            For each question ``type``, the name of the head that answers it (``total`` where there
+            is one for all), and ``answer``, the index of its answer; of ``binary``, 1 is yes.
+
+        Raises:
+            ValueError: the outputs have no answers.
+        """
+        logits = getattr(outputs, "answers", None)
+        if not logits:
+            raise ValueError("outputs without answers; MdetrForQuestionAnswering has them")
+        return [{"type": head, "answer": index} for head, index in given_answers(logits)]
 
     def _captions(self, input_ids: Tensor) -> list[str]:
         """The captions that these tokens (B, T) are of."""

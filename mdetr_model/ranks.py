@@ -1,7 +1,7 @@
 """The processes of a training or evaluation run: one alone, or those that torchrun started."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +41,12 @@ class Ranks:
         values: list[Any] = [None] * self.world
         dist.all_gather_object(values, value)
         return values
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Gives all ranks what rank 0 has."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
     def wait(self) -> None:
         """Returns when every rank has come here."""

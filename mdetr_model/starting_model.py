@@ -1,59 +1,60 @@
 """The model that training begins with, and the processor that goes with it."""
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from mdetr_model.backbone import ResNetEncoder
 from mdetr_model.configuration import MdetrConfig
 from mdetr_model.image_processing import MdetrImageProcessor
-from mdetr_model.modeling import MdetrForGrounding, MdetrForQuestionAnswering
+from mdetr_model.modeling import MdetrForGrounding
 from mdetr_model.processing import MdetrProcessor
-from mdetr_model.tokenizer import train_tokenizer
-from mdetr_model.training_config import Start
-from mdetr_model.transforms import Augmentation
+from mdetr_model.training_config import Start, View
 
 
 def starting_model(
-    start: Start, view: Augmentation, captions: Callable[[], Iterable[str]]
+    start: Start, view: View, tokenizer: PreTrainedTokenizerBase | None
 ) -> tuple[MdetrForGrounding, MdetrProcessor]:
-    """The model and its processor.
+    """The model and its processor; weights are float32, whatever they were stored as.
 
     Args:
         start: what it is made of.
-        view: how pictures are seen in validation, which is how the processor will see them.
-        captions: those of the training data, for a tokenizer that is trained on them.
+        view: how the processor will see pictures.
+        tokenizer: one that was trained for this model, where ``start`` asks for that.
 
     Raises:
-        ValueError: the parts do not fit together.
+        ValueError: the parts do not fit together, or the model answers questions or tells what is
+            final, which cannot be trained on pairs yet.
         OSError: a folder or hub model cannot be read.
     """
+    size = {"shortest_edge": view.shortest, "longest_edge": view.longest}
     if start.folder is not None:
         config = MdetrConfig.from_pretrained(start.folder, **start.config)
-        kind = MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding
+        _refuse_what_has_no_labels(config)
         processor = MdetrProcessor.from_pretrained(start.folder)
-        return kind.from_pretrained(start.folder, config=config), processor
+        processor.image_processor.size = size
+        model = MdetrForGrounding.from_pretrained(start.folder, config=config, dtype=torch.float32)
+        return model, processor
 
-    tokenizer = _tokenizer(start, captions)
+    if tokenizer is None:
+        tokenizer = AutoTokenizer.from_pretrained(start.tokenizer or start.text_weights)
     config = _config(start, tokenizer)
-    model = (MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding)(config)
+    _refuse_what_has_no_labels(config)
+    model = MdetrForGrounding(config)
     if start.image_weights is not None:
-        load_image_weights(
-            model.mdetr.image_encoder, AutoModel.from_pretrained(start.image_weights)
-        )
+        weights = AutoModel.from_pretrained(start.image_weights, dtype=torch.float32)
+        load_image_weights(model.mdetr.image_encoder, weights)
     if start.text_weights is not None:
-        text_encoder = AutoModel.from_pretrained(start.text_weights)
+        text_encoder = AutoModel.from_pretrained(start.text_weights, dtype=torch.float32)
         text_encoder.pooler = None
         model.mdetr.text_encoder = text_encoder
-    size = {"shortest_edge": view.shortest[0], "longest_edge": view.longest}
     return model, MdetrProcessor(MdetrImageProcessor(size=size), tokenizer)
 
 
-def _tokenizer(start: Start, captions: Callable[[], Iterable[str]]) -> PreTrainedTokenizerBase:
-    if start.vocabulary is not None:
-        return train_tokenizer(captions(), start.vocabulary)
-    return AutoTokenizer.from_pretrained(start.tokenizer or start.text_weights)
+def _refuse_what_has_no_labels(config: MdetrConfig) -> None:
+    if config.answer_heads or config.predict_final:
+        raise ValueError("models with answer_heads or predict_final cannot be trained on pairs")
 
 
 def _config(start: Start, tokenizer: PreTrainedTokenizerBase) -> MdetrConfig:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+# The last of them means "no object".
 COLUMNS = 256
 Rules = Literal["paper", "mdetr"]
 
@@ -21,7 +22,7 @@ class TokenMap:
     Attributes:
         rows: (N, 256) boolean; a box all of whose spans were dropped has no token.
         dropped: how many spans name no token: they lie behind the caption's end or the last
-            token, or hold nothing but spaces.
+            column for tokens, or hold nothing but spaces.
     """
 
     rows: np.ndarray
@@ -38,17 +39,19 @@ def token_map(
     Args:
         offsets: (T, 2) the half-open characters of each token; empty ones for special tokens.
         spans: by box, its half-open character spans.
-        rules: ``paper`` takes every token that shares a character with the span. ``mdetr`` is the
-            published rule: from the token of the span's first character to that of its last one;
-            where these have none, as spaces do, up to two characters further in are tried. So it
-            misses the rest of a last character that is several tokens, and a span that goes behind
-            the caption's end may have no token.
+        rules: ``paper`` takes every token that shares a character with the span and has a column
+            before the last, which means "no object". ``mdetr`` is the published rule: from the
+            token of the span's first character to that of its last one; where these have none, as
+            spaces do, up to two characters further in are tried. So it misses the rest of a last
+            character that is several tokens, and a span that goes behind the caption's end may have
+            no token; and a token may have the last column.
     """
     offsets = np.asarray(offsets, np.int64).reshape(-1, 2)
     box = np.repeat(np.arange(len(spans)), [len(of_box) for of_box in spans])
     flat = np.array([span for of_box in spans for span in of_box], np.int64).reshape(-1, 2)
     find = _overlapping if rules == "paper" else _between_ends
-    tokens = find(offsets, flat[:, 0], flat[:, 1])[:, :COLUMNS]
+    columns = COLUMNS - 1 if rules == "paper" else COLUMNS
+    tokens = find(offsets, flat[:, 0], flat[:, 1])[:, :columns]
     rows = np.zeros((len(spans), COLUMNS), bool)
     np.logical_or.at(rows[:, : tokens.shape[1]], box, tokens)
     return TokenMap(rows=rows, dropped=int((~tokens.any(-1)).sum()))

@@ -1,14 +1,18 @@
 """A tokenizer of captions like RoBERTa's, for models that are trained from nothing."""
 
 import json
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
-from transformers import RobertaTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
+
+from mdetr_model.ranks import Ranks
 
 # In the order of their ids, which roberta-base shares but for the last.
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -42,3 +46,28 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> RobertaTokenize
     trained = json.loads(tokenizer.to_str())["model"]
     merges: Any = [tuple(pair) for pair in trained["merges"]]
     return RobertaTokenizer(vocab=trained["vocab"], merges=merges)
+
+
+def tokenizer_of_run(
+    folder: Path,
+    captions: Callable[[], Iterable[str]],
+    vocab_size: int,
+    ranks: Ranks,
+    *,
+    goes_on: bool,
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a training run that has its own; all ranks see the same folder.
+
+    It is trained when the run begins and kept in the folder, so that a run that goes on need not
+    read all captions again.
+    """
+    if ranks.is_first and not (goes_on and folder.exists()):
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        for left_over in (temporary, folder):
+            if left_over.exists():
+                shutil.rmtree(left_over)
+        train_tokenizer(captions(), vocab_size).save_pretrained(temporary)
+        temporary.replace(folder)
+    ranks.wait()
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    return tokenizer

@@ -10,7 +10,8 @@ import math
 import resource
 import signal
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ from mdetr_model.model_folder import write_model
 from mdetr_model.optimisation import Average, parameter_groups, set_rates
 from mdetr_model.ranks import Ranks, joined_ranks
 from mdetr_model.starting_model import starting_model
+from mdetr_model.tokenizer import tokenizer_of_run
 from mdetr_model.training_config import TrainingConfig
 from mdetr_model.training_data import TrainingData
 from mdetr_model.training_log import Meter, TrainingLog
-from mdetr_model.validation import validate
+from mdetr_model.validation import Validation
 
+MOST_SKIPPED_STEPS = 20
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -41,18 +44,36 @@ class NonFiniteLossError(ValueError):
 class Trainer:
     """A run: the model, its optimizer, and how far it has come.
 
+    Args:
+        config: the run.
+        output: its folder.
+        ranks: this process among the others.
+        checkpoint: what the run goes on from; None begins it.
+
     Attributes:
         step: how many steps have been taken, over all epochs.
     """
 
-    def __init__(self, config: TrainingConfig, output: Path, ranks: Ranks) -> None:
+    def __init__(
+        self, config: TrainingConfig, output: Path, ranks: Ranks, checkpoint: Path | None = None
+    ) -> None:
         self.config = config
         self.output = output
         self.ranks = ranks
         self.step = 0
         torch.manual_seed(config.seed)  # the same first weights on every rank
         self.data = TrainingData(config, ranks)
-        model, self.processor = starting_model(config.start, config.data.view, self.data.captions)
+        self.validation = Validation(config, ranks)
+        tokenizer = None
+        if config.start.vocabulary is not None:
+            tokenizer = tokenizer_of_run(
+                output / "tokenizer",
+                self.data.captions,
+                config.start.vocabulary,
+                ranks,
+                goes_on=checkpoint is not None,
+            )
+        model, self.processor = starting_model(config.start, config.data.view, tokenizer)
         self.loader, self.sampler = self.data.loader(self.processor.tokenizer)
         self.model = model.train()
         self.model.to(ranks.device)
@@ -67,6 +88,11 @@ class Trainer:
         self.trained = self._wrapped()
         self.stopping = False  # agreed upon by all ranks
         self._stop_asked = False
+        self._saved_step = -1
+        self._skipped_steps = 0
+        self._meter = Meter()
+        if checkpoint is not None:
+            self._resume(checkpoint)
 
     def ask_to_stop(self) -> None:
         """Has all ranks stop after the step that they are in or the next, with a checkpoint."""
@@ -89,25 +115,23 @@ class Trainer:
         )
 
     def run(self) -> None:
-        """Trains to the end, or until the process is asked to stop.
+        """Trains to the end, or until the process is asked to stop, which may be in a validation.
 
         Raises:
             NonFiniteLossError: names the samples of the step.
             ShardError: a shard cannot be read.
             OSError: a checkpoint cannot be written.
         """
-        records, first = self.config.records, self.ranks.is_first
-        log = TrainingLog(self.output, self.step, self.steps) if first else None
+        log = TrainingLog(self.output, self.step, self.steps) if self.ranks.is_first else None
         try:
+            self._validate(log)  # if the run was stopped before it could be
             while self.step < self.steps and not self.stopping:
                 epoch, step_of_epoch = divmod(self.step, self.sampler.steps)
                 self.sampler.set_position(epoch, step_of_epoch)
                 self._epoch(log)
-                ended = self.step % self.sampler.steps == 0
-                if ended and (self.step // self.sampler.steps) % records.validation_epochs == 0:
-                    self._validate(log)
-            self._save()
-            if self.step == self.steps:
+                self._save()
+                self._validate(log)
+            if not self.stopping:
                 self._write_model()
             elif log is not None:
                 log.say(f"stopped after step {self.step}; --resume auto goes on")
@@ -118,18 +142,16 @@ class Trainer:
     def _epoch(self, log: TrainingLog | None) -> None:
         """The rest of an epoch from the sampler's position on."""
         records, batches = self.config.records, iter(self.loader)
-        meter = Meter()
         for _ in range(self.sampler.steps - self.step % self.sampler.steps):
             begin = time.perf_counter()
             step = [next(batches) for _ in range(self.data.micro_batches)]
-            meter.waited += time.perf_counter() - begin
+            self._meter.waited += time.perf_counter() - begin
             values = self._step(step)
-            meter.took(self.config.optimisation.batch, values, step)
+            self._meter.took(self.config.optimisation.batch, values, step)
             if log is not None:
                 log.bar.update()
             if self.step % records.log_steps == 0:
-                self._log(log, meter)
-                meter = Meter()
+                self._log(log)
             if self.step % records.checkpoint_steps == 0:
                 self._save()
             if self.stopping:
@@ -173,6 +195,7 @@ class Trainer:
         set_rates(self.optimizer, self.step, self.sampler.steps, options)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self._skipped_steps = 0 if math.isfinite(norm) else self._skipped_steps + 1
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(self.model)
@@ -190,8 +213,10 @@ class Trainer:
         return nullcontext()
 
     def _check(self, loss: float, norm: float, batches: list[Batch]) -> None:
-        # Scaled gradients of float16 overflow now and then: the scaler skips these steps.
-        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
+        # Scaled gradients of float16 overflow now and then: the scaler skips these steps, and
+        # halves its scale until they no longer do.
+        may_pass = self.scaler.is_enabled() and self._skipped_steps < MOST_SKIPPED_STEPS
+        if math.isfinite(loss) and (math.isfinite(norm) or may_pass):
             return
         samples = [
             f"{key}#{number}"
@@ -203,7 +228,8 @@ class Trainer:
             f"gradient {norm}, on the samples {', '.join(samples)}"
         )
 
-    def _log(self, log: TrainingLog | None, meter: Meter) -> None:
+    def _log(self, log: TrainingLog | None) -> None:
+        meter, self._meter = self._meter, Meter()
         if log is None:
             return
         rates = {f"rate_{group['name']}": group["lr"] for group in self.optimizer.param_groups}
@@ -216,10 +242,19 @@ class Trainer:
         )
 
     def _validate(self, log: TrainingLog | None) -> None:
-        """Validates the averaged weights, where there are any."""
+        """Validates the averaged weights, where there are any, if that is due and not done yet."""
+        epochs, rest = divmod(self.step, self.sampler.steps)
+        due = epochs > 0 and rest == 0 and epochs % self.config.records.validation_epochs == 0
+        done = log is not None and log.has("validation", self.step)
+        if self.stopping or not due or any(self.ranks.gathered(done)):
+            return
         with self._averaged():
-            values = validate(self.model, self.processor.tokenizer, self.config, self.ranks)
-        if log is not None and values:
+            values = self.validation.run(
+                self.model, self.processor.tokenizer, lambda: self._stop_asked
+            )
+        if values is None:
+            self.stopping = True
+        elif log is not None and values:
             log.write("validation", self.step, values)
             log.say(f"step {self.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
 
@@ -230,48 +265,67 @@ class Trainer:
         self.ranks.wait()
 
     def _averaged(self) -> AbstractContextManager[Any]:
-        return self.average.in_place_of(self.model) if self.average else nullcontext()
+        """Inside, the model has the averaged weights, and all ranks the statistics of rank 0."""
+        self.ranks.share(self.model.buffers())
+        if self.average is None:
+            return nullcontext()
+        self.ranks.share(self.average.values.values())
+        return self.average.in_place_of(self.model)
 
     def _save(self) -> None:
-        """Writes a checkpoint, unless there is one of this step."""
-        folder = self.output / "checkpoints"
-        if self.ranks.is_first and not checkpoints.path_of(folder, self.step).exists():
+        """Writes a checkpoint, unless that of this step was written or gone on from."""
+        if self.ranks.is_first and self.step != self._saved_step:
+            folder = self.output / "checkpoints"
             checkpoints.write(folder, self.step, self.state(), self.config.records.checkpoints)
+        self._saved_step = self.step
         self.ranks.wait()
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on, but for its configuration and data."""
         return {
-            "order": self.data.order_of_samples,
+            "course": self._course(),
             "model": self.model.state_dict(),
             "average": self.average.state() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
 
-    def resume(self, path: Path) -> None:
+    def _course(self) -> dict[str, Any]:
+        """What decides the course of a run: one that goes on must have the same."""
+        optimisation = msgspec.to_builtins(self.config.optimisation)
+        for no_matter in ("micro_batch", "compile"):
+            del optimisation[no_matter]
+        return {
+            **self.data.order_of_samples,
+            **optimisation,
+        }
+
+    def _resume(self, path: Path) -> None:
         """Goes on from a checkpoint.
 
         Raises:
-            ValueError: it is not a checkpoint of a run with this model and this order of samples.
+            ValueError: it is not a checkpoint of a run with this model, order of samples and
+                optimisation; or ranks have found different ones.
             OSError: it cannot be read.
         """
         state = checkpoints.read(path)
-        for name, here in self.data.order_of_samples.items():
-            if (there := state["order"].get(name)) != here:
+        for name, here in self._course().items():
+            if (there := state["course"].get(name)) != here:
                 raise ValueError(
-                    f"{path} is of a run with {name} {there}, this one has {here}: it would see "
-                    "other samples"
+                    f"{path} is of a run with {name} {there}, this one has {here}: it would not "
+                    "be the same run"
                 )
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is of another model: {error}") from error
-        if self.average is not None and state["average"] is not None:
+        if self.average is not None:
             self.average.load(state["average"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
+        self.step = self._saved_step = state["step"]
+        if len(set(self.ranks.gathered(self.step))) > 1:
+            raise ValueError(f"ranks have different checkpoints {path}: do all see one folder?")
 
 
 def _seed(*key: int) -> int:
@@ -293,26 +347,47 @@ def train(config: TrainingConfig, output: Path, resume: str) -> None:
         config: the run.
         output: folder of checkpoints, logs and in the end the model; all ranks see the same.
         resume: "auto" goes on from the latest checkpoint in ``output``, if there is one; "never"
-            refuses a folder that has any; or the path of a checkpoint.
+            refuses a folder that has any; or the path of a checkpoint, later than which ``output``
+            must have none.
 
     Raises:
         ValueError: the configuration does not fit its data or the checkpoint.
         OSError: something cannot be read or written.
     """
-    folder = output / "checkpoints"
-    found = checkpoints.checkpoints(folder)
-    if resume == "never" and found:
-        raise ValueError(f"{output} has checkpoints: --resume auto goes on from {found[-1].name}")
+    checkpoint = _checkpoint_of(output, resume)
     with joined_ranks() as ranks:
-        trainer = Trainer(config, output, ranks)
-        if resume not in ("auto", "never"):
-            trainer.resume(Path(resume))
-        elif found:
-            trainer.resume(found[-1])
+        trainer = Trainer(config, output, ranks, checkpoint)
         if ranks.is_first:
             output.mkdir(parents=True, exist_ok=True)
             content = msgspec.json.format(msgspec.json.encode(config), indent=1)
             (output / "config.json").write_bytes(content + b"\n")
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: trainer.ask_to_stop())
-        trainer.run()
+        with _signals_to(trainer.ask_to_stop):
+            trainer.run()
+
+
+@contextmanager
+def _signals_to(ask_to_stop: Callable[[], None]) -> Iterator[None]:
+    """Has SIGTERM and Ctrl-C ask a run to stop, inside the block."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: ask_to_stop()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _checkpoint_of(output: Path, resume: str) -> Path | None:
+    """The checkpoint that a run goes on from, if it is not to begin."""
+    found = checkpoints.checkpoints(output / "checkpoints")
+    if resume == "auto":
+        return found[-1] if found else None
+    if resume == "never":
+        if found:
+            last = found[-1].name
+            raise ValueError(f"{output} has checkpoints: --resume auto goes on from {last}")
+        return None
+    later = [path.name for path in found if path.name > Path(resume).name]
+    if later:
+        raise ValueError(f"{output} has later checkpoints, {', '.join(later)}: name another output")
+    return Path(resume)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec.structs import replace
 
+from mdetr_model.configuration import MdetrConfig
 from mdetr_model.transforms import Augmentation
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -36,10 +37,14 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     config: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        if self.folder is not None and (self.image_weights or self.text_weights or self.vocabulary):
-            raise ValueError("start has a folder: weights and vocabulary are those of that model")
+        parts = (self.image_weights, self.text_weights, self.tokenizer, self.vocabulary)
+        if self.folder is not None and any(parts):
+            raise ValueError("start has a folder: weights and tokenizer are those of that model")
         if self.folder is None and not (self.tokenizer or self.text_weights or self.vocabulary):
             raise ValueError("start needs a folder, or text_weights, a tokenizer or a vocabulary")
+        unknown = sorted(self.config.keys() - MdetrConfig.__dataclass_fields__.keys())
+        if unknown:
+            raise ValueError(f"start.config: MdetrConfig has no {', '.join(unknown)}")
 
 
 class Shards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,12 +52,20 @@ class Shards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         shards: folder or URL.
-        weight: how often its pairs are seen, relative to the other sets of the list.
+        weight: its share of the pairs that are seen, relative to the other sets of the list; as
+            many pairs as it has where no set states one.
     """
 
     shards: str
     split: str
-    weight: Positive = 1.0
+    weight: Positive | None = None
+
+
+class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The size at which whole pictures are seen: sides in pixels, as of ``Augmentation``."""
+
+    shortest: Count = 800
+    longest: Count = 1333
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +73,8 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         train, validation: splits of shard sets.
-        augmentation: how pictures are seen in training, and in validation (without chance).
+        augmentation: how pictures are seen in training.
+        view: how they are seen in validation, and by the processor of the model that is written.
         block_shards: of so many shards at a time the pairs are shuffled.
         captions_together: so many captions of a picture follow one another. Those of a batch that
             see it alike have it encoded once: less work, and less chance, where nothing is cropped.
@@ -72,13 +86,18 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     train: Annotated[list[Shards], msgspec.Meta(min_length=1)]
     validation: list[Shards] = []
     augmentation: Augmentation = Augmentation()
-    view: Augmentation = Augmentation(shortest=(800,), crop_chance=0, mirror_chance=0)
+    view: View = View()
     block_shards: Count = 16
     captions_together: Count = 1
     aspect_window: Annotated[int, msgspec.Meta(ge=0)] = 0
     workers: Annotated[int, msgspec.Meta(ge=0)] = 4
     cache: str | None = None
     cache_gigabytes: Positive = 100.0
+
+    def __post_init__(self) -> None:
+        stated = [of.weight is not None for of in self.train]
+        if any(stated) and not all(stated):
+            raise ValueError("either all sets of train have a weight, or none has")
 
 
 class Optimisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,7 +116,8 @@ class Optimisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         clip: the largest norm of all gradients.
         average: decay of the moving average of the weights, which is what is validated and
             written; 0: none.
-        precision: of the forward pass; weights and losses are float32.
+        precision: of the forward pass in training; weights and losses are float32, and so is
+            validation.
         compile: whether the forward pass is compiled.
     """
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,25 +70,26 @@ class TrainingData:
             collate_fn=partial(collate, pad_id=tokenizer.pad_token_id),
             pin_memory=self._ranks.device.type == "cuda",
             persistent_workers=data.workers > 0,
-            worker_init_fn=leave_signals_to_parent,
+            **worker_options(self._sets if data.workers else []),
         )
         return loader, sampler
 
     def _order(self) -> Order:
         data, seed = self._config.data, self._config.seed
         order: Order
-        split, blocks, together = data.train[0].split, data.block_shards, data.captions_together
+        splits = [of.split for of in data.train]
+        blocks, together = data.block_shards, data.captions_together
         if len(self._sets) == 1:
             order = PairOrder(
-                self._sets[0], split, seed=seed, block_shards=blocks, together=together
+                self._sets[0], splits[0], seed=seed, block_shards=blocks, together=together
             )
         else:
-            weights = [of.weight for of in data.train]
+            weights = [of.weight for of in data.train if of.weight is not None]
             order = MixedOrder(
                 self._sets,
-                split,
+                splits,
                 seed=seed,
-                weights=weights,
+                weights=weights or None,
                 block_shards=blocks,
                 together=together,
             )
@@ -118,7 +119,7 @@ class TrainingData:
         for shards, of in zip(self._sets, self._config.data.train, strict=True):
             store = Store(shards)
             for place in every_pair(shards, of.split):
-                yield store.pair(place.shard, place.row, place.number).caption.text
+                yield store.caption(place.shard, place.row, place.number).text
 
 
 def open_shards(of: Shards, data: Data) -> ShardSet:
@@ -127,7 +128,17 @@ def open_shards(of: Shards, data: Data) -> ShardSet:
     return ShardSet.open(of.shards, cache=cache, cache_bytes=int(data.cache_gigabytes * 1e9))
 
 
-def leave_signals_to_parent(worker: int) -> None:
+def worker_options(sets: Sequence[ShardSet]) -> dict[str, Any]:
+    """How a loader has to start its workers."""
+    # The network client of remote sets has threads, which a fork does not take along.
+    remote = any(of.is_remote for of in sets)
+    return {
+        "worker_init_fn": partial(_leave_signals_to, os.getpid()),
+        "multiprocessing_context": "forkserver" if remote else None,
+    }
+
+
+def _leave_signals_to(trainer: int, worker: int) -> None:
     """Lets a data worker work on when all processes of a job are interrupted or terminated.
 
     What that means is for the trainer to say, who needs batches until its step is done. Where the
@@ -135,11 +146,11 @@ def leave_signals_to_parent(worker: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with, args=[trainer], daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+def _end_with(trainer: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
         pass
     os._exit(0)
 

@@ -4,6 +4,7 @@ Only rank 0 has one.
 """
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -28,7 +29,7 @@ class TrainingLog:
     def __init__(self, output: Path, step: int, steps: int) -> None:
         output.mkdir(parents=True, exist_ok=True)
         path = output / NAME
-        kept = [line for line in read_log(output) if line["step"] <= step]
+        self._before = kept = [line for line in read_log(output) if line["step"] <= step]
         temporary = output / f".{NAME}.tmp"
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         temporary.replace(path)
@@ -38,10 +39,14 @@ class TrainingLog:
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Records values after a step; ``kind`` is "train" or "validation"."""
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.write(json.dumps(_finite({"kind": kind, "step": step, **values})) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def has(self, kind: str, step: int) -> bool:
+        """Whether there is a line of that kind for a step."""
+        return any(line["kind"] == kind and line["step"] == step for line in self._before)
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
@@ -52,6 +57,14 @@ class TrainingLog:
         self._board.close()
         os.fsync(self._file.fileno())
         self._file.close()
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """With None, which is JSON, for infinity and what is no number, which are not."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
 
 
 class Meter:

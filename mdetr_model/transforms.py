@@ -8,10 +8,15 @@ import io
 import re
 from dataclasses import dataclass
 from math import ceil, floor, inf
+from typing import Annotated
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+
+Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Pixels = Annotated[tuple[Annotated[int, msgspec.Meta(ge=1)], ...], msgspec.Meta(min_length=1)]
 
 # A picture of more pixels than this is not decoded: it would take gigabytes.
 MAX_PIXELS = 100_000_000
@@ -56,8 +61,7 @@ class View:
         return corners.reshape(-1, 4).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class Augmentation:
+class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How views are drawn; the defaults are the published training, with mirroring.
 
     A view is the picture resized or, with ``crop_chance``, the picture resized to one of
@@ -73,12 +77,12 @@ class Augmentation:
             mirrors none.
     """
 
-    shortest: tuple[int, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
-    longest: int = 1333
-    crop_chance: float = 0.5
-    crop_shortest: tuple[int, ...] = (400, 500, 600)
-    crop_least: int = 384
-    mirror_chance: float = 0.5
+    shortest: Pixels = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+    longest: Annotated[int, msgspec.Meta(ge=1)] = 1333
+    crop_chance: Chance = 0.5
+    crop_shortest: Pixels = (400, 500, 600)
+    crop_least: Annotated[int, msgspec.Meta(ge=1)] = 384
+    mirror_chance: Chance = 0.5
 
     def view(
         self,
@@ -145,7 +149,12 @@ class Augmentation:
         return place, place + int(lengths[drawn])
 
 
-EVALUATION = Augmentation(shortest=(800,), crop_chance=0, mirror_chance=0)
+def whole_picture(shortest: int = 800, longest: int = 1333) -> Augmentation:
+    """How evaluation sees pictures: whole, and without chance; sides in pixels."""
+    return Augmentation(shortest=(shortest,), longest=longest, crop_chance=0, mirror_chance=0)
+
+
+EVALUATION = whole_picture()
 
 
 def resized(width: int, height: int, shortest: int, longest: float = inf) -> tuple[int, int]:

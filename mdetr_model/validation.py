@@ -1,5 +1,8 @@
 """Validation while a model is trained: phrase grounding on splits that are not trained on."""
 
+from collections.abc import Callable
+from itertools import takewhile
+
 from transformers import PreTrainedTokenizerBase
 
 from mdetr_model.evaluation import evaluation_loader, phrase_ranks
@@ -8,36 +11,57 @@ from mdetr_model.phrase_grounding import recalls
 from mdetr_model.ranks import Ranks
 from mdetr_model.training_config import TrainingConfig
 from mdetr_model.training_data import open_shards
+from mdetr_model.transforms import whole_picture
 from shards.stream import every_pair
 
 
-def validate(
-    model: MdetrForGrounding,
-    tokenizer: PreTrainedTokenizerBase,
-    config: TrainingConfig,
-    ranks: Ranks,
-) -> dict[str, float]:
-    """Recall of the phrases of every validation split, over all ranks, as ``SPLIT recall@K``."""
-    options = config.optimisation
-    model.eval()
-    found: dict[str, float] = {}
-    for number, of in enumerate(config.data.validation):
-        shards = open_shards(of, config.data)
-        places = every_pair(shards, of.split)
-        places = places[:: _stride(len(places), config.records.validation_pairs)]
-        loader = evaluation_loader(
-            shards,
-            places[ranks.rank :: ranks.world],
-            tokenizer,
-            config.data.view,
-            batch=options.micro_batch or max(1, options.batch // ranks.world),
-            workers=config.data.workers,
-        )
-        values = recalls(phrase_ranks(model, loader, ranks))
-        name = of.split if len(config.data.validation) == 1 else f"{of.split} {number}"
-        found |= {f"{name} {key}": value for key, value in values.items()}
-    model.train()
-    return found
+class Validation:
+    """The splits that a run is validated on, opened before it begins.
+
+    Raises:
+        NotAShardSetError, ShardError: a shard set cannot be read.
+        ValueError: there is no such split.
+    """
+
+    def __init__(self, config: TrainingConfig, ranks: Ranks) -> None:
+        self._config = config
+        self._ranks = ranks
+        self._splits = []
+        sets = config.data.validation
+        for number, of in enumerate(sets):
+            name = of.split if len(sets) == 1 else f"{of.split} {number}"
+            shards = open_shards(of, config.data)
+            places = every_pair(shards, of.split)
+            places = places[:: _stride(len(places), config.records.validation_pairs)]
+            self._splits.append((name, shards, places[ranks.rank :: ranks.world]))
+
+    def run(
+        self,
+        model: MdetrForGrounding,
+        tokenizer: PreTrainedTokenizerBase,
+        must_stop: Callable[[], bool],
+    ) -> dict[str, float] | None:
+        """Recall of the phrases of every split, over all ranks, as ``SPLIT recall@K``.
+
+        None if one of the ranks had to stop before the end.
+        """
+        options, data = self._config.optimisation, self._config.data
+        model.eval()
+        found: dict[str, float] = {}
+        for name, shards, places in self._splits:
+            loader = evaluation_loader(
+                shards,
+                places,
+                tokenizer,
+                whole_picture(data.view.shortest, data.view.longest),
+                batch=options.micro_batch or max(1, options.batch // self._ranks.world),
+                workers=data.workers,
+            )
+            batches = takewhile(lambda _: not must_stop(), loader)
+            values = recalls(phrase_ranks(model, batches, self._ranks))
+            found |= {f"{name} {key}": value for key, value in values.items()}
+        model.train()
+        return None if any(self._ranks.gathered(must_stop())) else found
 
 
 def _stride(pairs: int, most: int | None) -> int:

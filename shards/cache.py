@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,17 +35,21 @@ class Cache:
         """The file of an entry, which ``download`` writes if it is not there.
 
         Raises:
-            ShardError: the cache is too small for it. What ``download`` raises is passed on.
+            ShardError: the cache is too small for it, or its folder cannot be written to. What
+                ``download`` raises is passed on, but for an ``OSError``, which is the folder's.
         """
         path = self._path(entry)
         while True:
-            try:
+            with suppress(FileNotFoundError):
                 file = path.open("rb")
-            except FileNotFoundError:
-                self._fetch(entry, download)
-            else:
                 os.utime(file.fileno())  # the time of its last use
                 return file
+            try:
+                self._fetch(entry, download)
+            except OSError as error:
+                raise ShardError(
+                    f"{entry.file} cannot be kept in the cache {self.folder}: {error}"
+                ) from error
 
     def _path(self, entry: ShardEntry | FileEntry) -> Path:
         return self.folder / f"{entry.sha256[:16]}-{Path(entry.file).name}"
@@ -56,9 +60,9 @@ class Cache:
         with self._lock(path.name):
             if path.exists():  # another process has fetched it in the meantime
                 return
-            while not self._reserve(entry, part):
-                time.sleep(0.1)  # until what others fetch is complete, and may make room
             try:
+                while not self._reserve(entry, part):
+                    time.sleep(0.1)  # until what others fetch is complete, and may make room
                 with part.open("r+b") as file:
                     download(file)
                 part.rename(path)

@@ -24,27 +24,29 @@ _CHUNK = 10_000
 class MixedOrder:
     """The order of a mixture. An epoch of it is as long as those of all its sets together.
 
-    ``weights`` are the sets' shares of the pairs, whatever their sum; those of a set's whole size
-    where None.
+    ``splits`` are those that are taken, one for each set. ``weights`` are the sets' shares of the
+    pairs, whatever their sum; those of the splits' sizes where None.
 
     Raises:
-        ValueError: there is not one positive weight for each set, or one is less than a
-            ten-thousandth of all.
+        ValueError: there is not one split for each set, or none of that name in its set, or not
+            one positive weight for each set, or one is less than a ten-thousandth of all.
     """
 
     def __init__(
         self,
         sets: Sequence[ShardSet],
-        split: str,
+        splits: Sequence[str],
         *,
         seed: int,
         weights: Sequence[float] | None = None,
         block_shards: int = 16,
         together: int = 1,
     ) -> None:
+        if len(splits) != len(sets):
+            raise ValueError(f"{len(splits)} splits of {len(sets)} shard sets")
         self._orders = [
             PairOrder(of, split, seed=seed, block_shards=block_shards, together=together, number=i)
-            for i, of in enumerate(sets)
+            for i, (of, split) in enumerate(zip(sets, splits, strict=True))
         ]
         self._quotas = quotas(weights or [order.pairs for order in self._orders], len(sets))
         self._slots = np.repeat(np.arange(len(sets)), self._quotas)

@@ -1,5 +1,6 @@
 """Files of a shard set behind a URL, read through fsspec, with patience."""
 
+import errno
 import hashlib
 import random
 import time
@@ -15,6 +16,7 @@ T = TypeVar("T")
 
 _CHUNK = 4 << 20  # bytes
 _SILENCE = 60.0  # seconds without a byte after which an HTTP request is given up
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # where a file is written to
 
 
 class Retries(NamedTuple):
@@ -60,6 +62,7 @@ class Remote:
         Raises:
             ShardError: the file is missing, is not what the manifest says, or could not be read
                 after all attempts.
+            OSError: there is no room for it where ``to`` is.
         """
 
         # Over HTTP: one stream, not a request for each block, nor one that asks for the size, whose
@@ -101,6 +104,8 @@ class Remote:
             except (FileNotFoundError, ShardError):
                 raise
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                    raise
                 reason = f"{type(error).__name__}: {error}"
                 if not is_transient(error):
                     raise ShardError(f"{self.url}/{name} cannot be read: {reason}") from error

@@ -63,6 +63,10 @@ class ShardSet:
             raise NotAShardSetError(f"{location} is not a shard set: it has no {mf.NAME}") from None
         return cls(location, mf.decode(content, location), remote, at_hand)
 
+    def name_of(self, shard: int) -> str:
+        """A shard as errors call it: the location of the set, and its file."""
+        return f"{self.location}: {self.shards[shard].file}"
+
     def shards_of(self, split: str) -> list[int]:
         """The shards of a split that are not empty, as their places in `shards`.
 

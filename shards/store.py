@@ -13,7 +13,7 @@ from shards.manifest import ShardError
 from shards.sample_json import decode_caption
 from shards.shard_set import ShardSet
 
-_OPEN_SHARDS = 64  # more than the blocks that are read at once; a mapped shard costs a file handle
+_PATIENCE = 100  # reads, for each mapped shard
 _NUMBERS = (
     *("picture_offset", "picture_size", "picture_crc32", "json_offset", "json_size", "json_crc32"),
     *("width", "height", "captions"),
@@ -36,32 +36,54 @@ class Pair:
 
 
 class Store:
-    """Reads pairs; the shards it has read from lately stay mapped."""
+    """Reads pairs; the shards that it reads from stay mapped.
+
+    One is let go when none of the last reads, a hundred for each mapped shard, was of it. So those
+    of the block that is read are mapped, however many they are, those of the block before it not
+    for long, and at most one read in a hundred or so has to open a shard again.
+    """
 
     def __init__(self, shards: ShardSet) -> None:
         self._shards = shards
-        self._open: OrderedDict[int, _Shard] = OrderedDict()
+        self._open: OrderedDict[int, _Shard] = OrderedDict()  # the least recently read first
+        self._reads = 0
 
     def pair(self, shard: int, row: int, number: int) -> Pair:
         """The pair of a shard's ``row``-th picture with its ``number``-th caption.
 
         Raises:
+            ShardError: the shard is missing, truncated or damaged, or its index is; or it holds no
+                pictures.
+        """
+        return self._opened(shard).pair(row, number)
+
+    def caption(self, shard: int, row: int, number: int) -> Caption:
+        """The caption of a pair, whose picture is neither read nor needed.
+
+        Raises:
             ShardError: the shard is missing, truncated or damaged, or its index is.
         """
-        opened = self._open.get(shard)
-        if opened is None:
-            opened = self._open[shard] = _Shard(self._shards, shard)
-            if len(self._open) > _OPEN_SHARDS:
-                self._open.popitem(last=False)
+        return self._opened(shard).caption(row, number)
+
+    def _opened(self, shard: int) -> "_Shard":
+        if shard not in self._open:
+            self._open[shard] = _Shard(self._shards, shard)
+        opened = self._open[shard]
+        self._reads += 1
+        opened.last_read = self._reads
         self._open.move_to_end(shard)
-        return opened.pair(row, number)
+        oldest = next(iter(self._open.values()))
+        if self._reads - oldest.last_read > _PATIENCE * len(self._open):
+            self._open.popitem(last=False)
+        return opened
 
 
 class _Shard:
     """A mapped tar with its rows of the index."""
 
     def __init__(self, shards: ShardSet, shard: int) -> None:
-        self._name = f"{shards.location}: {shards.shards[shard].file}"
+        self.last_read = 0
+        self._name = shards.name_of(shard)
         rows = shards.rows(shard, ["key", *_NUMBERS])
         self._keys: pa.ChunkedArray = rows["key"]
         self._numbers = {name: rows[name].to_numpy() for name in _NUMBERS}
@@ -71,10 +93,15 @@ class _Shard:
 
     def pair(self, row: int, number: int) -> Pair:
         key = self._keys[row].as_py()
-        of = {name: int(column[row]) for name, column in self._numbers.items()}
-        if of["picture_offset"] < 0:
+        if self._numbers["picture_offset"][row] < 0:
             raise ShardError(f"{self._name} holds annotations alone, no picture of {key}")
-        member = self._member(f"{key}.json", of["json_offset"], of["json_size"], of["json_crc32"])
+        caption = self.caption(row, number)
+        width, height = (int(self._numbers[name][row]) for name in ("width", "height"))
+        return Pair(key, number, width, height, self._member(key, "picture", row), caption)
+
+    def caption(self, row: int, number: int) -> Caption:
+        key = self._keys[row].as_py()
+        member = self._member(f"{key}.json", "json", row)
         try:
             found, caption = decode_caption(member, number)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -82,14 +109,16 @@ class _Shard:
         except IndexError:
             raise ShardError(
                 f"{self._name}: {key}.json has no caption {number}; "
-                f"the index counts {of['captions']}"
+                f"the index counts {self._numbers['captions'][row]}"
             ) from None
         if found != key:
             raise ShardError(f"{self._name}: {found!r} was found where the index has {key!r}")
-        picture = self._member(key, of["picture_offset"], of["picture_size"], of["picture_crc32"])
-        return Pair(key, number, of["width"], of["height"], picture, caption)
+        return caption
 
-    def _member(self, name: str, offset: int, size: int, crc32: int) -> memoryview:
+    def _member(self, name: str, kind: str, row: int) -> memoryview:
+        offset, size, crc32 = (
+            int(self._numbers[f"{kind}_{of}"][row]) for of in ("offset", "size", "crc32")
+        )
         content = self._tar[offset : offset + size]
         found = zlib.crc32(content)
         if len(content) != size or found != crc32:

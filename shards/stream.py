@@ -51,12 +51,17 @@ class PairDataset(Dataset[Example]):
         """
         Raises:
             ShardError: the shard cannot be read, or is damaged at this pair.
+            ValueError: ``transform`` refuses the pair; the message begins with the shard.
         """
         if not self._stores:
             self._stores = [Store(of) for of in self._sets]
         pair = self._stores[place.set].pair(place.shard, place.row, place.number)
         bits = stream(self._seed, Draw.SAMPLE, place.epoch, place.position)
-        return self._transform(pair, np.random.Generator(bits))
+        try:
+            return self._transform(pair, np.random.Generator(bits))
+        except ValueError as error:
+            shard = self._sets[place.set].name_of(place.shard)
+            raise ValueError(f"{shard}: {error}") from error
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_stores": []}

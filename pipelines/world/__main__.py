@@ -38,6 +38,7 @@ from pipelines.world.layout import (
     number_references,
     write_lists,
 )
+from pipelines.world.phrases import BREVITY
 from pipelines.world.plan import MOST_PICTURES
 
 #: Pictures made at a time by one process.
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         regions=arguments.regions,
         questions=arguments.questions,
         sentences=arguments.sentences,
+        brevity=arguments.brevity,
     )
     write(out, world)
     return 0
@@ -146,6 +148,13 @@ def _parser() -> argparse.ArgumentParser:
         default=12.0,
         help="mean number of referring sentences a COCO train2014 picture, RefCOCO, RefCOCO+ and "
         "RefCOCOg together (12)",
+    )
+    parser.add_argument(
+        "--brevity",
+        type=_between(float, 1, 100),
+        default=BREVITY,
+        help="how brief descriptions are: at 5, the default, two thirds are a noun alone; at 1 all "
+        "that fit are as likely, up to two adjectives longer than needed",
     )
     return parser
 

@@ -12,7 +12,7 @@ import orjson
 from pipelines.world import coco, flickr30k, gqa, referring, visual_genome
 from pipelines.world.boxes import copy_of
 from pipelines.world.files import JsonFile
-from pipelines.world.phrases import Language
+from pipelines.world.phrases import BREVITY, Language
 from pipelines.world.plan import (
     COCO_LONGEST,
     FLICKR30K_LONGEST,
@@ -55,6 +55,7 @@ class World(msgspec.Struct, frozen=True):
     regions: float
     questions: float
     sentences: float
+    brevity: float = BREVITY
 
 
 def json_files(root: Path) -> dict[str, JsonFile]:
@@ -89,7 +90,7 @@ def describe(root: Path, numbers: range, world: World) -> Elements:
     for number in numbers:
         one = picture(number, world.seed)
         scene = compose(_random(world, number, "scene"))
-        language = Language(scene)
+        language = Language(scene, world.brevity)
         if one.vg_id:
             _visual_genome(elements, one, language, world)
         if one.coco in ("train", "val"):

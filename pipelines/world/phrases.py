@@ -6,6 +6,7 @@ scene, the descriptions that fit no other thing, and the spatial relations that 
 
 from collections import Counter
 from collections.abc import Sequence
+from math import inf
 from random import Random
 from typing import NamedTuple
 
@@ -50,6 +51,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 #: Words that people use only when nothing else tells two things apart.
 LAST_RESORTS = ("medium", "solid")
+#: How brief people are, unless told otherwise: two thirds of the names they use are a noun alone.
+BREVITY = 5.0
 #: How much more than the shortest description people say.
 MOST_EXTRA_EFFORT = 2
 #: The first of each is what GQA's programs say.
@@ -147,6 +150,8 @@ class Relation(NamedTuple):
 class Language:
     """What can be said about a scene.
 
+    ``brevity``: the higher, the shorter are the descriptions that people choose; from 1, where all
+    that fit are as likely.
     ``unique[i]``: descriptions of thing i alone, from the shortest to the longest. It is never
     empty, because no two things of a scene are alike in noun, colour, texture and size.
     ``colourless[i]``: the shortest such description without a colour, or None.
@@ -154,8 +159,9 @@ class Language:
     ``places[i]``: where in the picture thing i is, or "".
     """
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, brevity: float = BREVITY) -> None:
         self.scene = scene
+        self.brevity = brevity
         self.things = scene.things
         possible = [_descriptions(thing) for thing in scene.things]
         count = Counter(description for each in possible for description in each)
@@ -176,10 +182,11 @@ class Language:
         """Where in the picture a thing is, in some words, or ""."""
         return synonym(rng, self.places[thing])
 
-    def describe(self, rng: Random, thing: int, brevity: float = 5.0) -> Named:
-        """A description that fits this thing only; the higher ``brevity``, the shorter."""
+    def describe(self, rng: Random, thing: int, most_brevity: float = inf) -> Named:
+        """A description that fits this thing only, at most as brief as that."""
         options = self.unique[thing]
-        return options[int(len(options) * rng.random() ** brevity)].named(rng, [thing])
+        place = rng.random() ** min(self.brevity, most_brevity)
+        return options[int(len(options) * place)].named(rng, [thing])
 
     def describe_without_colour(self, rng: Random, thing: int) -> Named | None:
         """A description of this thing only that keeps its colour back, if there is one."""

@@ -125,13 +125,13 @@ def _short(rng: Random, language: Language, thing: int) -> str:
 
 def _appearance(rng: Random, language: Language, thing: int) -> str:
     determiner = "the" if rng.random() < 0.25 else ""
-    return sentence([determiner, language.describe(rng, thing, brevity=2)]).text
+    return sentence([determiner, language.describe(rng, thing, most_brevity=2)]).text
 
 
 def _long(rng: Random, language: Language, thing: int) -> str:
     """A sentence with a further thing: "the red circle to the left of the big star"."""
     about = [r for r in language.relations if r.subject == thing and r.direction != "near"]
-    named: list[str | Named] = ["the", language.describe(rng, thing, brevity=2)]
+    named: list[str | Named] = ["the", language.describe(rng, thing, most_brevity=2)]
     end = "." if rng.random() < 0.3 else ""
     if not about:
         return sentence([*named, language.place(rng, thing), end]).text

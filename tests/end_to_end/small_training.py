@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from mdetr_model import checkpoints
 from schemas import Caption, Part, Region, Sample
@@ -32,7 +33,7 @@ feedforward_size = 16
 num_queries = 4
 dropout = {dropout}
 resizer_dropout = {dropout}
-frozen_batch_norm = true
+frozen_batch_norm = {frozen}
 frozen_first_layers = false
 mask_padding = {invariant}
 contrastive_alignment = {aligned}
@@ -54,12 +55,14 @@ hidden_dropout_prob = {dropout}
 attention_probs_dropout_prob = {dropout}
 
 [data]
-train = [{{ shards = "train", split = "train" }}]
+train = [{train}]
 validation = [{{ shards = "val", split = "val" }}]
 workers = {workers}
 block_shards = 2
+captions_together = {together}
+aspect_window = {window}
 augmentation = {{ shortest = [32, 40], longest = 64, crop_shortest = [48], crop_least = 24 }}
-view = {{ shortest = [32], longest = 64, crop_chance = 0.0, mirror_chance = 0.0 }}
+view = {{ shortest = 32, longest = 64 }}
 
 [optimisation]
 epochs = {epochs}
@@ -71,6 +74,7 @@ text_learning_rate = {rate}
 schedule = "cosine"
 average = 0.9
 clip = {clip}
+precision = "{precision}"
 
 [records]
 log_steps = 1
@@ -87,6 +91,11 @@ def write_config(folder: Path, name: str = "config", **changes: Any) -> Path:
         "rate": 1e-3,
         "clip": 1.0,
         "micro_batch": "",
+        "train": '{ shards = "train", split = "train" }',
+        "frozen": "false",
+        "precision": "float32",
+        "together": 1,
+        "window": 0,
         "invariant": "false",
         "aligned": "true",
     }
@@ -156,14 +165,27 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def losses(output: Path, kind: str = "train") -> list[tuple[int, float]]:
-    """Step and loss of every line of the log."""
+def log(output: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of a kind in a run's log."""
     lines = map(json.loads, (output / "log.jsonl").read_text().splitlines())
-    return [(line["step"], line["loss"]) for line in lines if line["kind"] == kind]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def losses(output: Path) -> list[tuple[int, float]]:
+    """Step and loss of every step."""
+    return [(line["step"], line["loss"]) for line in log(output, "train")]
 
 
 def final_state(output: Path) -> dict[str, torch.Tensor]:
-    """Weights and averaged weights of the last checkpoint."""
+    """Weights, averaged weights and the optimizer's moments of the last checkpoint, and the model
+    that was written.
+    """
     state = checkpoints.read(checkpoints.checkpoints(output / "checkpoints")[-1])
     averaged = {f"average {name}": value for name, value in state["average"]["values"].items()}
-    return {**state["model"], **averaged}
+    moments = {
+        f"{kind} {number}": value
+        for number, of in state["optimizer"]["state"].items()
+        for kind, value in of.items()
+    }
+    written = load_file(output / "model" / "model.safetensors")
+    return {**state["model"], **averaged, **moments, **written}

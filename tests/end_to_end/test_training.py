@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from mdetr_model import checkpoints
+from mdetr_model.__main__ import main
 from shards.manifest import load
 from tests.end_to_end import small_training as small
 
@@ -35,9 +37,16 @@ def whole(folder: Path) -> Path:
 
 def _equal(one: Path, other: Path) -> None:
     assert small.losses(one) == small.losses(other)
+    assert small.log(one, "validation") == small.log(other, "validation")
     a, b = small.final_state(one), small.final_state(other)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def _command(command: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit status of a command that is run in this process, and what it says."""
+    status = main(command[3:])
+    return status, capsys.readouterr().err
 
 
 def _steps(output: Path) -> int:
@@ -48,12 +57,19 @@ def _steps(output: Path) -> int:
 
 
 def _interrupt(process: subprocess.Popen[str], output: Path, after: int, number: int) -> None:
-    """Sends a signal once the log has so many lines, unless the run has ended before."""
+    """Sends a signal once the log has so many lines, unless the run has ended before.
+
+    A run that is asked to stop, not killed, ends well and with a checkpoint of its last step.
+    """
     while process.poll() is None and _steps(output) < after:
         time.sleep(0.002)
     if process.poll() is None:
         os.killpg(process.pid, number)
-    process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=60)
+    if number != signal.SIGKILL and "torch.distributed.run" not in process.args:
+        assert process.returncode == 0, said
+        step, _ = small.losses(output)[-1]
+        assert checkpoints.path_of(output / "checkpoints", step).exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -87,8 +103,7 @@ def test_the_model_is_written_and_can_be_used(folder: Path, whole: Path, tmp_pat
     assert metrics["phrases"] == 1
     assert {"recall@1", "recall@10", "random object", "frequent box"} <= metrics.keys()
     assert (tmp_path / "000.png").stat().st_size > 100
-    lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if line["kind"] == "validation"] == [4, 8]
+    assert [line["step"] for line in small.log(whole, "validation")] == [4, 8]
     assert list((whole / "tensorboard").glob("events.*"))
 
 
@@ -98,13 +113,13 @@ def test_other_numbers_of_ranks_train_on_the_same_batches(folder: Path, tmp_path
     How much padding a sample has depends on the others of its micro batch, so nothing here may
     depend on padding: as published, image encoder and contrastive alignment do.
     """
-    same = {"dropout": 0.0, "invariant": "true", "aligned": "false"}
+    same = {"dropout": 0.0, "frozen": "true", "invariant": "true", "aligned": "false"}
     alone = small.write_config(folder, "alone", **same)
     result = small.run(small.command(alone, tmp_path / "alone"))
     assert result.returncode == 0, result.stderr
 
     output = tmp_path / "two"
-    two = small.write_config(folder, "two", **same, workers=2)
+    two = small.write_config(folder, "two", **same, workers=2, micro_batch="micro_batch = 2")
     process = small.start(small.torchrun(2, two, output))
     _interrupt(process, output, 3, signal.SIGTERM)
     done = checkpoints.read(checkpoints.checkpoints(output / "checkpoints")[-1])["step"]
@@ -193,30 +208,102 @@ def test_a_damaged_shard_stops_and_is_named(
         ('split = "val" -> split = "test"', "test"),
         ("vocabulary = 300 -> ", "start needs"),
         ('schedule = "cosine" -> schedule = "linear"', "schedule"),
+        ("crop_least = 24 -> crop_leest = 24", "unknown field `crop_leest`"),
+        ("crop_least = 24 -> mirror_chance = 7.0", "mirror_chance"),
+        ("num_queries = 4 -> num_querys = 4", "num_querys"),
+        ("num_queries = 4 -> predict_final = true", "predict_final"),
+        ("micro_batch = 8 -> micro_batch = 3", "cannot be divided"),
     ],
 )
-def test_what_is_wrong_is_said(folder: Path, tmp_path: Path, change: str, message: str) -> None:
-    config = small.write_config(folder, "wrong")
+def test_what_is_wrong_is_said(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, message: str
+) -> None:
+    config = small.write_config(folder, "wrong", micro_batch="micro_batch = 8")
     before, _, after = change.partition(" -> ")
     text = config.read_text()
     assert before in text
     config.write_text(text.replace(before, after))
-    result = small.run(small.command(config, tmp_path))
-    assert result.returncode == 1
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+    status, said = _command(small.command(config, tmp_path), capsys)
+    assert status == 1
+    assert message in said
+    assert not (tmp_path / "log.jsonl").exists()
 
 
-def test_a_folder_with_checkpoints_is_not_begun_anew(folder: Path, whole: Path) -> None:
-    result = small.run(small.command(small.write_config(folder), whole))
-    assert result.returncode == 1
-    assert "--resume auto" in result.stderr
+def test_a_folder_with_checkpoints_is_not_begun_anew(
+    folder: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small.write_config(folder)
+    status, said = _command(small.command(config, whole), capsys)
+    assert status == 1
+    assert "--resume auto" in said
+    first = str(checkpoints.checkpoints(whole / "checkpoints")[0])
+    status, said = _command(small.command(config, whole, "--resume", first), capsys)
+    assert status == 1
+    assert "later checkpoints, step-000000008.pt" in said
 
 
-def test_another_order_of_samples_is_not_resumed(folder: Path, whole: Path, tmp_path: Path) -> None:
+def test_the_tokenizer_of_a_run_is_trained_once(
+    folder: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that goes on reads no captions: these are gone, and their shards are not needed."""
+    shutil.copytree(whole, tmp_path / "run")
+    shutil.copytree(folder / "train", tmp_path / "train")
+    shutil.copytree(folder / "val", tmp_path / "val")
+    config = small.write_config(tmp_path)
+    for shard in (tmp_path / "train").glob("*.tar"):
+        shard.unlink()
+    command = small.command(config, tmp_path / "run", "--resume", "auto")
+    status, said = _command(command, capsys)
+    assert status == 0, said
+
+
+def test_a_mixture_of_splits(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each set has its own split, and as many pairs as its weight says."""
+    sets = [f'{{ shards = "{name}", split = "{name}", weight = 1 }}' for name in ("train", "val")]
+    config = small.write_config(folder, "mixture", epochs=1, train=", ".join(sets))
+    status, said = _command(small.command(config, tmp_path), capsys)
+    assert status == 0, said
+    assert len(small.losses(tmp_path)) == 37 // 8
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_other_precisions_and_orders(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
+) -> None:
+    """In half precision, with captions of a picture together and pictures of like shapes."""
+    config = small.write_config(
+        folder, precision, epochs=1, precision=precision, together=2, window=2
+    )
+    status, said = _command(small.command(config, tmp_path), capsys)
+    assert status == 0, said
+    assert len(small.losses(tmp_path)) == 4
+    assert {
+        value.dtype for value in small.final_state(tmp_path).values() if value.is_floating_point()
+    } == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "before, after, message",
+    [
+        ("seed = 3", "seed = 4", "seed 3, this one has 4"),
+        ("clip = 1.0", "clip = 2.0", "clip 1.0, this one has 2.0"),
+        ("num_queries = 4", "num_queries = 5", "is of another model"),
+    ],
+)
+def test_another_course_is_not_gone_on_with(
+    folder: Path,
+    whole: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    before: str,
+    after: str,
+    message: str,
+) -> None:
+    last = str(checkpoints.checkpoints(whole / "checkpoints")[-1])
     config = small.write_config(folder, "other")
-    config.write_text(config.read_text().replace("seed = 3", "seed = 4"))
-    [*_, last] = checkpoints.checkpoints(whole / "checkpoints")
-    result = small.run(small.command(config, tmp_path, "--resume", str(last)))
-    assert result.returncode == 1
-    assert "seed 3, this one has 4" in result.stderr
+    config.write_text(config.read_text().replace(before, after))
+    status, said = _command(small.command(config, tmp_path, "--resume", last), capsys)
+    assert status == 1
+    assert message in said

@@ -100,4 +100,5 @@ def difference(first: Any, second: Any) -> float:
             pairs += [(first[name][head], second[name][head]) for head in first[name]]
         else:
             pairs.append((first[name], second[name]))
-    return max((a.float() - b.float()).abs().max().item() for a, b in pairs)
+    # What is not a number stays so: Python's max would pass over it.
+    return torch.stack([(a.float() - b.float()).abs().max() for a, b in pairs]).max().item()

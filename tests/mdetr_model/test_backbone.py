@@ -166,6 +166,20 @@ def test_everything_is_trained_from_scratch(config: PreTrainedConfig) -> None:
     assert all(norm.num_batches_tracked == 1 for norm in norms)
 
 
+@pytest.mark.parametrize("freeze_norms", [True, False])
+def test_an_efficientnet_begins_with_features_that_tell_pictures_apart(freeze_norms: bool) -> None:
+    torch.manual_seed(0)
+    encoder = image_encoder(image_config_of("efficientnet-b3"), freeze_norms)
+    features = encoder.train()(torch.randn(2, 3, 96, 96))
+    assert (features[0] - features[1]).abs().mean() > 1e-2
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            expected = (2 / module.weight[0].numel()) ** 0.5
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.1)
+        elif isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
+            assert (module.weight == 1).all() and (module.bias == 0).all()
+
+
 def test_fewer_stages_have_a_smaller_stride() -> None:
     config = ResNetConfig(
         layer_type="basic", embedding_size=4, hidden_sizes=[4, 8, 8], depths=[1, 1, 1]

@@ -1,6 +1,9 @@
 """Published checkpoints: what becomes of a file, and clear refusals."""
 
+import argparse
+import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -203,9 +206,44 @@ def test_with_a_tokenizer_there_is_a_processor(tmp_path: Path) -> None:
     assert processor.tokenizer("a dog")["input_ids"][0] == vocabulary["<s>"]
 
 
+def test_options_are_read_with_the_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "published.pth"
+    options = argparse.Namespace(nheads=4, lr=1e-4, text_encoder_type="roberta-base")
+    torch.save({"model": {"a": torch.zeros(1)}, "args": options}, path)
+    assert read_checkpoint(path)[1] == vars(options)
+
+
 class _Attack:
+    """Makes a folder when it is read by an unpickler that runs what it is told to."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
     def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return eval, ("1 / 0",)
+        return os.mkdir, (str(self.made),)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", ["pickle", "checkpoint", "weights", "options"])
+def test_nothing_in_a_file_is_executed(tmp_path: Path, kind: str) -> None:
+    path, made = tmp_path / "file.pth", tmp_path / "made"
+    attack, tensors = _Attack(made), {"a": torch.zeros(1)}
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(attack))
+    else:
+        contents = {
+            "checkpoint": attack,
+            "weights": {"model": {**tensors, "b": attack}},
+            "options": {"model": tensors, "args": argparse.Namespace(lr=attack)},
+        }
+        torch.save(contents[kind], path)
+    with pytest.raises(CheckpointError, match="not a PyTorch checkpoint"):
+        read_checkpoint(path)
+    assert not made.exists()
+    # Others would run it.
+    with suppress(RuntimeError):
+        torch.load(path, weights_only=False)
+    assert made.is_dir()
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -214,7 +252,7 @@ class _Attack:
     [
         (b"this is text", "not a PyTorch checkpoint"),
         (b"", "not a PyTorch checkpoint"),
-        (pickle.dumps(_Attack()), "not a PyTorch checkpoint"),
+        (pickle.dumps({"model": 1}), "not a PyTorch checkpoint"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -228,9 +266,11 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -
     "content, message",
     [
         ([torch.zeros(1)], "expected a dictionary, found list"),
-        ({"state_dict": {}, "epoch": 3}, "expected tensors under 'model', found 'state_dict'"),
-        ({"model": {"a": 1}}, "expected tensors under 'model'"),
-        (_Attack(), "not a PyTorch checkpoint"),
+        ({"state_dict": {}, "epoch": 3}, "tensors by name under 'model', found 'state_dict'"),
+        ({"model": {"a": 1}}, "expected tensors by name under 'model'"),
+        ({"model": {3: torch.zeros(1)}}, "expected tensors by name under 'model'"),
+        ({"model_ema": torch.zeros(2)}, "expected tensors by name under 'model_ema'"),
+        (argparse.Namespace, "not a PyTorch checkpoint"),
     ],
 )
 def test_other_checkpoints_are_refused(tmp_path: Path, content: Any, message: str) -> None:
@@ -269,6 +309,49 @@ def test_other_image_encoders_are_refused() -> None:
 def test_variants_that_are_not_built_are_refused(option: str, value: bool) -> None:
     with pytest.raises(CheckpointError, match=f"trained with {option}={value}"):
         configuration_of(_published(_tiny()), {option: value})
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"nheads": None}, "trained with nheads=None, which is no int"),
+        ({"nheads": 3}, "hidden_size is 32, with 3 attention heads"),
+        ({"nheads": 0}, "hidden_size is 32, with 0 attention heads"),
+        ({"dropout": "0.1"}, "trained with dropout='0.1', which is no float"),
+        ({"aux_loss": "False"}, "trained with aux_loss='False', which is no bool"),
+        ({"pre_norm": torch.zeros(2)}, "trained with pre_norm=tensor"),
+    ],
+)
+def test_options_that_no_model_has_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        configuration_of(_published(_tiny()), options)
+
+
+ATTENTION = "transformer.encoder.layers.0.self_attn"
+WORDS = "transformer.text_encoder.embeddings.word_embeddings.weight"
+
+
+@pytest.mark.parametrize(
+    "name, tensor, message",
+    [
+        ("query_embed.weight", torch.zeros(5), r"query_embed\.weight has shape \(5,\)"),
+        ("query_embed.weight", torch.zeros(5, 30), "hidden_size is 30, with 8 attention heads"),
+        ("query_embed.weight", torch.zeros(5, 32).long(), "queries.weight is of torch.int64"),
+        ("backbone.0.body.conv1.weight", torch.zeros(()), r"conv1\.weight has shape \(\)"),
+        (f"{ATTENTION}.in_proj_bias", torch.zeros(2), r"bias has shape \(1,\), expected \(32,\)"),
+        (f"{ATTENTION}.in_proj_bias", torch.zeros(97), r"shape \(33,\), expected \(32,\)"),
+        (WORDS, torch.zeros(50, 32), "a text encoder of 32 channels"),
+        ("answer_type_head.weight", torch.zeros(4, 32), "type has 4 answers for 3 types"),
+    ],
+)
+def test_tensors_of_other_shapes_are_refused(
+    tmp_path: Path, name: str, tensor: Tensor, message: str
+) -> None:
+    state = _published(_tiny(answer_heads=CLEVR_ANSWERS))
+    assert name in state
+    torch.save({"model": state | {name: tensor}}, tmp_path / "published.pth")
+    with pytest.raises(CheckpointError, match=message):
+        convert(tmp_path / "published.pth", tmp_path / "model")
 
 
 def test_missing_and_unexpected_tensors_are_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Examples and batches of pairs: as the processor has them, and the same for the same generator."""
 
 import io
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from itertools import chain
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from PIL import Image
 from torch.utils.data import DataLoader
 

@@ -1,5 +1,7 @@
 """The commands: convert a checkpoint, ground a caption, say what is wrong."""
 
+import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +101,53 @@ def test_long_captions_and_no_objects_are_drawn() -> None:
     short, long = drawing(blank, "a", []), drawing(blank, "many words " * 30, [])
     assert long.height > short.height > 40
     assert drawing(blank, "", []).width == 120
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tiff"])
+def test_grey_of_16_bits_is_as_dark_as_that_of_8(tmp_path: Path, name: str) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (6, 9), np.uint8)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / name)
+    read = np.asarray(open_picture(tmp_path / name))
+    assert np.array_equal(read, np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_pixels_of_32_bits_are_refused(tmp_path: Path, kind: type) -> None:
+    Image.fromarray(np.full((6, 9), 7, kind)).save(tmp_path / "deep.tiff")
+    with pytest.raises(ValueError, match=r"deep\.tiff: pixels of 32 bits"):
+        open_picture(tmp_path / "deep.tiff")
+
+
+@pytest.mark.parametrize("error", [SyntaxError, struct.error])
+def test_damage_is_told_with_the_name_of_the_file(
+    picture: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def damaged(image: Image.Image) -> None:
+        raise error("broken")
+
+    monkeypatch.setattr("mdetr_model.ground.ImageOps.exif_transpose", damaged)
+    with pytest.raises(ValueError, match=r"picture\.jpg: broken"):
+        open_picture(picture)
+
+
+def test_a_broken_chunk_of_a_png_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "broken.png"
+    Image.fromarray(np.zeros((400, 400, 3), np.uint8)).save(path, compress_level=0)
+    content = bytearray(path.read_bytes())
+    second = content.index(b"IDAT", content.index(b"IDAT") + 4)
+    content[second : second + 4] = b"\0\0\0\0"
+    path.write_bytes(content)
+    with pytest.raises((OSError, ValueError), match=r"broken\.png"):
+        open_picture(path)
+
+
+def test_a_folder_without_a_processor_is_told_how_to_have_one(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(model_folder / name, tmp_path)
+    with pytest.raises(OSError, match="has no processor; convert a checkpoint with --tokenizer"):
+        read_model(tmp_path)
 
 
 @pytest.mark.parametrize(

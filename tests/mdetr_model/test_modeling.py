@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -20,7 +21,8 @@ from mdetr_model import (
     MdetrForQuestionAnswering,
     MdetrModel,
 )
-from mdetr_model.configuration import CLEVR_ANSWERS, UNIFIED_GQA_ANSWERS
+from mdetr_model.configuration import CLEVR_ANSWERS, GQA_ANSWERS, UNIFIED_GQA_ANSWERS
+from mdetr_model.position import sine_positions
 from tests.mdetr_model.small import (
     EFFICIENTNET,
     LAYERS,
@@ -54,6 +56,18 @@ def test_shapes() -> None:
         assert not torch.allclose(layers[0], layers[-1])
 
 
+@pytest.mark.parametrize("image_config", [RESNET, EFFICIENTNET])
+def test_pictures_matter(image_config: Any) -> None:
+    model, inputs = tiny_model(image_config=image_config), two_inputs()
+    other = inputs | {"pixel_values": torch.randn(2, 3, 75, 100)}
+    assert difference(run(model, inputs), run(model, other)) > 1e-2
+
+
+def test_a_difference_that_is_no_number_is_none() -> None:
+    first, second = ({"a": torch.tensor([x]), "b": torch.tensor([1.0])} for x in (torch.nan, 1.0))
+    assert not difference(first, second) <= 1.0
+
+
 def test_captions_of_one_picture() -> None:
     """What is encoded once is what is encoded for each."""
     model, inputs = tiny_model(), two_inputs()
@@ -83,9 +97,38 @@ def test_cells_are_trained_where_that_is_asked_for() -> None:
     torch.testing.assert_close(outputs.loss, without.loss + 2 * added)
 
 
-def test_positions_at_the_input_change_what_is_found() -> None:
-    found = run(tiny_model(positions_at_input=True), two_inputs())
-    assert difference(found, run(tiny_model(), two_inputs())) > 1e-3
+def test_positions_at_the_input_are_added_to_what_is_projected() -> None:
+    model, inputs = tiny_model(), two_inputs()
+    without, mask = run(model, inputs), run(model.mdetr, inputs).image_mask
+
+    def placed(module: torch.nn.Module, args: Any, cells: Tensor) -> Tensor:
+        positions = sine_positions(mask, cells.shape[1])
+        return cells + positions.transpose(1, 2).unflatten(2, cells.shape[2:])
+
+    model.mdetr.image_projection.register_forward_hook(placed)
+    by_hand = run(model, inputs)
+    assert difference(by_hand, without) > 1e-3
+    assert difference(run(tiny_model(positions_at_input=True), inputs), by_hand) <= 1e-6
+
+
+def test_only_the_first_decoder_layer_starts_with_a_bias() -> None:
+    biases = {
+        name: bias.abs().max().item()
+        for name, bias in tiny_model().mdetr.decoder.named_parameters()
+        if name.endswith("bias")
+    }
+    assert biases.pop("layers.0.self_attention.output.bias") > 0
+    assert biases and not any(biases.values())
+
+
+def test_token_embeddings_can_be_resized() -> None:
+    model, inputs = tiny_model(), two_inputs()
+    before = run(model, inputs)
+    model.resize_token_embeddings(60)
+    assert model.get_input_embeddings().num_embeddings == 60
+    assert model.config.text_config.vocab_size == 60
+    assert difference(run(model, inputs), before) <= 1e-6
+    assert run(model, inputs | {"input_ids": torch.full((2, 9), 59)}).logits.isfinite().all()
 
 
 def test_what_a_configuration_leaves_out() -> None:
@@ -209,7 +252,7 @@ def test_an_image_encoder_that_is_trained_from_scratch(tmp_path: Path, image_con
     model = tiny_model(image_config=image_config, **scratch).train()
     model(**two_inputs(), labels=two_labels()).loss.backward()
     encoder = model.mdetr.image_encoder
-    assert all(parameter.grad is not None for parameter in encoder.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in encoder.parameters())
     norms = [module for module in encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert norms and all(norm.running_mean.abs().sum() > 0 for norm in norms)
 
@@ -258,6 +301,28 @@ def test_missing_labels_are_named() -> None:
         model(**two_inputs(), labels=two_labels() | {"answers": answers})
 
 
+def test_numbers_of_pictures_captions_and_labels_that_differ_are_refused() -> None:
+    model, inputs = tiny_model(), two_inputs()
+    one_picture = inputs | {name: inputs[name][:1] for name in ("pixel_values", "pixel_mask")}
+    with pytest.raises(ValueError, match=r"1 pictures and 2 captions; .* picture_of"):
+        model(**one_picture)
+    for picture_of in (torch.zeros(3, dtype=torch.long), torch.zeros(2, 1, dtype=torch.long)):
+        with pytest.raises(ValueError, match=r"picture_of has the shape \(.*\), for 2 captions"):
+            model(**one_picture, picture_of=picture_of)
+    for name, label in two_labels().items():
+        with pytest.raises(ValueError, match=f"{name} of 3 captions, where there are 2"):
+            model(**inputs, labels=two_labels() | {name: torch.cat([label, label[:1]])})
+
+
+def test_answers_to_other_questions_are_refused() -> None:
+    model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWERS)
+    answers = {head: torch.zeros(2, dtype=torch.long) for head, _ in CLEVR_ANSWERS}
+    model(**two_inputs(), labels=two_labels() | {"answers": answers})
+    answers["reg"] = torch.zeros(1, dtype=torch.long)
+    with pytest.raises(ValueError, match="reg of 1 captions, where there are 2"):
+        model(**two_inputs(), labels=two_labels() | {"answers": answers})
+
+
 @pytest.mark.parametrize("kind", [MdetrModel, MdetrForGrounding, MdetrForQuestionAnswering])
 def test_outputs_as_a_tuple(kind: type) -> None:
     model = tiny_model(kind, answer_heads=CLEVR_ANSWERS)
@@ -279,6 +344,34 @@ def test_values_that_cannot_be_trained_with_are_refused() -> None:
         MdetrConfig(num_token_positions=128)
     with pytest.raises(ValueError, match="'soft'; it has to be 'normalised' or 'binary'"):
         MdetrConfig(token_targets="soft")
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"hidden_size": 30, "num_attention_heads": 5}, "hidden_size is 30, with 5 attention"),
+        ({"hidden_size": 32, "num_attention_heads": 5}, "multiple of 4 and of the number of heads"),
+        ({"num_attention_heads": 0}, "with 0 attention heads"),
+        ({"hidden_size": 0}, "hidden_size is 0"),
+        ({"answer_heads": [("total", 5), ("total", 5)]}, "are total, total; they have to be total"),
+        ({"answer_heads": [*UNIFIED_GQA_ANSWERS, *CLEVR_ANSWERS]}, "; they have to be total; or"),
+        ({"answer_heads": CLEVR_ANSWERS[:3]}, "are binary, reg, type; .* type, binary, attr, reg;"),
+        ({"answer_heads": [("type", 3), *CLEVR_ANSWERS]}, "are attr, binary, reg, type, type"),
+        ({"answer_heads": [("kind", 3)]}, "answer_heads are kind"),
+        ({"answer_heads": [("type", 4), *CLEVR_ANSWERS[1:]]}, "type has 4 answers for 3 types"),
+        ({"answer_heads": [*CLEVR_ANSWERS[:3], ("attr", 1)]}, "attr has 1 answers; only binary"),
+    ],
+)
+def test_values_that_no_model_can_be_built_with_are_refused(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        MdetrConfig(**fields)
+
+
+def test_answer_heads_may_have_any_order() -> None:
+    for heads in (CLEVR_ANSWERS[::-1], GQA_ANSWERS[::-1], UNIFIED_GQA_ANSWERS):
+        assert MdetrConfig(answer_heads=heads).answer_heads == [list(head) for head in heads]
 
 
 def test_unknown_names_are_refused() -> None:

@@ -58,6 +58,9 @@ def test_help_needs_nothing_heavy(tmp_path: Path, installed: bool, arguments: li
         ("/usr/bin/mdetr", "python /usr/bin/mdetr convert", True),
         # A package that imports this one while Python still looks for its main module.
         ("-m", "python -m trainer", False),
+        ("-m", "python -m trainer mdetr_model", False),
+        ("-m", "python -u -m mdetr_model train", True),
+        ("-m", "python -mtrainer mdetr_model", False),
         ("/home/trainer/__main__.py", "python -m trainer mdetr_model", False),
         ("train.py", "python train.py mdetr", False),
         ("", "python", False),

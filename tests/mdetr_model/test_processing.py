@@ -126,6 +126,25 @@ def test_labels_of_no_boxes_and_of_boxes_without_spans(processor: MdetrProcessor
         processor.labels([CAPTION], spans=[[]], boxes=[[(0, 0, 1, 1)]], sizes=[(5, 5)])
 
 
+@pytest.mark.parametrize(
+    "box, size, message",
+    [
+        ((0, 0, 1, 1), (0, 5), "caption 0: a picture of height 0, width 5"),
+        ((0, 0, 1, 1), (5, -1), "caption 0: a picture of height 5, width -1"),
+        ((3, 0, 1, 1), (5, 5), r"a box ends before it begins: .*\(3, 0, 1, 1\)"),
+        ((0, 3, 1, 1), (5, 5), "a box ends before it begins"),
+        ((0, 0, float("nan"), 1), (5, 5), "a box ends before it begins"),
+    ],
+)
+def test_boxes_that_are_none_are_refused(
+    processor: MdetrProcessor, box: Any, size: tuple[int, int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        processor.labels(
+            [CAPTION], spans=[[RED_BUS, TREE]], boxes=[[(0, 0, 1, 1), box]], sizes=[size]
+        )
+
+
 def outputs_for(processor: MdetrProcessor, caption: str = CAPTION) -> SimpleNamespace:
     """Query 1 is the red bus, query 2 the tree and less sure, query 0 nothing."""
     tokens = processor.labels(
@@ -150,6 +169,33 @@ def test_grounded_phrases(processor: MdetrProcessor) -> None:
     assert result["spans"] == [RED_BUS, TREE]
     assert result["boxes"].tolist() == [[50, 25, 150, 75], [0, 0, 100, 50]]
     assert result["scores"].tolist() == pytest.approx([1, 1 - 1 / 9], abs=1e-4)
+
+
+def test_what_the_caption_refers_to_is_found_before_what_it_mentions(
+    processor: MdetrProcessor,
+) -> None:
+    outputs = outputs_for(processor)
+    outputs.is_final = torch.tensor([[9.0, -1.0, 2.0]])
+    (result,) = processor.post_process_grounding(outputs, threshold=0, token_threshold=0.05)
+    assert result["phrases"][:2] == ["tall tree", "red bus"]
+    final = torch.tensor([2.0, -1.0]).sigmoid() * torch.tensor([1 - 1 / 9, 1])
+    assert result["scores"][:2].tolist() == pytest.approx(final.tolist(), abs=1e-4)
+
+
+def test_answers_are_given_by_type(processor: MdetrProcessor) -> None:
+    answers = {
+        "type": torch.tensor([[0.0, 3, 1], [4, 0, 0], [0, 0, 9]]),
+        "binary": torch.tensor([-1.0, 2, 0]),
+        "attr": torch.eye(15)[[7, 0, 0]],
+        "reg": torch.eye(20)[[0, 0, 19]],
+    }
+    given = processor.post_process_answers(SimpleNamespace(answers=answers))
+    assert [answer["type"] for answer in given] == ["attr", "binary", "reg"]
+    assert [answer["answer"] for answer in given] == [7, 1, 19]
+    unified = SimpleNamespace(answers={"total": torch.eye(1853)[[1852]]})
+    assert processor.post_process_answers(unified) == [{"type": "total", "answer": 1852}]
+    with pytest.raises(ValueError, match="without answers"):
+        processor.post_process_answers(outputs_for(processor))
 
 
 def test_captions_are_read_off_the_tokens_or_given(processor: MdetrProcessor) -> None:

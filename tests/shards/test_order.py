@@ -74,7 +74,7 @@ def test_any_part_is_the_same_as_in_one_go(
     with opened(shards, shards[::-1]) as [of, other]:
         orders: list[Order] = [PairOrder(of, "train", seed=seed, block_shards=block)]
         orders.append(AspectOrder(orders[0], data.draw(st.integers(1, 5)), seed=seed, window=3))
-        orders.append(MixedOrder([of, other], "train", seed=seed, block_shards=block))
+        orders.append(MixedOrder([of, other], ["train"] * 2, seed=seed, block_shards=block))
         for order in orders:
             whole = everything(order, epoch)
             cuts = sorted(data.draw(st.lists(st.integers(0, order.pairs), max_size=6)))
@@ -100,7 +100,7 @@ def test_the_order_is_for_ever(tmp_path: Path) -> None:
         (2, 0, 0),
         (2, 0, 1),
     ]
-    mixed = everything(MixedOrder([of, of], "train", seed=1), 0)
+    mixed = everything(MixedOrder([of, of], ["train"] * 2, seed=1), 0)
     assert mixed["set"].tolist() == [1, 0, 1, 1, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0]
     assert permutation(5, 2**70, 1, 2).tolist() == [1, 3, 0, 2, 4]
 
@@ -191,7 +191,7 @@ def test_the_shards_ahead_are_those_that_come(
     a: Shards, b: Shards, seed: int, block: int, data: st.DataObject
 ) -> None:
     with opened(a, b) as sets:
-        order = MixedOrder(sets, "train", seed=seed, block_shards=block)
+        order = MixedOrder(sets, ["train"] * 2, seed=seed, block_shards=block)
         for one in (order, PairOrder(sets[0], "train", seed=seed, block_shards=block)):
             position = data.draw(st.integers(0, one.pairs - 1))
             now = one.places(1, position, position + 1)[0]
@@ -216,7 +216,7 @@ def test_the_shards_ahead_are_those_that_come(
 def test_a_mixture_keeps_its_weights_and_each_set_its_own_epochs(tmp_path: Path) -> None:
     small = ShardSet.open(write_shard_set(tmp_path / "small", [[3, 2], [4]]))
     large = ShardSet.open(write_shard_set(tmp_path / "large", [[100] * 60, [100] * 91]))
-    order = MixedOrder([small, large], "train", seed=5, weights=[1, 3])
+    order = MixedOrder([small, large], ["train"] * 2, seed=5, weights=[1, 3])
     stream = np.concatenate([everything(order, epoch) for epoch in range(3)])
     assert order.pairs == 9 + 15_100
     counts = [np.bincount(stream["set"][k : k + 10_000]) for k in range(0, 40_000, 10_000)]
@@ -233,8 +233,23 @@ def test_a_mixture_keeps_its_weights_and_each_set_its_own_epochs(tmp_path: Path)
 def test_without_weights_a_mixture_is_by_size(tmp_path: Path) -> None:
     a = ShardSet.open(write_shard_set(tmp_path / "a", [[10] * 10]))
     b = ShardSet.open(write_shard_set(tmp_path / "b", [[10] * 30]))
-    sets = everything(MixedOrder([a, b], "train", seed=0), 0)["set"]
+    sets = everything(MixedOrder([a, b], ["train"] * 2, seed=0), 0)["set"]
     assert 0.15 < (sets == 0).mean() < 0.35
+
+
+def test_a_mixture_takes_a_split_of_each_set(tmp_path: Path) -> None:
+    a = ShardSet.open(write_shard_set(tmp_path / "a", [[3, 2]]))
+    b = ShardSet.open(write_shard_set(tmp_path / "b", [[4]], "minival"))
+    order = MixedOrder([a, b], ["train", "minival"], seed=0)
+    assert order.pairs == 9
+    assert set(everything(order, 0)["set"].tolist()) == {0, 1}
+    for splits, message in [
+        (["train"], "1 splits of 2 shard sets"),
+        (["train", "minival", "val"], "3 splits of 2 shard sets"),
+        (["minival", "train"], "a has no split 'minival'; it has train"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            MixedOrder([a, b], splits, seed=0)
 
 
 @given(st.lists(st.floats(1e-3, 1), min_size=1, max_size=6))

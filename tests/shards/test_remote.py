@@ -1,5 +1,8 @@
 """Shard sets behind URLs: fetched once, verified, with patience, into a cache of bounded size."""
 
+import shlex
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -168,6 +171,66 @@ class StatusError(Exception):
 )
 def test_which_errors_may_pass(error: Exception, transient: bool) -> None:
     assert is_transient(error) == transient
+
+
+# --- a full disk ----------------------------------------------------------------------------------
+
+FETCH = """
+import resource, sys
+from pathlib import Path
+from shards.cache import Cache
+from shards.manifest import ShardError
+from shards.remote import Remote, Retries
+from shards.shard_set import ShardSet
+
+url, folder, limited = sys.argv[1:]
+entry = ShardSet.open(url).shards[0]
+
+def limit_if(now):
+    if limited == now:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
+
+def download(to):
+    limit_if("while it comes")
+    Remote(url, {}, Retries(3, 0.01)).download(entry, to)
+
+limit_if("before")
+try:
+    Cache(Path(folder), 1 << 30).open(entry, download)
+except ShardError as error:
+    print(error)
+"""
+
+
+def printed(*command: object) -> str:
+    return subprocess.run(
+        [*map(str, command)], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
+
+
+@pytest.mark.parametrize("limited", ["before", "while it comes"])
+def test_a_file_that_may_not_grow_is_not_taken_for_a_fault_of_the_network(
+    server: Server, tmp_path: Path, limited: str
+) -> None:
+    cache = tmp_path / "cache"
+    message = printed(sys.executable, "-c", FETCH, server.url, cache, limited)
+    assert message == f"{NAMES[0]} cannot be kept in the cache {cache}: [Errno 27] File too large"
+    assert server.requests[NAMES[0]] == (limited != "before")
+    assert cached(cache) == set()
+
+
+def test_a_full_disk_is_not_taken_for_a_fault_of_the_network(
+    server: Server, tmp_path: Path
+) -> None:
+    tmpfs = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    mount = f"mount -t tmpfs -o size=8k none {tmp_path}"
+    if subprocess.run([*tmpfs, mount], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("a file system cannot be mounted here")
+    fetch = shlex.join([sys.executable, "-c", FETCH, server.url, str(tmp_path), "never"])
+    assert printed(*tmpfs, f"{mount} && {fetch}") == (
+        f"{NAMES[0]} cannot be kept in the cache {tmp_path}: [Errno 28] No space left on device"
+    )
+    assert server.requests[NAMES[0]] == 1
 
 
 # --- the cache ------------------------------------------------------------------------------------

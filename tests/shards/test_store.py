@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 import pyarrow.parquet as pq
@@ -51,16 +52,55 @@ def test_a_picture_outlives_its_store(tmp_path: Path) -> None:
     assert bytes(pair.picture) == picture("vg/1")
 
 
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def test_many_shards_take_few_file_handles(tmp_path: Path) -> None:
-    shards = ShardSet.open(write_shard_set(tmp_path, [[1]] * 150))
+@pytest.mark.parametrize("pictures", [True, False])
+def test_every_caption_comes_back_alone(tmp_path: Path, pictures: bool) -> None:
+    write_shard_set(tmp_path, [[1, 0, 3], [2]], pictures=pictures)
+    shards = ShardSet.open(tmp_path)
     store = Store(shards)
-    before = open_files()
-    assert [store.pair(i, 0, 0).key for i in range(150)] == [f"vg/{i}" for i in range(150)]
-    assert open_files() - before <= 66
+    for shard, row, number, key in [(0, 0, 0, "vg/0"), (0, 2, 2, "vg/2"), (1, 0, 1, "vg/3")]:
+        caption = store.caption(shard, row, number)
+        assert caption.text == f"caption {number} of {key}"
+        if pictures:
+            assert caption == store.pair(shard, row, number).caption
+
+
+class Counted(ShardSet):
+    """Counts how often shards are opened."""
+
+    opened = 0
+
+    def open_shard(self, shard: int) -> BinaryIO:
+        self.opened += 1
+        return super().open_shard(shard)
+
+
+def mapped(folder: Path) -> int:
+    """How many shards of a folder this process has mapped."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return sum(line.endswith(".tar") and str(folder) in line for line in maps)
+
+
+def test_shards_stay_open_while_they_are_read_and_not_for_long_after(tmp_path: Path) -> None:
+    shards = Counted.open(write_shard_set(tmp_path, [[1]] * 300))
+    assert isinstance(shards, Counted)
+    store = Store(shards)
+    block, next_block = range(150), range(150, 300)
+    for shard in [*block] * 10:
+        assert store.pair(shard, 0, 0).key == f"vg/{shard}"
+    assert shards.opened == mapped(tmp_path) == 150
+    for shard in [*next_block] * 250:
+        store.caption(shard, 0, 0)
+    assert shards.opened == 300
+    assert mapped(tmp_path) == 150
+
+
+def test_one_shard_after_another_leaves_few_open(tmp_path: Path) -> None:
+    shards = ShardSet.open(write_shard_set(tmp_path, [[1]] * 20))
+    store = Store(shards)
+    for shard in range(20):
+        for _ in range(500):
+            store.caption(shard, 0, 0)
+        assert mapped(tmp_path) <= 3
 
 
 # --- what is wrong --------------------------------------------------------------------------------
@@ -144,6 +184,16 @@ def test_other_counts_of_pairs_than_the_manifest(tmp_path: Path) -> None:
 def test_a_set_of_annotations_alone(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[2]], pictures=False)
     assert "holds annotations alone, no picture of vg/0" in refusal(tmp_path)
+
+
+def test_a_caption_is_checked_and_its_picture_is_not(tmp_path: Path) -> None:
+    write_shard_set(tmp_path, [[1], [1]])
+    content = (tmp_path / FIRST).read_bytes()
+    (tmp_path / FIRST).write_bytes(content.replace(b"picture of vg/0 ", b"picture of vg/1 "))
+    assert Store(ShardSet.open(tmp_path)).caption(0, 0, 0).text == "caption 0 of vg/0"
+    (tmp_path / FIRST).write_bytes(content.replace(b"caption 0 of", b"caption 1 of"))
+    with pytest.raises(ShardError, match=rf"{FIRST}: vg/0\.json is damaged"):
+        Store(ShardSet.open(tmp_path)).caption(0, 0, 0)
 
 
 def test_a_manifest_without_an_index(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_mixture(tmp_path: Path) -> None:
         ShardSet.open(write_shard_set(tmp_path / name, [[2] * 10, [1] * 10], name=name))
         for name in ("vg", "gqa")
     ]
-    order = MixedOrder(sets, "train", seed=0, weights=[1, 1])
+    order = MixedOrder(sets, ["train"] * 2, seed=0, weights=[1, 1])
     dataset = PairDataset(sets, transform)
     for batch in lists(GlobalBatchSampler(order, 20)):
         for place in batch:
@@ -167,6 +167,27 @@ def test_a_damaged_pair_stops_the_loop_and_is_named(shards: ShardSet) -> None:
     sampler = GlobalBatchSampler(PairOrder(shards, "train", seed=1), 10)
     with pytest.raises(ShardError, match=r"train-00003-of-00005\.tar: vg/7 is damaged"):
         list(loader(PairDataset([shards], transform), sampler, num_workers=1))
+
+
+def refuse(pair: Pair, rng: np.random.Generator) -> Example:
+    raise ValueError(f"{pair.key}: neither JPEG nor PNG")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pair_that_the_transform_refuses_is_found_by_its_shard(
+    shards: ShardSet, workers: int
+) -> None:
+    dataset = PairDataset([shards, shards], refuse)
+    reader = DataLoader(
+        dataset, batch_size=None, sampler=[Place(1, 3, 2, 0, 0, 0)], num_workers=workers
+    )
+    with pytest.raises(ValueError) as refused:
+        list(reader)
+    file = "train-00003-of-00005.tar"
+    assert f"{shards.location}: {file}: vg/7: neither JPEG nor PNG" in str(refused.value)
+    if not workers:
+        assert str(refused.value).startswith(shards.location)
+        assert str(refused.value.__cause__) == "vg/7: neither JPEG nor PNG"
 
 
 def test_what_goes_to_a_worker_is_small(tmp_path: Path) -> None:

@@ -1,0 +1,133 @@
+r"""Whether a model reads: does a caption that is changed by one word move the box?
+
+    PYTHONPATH=. python benchmarks/word_change.py MODEL --pictures 1500
+
+In new pictures of the generated world, two things that differ in one word only: a colour ("red
+circle", "blue circle"), a shape ("red circle", "red star") or the side ("circle on the left",
+"circle on the right"). A pair counts if the best box of each caption is that of its own thing, with
+an IoU of at least 0.5. Of a model that finds all things of the right kind but does not read the
+word, at most a quarter of the pairs would count.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import permutations
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from mdetr_model.box_ops import iou
+from mdetr_model.model_folder import read_model
+from mdetr_model.modeling import MdetrForGrounding
+from mdetr_model.postprocess import boxes_in_pixels, object_scores
+from mdetr_model.processing import MdetrProcessor
+from pipelines.world.boxes import copy_of
+from pipelines.world.phrases import Language
+from pipelines.world.render import render
+from pipelines.world.scene import LONGEST, Box, compose
+
+LEAST_IOU = 0.5
+BATCH = 32
+
+
+class Question(NamedTuple):
+    """A caption, and the box of what it names, in pixels of the picture."""
+
+    caption: str
+    box: Box
+
+
+class Change(NamedTuple):
+    kind: str
+    first: Question
+    second: Question
+
+
+def changes(language: Language) -> list[Change]:
+    """Up to one pair of each kind; each caption fits one thing of the picture alone."""
+    things = language.things
+    found: dict[str, Change] = {}
+    looks = [(thing.colour, thing.noun) for thing in things]
+    nouns = [thing.noun for thing in things]
+    for i, j in permutations(range(len(things)), 2):
+        first, second = things[i], things[j]
+        plain = looks.count(looks[i]) == looks.count(looks[j]) == 1
+        if plain and first.noun == second.noun:
+            kind = "colour"
+        elif plain and first.colour == second.colour and " " not in first.noun + second.noun:
+            kind = "shape"
+        elif first.noun == second.noun and nouns.count(first.noun) == 2 and _apart(language, i, j):
+            kind = "side"
+        else:
+            continue
+        captions = [f"{thing.colour} {thing.noun}" for thing in (first, second)]
+        if kind == "side":
+            captions = [f"{first.noun} on the left", f"{first.noun} on the right"]
+        questions = map(Question, captions, (first.box, second.box))
+        found.setdefault(kind, Change(kind, *questions))
+    return list(found.values())
+
+
+def _apart(language: Language, left: int, right: int) -> bool:
+    return "left" in language.places[left] and "right" in language.places[right]
+
+
+def pictures(number: int, seed: int) -> Iterator[tuple[Image.Image, list[Change]]]:
+    """New pictures with their pairs, as many of them as have any."""
+    rng = Random(f"word change {seed}")
+    while number:
+        scene = compose(rng)
+        found = changes(Language(scene))
+        if found:
+            number -= 1
+            yield render(scene, copy_of(scene, LONGEST)), found
+
+
+@torch.inference_mode()
+def found(
+    model: MdetrForGrounding, processor: MdetrProcessor, asked: list[tuple[Image.Image, Question]]
+) -> list[bool]:
+    """Whether the best box for each caption is that of its thing."""
+    images, questions = zip(*asked, strict=True)
+    texts = [question.caption for question in questions]
+    outputs = model(**processor(images=list(images), text=texts, return_tensors="pt"))
+    best = object_scores(outputs.logits).argmax(-1)
+    sizes = torch.tensor([(image.height, image.width) for image in images])
+    boxes = boxes_in_pixels(outputs.pred_boxes, sizes)[torch.arange(len(best)), best]
+    truth = torch.tensor([question.box for question in questions])
+    return (iou(boxes, truth) >= LEAST_IOU).tolist()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--pictures", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    model, processor = read_model(arguments.model)
+    asked: list[tuple[str, Image.Image, Question]] = []
+    for picture, of_picture in pictures(arguments.pictures, arguments.seed):
+        for change in of_picture:
+            asked += [(change.kind, picture, change.first), (change.kind, picture, change.second)]
+    right: list[bool] = []
+    for start in tqdm(range(0, len(asked), BATCH), unit="batch", leave=False):
+        part = asked[start : start + BATCH]
+        right += found(model, processor, [(picture, question) for _, picture, question in part])
+    results = defaultdict(list)
+    for (kind, _, _), one, other in zip(asked[::2], right[::2], right[1::2], strict=True):
+        for name in (kind, "all"):
+            results[name].append((one, other))
+    print("change     pairs   captions right   pairs right")
+    for name, of_kind in sorted(results.items()):
+        captions = sum(one + other for one, other in of_kind) / (2 * len(of_kind))
+        pairs = sum(one and other for one, other in of_kind) / len(of_kind)
+        print(f"{name:8} {len(of_kind):7} {captions:16.3f} {pairs:13.3f}")
+
+
+if __name__ == "__main__":
+    main()
