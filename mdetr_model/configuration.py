@@ -173,20 +173,19 @@ class MdetrConfig(PreTrainedConfig):
                 f"num_token_positions is {self.num_token_positions}; token maps and processors "
                 f"have {COLUMNS} positions"
             )
-        _check_size(self.hidden_size, self.num_attention_heads)
+        for name in ("hidden_size", "num_attention_heads", "decoder_layers", "num_queries"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1")
+        if self.hidden_size % 4 or self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}, with {self.num_attention_heads} attention "
+                "heads; it has to be a multiple of 4 and of the number of heads"
+            )
         _check_answer_heads(self.answer_heads)
         if self.token_targets not in TOKEN_TARGETS:
             known = " or ".join(map(repr, TOKEN_TARGETS))
             raise ValueError(f"token_targets is {self.token_targets!r}; it has to be {known}")
         super().__post_init__(**kwargs)
-
-
-def _check_size(size: int, heads: int) -> None:
-    if heads < 1 or size < 1 or size % 4 or size % heads:
-        raise ValueError(
-            f"hidden_size is {size}, with {heads} attention heads; it has to be a multiple of 4 "
-            "and of the number of heads"
-        )
 
 
 def _check_answer_heads(heads: list[list[Any]]) -> None:

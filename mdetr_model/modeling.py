@@ -130,10 +130,6 @@ class MdetrPreTrainedModel(PreTrainedModel):
                 initialization.ones_(module.weight)
         if isinstance(bias := getattr(module, "bias", None), Tensor):
             initialization.zeros_(bias)
-        if isinstance(module, Decoder):
-            # Queries start from zero. A bias of zero would leave nothing but zeros for the first
-            # layer norm, whose gradient is then 300 times that of the rest of the model.
-            initialization.normal_(module.layers[0].self_attention.output.bias)
 
 
 class MdetrModel(MdetrPreTrainedModel):
@@ -153,6 +149,10 @@ class MdetrModel(MdetrPreTrainedModel):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.post_init()
+        # Queries start from zero. A bias of zero would leave nothing but zeros for the first layer
+        # norm, whose gradient is then 300 times that of the rest of the model. Not a case of
+        # ``_init_weights``: that is not called for modules without tensors of their own.
+        initialization.normal_(self.decoder.layers[0].self_attention.output.bias)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embeddings of the text encoder."""

@@ -166,12 +166,17 @@ def test_everything_is_trained_from_scratch(config: PreTrainedConfig) -> None:
     assert all(norm.num_batches_tracked == 1 for norm in norms)
 
 
+def test_an_efficientnet_begins_with_features_that_tell_pictures_apart() -> None:
+    torch.manual_seed(0)
+    encoder = image_encoder(image_config_of("efficientnet-b3"), freeze_norms=False).train()
+    features = encoder(torch.randn(2, 3, 96, 96))
+    assert (features[0] - features[1]).abs().mean() > 0.1
+
+
 @pytest.mark.parametrize("freeze_norms", [True, False])
-def test_an_efficientnet_begins_with_features_that_tell_pictures_apart(freeze_norms: bool) -> None:
+def test_initial_weights_of_an_efficientnet(freeze_norms: bool) -> None:
     torch.manual_seed(0)
     encoder = image_encoder(image_config_of("efficientnet-b3"), freeze_norms)
-    features = encoder.train()(torch.randn(2, 3, 96, 96))
-    assert (features[0] - features[1]).abs().mean() > 1e-2
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
             expected = (2 / module.weight[0].numel()) ** 0.5
