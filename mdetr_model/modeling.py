@@ -116,8 +116,8 @@ class MdetrPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Xavier for all that is linear, not only in the transformer as in DETR; normal queries.
 
-        Text encoders and ResNets do it themselves, as models of transformers; an EfficientNet is
-        begun anew by its encoder, for what transformers gives it is of no use.
+        Text encoders and ResNets do it themselves, as models of transformers, and
+        ``EfficientNetEncoder`` does.
         """
         match module:
             case nn.Linear():
@@ -149,10 +149,9 @@ class MdetrModel(MdetrPreTrainedModel):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.post_init()
-        # Queries start from zero. A bias of zero would leave nothing but zeros for the first layer
-        # norm, whose gradient is then 300 times that of the rest of the model. Not a case of
-        # ``_init_weights``: that is not called for modules without tensors of their own.
-        initialization.normal_(self.decoder.layers[0].self_attention.output.bias)
+        # Queries start from zero. A bias of zero would leave zeros for the first layer norm, whose
+        # gradient is then 300 times that of the rest. ``_init_weights`` cannot tell this bias apart.
+        initialization.normal_(self.decoder.get_parameter("layers.0.self_attention.output.bias"))
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embeddings of the text encoder."""
@@ -184,8 +183,7 @@ class MdetrModel(MdetrPreTrainedModel):
                 pictures than captions, and each is encoded once. Default: one each.
 
         Raises:
-            ValueError: without ``picture_of`` there are not as many pictures as captions, or it is
-                not for as many captions as there are.
+            ValueError: the numbers of pictures, captions and ``picture_of`` do not fit.
         """
         _check_pictures(pixel_values, input_ids, picture_of)
         encoder_mask = None
@@ -309,7 +307,7 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         # Matching needs scipy, which inference does not.
         from mdetr_model.losses import MdetrCriterion, criterion_options
 
-        _check_batch(labels, len(outputs.logits))
+        _check_batch(labels, len(outputs["logits"]))
         return MdetrCriterion(criterion_options(self.config))(outputs, labels)
 
 
@@ -362,16 +360,11 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
 
 def _check_pictures(pixels: Tensor, input_ids: Tensor, picture_of: Tensor | None) -> None:
     """Only by their shapes: to look at values would break the graph in two."""
-    captions = input_ids.shape[0]
-    if picture_of is None and pixels.shape[0] != captions:
-        raise ValueError(
-            f"{pixels.shape[0]} pictures and {captions} captions; where they are not one each, "
-            "picture_of says which picture a caption is about"
-        )
+    pictures, captions = pixels.shape[0], input_ids.shape[0]
+    if picture_of is None and pictures != captions:
+        raise ValueError(f"{pictures} pictures and {captions} captions, without picture_of")
     if picture_of is not None and picture_of.shape != (captions,):
-        raise ValueError(
-            f"picture_of has the shape {tuple(picture_of.shape)}, for {captions} captions"
-        )
+        raise ValueError(f"picture_of of shape {tuple(picture_of.shape)}, for {captions} captions")
 
 
 def _check_batch(labels: Mapping[str, Any], captions: int) -> None:
@@ -380,9 +373,7 @@ def _check_batch(labels: Mapping[str, Any], captions: int) -> None:
     by_caption |= labels.get("answers") or {}
     for name, values in by_caption.items():
         if values is not None and len(values) != captions:
-            raise ValueError(
-                f"labels: {name} of {len(values)} captions, where there are {captions}"
-            )
+            raise ValueError(f"labels: {name} for {len(values)} captions instead of {captions}")
 
 
 def _whole_cells(pixels: Tensor, mask: Tensor | None, cell: int) -> tuple[Tensor, Tensor]:

@@ -97,9 +97,10 @@ def test_a_batch_for_evaluation_is_what_the_processor_makes(
     assert torch.equal(inputs["pixel_mask"][of], expected["pixel_mask"].bool())
     assert torch.equal(inputs["input_ids"], expected["input_ids"])
     assert torch.equal(inputs["attention_mask"], expected["attention_mask"])
-    torch.testing.assert_close(
-        inputs["pixel_values"][of], expected["pixel_values"], rtol=1e-5, atol=2e-6
-    )
+    # Resampled by PyTorch here, by Pillow there: now and then one or two of 255 levels apart.
+    apart = (inputs["pixel_values"][of] - expected["pixel_values"]).abs() * 255 * 0.225
+    assert apart.max() <= 2.1
+    assert apart.mean() < 0.05
     assert batch.dropped_spans == labels.pop("dropped_spans").sum()
     assert batch.labels.keys() == labels.keys()
     torch.testing.assert_close(batch.labels, labels, rtol=0, atol=1e-6)

@@ -304,13 +304,13 @@ def test_missing_labels_are_named() -> None:
 def test_numbers_of_pictures_captions_and_labels_that_differ_are_refused() -> None:
     model, inputs = tiny_model(), two_inputs()
     one_picture = inputs | {name: inputs[name][:1] for name in ("pixel_values", "pixel_mask")}
-    with pytest.raises(ValueError, match=r"1 pictures and 2 captions; .* picture_of"):
+    with pytest.raises(ValueError, match="1 pictures and 2 captions, without picture_of"):
         model(**one_picture)
     for picture_of in (torch.zeros(3, dtype=torch.long), torch.zeros(2, 1, dtype=torch.long)):
-        with pytest.raises(ValueError, match=r"picture_of has the shape \(.*\), for 2 captions"):
+        with pytest.raises(ValueError, match=r"picture_of of shape \(.*\), for 2 captions"):
             model(**one_picture, picture_of=picture_of)
     for name, label in two_labels().items():
-        with pytest.raises(ValueError, match=f"{name} of 3 captions, where there are 2"):
+        with pytest.raises(ValueError, match=f"{name} for 3 captions instead of 2"):
             model(**inputs, labels=two_labels() | {name: torch.cat([label, label[:1]])})
 
 
@@ -319,7 +319,7 @@ def test_answers_to_other_questions_are_refused() -> None:
     answers = {head: torch.zeros(2, dtype=torch.long) for head, _ in CLEVR_ANSWERS}
     model(**two_inputs(), labels=two_labels() | {"answers": answers})
     answers["reg"] = torch.zeros(1, dtype=torch.long)
-    with pytest.raises(ValueError, match="reg of 1 captions, where there are 2"):
+    with pytest.raises(ValueError, match="reg for 1 captions instead of 2"):
         model(**two_inputs(), labels=two_labels() | {"answers": answers})
 
 

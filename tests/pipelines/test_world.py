@@ -593,3 +593,18 @@ def test_run_lengths_are_cocos(rows: list[list[bool]]) -> None:
     code = {"counts": run_lengths(mask), "size": list(mask.shape)}
     expected = coco_mask.encode(np.asfortranarray(mask, np.uint8))
     assert coco_mask.frPyObjects(code, *mask.shape)["counts"] == expected["counts"]
+
+
+def test_descriptions_are_as_brief_as_asked_for() -> None:
+    """Less brief ones still fit one thing alone."""
+    lengths = {}
+    for brevity in (1.0, 5.0):
+        rng, words = Random(0), []
+        for _ in range(100):
+            language = Language(compose(rng), brevity)
+            for thing in range(len(language.things)):
+                named = language.describe(rng, thing)
+                assert named.things == [thing]
+                words.append(len(named.words.split()) - len(named.noun.split()))
+        lengths[brevity] = np.mean(words)
+    assert lengths[1.0] > 1.4 * lengths[5.0]
