@@ -150,7 +150,7 @@ class MdetrModel(MdetrPreTrainedModel):
         self.decoder = Decoder(config)
         self.post_init()
         # Queries start from zero. A bias of zero would leave zeros for the first layer norm, whose
-        # gradient is then 300 times that of the rest. ``_init_weights`` cannot tell this bias apart.
+        # gradient is then 300 times that of the rest. ``_init_weights`` cannot tell it from others.
         initialization.normal_(self.decoder.get_parameter("layers.0.self_attention.output.bias"))
 
     def get_input_embeddings(self) -> nn.Module:
