@@ -106,7 +106,10 @@ class Trainer:
     def _wrapped(self) -> nn.Module:
         """The model as it is called in training."""
         if self.config.optimisation.compile:
-            self.model.compile(dynamic=True)
+            # Of convolutions of ever other sizes nothing is gained, and inductor refuses some.
+            mdetr = self.model.mdetr
+            for part in (mdetr.text_encoder, mdetr.encoder, mdetr.decoder):
+                part.compile(dynamic=True)
         if self.ranks.world == 1:
             return self.model
         device = self.ranks.device
@@ -248,10 +251,12 @@ class Trainer:
         done = log is not None and log.has("validation", self.step)
         if self.stopping or not due or any(self.ranks.gathered(done)):
             return
+        begin = time.perf_counter()
         with self._averaged():
             values = self.validation.run(
                 self.model, self.processor.tokenizer, lambda: self._stop_asked
             )
+        self._meter.paused += time.perf_counter() - begin
         if values is None:
             self.stopping = True
         elif log is not None and values:

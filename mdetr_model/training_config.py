@@ -118,7 +118,7 @@ class Optimisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             written; 0: none.
         precision: of the forward pass in training; weights and losses are float32, and so is
             validation.
-        compile: whether the forward pass is compiled.
+        compile: whether the transformers are compiled, that of the text included.
     """
 
     epochs: Count

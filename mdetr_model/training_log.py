@@ -71,7 +71,7 @@ class Meter:
     """Means over the steps between two lines of the log."""
 
     def __init__(self) -> None:
-        self.waited = 0.0  # seconds
+        self.waited = self.paused = 0.0  # seconds: for batches; for what is not training
         self._begin = time.perf_counter()
         self._samples = 0
         self._padding: list[float] = []
@@ -89,7 +89,7 @@ class Meter:
         """``data_wait`` is the share of the time that was spent waiting for batches, ``padding``
         the share of the pixels that was padding; ``dropped_spans`` is a count.
         """
-        seconds = time.perf_counter() - self._begin
+        seconds = time.perf_counter() - self._begin - self.paused
         return {
             **{name: fmean(of[name] for of in self._values) for name in self._values[0]},
             "samples_per_second": self._samples / seconds,

@@ -56,7 +56,8 @@ attention_probs_dropout_prob = {dropout}
 
 [data]
 train = [{train}]
-validation = [{{ shards = "val", split = "val" }}]
+validation = [{{ shards = "{val}", split = "val" }}]
+{cache}
 workers = {workers}
 block_shards = 2
 captions_together = {together}
@@ -75,6 +76,7 @@ schedule = "cosine"
 average = 0.9
 clip = {clip}
 precision = "{precision}"
+compile = {compiled}
 
 [records]
 log_steps = 1
@@ -92,8 +94,11 @@ def write_config(folder: Path, name: str = "config", **changes: Any) -> Path:
         "clip": 1.0,
         "micro_batch": "",
         "train": '{ shards = "train", split = "train" }',
+        "val": "val",
+        "cache": "",
         "frozen": "false",
         "precision": "float32",
+        "compiled": "false",
         "together": 1,
         "window": 0,
         "invariant": "false",

@@ -17,6 +17,7 @@ from mdetr_model import checkpoints
 from mdetr_model.__main__ import main
 from shards.manifest import load
 from tests.end_to_end import small_training as small
+from tests.http_server import serve
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +258,31 @@ def test_the_tokenizer_of_a_run_is_trained_once(
     assert status == 0, said
 
 
+def test_shards_from_a_slow_server_that_fails_for_a_while(
+    folder: Path, whole: Path, tmp_path: Path
+) -> None:
+    """The same run as with local shards, validation included."""
+    with serve(folder / "train") as train, serve(folder / "val") as val:
+        for server in (train, val):
+            server.delay = 0.2
+            for name in ("index.parquet", *[entry.file for entry in load(server.folder).shards]):
+                server.failures[name] = 1
+        config = small.write_config(
+            folder,
+            "remote",
+            workers=2,
+            train=f'{{ shards = "{train.url}", split = "train" }}',
+            val=val.url,
+            cache=f'cache = "{tmp_path / "cache"}"',
+        )
+        result = small.run(small.command(config, tmp_path / "run"))
+        assert result.returncode == 0, result.stderr
+        assert {name: n for name, n in train.requests.items() if name.endswith(".tar")} == {
+            entry.file: 2 for entry in load(train.folder).shards
+        }
+    _equal(whole, tmp_path / "run")
+
+
 def test_a_mixture_of_splits(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +292,23 @@ def test_a_mixture_of_splits(
     status, said = _command(small.command(config, tmp_path), capsys)
     assert status == 0, said
     assert len(small.losses(tmp_path)) == 37 // 8
+
+
+def test_a_compiled_run(
+    folder: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The losses of one that is not compiled, but for rounding; its model is the same kind."""
+    options = {"epochs": 1, "dropout": 0.0}
+    for name, value in (("eager", "false"), ("compiled", "true")):
+        config = small.write_config(folder, name, **options, compiled=value)
+        status, said = _command(small.command(config, tmp_path / name), capsys)
+        assert status == 0, said
+    for (step, loss), (_, other) in zip(
+        small.losses(tmp_path / "eager"), small.losses(tmp_path / "compiled"), strict=True
+    ):
+        assert loss == pytest.approx(other, rel=1e-3), step
+    eager, compiled = (small.final_state(tmp_path / name) for name in ("eager", "compiled"))
+    assert eager.keys() == compiled.keys()
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
