@@ -18,7 +18,8 @@ from mdetr_model.examples import Batch, ExampleMaker, collate, phrases_of
 from mdetr_model.ground import drawing, ground
 from mdetr_model.model_folder import read_model
 from mdetr_model.modeling import MdetrForGrounding
-from mdetr_model.phrase_grounding import Boxes, blind_recalls, ranks_of_phrases, recalls
+from mdetr_model.phrase_grounding import PROTOCOLS, Boxes, blind_recalls, ranks_of_phrases, recalls
+from mdetr_model.phrase_grounding import Ranks as PhraseRanks
 from mdetr_model.processing import MdetrProcessor
 from mdetr_model.ranks import Ranks, joined_ranks
 from mdetr_model.training_data import worker_options
@@ -53,12 +54,14 @@ def evaluation_loader(
 
 
 @torch.no_grad()
-def phrase_ranks(model: MdetrForGrounding, batches: Iterable[Batch], ranks: Ranks) -> list[int]:
+def phrase_ranks(
+    model: MdetrForGrounding, batches: Iterable[Batch], ranks: Ranks
+) -> list[PhraseRanks]:
     """The ranks of the phrases (see ``ranks_of_phrases``) in the batches of all processes.
 
     A process has its own batches, and may have none: nothing is waited for but the end.
     """
-    found: list[int] = []
+    found: list[PhraseRanks] = []
     for batch in tqdm(batches, disable=not ranks.is_first, unit="batch", leave=False):
         outputs = model(**batch.to(ranks.device).inputs())
         found += ranks_of_phrases(outputs, batch.references)
@@ -95,15 +98,26 @@ def evaluate_grounding(
         hits = phrase_ranks(model, loader, ranks)
         if not ranks.is_first:
             return
-        metrics = {"phrases": len(hits), **recalls(hits), **blind(shards, split)}
-        for name, value in metrics.items():
-            print(f"{name:>14} {value:.3f}" if isinstance(value, float) else f"{name:>14} {value}")
+        found = {protocol: recalls(hits, protocol) for protocol in PROTOCOLS}
+        metrics = {"phrases": len(hits), **found, "blind recall@1": blind(shards, split)}
+        print(table(metrics))
         output.mkdir(parents=True, exist_ok=True)
         temporary = output / ".metrics.json.tmp"
         temporary.write_text(json.dumps(metrics, indent=1) + "\n")
         temporary.replace(output / "metrics.json")
         for number, pair in enumerate(_spread(shards, split, pictures)):
             _draw(model, processor, pair, output / f"{number:03d}.png")
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """The metrics of phrase grounding for people: a line a protocol and kind of phrase."""
+    lines = [f"{metrics['phrases']} phrases            recall@1   @5    @10   all"]
+    for protocol in PROTOCOLS:
+        for kind, values in metrics[protocol].items():
+            shares = " ".join(f"{value:6.3f}" for value in values.values())
+            lines.append(f"{protocol:13} {kind:12} {shares}")
+    lines += [f"blind, {name:19} {value:6.3f}" for name, value in metrics["blind recall@1"].items()]
+    return "\n".join(lines)
 
 
 def view_of(processor: MdetrProcessor) -> Augmentation:

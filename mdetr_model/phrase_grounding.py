@@ -1,11 +1,12 @@
 """Phrase grounding: for every phrase of a caption, is the box that answers best to it right?
 
-The ANY-BOX protocol of Flickr30k Entities (paper, section 4.2): a box is right if it overlaps any
-box of the phrase with an IoU of at least 0.5.
+The two protocols of Flickr30k Entities (paper, section 4.2). ANY-BOX: a box is right if it overlaps
+any box of the phrase with an IoU of at least 0.5. MERGED-BOXES: if it overlaps the smallest box
+around all of them.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +19,32 @@ from mdetr_model.examples import Reference
 from mdetr_model.postprocess import boxes_in_pixels, phrase_scores
 
 LEAST_IOU = 0.5
-RANKS = (1, 5, 10)
 NEVER = 10**6  # the rank of a phrase that no query has found
+BEST = {"1": 1, "5": 5, "10": 10, "all": NEVER}
+Protocol = Literal["any-box", "merged-boxes"]
+PROTOCOLS: tuple[Protocol, ...] = ("any-box", "merged-boxes")
 Boxes = npt.NDArray[np.float64]
 
 
+class Ranks(NamedTuple):
+    """How many wrong boxes answer better to a phrase than the first right one, by protocol.
+
+    ``types`` are the phrase's kinds of thing ("people", "clothing", ...), where it has any.
+    """
+
+    types: tuple[str, ...]
+    any_box: int
+    merged_boxes: int
+
+
 @torch.no_grad()
-def ranks_of_phrases(outputs: Any, references: Sequence[Reference]) -> list[int]:
-    """For every phrase of a batch, how many wrong boxes answer better to it than the first right
-    one.
+def ranks_of_phrases(outputs: Any, references: Sequence[Reference]) -> list[Ranks]:
+    """The ranks of every phrase of a batch.
 
     Args:
         outputs: with ``logits`` (B, Q, 256) and ``pred_boxes`` (B, Q, 4).
-        references: of the batch; phrases without a box or without a token are left out.
+        references: of the batch; phrases without a box are left out, and found by no query those
+            without a token.
     """
     phrases = pad_sequence([r.token_map for r in references], batch_first=True)
     logits = outputs.logits.float()
@@ -40,10 +54,17 @@ def ranks_of_phrases(outputs: Any, references: Sequence[Reference]) -> list[int]
     ranks = []
     for item, reference in enumerate(references):
         for number, phrase in enumerate(reference.phrases):
-            if phrase.boxes and reference.token_map[number].any():
-                ranked = boxes[item, order[item, number]]
-                ranks.append(first_right(ranked, torch.tensor(phrase.boxes)))
+            if phrase.boxes:
+                named = reference.token_map[number].any()
+                ranked = boxes[item, order[item, number]][: None if named else 0]
+                ranks.append(ranks_of(ranked, torch.tensor(phrase.boxes), phrase.types))
     return ranks
+
+
+def ranks_of(ranked: Tensor, truth: Tensor, types: Sequence[str] = ()) -> Ranks:
+    """The ranks of a phrase with boxes (N, 4), for boxes (Q, 4), the best first; all as xyxy."""
+    merged = torch.cat([truth[:, :2].amin(0), truth[:, 2:].amax(0)])[None]
+    return Ranks(tuple(types), first_right(ranked, truth), first_right(ranked, merged))
 
 
 def first_right(ranked: Tensor, truth: Tensor) -> int:
@@ -52,10 +73,21 @@ def first_right(ranked: Tensor, truth: Tensor) -> int:
     return int(right.int().argmax()) if right.any() else NEVER
 
 
-def recalls(ranks: Iterable[int]) -> dict[str, float]:
-    """The share of phrases whose first right box is among the 1, 5, 10 best; empty without any."""
-    array = np.fromiter(ranks, np.int64)
-    return {f"recall@{k}": float((array < k).mean()) for k in RANKS} if len(array) else {}
+def recalls(ranks: Iterable[Ranks], protocol: Protocol) -> dict[str, dict[str, float]]:
+    """The share of phrases whose first right box is among the 1, 5, 10 best, or among all.
+
+    By kind of phrase, "all" before the kinds; a phrase of several kinds counts in each. Empty
+    without phrases.
+    """
+    of_kind: dict[str, list[int]] = {}
+    for of in ranks:
+        rank = of.any_box if protocol == "any-box" else of.merged_boxes
+        for kind in ("all", *of.types):
+            of_kind.setdefault(kind, []).append(rank)
+    return {
+        kind: {f"recall@{name}": float(np.mean(np.array(found) < k)) for name, k in BEST.items()}
+        for kind, found in of_kind.items()
+    }
 
 
 def blind_recalls(phrases: Sequence[tuple[str, Boxes]], training_boxes: Boxes) -> dict[str, float]:

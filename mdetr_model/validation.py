@@ -41,7 +41,7 @@ class Validation:
         tokenizer: PreTrainedTokenizerBase,
         must_stop: Callable[[], bool],
     ) -> dict[str, float] | None:
-        """Recall of the phrases of every split, over all ranks, as ``SPLIT recall@K``.
+        """Recall (ANY-BOX) of the phrases of every split, over all ranks, as ``SPLIT recall@K``.
 
         None if one of the ranks had to stop before the end.
         """
@@ -58,8 +58,8 @@ class Validation:
                 workers=data.workers,
             )
             batches = takewhile(lambda _: not must_stop(), loader)
-            values = recalls(phrase_ranks(model, batches, self._ranks))
-            found |= {f"{name} {key}": value for key, value in values.items()}
+            values = recalls(phrase_ranks(model, batches, self._ranks), "any-box")
+            found |= {f"{name} {key}": value for key, value in values.get("all", {}).items()}
         model.train()
         return None if any(self._ranks.gathered(must_stop())) else found
 

@@ -102,7 +102,9 @@ def test_the_model_is_written_and_can_be_used(folder: Path, whole: Path, tmp_pat
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["phrases"] == 1
-    assert {"recall@1", "recall@10", "random object", "frequent box"} <= metrics.keys()
+    assert metrics["any-box"]["all"].keys() == metrics["merged-boxes"]["all"].keys()
+    assert metrics["blind recall@1"].keys() == {"random object", "frequent box"}
+    assert "any-box       all" in result.stdout
     assert (tmp_path / "000.png").stat().st_size > 100
     assert [line["step"] for line in small.log(whole, "validation")] == [4, 8]
     assert list((whole / "tensorboard").glob("events.*"))

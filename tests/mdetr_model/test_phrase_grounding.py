@@ -1,6 +1,12 @@
 """Recall of phrases, and of those who do not look or do not read."""
 
+import json
+import re
+import zipfile
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,12 +16,15 @@ from torch import Tensor
 from mdetr_model.examples import Reference
 from mdetr_model.phrase_grounding import (
     NEVER,
+    Ranks,
     blind_recalls,
     first_right,
+    ranks_of,
     ranks_of_phrases,
     recalls,
 )
 from schemas import Phrase
+from tests.mdetr_model import golden
 
 LEFT, RIGHT, BOTH = (0.0, 0.0, 50.0, 100.0), (50.0, 0.0, 100.0, 100.0), (0.0, 0.0, 100.0, 100.0)
 
@@ -51,12 +60,84 @@ def test_queries_are_ranked_by_the_words_of_each_phrase() -> None:
     left, right = [0.125, 0.5, 0.25, 1.0], [0.375, 0.5, 0.25, 1.0]
     outputs = SimpleNamespace(logits=logits, pred_boxes=torch.tensor([[left, [0.9] * 4, right]]))
     of = reference(([1], [LEFT]), ([2, 3], [RIGHT]), ([2], []), ([], [LEFT]))
-    assert ranks_of_phrases(outputs, [of]) == [0, 1]
+    found = ranks_of_phrases(outputs, [of])
+    assert [ranks.any_box for ranks in found] == [0, 1, NEVER]
+
+
+def test_both_protocols() -> None:
+    """The box around all boxes of a phrase is right for one of them, each box for the other."""
+    truth = boxes((0.0, 0.0, 10.0, 10.0), (90.0, 0.0, 100.0, 10.0))
+    ranked = boxes((0.0, 0.0, 100.0, 10.0), (0.0, 0.0, 10.0, 9.0))
+    assert ranks_of(ranked, truth, ["people"]) == Ranks(("people",), 1, 0)
 
 
 def test_recalls() -> None:
-    assert recalls([0, 0, 3, NEVER]) == {"recall@1": 0.5, "recall@5": 0.75, "recall@10": 0.75}
-    assert recalls([]) == {}
+    found = [Ranks(("people",), 0, 3), Ranks(("people", "other"), 7, 0), Ranks((), 12, NEVER)]
+    any_box = recalls(found, "any-box")
+    assert list(any_box) == ["all", "people", "other"]
+    assert any_box["all"] == {
+        "recall@1": 1 / 3, "recall@5": 1 / 3, "recall@10": 2 / 3, "recall@all": 1.0
+    }  # fmt: skip
+    assert any_box["people"]["recall@1"] == 0.5
+    assert any_box["other"]["recall@10"] == 1.0
+    merged = recalls(found, "merged-boxes")
+    assert merged["all"]["recall@5"] == merged["all"]["recall@all"] == 2 / 3
+    assert recalls([], "any-box") == {}
+
+
+def test_real_phrases_are_counted_as_published(reference: Path) -> None:
+    """All 1,000 val pictures of Flickr30k Entities with made-up boxes, by both protocols."""
+    published_recalls = json.loads((reference / "golden/functions/flickr_recall.json").read_text())
+    rng = golden.formulas(reference).rng
+    found: list[Ranks] = []
+    with zipfile.ZipFile(reference / "real/flickr30k_entities/annotations.zip") as files:
+        for picture in (reference / "real/flickr30k_entities/val.txt").read_text().split():
+            found += _ranks_of_picture(rng, files, picture)
+    assert len(found) == published_recalls["phrases"]
+    for protocol, published in (("any-box", "any_box"), ("merged-boxes", "merged")):
+        ours = recalls(found, protocol)
+        for k, by_kind in published_recalls[published].items():
+            name = f"recall@{'all' if k == '-1' else k}"
+            assert {kind: values[name] for kind, values in ours.items()} == pytest.approx(by_kind)
+
+
+def _ranks_of_picture(rng: Any, files: zipfile.ZipFile, picture: str) -> list[Ranks]:
+    root = ElementTree.fromstring(files.read(f"Annotations/{picture}.xml"))
+    width, height = (float(root.findtext(f"size/{side}")) for side in ("width", "height"))
+    truth: dict[str, list[list[float]]] = {}
+    for thing in root.iter("object"):
+        corners = [thing.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
+        for name in thing.iter("name"):
+            if None not in corners:
+                truth.setdefault(name.text, []).append([float(corner) for corner in corners])
+    sentences = files.read(f"Sentences/{picture}.txt").decode().split("\n")
+    found = []
+    for number, sentence in enumerate(filter(None, sentences)):
+        drawn = rng(f"flickr/{picture}_{number}")
+        for entity, types in re.findall(r"\[/EN#(\d+)/(\S+) ", sentence):
+            if entity in truth:
+                boxes_ = _made_up(drawn, np.array(truth[entity]), width, height)
+                ranks = ranks_of(
+                    torch.from_numpy(boxes_), torch.tensor(truth[entity]).double(), types.split("/")
+                )
+                found.append(ranks)
+    return found
+
+
+def _made_up(
+    rng: np.random.Generator, truth: np.ndarray, width: float, height: float
+) -> np.ndarray:
+    """Twenty boxes by the rule of the reference data."""
+    share, rank = rng.random(), int(rng.integers(0, 15))
+    chosen = truth[int(rng.integers(0, len(truth)))]
+    jitter, c = (rng.random(4) - 0.5) * 0.4, rng.random((20, 4))
+    left, top = c[:, 0] * width * 0.7, c[:, 1] * height * 0.7
+    right, bottom = left + c[:, 2] * width * 0.3 + 1, top + c[:, 3] * height * 0.3 + 1
+    boxes_ = np.stack([left, top, right, bottom], axis=-1)
+    if share < 0.6:
+        sides = np.tile(chosen[2:] - chosen[:2], 2)
+        boxes_[rank if share < 0.35 else 0] = chosen + jitter * sides
+    return boxes_
 
 
 def test_blind_recalls() -> None:
