@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         help="measure a model on shards",
         description="Measure a model on a split of a shard set, beside blind baselines.",
     )
-    evaluate.add_argument("task", choices=["grounding"])
+    evaluate.add_argument("task", choices=["grounding", "referring"])
     evaluate.add_argument("--model", type=Path, required=True, help="a model folder")
     evaluate.add_argument("--shards", required=True, help="a shard set: folder or URL")
     evaluate.add_argument("--split", default="val")
@@ -102,9 +102,10 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from mdetr_model.evaluation import evaluate_grounding
+    from mdetr_model.evaluation import evaluate
 
-    evaluate_grounding(
+    evaluate(
+        arguments.task,
         arguments.model,
         arguments.shards,
         arguments.split,

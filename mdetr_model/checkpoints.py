@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-FORMAT = 1
+FORMAT = 2
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
@@ -15,11 +15,48 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}.pt"
 
 
+def step_of(path: Path) -> int:
+    """The step of a checkpoint, from its name.
+
+    Raises:
+        ValueError: it is not the name of one.
+    """
+    found = _NAME.fullmatch(path.name)
+    if found is None:
+        raise ValueError(f"{path} is not named like a checkpoint, step-000001000.pt for example")
+    return int(found[1])
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a folder, the oldest first."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def to_go_on_from(folder: Path, resume: str) -> Path | None:
+    """The checkpoint that a run goes on from, if it is not to begin.
+
+    Args:
+        folder: of the run's own checkpoints.
+        resume: "auto", "never" or a checkpoint's path, as of ``training.train``.
+
+    Raises:
+        ValueError: the folder has checkpoints, or later ones, which this run would mix with its
+            own; or the path is not that of a checkpoint.
+    """
+    found = checkpoints(folder)
+    if resume == "auto":
+        return found[-1] if found else None
+    if resume == "never":
+        if found:
+            raise ValueError(f"{folder} has {found[-1].name}: --resume auto goes on from it")
+        return None
+    step = step_of(Path(resume))
+    later = [path.name for path in found if step_of(path) > step]
+    if later:
+        raise ValueError(f"{folder} has later checkpoints, {', '.join(later)}: use another output")
+    return Path(resume)
 
 
 def write(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:

@@ -1,11 +1,11 @@
-"""``python -m mdetr_model evaluate grounding``: a model measured on a split of a shard set."""
+"""``python -m mdetr_model evaluate TASK``: a model measured on a split of a shard set."""
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,19 +14,21 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from mdetr_model.examples import Batch, ExampleMaker, collate, phrases_of
+from mdetr_model.examples import Batch, ExampleMaker, Reference, collate, phrases_of
 from mdetr_model.ground import drawing, ground
 from mdetr_model.model_folder import read_model
 from mdetr_model.modeling import MdetrForGrounding
 from mdetr_model.phrase_grounding import PROTOCOLS, Boxes, blind_recalls, ranks_of_phrases, recalls
-from mdetr_model.phrase_grounding import Ranks as PhraseRanks
 from mdetr_model.processing import MdetrProcessor
 from mdetr_model.ranks import Ranks, joined_ranks
+from mdetr_model.referring_expressions import precisions, ranks_of_expressions
 from mdetr_model.training_data import worker_options
 from mdetr_model.transforms import Augmentation, whole_picture
 from shards.shard_set import ShardSet
 from shards.store import Pair, Store
 from shards.stream import PairDataset, Place, every_pair
+
+Measured = TypeVar("Measured")
 
 # As many boxes of the training data are enough to find the most frequent one.
 SAMPLED_BOXES = 2000
@@ -54,21 +56,25 @@ def evaluation_loader(
 
 
 @torch.no_grad()
-def phrase_ranks(
-    model: MdetrForGrounding, batches: Iterable[Batch], ranks: Ranks
-) -> list[PhraseRanks]:
-    """The ranks of the phrases (see ``ranks_of_phrases``) in the batches of all processes.
+def measured(
+    model: MdetrForGrounding,
+    batches: Iterable[Batch],
+    ranks: Ranks,
+    measure: Callable[[Any, Sequence[Reference]], list[Measured]],
+) -> list[Measured]:
+    """What a function says of the outputs and references of the batches of all processes.
 
     A process has its own batches, and may have none: nothing is waited for but the end.
     """
-    found: list[PhraseRanks] = []
+    found: list[Measured] = []
     for batch in tqdm(batches, disable=not ranks.is_first, unit="batch", leave=False):
         outputs = model(**batch.to(ranks.device).inputs())
-        found += ranks_of_phrases(outputs, batch.references)
-    return [rank for part in ranks.gathered(found) for rank in part]
+        found += measure(outputs, batch.references)
+    return [value for part in ranks.gathered(found) for value in part]
 
 
-def evaluate_grounding(
+def evaluate(
+    task: str,
     model_folder: Path,
     location: str,
     split: str,
@@ -78,14 +84,17 @@ def evaluate_grounding(
     workers: int,
     pictures: int,
 ) -> None:
-    """Phrase grounding of a split, beside blind baselines.
+    """A model measured on a split of a shard set, beside blind baselines.
 
-    Prints the recalls; writes them as ``metrics.json`` to the folder ``output``, and so many
+    Prints the metrics; writes them as ``metrics.json`` to the folder ``output``, and so many
     pictures of predictions.
+
+    Args:
+        task: "grounding" or "referring", see ``phrase_grounding`` and ``referring_expressions``.
 
     Raises:
         OSError: a model or shard set cannot be read, or the output not written.
-        ValueError: the shard set has no such split.
+        ValueError: the shard set has no such split, or holds something else than the task asks.
     """
     with joined_ranks() as ranks:
         model, processor = read_model(model_folder)
@@ -95,11 +104,17 @@ def evaluate_grounding(
         loader = evaluation_loader(
             shards, places, processor.tokenizer, view_of(processor), batch=batch, workers=workers
         )
-        hits = phrase_ranks(model, loader, ranks)
+        metrics: dict[str, Any]
+        if task == "grounding":
+            phrases = measured(model, loader, ranks, ranks_of_phrases)
+            metrics = {protocol: recalls(phrases, protocol) for protocol in PROTOCOLS}
+            metrics["phrases"] = len(phrases)
+        else:
+            expressions = measured(model, loader, ranks, ranks_of_expressions)
+            metrics = {"all": precisions(expressions), "expressions": len(expressions)}
         if not ranks.is_first:
             return
-        found = {protocol: recalls(hits, protocol) for protocol in PROTOCOLS}
-        metrics = {"phrases": len(hits), **found, "blind recall@1": blind(shards, split)}
+        metrics["blind"] = {"all": blind(shards, split)}
         print(table(metrics))
         output.mkdir(parents=True, exist_ok=True)
         temporary = output / ".metrics.json.tmp"
@@ -110,13 +125,15 @@ def evaluate_grounding(
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """The metrics of phrase grounding for people: a line a protocol and kind of phrase."""
-    lines = [f"{metrics['phrases']} phrases            recall@1   @5    @10   all"]
-    for protocol in PROTOCOLS:
-        for kind, values in metrics[protocol].items():
-            shares = " ".join(f"{value:6.3f}" for value in values.values())
-            lines.append(f"{protocol:13} {kind:12} {shares}")
-    lines += [f"blind, {name:19} {value:6.3f}" for name, value in metrics["blind recall@1"].items()]
+    """Metrics for people: a line for each, after what they are of."""
+    lines = []
+    for name, found in metrics.items():
+        if not isinstance(found, dict):
+            lines.append(f"{name}: {found}")
+            continue
+        for part, values in found.items():
+            shares = "   ".join(f"{metric} {value:.3f}" for metric, value in values.items())
+            lines.append(f"{name:13} {part:12} {shares}")
     return "\n".join(lines)
 
 

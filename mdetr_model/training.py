@@ -67,7 +67,7 @@ class Trainer:
         tokenizer = None
         if config.start.vocabulary is not None:
             tokenizer = tokenizer_of_run(
-                output / "tokenizer",
+                output / "checkpoints" / "tokenizer",
                 self.data.captions,
                 config.start.vocabulary,
                 ranks,
@@ -88,9 +88,8 @@ class Trainer:
         self.trained = self._wrapped()
         self.stopping = False  # agreed upon by all ranks
         self._stop_asked = False
-        self._saved_step = -1
+        self._saved_step = 0
         self._skipped_steps = 0
-        self._meter = Meter()
         if checkpoint is not None:
             self._resume(checkpoint)
 
@@ -126,7 +125,9 @@ class Trainer:
             OSError: a checkpoint cannot be written.
         """
         log = TrainingLog(self.output, self.step, self.steps) if self.ranks.is_first else None
+        self._meter = Meter()
         try:
+            self._save()  # what it goes on from may lie elsewhere
             self._validate(log)  # if the run was stopped before it could be
             while self.step < self.steps and not self.stopping:
                 epoch, step_of_epoch = divmod(self.step, self.sampler.steps)
@@ -278,12 +279,16 @@ class Trainer:
         return self.average.in_place_of(self.model)
 
     def _save(self) -> None:
-        """Writes a checkpoint, unless that of this step was written or gone on from."""
-        if self.ranks.is_first and self.step != self._saved_step:
+        """Writes a checkpoint, unless there is that of this step."""
+        if self.step == self._saved_step:
+            return
+        begin = time.perf_counter()
+        if self.ranks.is_first:
             folder = self.output / "checkpoints"
             checkpoints.write(folder, self.step, self.state(), self.config.records.checkpoints)
         self._saved_step = self.step
         self.ranks.wait()
+        self._meter.paused += time.perf_counter() - begin
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on, but for its configuration and data."""
@@ -302,6 +307,8 @@ class Trainer:
             del optimisation[no_matter]
         return {
             **self.data.order_of_samples,
+            "augmentation": msgspec.to_builtins(self.config.data.augmentation),
+            "start.config": self.config.start.config,
             **optimisation,
         }
 
@@ -310,7 +317,7 @@ class Trainer:
 
         Raises:
             ValueError: it is not a checkpoint of a run with this model, order of samples and
-                optimisation; or ranks have found different ones.
+                optimisation.
             OSError: it cannot be read.
         """
         state = checkpoints.read(path)
@@ -328,9 +335,9 @@ class Trainer:
         if self.average is not None:
             self.average.load(state["average"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step = self._saved_step = state["step"]
-        if len(set(self.ranks.gathered(self.step))) > 1:
-            raise ValueError(f"ranks have different checkpoints {path}: do all see one folder?")
+        self.step = state["step"]
+        if path.parent == self.output / "checkpoints":
+            self._saved_step = self.step
 
 
 def _seed(*key: int) -> int:
@@ -359,8 +366,12 @@ def train(config: TrainingConfig, output: Path, resume: str) -> None:
         ValueError: the configuration does not fit its data or the checkpoint.
         OSError: something cannot be read or written.
     """
-    checkpoint = _checkpoint_of(output, resume)
     with joined_ranks() as ranks:
+        checkpoint = checkpoints.to_go_on_from(output / "checkpoints", resume)
+        if len(set(ranks.gathered(checkpoint))) > 1:
+            raise ValueError(
+                f"ranks find different checkpoints in {output}: do all see one folder?"
+            )
         trainer = Trainer(config, output, ranks, checkpoint)
         if ranks.is_first:
             output.mkdir(parents=True, exist_ok=True)
@@ -380,19 +391,3 @@ def _signals_to(ask_to_stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-def _checkpoint_of(output: Path, resume: str) -> Path | None:
-    """The checkpoint that a run goes on from, if it is not to begin."""
-    found = checkpoints.checkpoints(output / "checkpoints")
-    if resume == "auto":
-        return found[-1] if found else None
-    if resume == "never":
-        if found:
-            last = found[-1].name
-            raise ValueError(f"{output} has checkpoints: --resume auto goes on from {last}")
-        return None
-    later = [path.name for path in found if path.name > Path(resume).name]
-    if later:
-        raise ValueError(f"{output} has later checkpoints, {', '.join(later)}: name another output")
-    return Path(resume)

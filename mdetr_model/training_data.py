@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,13 @@ class TrainingData:
         data = self._config.data
         maker = ExampleMaker(tokenizer, data.augmentation)
         loader: DataLoader[Any] = DataLoader(
-            PairDataset(self._sets, maker, seed=self._config.seed),
+            PairDataset(
+                self._sets,
+                maker,
+                seed=self._config.seed,
+                # The next block begins while batches of the last one are still made.
+                open_shards=2 * data.block_shards,
+            ),
             batch_sampler=sampler,
             num_workers=data.workers,
             collate_fn=partial(collate, pad_id=tokenizer.pad_token_id),
@@ -132,10 +139,19 @@ def worker_options(sets: Sequence[ShardSet]) -> dict[str, Any]:
     """How a loader has to start its workers."""
     # The network client of remote sets has threads, which a fork does not take along.
     remote = any(of.is_remote for of in sets)
+    if remote:
+        _start_fork_server()
     return {
         "worker_init_fn": partial(_leave_signals_to, os.getpid()),
         "multiprocessing_context": "forkserver" if remote else None,
     }
+
+
+def _start_fork_server() -> None:
+    """Starts the process that forks data workers, deaf to SIGTERM: they end when it does."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    forkserver.ensure_running()
+    signal.signal(signal.SIGTERM, before)
 
 
 def _leave_signals_to(trainer: int, worker: int) -> None:

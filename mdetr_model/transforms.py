@@ -186,8 +186,9 @@ def pixels_of_view(
 
     The picture is taken as it is stored, whatever its EXIF data says of turning it: that is what
     annotations speak of. Resampling is bilinear, and smooth when it shrinks; by PyTorch, whose
-    vectorized code takes a quarter of Pillow's time for a result that is one level off at most
-    now and then.
+    vectorized code takes a quarter of Pillow's time for a result that is now and then one or two
+    of 255 levels off. A crop of a picture that is decoded smaller may have up to one of the pixels
+    of that more on each side.
 
     Args:
         picture: an encoded JPEG or PNG.

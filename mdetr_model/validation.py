@@ -5,9 +5,9 @@ from itertools import takewhile
 
 from transformers import PreTrainedTokenizerBase
 
-from mdetr_model.evaluation import evaluation_loader, phrase_ranks
+from mdetr_model.evaluation import evaluation_loader, measured
 from mdetr_model.modeling import MdetrForGrounding
-from mdetr_model.phrase_grounding import recalls
+from mdetr_model.phrase_grounding import ranks_of_phrases, recalls
 from mdetr_model.ranks import Ranks
 from mdetr_model.training_config import TrainingConfig
 from mdetr_model.training_data import open_shards
@@ -58,7 +58,8 @@ class Validation:
                 workers=data.workers,
             )
             batches = takewhile(lambda _: not must_stop(), loader)
-            values = recalls(phrase_ranks(model, batches, self._ranks), "any-box")
+            ranks = measured(model, batches, self._ranks, ranks_of_phrases)
+            values = recalls(ranks, "any-box")
             found |= {f"{name} {key}": value for key, value in values.get("all", {}).items()}
         model.train()
         return None if any(self._ranks.gathered(must_stop())) else found

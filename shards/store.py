@@ -13,7 +13,7 @@ from shards.manifest import ShardError
 from shards.sample_json import decode_caption
 from shards.shard_set import ShardSet
 
-_PATIENCE = 100  # reads, for each mapped shard
+OPEN_SHARDS = 64
 _NUMBERS = (
     *("picture_offset", "picture_size", "picture_crc32", "json_offset", "json_size", "json_crc32"),
     *("width", "height", "captions"),
@@ -36,17 +36,16 @@ class Pair:
 
 
 class Store:
-    """Reads pairs; the shards that it reads from stay mapped.
+    """Reads pairs; the ``open_shards`` shards that were read from last stay mapped.
 
-    One is let go when none of the last reads, a hundred for each mapped shard, was of it. So those
-    of the block that is read are mapped, however many they are, those of the block before it not
-    for long, and at most one read in a hundred or so has to open a shard again.
+    More should stay than are read in turn, which are those of a block: each that is opened anew
+    has its rows of the index decoded anew.
     """
 
-    def __init__(self, shards: ShardSet) -> None:
+    def __init__(self, shards: ShardSet, open_shards: int = OPEN_SHARDS) -> None:
         self._shards = shards
+        self._open_shards = open_shards
         self._open: OrderedDict[int, _Shard] = OrderedDict()  # the least recently read first
-        self._reads = 0
 
     def pair(self, shard: int, row: int, number: int) -> Pair:
         """The pair of a shard's ``row``-th picture with its ``number``-th caption.
@@ -68,21 +67,16 @@ class Store:
     def _opened(self, shard: int) -> "_Shard":
         if shard not in self._open:
             self._open[shard] = _Shard(self._shards, shard)
-        opened = self._open[shard]
-        self._reads += 1
-        opened.last_read = self._reads
+            if len(self._open) > self._open_shards:
+                self._open.popitem(last=False)
         self._open.move_to_end(shard)
-        oldest = next(iter(self._open.values()))
-        if self._reads - oldest.last_read > _PATIENCE * len(self._open):
-            self._open.popitem(last=False)
-        return opened
+        return self._open[shard]
 
 
 class _Shard:
     """A mapped tar with its rows of the index."""
 
     def __init__(self, shards: ShardSet, shard: int) -> None:
-        self.last_read = 0
         self._name = shards.name_of(shard)
         rows = shards.rows(shard, ["key", *_NUMBERS])
         self._keys: pa.ChunkedArray = rows["key"]

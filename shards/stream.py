@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, Sampler
 from shards.order import Draw, Order, Places, pairs_of, stream
 from shards.read_ahead import ReadAhead
 from shards.shard_set import ShardSet
-from shards.store import Pair, Store
+from shards.store import OPEN_SHARDS, Pair, Store
 
 __all__ = ["GlobalBatchSampler", "Pair", "PairDataset", "Place", "every_pair"]
 
@@ -32,6 +32,7 @@ class PairDataset(Dataset[Example]):
 
     The generator depends on seed, epoch and position alone, so a sample is the same in whatever
     process it is made. Shards are opened when they are first read, by each data worker for itself.
+    Each has the ``open_shards`` of a set that it read last, which should be more than a block has.
     The dataset can be pickled if ``transform`` can.
     """
 
@@ -41,8 +42,10 @@ class PairDataset(Dataset[Example]):
         transform: Callable[[Pair, np.random.Generator], Example],
         *,
         seed: int = 0,
+        open_shards: int = OPEN_SHARDS,
     ) -> None:
         self._sets = sets
+        self._open_shards = open_shards
         self._transform = transform
         self._seed = seed
         self._stores: list[Store] = []
@@ -54,7 +57,7 @@ class PairDataset(Dataset[Example]):
             ValueError: ``transform`` refuses the pair; the message begins with the shard.
         """
         if not self._stores:
-            self._stores = [Store(of) for of in self._sets]
+            self._stores = [Store(of, self._open_shards) for of in self._sets]
         pair = self._stores[place.set].pair(place.shard, place.row, place.number)
         bits = stream(self._seed, Draw.SAMPLE, place.epoch, place.position)
         try:

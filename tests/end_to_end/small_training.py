@@ -89,7 +89,7 @@ def write_config(folder: Path, name: str = "config", **changes: Any) -> Path:
     values = {
         "dropout": 0.1,
         "workers": 0,
-        "epochs": 2,
+        "epochs": 4,
         "rate": 1e-3,
         "clip": 1.0,
         "micro_batch": "",

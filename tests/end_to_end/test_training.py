@@ -60,7 +60,8 @@ def _steps(output: Path) -> int:
 def _interrupt(process: subprocess.Popen[str], output: Path, after: int, number: int) -> None:
     """Sends a signal once the log has so many lines, unless the run has ended before.
 
-    A run that is asked to stop, not killed, ends well and with a checkpoint of its last step.
+    A run that is asked to stop, not killed, ends well and with a checkpoint of its last step; or it
+    has ended already, when the signal comes to a process that is being torn down.
     """
     while process.poll() is None and _steps(output) < after:
         time.sleep(0.002)
@@ -68,7 +69,7 @@ def _interrupt(process: subprocess.Popen[str], output: Path, after: int, number:
         os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=60)
     if number != signal.SIGKILL and "torch.distributed.run" not in process.args:
-        assert process.returncode == 0, said
+        assert process.returncode == 0 or (output / "model").exists(), said
         step, _ = small.losses(output)[-1]
         assert checkpoints.path_of(output / "checkpoints", step).exists()
 
@@ -81,7 +82,7 @@ def test_stopped_and_resumed_is_as_if_not_stopped(
     config = small.write_config(folder)
     chance = random.Random(number)
     stops = 0
-    for _ in range(6):
+    for _ in range(10):
         more = ["--resume", "auto"]
         process = small.start(small.command(config, tmp_path, *more))
         _interrupt(process, tmp_path, _steps(tmp_path) + chance.randint(1, 3), number)
@@ -91,7 +92,7 @@ def test_stopped_and_resumed_is_as_if_not_stopped(
     assert stops >= 1
     result = small.run(small.command(config, tmp_path, "--resume", "auto"))
     assert result.returncode == 0, result.stderr
-    assert len(small.losses(tmp_path)) == 8
+    assert len(small.losses(tmp_path)) == 16
     _equal(whole, tmp_path)
 
 
@@ -103,11 +104,30 @@ def test_the_model_is_written_and_can_be_used(folder: Path, whole: Path, tmp_pat
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["phrases"] == 1
     assert metrics["any-box"]["all"].keys() == metrics["merged-boxes"]["all"].keys()
-    assert metrics["blind recall@1"].keys() == {"random object", "frequent box"}
-    assert "any-box       all" in result.stdout
+    assert metrics["blind"]["all"].keys() == {"random object", "frequent box"}
+    assert "any-box       all          recall@1" in result.stdout
     assert (tmp_path / "000.png").stat().st_size > 100
-    assert [line["step"] for line in small.log(whole, "validation")] == [4, 8]
+    assert [line["step"] for line in small.log(whole, "validation")] == [4, 8, 12, 16]
     assert list((whole / "tensorboard").glob("events.*"))
+
+
+def test_referring_expressions_on_two_ranks(folder: Path, whole: Path, tmp_path: Path) -> None:
+    """Each of the 36 sentences names one thing; what two processes find is what one finds."""
+    for ranks, name in ((1, "one"), (2, "two")):
+        launch = (
+            small.torchrun(ranks, folder, tmp_path) if ranks > 1 else small.command(folder, folder)
+        )
+        launch = launch[: launch.index("mdetr_model") + 1]
+        options = ["--model", str(whole / "model"), "--shards", str(folder / "train")]
+        options += ["--split", "train", "--output", str(tmp_path / name)]
+        result = small.run([*launch, "evaluate", "referring", *options])
+        assert result.returncode == 0, result.stderr
+    one, two = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")
+    )
+    assert one["expressions"] == 36
+    assert one["all"].keys() == {"GIoU >= 0.5", "IoU > 0.5"}
+    assert one == two
 
 
 def test_other_numbers_of_ranks_train_on_the_same_batches(folder: Path, tmp_path: Path) -> None:
@@ -116,7 +136,7 @@ def test_other_numbers_of_ranks_train_on_the_same_batches(folder: Path, tmp_path
     How much padding a sample has depends on the others of its micro batch, so nothing here may
     depend on padding: as published, image encoder and contrastive alignment do.
     """
-    same = {"dropout": 0.0, "frozen": "true", "invariant": "true", "aligned": "false"}
+    same = {"epochs": 8, "dropout": 0.0, "frozen": "true", "invariant": "true", "aligned": "false"}
     alone = small.write_config(folder, "alone", **same)
     result = small.run(small.command(alone, tmp_path / "alone"))
     assert result.returncode == 0, result.stderr
@@ -126,7 +146,7 @@ def test_other_numbers_of_ranks_train_on_the_same_batches(folder: Path, tmp_path
     process = small.start(small.torchrun(2, two, output))
     _interrupt(process, output, 3, signal.SIGTERM)
     done = checkpoints.read(checkpoints.checkpoints(output / "checkpoints")[-1])["step"]
-    assert 0 < done < 8
+    assert 0 < done < 32
 
     one = small.write_config(folder, "one", **same, micro_batch="micro_batch = 4")
     result = small.run(small.command(one, output, "--resume", "auto"))
@@ -158,8 +178,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(folder: Path, tmp_path: Path) 
     config = small.write_config(folder)
     process = small.start(small.command(config, tmp_path))
     _interrupt(process, tmp_path, 1, signal.SIGTERM)
-    [before] = checkpoints.checkpoints(tmp_path / "checkpoints")
-    room = before.stat().st_size // 2
+    before = checkpoints.checkpoints(tmp_path / "checkpoints")
+    room = before[-1].stat().st_size // 2
 
     result = subprocess.run(
         small.command(config, tmp_path, "--resume", "auto"),
@@ -173,8 +193,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(folder: Path, tmp_path: Path) 
     )
     assert result.returncode == 1
     assert "cannot write the checkpoint" in result.stderr
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [before.name]
-    checkpoints.read(before)
+    assert checkpoints.checkpoints(tmp_path / "checkpoints") == before
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+    checkpoints.read(before[-1])
 
 
 def _damaged(folder: Path, tmp_path: Path) -> Path:
@@ -242,7 +263,7 @@ def test_a_folder_with_checkpoints_is_not_begun_anew(
     first = str(checkpoints.checkpoints(whole / "checkpoints")[0])
     status, said = _command(small.command(config, whole, "--resume", first), capsys)
     assert status == 1
-    assert "later checkpoints, step-000000008.pt" in said
+    assert "later checkpoints, step-000000016.pt" in said
 
 
 def test_the_tokenizer_of_a_run_is_trained_once(
@@ -263,7 +284,7 @@ def test_the_tokenizer_of_a_run_is_trained_once(
 def test_shards_from_a_slow_server_that_fails_for_a_while(
     folder: Path, whole: Path, tmp_path: Path
 ) -> None:
-    """The same run as with local shards, validation included."""
+    """The same run as with local shards, validation included, although all of it is terminated."""
     with serve(folder / "train") as train, serve(folder / "val") as val:
         for server in (train, val):
             server.delay = 0.2
@@ -277,7 +298,9 @@ def test_shards_from_a_slow_server_that_fails_for_a_while(
             val=val.url,
             cache=f'cache = "{tmp_path / "cache"}"',
         )
-        result = small.run(small.command(config, tmp_path / "run"))
+        process = small.start(small.command(config, tmp_path / "run"))
+        _interrupt(process, tmp_path / "run", 2, signal.SIGTERM)
+        result = small.run(small.command(config, tmp_path / "run", "--resume", "auto"))
         assert result.returncode == 0, result.stderr
         assert {name: n for name, n in train.requests.items() if name.endswith(".tar")} == {
             entry.file: 2 for entry in load(train.folder).shards
@@ -288,7 +311,7 @@ def test_shards_from_a_slow_server_that_fails_for_a_while(
 def test_a_mixture_of_splits(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each set has its own split, and as many pairs as its weight says."""
+    """Each set has its own split."""
     sets = [f'{{ shards = "{name}", split = "{name}", weight = 1 }}' for name in ("train", "val")]
     config = small.write_config(folder, "mixture", epochs=1, train=", ".join(sets))
     status, said = _command(small.command(config, tmp_path), capsys)

@@ -38,6 +38,24 @@ def test_the_latest_are_kept(tmp_path: Path) -> None:
     assert found == [checkpoints.path_of(tmp_path, 100), checkpoints.path_of(tmp_path, 1000)]
 
 
+def test_what_a_run_goes_on_from(tmp_path: Path) -> None:
+    own, other = tmp_path / "own", tmp_path / "step-000000007.pt"
+    for resume in ("auto", "never"):
+        assert checkpoints.to_go_on_from(own, resume) is None
+    assert checkpoints.to_go_on_from(own, str(other)) == other
+    for step in (5, 10):
+        checkpoints.write(own, step, {}, keep=2)
+    assert checkpoints.to_go_on_from(own, "auto") == checkpoints.path_of(own, 10)
+    with pytest.raises(ValueError, match=r"step-000000010.pt: --resume auto goes on"):
+        checkpoints.to_go_on_from(own, "never")
+    with pytest.raises(ValueError, match=r"later checkpoints, step-000000010.pt"):
+        checkpoints.to_go_on_from(own, str(other))
+    last = checkpoints.path_of(own, 10)
+    assert checkpoints.to_go_on_from(own, str(last)) == last
+    with pytest.raises(ValueError, match=r"last.pt is not named like a checkpoint"):
+        checkpoints.to_go_on_from(own, "last.pt")
+
+
 def test_what_was_cut_short_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / ".step-000000009.pt.tmp").write_bytes(b"half")
     (tmp_path / "step-9.pt").write_bytes(b"of another program")
@@ -64,7 +82,7 @@ def test_other_files_of_torch_are_named(tmp_path: Path) -> None:
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     path, mark = tmp_path / "step-000000001.pt", tmp_path / "executed"
-    torch.save({"format": 1, "step": 1, "model": _Attack(mark)}, path)
+    torch.save({"format": checkpoints.FORMAT, "step": 1, "model": _Attack(mark)}, path)
     with pytest.raises(ValueError, match="not a checkpoint"):
         checkpoints.read(path)
     assert not mark.exists()
