@@ -308,7 +308,7 @@ class Trainer:
         return {
             **self.data.order_of_samples,
             "augmentation": msgspec.to_builtins(self.config.data.augmentation),
-            "start.config": self.config.start.config,
+            **{f"start.config.{name}": of for name, of in self.config.start.config.items()},
             **optimisation,
         }
 

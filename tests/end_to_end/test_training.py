@@ -357,7 +357,9 @@ def test_other_precisions_and_orders(
     [
         ("seed = 3", "seed = 4", "seed 3, this one has 4"),
         ("clip = 1.0", "clip = 2.0", "clip 1.0, this one has 2.0"),
-        ("num_queries = 4", "num_queries = 5", "is of another model"),
+        ("num_queries = 4", "num_queries = 5", "start.config.num_queries 4, this one has 5"),
+        ("crop_least = 24", "crop_least = 25", "augmentation"),
+        ("vocabulary = 300", "vocabulary = 290", "is of another model"),
     ],
 )
 def test_another_course_is_not_gone_on_with(
