@@ -112,6 +112,10 @@ class MdetrConfig(PreTrainedConfig):
         cell_weight: of the same losses, all of them, on the cells of the encoder's memory: the cell
             that a box's centre lies in is to name and to place it. 0, as published: none. It is
             only for training, where the model begins with random weights.
+        word_weight: of a loss on the cells of the image features, before any text is read: the cell
+            that a box's centre lies in is to tell the tokens that name the box, of all that there
+            are. 0, as published: none. Image encoders with weights of ImageNet see colours; one
+            from nothing does not, where most things can be told by their shape.
         temperature: of the contrastive alignment loss.
         token_targets: "normalised" for the paper's distribution over the tokens of a box,
             "binary" for the 0/1 rows of the published training.
@@ -156,6 +160,7 @@ class MdetrConfig(PreTrainedConfig):
     answer_weight: float = 1.0
     no_object_weight: float = 0.1
     cell_weight: float = 0.0
+    word_weight: float = 0.0
     temperature: float = 0.07
     token_targets: str = "normalised"
     token_cost: float = 1.0

@@ -129,6 +129,21 @@ def contrastive_alignment_loss(
     return (box_to_tokens + token_to_boxes) / 2
 
 
+def word_loss(words: Tensor, input_ids: Tensor, token_map: Tensor, matching: Matching) -> Tensor:
+    """Soft cross entropy, summed over the boxes, of the tokens that name a box, told by its cell.
+
+    Args:
+        words: (B, S, W) logits of cells over all tokens that there are.
+        input_ids: (B, T) the captions.
+        token_map: (B, N, T) boolean: the tokens of each box.
+        matching: of cells and boxes, one layer.
+    """
+    of_cell = matching.of_queries(words[None])[0].log_softmax(-1)
+    named = matching.of_boxes(token_map)[0].float()
+    target = torch.zeros_like(of_cell).scatter_add_(1, input_ids[matching.batch], named)
+    return -(of_cell * target / target.sum(-1, keepdim=True).clamp(min=1)).sum()
+
+
 def is_final_loss(logits: Tensor, target: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
     """Whether a box is what the whole caption refers to (CLEVR-Ref+): loss and accuracy, (L,).
 
@@ -156,6 +171,7 @@ class CriterionOptions:
     final_weight: float = 1.0
     answer_weight: float = 1.0
     cell_weight: float = 0.0
+    word_weight: float = 0.0
     no_object_weight: float = 0.1
     temperature: float = 0.07
     token_targets: str = "normalised"
@@ -216,9 +232,12 @@ class MdetrCriterion(nn.Module):
                 number = mean_over_ranks(labels["box_mask"].sum()).clamp(min=1)
             target_tokens = soft_token_targets(labels["token_map"], self.options.token_targets)
             by_layer = self._by_layer(outputs, labels, target_tokens, number)
-            of_cells = {}
+            of_cells: dict[str, Tensor] = {}
+            of_words: dict[str, Tensor] = {}
             if getattr(outputs, "cell_mask", None) is not None:
-                of_cells = self._of_cells(outputs, labels, target_tokens, number)
+                matching = match_cells(outputs.cell_mask, labels["boxes"], labels["box_mask"])
+                of_cells = self._of_cells(outputs, labels, target_tokens, matching, number)
+                of_words = self._of_words(outputs, labels, matching, number)
             of_answers = {}
             if getattr(outputs, "answers", None) is not None:
                 answers = {head: logits.float() for head, logits in outputs.answers.items()}
@@ -240,6 +259,7 @@ class MdetrCriterion(nn.Module):
             for name, values in of_cells.items()
             if name in weights
         ]
+        terms += [options.word_weight * value for value in of_words.values()]
         terms += [
             options.answer_weight * value
             for name, value in of_answers.items()
@@ -247,7 +267,7 @@ class MdetrCriterion(nn.Module):
         ]
         total = torch.stack(terms).sum()
         named = {**_named_by_layer(by_layer), **_of_cells_named(of_cells)}
-        return {"loss": total, **named, **of_answers}
+        return {"loss": total, **named, **of_words, **of_answers}
 
     def _by_layer(
         self, outputs: Any, labels: Mapping[str, Any], target_tokens: Tensor, number: Tensor
@@ -263,13 +283,30 @@ class MdetrCriterion(nn.Module):
         return self._of_queries(layers, outputs, labels, target_tokens, matching, number)
 
     def _of_cells(
-        self, outputs: Any, labels: Mapping[str, Any], target_tokens: Tensor, number: Tensor
+        self,
+        outputs: Any,
+        labels: Mapping[str, Any],
+        target_tokens: Tensor,
+        matching: Matching,
+        number: Tensor,
     ) -> dict[str, Tensor]:
         """The losses (1,) of the cells of the encoder's memory, as if they were one layer."""
+        if getattr(outputs, "cell_logits", None) is None:
+            return {}
         cells = {name: _one_layer(getattr(outputs, f"cell_{name}")) for name in PREDICTIONS}
-        matching = match_cells(outputs.cell_mask, labels["boxes"], labels["box_mask"])
         counted = outputs.cell_mask.flatten(1)
         return self._of_queries(cells, outputs, labels, target_tokens, matching, number, counted)
+
+    def _of_words(
+        self, outputs: Any, labels: Mapping[str, Any], matching: Matching, number: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss of the words of cells, a scalar."""
+        words = getattr(outputs, "cell_words", None)
+        if words is None:
+            return {}
+        ids = outputs.input_ids[:, : labels["token_map"].shape[-1]]
+        token_map = labels["token_map"][..., : ids.shape[1]]
+        return {"loss_words": word_loss(words.float(), ids, token_map, matching) / number}
 
     def _of_queries(
         self,

@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from mdetr_model.backbone import FrozenBatchNorm2d, ResNetEncoder, image_encoder, initialise
+from mdetr_model.cells import WordHead, mask_of_cells, whole_cells
 from mdetr_model.configuration import MdetrConfig
 from mdetr_model.heads import AlignmentHeads, AnswerHeads, FeatureResizer, ObjectHeads
 from mdetr_model.position import sine_positions
@@ -36,6 +37,7 @@ class MdetrModelOutput(ModelOutput):
         layer_hidden_states: (L, B, Q, D), that of all its layers; the last is the one above.
         text_memory: (B, T, D), the encoder's output for the caption.
         image_memory: (B, H·W, D), that for the cells of the picture, with their positions.
+        image_features: (B, H·W, D), those of the cells before the encoder, without positions.
         image_mask: (B, H, W) bool, which of the cells are on the picture.
     """
 
@@ -43,6 +45,7 @@ class MdetrModelOutput(ModelOutput):
     layer_hidden_states: Tensor | None = None
     text_memory: Tensor | None = None
     image_memory: Tensor | None = None
+    image_features: Tensor | None = None
     image_mask: Tensor | None = None
 
 
@@ -63,6 +66,8 @@ class MdetrOutput(ModelOutput):
             decoder layers, (L, B, Q, ...), from the first to the last.
         cell_logits, cell_pred_boxes, cell_proj_queries, cell_is_final: the same of the cells of
             the encoder's memory, (B, H·W, ...), in training with a ``cell_weight``.
+        cell_words: (B, H·W, W) logits of the words that name what is in a cell, told from the
+            image alone, in training with a ``word_weight``.
         cell_mask: (B, H, W) bool, which of the cells are on the picture.
         input_ids: (B, T), the captions that these are about, which
             ``MdetrProcessor.post_process_grounding`` reads the phrases off.
@@ -84,6 +89,7 @@ class MdetrOutput(ModelOutput):
     cell_pred_boxes: Tensor | None = None
     cell_proj_queries: Tensor | None = None
     cell_is_final: Tensor | None = None
+    cell_words: Tensor | None = None
     cell_mask: Tensor | None = None
     input_ids: LongTensor | None = None
 
@@ -189,13 +195,14 @@ class MdetrModel(MdetrPreTrainedModel):
         encoder_mask = None
         if self.config.mask_padding:
             cell = self.image_encoder.stride
-            pixel_values, pixel_mask = _whole_cells(pixel_values, pixel_mask, cell)
+            pixel_values, pixel_mask = whole_cells(pixel_values, pixel_mask, cell)
             encoder_mask = pixel_mask[:, None].to(pixel_values.dtype)
         features = self.image_encoder(pixel_values, encoder_mask)
         image = self.image_projection(features).flatten(2).transpose(1, 2)
-        image_mask = _mask_of_cells(pixel_mask, features)
+        image_mask = mask_of_cells(pixel_mask, features)
         if picture_of is not None:
             image, image_mask = image[picture_of], image_mask[picture_of]
+        image_features = image
         positions = sine_positions(image_mask, self.config.hidden_size).to(image.dtype)
         if self.config.positions_at_input:
             image = image + positions
@@ -221,6 +228,7 @@ class MdetrModel(MdetrPreTrainedModel):
             layer_hidden_states=layers,
             text_memory=memory[:, cells:],
             image_memory=memory[:, :cells] + positions[:, :cells],
+            image_features=image_features,
             image_mask=image_mask,
         )
 
@@ -233,6 +241,7 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         self.mdetr = MdetrModel(config)
         self.object_heads = ObjectHeads(config)
         self.alignment_heads = AlignmentHeads(config) if config.contrastive_alignment else None
+        self.word_head = WordHead(config) if config.word_weight else None
         self.post_init()
 
     @can_return_tuple
@@ -284,15 +293,17 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         return found
 
     def _cells(self, decoded: MdetrModelOutput) -> dict[str, Any]:
-        """What the heads say of the cells of the encoder's memory, where that is trained."""
-        if not self.config.cell_weight:
-            return {}
-        cells = decoded.image_memory
-        names = ("cell_logits", "cell_pred_boxes", "cell_is_final")
-        found = dict(zip(names, self.object_heads(cells), strict=True))
-        if self.alignment_heads is not None:
-            found["cell_proj_queries"], _ = self.alignment_heads(cells, decoded.text_memory)
-        return {**found, "cell_mask": decoded.image_mask}
+        """What is said of cells, where that is trained: of the encoder's, and before it."""
+        found: dict[str, Any] = {}
+        if self.config.cell_weight:
+            names = ("cell_logits", "cell_pred_boxes", "cell_is_final")
+            cells = decoded.image_memory
+            found |= zip(names, self.object_heads(cells), strict=True)
+            if self.alignment_heads is not None:
+                found["cell_proj_queries"], _ = self.alignment_heads(cells, decoded.text_memory)
+        if self.word_head is not None:
+            found["cell_words"] = self.word_head(decoded.image_features)
+        return {**found, "cell_mask": decoded.image_mask} if found else {}
 
     def _with_losses(self, outputs: MdetrOutput, labels: Mapping[str, Any] | None) -> MdetrOutput:
         if labels is None:
@@ -374,25 +385,6 @@ def _check_batch(labels: Mapping[str, Any], captions: int) -> None:
     for name, values in by_caption.items():
         if values is not None and len(values) != captions:
             raise ValueError(f"labels: {name} for {len(values)} captions instead of {captions}")
-
-
-def _whole_cells(pixels: Tensor, mask: Tensor | None, cell: int) -> tuple[Tensor, Tensor]:
-    """Pixels (B, 3, H, W) and their mask (B, H, W), padded to sides that are multiples of a cell.
-
-    ``cell`` is how many pixels of the picture the side of a cell of the features has.
-    """
-    if mask is None:
-        mask = torch.ones_like(pixels[:, 0])
-    padding = (0, -pixels.shape[-1] % cell, 0, -pixels.shape[-2] % cell)
-    return F.pad(pixels, padding), F.pad(mask, padding)
-
-
-def _mask_of_cells(pixel_mask: Tensor | None, features: Tensor) -> Tensor:
-    """Which cells (B, H, W) of the features (B, C, H, W) are on the picture; bool."""
-    batch, _, height, width = features.shape
-    if pixel_mask is None:
-        return torch.ones(batch, height, width, dtype=torch.bool, device=features.device)
-    return F.interpolate(pixel_mask[:, None].float(), size=(height, width))[:, 0].bool()
 
 
 AutoModel.register(MdetrConfig, MdetrModel)

@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from mdetr_model.losses import word_loss
+from mdetr_model.matching import Matching
 from tests.mdetr_model.small import tiny_model, two_inputs, two_labels
 
 
@@ -21,10 +23,42 @@ def test_padding_is_no_cell() -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
+def test_words_of_cells_are_told_from_the_image_alone() -> None:
+    """Whatever the caption: its tokens are targets only."""
+    model, inputs, labels = tiny_model(word_weight=2.0), two_inputs(), two_labels()
+    plain = tiny_model()
+    with torch.no_grad():
+        found = model(**inputs, labels=labels)
+        other = model(**{**inputs, "input_ids": inputs["input_ids"].flip(1)}, labels=labels)
+    assert torch.equal(found.cell_words, other.cell_words)
+    assert found.loss_dict["loss_words"] != other.loss_dict["loss_words"]
+    assert "loss_ce_cells" not in found.loss_dict
+    assert "loss_words" not in plain(**inputs, labels=labels).loss_dict
+    same = found.loss_dict
+    added = sum(
+        weight * same[f"loss_{name}{layer}"]
+        for name, weight in {"ce": 1, "bbox": 5, "giou": 2, "contrastive_align": 1}.items()
+        for layer in ("", "_0", "_1")
+    )
+    torch.testing.assert_close(found.loss, added + 2 * found.loss_dict["loss_words"])
+
+
+def test_the_loss_of_words_is_the_cross_entropy_of_the_tokens_of_a_box() -> None:
+    """By hand: two tokens name the first box, one the second, none the third."""
+    words = torch.randn(1, 4, 6)
+    matching = Matching(
+        torch.tensor([0, 0, 0]), torch.tensor([[3, 1, 1]]), torch.tensor([[0, 1, 2]])
+    )
+    token_map = torch.tensor([[[0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]], dtype=torch.bool)
+    found = word_loss(words, torch.tensor([[5, 2, 4, 0]]), token_map, matching)
+    log = words[0].log_softmax(-1)
+    torch.testing.assert_close(found, -(log[3, 2] + log[3, 4]) / 2 - log[1, 5])
+
+
 def test_cells_learn_what_queries_learn() -> None:
     """On one batch, in a few steps."""
     torch.manual_seed(0)
-    model = tiny_model(cell_weight=1.0).train()
+    model = tiny_model(cell_weight=1.0, word_weight=1.0).train()
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     inputs, labels = two_inputs(), two_labels()
     losses = []
@@ -34,6 +68,6 @@ def test_cells_learn_what_queries_learn() -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append({k: v.item() for k, v in found.loss_dict.items() if k.endswith("_cells")})
-    for name in ("loss_ce_cells", "loss_bbox_cells", "loss_contrastive_align_cells"):
+        losses.append({k: v.item() for k, v in found.loss_dict.items()})
+    for name in ("loss_ce_cells", "loss_bbox_cells", "loss_contrastive_align_cells", "loss_words"):
         assert losses[-1][name] < 0.7 * losses[0][name], name
