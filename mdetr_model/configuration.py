@@ -113,8 +113,8 @@ class MdetrConfig(PreTrainedConfig):
             that a box's centre lies in is to name and to place it. 0, as published: none. It is
             only for training, where the model begins with random weights.
         word_weight: of a loss on the cells of the image features, before any text is read: the cell
-            that a box's centre lies in is to tell the tokens that name the box, of all that there
-            are. 0, as published: none. Image encoders with weights of ImageNet see colours; one
+            that a box's centre lies in is to tell of each token that there is whether it names the
+            box. 0, as published: none. Image encoders with weights of ImageNet see colours; one
             from nothing does not, where most things can be told by their shape.
         temperature: of the contrastive alignment loss.
         token_targets: "normalised" for the paper's distribution over the tokens of a box,

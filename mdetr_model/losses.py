@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mdetr_model.answer_losses import answer_losses
 from mdetr_model.box_ops import cxcywh_to_xyxy, giou
 from mdetr_model.configuration import MdetrConfig
+from mdetr_model.label_checks import check_labels
 from mdetr_model.matching import Matching, MatchingCosts, match, match_cells
 
 # What outputs hold of every query, by layer; the last two only of some models.
@@ -130,7 +131,10 @@ def contrastive_alignment_loss(
 
 
 def word_loss(words: Tensor, input_ids: Tensor, token_map: Tensor, matching: Matching) -> Tensor:
-    """Soft cross entropy, summed over the boxes, of the tokens that name a box, told by its cell.
+    """Whether each token that there is names a box, told by its cell: binary cross entropy, summed.
+
+    So a colour that is named now and then need not outdo the shapes that nearly always are. Boxes
+    that nothing names add nothing.
 
     Args:
         words: (B, S, W) logits of cells over all tokens that there are.
@@ -138,10 +142,13 @@ def word_loss(words: Tensor, input_ids: Tensor, token_map: Tensor, matching: Mat
         token_map: (B, N, T) boolean: the tokens of each box.
         matching: of cells and boxes, one layer.
     """
-    of_cell = matching.of_queries(words[None])[0].log_softmax(-1)
+    of_cell = matching.of_queries(words[None])[0]
     named = matching.of_boxes(token_map)[0].float()
-    target = torch.zeros_like(of_cell).scatter_add_(1, input_ids[matching.batch], named)
-    return -(of_cell * target / target.sum(-1, keepdim=True).clamp(min=1)).sum()
+    target = (
+        torch.zeros_like(of_cell).scatter_add_(1, input_ids[matching.batch], named).clamp(max=1)
+    )
+    loss = F.binary_cross_entropy_with_logits(of_cell, target, reduction="none")
+    return (loss.sum(-1) * named.any(-1)).sum()
 
 
 def is_final_loss(logits: Tensor, target: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
@@ -225,19 +232,14 @@ class MdetrCriterion(nn.Module):
             outputs allow, ``loss_contrastive_align``, ``loss_isfinal``, ``accuracy_isfinal``; then
             the answers' losses and accuracies; and ``loss``.
         """
-        _check_labels(outputs, labels)
+        check_labels(outputs, labels)
         with torch.autocast(outputs.logits.device.type, enabled=False):
             number = labels.get("normaliser")
             if number is None:
                 number = mean_over_ranks(labels["box_mask"].sum()).clamp(min=1)
             target_tokens = soft_token_targets(labels["token_map"], self.options.token_targets)
             by_layer = self._by_layer(outputs, labels, target_tokens, number)
-            of_cells: dict[str, Tensor] = {}
-            of_words: dict[str, Tensor] = {}
-            if getattr(outputs, "cell_mask", None) is not None:
-                matching = match_cells(outputs.cell_mask, labels["boxes"], labels["box_mask"])
-                of_cells = self._of_cells(outputs, labels, target_tokens, matching, number)
-                of_words = self._of_words(outputs, labels, matching, number)
+            of_cells, of_words = self._before_decoder(outputs, labels, target_tokens, number)
             of_answers = {}
             if getattr(outputs, "answers", None) is not None:
                 answers = {head: logits.float() for head, logits in outputs.answers.items()}
@@ -281,6 +283,16 @@ class MdetrCriterion(nn.Module):
             logits, boxes, target_tokens, labels["boxes"], labels["box_mask"], self.costs
         )
         return self._of_queries(layers, outputs, labels, target_tokens, matching, number)
+
+    def _before_decoder(
+        self, outputs: Any, labels: Mapping[str, Any], target_tokens: Tensor, number: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The losses of cells (1,) and of their words, as far as the outputs have any."""
+        if getattr(outputs, "cell_mask", None) is None:
+            return {}, {}
+        matching = match_cells(outputs.cell_mask, labels["boxes"], labels["box_mask"])
+        of_cells = self._of_cells(outputs, labels, target_tokens, matching, number)
+        return of_cells, self._of_words(outputs, labels, matching, number)
 
     def _of_cells(
         self,
@@ -346,24 +358,6 @@ class MdetrCriterion(nn.Module):
             loss, accuracy = is_final_loss(final, labels["is_final"], matching)
             losses["loss_isfinal"], losses["accuracy_isfinal"] = loss / number, accuracy
         return losses
-
-
-def _check_labels(outputs: Any, labels: Mapping[str, Any]) -> None:
-    """Raises a ``ValueError`` that names what the outputs have to be compared with and cannot."""
-    wanted = ["boxes", "box_mask", "token_map"]
-    if getattr(outputs, "is_final", None) is not None:
-        wanted.append("is_final")
-    answers = getattr(outputs, "answers", None)
-    if answers is not None:
-        wanted.append("answers")
-    missing = [name for name in wanted if name not in labels]
-    if answers is not None and "answers" in labels:
-        missing += [f"answers[{head!r}]" for head in answers if head not in labels["answers"]]
-    if missing:
-        raise ValueError(
-            f"labels lack {', '.join(missing)}; this model's losses need {', '.join(wanted)}"
-            + (f", the answers of the heads {', '.join(answers)}" if answers else "")
-        )
 
 
 def mean_over_ranks(number: Tensor) -> Tensor:

@@ -1,0 +1,69 @@
+"""Configurations: those that are shipped, and what is refused."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mdetr_model.starting_model import starting_model
+from mdetr_model.tokenizer import train_tokenizer
+from mdetr_model.training_config import Data, Optimisation, Shards, load, shipped
+
+PAPER = {"epochs": 40, "batch": 64, "learning_rate": 1e-4, "text_learning_rate": 5e-5, "clip": 0.1}
+
+
+def test_shipped_configurations_begin_with_their_command() -> None:
+    assert shipped() == ["demo", "demo_long", "pretrain_enb3", "pretrain_enb5", "pretrain_r101"]
+    folder = Path(__file__).parents[2] / "mdetr_model" / "configs"
+    for name in shipped():
+        text = (folder / f"{name}.toml").read_text()
+        comment = text[: text.index("\n\n")]
+        assert f"-m mdetr_model train {name}" in comment
+        assert all(line.startswith("#") for line in comment.splitlines())
+
+
+@pytest.mark.parametrize("name", ["pretrain_r101", "pretrain_enb3", "pretrain_enb5"])
+def test_pretraining_is_the_papers(name: str) -> None:
+    options = load(name).optimisation
+    assert {field: getattr(options, field) for field in PAPER} == PAPER
+    assert options.image_learning_rate == (1e-5 if name == "pretrain_r101" else 5e-5)
+    assert (options.schedule, options.drop_epoch, options.average) == ("published", 35, 0.9998)
+
+
+@pytest.mark.parametrize("name", ["demo", "demo_long"])
+def test_models_of_the_demo_can_be_built(name: str) -> None:
+    config = load(name)
+    assert config.start.vocabulary is not None
+    tokenizer = train_tokenizer(["a red circle"], config.start.vocabulary)
+    model, processor = starting_model(config.start, config.data.view, tokenizer)
+    assert 1e6 < sum(p.numel() for p in model.parameters() if p.requires_grad) < 3e6
+    assert processor.image_processor.size == {"shortest_edge": 128, "longest_edge": 128}
+
+
+def test_relative_shards_begin_at_the_root() -> None:
+    config = load("demo").below(Path("/data"))
+    assert [of.shards for of in config.data.train] == ["/data/shards"]
+    remote = msgspec.structs.replace(config.data, train=[Shards("s3://bucket/set", "train")])
+    placed = msgspec.structs.replace(config, data=remote).below(Path("/data"))
+    assert placed.data.train[0].shards == "s3://bucket/set"
+
+
+def test_what_is_none_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no configuration nothing: .* demo, demo_long"):
+        load("nothing")
+    (tmp_path / "bad.toml").write_text("seed = ")
+    with pytest.raises(ValueError, match=r"bad\.toml: "):
+        load(str(tmp_path / "bad.toml"))
+
+
+def test_weights_are_all_or_none() -> None:
+    sets = [Shards("a", "train", weight=1.0), Shards("b", "train")]
+    with pytest.raises(ValueError, match="all sets of train have a weight, or none"):
+        Data(train=sets)
+    Data(train=[Shards("a", "train"), Shards("b", "train")])
+
+
+def test_values_out_of_range() -> None:
+    for field, value in {"average": 1.5, "clip": 0, "epochs": 0, "precision": "int8"}.items():
+        with pytest.raises(msgspec.ValidationError, match=field):
+            msgspec.convert({"epochs": 1, "batch": 1, field: value}, Optimisation)
