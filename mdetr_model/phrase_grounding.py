@@ -69,7 +69,11 @@ def ranks_of(ranked: Tensor, truth: Tensor, types: Sequence[str] = ()) -> Ranks:
 
 def first_right(ranked: Tensor, truth: Tensor) -> int:
     """The place of the first of the boxes (Q, 4) that is right, for boxes (N, 4) of a phrase."""
-    right = (iou(ranked[:, None], truth[None]) >= LEAST_IOU).any(-1)
+    return place_of_first((iou(ranked[:, None], truth[None]) >= LEAST_IOU).any(-1))
+
+
+def place_of_first(right: Tensor) -> int:
+    """The place of the first True of (Q,) booleans; ``NEVER`` without any."""
     return int(right.int().argmax()) if right.any() else NEVER
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from mdetr_model.box_ops import giou, iou
 from mdetr_model.examples import Reference
+from mdetr_model.phrase_grounding import place_of_first
 from mdetr_model.postprocess import boxes_in_pixels, object_scores
 
 LEAST = 0.5
-NEVER = 10**6  # the rank of a thing that no query has found
 BEST = (1, 5, 10)
 
 
@@ -61,11 +61,8 @@ def ranks_of(boxes: Tensor, scores: Tensor, truth: Tensor) -> Ranks:
     keys = np.column_stack([boxes.numpy()[:, ::-1], scores.numpy()])
     ranked = boxes[np.lexsort(keys.T)[::-1].copy()]
     truth = truth.expand_as(ranked)
-    return Ranks(_first(giou(ranked, truth) >= LEAST), _first(iou(ranked, truth) > LEAST))
-
-
-def _first(right: Tensor) -> int:
-    return int(right.int().argmax()) if right.any() else NEVER
+    right = giou(ranked, truth) >= LEAST, iou(ranked, truth) > LEAST
+    return Ranks(*map(place_of_first, right))
 
 
 def precisions(ranks: Iterable[Ranks]) -> dict[str, dict[str, float]]:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mdetr_model.examples import Reference
+from mdetr_model.phrase_grounding import NEVER
 from mdetr_model.referring_expressions import (
-    NEVER,
     Ranks,
     precisions,
     ranks_of,
