@@ -229,10 +229,11 @@ def test_pixels_are_resampled_once_where_the_view_says() -> None:
     np.testing.assert_array_equal(again, found[:, ::-1])
 
 
-@given(st.integers(40, 200), st.integers(40, 200), st.integers(1, 90), st.data())
+@given(st.integers(40, 200), st.integers(40, 200), st.integers(8, 90), st.data())
 def test_a_jpeg_decoded_at_a_smaller_scale_shows_the_same(
     width: int, height: int, shortest: int, data: st.DataObject
 ) -> None:
+    """But for JPEG's loss, and edges of the crop that are up to a pixel of the view off."""
     size = resized(width, height, shortest)
     left, top = data.draw(st.integers(0, 15)), data.draw(st.integers(0, 15))
     view = View((left, top, width - 3, height - 2), size, data.draw(st.booleans()))
@@ -241,7 +242,7 @@ def test_a_jpeg_decoded_at_a_smaller_scale_shows_the_same(
     found = pixels_of_view(jpeg, "k", width, height, view)
     exact = pixels_of_view(encoded(image), "k", width, height, view)
     assert found.shape == (size[1], size[0], 3)
-    assert np.abs(found.astype(int) - exact).max() <= 6 + 4 * 255 / min(width, height)
+    assert np.abs(found.astype(int) - exact).max() <= 6 + 255 / min(size)
 
 
 @pytest.mark.parametrize(
