@@ -137,17 +137,14 @@ def word_loss(words: Tensor, input_ids: Tensor, token_map: Tensor, matching: Mat
     that nothing names add nothing.
 
     Args:
-        words: (B, S, W) logits of cells over all tokens that there are.
+        words: (K, W) logits of the cell of each matched box over all tokens that there are.
         input_ids: (B, T) the captions.
         token_map: (B, N, T) boolean: the tokens of each box.
         matching: of cells and boxes, one layer.
     """
-    of_cell = matching.of_queries(words[None])[0]
     named = matching.of_boxes(token_map)[0].float()
-    target = (
-        torch.zeros_like(of_cell).scatter_add_(1, input_ids[matching.batch], named).clamp(max=1)
-    )
-    loss = F.binary_cross_entropy_with_logits(of_cell, target, reduction="none")
+    target = torch.zeros_like(words).scatter_add_(1, input_ids[matching.batch], named).clamp(max=1)
+    loss = F.binary_cross_entropy_with_logits(words, target, reduction="none")
     return (loss.sum(-1) * named.any(-1)).sum()
 
 
@@ -201,11 +198,17 @@ class MdetrCriterion(nn.Module):
     boxes that a rank has, and comes once for every decoder layer: ``loss_ce`` for the last one,
     ``loss_ce_0`` for the first; and, with a ``cell_weight``, as ``loss_ce_cells`` for the cells of
     the encoder's memory, each of them taken for a query. All of it is computed in float32.
+
+    Args:
+        options: the weights.
+        word_head: from features (K, D) of cells to logits (K, W) over all tokens, where there is
+            to be a ``loss_words``. Only cells that boxes lie in are given to it.
     """
 
-    def __init__(self, options: CriterionOptions) -> None:
+    def __init__(self, options: CriterionOptions, word_head: nn.Module | None = None) -> None:
         super().__init__()
         self.options = options
+        self.word_head = word_head
         self.costs = MatchingCosts(options.token_cost, options.box_cost, options.giou_cost)
 
     def forward(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -217,7 +220,8 @@ class MdetrCriterion(nn.Module):
                 ``proj_tokens`` (B, T, E); ``is_final`` (B, Q); ``answers``, logits by head (see
                 ``answer_losses``); the layers of the first four stacked as ``layer_NAME``
                 (L, B, Q, ...), the last of them being the outputs themselves; those of the
-                encoder's cells as ``cell_NAME`` (B, H·W, ...), with ``cell_mask`` (B, H, W).
+                encoder's cells as ``cell_NAME`` (B, H·W, ...); ``cell_features`` (B, H·W, D), of
+                the image alone; with either of these ``cell_mask`` (B, H, W).
             labels: ``boxes`` (B, N, 4) as cxcywh, 0 to 1, padded; ``box_mask`` (B, N), False for
                 padding; ``token_map`` (B, N, C) boolean, see ``token_maps``; where the outputs have
                 them, ``is_final`` (B, N) and ``answers``, (B,) by head; and, where a step has
@@ -313,12 +317,12 @@ class MdetrCriterion(nn.Module):
         self, outputs: Any, labels: Mapping[str, Any], matching: Matching, number: Tensor
     ) -> dict[str, Tensor]:
         """The loss of the words of cells, a scalar."""
-        words = getattr(outputs, "cell_words", None)
-        if words is None:
+        if self.word_head is None:
             return {}
+        words = self.word_head(matching.of_queries(outputs.cell_features.float()[None])[0])
         ids = outputs.input_ids[:, : labels["token_map"].shape[-1]]
         token_map = labels["token_map"][..., : ids.shape[1]]
-        return {"loss_words": word_loss(words.float(), ids, token_map, matching) / number}
+        return {"loss_words": word_loss(words, ids, token_map, matching) / number}
 
     def _of_queries(
         self,

@@ -3,6 +3,7 @@
 Shapes: B pictures with their captions, T tokens, Q object queries, L decoder layers, D channels.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,8 +67,7 @@ class MdetrOutput(ModelOutput):
             decoder layers, (L, B, Q, ...), from the first to the last.
         cell_logits, cell_pred_boxes, cell_proj_queries, cell_is_final: the same of the cells of
             the encoder's memory, (B, H·W, ...), in training with a ``cell_weight``.
-        cell_words: (B, H·W, W) logits of the words that name what is in a cell, told from the
-            image alone, in training with a ``word_weight``.
+        cell_features: (B, H·W, D), of the image alone, in training with a ``word_weight``.
         cell_mask: (B, H, W) bool, which of the cells are on the picture.
         input_ids: (B, T), the captions that these are about, which
             ``MdetrProcessor.post_process_grounding`` reads the phrases off.
@@ -89,7 +89,7 @@ class MdetrOutput(ModelOutput):
     cell_pred_boxes: Tensor | None = None
     cell_proj_queries: Tensor | None = None
     cell_is_final: Tensor | None = None
-    cell_words: Tensor | None = None
+    cell_features: Tensor | None = None
     cell_mask: Tensor | None = None
     input_ids: LongTensor | None = None
 
@@ -243,6 +243,9 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         self.alignment_heads = AlignmentHeads(config) if config.contrastive_alignment else None
         self.word_head = WordHead(config) if config.word_weight else None
         self.post_init()
+        if self.word_head is not None:  # most of all tokens name nothing in a cell
+            words = self.word_head.words
+            initialization.constant_(words.bias, -math.log(words.out_features))
 
     @can_return_tuple
     def forward(
@@ -302,7 +305,7 @@ class MdetrForGrounding(MdetrPreTrainedModel):
             if self.alignment_heads is not None:
                 found["cell_proj_queries"], _ = self.alignment_heads(cells, decoded.text_memory)
         if self.word_head is not None:
-            found["cell_words"] = self.word_head(decoded.image_features)
+            found["cell_features"] = decoded.image_features
         return {**found, "cell_mask": decoded.image_mask} if found else {}
 
     def _with_losses(self, outputs: MdetrOutput, labels: Mapping[str, Any] | None) -> MdetrOutput:
@@ -319,7 +322,8 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         from mdetr_model.losses import MdetrCriterion, criterion_options
 
         _check_batch(labels, len(outputs["logits"]))
-        return MdetrCriterion(criterion_options(self.config))(outputs, labels)
+        criterion = MdetrCriterion(criterion_options(self.config), self.word_head)
+        return criterion(outputs, labels)
 
 
 class MdetrForQuestionAnswering(MdetrForGrounding):

@@ -113,7 +113,9 @@ class Trainer:
             return self.model
         device = self.ranks.device
         return DistributedDataParallel(
-            self.model, device_ids=[device.index] if device.type == "cuda" else None
+            self.model,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            broadcast_buffers=False,  # those of rank 0 count, and are shared where they are used
         )
 
     def run(self) -> None:
