@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         help="measure a model on shards",
         description="Measure a model on a split of a shard set, beside blind baselines.",
     )
-    evaluate.add_argument("task", choices=["grounding", "referring"])
+    evaluate.add_argument("task", choices=["grounding", "referring", "detection", "answering"])
     evaluate.add_argument("--model", type=Path, required=True, help="a model folder")
     evaluate.add_argument("--shards", required=True, help="a shard set: folder or URL")
     evaluate.add_argument("--split", default="val")
@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
         "--tokenizer",
         help="folder of the RoBERTa tokenizer, or its name on the Hugging Face hub; with it the "
         "processor is written too, which 'ground' needs",
+    )
+    convert.add_argument(
+        "--answers",
+        type=Path,
+        help="what the answer heads of GQA's checkpoints stand for: gqa_answer2id_by_type.json, or "
+        "gqa_answer2id.json for the unified head; 'evaluate answering' needs it",
     )
     convert.set_defaults(run=_convert)
 
@@ -119,7 +125,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _convert(arguments: argparse.Namespace) -> None:
     from mdetr_model.convert import convert
 
-    config = convert(arguments.checkpoint, arguments.output, arguments.weights, arguments.tokenizer)
+    config = convert(
+        arguments.checkpoint,
+        arguments.output,
+        arguments.weights,
+        arguments.tokenizer,
+        arguments.answers,
+    )
     image, text = config.image_config.model_type, config.text_config.num_hidden_layers
     print(f"{arguments.output}: {image}, text encoder of {text} layers, ", end="")
     print(f"{config.num_queries} queries, answer heads: {len(config.answer_heads)}")

@@ -6,6 +6,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from mdetr_model.answer_losses import CLEVR_TYPES, GQA_TYPES
+from mdetr_model.answers import AnswerVocabulary
 from mdetr_model.token_maps import COLUMNS
 
 # The answer heads of the published models in the order of their queries, with their answers.
@@ -98,6 +99,8 @@ class MdetrConfig(PreTrainedConfig):
             those of ``answer_losses``: ``total`` alone, or ``type`` with all that it tells apart,
             in any order. A sequence, because the keys of a configuration file are sorted.
         mlp_answer_heads: which of these are three layers instead of one.
+        answers: of each head but ``type``, what its outputs stand for, in their order; None where
+            that is not known. See ``answers.AnswerVocabulary``.
         mask_padding: whether the image encoder ignores the padding of pictures, so that outputs do
             not depend on what else is in a batch. The published models were trained without, and
             have their published outputs only without it.
@@ -149,6 +152,7 @@ class MdetrConfig(PreTrainedConfig):
     predict_final: bool = False
     answer_heads: list[Any] | tuple[Any, ...] = ()
     mlp_answer_heads: list[str] | tuple[str, ...] = ("reg",)
+    answers: dict[str, list[str]] | None = None
     mask_padding: bool = False
     auxiliary_outputs: bool = True
     positions_at_input: bool = False
@@ -187,6 +191,10 @@ class MdetrConfig(PreTrainedConfig):
                 "heads; it has to be a multiple of 4 and of the number of heads"
             )
         _check_answer_heads(self.answer_heads)
+        if self.answers is not None:
+            heads = AnswerVocabulary({head: tuple(of) for head, of in self.answers.items()}).heads
+            if sorted(heads) != sorted(self.answer_heads):
+                raise ValueError(f"answers are for the heads {heads}, not {self.answer_heads}")
         if self.token_targets not in TOKEN_TARGETS:
             known = " or ".join(map(repr, TOKEN_TARGETS))
             raise ValueError(f"token_targets is {self.token_targets!r}; it has to be {known}")
@@ -204,8 +212,8 @@ def _check_answer_heads(heads: list[list[Any]]) -> None:
             raise ValueError(
                 f"the answer head type has {answers} answers for {len(heads) - 1} types"
             )
-        if (name == "binary") != (answers == 1):
-            raise ValueError(f"the answer head {name} has {answers} answers; only binary has 1")
+        if name == "binary" and answers != 1:
+            raise ValueError(f"the answer head binary has {answers} outputs instead of 1")
 
 
 def image_config_of(name: str) -> PreTrainedConfig:

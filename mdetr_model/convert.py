@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, ResNetConfig, RobertaTokenizerFast
 
+from mdetr_model.answers import CLEVR, read_answers
 from mdetr_model.configuration import (
     CLEVR_ANSWERS,
     GQA_ANSWERS,
@@ -62,7 +63,11 @@ class CheckpointError(ValueError):
 
 
 def convert(
-    checkpoint: Path, output: Path, weights: str | None = None, tokenizer: str | None = None
+    checkpoint: Path,
+    output: Path,
+    weights: str | None = None,
+    tokenizer: str | None = None,
+    answers: Path | None = None,
 ) -> MdetrConfig:
     """Writes the model of a published checkpoint to the folder ``output``.
 
@@ -73,16 +78,19 @@ def convert(
             what the published evaluation prefers.
         tokenizer: folder or hub name of the RoBERTa tokenizer, which the checkpoint lacks; with it
             ``output`` gets the processor, too.
+        answers: the file of the answers that the heads of GQA have; see ``read_answers``.
 
     Returns:
         The configuration, as worked out from the file.
 
     Raises:
         CheckpointError: the file is something else; says what was expected and what was found.
+        ValueError: the answers are not those of the checkpoint's heads.
         OSError: a file or the tokenizer cannot be read.
     """
     published, options = read_checkpoint(checkpoint, weights)
     config = configuration_of(published, options)
+    config.answers = _answers(config, answers)
     # Without memory for weights of its own: the published ones are put in their place.
     with torch.device("meta"):
         model = (MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding)(config)
@@ -94,6 +102,16 @@ def convert(
     if processor is not None:
         processor.save_pretrained(output)
     return config
+
+
+def _answers(config: MdetrConfig, path: Path | None) -> dict[str, list[str]] | None:
+    heads = sorted(config.answer_heads)
+    if path is not None:
+        vocabulary = read_answers(path)
+        if sorted(vocabulary.heads) != heads:
+            raise ValueError(f"{path} is for the heads {vocabulary.heads}, the model has {heads}")
+        return vocabulary.names
+    return CLEVR.names if heads == sorted(CLEVR.heads) else None
 
 
 def _processor(tokenizer: str) -> MdetrProcessor:

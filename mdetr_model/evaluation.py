@@ -2,10 +2,10 @@
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,24 +14,28 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from mdetr_model.examples import Batch, ExampleMaker, Reference, collate, phrases_of
+from mdetr_model.answers import answers_of
+from mdetr_model.evaluation_tasks import (
+    Answering,
+    Detection,
+    Found,
+    Grounding,
+    Referring,
+    Task,
+    Unseen,
+)
+from mdetr_model.examples import Batch, ExampleMaker, collate
 from mdetr_model.ground import drawing, ground
 from mdetr_model.model_folder import read_model
 from mdetr_model.modeling import MdetrForGrounding
-from mdetr_model.phrase_grounding import PROTOCOLS, Boxes, blind_recalls, ranks_of_phrases, recalls
 from mdetr_model.processing import MdetrProcessor
 from mdetr_model.ranks import Ranks, joined_ranks
-from mdetr_model.referring_expressions import precisions, ranks_of_expressions
 from mdetr_model.training_data import worker_options
 from mdetr_model.transforms import Augmentation, whole_picture
 from shards.shard_set import ShardSet
 from shards.store import Pair, Store
 from shards.stream import PairDataset, Place, every_pair
 
-Measured = TypeVar("Measured")
-
-# As many boxes of the training data are enough to find the most frequent one.
-SAMPLED_BOXES = 2000
 DRAWN_ABOVE = 0.5  # an object's score
 
 
@@ -56,25 +60,45 @@ def evaluation_loader(
 
 
 @torch.no_grad()
-def measured(
-    model: MdetrForGrounding,
-    batches: Iterable[Batch],
-    ranks: Ranks,
-    measure: Callable[[Any, Sequence[Reference]], list[Measured]],
-) -> list[Measured]:
-    """What a function says of the outputs and references of the batches of all processes.
+def measured(model: MdetrForGrounding, batches: Iterable[Batch], ranks: Ranks, task: Task) -> Found:
+    """What a task keeps of the batches of all processes.
 
     A process has its own batches, and may have none: nothing is waited for but the end.
     """
-    found: list[Measured] = []
+    found = Found([], [])
     for batch in tqdm(batches, disable=not ranks.is_first, unit="batch", leave=False):
         outputs = model(**batch.to(ranks.device).inputs())
-        found += measure(outputs, batch.references)
-    return [value for part in ranks.gathered(found) for value in part]
+        of_batch = task.found(outputs, batch)
+        found.measured.extend(of_batch.measured)
+        found.predictions.extend(of_batch.predictions)
+    parts = ranks.gathered(found)
+    return Found(
+        [value for part in parts for value in part.measured],
+        [prediction for part in parts for prediction in part.predictions],
+    )
+
+
+def task_of(name: str, model: MdetrForGrounding) -> Task:
+    """The task of a name.
+
+    Raises:
+        ValueError: the model gives no answers, or none that are known, and "answering" is asked.
+    """
+    boxes: dict[str, type[Task]] = {
+        "grounding": Grounding,
+        "referring": Referring,
+        "detection": Detection,
+    }
+    if name != "answering":
+        return boxes[name]()
+    answers = answers_of(model.config)
+    if answers is None:
+        raise ValueError("the model has no answers to give; see 'convert --answers'")
+    return Answering(answers)
 
 
 def evaluate(
-    task: str,
+    task_name: str,
     model_folder: Path,
     location: str,
     split: str,
@@ -86,11 +110,11 @@ def evaluate(
 ) -> None:
     """A model measured on a split of a shard set, beside blind baselines.
 
-    Prints the metrics; writes them as ``metrics.json`` to the folder ``output``, and so many
-    pictures of predictions.
+    Prints the metrics; writes them as ``metrics.json`` to the folder ``output``, what the model
+    found as ``predictions.json``, and so many pictures of it.
 
     Args:
-        task: "grounding" or "referring", see ``phrase_grounding`` and ``referring_expressions``.
+        task_name: "grounding", "referring", "detection" or "answering".
 
     Raises:
         OSError: a model or shard set cannot be read, or the output not written.
@@ -98,30 +122,33 @@ def evaluate(
     """
     with joined_ranks() as ranks:
         model, processor = read_model(model_folder)
+        task = task_of(task_name, model)
         model.to(ranks.device)
         shards = ShardSet.open(location)
         places = every_pair(shards, split, rank=ranks.rank, world=ranks.world)
         loader = evaluation_loader(
             shards, places, processor.tokenizer, view_of(processor), batch=batch, workers=workers
         )
-        metrics: dict[str, Any]
-        if task == "grounding":
-            phrases = measured(model, loader, ranks, ranks_of_phrases)
-            metrics = {protocol: recalls(phrases, protocol) for protocol in PROTOCOLS}
-            metrics["phrases"] = len(phrases)
-        else:
-            expressions = measured(model, loader, ranks, ranks_of_expressions)
-            metrics = {"all": precisions(expressions), "expressions": len(expressions)}
+        found = measured(model, loader, ranks, task)
         if not ranks.is_first:
             return
-        metrics["blind"] = {"all": blind(shards, split)}
+        metrics = task.metrics(found.measured)
+        known = "train" if any(entry.split == "train" for entry in shards.shards) else split
+        blind = task.blind(_unseen(shards, split), _unseen(shards, known))
+        metrics["blind"] = {"all": blind}
         print(table(metrics))
         output.mkdir(parents=True, exist_ok=True)
-        temporary = output / ".metrics.json.tmp"
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n")
-        temporary.replace(output / "metrics.json")
+        _write(output / "metrics.json", metrics)
+        in_order = sorted(found.predictions, key=lambda of: tuple(of.values())[:2])
+        _write(output / "predictions.json", in_order)
         for number, pair in enumerate(_spread(shards, split, pictures)):
             _draw(model, processor, pair, output / f"{number:03d}.png")
+
+
+def _write(path: Path, content: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
 
 
 def table(metrics: dict[str, Any]) -> str:
@@ -143,39 +170,21 @@ def view_of(processor: MdetrProcessor) -> Augmentation:
     return whole_picture(size["shortest_edge"], size["longest_edge"])
 
 
-def blind(shards: ShardSet, split: str) -> dict[str, float]:
-    """``blind_recalls`` of a split; the frequent box is one of train where the set has it."""
-    train = "train" if any(entry.split == "train" for entry in shards.shards) else split
-    boxes: list[Boxes] = []
-    for pair in _pairs(shards, every_pair(shards, train)):
-        boxes += [boxes_ for _, boxes_ in _phrases(pair)]
-        if len(boxes) >= SAMPLED_BOXES:
-            break
-    phrases = [
-        found for pair in _pairs(shards, every_pair(shards, split)) for found in _phrases(pair)
-    ]
-    return blind_recalls(phrases, np.concatenate(boxes) if boxes else np.zeros((0, 4)))
-
-
-def _pairs(shards: ShardSet, places: Sequence[Place]) -> Iterator[Pair]:
+def _unseen(shards: ShardSet, split: str) -> Iterator[Unseen]:
+    """The captions of a split; no picture is read."""
     store = Store(shards)
-    for place in places:
-        yield store.pair(place.shard, place.row, place.number)
-
-
-def _phrases(pair: Pair) -> Iterator[tuple[str, Boxes]]:
-    """The picture's key and the boxes of each phrase, in shares of the picture's sides."""
-    scale = np.array([pair.width, pair.height] * 2)
-    for phrase in phrases_of(pair.caption):
-        if phrase.boxes:
-            yield pair.key, np.array(phrase.boxes, np.float64) / scale
+    for place in every_pair(shards, split):
+        size = store.size(place.shard, place.row)
+        yield Unseen(*size, store.caption(place.shard, place.row, place.number))
 
 
 def _spread(shards: ShardSet, split: str, number: int) -> Iterator[Pair]:
     """So many pairs, spread evenly over a split."""
     places = every_pair(shards, split)
     numbers = np.linspace(0, len(places) - 1, min(number, len(places))).round().astype(int)
-    return _pairs(shards, [places[i] for i in numbers])
+    store = Store(shards)
+    for place in (places[i] for i in numbers):
+        yield store.pair(place.shard, place.row, place.number)
 
 
 def _draw(model: MdetrForGrounding, processor: MdetrProcessor, pair: Pair, path: Path) -> None:

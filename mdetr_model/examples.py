@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from mdetr_model.answers import AnswerVocabulary
 from mdetr_model.box_ops import xyxy_to_cxcywh
 from mdetr_model.token_maps import COLUMNS, Rules, token_map
 from mdetr_model.transforms import Augmentation, View, pixels_of_view
@@ -30,11 +31,13 @@ class Reference:
 
     Attributes:
         size: height and width of the whole picture, in pixels.
+        caption: its text.
         phrases: of the caption, with boxes as xyxy in those pixels.
         token_map: (P, 256) boolean, the tokens of each phrase.
     """
 
     size: tuple[int, int]
+    caption: str
     phrases: list[Phrase]
     token_map: Tensor
 
@@ -50,6 +53,8 @@ class Example:
         boxes: (N, 4) float32 as cxcywh, 0 to 1.
         token_map: (N, 256) boolean, the tokens of each box.
         dropped_spans: how many spans name no token, most of them for lying behind the 256th.
+        answers: the number of the right answer by head, where the model answers questions.
+        unknown_answer: whether it is none of those that the model can give.
         question: the caption's, if it is one.
         reference: where evaluation was asked for.
     """
@@ -61,6 +66,8 @@ class Example:
     boxes: Tensor
     token_map: Tensor
     dropped_spans: int
+    answers: dict[str, int]
+    unknown_answer: bool
     question: Question | None = None
     reference: Reference | None = None
 
@@ -77,12 +84,14 @@ class ExampleMaker:
     Attributes:
         tokenizer: a fast one.
         augmentation: how the picture is seen.
+        answers: those of a model that answers questions.
         evaluation: whether examples have a reference.
         rules: see ``token_map``.
     """
 
     tokenizer: PreTrainedTokenizerBase
     augmentation: Augmentation
+    answers: AnswerVocabulary | None = None
     evaluation: bool = False
     rules: Rules = "paper"
     _last: tuple[tuple[str, View], Tensor] | None = field(default=None, init=False, repr=False)
@@ -91,14 +100,16 @@ class ExampleMaker:
         """The example of a pair: the same for the same state of the generator.
 
         Raises:
-            ValueError: the picture cannot be used; the message begins with the pair's key.
+            ValueError: the picture cannot be used, or the question is none of those that the
+                answers are for.
         """
         caption, size = pair.caption, (pair.width, pair.height)
         regions = [region for region in caption.regions if not region.crowd]
         corners = np.array([region.box for region in regions], np.float64).reshape(-1, 4)
+        question = caption.question
         # "On which side is the dog?" names none, its answer does.
-        answer = caption.question.answer if caption.question else None
-        view = self.augmentation.view(*size, corners, f"{caption.text} {answer or ''}", rng)
+        said = f"{caption.text} {question.answer or ''}" if question else caption.text
+        view = self.augmentation.view(*size, corners, said, rng)
         boxes = view.of_boxes(corners)
         kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(-1))
 
@@ -119,9 +130,16 @@ class ExampleMaker:
             boxes=xyxy_to_cxcywh(torch.from_numpy(boxes[kept])),
             token_map=torch.from_numpy(tokens.rows),
             dropped_spans=tokens.dropped,
-            question=caption.question,
+            answers=self.answers.labels(question) if self.answers else {},
+            unknown_answer=self._cannot_answer(question),
+            question=question,
             reference=self._reference(pair, offsets) if self.evaluation else None,
         )
+
+    def _cannot_answer(self, question: Question | None) -> bool:
+        if self.answers is None or question is None or question.answer is None:
+            return False
+        return not self.answers.knows(question)
 
     def _pixels(self, pair: Pair, view: View) -> Tensor:
         seen = pair.key, view
@@ -133,7 +151,8 @@ class ExampleMaker:
     def _reference(self, pair: Pair, offsets: np.ndarray) -> Reference:
         phrases = phrases_of(pair.caption)
         rows = token_map(offsets, [phrase.spans for phrase in phrases], self.rules).rows
-        return Reference((pair.height, pair.width), phrases, torch.from_numpy(rows))
+        size = pair.height, pair.width
+        return Reference(size, pair.caption.text, phrases, torch.from_numpy(rows))
 
 
 def phrases_of(caption: Caption) -> list[Phrase]:
@@ -165,10 +184,12 @@ class Batch:
         picture_of: (B,) int64, which of the V views an example has.
         input_ids: (B, T) int64, padded.
         attention_mask: (B, T) int64, 0 on the padding.
-        labels: what ``MdetrCriterion`` takes but for the answers: ``boxes`` (B, N, 4) as cxcywh,
-            0 to 1; ``box_mask`` (B, N), False for padding; ``token_map`` (B, N, 256) boolean.
+        labels: what ``MdetrCriterion`` takes: ``boxes`` (B, N, 4) as cxcywh, 0 to 1;
+            ``box_mask`` (B, N), False for padding; ``token_map`` (B, N, 256) boolean.
+        answers: the rest of what it takes, (B,) int64 by head; empty of a model that does not
+            answer questions.
         keys, numbers, questions, references: of each example.
-        dropped_spans: of all examples.
+        dropped_spans, unknown_answers: how many, of all examples.
         padding: the share of the pixels that is padding.
     """
 
@@ -178,11 +199,13 @@ class Batch:
     input_ids: Tensor
     attention_mask: Tensor
     labels: dict[str, Tensor]
+    answers: dict[str, Tensor]
     keys: list[str]
     numbers: list[int]
     questions: list[Question | None]
     references: list[Reference | None]
     dropped_spans: int
+    unknown_answers: int
     padding: float
 
     def inputs(self) -> dict[str, Tensor]:
@@ -212,6 +235,7 @@ class Batch:
             input_ids=change(self.input_ids),
             attention_mask=change(self.attention_mask),
             labels={name: change(label) for name, label in self.labels.items()},
+            answers={head: change(answer) for head, answer in self.answers.items()},
         )
 
 
@@ -242,11 +266,16 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
             "box_mask": _padded([torch.ones(len(e.boxes), dtype=torch.bool) for e in examples]),
             "token_map": _padded([example.token_map for example in examples]),
         },
+        answers={
+            head: torch.tensor([example.answers[head] for example in examples])
+            for head in examples[0].answers
+        },
         keys=[example.key for example in examples],
         numbers=[example.number for example in examples],
         questions=[example.question for example in examples],
         references=[example.reference for example in examples],
         dropped_spans=sum(example.dropped_spans for example in examples),
+        unknown_answers=sum(example.unknown_answer for example in examples),
         padding=1 - seen / pixel_mask.numel(),
     )
 

@@ -93,6 +93,6 @@ class AnswerHeads(nn.Module):
         """From (B, heads, D) to logits by head: (B, answers), or (B,) for yes or no."""
         logits = [head(query) for head, query in zip(self.heads, x.unbind(1), strict=True)]
         return {
-            name: value.squeeze(-1) if value.shape[-1] == 1 else value
+            name: value.squeeze(-1) if name == "binary" else value
             for name, value in zip(self.names, logits, strict=True)
         }

@@ -5,43 +5,51 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
+from mdetr_model.answers import AnswerVocabulary
 from mdetr_model.backbone import ResNetEncoder
 from mdetr_model.configuration import MdetrConfig
 from mdetr_model.image_processing import MdetrImageProcessor
-from mdetr_model.modeling import MdetrForGrounding
+from mdetr_model.modeling import MdetrForGrounding, MdetrForQuestionAnswering
 from mdetr_model.processing import MdetrProcessor
 from mdetr_model.training_config import Start, View
 
 
 def starting_model(
-    start: Start, view: View, tokenizer: PreTrainedTokenizerBase | None
+    start: Start,
+    view: View,
+    tokenizer: PreTrainedTokenizerBase | None,
+    answers: AnswerVocabulary | None = None,
 ) -> tuple[MdetrForGrounding, MdetrProcessor]:
     """The model and its processor; weights are float32, whatever they were stored as.
+
+    Heads for answers that the model of ``start.folder`` does not have begin with random weights.
 
     Args:
         start: what it is made of.
         view: how the processor will see pictures.
         tokenizer: one that was trained for this model, where ``start`` asks for that.
+        answers: those that it is to give, where ``start`` asks for that.
 
     Raises:
-        ValueError: the parts do not fit together, or the model answers questions or tells what is
-            final, which cannot be trained on pairs yet.
+        ValueError: the parts do not fit together, the model has heads for answers that are not
+            known, or it tells what is final, which no labels of pairs do.
         OSError: a folder or hub model cannot be read.
     """
     size = {"shortest_edge": view.shortest, "longest_edge": view.longest}
+    of_answers: dict[str, Any] = {}
+    if answers is not None:
+        of_answers = {"answer_heads": answers.heads, "answers": answers.names}
     if start.folder is not None:
-        config = MdetrConfig.from_pretrained(start.folder, **start.config)
-        _refuse_what_has_no_labels(config)
+        config = MdetrConfig.from_pretrained(start.folder, **start.config, **of_answers)
         processor = MdetrProcessor.from_pretrained(start.folder)
         processor.image_processor.size = size
-        model = MdetrForGrounding.from_pretrained(start.folder, config=config, dtype=torch.float32)
-        return model, processor
+        kind = _kind(config)
+        return kind.from_pretrained(start.folder, config=config, dtype=torch.float32), processor
 
     if tokenizer is None:
         tokenizer = AutoTokenizer.from_pretrained(start.tokenizer or start.text_weights)
-    config = _config(start, tokenizer)
-    _refuse_what_has_no_labels(config)
-    model = MdetrForGrounding(config)
+    config = _config(start, tokenizer, of_answers)
+    model = _kind(config)(config)
     if start.image_weights is not None:
         weights = AutoModel.from_pretrained(start.image_weights, dtype=torch.float32)
         load_image_weights(model.mdetr.image_encoder, weights)
@@ -52,13 +60,21 @@ def starting_model(
     return model, MdetrProcessor(MdetrImageProcessor(size=size), tokenizer)
 
 
-def _refuse_what_has_no_labels(config: MdetrConfig) -> None:
-    if config.answer_heads or config.predict_final:
-        raise ValueError("models with answer_heads or predict_final cannot be trained on pairs")
+def _kind(config: MdetrConfig) -> type[MdetrForGrounding]:
+    """What can be trained with labels of pairs."""
+    if config.predict_final:
+        raise ValueError("a model with predict_final cannot be trained on pairs")
+    if config.answer_heads and config.answers is None:
+        raise ValueError(
+            "it is not known what the model's answer heads stand for: start needs answers"
+        )
+    return MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding
 
 
-def _config(start: Start, tokenizer: PreTrainedTokenizerBase) -> MdetrConfig:
-    fields: dict[str, Any] = dict(start.config)
+def _config(
+    start: Start, tokenizer: PreTrainedTokenizerBase, of_answers: dict[str, Any]
+) -> MdetrConfig:
+    fields: dict[str, Any] = {**start.config, **of_answers}
     parts = {"image_config": start.image_weights, "text_config": start.text_weights}
     for part, weights in parts.items():
         if weights is not None:

@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mdetr_model import checkpoints
+from mdetr_model.answers import answers_of
 from mdetr_model.examples import Batch
 from mdetr_model.model_folder import write_model
 from mdetr_model.optimisation import Average, parameter_groups, set_rates
@@ -68,13 +69,17 @@ class Trainer:
         if config.start.vocabulary is not None:
             tokenizer = tokenizer_of_run(
                 output / "checkpoints" / "tokenizer",
-                self.data.captions,
+                lambda: (caption.text for caption in self.data.captions()),
                 config.start.vocabulary,
                 ranks,
                 goes_on=checkpoint is not None,
             )
-        model, self.processor = starting_model(config.start, config.data.view, tokenizer)
-        self.loader, self.sampler = self.data.loader(self.processor.tokenizer)
+        model, self.processor = starting_model(
+            config.start, config.data.view, tokenizer, self.data.answers(config.start.answers)
+        )
+        self.loader, self.sampler = self.data.loader(
+            self.processor.tokenizer, answers_of(model.config)
+        )
         self.model = model.train()
         self.model.to(ranks.device)
         options = config.optimisation
@@ -183,9 +188,8 @@ class Trainer:
             last = number == len(batches) - 1
             with self._without_sync() if not last else nullcontext():
                 with self._autocast():
-                    outputs = self.trained(
-                        **batch.inputs(), labels={**batch.labels, "normaliser": normaliser}
-                    )
+                    labels = {**batch.labels, "answers": batch.answers, "normaliser": normaliser}
+                    outputs = self.trained(**batch.inputs(), labels=labels)
                 self.scaler.scale(outputs.loss / len(batches)).backward()
             losses.append({"loss": outputs.loss.detach(), **outputs.loss_dict})
         self.scaler.unscale_(self.optimizer)

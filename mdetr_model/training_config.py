@@ -20,11 +20,15 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The model that training begins with: one that is there, or one of parts.
 
     Attributes:
-        folder: a model folder: a converted published checkpoint, or one of ours.
+        folder: a model folder: a converted published checkpoint, or one of ours; beginning at the
+            same folder as shards.
         image_weights: folder or hub name of a ResNet or EfficientNet; default: random weights.
         text_weights: folder or hub name of a text encoder with its tokenizer; default: random.
         tokenizer: folder or hub name of a fast tokenizer; default: that of ``text_weights``.
         vocabulary: train a tokenizer of at most so many tokens on the captions instead.
+        answers: have the model answer questions: "gqa" with all right answers of the questions of
+            the training data, "clevr" with CLEVR's, or those of a published JSON file. Default:
+            those that the model of ``folder`` gives, if any.
         config: fields of ``MdetrConfig``; ``image_config`` and ``text_config`` are names that it
             knows or tables of a configuration, ``model_type`` included.
     """
@@ -34,6 +38,7 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text_weights: str | None = None
     tokenizer: str | None = None
     vocabulary: Count | None = None
+    answers: str | None = None
     config: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
@@ -165,7 +170,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     records: Records = Records()
 
     def below(self, root: Path) -> "TrainingConfig":
-        """The same with relative paths of shards beginning at a folder."""
+        """The same with relative paths, of shards and of the model, beginning at a folder."""
 
         def placed(sets: list[Shards]) -> list[Shards]:
             return [
@@ -176,7 +181,10 @@ class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         data = replace(
             self.data, train=placed(self.data.train), validation=placed(self.data.validation)
         )
-        return replace(self, data=data)
+        start = self.start
+        if start.folder is not None:
+            start = replace(start, folder=str(root / start.folder))
+        return replace(self, data=data, start=start)
 
 
 def shipped() -> list[str]:

@@ -13,9 +13,11 @@ from typing import Any
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from mdetr_model.answers import CLEVR, AnswerVocabulary, gqa_answers, read_answers
 from mdetr_model.examples import ExampleMaker, collate
 from mdetr_model.ranks import Ranks
 from mdetr_model.training_config import Data, Shards, TrainingConfig
+from schemas import Caption
 from shards.aspect_order import AspectOrder
 from shards.cache import DEFAULT_FOLDER
 from shards.mixed_order import MixedOrder
@@ -50,9 +52,12 @@ class TrainingData:
         self.micro_batches = batch // (ranks.world * micro_batch) if micro_batch else 1
 
     def loader(
-        self, tokenizer: PreTrainedTokenizerBase
+        self, tokenizer: PreTrainedTokenizerBase, answers: AnswerVocabulary | None = None
     ) -> tuple[DataLoader[Any], GlobalBatchSampler]:
-        """This rank's batches, and the sampler that says where they begin."""
+        """This rank's batches, and the sampler that says where they begin.
+
+        With ``answers``, the batches have labels for them.
+        """
         order = self._order()
         sampler = GlobalBatchSampler(
             order,
@@ -63,7 +68,7 @@ class TrainingData:
             read_ahead=ReadAhead(order, self._sets),
         )
         data = self._config.data
-        maker = ExampleMaker(tokenizer, data.augmentation)
+        maker = ExampleMaker(tokenizer, data.augmentation, answers)
         loader: DataLoader[Any] = DataLoader(
             PairDataset(
                 self._sets,
@@ -121,12 +126,27 @@ class TrainingData:
             ],
         }
 
-    def captions(self) -> Iterator[str]:
+    def captions(self) -> Iterator[Caption]:
         """The captions of all pairs."""
         for shards, of in zip(self._sets, self._config.data.train, strict=True):
             store = Store(shards)
             for place in every_pair(shards, of.split):
-                yield store.caption(place.shard, place.row, place.number).text
+                yield store.caption(place.shard, place.row, place.number)
+
+    def answers(self, name: str | None) -> AnswerVocabulary | None:
+        """The answers that a configuration asks for, see ``Start.answers``.
+
+        Raises:
+            ValueError: the questions of the data, or the file, are not what they have to be.
+            OSError: the file cannot be read.
+        """
+        if name is None:
+            return None
+        if name == "clevr":
+            return CLEVR
+        if name == "gqa":
+            return gqa_answers(caption.question for caption in self.captions())
+        return read_answers(Path(name))
 
 
 def open_shards(of: Shards, data: Data) -> ShardSet:

@@ -75,7 +75,7 @@ class Meter:
         self._begin = time.perf_counter()
         self._samples = 0
         self._padding: list[float] = []
-        self._dropped_spans = 0
+        self._dropped_spans = self._unknown_answers = 0
         self._values: list[dict[str, float]] = []
 
     def took(self, samples: int, values: dict[str, float], batches: list[Batch]) -> None:
@@ -84,10 +84,12 @@ class Meter:
         self._values.append(values)
         self._padding += [batch.padding for batch in batches]
         self._dropped_spans += sum(batch.dropped_spans for batch in batches)
+        self._unknown_answers += sum(batch.unknown_answers for batch in batches)
 
     def means(self) -> dict[str, float]:
         """``data_wait`` is the share of the time that was spent waiting for batches, ``padding``
-        the share of the pixels that was padding; ``dropped_spans`` is a count.
+        the share of the pixels that was padding; ``dropped_spans`` and ``unknown_answers`` are
+        counts.
         """
         seconds = time.perf_counter() - self._begin - self.paused
         return {
@@ -96,6 +98,7 @@ class Meter:
             "data_wait": self.waited / seconds,
             "padding": fmean(self._padding),
             "dropped_spans": self._dropped_spans,
+            "unknown_answers": self._unknown_answers,
         }
 
 

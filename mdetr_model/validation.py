@@ -1,13 +1,12 @@
-"""Validation while a model is trained: phrase grounding on splits that are not trained on."""
+"""Validation while a model is trained, on splits that it is not trained on."""
 
 from collections.abc import Callable
 from itertools import takewhile
 
 from transformers import PreTrainedTokenizerBase
 
-from mdetr_model.evaluation import evaluation_loader, measured
+from mdetr_model.evaluation import evaluation_loader, measured, task_of
 from mdetr_model.modeling import MdetrForGrounding
-from mdetr_model.phrase_grounding import ranks_of_phrases, recalls
 from mdetr_model.ranks import Ranks
 from mdetr_model.training_config import TrainingConfig
 from mdetr_model.training_data import open_shards
@@ -41,11 +40,15 @@ class Validation:
         tokenizer: PreTrainedTokenizerBase,
         must_stop: Callable[[], bool],
     ) -> dict[str, float] | None:
-        """Recall (ANY-BOX) of the phrases of every split, over all ranks, as ``SPLIT recall@K``.
+        """What the model reaches on every split, over all ranks.
 
-        None if one of the ranks had to stop before the end.
+        That is recall (ANY-BOX) of phrases, as ``SPLIT recall@K``; of a model that answers
+        questions ``SPLIT accuracy``. None if one of the ranks had to stop before the end.
         """
         options, data = self._config.optimisation, self._config.data
+        answers = model.config.answers is not None
+        task = task_of("answering" if answers else "grounding", model)
+        headline = "answers" if answers else "any-box"
         model.eval()
         found: dict[str, float] = {}
         for name, shards, places in self._splits:
@@ -58,9 +61,9 @@ class Validation:
                 workers=data.workers,
             )
             batches = takewhile(lambda _: not must_stop(), loader)
-            ranks = measured(model, batches, self._ranks, ranks_of_phrases)
-            values = recalls(ranks, "any-box")
-            found |= {f"{name} {key}": value for key, value in values.get("all", {}).items()}
+            metrics = task.metrics(measured(model, batches, self._ranks, task).measured)
+            values = metrics[headline].get("all", {})
+            found |= {f"{name} {key}": value for key, value in values.items()}
         model.train()
         return None if any(self._ranks.gathered(must_stop())) else found
 

@@ -64,6 +64,14 @@ class Store:
         """
         return self._opened(shard).caption(row, number)
 
+    def size(self, shard: int, row: int) -> tuple[str, int, int]:
+        """The key, width and height of a shard's ``row``-th picture, as the index has them.
+
+        Raises:
+            ShardError: as for captions.
+        """
+        return self._opened(shard).size(row)
+
     def _opened(self, shard: int) -> "_Shard":
         if shard not in self._open:
             self._open[shard] = _Shard(self._shards, shard)
@@ -86,12 +94,15 @@ class _Shard:
             self._tar = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def pair(self, row: int, number: int) -> Pair:
-        key = self._keys[row].as_py()
+        key, width, height = self.size(row)
         if self._numbers["picture_offset"][row] < 0:
             raise ShardError(f"{self._name} holds annotations alone, no picture of {key}")
         caption = self.caption(row, number)
-        width, height = (int(self._numbers[name][row]) for name in ("width", "height"))
         return Pair(key, number, width, height, self._member(key, "picture", row), caption)
+
+    def size(self, row: int) -> tuple[str, int, int]:
+        width, height = (int(self._numbers[name][row]) for name in ("width", "height"))
+        return self._keys[row].as_py(), width, height
 
     def caption(self, row: int, number: int) -> Caption:
         key = self._keys[row].as_py()

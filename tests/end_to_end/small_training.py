@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from safetensors.torch import load_file
 
 from mdetr_model import checkpoints
-from schemas import Caption, Part, Region, Sample
+from schemas import Caption, Part, Question, Region, Sample
 from tests.shard_sets import write_samples
 from tests.tiny import drawing, encoded
 
@@ -22,7 +23,7 @@ CONFIG = """
 seed = 3
 
 [start]
-vocabulary = 300
+{start}
 
 [start.config]
 hidden_size = 16
@@ -87,6 +88,7 @@ checkpoint_steps = 4
 def write_config(folder: Path, name: str = "config", **changes: Any) -> Path:
     """A configuration; the shards are below the folder."""
     values = {
+        "start": "vocabulary = 300",
         "dropout": 0.1,
         "workers": 0,
         "epochs": 4,
@@ -114,6 +116,26 @@ def write_shards(folder: Path, pictures: int = 36, validation: int = 1) -> None:
     train = [_sample(i) for i in range(pictures)]
     write_samples(folder / "train", [train[:5], train[5:6], train[6:]], "train")
     write_samples(folder / "val", [[_sample(pictures + i) for i in range(validation)]], "val")
+
+
+def write_questions(folder: Path, pictures: int = 24) -> None:
+    """Shard sets "asked" and "asked-val" of questions: of each picture what colour its thing has.
+
+    The last one's answer is not among those of the others.
+    """
+    samples = [_question(i, COLOURS[i % len(COLOURS)]) for i in range(pictures)]
+    write_samples(folder / "asked", [samples[:5], samples[5:]], "train")
+    validation = [_question(pictures + i, COLOURS[i % len(COLOURS)]) for i in range(7)]
+    write_samples(folder / "asked-val", [[*validation, _question(99, "mauve")]], "val")
+
+
+def _question(number: int, answer: str) -> tuple[Sample, bytes]:
+    sample, picture = _sample(number)
+    text = f"What color is thing number {number}?"
+    region = Region([(14, 19)], (4.0, 6.0, 40.0, 50.0))
+    question = Question(f"q{number}", answer, "attr", "query")
+    caption = Caption(text, [region], [], [Part("gqa", f"{number}", (0, len(text)))])
+    return replace(sample, captions=[replace(caption, question=question)]), picture
 
 
 def _sample(number: int) -> tuple[Sample, bytes]:

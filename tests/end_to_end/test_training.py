@@ -106,6 +106,9 @@ def test_the_model_is_written_and_can_be_used(folder: Path, whole: Path, tmp_pat
     assert metrics["any-box"]["all"].keys() == metrics["merged-boxes"]["all"].keys()
     assert metrics["blind"]["all"].keys() == {"random object", "frequent box"}
     assert "any-box       all          recall@1" in result.stdout
+    (prediction,) = json.loads((tmp_path / "predictions.json").read_text())
+    assert prediction["phrase"] == "the red"
+    assert len(prediction["boxes"]) == 4
     assert (tmp_path / "000.png").stat().st_size > 100
     assert [line["step"] for line in small.log(whole, "validation")] == [4, 8, 12, 16]
     assert list((whole / "tensorboard").glob("events.*"))

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from mdetr_model.__main__ import main
+from mdetr_model.answers import CLEVR, read_answers
 from mdetr_model.configuration import (
     CLEVR_ANSWERS,
     GQA_ANSWERS,
@@ -157,6 +158,21 @@ def test_configuration_comes_from_the_tensors(tmp_path: Path, fields: dict[str, 
     kind = MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding
     _, info = kind.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not any(info[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+def test_answers_are_told_with_the_checkpoint(reference: Path, tmp_path: Path) -> None:
+    """Those of GQA by a file, CLEVR's by themselves."""
+    published = reference / "real" / "gqa_answers" / "gqa_answer2id_by_type.json"
+    torch.save({"model": _published(_tiny(answer_heads=GQA_ANSWERS))}, tmp_path / "gqa.pth")
+    config = convert(tmp_path / "gqa.pth", tmp_path / "gqa", answers=published)
+    again = MdetrConfig.from_pretrained(tmp_path / "gqa")
+    assert again.answers == config.answers == read_answers(published).names
+    assert convert(tmp_path / "gqa.pth", tmp_path / "without").answers is None
+
+    torch.save({"model": _published(_tiny(answer_heads=CLEVR_ANSWERS))}, tmp_path / "clevr.pth")
+    assert convert(tmp_path / "clevr.pth", tmp_path / "clevr").answers == CLEVR.names
+    with pytest.raises(ValueError, match="is for the heads"):
+        convert(tmp_path / "clevr.pth", tmp_path / "clevr", answers=published)
 
 
 def test_options_of_the_file_are_kept() -> None:

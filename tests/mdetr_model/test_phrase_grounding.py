@@ -49,7 +49,7 @@ def reference(*phrases: tuple[list[int], list[tuple[float, ...]]]) -> Reference:
     for row, (tokens, _) in zip(token_map, phrases, strict=True):
         row[tokens] = True
     found = [Phrase([(0, 1)], "", [], list(of)) for _, of in phrases]
-    return Reference((100, 200), found, token_map)
+    return Reference((100, 200), "", found, token_map)
 
 
 def test_queries_are_ranked_by_the_words_of_each_phrase() -> None:

@@ -43,9 +43,9 @@ def test_the_surest_query_is_asked_first() -> None:
         logits=logits, pred_boxes=torch.tensor([[[0.5, 0.5, 1.0, 1.0], [0.2, 0.5, 0.4, 1.0]]])
     )
     phrase = Phrase([(0, 3)], "", [], [(0.0, 0.0, 200.0, 100.0)])
-    of = Reference((100, 200), [phrase], torch.zeros(1, 256, dtype=torch.bool))
+    of = Reference((100, 200), "", [phrase], torch.zeros(1, 256, dtype=torch.bool))
     assert ranks_of_expressions(outputs, [of]) == [Ranks(1, 1)]
-    two = Reference((100, 200), [phrase, phrase], torch.zeros(2, 256, dtype=torch.bool))
+    two = Reference((100, 200), "", [phrase, phrase], torch.zeros(2, 256, dtype=torch.bool))
     with pytest.raises(ValueError, match="2 boxes is no referring expression"):
         ranks_of_expressions(outputs, [two])
 

@@ -102,10 +102,16 @@ def test_a_tokenizer_that_does_not_fit_the_weights(parts: Path, tmp_path: Path) 
         starting_model(start, VIEW, None)
 
 
-@pytest.mark.parametrize("field", [{"predict_final": True}, {"answer_heads": [("total", 3)]}])
-def test_models_without_labels_are_refused(field: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"predict_final": True}, "predict_final cannot be trained on pairs"),
+        ({"answer_heads": [("total", 3)]}, "not known what the model's answer heads stand for"),
+    ],
+)
+def test_models_without_labels_are_refused(field: dict[str, object], message: str) -> None:
     start = Start(vocabulary=280, config={**SMALL, "image_config": RESNET, **field})
-    with pytest.raises(ValueError, match="cannot be trained on pairs"):
+    with pytest.raises(ValueError, match=message):
         starting_model(start, VIEW, train_tokenizer(CAPTIONS, 280))
 
 

@@ -13,7 +13,11 @@ PAPER = {"epochs": 40, "batch": 64, "learning_rate": 1e-4, "text_learning_rate":
 
 
 def test_shipped_configurations_begin_with_their_command() -> None:
-    assert shipped() == ["demo", "demo_long", "pretrain_enb3", "pretrain_enb5", "pretrain_r101"]
+    assert shipped() == [
+        *("demo", "demo_gqa", "demo_long", "demo_referring"),
+        *("finetune_gqa_all", "finetune_gqa_balanced", "finetune_referring"),
+        *("pretrain_enb3", "pretrain_enb5", "pretrain_r101"),
+    ]
     folder = Path(__file__).parents[2] / "mdetr_model" / "configs"
     for name in shipped():
         text = (folder / f"{name}.toml").read_text()
@@ -28,6 +32,18 @@ def test_pretraining_is_the_papers(name: str) -> None:
     assert {field: getattr(options, field) for field in PAPER} == PAPER
     assert options.image_learning_rate == (1e-5 if name == "pretrain_r101" else 5e-5)
     assert (options.schedule, options.drop_epoch, options.average) == ("published", 35, 0.9998)
+
+
+def test_fine_tuning_is_as_published() -> None:
+    referring = load("finetune_referring").optimisation
+    assert (referring.epochs, referring.micro_batch) == (5, 4)
+    assert (referring.learning_rate, referring.text_learning_rate) == (5e-5, 1e-5)
+    for name, epochs in (("finetune_gqa_all", 5), ("finetune_gqa_balanced", 10)):
+        config = load(name)
+        assert (config.optimisation.epochs, config.optimisation.batch) == (epochs, 128)
+        assert config.start.config == {"answer_weight": 25.0, "auxiliary_outputs": False}
+        assert config.optimisation.learning_rate == 1.4e-4
+        assert config.optimisation.drop_epoch > epochs
 
 
 @pytest.mark.parametrize("name", ["demo", "demo_long"])
@@ -46,10 +62,11 @@ def test_relative_shards_begin_at_the_root() -> None:
     remote = msgspec.structs.replace(config.data, train=[Shards("s3://bucket/set", "train")])
     placed = msgspec.structs.replace(config, data=remote).below(Path("/data"))
     assert placed.data.train[0].shards == "s3://bucket/set"
+    assert load("demo_gqa").below(Path("/data")).start.folder == "/data/start"
 
 
 def test_what_is_none_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no configuration nothing: .* demo, demo_long"):
+    with pytest.raises(ValueError, match=r"no configuration nothing: .* demo, demo_gqa"):
         load("nothing")
     (tmp_path / "bad.toml").write_text("seed = ")
     with pytest.raises(ValueError, match=r"bad\.toml: "):

@@ -1,0 +1,123 @@
+"""The paper's tasks through the real commands: trained, evaluated, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mdetr_model.__main__ import main
+from tests.end_to_end import small_training as small
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    small.write_shards(folder, pictures=16)
+    small.write_questions(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def grounding(folder: Path) -> Path:
+    """A model that does not answer."""
+    output = folder / "grounding"
+    result = small.run(small.command(small.write_config(folder, epochs=1), output))
+    assert result.returncode == 0, result.stderr
+    return output / "model"
+
+
+@pytest.fixture(scope="module")
+def answering(folder: Path, grounding: Path) -> Path:
+    """The output of a run that goes on from the model, with answers, on two ranks."""
+    config = small.write_config(
+        folder,
+        "asked",
+        start=f'folder = "{grounding}"\nanswers = "gqa"',
+        train='{ shards = "asked", split = "train" }',
+        val="asked-val",
+        aligned="false",
+        epochs=12,
+        rate=3e-3,
+    )
+    output = folder / "answering"
+    result = small.run(small.torchrun(2, config, output))
+    assert result.returncode == 0, result.stderr
+    return output
+
+
+def _evaluate(task: str, model: Path, shards: Path, split: str, output: Path) -> list[str]:
+    options = ["--model", str(model), "--shards", str(shards), "--split", split]
+    return ["evaluate", task, *options, "--output", str(output), "--workers", "0"]
+
+
+def test_answers_are_learned(answering: Path) -> None:
+    log = small.log(answering, "train")
+    for name in ("loss_answer_attr", "loss_answer_type"):
+        assert log[-1][name] < log[0][name]
+    assert {line["unknown_answers"] for line in log} == {0}
+    validation = small.log(answering, "validation")
+    assert len(validation) == 12
+    assert all(line.keys() >= {"val accuracy"} for line in validation)
+    config = json.loads((answering / "model" / "config.json").read_text())
+    assert config["answers"]["attr"] == ["black", "blue", "green", "red", "unknown"]
+
+
+def test_questions_are_answered_by_any_number_of_ranks(
+    folder: Path, answering: Path, tmp_path: Path
+) -> None:
+    """The same answers; one is wrong for sure, because the model does not have the right one."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    arguments = answering / "model", folder / "asked-val", "val"
+    assert main(_evaluate("answering", *arguments, one)) == 0
+    launch = small.torchrun(2, folder, folder)
+    launch = launch[: launch.index("mdetr_model") + 1]
+    result = small.run([*launch, *_evaluate("answering", *arguments, two)])
+    assert result.returncode == 0, result.stderr
+    for name in ("metrics.json", "predictions.json"):
+        assert (one / name).read_text() == (two / name).read_text()
+    metrics = json.loads((one / "metrics.json").read_text())
+    assert metrics["questions"] == 8
+    assert metrics["answers"].keys() == {"all", "attr", "query"}
+    assert metrics["answers"]["all"]["accuracy"] < 1
+    assert metrics["blind"]["all"].keys() == {"words alone"}
+    predictions = json.loads((one / "predictions.json").read_text())
+    assert [of["questionId"] for of in predictions] == [*(f"q{i}" for i in range(24, 31)), "q99"]
+    assert all(of.keys() == {"questionId", "prediction"} for of in predictions)
+
+
+def test_boxes_of_all_captions_have_an_average_precision(
+    folder: Path, grounding: Path, tmp_path: Path
+) -> None:
+    assert main(_evaluate("detection", grounding, folder / "train", "train", tmp_path)) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["captions"] == 16
+    assert metrics["boxes"]["all"].keys() == {"AP", "AP50", "AP75", "AR@100"}
+    assert 0 <= metrics["boxes"]["all"]["AP"] <= metrics["boxes"]["all"]["AR@100"] <= 1
+    assert metrics["blind"]["all"].keys() > {"same boxes AP"}
+    predictions = json.loads((tmp_path / "predictions.json").read_text())
+    assert len(predictions) == 16
+    assert all(len(of["boxes"]) == len(of["scores"]) == 4 for of in predictions)
+    assert all(of["scores"] == sorted(of["scores"], reverse=True) for of in predictions)
+
+
+def test_a_model_without_answers_is_not_asked(
+    folder: Path, grounding: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_evaluate("answering", grounding, folder / "asked-val", "val", tmp_path)) == 1
+    assert "no answers to give; see 'convert --answers'" in capsys.readouterr().err
+
+
+def test_what_is_no_question_is_not_answered(
+    folder: Path, answering: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = answering / "model"
+    assert main(_evaluate("answering", model, folder / "train", "train", tmp_path)) == 1
+    assert "a caption that is no question" in capsys.readouterr().err
+
+
+def test_questions_are_needed_for_answers(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small.write_config(folder, "none", start='vocabulary = 300\nanswers = "gqa"')
+    assert main(small.command(config, tmp_path)[3:]) == 1
+    assert "no questions with answers" in capsys.readouterr().err
