@@ -19,12 +19,14 @@ from pipelines.exclusion import Exclusion
 from pipelines.raw_files import exists
 from pipelines.rules import NAMED, Rules
 from pipelines.sources.base import Source
+from pipelines.sources.clevr import Clevr
 from pipelines.sources.coco import Coco
 from pipelines.sources.flickr30k import Flickr30k
 from pipelines.sources.gqa import Gqa
 from pipelines.sources.visual_genome import VisualGenome
 
 SOURCES: dict[str, type[Source]] = {
+    "clevr": Clevr,
     "coco": Coco,
     "flickr30k": Flickr30k,
     "gqa": Gqa,

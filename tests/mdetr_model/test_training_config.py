@@ -14,7 +14,8 @@ PAPER = {"epochs": 40, "batch": 64, "learning_rate": 1e-4, "text_learning_rate":
 
 def test_shipped_configurations_begin_with_their_command() -> None:
     assert shipped() == [
-        *("demo", "demo_gqa", "demo_long", "demo_referring"),
+        *("clevr", "clevr_medium"),
+        *("demo", "demo_clevr", "demo_gqa", "demo_long", "demo_referring"),
         *("finetune_gqa_all", "finetune_gqa_balanced", "finetune_referring"),
         *("pretrain_enb3", "pretrain_enb5", "pretrain_r101"),
     ]
@@ -44,6 +45,11 @@ def test_fine_tuning_is_as_published() -> None:
         assert config.start.config == {"answer_weight": 25.0, "auxiliary_outputs": False}
         assert config.optimisation.learning_rate == 1.4e-4
         assert config.optimisation.drop_epoch > epochs
+    for name in ("clevr_medium", "clevr"):
+        config = load(name)
+        options = config.optimisation
+        assert (options.epochs, options.batch, options.drop_epoch) == (30, 64, 20)
+        assert config.data.augmentation.longest == 512
 
 
 @pytest.mark.parametrize("name", ["demo", "demo_long"])
@@ -66,7 +72,7 @@ def test_relative_shards_begin_at_the_root() -> None:
 
 
 def test_what_is_none_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no configuration nothing: .* demo, demo_gqa"):
+    with pytest.raises(ValueError, match=r"no configuration nothing: .* demo, demo_clevr"):
         load("nothing")
     (tmp_path / "bad.toml").write_text("seed = ")
     with pytest.raises(ValueError, match=r"bad\.toml: "):

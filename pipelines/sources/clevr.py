@@ -1,0 +1,236 @@
+"""CLEVR: questions about rendered scenes, with programs that tell what they speak of.
+
+Layout: cs.stanford.edu/people/jcjohns/clevr (version 1.0), CLEVR-CoGenT and CLEVR-Humans alike. A
+thing's box follows from where it is in the scene; its words from the program of the question.
+"""
+
+import functools
+import hashlib
+import math
+import re
+from collections.abc import Iterator
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from pipelines.boxes import from_xywh
+from pipelines.raw_files import RawFileError, open_binary
+from pipelines.sources.base import Context, Input, Slice, Source
+from pipelines.sources.clevr_programs import Node, Thing, references, things_of
+from pipelines.sources.clevr_words import aligned, phrases
+from pipelines.sources.records import decode_list, malformed
+from schemas import (
+    Box,
+    GroundedCaption,
+    ImagePart,
+    Picture,
+    Question,
+    Region,
+    Rejected,
+    Span,
+)
+
+WIDTH, HEIGHT = 480, 320
+# Pixels of a length of 1 at a distance of 1: a lens of 35 mm before a sensor of 32 mm.
+FOCAL_LENGTH = WIDTH * 35 / 32
+# How far the camera looks down: it is at about (7.2, -6.8, 5.1), shifted a little in every scene.
+ELEVATION = math.atan2(5.1, math.hypot(7.2, 6.8))
+
+# CLEVR_train_000123.png, and CLEVR_valA_000123.png of CoGenT
+_FILE = re.compile(r"[A-Za-z0-9_]{1,60}\.png")
+_Triple = Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
+
+
+class _Thing(Thing, gc=False):
+    """A thing with its place: the height of its middle is half its own."""
+
+    rotation: float  # degrees, about the vertical
+    pixel_coords: _Triple  # of its middle: pixels from the left and the top; distance
+    middle: _Triple = msgspec.field(name="3d_coords")
+
+
+class _Directions(msgspec.Struct, gc=False):
+    right: _Triple
+
+
+class _Scene(msgspec.Struct, gc=False):
+    image_filename: str
+    objects: list[_Thing]
+    relationships: dict[str, list[list[int]]]
+    directions: _Directions
+
+
+class _PictureOfRecord(msgspec.Struct, gc=False):
+    image_filename: str
+
+
+class _Question(msgspec.Struct, gc=False):
+    image_filename: str
+    question: str
+    question_index: int | None = None
+    answer: str | bool | int | None = None
+    program: list[Node] = []
+
+
+class Clevr(Source, kw_only=True):
+    """CLEVR's questions as captions whose regions are the things that they speak of.
+
+    With ``medium``, as in the first stage of published training, a question that names a thing
+    twice is left out (rejected, as "thing named twice").
+    """
+
+    namespace: ClassVar[str] = "clevr"
+
+    questions: dict[str, list[str]]  # split -> its question files
+    scenes: dict[str, str] = {}  # split -> its scenes; none are published for test
+    medium: bool = False
+
+    def paths(self) -> list[str]:
+        questions = (path for paths in self.questions.values() for path in paths)
+        return [*questions, *self.scenes.values()]
+
+    def split_names(self) -> set[str]:
+        return {*self.questions, *self.scenes}
+
+    def picture_inputs(self) -> list[Input]:
+        """The question files: they name every picture that matters."""
+        return [
+            Input(path, "list", within="questions")
+            for paths in self.questions.values()
+            for path in paths
+        ]
+
+    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+        # What cannot be decoded is reported by ``read``.
+        records, _ = decode_list(piece.content, _PictureOfRecord)
+        for name in dict.fromkeys(record.image_filename for record in records):
+            if _FILE.fullmatch(name):
+                yield Picture(_key(name), self.namespace, name, WIDTH, HEIGHT)
+
+    def inputs(self, splits: tuple[str, ...]) -> list[Input]:
+        return [
+            Input(path, "list", within="questions", role=split)
+            for split in splits
+            for path in self.questions.get(split, [])
+        ]
+
+    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+        split = piece.input.role
+        scenes = read_scenes(self.scenes[split]) if split in self.scenes else {}
+        questions, bad = decode_list(piece.content, _Question)
+        yield from malformed(self.namespace, bad, piece.input.path)
+        parts: dict[str, ImagePart] = {}
+        for question in questions:
+            name, text = question.image_filename, question.question
+            id_ = f"{split}:{_number(question)}"
+            if not _FILE.fullmatch(name):
+                yield Rejected(self.namespace, id_, "bad image name", name)
+                continue
+            if not text.strip():
+                yield Rejected(self.namespace, id_, "no words", repr(text), _key(name))
+                continue
+            try:
+                regions = _regions(question, scenes)
+            except ValueError as error:
+                yield Rejected(self.namespace, id_, "bad program", str(error), _key(name))
+                continue
+            if self.medium and any(len(region.spans) > 1 for region in regions):
+                yield Rejected(self.namespace, id_, "thing named twice", text, _key(name))
+                continue
+            part = parts.setdefault(name, ImagePart(_key(name), self.namespace, split))
+            part.captions.append(
+                GroundedCaption(
+                    text,
+                    regions,
+                    negative=[(0, len(text))],
+                    dataset="clevr",
+                    record=id_,
+                    question=Question(id_, _answer(question.answer), None, _kind(question.program)),
+                )
+            )
+        yield from parts.values()
+
+
+def _number(question: _Question) -> str:
+    """Its own, where it has one; CLEVR-Humans' may not, and are told by picture and words."""
+    if question.question_index is not None:
+        return str(question.question_index)
+    words = hashlib.blake2b(question.question.encode(), digest_size=6).hexdigest()
+    return f"{question.image_filename.removesuffix('.png')}:{words}"
+
+
+def _key(file: str) -> str:
+    return f"clevr/{file.removesuffix('.png')}"
+
+
+@functools.lru_cache(maxsize=2)
+def read_scenes(path: str) -> dict[str, _Scene]:
+    """The scenes of a file by the names of their pictures; 70,000 of them are some 300 MB.
+
+    Raises:
+        RawFileError: the file is something else.
+    """
+    try:
+        with open_binary(path) as file:
+            content = msgspec.json.decode(file.read(), type=dict[str, msgspec.Raw])
+        scenes = msgspec.json.decode(content["scenes"], type=list[_Scene])
+    except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
+        raise RawFileError(f"{path}: not a file of CLEVR's scenes: {error}") from error
+    return {scene.image_filename: scene for scene in scenes}
+
+
+def _regions(question: _Question, scenes: dict[str, _Scene]) -> list[Region]:
+    """One region a thing that the question names, with all words that do."""
+    if not scenes or not question.program:
+        return []
+    scene = scenes.get(question.image_filename)
+    if scene is None:
+        raise ValueError(f"there is no scene of {question.image_filename}")
+    found = things_of(question.program, scene.objects, scene.relationships)
+    spans: dict[int, list[Span]] = {}
+    for phrase, meant in aligned(phrases(question.question), references(question.program, found)):
+        for thing in sorted(meant.things):
+            spans.setdefault(thing, []).append(phrase.span)
+    return [
+        Region(sorted(of_thing), box=box_of(scene.objects[thing], scene.directions.right))
+        for thing, of_thing in sorted(spans.items())
+    ]
+
+
+def box_of(thing: _Thing, right: list[float]) -> Box:
+    """The box of a thing, in pixels: what it fills seen from a distance, without perspective in it.
+
+    Args:
+        right: the direction, in the scene, that is right in the picture.
+    """
+    x, y, distance = thing.pixel_coords
+    half = thing.middle[2]  # of a ball its radius, of a cube half its side
+    wide, deep, tall = half, half, half * math.cos(ELEVATION)
+    if thing.shape == "cube":
+        turned = math.radians(thing.rotation) - math.atan2(right[1], right[0])
+        wide = deep = half * (abs(math.cos(turned)) + abs(math.sin(turned)))
+    if thing.shape == "sphere":
+        tall = half
+    else:  # its upper and lower faces are seen at a slant
+        tall += deep * math.sin(ELEVATION)
+    scale = FOCAL_LENGTH / distance
+    return from_xywh(x - wide * scale, y - tall * scale, 2 * wide * scale, 2 * tall * scale)
+
+
+def _answer(answer: str | bool | int | None) -> str | None:
+    """The generator writes booleans where the released files have yes and no."""
+    if isinstance(answer, bool):
+        return "yes" if answer else "no"
+    return None if answer is None else str(answer)
+
+
+def _kind(program: list[Node]) -> str | None:
+    """The kind of question, as the published tables have them; None without a program."""
+    if not program:
+        return None
+    last = program[-1].name
+    if last in ("count", "exist"):
+        return last
+    if last in ("equal_integer", "greater_than", "less_than"):
+        return "compare number"
+    return "compare attribute" if last.startswith("equal_") else "query attribute"

@@ -1,0 +1,298 @@
+"""CLEVR: programs, the words of things, boxes, and the reader on a generated world."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines import raw_files
+from pipelines.rules import PAPER
+from pipelines.sources.base import Context
+from pipelines.sources.clevr import Clevr, box_of, read_scenes
+from pipelines.sources.clevr_programs import Node, Thing, references, things_of
+from pipelines.sources.clevr_words import Phrase, aligned, phrases
+from pipelines.text import Analyser
+from pipelines.world.clevr import write
+from schemas import GroundedCaption, ImagePart, Picture, Rejected
+
+ANY = (None, None, None, None)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("clevr") / "world"
+    write(out, images=40, seed=3)
+    return out / "clevr"
+
+
+def source(folder: Path, **fields: Any) -> Clevr:
+    splits = ("train", "val")
+    return Clevr(
+        questions={s: [str(folder / "questions" / f"CLEVR_{s}_questions.json")] for s in splits},
+        scenes={s: str(folder / "scenes" / f"CLEVR_{s}_scenes.json") for s in splits},
+        **fields,
+    )
+
+
+def read_all(of: Clevr, split: str = "train") -> Iterator[ImagePart | Rejected]:
+    context = Context(PAPER, (split,), Analyser(), frozenset())
+    for rank, input_ in enumerate(of.inputs((split,))):
+        for cut in raw_files.cut("clevr", rank, input_, ""):
+            assert isinstance(cut, raw_files.Cut)
+            yield from of.read(raw_files.read(cut), context)
+
+
+def captions(of: Clevr) -> list[GroundedCaption]:
+    return [c for part in read_all(of) if isinstance(part, ImagePart) for c in part.captions]
+
+
+# --- real questions -------------------------------------------------------------------------------
+
+
+def test_real_programs_yield_what_the_generator_says(reference: Path) -> None:
+    folder = reference / "real" / "clevr"
+    [scene] = read_scenes(str(folder / "CLEVR_val_scenes_excerpt.json")).values()
+    questions = json.loads((folder / "CLEVR_generated_questions.json").read_text())["questions"]
+    steps = 0
+    for question in questions:
+        program = msgspec.convert(question["program"], list[Node])
+        found = things_of(program, scene.objects, scene.relationships)
+        for things, step in zip(found, question["program"], strict=True):
+            if things is not None:
+                output = step["_output"]
+                assert things == set(output if isinstance(output, list) else [output])
+                steps += 1
+    assert steps > 100
+
+
+def test_all_things_of_real_questions_are_found_in_their_words(reference: Path) -> None:
+    folder = reference / "real" / "clevr"
+    [scene] = read_scenes(str(folder / "CLEVR_val_scenes_excerpt.json")).values()
+    for question in json.loads((folder / "CLEVR_generated_questions.json").read_text())[
+        "questions"
+    ]:
+        program = msgspec.convert(question["program"], list[Node])
+        found = things_of(program, scene.objects, scene.relationships)
+        said, meant = phrases(question["question"]), references(program, found)
+        pairs = aligned(said, meant)
+        assert len(pairs) == len(said) == len(meant) >= 3
+        for phrase, of in pairs:
+            for value, thing in ((v, i) for v in of.attributes if v for i in of.things):
+                assert value in msgspec.structs.astuple(scene.objects[thing]), phrase
+
+
+def test_the_middles_of_real_things_are_where_the_camera_sees_them(reference: Path) -> None:
+    """By the lens that boxes are made with, to some pixels: each camera is shifted a little."""
+    path = reference / "real" / "clevr" / "CLEVR_val_scenes_excerpt.json"
+    [scene] = read_scenes(str(path)).values()
+    for thing in scene.objects:
+        x, _, distance = thing.pixel_coords
+        across = sum(a * b for a, b in zip(thing.middle, scene.directions.right, strict=True))
+        assert x == pytest.approx(240 + 480 * 35 / 32 * across / distance, abs=10)
+        x0, y0, x1, y1 = box_of(thing, scene.directions.right)
+        assert (x0 + x1) / 2 == pytest.approx(x)
+        assert (y0 + y1) / 2 == pytest.approx(thing.pixel_coords[1])
+        assert 0 < x0 < x1 < 480
+        assert 0 < y0 < y1 < 320
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        (
+            "How many big shiny blocks are left of the ball?",
+            [("large", None, "metal", "cube"), (None, None, None, "sphere")],
+        ),
+        (
+            "There is a tiny gray cylinder; how many matte things are behind it?",
+            [(None, None, "rubber", None), ("small", "gray", None, "cylinder")],
+        ),
+        ("Is there anything else of the same shape as the other object?", [ANY]),
+        ("What is its color?", []),
+        ("Are the metallic spheres and redcubes thingsome?", [(None, None, "metal", "sphere")]),
+    ],
+)
+def test_phrases(question: str, expected: list[Any]) -> None:
+    found = phrases(question)
+    assert [phrase.attributes for phrase in found] == expected
+    for phrase in found:
+        assert question[slice(*phrase.span)].strip() == question[slice(*phrase.span)] != ""
+
+
+def test_what_is_not_said_is_passed_over() -> None:
+    red, blue = (None, "red", None, None), (None, "blue", None, None)
+    meant = references(
+        [
+            Node([], [], "scene"),
+            Node([0], ["red"], "filter_color"),
+            Node([0], ["blue"], "filter_color"),
+            Node([1, 2], [], "union"),
+            Node([3], [], "count"),
+        ],
+        [frozenset({0, 1}), frozenset({0}), frozenset({1}), frozenset({0, 1}), None],
+    )
+    assert [of.attributes for of in meant] == [ANY, red, blue]
+    said = [Phrase(red, (0, 3)), Phrase(blue, (7, 11))]
+    assert [(p.span, set(of.things)) for p, of in aligned(said, meant)] == [
+        ((0, 3), {0}),
+        ((7, 11), {1}),
+    ]
+    assert aligned([], meant) == aligned(said, []) == []
+
+
+# --- programs that are none -----------------------------------------------------------------------
+
+THINGS = [Thing("small", "red", "metal", "cube"), Thing("large", "red", "metal", "cube")]
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ([Node([0], [], "scene")], r"step 0 takes \[0\]"),
+        ([Node([], [], "filter_color")], "step 0, filter_color"),
+        ([Node([], [], "scene"), Node([0], ["x"], "filter_weight")], "step 1, filter_weight"),
+        ([Node([], [], "scene"), Node([0], [], "unique")], "unique, of 2 things"),
+        ([Node([], [], "scene"), Node([0], ["up"], "relate")], "too many values"),
+        (
+            [Node([], [], "scene"), Node([0], [], "count"), Node([1], [], "unique")],
+            "step 2, unique",
+        ),
+    ],
+)
+def test_programs_that_do_not_fit_their_scene(program: list[Node], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        things_of(program, THINGS, {"left": [[], []]})
+
+
+# --- the reader -----------------------------------------------------------------------------------
+
+
+def test_boxes_are_around_what_is_drawn(world: Path) -> None:
+    """Of things that no other overlaps: the pixels that are not the ground's."""
+    seen = 0
+    for scene in read_scenes(str(world / "scenes" / "CLEVR_train_scenes.json")).values():
+        pixels = np.array(Image.open(world / "images" / "train" / scene.image_filename))
+        boxes = [box_of(thing, scene.directions.right) for thing in scene.objects]
+        for box in boxes:
+            near = (box[0] - 4, box[1] - 4, box[2] + 4, box[3] + 4)
+            if sum(_meet(near, other) for other in boxes) > 1:
+                continue
+            x0, y0, x1, y1 = (math.floor(near[0]), math.floor(near[1]), *map(math.ceil, near[2:]))
+            drawn = (pixels[max(y0, 0) : y1, max(x0, 0) : x1] != 150).any(-1).nonzero()
+            found = drawn[1].min(), drawn[0].min(), drawn[1].max() + 1, drawn[0].max() + 1
+            offset = np.array([max(x0, 0), max(y0, 0)] * 2)
+            np.testing.assert_allclose(found + offset, box, atol=2)
+            seen += 1
+    assert seen > 30
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def test_questions_name_their_things(world: Path) -> None:
+    found = captions(source(world))
+    assert len(found) > 200
+    kinds = {caption.question.structural_type for caption in found if caption.question}
+    assert kinds == {"count", "exist", "compare number", "compare attribute", "query attribute"}
+    for caption in found:
+        assert caption.question is not None
+        if caption.text.startswith("What color is the "):
+            [region] = caption.regions
+            assert f"What color is the {caption.text[slice(*region.spans[0])]}?" == caption.text
+    pictures = [
+        picture
+        for input_ in source(world).picture_inputs()
+        for cut in raw_files.cut("clevr", 0, input_, "")
+        for picture in source(world).read_pictures(raw_files.read(cut))
+    ]
+    assert all(isinstance(picture, Picture) for picture in pictures)
+    assert {p.key for p in pictures if isinstance(p, Picture)} == {
+        f"clevr/CLEVR_{split}_{i:06d}" for split, n in (("train", 32), ("val", 8)) for i in range(n)
+    }
+
+
+def test_counting_programs_count_their_regions(world: Path) -> None:
+    """The answer is as many things as the words behind "How many" name."""
+    seen = 0
+    for caption in captions(source(world)):
+        if not caption.text.startswith("How many "):
+            continue
+        begin = len("How many ")
+        named = [r for r in caption.regions if any(s[0] == begin for s in r.spans)]
+        assert caption.question is not None
+        assert caption.question.answer == str(len(named))
+        seen += 1
+    assert seen > 20
+
+
+def test_medium_names_no_thing_twice(world: Path) -> None:
+    whole, medium = captions(source(world)), list(read_all(source(world, medium=True)))
+    kept = [c for part in medium if isinstance(part, ImagePart) for c in part.captions]
+    left_out = [record for record in medium if isinstance(record, Rejected)]
+    twice = [c.record for c in whole if any(len(region.spans) > 1 for region in c.regions)]
+    assert twice
+    assert [record.record for record in left_out] == twice
+    assert {record.reason for record in left_out} == {"thing named twice"}
+    assert sorted([*twice, *(c.record for c in kept)]) == sorted(c.record for c in whole)
+
+
+def test_bad_records_are_rejected_each_with_its_reason(world: Path, tmp_path: Path) -> None:
+    good = json.loads((world / "questions" / "CLEVR_train_questions.json").read_text())["questions"]
+    bad = [
+        {**good[0], "image_filename": "../secret.png"},
+        {**good[0], "question": " "},
+        {**good[0], "image_filename": "CLEVR_train_999999.png"},
+        {**good[0], "program": [{"function": "unique", "inputs": [7]}]},
+        {**good[0], "question": 5},
+    ]
+    (tmp_path / "questions").mkdir()
+    path = tmp_path / "questions" / "CLEVR_train_questions.json"
+    path.write_text(json.dumps({"questions": [good[0], *bad]}))
+    of = source(world)
+    of.questions = {"train": [str(path)]}
+    records = list(read_all(of))
+    reasons = [record.reason for record in records if isinstance(record, Rejected)]
+    assert sorted(reasons) == sorted(
+        ["bad image name", "no words", "bad program", "bad program", "malformed record"]
+    )
+    assert sum(len(r.captions) for r in records if isinstance(r, ImagePart)) == 1
+
+
+def test_questions_without_programs_have_no_regions(world: Path, tmp_path: Path) -> None:
+    """As CLEVR-Humans has them, and test splits."""
+    path = tmp_path / "humans.json"
+    question = {"image_filename": "CLEVR_train_000001.png", "question": "Is it a ball?"}
+    other = {**question, "question": "What is it?"}
+    path.write_text(json.dumps({"questions": [{**question, "answer": True}, other]}))
+    of = Clevr(questions={"train": [str(path)]})
+    found = captions(of)
+    assert [caption.regions for caption in found] == [[], []]
+    asked = [caption.question for caption in found]
+    assert [q.answer for q in asked if q] == ["yes", None]
+    assert len({q.id for q in asked if q}) == 2
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scenes.json"
+    for content in ("[]", "{}", '{"scenes": [{"objects": 5}]}', "\xff"):
+        path.write_bytes(content.encode("latin-1"))
+        read_scenes.cache_clear()
+        with pytest.raises(raw_files.RawFileError, match=r"scenes\.json: not a file of CLEVR"):
+            read_scenes(str(path))
+
+
+def test_the_same_seed_gives_the_same_world(world: Path, tmp_path: Path) -> None:
+    write(tmp_path / "again", images=40, seed=3)
+    for path in world.rglob("*.*"):
+        again = tmp_path / "again" / "clevr" / path.relative_to(world)
+        assert path.read_bytes() == again.read_bytes()
