@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("config", help="a TOML file, or the name of a configuration shipped here")
     train.add_argument("--output", type=Path, required=True, help="checkpoints, logs, the model")
     train.add_argument(
-        "--root", type=Path, default=Path(), help="where relative paths of shards begin"
+        "--root", type=Path, default=Path(), help="where relative paths of a configuration begin"
     )
     train.add_argument(
         "--resume",

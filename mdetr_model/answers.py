@@ -25,8 +25,8 @@ CLEVR_ATTRIBUTES = (
     *("rubber", "metal"),
 )
 NUMBERS = tuple(map(str, range(20)))
-# In the order of the published models' queries.
-HEADS = ("type", "total", "obj", "rel", "attr", "cat", "global", "binary", "reg")
+# In the order of the published models' queries, those of GQA and those of CLEVR.
+HEADS = ("type", "total", "binary", "reg", "obj", "rel", "attr", "cat", "global")
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,14 @@ class AnswerVocabulary:
 
     Raises:
         ValueError: these are not the heads of GQA, of its unified head or of CLEVR, or a head
-            has an answer twice.
+            has no answer, or one twice.
     """
 
     answers: Mapping[str, tuple[str, ...]]
     _numbers: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        kinds = (("total",), GQA_TYPES, CLEVR_TYPES)
-        if not any(self.answers.keys() == set(kind) for kind in kinds):
+        if self.answers.keys() != set(self.types) or not all(self.answers.values()):
             raise ValueError(f"no model has the answer heads {', '.join(sorted(self.answers))}")
         numbers = {
             head: {answer: number for number, answer in enumerate(answers)}
@@ -81,7 +80,7 @@ class AnswerVocabulary:
 
     def knows(self, question: Question) -> bool:
         """Whether the right answer is one that can be given."""
-        return question.answer in self._numbers.get(self._head(question), {})
+        return question.answer in self._numbers[self._head(question)]
 
     def labels(self, question: Question | None) -> dict[str, int]:
         """What ``answer_losses`` takes of one question: by head, the number of the right answer.
@@ -97,7 +96,7 @@ class AnswerVocabulary:
         if question is None or question.answer is None:
             return labels
         head = self._head(question)
-        numbers = self._numbers.get(head, {})
+        numbers = self._numbers[head]
         number = numbers.get(question.answer, numbers.get(UNKNOWN))
         if number is not None:
             labels[head] = number
@@ -107,13 +106,12 @@ class AnswerVocabulary:
 
     def _head(self, question: Question) -> str:
         """The head that has to answer; that of CLEVR is told by the answer."""
-        answer = question.answer or ""
         if "total" in self.answers:
             return "total"
         if "binary" in self.answers:
-            if answer in BINARY:
+            if question.answer in BINARY:
                 return "binary"
-            return "attr" if answer in self._numbers["attr"] else "reg"
+            return "attr" if question.answer in self._numbers["attr"] else "reg"
         return _semantic_type(question)
 
 
@@ -135,6 +133,22 @@ def answers_of(config: Any) -> AnswerVocabulary | None:
 
 
 CLEVR = AnswerVocabulary({"binary": BINARY, "attr": CLEVR_ATTRIBUTES, "reg": NUMBERS})
+
+
+def write_answers(path: Path, vocabulary: AnswerVocabulary) -> None:
+    """Writes what ``read_answers`` reads; complete, or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    numbered = {
+        f"answer_{head}": {answer: number for number, answer in enumerate(answers)}
+        for head, answers in vocabulary.answers.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(numbered))
+    temporary.replace(path)
 
 
 def gqa_answers(questions: Iterable[Question | None]) -> AnswerVocabulary:

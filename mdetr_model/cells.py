@@ -16,11 +16,12 @@ class WordHead(nn.Module):
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.hidden_size)
-        self.words = nn.Linear(config.hidden_size, config.text_config.vocab_size)
+        self.words = nn.Linear(config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(config.text_config.vocab_size))
 
     def forward(self, x: Tensor) -> Tensor:
         """From features (..., D) to logits over all tokens that there are (..., W)."""
-        return self.words(self.norm(x))
+        return self.words(self.norm(x)) + self.bias
 
 
 def whole_cells(pixels: Tensor, mask: Tensor | None, cell: int) -> tuple[Tensor, Tensor]:

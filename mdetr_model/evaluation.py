@@ -133,9 +133,9 @@ def evaluate(
         if not ranks.is_first:
             return
         metrics = task.metrics(found.measured)
-        known = "train" if any(entry.split == "train" for entry in shards.shards) else split
-        blind = task.blind(_unseen(shards, split), _unseen(shards, known))
-        metrics["blind"] = {"all": blind}
+        has_train = any(entry.split == "train" for entry in shards.shards)
+        known = _unseen(shards, "train") if has_train else iter(())
+        metrics["blind"] = {"all": task.blind(_unseen(shards, split), known)}
         print(table(metrics))
         output.mkdir(parents=True, exist_ok=True)
         _write(output / "metrics.json", metrics)
@@ -172,10 +172,9 @@ def view_of(processor: MdetrProcessor) -> Augmentation:
 
 def _unseen(shards: ShardSet, split: str) -> Iterator[Unseen]:
     """The captions of a split; no picture is read."""
-    store = Store(shards)
-    for place in every_pair(shards, split):
-        size = store.size(place.shard, place.row)
-        yield Unseen(*size, store.caption(place.shard, place.row, place.number))
+    for of in Store(shards).annotated(split):
+        for caption in of.captions:
+            yield Unseen(of.key, of.width, of.height, caption)
 
 
 def _spread(shards: ShardSet, split: str, number: int) -> Iterator[Pair]:

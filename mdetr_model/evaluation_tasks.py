@@ -124,9 +124,9 @@ class Detection:
         return {"boxes": {"all": class_agnostic_ap(measured)}, "captions": len(measured)}
 
     def blind(self, asked: Iterator[Unseen], known: Iterator[Unseen]) -> dict[str, float]:
-        """AP of boxes that are the same for every caption: as many of known pairs as are kept."""
+        """AP of boxes that are the same for every caption: the first ten that are known."""
         phrases = (boxes for pair in known for _, boxes in _phrases(pair))
-        habit = np.concatenate(list(islice(phrases, KEPT)) or [np.zeros((0, 4))])
+        habit = np.concatenate(list(islice(phrases, KEPT)) or [np.zeros((0, 4))])[:KEPT]
         scores = np.linspace(1, 0, len(habit), dtype=np.float32)
         guesses = []
         for pair in asked:
@@ -162,14 +162,19 @@ class Answering:
         return Found(measured, predictions)
 
     def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
-        """Accuracy by type of question."""
+        """Accuracy by type of question, and how many right answers it cannot give."""
         questions = {question.id: question for question, _ in measured}
         found = accuracies([prediction for _, prediction in measured], questions)
-        return {"answers": found, "questions": len(questions)}
+        asked = [question for question in questions.values() if question.answer is not None]
+        unknown = sum(not self._answers.knows(question) for question in asked)
+        return {"answers": found, "questions": len(questions), "unknown answers": unknown}
 
     def blind(self, asked: Iterator[Unseen], known: Iterator[Unseen]) -> dict[str, float]:
-        """The accuracy of who reads the question only: see ``Habit``."""
-        habit = Habit((text, answer) for text, answer in _answered(islice(known, KNOWN_QUESTIONS)))
+        """The accuracy of who reads the question only: see ``Habit``; none without known ones."""
+        learned = list(_answered(islice(known, KNOWN_QUESTIONS)))
+        if not learned:
+            return {}
+        habit = Habit(learned)
         right = [habit.answer(text) == answer for text, answer in _answered(asked)]
         return {"words alone": float(np.mean(right))} if right else {}
 

@@ -134,6 +134,9 @@ class MdetrPreTrainedModel(PreTrainedModel):
                 initialization.normal_(module.weight)
             case nn.LayerNorm():
                 initialization.ones_(module.weight)
+            case WordHead():  # most of all tokens name nothing in a cell
+                initialization.constant_(module.bias, -math.log(len(module.bias)))
+                return
         if isinstance(bias := getattr(module, "bias", None), Tensor):
             initialization.zeros_(bias)
 
@@ -243,9 +246,6 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         self.alignment_heads = AlignmentHeads(config) if config.contrastive_alignment else None
         self.word_head = WordHead(config) if config.word_weight else None
         self.post_init()
-        if self.word_head is not None:  # most of all tokens name nothing in a cell
-            words = self.word_head.words
-            initialization.constant_(words.bias, -math.log(words.out_features))
 
     @can_return_tuple
     def forward(

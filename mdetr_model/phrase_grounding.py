@@ -104,7 +104,7 @@ def blind_recalls(phrases: Sequence[tuple[str, Boxes]], training_boxes: Boxes) -
     Args:
         phrases: the picture's key and the boxes (N, 4) of each phrase, as xyxy in shares of the
             picture's sides.
-        training_boxes: (N, 4) likewise; up to a few thousand.
+        training_boxes: (N, 4) likewise; up to a few thousand. Without any there is no frequent one.
     """
     if not phrases:
         return {}
@@ -112,11 +112,12 @@ def blind_recalls(phrases: Sequence[tuple[str, Boxes]], training_boxes: Boxes) -
     for key, boxes in phrases:
         by_picture.setdefault(key, []).append(boxes)
     objects = {key: _distinct(np.concatenate(found)) for key, found in by_picture.items()}
-    habit = _most_frequent(training_boxes)
-    return {
-        "random object": float(np.mean([_right(objects[k], boxes).mean() for k, boxes in phrases])),
-        "frequent box": float(np.mean([_right(habit, boxes).any() for _, boxes in phrases])),
-    }
+    chances = [_right(objects[key], boxes).mean() for key, boxes in phrases]
+    found = {"random object": float(np.mean(chances))}
+    if len(training_boxes):
+        habit = _most_frequent(training_boxes)
+        found["frequent box"] = float(np.mean([_right(habit, of).any() for _, of in phrases]))
+    return found
 
 
 def _right(guesses: Boxes, truth: Boxes) -> npt.NDArray[np.bool_]:

@@ -41,7 +41,7 @@ def accuracies(
         given[prediction.question] = prediction.answer
     missing = questions.keys() - given.keys()
     if missing:
-        raise ValueError(f"{len(missing)} questions are not answered, {min(missing)} among them")
+        raise ValueError(f"not answered: {len(missing)} questions, {min(missing)} among them")
 
     right: defaultdict[str, list[bool]] = defaultdict(list)
     for id, question in questions.items():

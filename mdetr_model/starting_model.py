@@ -32,7 +32,7 @@ def starting_model(
 
     Raises:
         ValueError: the parts do not fit together, the model has heads for answers that are not
-            known, or it tells what is final, which no labels of pairs do.
+            known or for others, or it tells what is final, which no labels of pairs do.
         OSError: a folder or hub model cannot be read.
     """
     size = {"shortest_edge": view.shortest, "longest_edge": view.longest}
@@ -40,6 +40,7 @@ def starting_model(
     if answers is not None:
         of_answers = {"answer_heads": answers.heads, "answers": answers.names}
     if start.folder is not None:
+        _check_answers(MdetrConfig.from_pretrained(start.folder), answers)
         config = MdetrConfig.from_pretrained(start.folder, **start.config, **of_answers)
         processor = MdetrProcessor.from_pretrained(start.folder)
         processor.image_processor.size = size
@@ -58,6 +59,17 @@ def starting_model(
         text_encoder.pooler = None
         model.mdetr.text_encoder = text_encoder
     return model, MdetrProcessor(MdetrImageProcessor(size=size), tokenizer)
+
+
+def _check_answers(config: MdetrConfig, answers: AnswerVocabulary | None) -> None:
+    """A model that answers keeps its heads, and what they stand for if that is known."""
+    if answers is None or not config.answer_heads:
+        return
+    known = config.answers is None or config.answers == answers.names
+    if config.answer_heads != answers.heads or not known:
+        raise ValueError(
+            "the model that it starts from gives other answers; without start.answers it keeps them"
+        )
 
 
 def _kind(config: MdetrConfig) -> type[MdetrForGrounding]:

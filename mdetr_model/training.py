@@ -28,7 +28,6 @@ from mdetr_model.model_folder import write_model
 from mdetr_model.optimisation import Average, parameter_groups, set_rates
 from mdetr_model.ranks import Ranks, joined_ranks
 from mdetr_model.starting_model import starting_model
-from mdetr_model.tokenizer import tokenizer_of_run
 from mdetr_model.training_config import TrainingConfig
 from mdetr_model.training_data import TrainingData
 from mdetr_model.training_log import Meter, TrainingLog
@@ -65,21 +64,15 @@ class Trainer:
         torch.manual_seed(config.seed)  # the same first weights on every rank
         self.data = TrainingData(config, ranks)
         self.validation = Validation(config, ranks)
-        tokenizer = None
-        if config.start.vocabulary is not None:
-            tokenizer = tokenizer_of_run(
-                output / "checkpoints" / "tokenizer",
-                lambda: (caption.text for caption in self.data.captions()),
-                config.start.vocabulary,
-                ranks,
-                goes_on=checkpoint is not None,
-            )
+        kept, goes_on = output / "checkpoints", checkpoint is not None
         model, self.processor = starting_model(
-            config.start, config.data.view, tokenizer, self.data.answers(config.start.answers)
+            config.start,
+            config.data.view,
+            self.data.tokenizer(kept / "tokenizer", goes_on=goes_on),
+            self.data.answers(kept / "answers.json", goes_on=goes_on),
         )
-        self.loader, self.sampler = self.data.loader(
-            self.processor.tokenizer, answers_of(model.config)
-        )
+        answers = answers_of(model.config)
+        self.loader, self.sampler = self.data.loader(self.processor.tokenizer, answers)
         self.model = model.train()
         self.model.to(ranks.device)
         options = config.optimisation
@@ -311,8 +304,14 @@ class Trainer:
         optimisation = msgspec.to_builtins(self.config.optimisation)
         for no_matter in ("micro_batch", "compile"):
             del optimisation[no_matter]
+        answers = self.model.config.answers
+        if answers is not None:
+            # Losses of answers are means over the questions of a micro batch, as published.
+            world, micro_batches = self.ranks.world, self.data.micro_batches
+            optimisation["micro_batch"] = optimisation["batch"] // (world * micro_batches)
         return {
             **self.data.order_of_samples,
+            "answers": answers,
             "augmentation": msgspec.to_builtins(self.config.data.augmentation),
             **{f"start.config.{name}": of for name, of in self.config.start.config.items()},
             **optimisation,

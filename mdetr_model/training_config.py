@@ -27,8 +27,8 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tokenizer: folder or hub name of a fast tokenizer; default: that of ``text_weights``.
         vocabulary: train a tokenizer of at most so many tokens on the captions instead.
         answers: have the model answer questions: "gqa" with all right answers of the questions of
-            the training data, "clevr" with CLEVR's, or those of a published JSON file. Default:
-            those that the model of ``folder`` gives, if any.
+            the training data, "clevr" with CLEVR's, or those of a published JSON file, placed as
+            ``folder``. Default: those that the model of ``folder`` gives, if any.
         config: fields of ``MdetrConfig``; ``image_config`` and ``text_config`` are names that it
             knows or tables of a configuration, ``model_type`` included.
     """
@@ -47,6 +47,8 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("start has a folder: weights and tokenizer are those of that model")
         if self.folder is None and not (self.tokenizer or self.text_weights or self.vocabulary):
             raise ValueError("start needs a folder, or text_weights, a tokenizer or a vocabulary")
+        if self.answers is not None and self.config.keys() & {"answers", "answer_heads"}:
+            raise ValueError("start has answers: start.config cannot have them, too")
         unknown = sorted(self.config.keys() - MdetrConfig.__dataclass_fields__.keys())
         if unknown:
             raise ValueError(f"start.config: MdetrConfig has no {', '.join(unknown)}")
@@ -184,6 +186,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         start = self.start
         if start.folder is not None:
             start = replace(start, folder=str(root / start.folder))
+        if start.answers not in (None, "gqa", "clevr"):
+            start = replace(start, answers=str(root / str(start.answers)))
         return replace(self, data=data, start=start)
 
 

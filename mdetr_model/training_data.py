@@ -13,9 +13,10 @@ from typing import Any
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from mdetr_model.answers import CLEVR, AnswerVocabulary, gqa_answers, read_answers
+from mdetr_model.answers import CLEVR, AnswerVocabulary, gqa_answers, read_answers, write_answers
 from mdetr_model.examples import ExampleMaker, collate
 from mdetr_model.ranks import Ranks
+from mdetr_model.tokenizer import tokenizer_of_run
 from mdetr_model.training_config import Data, Shards, TrainingConfig
 from schemas import Caption
 from shards.aspect_order import AspectOrder
@@ -25,7 +26,7 @@ from shards.order import Order, PairOrder
 from shards.read_ahead import ReadAhead
 from shards.shard_set import ShardSet
 from shards.store import Store
-from shards.stream import GlobalBatchSampler, PairDataset, every_pair
+from shards.stream import GlobalBatchSampler, PairDataset
 
 
 class TrainingData:
@@ -129,24 +130,43 @@ class TrainingData:
     def captions(self) -> Iterator[Caption]:
         """The captions of all pairs."""
         for shards, of in zip(self._sets, self._config.data.train, strict=True):
-            store = Store(shards)
-            for place in every_pair(shards, of.split):
-                yield store.caption(place.shard, place.row, place.number)
+            for picture in Store(shards).annotated(of.split):
+                yield from picture.captions
 
-    def answers(self, name: str | None) -> AnswerVocabulary | None:
+    def tokenizer(self, kept: Path, *, goes_on: bool) -> PreTrainedTokenizerBase | None:
+        """That of the captions, where a configuration asks for one; kept as the answers are."""
+        vocabulary = self._config.start.vocabulary
+        if vocabulary is None:
+            return None
+        return tokenizer_of_run(
+            kept,
+            lambda: (caption.text for caption in self.captions()),
+            vocabulary,
+            self._ranks,
+            goes_on=goes_on,
+        )
+
+    def answers(self, kept: Path, *, goes_on: bool) -> AnswerVocabulary | None:
         """The answers that a configuration asks for, see ``Start.answers``.
+
+        Those of the data are collected when the run begins and kept in the file ``kept``, which
+        all ranks see, so that a run that goes on need not read all captions again.
 
         Raises:
             ValueError: the questions of the data, or the file, are not what they have to be.
-            OSError: the file cannot be read.
+            OSError: the file cannot be read or written.
         """
+        name = self._config.start.answers
         if name is None:
             return None
         if name == "clevr":
             return CLEVR
-        if name == "gqa":
-            return gqa_answers(caption.question for caption in self.captions())
-        return read_answers(Path(name))
+        if name != "gqa":
+            return read_answers(Path(name))
+        if self._ranks.is_first and not (goes_on and kept.exists()):
+            write_answers(kept, gqa_answers(caption.question for caption in self.captions()))
+        self._ranks.wait()
+        return read_answers(kept)
 
 
 def open_shards(of: Shards, data: Data) -> ShardSet:

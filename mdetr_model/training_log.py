@@ -89,7 +89,7 @@ class Meter:
     def means(self) -> dict[str, float]:
         """``data_wait`` is the share of the time that was spent waiting for batches, ``padding``
         the share of the pixels that was padding; ``dropped_spans`` and ``unknown_answers`` are
-        counts.
+        counts of this rank, like these.
         """
         seconds = time.perf_counter() - self._begin - self.paused
         return {

@@ -18,6 +18,16 @@ def decode_caption(member: bytes | memoryview, number: int) -> tuple[str, Captio
     return sample.key, _caption(_CAPTION.decode(sample.captions[number]))
 
 
+def decode_captions(member: bytes | memoryview) -> tuple[str, list[Caption]]:
+    """The key of a sample and all its captions.
+
+    Raises:
+        msgspec.DecodeError: it is not the JSON of a sample.
+    """
+    sample = _SAMPLE.decode(member)
+    return sample.key, [_caption(_CAPTION.decode(caption)) for caption in sample.captions]
+
+
 class _SampleJson(msgspec.Struct):
     key: str
     captions: list[msgspec.Raw]

@@ -3,15 +3,19 @@
 import mmap
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import pyarrow as pa
 
 from schemas import Caption
 from shards.manifest import ShardError
-from shards.sample_json import decode_caption
+from shards.sample_json import decode_caption, decode_captions
 from shards.shard_set import ShardSet
+
+Decoded = TypeVar("Decoded")
 
 OPEN_SHARDS = 64
 _NUMBERS = (
@@ -35,6 +39,15 @@ class Pair:
     caption: Caption
 
 
+class Annotated(NamedTuple):
+    """A picture with all its captions, but not what it shows; sides in pixels."""
+
+    key: str
+    width: int
+    height: int
+    captions: list[Caption]
+
+
 class Store:
     """Reads pairs; the ``open_shards`` shards that were read from last stay mapped.
 
@@ -56,21 +69,14 @@ class Store:
         """
         return self._opened(shard).pair(row, number)
 
-    def caption(self, shard: int, row: int, number: int) -> Caption:
-        """The caption of a pair, whose picture is neither read nor needed.
+    def annotated(self, split: str) -> Iterator[Annotated]:
+        """All pictures of a split with their captions; the pictures themselves are not read.
 
         Raises:
-            ShardError: the shard is missing, truncated or damaged, or its index is.
+            ShardError: a shard is missing, truncated or damaged, or its index is.
         """
-        return self._opened(shard).caption(row, number)
-
-    def size(self, shard: int, row: int) -> tuple[str, int, int]:
-        """The key, width and height of a shard's ``row``-th picture, as the index has them.
-
-        Raises:
-            ShardError: as for captions.
-        """
-        return self._opened(shard).size(row)
+        for shard in self._shards.shards_of(split):
+            yield from self._opened(shard).annotated()
 
     def _opened(self, shard: int) -> "_Shard":
         if shard not in self._open:
@@ -94,31 +100,40 @@ class _Shard:
             self._tar = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def pair(self, row: int, number: int) -> Pair:
-        key, width, height = self.size(row)
+        key, width, height = self._size(row)
         if self._numbers["picture_offset"][row] < 0:
             raise ShardError(f"{self._name} holds annotations alone, no picture of {key}")
-        caption = self.caption(row, number)
+        caption = self._caption(row, number)
         return Pair(key, number, width, height, self._member(key, "picture", row), caption)
 
-    def size(self, row: int) -> tuple[str, int, int]:
+    def annotated(self) -> Iterator[Annotated]:
+        for row in range(len(self._keys)):
+            yield Annotated(*self._size(row), self._decoded(row, decode_captions))
+
+    def _size(self, row: int) -> tuple[str, int, int]:
         width, height = (int(self._numbers[name][row]) for name in ("width", "height"))
         return self._keys[row].as_py(), width, height
 
-    def caption(self, row: int, number: int) -> Caption:
+    def _caption(self, row: int, number: int) -> Caption:
+        try:
+            return self._decoded(row, lambda member: decode_caption(member, number))
+        except IndexError:
+            raise ShardError(
+                f"{self._name}: {self._keys[row].as_py()}.json has no caption {number}; "
+                f"the index counts {self._numbers['captions'][row]}"
+            ) from None
+
+    def _decoded(self, row: int, decode: Callable[[memoryview], tuple[str, Decoded]]) -> Decoded:
+        """What a picture's JSON says, which has to be of that picture."""
         key = self._keys[row].as_py()
         member = self._member(f"{key}.json", "json", row)
         try:
-            found, caption = decode_caption(member, number)
+            found, content = decode(member)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ShardError(f"{self._name}: {key}.json is not a sample: {error}") from error
-        except IndexError:
-            raise ShardError(
-                f"{self._name}: {key}.json has no caption {number}; "
-                f"the index counts {self._numbers['captions'][row]}"
-            ) from None
         if found != key:
             raise ShardError(f"{self._name}: {found!r} was found where the index has {key!r}")
-        return caption
+        return content
 
     def _member(self, name: str, kind: str, row: int) -> memoryview:
         offset, size, crc32 = (

@@ -1,11 +1,17 @@
 """The paper's tasks through the real commands: trained, evaluated, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from mdetr_model import checkpoints
 from mdetr_model.__main__ import main
+from mdetr_model.training import train
+from mdetr_model.training_config import load
 from tests.end_to_end import small_training as small
 
 
@@ -78,11 +84,47 @@ def test_questions_are_answered_by_any_number_of_ranks(
     metrics = json.loads((one / "metrics.json").read_text())
     assert metrics["questions"] == 8
     assert metrics["answers"].keys() == {"all", "attr", "query"}
+    assert metrics["unknown answers"] == 1
     assert metrics["answers"]["all"]["accuracy"] < 1
-    assert metrics["blind"]["all"].keys() == {"words alone"}
+    assert metrics["blind"]["all"] == {}  # without questions of train
     predictions = json.loads((one / "predictions.json").read_text())
     assert [of["questionId"] for of in predictions] == [*(f"q{i}" for i in range(24, 31)), "q99"]
     assert all(of.keys() == {"questionId", "prediction"} for of in predictions)
+
+
+def test_a_second_stage_keeps_the_answers(folder: Path, answering: Path, tmp_path: Path) -> None:
+    """On other questions, of which one's answer it cannot give; and stopped and resumed."""
+    settings: dict[str, Any] = {
+        "start": f'folder = "{answering / "model"}"',
+        "train": '{ shards = "asked-val", split = "val" }',
+        "val": "asked-val",
+        "aligned": "false",
+        "epochs": 3,
+    }
+    config = small.write_config(folder, "second", **settings)
+    assert main(small.command(config, tmp_path / "whole")[3:]) == 0
+    first, second = (
+        json.loads((of / "model" / "config.json").read_text())["answers"]
+        for of in (answering, tmp_path / "whole")
+    )
+    assert first == second
+    log = small.log(tmp_path / "whole", "train")
+    assert [line["unknown_answers"] for line in log] == [1, 1, 1]
+
+    earlier, last = checkpoints.checkpoints(tmp_path / "whole" / "checkpoints")
+    again = tmp_path / "again" / "checkpoints"
+    again.mkdir(parents=True)
+    shutil.copy(earlier, again)
+    assert main(small.command(config, again.parent, "--resume", "auto")[3:]) == 0
+    one, other = small.final_state(tmp_path / "whole"), small.final_state(again.parent)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+    state = checkpoints.read(last)
+    state["course"]["answers"] = {**first, "attr": first["attr"][::-1]}
+    checkpoints.write(tmp_path / "other", 3, {k: v for k, v in state.items() if k != "step"}, 2)
+    course = load(str(config)).below(folder)
+    with pytest.raises(ValueError, match="is of a run with answers"):
+        train(course, tmp_path / "others", str(checkpoints.path_of(tmp_path / "other", 3)))
 
 
 def test_boxes_of_all_captions_have_an_average_precision(

@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 
 from mdetr_model.answer_losses import CLEVR_TYPES, GQA_TYPES
-from mdetr_model.answers import CLEVR, UNKNOWN, AnswerVocabulary, gqa_answers, read_answers
-from mdetr_model.configuration import GQA_ANSWERS, MdetrConfig
+from mdetr_model.answers import (
+    CLEVR,
+    UNKNOWN,
+    AnswerVocabulary,
+    gqa_answers,
+    read_answers,
+    write_answers,
+)
+from mdetr_model.configuration import CLEVR_ANSWERS, GQA_ANSWERS, MdetrConfig
 from schemas import Question
 from tests.mdetr_model import golden
 
@@ -64,6 +71,17 @@ def test_clevr_is_encoded_as_published(reference: Path) -> None:
         assert all(found[other] == -100 for other in CLEVR_TYPES if other != head)
 
 
+def test_heads_come_in_the_order_of_the_published_models() -> None:
+    assert CLEVR.heads == [list(head) for head in CLEVR_ANSWERS]
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    for vocabulary in (CLEVR, gqa_answers(QUESTIONS), AnswerVocabulary({"total": ("no", "yes")})):
+        write_answers(tmp_path / "new" / "answers.json", vocabulary)
+        assert read_answers(tmp_path / "new" / "answers.json") == vocabulary
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["answers.json"]
+
+
 def test_clevr_does_not_ask_for_what_it_cannot_say() -> None:
     """As people of CLEVR-Humans may."""
     question = Question("1", "maybe")
@@ -98,6 +116,7 @@ def test_published_answers_are_those_of_the_published_heads(
     [
         ("[1]", "answers.json: "),
         ("{", "answers.json: "),
+        ("{}", "no model has the answer heads total"),
         ('{"answer_obj": {"yes": 0}}', "no model has the answer heads obj"),
         ('{"yes": 0, "no": 2}', "not numbered from 0 on"),
         ('{"yes": 0, "no": 0}', "not numbered from 0 on"),

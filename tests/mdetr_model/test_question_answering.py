@@ -30,7 +30,7 @@ def test_accuracy_is_the_share_of_right_answers_by_type() -> None:
 @pytest.mark.parametrize(
     ("predictions", "message"),
     [
-        (GIVEN, "1 questions are not answered, 4 among them"),
+        (GIVEN, "not answered: 1 questions, 4 among them"),
         ([*GIVEN, LAST, LAST], "question 4 is answered twice"),
         ([*GIVEN, LAST, Prediction("5", "red")], "there is no question 5"),
     ],

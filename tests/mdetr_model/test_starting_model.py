@@ -6,8 +6,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
+from mdetr_model.answers import CLEVR, AnswerVocabulary
 from mdetr_model.configuration import MdetrConfig
 from mdetr_model.model_folder import write_model
+from mdetr_model.modeling import MdetrForQuestionAnswering
 from mdetr_model.starting_model import load_image_weights, starting_model
 from mdetr_model.tokenizer import train_tokenizer
 from mdetr_model.training_config import Start, View
@@ -115,6 +117,23 @@ def test_models_without_labels_are_refused(field: dict[str, object], message: st
         starting_model(start, VIEW, train_tokenizer(CAPTIONS, 280))
 
 
+def test_a_model_that_answers_keeps_its_answers(tmp_path: Path) -> None:
+    """What its heads have learned would be taken for other words."""
+    start = Start(vocabulary=280, config={**SMALL, "image_config": RESNET})
+    model, processor = starting_model(start, VIEW, train_tokenizer(CAPTIONS, 280), CLEVR)
+    assert isinstance(model, MdetrForQuestionAnswering)
+    write_model(tmp_path / "model", model, processor)
+    again = Start(folder=str(tmp_path / "model"))
+    for answers in (None, CLEVR):
+        found, _ = starting_model(again, VIEW, None, answers)
+        assert found.config.answers == CLEVR.names
+        assert torch.equal(found.answer_queries.weight, model.answer_queries.weight)
+    renamed = {**CLEVR.answers, "attr": CLEVR.answers["attr"][::-1]}
+    for other in (AnswerVocabulary(renamed), AnswerVocabulary({"total": ("no", "yes")})):
+        with pytest.raises(ValueError, match="gives other answers"):
+            starting_model(again, VIEW, None, other)
+
+
 def test_parts_that_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="those of that model"):
         Start(folder="here", tokenizer="there")
@@ -122,4 +141,6 @@ def test_parts_that_exclude_each_other() -> None:
         Start(image_weights="here")
     with pytest.raises(ValueError, match="MdetrConfig has no hidden_sise"):
         Start(vocabulary=300, config={"hidden_sise": 3})
+    with pytest.raises(ValueError, match="start has answers"):
+        Start(vocabulary=300, answers="gqa", config={"answers": {}})
     assert MdetrConfig(**SMALL).hidden_size == 32

@@ -53,15 +53,23 @@ def test_a_picture_outlives_its_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pictures", [True, False])
-def test_every_caption_comes_back_alone(tmp_path: Path, pictures: bool) -> None:
+def test_annotations_come_without_their_pictures(tmp_path: Path, pictures: bool) -> None:
     write_shard_set(tmp_path, [[1, 0, 3], [2]], pictures=pictures)
-    shards = ShardSet.open(tmp_path)
-    store = Store(shards)
-    for shard, row, number, key in [(0, 0, 0, "vg/0"), (0, 2, 2, "vg/2"), (1, 0, 1, "vg/3")]:
-        caption = store.caption(shard, row, number)
-        assert caption.text == f"caption {number} of {key}"
-        if pictures:
-            assert caption == store.pair(shard, row, number).caption
+    store = Store(ShardSet.open(tmp_path))
+    found = list(store.annotated("train"))
+    assert [(of.key, len(of.captions)) for of in found] == [
+        ("vg/0", 1),
+        ("vg/1", 0),
+        ("vg/2", 3),
+        ("vg/3", 2),
+    ]
+    for of in found:
+        for number, caption in enumerate(of.captions):
+            assert caption.text == f"caption {number} of {of.key}"
+    if pictures:
+        pair = store.pair(0, 2, 1)
+        assert (pair.width, pair.height) == (found[2].width, found[2].height)
+        assert pair.caption == found[2].captions[1]
 
 
 class Counted(ShardSet):
@@ -88,12 +96,12 @@ def test_as_many_shards_stay_open_as_asked_for(tmp_path: Path) -> None:
         assert store.pair(shard, 0, 0).key == f"vg/{shard}"
     assert shards.opened == mapped(tmp_path) == 10
     for shard in [*range(10, 20)] * 5:
-        store.caption(shard, 0, 0)
+        store.pair(shard, 0, 0)
     assert shards.opened == 20
     assert mapped(tmp_path) == 10
-    store.caption(10, 0, 0)  # the last to be let go
-    store.caption(20, 0, 0)
-    store.caption(10, 0, 0)
+    store.pair(10, 0, 0)  # the last to be let go
+    store.pair(20, 0, 0)
+    store.pair(10, 0, 0)
     assert shards.opened == 21
 
 
@@ -180,14 +188,15 @@ def test_a_set_of_annotations_alone(tmp_path: Path) -> None:
     assert "holds annotations alone, no picture of vg/0" in refusal(tmp_path)
 
 
-def test_a_caption_is_checked_and_its_picture_is_not(tmp_path: Path) -> None:
+def test_annotations_are_checked_and_pictures_are_not(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1], [1]])
     content = (tmp_path / FIRST).read_bytes()
     (tmp_path / FIRST).write_bytes(content.replace(b"picture of vg/0 ", b"picture of vg/1 "))
-    assert Store(ShardSet.open(tmp_path)).caption(0, 0, 0).text == "caption 0 of vg/0"
+    first, _ = Store(ShardSet.open(tmp_path)).annotated("train")
+    assert first.captions[0].text == "caption 0 of vg/0"
     (tmp_path / FIRST).write_bytes(content.replace(b"caption 0 of", b"caption 1 of"))
     with pytest.raises(ShardError, match=rf"{FIRST}: vg/0\.json is damaged"):
-        Store(ShardSet.open(tmp_path)).caption(0, 0, 0)
+        list(Store(ShardSet.open(tmp_path)).annotated("train"))
 
 
 def test_a_manifest_without_an_index(tmp_path: Path) -> None:
