@@ -29,7 +29,9 @@ def curve(run: Path) -> list[tuple[float, ...]]:
             before = line["step"]
             losses.append(line["loss"])
         else:
-            recalls = [round(value, 3) for name, value in line.items() if "recall" in name]
+            recalls = [
+                round(value, 3) for name, value in line.items() if name.split()[-1] in COLUMNS[4:]
+            ]
             loss = round(fmean(losses), 2)
             rows.append(
                 (line["step"], line["step"] * batch, round(seconds / 60, 1), loss, *recalls)
