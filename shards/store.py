@@ -108,7 +108,13 @@ class _Shard:
 
     def annotated(self) -> Iterator[Annotated]:
         for row in range(len(self._keys)):
-            yield Annotated(*self._size(row), self._decoded(row, decode_captions))
+            captions = self._decoded(row, decode_captions)
+            if len(captions) != self._numbers["captions"][row]:
+                raise ShardError(
+                    f"{self._name}: {self._keys[row].as_py()}.json has {len(captions)} captions; "
+                    f"the index counts {self._numbers['captions'][row]}"
+                )
+            yield Annotated(*self._size(row), captions)
 
     def _size(self, row: int) -> tuple[str, int, int]:
         width, height = (int(self._numbers[name][row]) for name in ("width", "height"))

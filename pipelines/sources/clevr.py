@@ -9,6 +9,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -16,7 +17,14 @@ import msgspec
 from pipelines.boxes import from_xywh
 from pipelines.raw_files import RawFileError, open_binary
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.clevr_programs import Node, Thing, references, things_of
+from pipelines.sources.clevr_programs import (
+    Node,
+    Thing,
+    Things,
+    names_a_thing_twice,
+    references,
+    things_of,
+)
 from pipelines.sources.clevr_words import aligned, phrases
 from pipelines.sources.records import decode_list, malformed
 from schemas import (
@@ -38,14 +46,17 @@ ELEVATION = math.atan2(5.1, math.hypot(7.2, 6.8))
 
 # CLEVR_train_000123.png, and CLEVR_valA_000123.png of CoGenT
 _FILE = re.compile(r"[A-Za-z0-9_]{1,60}\.png")
-_Triple = Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
+_Coordinate = Annotated[float, msgspec.Meta(ge=-1e4, le=1e4)]
+_Distance = Annotated[float, msgspec.Meta(gt=0.1, le=1e4)]
+_Triple = tuple[_Coordinate, _Coordinate, _Coordinate]
 
 
-class _Thing(Thing, gc=False):
+class PlacedThing(Thing, gc=False):
     """A thing with its place: the height of its middle is half its own."""
 
-    rotation: float  # degrees, about the vertical
-    pixel_coords: _Triple  # of its middle: pixels from the left and the top; distance
+    rotation: _Coordinate  # degrees, about the vertical
+    # Of its middle: pixels from the left and the top; distance.
+    pixel_coords: tuple[_Coordinate, _Coordinate, _Distance]
     middle: _Triple = msgspec.field(name="3d_coords")
 
 
@@ -53,9 +64,11 @@ class _Directions(msgspec.Struct, gc=False):
     right: _Triple
 
 
-class _Scene(msgspec.Struct, gc=False):
+class Scene(msgspec.Struct, gc=False):
+    """Things, and what is right, left, in front of and behind each of them."""
+
     image_filename: str
-    objects: list[_Thing]
+    objects: list[PlacedThing]
     relationships: dict[str, list[list[int]]]
     directions: _Directions
 
@@ -69,14 +82,14 @@ class _Question(msgspec.Struct, gc=False):
     question: str
     question_index: int | None = None
     answer: str | bool | int | None = None
-    program: list[Node] = []
+    program: list[Node] | None = None
 
 
 class Clevr(Source, kw_only=True):
     """CLEVR's questions as captions whose regions are the things that they speak of.
 
-    With ``medium``, as in the first stage of published training, a question that names a thing
-    twice is left out (rejected, as "thing named twice").
+    With ``medium``, as in the first stage of published training, questions that name a thing twice
+    are not read; see ``names_a_thing_twice``.
     """
 
     namespace: ClassVar[str] = "clevr"
@@ -115,28 +128,30 @@ class Clevr(Source, kw_only=True):
         ]
 
     def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
-        split = piece.input.role
+        split, file = piece.input.role, Path(piece.input.path).stem
         scenes = read_scenes(self.scenes[split]) if split in self.scenes else {}
         questions, bad = decode_list(piece.content, _Question)
         yield from malformed(self.namespace, bad, piece.input.path)
         parts: dict[str, ImagePart] = {}
         for question in questions:
             name, text = question.image_filename, question.question
-            id_ = f"{split}:{_number(question)}"
+            id_ = f"{file}:{_number(question)}"
             if not _FILE.fullmatch(name):
                 yield Rejected(self.namespace, id_, "bad image name", name)
                 continue
             if not text.strip():
                 yield Rejected(self.namespace, id_, "no words", repr(text), _key(name))
                 continue
+            program = question.program or []
             try:
-                regions = _regions(question, scenes)
+                scene = _scene(scenes, name) if scenes and program else None
+                found = things_of(program, scene.objects, scene.relationships) if scene else []
             except ValueError as error:
                 yield Rejected(self.namespace, id_, "bad program", str(error), _key(name))
                 continue
-            if self.medium and any(len(region.spans) > 1 for region in regions):
-                yield Rejected(self.namespace, id_, "thing named twice", text, _key(name))
+            if self.medium and scene and names_a_thing_twice(program, found):
                 continue
+            regions = _regions(text, program, found, scene) if scene else []
             part = parts.setdefault(name, ImagePart(_key(name), self.namespace, split))
             part.captions.append(
                 GroundedCaption(
@@ -145,7 +160,7 @@ class Clevr(Source, kw_only=True):
                     negative=[(0, len(text))],
                     dataset="clevr",
                     record=id_,
-                    question=Question(id_, _answer(question.answer), None, _kind(question.program)),
+                    question=Question(id_, _answer(question.answer), None, _kind(program)),
                 )
             )
         yield from parts.values()
@@ -163,9 +178,9 @@ def _key(file: str) -> str:
     return f"clevr/{file.removesuffix('.png')}"
 
 
-@functools.lru_cache(maxsize=2)
-def read_scenes(path: str) -> dict[str, _Scene]:
-    """The scenes of a file by the names of their pictures; 70,000 of them are some 300 MB.
+@functools.lru_cache(maxsize=1)
+def read_scenes(path: str) -> dict[str, msgspec.Raw]:
+    """The scenes of a file, undecoded, by the names of their pictures: as large as the file is.
 
     Raises:
         RawFileError: the file is something else.
@@ -173,23 +188,31 @@ def read_scenes(path: str) -> dict[str, _Scene]:
     try:
         with open_binary(path) as file:
             content = msgspec.json.decode(file.read(), type=dict[str, msgspec.Raw])
-        scenes = msgspec.json.decode(content["scenes"], type=list[_Scene])
+        scenes = msgspec.json.decode(content["scenes"], type=list[msgspec.Raw])
+        names = (msgspec.json.decode(scene, type=_PictureOfRecord) for scene in scenes)
+        return {of.image_filename: scene for of, scene in zip(names, scenes, strict=True)}
     except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
         raise RawFileError(f"{path}: not a file of CLEVR's scenes: {error}") from error
-    return {scene.image_filename: scene for scene in scenes}
 
 
-def _regions(question: _Question, scenes: dict[str, _Scene]) -> list[Region]:
+def _scene(scenes: dict[str, msgspec.Raw], name: str) -> Scene:
+    """
+    Raises:
+        ValueError: there is no such scene, or it is none.
+    """
+    if name not in scenes:
+        raise ValueError(f"there is no scene of {name}")
+    return msgspec.json.decode(scenes[name], type=Scene)
+
+
+def _regions(
+    text: str, program: list[Node], found: list[Things | None], scene: Scene
+) -> list[Region]:
     """One region a thing that the question names, with all words that do."""
-    if not scenes or not question.program:
-        return []
-    scene = scenes.get(question.image_filename)
-    if scene is None:
-        raise ValueError(f"there is no scene of {question.image_filename}")
-    found = things_of(question.program, scene.objects, scene.relationships)
+    said = phrases(text, compares=program[-1].name.startswith("equal_"))
     spans: dict[int, list[Span]] = {}
-    for phrase, meant in aligned(phrases(question.question), references(question.program, found)):
-        for thing in sorted(meant.things):
+    for phrase, meant in aligned(said, references(program, found)):
+        for thing in meant.things:
             spans.setdefault(thing, []).append(phrase.span)
     return [
         Region(sorted(of_thing), box=box_of(scene.objects[thing], scene.directions.right))
@@ -197,7 +220,7 @@ def _regions(question: _Question, scenes: dict[str, _Scene]) -> list[Region]:
     ]
 
 
-def box_of(thing: _Thing, right: list[float]) -> Box:
+def box_of(thing: PlacedThing, right: tuple[float, float, float]) -> Box:
     """The box of a thing, in pixels: what it fills seen from a distance, without perspective in it.
 
     Args:

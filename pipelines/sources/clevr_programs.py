@@ -9,6 +9,7 @@ ATTRIBUTES = ("size", "color", "material", "shape")
 # By CLEVR's own names; those that a question does not state are None.
 Attributes = tuple[str | None, str | None, str | None, str | None]
 Things = frozenset[int]
+MOST_STEPS = 100  # CLEVR's programs have up to some 25
 
 
 class Thing(msgspec.Struct, gc=False):
@@ -55,10 +56,15 @@ def things_of(
     Raises:
         ValueError: it is no program of this scene.
     """
+    if len(program) > MOST_STEPS:
+        raise ValueError(f"{len(program)} steps")
     found: list[Things | None] = []
+    untaken: set[int] = set()
     for number, node in enumerate(program):
-        if any(not 0 <= place < number for place in node.inputs):
-            raise ValueError(f"step {number} takes {node.inputs}")
+        if not untaken.issuperset(node.inputs) or len(set(node.inputs)) < len(node.inputs):
+            raise ValueError(f"step {number} takes {node.inputs}, not all of them there to take")
+        untaken.difference_update(node.inputs)
+        untaken.add(number)
         try:
             inputs = [found[place] for place in node.inputs]
             found.append(_yielded(node, inputs, things, relationships))
@@ -87,7 +93,10 @@ def _yielded(
             return frozenset(chosen)
         (one,) = chosen
         if kind == "relate":
-            return frozenset(relationships[node.value_inputs[0]][one])
+            related = relationships[node.value_inputs[0]][one]
+            if any(not 0 <= i < len(things) for i in related):
+                raise ValueError(f"the scene relates things that it does not have: {related}")
+            return frozenset(related)
         wanted = getattr(things[one], attribute)
         alike = (i for i, thing in enumerate(things) if getattr(thing, attribute) == wanted)
         return frozenset(alike) - {one}
@@ -95,7 +104,9 @@ def _yielded(
         return frozenset(inputs[0] | inputs[1])
     if kind == "intersect":
         return frozenset(inputs[0] & inputs[1])
-    return None  # count, exist, query_..., equal_..., greater_than, less_than
+    if kind in ("count", "exist", "query", "equal", "greater", "less"):
+        return None
+    raise ValueError("there is no such step")
 
 
 def references(program: Sequence[Node], found: Sequence[Things | None]) -> list[Reference]:
@@ -103,12 +114,13 @@ def references(program: Sequence[Node], found: Sequence[Things | None]) -> list[
 
     "How many cubes are left of the ball?" is a program that begins with the ball.
     """
-    return list(_from(program, found, len(program) - 1)) if program else []
+    return list(_from(program, found, len(program) - 1, None)) if program else []
 
 
 def _from(
-    program: Sequence[Node], found: Sequence[Things | None], step: int
+    program: Sequence[Node], found: Sequence[Things | None], step: int, within: Things | None
 ) -> Iterator[Reference]:
+    """``within``: what a step further on leaves of these things, where a union lies between."""
     things = found[step]
     stated: dict[str, str] = {}
     kind, _, attribute = program[step].name.partition("_")
@@ -118,7 +130,34 @@ def _from(
         step = program[step].inputs[0]
         kind, _, attribute = program[step].name.partition("_")
     if things is not None:
+        meant = things if within is None else things & within
         size, color, material, shape = map(stated.get, ATTRIBUTES)
-        yield Reference((size, color, material, shape), things)
-    for place in program[step].inputs:
-        yield from _from(program, found, place)
+        yield Reference((size, color, material, shape), meant)
+    within = things if kind == "union" else None
+    for place in _in_order_of_words(program, step):
+        if kind == "intersect" and program[place].name == "relate":
+            place = program[place].inputs[0]  # "right of it and ...": no words for what is there
+        yield from _from(program, found, place, within)
+
+
+def _in_order_of_words(program: Sequence[Node], step: int) -> list[int]:
+    """The inputs of a step; questions name that of an intersection the other way round."""
+    inputs = program[step].inputs
+    return inputs[::-1] if program[step].name == "intersect" else inputs
+
+
+def names_a_thing_twice(program: Sequence[Node], found: Sequence[Things | None]) -> bool:
+    """Whether a question is none of CLEVR-Medium: it singles out, counts or asks for a thing twice,
+    or a thing is on both sides of its union.
+    """
+    asked = [
+        found[node.inputs[0]] or frozenset()
+        for node in program
+        if node.name in ("unique", "count", "exist") and node.inputs
+    ]
+    both = [
+        (found[node.inputs[0]] or frozenset()) & (found[node.inputs[1]] or frozenset())
+        for node in program
+        if node.name == "union"
+    ]
+    return any(both) or sum(map(len, asked)) > len(frozenset().union(*asked))

@@ -44,11 +44,12 @@ class Phrase(NamedTuple):
     span: Span
 
 
-def phrases(question: str) -> list[Phrase]:
+def phrases(question: str, compares: bool = False) -> list[Phrase]:
     """The phrases of a question, in the order of ``references``.
 
     That is the order of the words, but for a question that begins with a statement: of "There is a
-    cube; how many balls are left of it?" the part behind the semicolon comes first.
+    cube; how many balls are left of it?" the part behind the semicolon comes first. Not so of one
+    that ``compares``, "There is a cube; is it as large as the ball?", whose program does, too.
     """
     found = []
     for match in _PHRASE.finditer(question):
@@ -56,7 +57,9 @@ def phrases(question: str) -> list[Phrase]:
         size, color, material, shape = ((word and _NAMES[word.lower()]) or None for word in named)
         clause = question.count(";", 0, match.start())
         found.append((clause, Phrase((size, color, material, shape), match.span())))
-    return [phrase for _, phrase in sorted(found, key=lambda of: -of[0])]
+    if not compares:
+        found.sort(key=lambda of: -of[0])
+    return [phrase for _, phrase in found]
 
 
 def aligned(said: Sequence[Phrase], meant: Sequence[Reference]) -> list[tuple[Phrase, Reference]]:

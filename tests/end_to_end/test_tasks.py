@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -125,6 +127,39 @@ def test_a_second_stage_keeps_the_answers(folder: Path, answering: Path, tmp_pat
     course = load(str(config)).below(folder)
     with pytest.raises(ValueError, match="is of a run with answers"):
         train(course, tmp_path / "others", str(checkpoints.path_of(tmp_path / "other", 3)))
+
+
+def test_clevr_from_raw_files_to_accuracy(tmp_path: Path) -> None:
+    """Through the shipped recipe, with its three heads."""
+    world = [sys.executable, "-m", "pipelines.world.clevr", str(tmp_path / "world")]
+    assert small.run([*world, "--images", "40", "--seed", "1"]).returncode == 0
+    places = [f"--root={tmp_path / 'world'}", f"--output={tmp_path / 'shards'}"]
+    result = small.run([sys.executable, "-m", "pipelines.build", "clevr", *places])
+    assert result.returncode == 0, result.stderr
+    config = small.write_config(
+        tmp_path,
+        start='vocabulary = 300\nanswers = "clevr"',
+        train='{ shards = "shards", split = "train" }',
+        val="shards",
+        epochs=3,
+        rate=3e-3,
+        workers=1,
+    )
+    result = small.run(small.command(config, tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    log = small.log(tmp_path / "run", "train")
+    quarter = len(log) // 4
+    for head in ("type", "attr", "reg"):
+        losses = [line[f"loss_answer_{head}"] for line in log]
+        assert fmean(losses[-quarter:]) < 0.95 * fmean(losses[:quarter]), head
+    assert all(line["loss_answer_binary"] > 0 for line in log)
+    model, shards = tmp_path / "run" / "model", tmp_path / "shards"
+    assert main(_evaluate("answering", model, shards, "val", tmp_path / "out")) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    kinds = {"count", "exist", "compare number", "compare attribute", "query attribute"}
+    assert metrics["answers"].keys() == {"all", *kinds}
+    assert metrics["unknown answers"] == 0
+    assert 0.2 < metrics["blind"]["all"]["words alone"] < 1
 
 
 def test_boxes_of_all_captions_have_an_average_precision(

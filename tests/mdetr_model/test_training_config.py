@@ -14,7 +14,7 @@ PAPER = {"epochs": 40, "batch": 64, "learning_rate": 1e-4, "text_learning_rate":
 
 def test_shipped_configurations_begin_with_their_command() -> None:
     assert shipped() == [
-        *("clevr", "clevr_medium"),
+        *("clevr", "clevr_humans", "clevr_medium"),
         *("demo", "demo_clevr", "demo_gqa", "demo_long", "demo_referring"),
         *("finetune_gqa_all", "finetune_gqa_balanced", "finetune_referring"),
         *("pretrain_enb3", "pretrain_enb5", "pretrain_r101"),

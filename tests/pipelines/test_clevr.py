@@ -14,8 +14,8 @@ from PIL import Image
 from pipelines import raw_files
 from pipelines.rules import PAPER
 from pipelines.sources.base import Context
-from pipelines.sources.clevr import Clevr, box_of, read_scenes
-from pipelines.sources.clevr_programs import Node, Thing, references, things_of
+from pipelines.sources.clevr import Clevr, PlacedThing, Scene, box_of, read_scenes
+from pipelines.sources.clevr_programs import Node, Thing, names_a_thing_twice, references, things_of
 from pipelines.sources.clevr_words import Phrase, aligned, phrases
 from pipelines.text import Analyser
 from pipelines.world.clevr import write
@@ -52,12 +52,18 @@ def captions(of: Clevr) -> list[GroundedCaption]:
     return [c for part in read_all(of) if isinstance(part, ImagePart) for c in part.captions]
 
 
+def real_scene(reference: Path) -> Scene:
+    path = reference / "real" / "clevr" / "CLEVR_val_scenes_excerpt.json"
+    [scene] = read_scenes(str(path)).values()
+    return msgspec.json.decode(scene, type=Scene)
+
+
 # --- real questions -------------------------------------------------------------------------------
 
 
 def test_real_programs_yield_what_the_generator_says(reference: Path) -> None:
     folder = reference / "real" / "clevr"
-    [scene] = read_scenes(str(folder / "CLEVR_val_scenes_excerpt.json")).values()
+    scene = real_scene(reference)
     questions = json.loads((folder / "CLEVR_generated_questions.json").read_text())["questions"]
     steps = 0
     for question in questions:
@@ -72,11 +78,9 @@ def test_real_programs_yield_what_the_generator_says(reference: Path) -> None:
 
 
 def test_all_things_of_real_questions_are_found_in_their_words(reference: Path) -> None:
-    folder = reference / "real" / "clevr"
-    [scene] = read_scenes(str(folder / "CLEVR_val_scenes_excerpt.json")).values()
-    for question in json.loads((folder / "CLEVR_generated_questions.json").read_text())[
-        "questions"
-    ]:
+    scene = real_scene(reference)
+    path = reference / "real" / "clevr" / "CLEVR_generated_questions.json"
+    for question in json.loads(path.read_text())["questions"]:
         program = msgspec.convert(question["program"], list[Node])
         found = things_of(program, scene.objects, scene.relationships)
         said, meant = phrases(question["question"]), references(program, found)
@@ -89,8 +93,7 @@ def test_all_things_of_real_questions_are_found_in_their_words(reference: Path) 
 
 def test_the_middles_of_real_things_are_where_the_camera_sees_them(reference: Path) -> None:
     """By the lens that boxes are made with, to some pixels: each camera is shifted a little."""
-    path = reference / "real" / "clevr" / "CLEVR_val_scenes_excerpt.json"
-    [scene] = read_scenes(str(path)).values()
+    scene = real_scene(reference)
     for thing in scene.objects:
         x, _, distance = thing.pixel_coords
         across = sum(a * b for a, b in zip(thing.middle, scene.directions.right, strict=True))
@@ -128,49 +131,127 @@ def test_phrases(question: str, expected: list[Any]) -> None:
         assert question[slice(*phrase.span)].strip() == question[slice(*phrase.span)] != ""
 
 
-def test_what_is_not_said_is_passed_over() -> None:
-    red, blue = (None, "red", None, None), (None, "blue", None, None)
-    meant = references(
-        [
-            Node([], [], "scene"),
-            Node([0], ["red"], "filter_color"),
-            Node([0], ["blue"], "filter_color"),
-            Node([1, 2], [], "union"),
-            Node([3], [], "count"),
-        ],
-        [frozenset({0, 1}), frozenset({0}), frozenset({1}), frozenset({0, 1}), None],
-    )
-    assert [of.attributes for of in meant] == [ANY, red, blue]
-    said = [Phrase(red, (0, 3)), Phrase(blue, (7, 11))]
-    assert [(p.span, set(of.things)) for p, of in aligned(said, meant)] == [
-        ((0, 3), {0}),
-        ((7, 11), {1}),
-    ]
-    assert aligned([], meant) == aligned(said, []) == []
+THINGS = [
+    Thing("small", "red", "metal", "cube"),
+    Thing("large", "blue", "rubber", "sphere"),
+    Thing("small", "green", "metal", "cylinder"),
+    Thing("large", "red", "rubber", "cube"),
+]
+# From left to right as they are numbered.
+RELATIONSHIPS = {"left": [[], [0], [0, 1], [0, 1, 2]], "right": [[1, 2, 3], [2, 3], [3], []]}
+
+
+def program(*steps: str) -> list[Node]:
+    """Of steps as "relate left < 3": a name, a value and inputs; the step before, if none is said.
+
+    Nothing is before a scene.
+    """
+    nodes = []
+    for number, step in enumerate(steps):
+        said, _, inputs = step.partition("<")
+        name, *values = said.split()
+        places = [int(place) for place in inputs.split()]
+        if not places and name != "scene":
+            places = [number - 1]
+        nodes.append(Node(places, values, name))
+    return nodes
+
+
+@pytest.mark.parametrize(
+    ("question", "steps", "expected"),
+    [
+        (
+            # An intersection's second input is named first.
+            "How many cubes are both left of the blue sphere and right of the tiny cube?",
+            "scene|filter_size small|filter_shape cube|unique|relate right|scene|filter_color blue"
+            "|filter_shape sphere|unique|relate left|intersect < 4 9|filter_shape cube|count",
+            {"cubes": set(), "blue sphere": {1}, "tiny cube": {0}},
+        ),
+        (
+            # A comparison's first input is what its statement says.
+            "There is a small red thing; does it have the same color as the big cube?",
+            "scene|filter_size small|filter_color red|unique|query_color|scene|filter_size large"
+            "|filter_shape cube|unique|query_color|equal_color < 4 9",
+            {"small red thing": {0}, "big cube": {3}},
+        ),
+        (
+            "There is a green thing; how many red things are left of it?",
+            "scene|filter_color green|unique|relate left|filter_color red|count",
+            {"green thing": {2}, "red things": {0}},
+        ),
+        (
+            # What is counted is large: of the red things only one.
+            "How many large things are spheres or red objects?",
+            "scene|filter_shape sphere|scene|filter_color red|union < 1 3|filter_size large|count",
+            {"large things": {1, 3}, "spheres": {1}, "red objects": {3}},
+        ),
+        (
+            "How many other things are of the same material as the big sphere?",
+            "scene|filter_size large|filter_shape sphere|unique|same_material|count",
+            {"things": {3}, "big sphere": {1}},
+        ),
+        (
+            "Is the number of cubes greater than the number of metallic things?",
+            "scene|filter_shape cube|count|scene|filter_material metal|count|greater_than < 2 5",
+            {"cubes": {0, 3}, "metallic things": {0, 2}},
+        ),
+    ],
+)
+def test_words_and_their_things(question: str, steps: str, expected: dict[str, set[int]]) -> None:
+    nodes = program(*steps.split("|"))
+    found = things_of(nodes, THINGS, RELATIONSHIPS)
+    said = phrases(question, compares=nodes[-1].name.startswith("equal_"))
+    pairs = aligned(said, references(nodes, found))
+    assert {question[slice(*of.span)]: set(meant.things) for of, meant in pairs} == expected
+
+
+def test_nothing_said_and_nothing_meant() -> None:
+    assert references([], []) == aligned([], []) == []
+    assert aligned([Phrase(ANY, (0, 5))], []) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "twice"),
+    [
+        ("scene|filter_color red|count", False),
+        ("scene|filter_color blue|unique|query_size", False),
+        ("scene|filter_color blue|unique|relate left|filter_color red|count", False),
+        ("scene|filter_color blue|unique|relate left|unique|relate right|exist", True),
+        ("scene|filter_shape sphere|scene|filter_color red|union < 1 3|count", False),
+        ("scene|filter_shape cube|scene|filter_color red|union < 1 3|count", True),
+    ],
+)
+def test_what_names_a_thing_twice(steps: str, twice: bool) -> None:
+    nodes = program(*steps.split("|"))
+    assert names_a_thing_twice(nodes, things_of(nodes, THINGS, RELATIONSHIPS)) == twice
 
 
 # --- programs that are none -----------------------------------------------------------------------
 
-THINGS = [Thing("small", "red", "metal", "cube"), Thing("large", "red", "metal", "cube")]
+SCENE = Node([], [], "scene")
 
 
 @pytest.mark.parametrize(
-    ("program", "message"),
+    ("nodes", "message"),
     [
         ([Node([0], [], "scene")], r"step 0 takes \[0\]"),
+        ([SCENE, Node([0], [], "count"), Node([0], [], "exist")], r"step 2 takes \[0\]"),
+        ([SCENE, Node([0, 0], [], "union")], r"step 1 takes \[0, 0\]"),
         ([Node([], [], "filter_color")], "step 0, filter_color"),
-        ([Node([], [], "scene"), Node([0], ["x"], "filter_weight")], "step 1, filter_weight"),
-        ([Node([], [], "scene"), Node([0], [], "unique")], "unique, of 2 things"),
-        ([Node([], [], "scene"), Node([0], ["up"], "relate")], "too many values"),
-        (
-            [Node([], [], "scene"), Node([0], [], "count"), Node([1], [], "unique")],
-            "step 2, unique",
-        ),
+        ([SCENE, Node([0], ["x"], "filter_weight")], "step 1, filter_weight"),
+        ([SCENE, Node([0], [], "weigh")], "there is no such step"),
+        ([SCENE, Node([0], [], "unique")], "unique, of 4 things"),
+        ([SCENE, Node([0], ["up"], "relate")], "too many values"),
+        ([SCENE, Node([0], [], "count"), Node([1], [], "unique")], "step 2"),
+        ([SCENE] * 101, "101 steps"),
+        (program("scene", "filter_color blue", "unique", "relate far"), "does not have: "),
+        (program("scene", "filter_color blue", "unique", "relate behind"), "does not have: "),
     ],
 )
-def test_programs_that_do_not_fit_their_scene(program: list[Node], message: str) -> None:
+def test_programs_that_do_not_fit_their_scene(nodes: list[Node], message: str) -> None:
+    related = {"up": [[]] * 4, "far": [[99]] * 4, "behind": [[-1]] * 4}
     with pytest.raises(ValueError, match=message):
-        things_of(program, THINGS, {"left": [[], []]})
+        things_of(nodes, THINGS, related)
 
 
 # --- the reader -----------------------------------------------------------------------------------
@@ -179,7 +260,8 @@ def test_programs_that_do_not_fit_their_scene(program: list[Node], message: str)
 def test_boxes_are_around_what_is_drawn(world: Path) -> None:
     """Of things that no other overlaps: the pixels that are not the ground's."""
     seen = 0
-    for scene in read_scenes(str(world / "scenes" / "CLEVR_train_scenes.json")).values():
+    for content in read_scenes(str(world / "scenes" / "CLEVR_train_scenes.json")).values():
+        scene = msgspec.json.decode(content, type=Scene)
         pixels = np.array(Image.open(world / "images" / "train" / scene.image_filename))
         boxes = [box_of(thing, scene.directions.right) for thing in scene.objects]
         for box in boxes:
@@ -235,15 +317,27 @@ def test_counting_programs_count_their_regions(world: Path) -> None:
     assert seen > 20
 
 
-def test_medium_names_no_thing_twice(world: Path) -> None:
-    whole, medium = captions(source(world)), list(read_all(source(world, medium=True)))
-    kept = [c for part in medium if isinstance(part, ImagePart) for c in part.captions]
-    left_out = [record for record in medium if isinstance(record, Rejected)]
-    twice = [c.record for c in whole if any(len(region.spans) > 1 for region in c.regions)]
-    assert twice
-    assert [record.record for record in left_out] == twice
-    assert {record.reason for record in left_out} == {"thing named twice"}
-    assert sorted([*twice, *(c.record for c in kept)]) == sorted(c.record for c in whole)
+def test_medium_leaves_out_what_names_a_thing_twice(world: Path) -> None:
+    whole, medium = captions(source(world)), captions(source(world, medium=True))
+    kept = {caption.record for caption in medium}
+    left_out = [caption for caption in whole if caption.record not in kept]
+    assert left_out
+    assert len(medium) + len(left_out) == len(whole)
+    spans = [len(region.spans) for caption in medium for region in caption.regions]
+    assert set(spans) == {1}
+
+
+def test_a_cube_that_stands_askew_is_wider() -> None:
+    """By the square root of two at 45 degrees; its upper face is as much deeper."""
+    straight, askew = (
+        PlacedThing("large", "red", "metal", "cube", angle, (100.0, 90.0, 10.0), (0.0, 0.0, 0.7))
+        for angle in (0.0, 45.0)
+    )
+    boxes = [np.array(box_of(thing, (1.0, 0.0, 0.0))) for thing in (straight, askew)]
+    (wide, tall), (wider, taller) = (box[2:] - box[:2] for box in boxes)
+    assert wide == pytest.approx(2 * 0.7 * 480 * 35 / 32 / 10)
+    assert wider == pytest.approx(wide * math.sqrt(2))
+    assert tall < taller < tall * math.sqrt(2)
 
 
 def test_bad_records_are_rejected_each_with_its_reason(world: Path, tmp_path: Path) -> None:
@@ -253,17 +347,20 @@ def test_bad_records_are_rejected_each_with_its_reason(world: Path, tmp_path: Pa
         {**good[0], "question": " "},
         {**good[0], "image_filename": "CLEVR_train_999999.png"},
         {**good[0], "program": [{"function": "unique", "inputs": [7]}]},
+        {**good[0], "image_filename": "CLEVR_train_000001.png"},
         {**good[0], "question": 5},
     ]
     (tmp_path / "questions").mkdir()
     path = tmp_path / "questions" / "CLEVR_train_questions.json"
     path.write_text(json.dumps({"questions": [good[0], *bad]}))
-    of = source(world)
-    of.questions = {"train": [str(path)]}
+    scenes = json.loads((world / "scenes" / "CLEVR_train_scenes.json").read_text())["scenes"]
+    scenes[1]["objects"][0]["pixel_coords"][2] = 0
+    (tmp_path / "scenes.json").write_text(json.dumps({"scenes": scenes}))
+    of = Clevr(questions={"train": [str(path)]}, scenes={"train": str(tmp_path / "scenes.json")})
     records = list(read_all(of))
     reasons = [record.reason for record in records if isinstance(record, Rejected)]
     assert sorted(reasons) == sorted(
-        ["bad image name", "no words", "bad program", "bad program", "malformed record"]
+        ["bad image name", "no words", *["bad program"] * 3, "malformed record"]
     )
     assert sum(len(r.captions) for r in records if isinstance(r, ImagePart)) == 1
 
@@ -272,7 +369,7 @@ def test_questions_without_programs_have_no_regions(world: Path, tmp_path: Path)
     """As CLEVR-Humans has them, and test splits."""
     path = tmp_path / "humans.json"
     question = {"image_filename": "CLEVR_train_000001.png", "question": "Is it a ball?"}
-    other = {**question, "question": "What is it?"}
+    other = {**question, "question": "What is it?", "program": None}
     path.write_text(json.dumps({"questions": [{**question, "answer": True}, other]}))
     of = Clevr(questions={"train": [str(path)]})
     found = captions(of)
@@ -284,7 +381,7 @@ def test_questions_without_programs_have_no_regions(world: Path, tmp_path: Path)
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "scenes.json"
-    for content in ("[]", "{}", '{"scenes": [{"objects": 5}]}', "\xff"):
+    for content in ("[]", "{}", '{"scenes": [{"image_filename": 5}]}', "\xff"):
         path.write_bytes(content.encode("latin-1"))
         read_scenes.cache_clear()
         with pytest.raises(raw_files.RawFileError, match=r"scenes\.json: not a file of CLEVR"):
