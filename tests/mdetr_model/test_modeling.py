@@ -361,7 +361,10 @@ def test_values_that_cannot_be_trained_with_are_refused() -> None:
         ({"answer_heads": [("type", 3), *CLEVR_ANSWERS]}, "are attr, binary, reg, type, type"),
         ({"answer_heads": [("kind", 3)]}, "answer_heads are kind"),
         ({"answer_heads": [("type", 4), *CLEVR_ANSWERS[1:]]}, "type has 4 answers for 3 types"),
-        ({"answer_heads": [*CLEVR_ANSWERS[:3], ("attr", 1)]}, "attr has 1 answers; only binary"),
+        (
+            {"answer_heads": [("binary", 2), *(h for h in CLEVR_ANSWERS if h[0] != "binary")]},
+            "binary has 2 outputs instead of 1",
+        ),
     ],
 )
 def test_values_that_no_model_can_be_built_with_are_refused(
