@@ -18,7 +18,7 @@ from pipelines.world.__main__ import main as make_world
 
 BUILD = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
 REPOSITORY = Path(__file__).parents[2]
-KILLS = 10
+KILLS = 6
 
 
 @pytest.fixture(scope="module")
