@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mdetr_model.answer_losses import CLEVR_TYPES, GQA_TYPES, NOT_ASKED
+from mdetr_model.json_files import write_json
 from schemas import Question
 
 # What the heads of GQA say in place of an answer that they do not have.
@@ -145,10 +146,7 @@ def write_answers(path: Path, vocabulary: AnswerVocabulary) -> None:
         f"answer_{head}": {answer: number for number, answer in enumerate(answers)}
         for head, answers in vocabulary.answers.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(numbered))
-    temporary.replace(path)
+    write_json(path, numbered)
 
 
 def gqa_answers(questions: Iterable[Question | None]) -> AnswerVocabulary:

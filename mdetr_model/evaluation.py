@@ -1,11 +1,10 @@
 """``python -m mdetr_model evaluate TASK``: a model measured on a split of a shard set."""
 
 import io
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from mdetr_model.answers import answers_of
 from mdetr_model.evaluation_tasks import (
     Answering,
     Detection,
-    Found,
     Grounding,
     Referring,
     Task,
@@ -26,6 +24,7 @@ from mdetr_model.evaluation_tasks import (
 )
 from mdetr_model.examples import Batch, ExampleMaker, collate
 from mdetr_model.ground import drawing, ground
+from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import read_model
 from mdetr_model.modeling import MdetrForGrounding
 from mdetr_model.processing import MdetrProcessor
@@ -35,6 +34,8 @@ from mdetr_model.transforms import Augmentation, whole_picture
 from shards.shard_set import ShardSet
 from shards.store import Pair, Store
 from shards.stream import PairDataset, Place, every_pair
+
+Kept = TypeVar("Kept")
 
 DRAWN_ABOVE = 0.5  # an object's score
 
@@ -60,22 +61,20 @@ def evaluation_loader(
 
 
 @torch.no_grad()
-def measured(model: MdetrForGrounding, batches: Iterable[Batch], ranks: Ranks, task: Task) -> Found:
-    """What a task keeps of the batches of all processes.
+def kept(
+    model: MdetrForGrounding,
+    batches: Iterable[Batch],
+    ranks: Ranks,
+    keep: Callable[[Any, Batch], list[Kept]],
+) -> list[Kept]:
+    """What a function keeps of the outputs for each batch, of all processes.
 
     A process has its own batches, and may have none: nothing is waited for but the end.
     """
-    found = Found([], [])
+    found: list[Kept] = []
     for batch in tqdm(batches, disable=not ranks.is_first, unit="batch", leave=False):
-        outputs = model(**batch.to(ranks.device).inputs())
-        of_batch = task.found(outputs, batch)
-        found.measured.extend(of_batch.measured)
-        found.predictions.extend(of_batch.predictions)
-    parts = ranks.gathered(found)
-    return Found(
-        [value for part in parts for value in part.measured],
-        [prediction for part in parts for prediction in part.predictions],
-    )
+        found += keep(model(**batch.to(ranks.device).inputs()), batch)
+    return [value for part in ranks.gathered(found) for value in part]
 
 
 def task_of(name: str, model: MdetrForGrounding) -> Task:
@@ -129,26 +128,25 @@ def evaluate(
         loader = evaluation_loader(
             shards, places, processor.tokenizer, view_of(processor), batch=batch, workers=workers
         )
-        found = measured(model, loader, ranks, task)
+        found = kept(
+            model,
+            loader,
+            ranks,
+            lambda outputs, batch: [(task.measured(outputs, batch), task.found(outputs, batch))],
+        )
         if not ranks.is_first:
             return
-        metrics = task.metrics(found.measured)
+        metrics = task.metrics([value for measured, _ in found for value in measured])
         has_train = any(entry.split == "train" for entry in shards.shards)
         known = _unseen(shards, "train") if has_train else iter(())
         metrics["blind"] = {"all": task.blind(_unseen(shards, split), known)}
         print(table(metrics))
-        output.mkdir(parents=True, exist_ok=True)
-        _write(output / "metrics.json", metrics)
-        in_order = sorted(found.predictions, key=lambda of: tuple(of.values())[:2])
-        _write(output / "predictions.json", in_order)
+        write_json(output / "metrics.json", metrics)
+        predictions = [prediction for _, of_batch in found for prediction in of_batch]
+        predictions.sort(key=lambda of: tuple(of.values())[:2])
+        write_json(output / "predictions.json", predictions)
         for number, pair in enumerate(_spread(shards, split, pictures)):
             _draw(model, processor, pair, output / f"{number:03d}.png")
-
-
-def _write(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
 
 
 def table(metrics: dict[str, Any]) -> str:

@@ -18,24 +18,12 @@ from mdetr_model.phrase_grounding import PROTOCOLS, blind_recalls, ranks_of_phra
 from mdetr_model.postprocess import boxes_in_pixels, object_scores, phrase_scores
 from mdetr_model.question_answering import Habit, Prediction, accuracies
 from mdetr_model.referring_expressions import precisions, ranks_of_expressions
-from schemas import Caption
+from schemas import Caption, Question
 
 KEPT = 10  # boxes of a prediction, the best ones
 # As many boxes and questions of the training data are enough to know what is frequent.
 SAMPLED_BOXES = 2000
 KNOWN_QUESTIONS = 200_000
-
-
-class Found(NamedTuple):
-    """What is kept of a batch.
-
-    Attributes:
-        measured: what the metrics are made of.
-        predictions: entries of ``predictions.json``; each begins with what they are sorted by.
-    """
-
-    measured: list[Any]
-    predictions: list[dict[str, Any]]
 
 
 class Unseen(NamedTuple):
@@ -50,8 +38,11 @@ class Unseen(NamedTuple):
 class Task(Protocol):
     """One of the paper's tasks."""
 
-    def found(self, outputs: Any, batch: Batch) -> Found:
-        """What is kept of the outputs for a batch with references."""
+    def measured(self, outputs: Any, batch: Batch) -> list[Any]:
+        """What metrics are made of, of the outputs for a batch with references."""
+
+    def found(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """Entries of ``predictions.json``; each begins with what they are sorted by."""
 
     def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
         """What has been measured of all batches, added up: tables of shares, and counts."""
@@ -63,18 +54,21 @@ class Task(Protocol):
 class Grounding:
     """Phrase grounding: see ``phrase_grounding``."""
 
-    def found(self, outputs: Any, batch: Batch) -> Found:
-        """The ranks of phrases; for each phrase the boxes that answer to it best."""
-        references = _references(batch)
+    def measured(self, outputs: Any, batch: Batch) -> list[Any]:
+        """The ranks of phrases."""
+        return list(ranks_of_phrases(outputs, _references(batch)))
+
+    def found(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """For each phrase the boxes that answer to it best."""
         boxes, logits = _boxes(outputs, batch), outputs.logits.float().cpu()
         predictions = []
-        for item, reference in enumerate(references):
+        for item, reference in enumerate(_references(batch)):
             scores = phrase_scores(logits[item, None], reference.token_map[None])[0]
             for phrase, of_phrase in zip(reference.phrases, scores, strict=True):
                 words = [reference.caption[begin:end] for begin, end in phrase.spans]
                 best = {"phrase": " ".join(words), **_best(boxes[item], of_phrase)}
                 predictions.append({**_caption(batch, item), **best})
-        return Found(ranks_of_phrases(outputs, references), predictions)
+        return predictions
 
     def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
         """Recall by protocol and kind of phrase."""
@@ -89,11 +83,13 @@ class Grounding:
 class Referring:
     """Referring expressions: see ``referring_expressions``."""
 
-    def found(self, outputs: Any, batch: Batch) -> Found:
-        """The ranks of expressions, and the best boxes of each."""
-        return Found(
-            ranks_of_expressions(outputs, _references(batch)), list(_objects(outputs, batch))
-        )
+    def measured(self, outputs: Any, batch: Batch) -> list[Any]:
+        """The ranks of expressions."""
+        return list(ranks_of_expressions(outputs, _references(batch)))
+
+    def found(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """The best boxes of each expression."""
+        return _objects(outputs, batch)
 
     def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
         """Precision by measure."""
@@ -107,8 +103,8 @@ class Referring:
 class Detection:
     """All objects that a caption speaks of: see ``class_agnostic_ap``."""
 
-    def found(self, outputs: Any, batch: Batch) -> Found:
-        """All boxes with the scores of objects, and the best of them."""
+    def measured(self, outputs: Any, batch: Batch) -> list[Any]:
+        """All boxes with the scores of objects."""
         boxes, scores = _boxes(outputs, batch), object_scores(outputs.logits.float()).cpu()
         measured = []
         for item, reference in enumerate(_references(batch)):
@@ -117,7 +113,11 @@ class Detection:
             of_item = batch.labels["boxes"][item][batch.labels["box_mask"][item]].cpu()
             truth = cxcywh_to_xyxy(of_item) * whole
             measured.append(Detected(boxes[item].numpy(), scores[item].numpy(), truth.numpy()))
-        return Found(measured, list(_objects(outputs, batch)))
+        return measured
+
+    def found(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """The best boxes of each caption."""
+        return _objects(outputs, batch)
 
     def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
         """Average precision and recall."""
@@ -144,22 +144,25 @@ class Answering:
     def __init__(self, answers: AnswerVocabulary) -> None:
         self._answers = answers
 
-    def found(self, outputs: Any, batch: Batch) -> Found:
-        """Questions with their answers: those given, and the right ones.
+    def measured(self, outputs: Any, batch: Batch) -> list[Any]:
+        """Questions, each with the answer given.
 
         Raises:
             ValueError: a caption is no question.
         """
-        measured, predictions = [], []
+        return list(self._given(outputs, batch))
+
+    def found(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """Answers as the evaluation server of GQA takes them."""
+        given = (prediction for _, prediction in self._given(outputs, batch))
+        return [{"questionId": of.question, "prediction": of.answer} for of in given]
+
+    def _given(self, outputs: Any, batch: Batch) -> Iterator[tuple[Question, Prediction]]:
         given = given_answers({head: of.float().cpu() for head, of in outputs.answers.items()})
         for key, question, (head, number) in zip(batch.keys, batch.questions, given, strict=True):
             if question is None:
                 raise ValueError(f"{key}: a caption that is no question")
-            answer = self._answers.answers[head][number]
-            measured.append((question, Prediction(question.id, answer)))
-            # As the evaluation server of GQA takes them.
-            predictions.append({"questionId": question.id, "prediction": answer})
-        return Found(measured, predictions)
+            yield question, Prediction(question.id, self._answers.answers[head][number])
 
     def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
         """Accuracy by type of question, and how many right answers it cannot give."""
@@ -221,11 +224,12 @@ def _boxes(outputs: Any, batch: Batch) -> Tensor:
     return boxes_in_pixels(outputs.pred_boxes.float().cpu(), sizes)
 
 
-def _objects(outputs: Any, batch: Batch) -> Iterator[dict[str, Any]]:
+def _objects(outputs: Any, batch: Batch) -> list[dict[str, Any]]:
     """For each caption the boxes that most surely are what it speaks of."""
     boxes, scores = _boxes(outputs, batch), object_scores(outputs.logits.float()).cpu()
-    for item in range(len(boxes)):
-        yield {**_caption(batch, item), **_best(boxes[item], scores[item])}
+    return [
+        {**_caption(batch, item), **_best(boxes[item], scores[item])} for item in range(len(boxes))
+    ]
 
 
 def _best(boxes: Tensor, scores: Tensor) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from itertools import takewhile
 
 from transformers import PreTrainedTokenizerBase
 
-from mdetr_model.evaluation import evaluation_loader, measured, task_of
+from mdetr_model.evaluation import evaluation_loader, kept, task_of
 from mdetr_model.modeling import MdetrForGrounding
 from mdetr_model.ranks import Ranks
 from mdetr_model.training_config import TrainingConfig
@@ -61,7 +61,7 @@ class Validation:
                 workers=data.workers,
             )
             batches = takewhile(lambda _: not must_stop(), loader)
-            metrics = task.metrics(measured(model, batches, self._ranks, task).measured)
+            metrics = task.metrics(kept(model, batches, self._ranks, task.measured))
             values = metrics[headline].get("all", {})
             found |= {f"{name} {key}": value for key, value in values.items()}
         model.train()

@@ -182,7 +182,7 @@ class Asker:
     def _exist(self) -> Draft | None:
         stated, words = self._described()
         program = _filters([_node("scene")], stated)
-        program.append(_node("exist", [len(program) - 1]))
+        _add(program, "exist")
         return Draft(f"Are there any {words}s?", program, _yes(bool(self._those(stated))))
 
     def _count(self) -> Draft | None:
@@ -193,10 +193,10 @@ class Asker:
         relation = self._rng.choice(sorted(RELATIONS))
         wanted, wanted_words = self._described()
         program = _filters([_node("scene")], stated)
-        program.append(_node("unique", [len(program) - 1]))
-        program.append(_node("relate", [len(program) - 1], relation))
+        _add(program, "unique")
+        _add(program, "relate", relation)
         program = _filters(program, wanted)
-        program.append(_node("count", [len(program) - 1]))
+        _add(program, "count")
         text = f"How many {wanted_words}s are {RELATIONS[relation]} the {words}?"
         found = self._those(wanted, self._relations[relation][place])
         return Draft(text, program, str(len(found)))
@@ -204,10 +204,10 @@ class Asker:
     def _compare_number(self) -> Draft | None:
         (first, first_words), (second, second_words) = self._described(), self._described()
         program = _filters([_node("scene")], first)
-        program.append(_node("count", [len(program) - 1]))
+        _add(program, "count")
         counted = len(program) - 1
         program = _filters([*program, _node("scene")], second)
-        program.append(_node("count", [len(program) - 1]))
+        _add(program, "count")
         program.append(_node("greater_than", [counted, len(program) - 1]))
         more = len(self._those(first)) > len(self._those(second))
         text = f"Are there more {first_words}s than {second_words}s?"
@@ -220,13 +220,13 @@ class Asker:
             return None
         if kind in first[1] or kind in second[1]:
             return None
-        program = [*_filters([_node("scene")], first[1])]
-        program.append(_node("unique", [len(program) - 1]))
-        program.append(_node(f"query_{kind}", [len(program) - 1]))
+        program = _filters([_node("scene")], first[1])
+        _add(program, "unique")
+        _add(program, f"query_{kind}")
         asked = len(program) - 1
         program = _filters([*program, _node("scene")], second[1])
-        program.append(_node("unique", [len(program) - 1]))
-        program.append(_node(f"query_{kind}", [len(program) - 1]))
+        _add(program, "unique")
+        _add(program, f"query_{kind}")
         program.append(_node(f"equal_{kind}", [asked, len(program) - 1]))
         same = self._things[first[0]][kind] == self._things[second[0]][kind]
         text = f"Does the {first[2]} have the same {kind} as the {second[2]}?"
@@ -239,8 +239,8 @@ class Asker:
             return None
         place, stated, words = one
         program = _filters([_node("scene")], stated)
-        program.append(_node("unique", [len(program) - 1]))
-        program.append(_node(f"query_{kind}", [len(program) - 1]))
+        _add(program, "unique")
+        _add(program, f"query_{kind}")
         return Draft(f"What {kind} is the {words}?", program, self._things[place][kind])
 
 
@@ -248,11 +248,16 @@ def _node(function: str, inputs: list[int] | None = None, *values: str) -> dict[
     return {"inputs": inputs or [], "function": function, "value_inputs": list(values)}
 
 
+def _add(program: list[dict[str, Any]], function: str, *values: str) -> None:
+    """A step more, which takes the last one."""
+    program.append(_node(function, [len(program) - 1], *values))
+
+
 def _filters(program: list[dict[str, Any]], stated: dict[str, str]) -> list[dict[str, Any]]:
     """The program with a filter more for each attribute."""
     program = list(program)
     for kind, value in stated.items():
-        program.append(_node(f"filter_{kind}", [len(program) - 1], value))
+        _add(program, f"filter_{kind}", value)
     return program
 
 
