@@ -69,6 +69,11 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 #: A direction holds if the centres differ by this share of the picture's side along it, and by
 #: less across it.
 LEAST_OFFSET = 0.10
+#: A side tells a thing from its like if it lies in that half, and all others by this share of the
+#: picture's side farther from the edge.
+SIDE_MARGIN = 0.15
+#: How often people who say where a thing is leave it to a side to tell it from its like.
+TOLD_BY_SIDE_SHARE = 0.7
 #: Two things are near if no more than this share of the shorter side lies between their boxes.
 NEAR = 0.12
 
@@ -157,6 +162,7 @@ class Language:
     ``colourless[i]``: the shortest such description without a colour, or None.
     ``relations``: those that clearly hold. ``groups``: plural descriptions and their things.
     ``places[i]``: where in the picture thing i is, or "".
+    ``told_by_side[i]``: descriptions that fit others, too, with the side on which only thing i lies.
     """
 
     def __init__(self, scene: Scene, brevity: float = BREVITY) -> None:
@@ -177,10 +183,22 @@ class Language:
             if count[description] > 1 and not description.size and not description.texture
         ]
         self.places = [_place(thing, scene) for thing in scene.things]
+        self.told_by_side = [self._told_by_side(i, possible) for i in range(len(possible))]
 
     def place(self, rng: Random, thing: int) -> str:
         """Where in the picture a thing is, in some words, or ""."""
         return synonym(rng, self.places[thing])
+
+    def located(self, rng: Random, thing: int) -> tuple[Named, str]:
+        """A thing and where it is: "circle", "on the left". Only both together fit it alone.
+
+        The place is "" if there is nothing to say about it.
+        """
+        options = self.told_by_side[thing]
+        if options and rng.random() < TOLD_BY_SIDE_SHARE:
+            description, side = options[int(len(options) * rng.random() ** self.brevity)]
+            return description.named(rng, [thing]), synonym(rng, side)
+        return self.describe(rng, thing), self.place(rng, thing)
 
     def describe(self, rng: Random, thing: int, most_brevity: float = inf) -> Named:
         """A description that fits this thing only, at most as brief as that."""
@@ -199,6 +217,21 @@ class Language:
         named = description.named(rng, members)
         words = f"{NUMBERS[len(members)]} {plural(named.words)}"
         return Named(words, plural(named.noun), members)
+
+    def _told_by_side(
+        self, thing: int, possible: list[list[Description]]
+    ) -> list[tuple[Description, str]]:
+        found: list[tuple[Description, str]] = []
+        for description in possible[thing]:
+            like = [
+                other
+                for other, fitting in zip(self.things, possible, strict=True)
+                if description in fitting and other is not self.things[thing]
+            ]
+            if like and description.effort <= MOST_EXTRA_EFFORT:
+                sides = _sides(self.things[thing], like, self.scene)
+                found += [(description, side) for side in sides]
+        return found
 
     def beside(self, thing: int, direction: str) -> list[int]:
         """The things that might be meant by "in that direction of ``thing``", generously."""
@@ -263,6 +296,22 @@ def _between(a: Thing, b: Thing) -> float:
     across = max(a.box[0], b.box[0]) - min(a.box[2], b.box[2])
     down = max(a.box[1], b.box[1]) - min(a.box[3], b.box[3])
     return max(across, down)
+
+
+def _sides(thing: Thing, like: list[Thing], scene: Scene) -> list[str]:
+    """The sides of the picture on which a thing lies, but clearly none of its like."""
+    found: list[str] = []
+    for axis, length, sides in (
+        (0, scene.width, ("on the left side", "on the right side")),
+        (1, scene.height, ("at the top", "at the bottom")),
+    ):
+        here = thing.centre[axis] / length
+        others = [other.centre[axis] / length for other in like]
+        if here < 0.5 and here + SIDE_MARGIN < min(others):
+            found.append(sides[0])
+        if here > 0.5 and here - SIDE_MARGIN > max(others):
+            found.append(sides[1])
+    return found
 
 
 def _place(thing: Thing, scene: Scene) -> str:

@@ -119,8 +119,9 @@ def _reference(
 def _short(rng: Random, language: Language, thing: int) -> str:
     """A few words, places included: "red circle on the left side"."""
     determiner = "the" if rng.random() < 0.25 else ""
-    place = language.place(rng, thing) if rng.random() < 0.4 else ""
-    return sentence([determiner, language.describe(rng, thing), place]).text
+    located = rng.random() < 0.5
+    named = language.located(rng, thing) if located else [language.describe(rng, thing)]
+    return sentence([determiner, *named]).text
 
 
 def _appearance(rng: Random, language: Language, thing: int) -> str:

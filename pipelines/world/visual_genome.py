@@ -83,8 +83,9 @@ def phrase(rng: Random, language: Language) -> Sentence:
         return Sentence(owner.text + ending, owner.mentions)
     if kind < 0.81:
         return _property(rng, language, thing)
-    if kind < 0.93 and language.places[thing]:
-        return sentence([*_named(rng, language, thing), language.place(rng, thing)])
+    if kind < 0.93:
+        named, place = language.located(rng, thing)
+        return sentence([_determiner(rng, named), named, place])
     background = language.scene.background
     if kind < 0.985:
         return sentence([*_named(rng, language, thing), f"on {background.name} background"])
@@ -101,9 +102,12 @@ def _related(rng: Random, language: Language, relation: Relation) -> list[str | 
 def _named(rng: Random, language: Language, thing: int) -> list[str | Named]:
     """A thing with "the", "a" or no article."""
     named = language.describe(rng, thing)
+    return [_determiner(rng, named), named]
+
+
+def _determiner(rng: Random, named: Named) -> str:
     choice = rng.random()
-    determiner = "the" if choice < 0.15 else article(named.words) if choice < 0.28 else ""
-    return [determiner, named]
+    return "the" if choice < 0.15 else article(named.words) if choice < 0.28 else ""
 
 
 def _property(rng: Random, language: Language, thing: int) -> Sentence:

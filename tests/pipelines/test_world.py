@@ -187,6 +187,32 @@ class TestTruth:
 
     @few
     @given(st.integers(0, 10**6))
+    def test_a_side_that_tells_a_thing_from_its_like(self, seed: int) -> None:
+        scene = compose(Random(seed))
+        for thing, told in zip(scene.things, Language(scene).told_by_side, strict=True):
+            for description, side in told:
+                axis, sign = {
+                    "on the left side": (0, 1),
+                    "on the right side": (0, -1),
+                    "at the top": (1, 1),
+                    "at the bottom": (1, -1),
+                }[side]
+                fitting = [
+                    other
+                    for other in scene.things
+                    if other.noun == description.noun
+                    and description.size in ("", other.size)
+                    and description.texture in ("", other.texture)
+                    and description.colour
+                    in ("", other.colour, f"{other.shade} {other.colour}".strip())
+                ]
+                assert len(fitting) > 1
+                assert thing == min(fitting, key=lambda other: sign * other.centre[axis])
+                middle = (scene.width, scene.height)[axis] / 2
+                assert sign * (middle - thing.centre[axis]) > 0
+
+    @few
+    @given(st.integers(0, 10**6))
     def test_relations_hold_and_their_opposites_do_not(self, seed: int) -> None:
         scene = compose(Random(seed))
         language = Language(scene)
