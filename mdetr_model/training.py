@@ -77,7 +77,7 @@ class Trainer:
         self.model.to(ranks.device)
         options = config.optimisation
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, options), weight_decay=options.weight_decay
+            parameter_groups(self.model, options), weight_decay=options.weight_decay, fused=True
         )
         self.scaler = torch.amp.GradScaler(
             ranks.device.type, enabled=options.precision == "float16"

@@ -23,6 +23,7 @@ from pipelines.sources.clevr import Clevr
 from pipelines.sources.coco import Coco
 from pipelines.sources.flickr30k import Flickr30k
 from pipelines.sources.gqa import Gqa
+from pipelines.sources.lvis import Lvis
 from pipelines.sources.visual_genome import VisualGenome
 
 SOURCES: dict[str, type[Source]] = {
@@ -30,6 +31,7 @@ SOURCES: dict[str, type[Source]] = {
     "coco": Coco,
     "flickr30k": Flickr30k,
     "gqa": Gqa,
+    "lvis": Lvis,
     "vg": VisualGenome,
 }
 

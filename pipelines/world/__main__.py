@@ -2,7 +2,7 @@ r"""Writes a made-up world: pictures, and raw annotation files about them in pub
 
     python -m pipelines.world OUT --images 300 --seed 0
 
-The same options give the same bytes of every file. Below OUT: coco/, refcoco/, vg/, gqa/,
+The same options give the same bytes of every file. Below OUT: coco/, refcoco/, lvis/, vg/, gqa/,
 flickr30k/ and ids/, as `pipelines.world.layout` lists them; the datasets overlap as the real
 ones do (`pipelines.world.plan`) and contain the malformed records that the real files contain
 (`pipelines.world.defects`).
@@ -32,6 +32,7 @@ from tqdm import tqdm
 from pipelines.world.layout import (
     Elements,
     World,
+    add_classes,
     describe,
     json_files,
     make_folders,
@@ -80,6 +81,7 @@ def write(out: Path, world: World) -> None:
     for file in files.values():
         file.close()
     number_references(partial_out)
+    add_classes(partial_out)
     write_lists(partial_out, world)
     if out.exists():
         out.rmdir()

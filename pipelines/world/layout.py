@@ -1,7 +1,7 @@
 """Where everything lies under OUT, and what each file says of a given picture."""
 
 import pickle
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from pipelines.world import coco, flickr30k, gqa, referring, visual_genome
+from pipelines.world import coco, flickr30k, gqa, lvis, referring, visual_genome
 from pipelines.world.boxes import copy_of
 from pipelines.world.files import JsonFile
 from pipelines.world.phrases import BREVITY, Language
@@ -31,6 +31,7 @@ BALANCED, SCENE_GRAPHS = "gqa/{}_balanced_questions.json", "gqa/{}_sceneGraphs.j
 ALL_QUESTIONS = "gqa/train_all_questions/train_all_questions_{}.json"
 ALL_QUESTIONS_FILES = 10
 REFERENCES = "refcoco/{}.unnumbered.json"
+LVIS, LVIS_SPLITS = "lvis/lvis_v1_{}.json", ("train", "minival")
 FLICKR30K_SPLITS = ("train", "val", "test")
 PICTURE_FOLDERS = (
     "coco/train2014",
@@ -76,6 +77,8 @@ def json_files(root: Path) -> dict[str, JsonFile]:
         frames[ALL_QUESTIONS.format(number)] = [b"{", b"}"]
     for dataset in referring.FILES:
         frames[REFERENCES.format(dataset)] = [b"[", b"]"]
+    for split in LVIS_SPLITS:
+        frames[LVIS.format(split)] = [b'{"images":[', b'],"annotations":[', b"]}"]
     return {name: JsonFile(root / name, frame) for name, frame in frames.items()}
 
 
@@ -105,19 +108,13 @@ def describe(root: Path, numbers: range, world: World) -> Elements:
 
 
 def write_lists(root: Path, world: World) -> None:
-    """The lists of ids: Flickr30k's splits, PhraseCut's val and test, LVIS minival."""
+    """The lists of ids: Flickr30k's splits, PhraseCut's val and test."""
     every = [picture(number, world.seed) for number in range(world.images)]
     for split in FLICKR30K_SPLITS:
         photos = [one.photo_id for one in every if one.flickr30k == split]
         _write_lines(root / f"flickr30k/{split}.txt", photos)
     phrasecut = [one.vg_id for one in every if one.phrasecut]
     _write_lines(root / "ids/phrasecut_val_test.txt", phrasecut)
-    minival = {
-        "images": [{"id": one.coco_id} for one in every if one.lvis_minival],
-        "annotations": [],
-        "categories": coco.CATEGORIES,
-    }
-    (root / "ids/lvis_minival.json").write_bytes(orjson.dumps(minival))
 
 
 def number_references(root: Path) -> None:
@@ -130,6 +127,18 @@ def number_references(root: Path) -> None:
         with path.open("wb") as out:
             pickle.dump(referring.number(references), out, protocol=2)
         gathered.unlink()
+
+
+def add_classes(root: Path) -> None:
+    """Ends LVIS's files with the classes, which say in how many pictures of train they are."""
+    train = orjson.loads((root / LVIS.format("train")).read_bytes())
+    shown = {(of["image_id"], of["category_id"]) for of in train["annotations"]}
+    categories = lvis.categories(Counter(category for _, category in shown))
+    for split in LVIS_SPLITS:
+        path = root / LVIS.format(split)
+        path.write_bytes(
+            path.read_bytes()[:-1] + b',"categories":' + orjson.dumps(categories) + b"}"
+        )
 
 
 def _random(world: World, number: int, purpose: str) -> Random:
@@ -150,6 +159,10 @@ def _coco(elements: Elements, one: Picture, language: Language, world: World) ->
     elements[instances, 0].append(orjson.dumps(coco.image(one, language)))
     annotations = coco.annotations(rng, one, language)
     elements[instances, 1] += [orjson.dumps(annotation) for annotation in annotations]
+    image, boxes = lvis.describe(_random(world, one.number, "lvis"), one, language)
+    instances = LVIS.format("minival" if one.lvis_minival else "train")
+    elements[instances, 0].append(orjson.dumps(image))
+    elements[instances, 1] += [orjson.dumps(annotation) for annotation in boxes]
     for dataset in referring.FILES:
         rng = _random(world, one.number, dataset)
         references = referring.references(rng, one, language, dataset, world.sentences)

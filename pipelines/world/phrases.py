@@ -162,7 +162,7 @@ class Language:
     ``colourless[i]``: the shortest such description without a colour, or None.
     ``relations``: those that clearly hold. ``groups``: plural descriptions and their things.
     ``places[i]``: where in the picture thing i is, or "".
-    ``told_by_side[i]``: descriptions that fit others, too, with the side on which only thing i lies.
+    ``told_by_side[i]``: descriptions that fit others, too, and a side where thing i lies alone.
     """
 
     def __init__(self, scene: Scene, brevity: float = BREVITY) -> None:

@@ -57,7 +57,7 @@ def held_out_pictures(world: Path) -> set[str]:
         ids = {question["imageId"] for question in questions}
         held |= {f"coco/{id_[1:]}" if id_[0] == "n" else f"vg/{id_}" for id_ in ids}
     held |= {f"vg/{id_}" for id_ in (world / "ids/phrasecut_val_test.txt").read_text().split()}
-    held |= {f"coco/{image['id']}" for image in load(world / "ids/lvis_minival.json")["images"]}
+    held |= {f"coco/{image['id']}" for image in load(world / "lvis/lvis_v1_minival.json")["images"]}
     for split in ("val", "test"):
         ids = (world / f"flickr30k/{split}.txt").read_text().split()
         held |= {f"flickr30k/{id_}" for id_ in ids}

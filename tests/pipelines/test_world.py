@@ -572,7 +572,7 @@ class TestOverlaps:
             for split in ("train", "val")
             for row in load(world / f"coco/annotations/instances_{split}2014.json")["images"]
         }
-        minival = {row["id"] for row in load(world / "ids/lvis_minival.json")["images"]}
+        minival = {row["id"] for row in load(world / "lvis/lvis_v1_minival.json")["images"]}
         assert minival and minival <= coco
 
 
