@@ -47,14 +47,21 @@ def _parser() -> argparse.ArgumentParser:
         help="measure a model on shards",
         description="Measure a model on a split of a shard set, beside blind baselines.",
     )
-    evaluate.add_argument("task", choices=["grounding", "referring", "detection", "answering"])
+    evaluate.add_argument(
+        "task", choices=["grounding", "referring", "detection", "answering", "lvis"]
+    )
     evaluate.add_argument("--model", type=Path, required=True, help="a model folder")
     evaluate.add_argument("--shards", required=True, help="a shard set: folder or URL")
     evaluate.add_argument("--split", default="val")
     evaluate.add_argument("--output", type=Path, required=True, help="metrics and predictions")
-    evaluate.add_argument("--batch", type=int, default=8, help="pairs at a time; default: 8")
+    evaluate.add_argument(
+        "--batch", type=int, default=8, help="pairs at a time, or classes of a picture; default: 8"
+    )
     evaluate.add_argument("--workers", type=int, default=2, help="processes that read and decode")
     evaluate.add_argument("--pictures", type=int, default=0, help="draw so many predictions")
+    evaluate.add_argument(
+        "--annotations", type=Path, help="for lvis, and only for it: LVIS's file about the split"
+    )
     evaluate.set_defaults(run=_evaluate)
 
     convert = commands.add_parser(
@@ -108,6 +115,21 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    if (arguments.task == "lvis") != (arguments.annotations is not None):
+        raise ValueError("--annotations is needed for lvis, and for no other task")
+    if arguments.task == "lvis":
+        from mdetr_model.class_detection import evaluate_classes
+
+        evaluate_classes(
+            arguments.model,
+            arguments.shards,
+            arguments.split,
+            arguments.annotations,
+            arguments.output,
+            together=arguments.batch,
+            workers=arguments.workers,
+        )
+        return
     from mdetr_model.evaluation import evaluate
 
     evaluate(

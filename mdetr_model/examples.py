@@ -7,6 +7,7 @@ Shapes: B pictures with their captions, V different views of pictures, T tokens,
 P phrases, 256 token positions.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +24,9 @@ from mdetr_model.token_maps import COLUMNS, Rules, token_map
 from mdetr_model.transforms import Augmentation, View, pixels_of_view
 from schemas import Caption, Phrase, Question, Span
 from shards.stream import Pair
+
+# Pictures whose pixels are kept: the captions of a picture stand among those of other shard sets.
+RECENT = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +80,7 @@ class Example:
 class ExampleMaker:
     """Makes examples of pairs.
 
-    Captions of one picture that follow one another and see it alike share their pixels.
+    Captions of one picture that come soon after one another and see it alike share their pixels.
 
     Boxes of crowds are left out, as in published training, and so are those that have no area
     within the picture; a pair of which no box remains is an example without boxes.
@@ -94,7 +98,9 @@ class ExampleMaker:
     answers: AnswerVocabulary | None = None
     evaluation: bool = False
     rules: Rules = "paper"
-    _last: tuple[tuple[str, View], Tensor] | None = field(default=None, init=False, repr=False)
+    _recent: OrderedDict[tuple[str, View], Tensor] = field(
+        default_factory=OrderedDict, init=False, repr=False
+    )
 
     def __call__(self, pair: Pair, rng: np.random.Generator) -> Example:
         """The example of a pair: the same for the same state of the generator.
@@ -143,10 +149,12 @@ class ExampleMaker:
 
     def _pixels(self, pair: Pair, view: View) -> Tensor:
         seen = pair.key, view
-        if self._last is None or self._last[0] != seen:
+        if seen not in self._recent:
             pixels = pixels_of_view(pair.picture, pair.key, pair.width, pair.height, view)
-            self._last = seen, torch.from_numpy(pixels).permute(2, 0, 1)
-        return self._last[1]
+            self._recent[seen] = torch.from_numpy(pixels).permute(2, 0, 1)
+            if len(self._recent) > RECENT:
+                self._recent.popitem(last=False)
+        return self._recent[seen]
 
     def _reference(self, pair: Pair, offsets: np.ndarray) -> Reference:
         phrases = phrases_of(pair.caption)

@@ -5,7 +5,6 @@ Shapes: B pictures with their captions, T tokens, Q object queries, L decoder la
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,80 +17,15 @@ from transformers import (
     PreTrainedModel,
     initialization,
 )
-from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from mdetr_model.backbone import FrozenBatchNorm2d, ResNetEncoder, image_encoder, initialise
 from mdetr_model.cells import WordHead, mask_of_cells, whole_cells
 from mdetr_model.configuration import MdetrConfig
 from mdetr_model.heads import AlignmentHeads, AnswerHeads, FeatureResizer, ObjectHeads
+from mdetr_model.outputs import MdetrModelOutput, MdetrOutput
 from mdetr_model.position import sine_positions
 from mdetr_model.transformer import Decoder, Encoder
-
-
-@dataclass
-class MdetrModelOutput(ModelOutput):
-    """What ``MdetrModel`` returns.
-
-    Attributes:
-        last_hidden_state: (B, Q, D), the decoder's output.
-        layer_hidden_states: (L, B, Q, D), that of all its layers; the last is the one above.
-        text_memory: (B, T, D), the encoder's output for the caption.
-        image_memory: (B, H·W, D), that for the cells of the picture, with their positions.
-        image_features: (B, H·W, D), those of the cells before the encoder, without positions.
-        image_mask: (B, H, W) bool, which of the cells are on the picture.
-    """
-
-    last_hidden_state: Tensor | None = None
-    layer_hidden_states: Tensor | None = None
-    text_memory: Tensor | None = None
-    image_memory: Tensor | None = None
-    image_features: Tensor | None = None
-    image_mask: Tensor | None = None
-
-
-@dataclass
-class MdetrOutput(ModelOutput):
-    """Predictions, and losses where there were labels.
-
-    Attributes:
-        loss: the weighted sum of the losses.
-        loss_dict: every loss by name, unweighted.
-        logits: (B, Q, 256) over the tokens of the caption, the last for "no object".
-        pred_boxes: (B, Q, 4) as cxcywh in shares of the picture without its padding, 0 to 1.
-        proj_queries: (B, Q, 64) unit vectors, to be near those of their tokens.
-        proj_tokens: (B, T, 64) unit vectors.
-        is_final: (B, Q) logits that the whole caption refers to an object.
-        answers: logits by answer head, (B, answers), or (B,) for yes or no.
-        layer_logits, layer_pred_boxes, layer_proj_queries, layer_is_final: the same of all
-            decoder layers, (L, B, Q, ...), from the first to the last.
-        cell_logits, cell_pred_boxes, cell_proj_queries, cell_is_final: the same of the cells of
-            the encoder's memory, (B, H·W, ...), in training with a ``cell_weight``.
-        cell_features: (B, H·W, D), of the image alone, in training with a ``word_weight``.
-        cell_mask: (B, H, W) bool, which of the cells are on the picture.
-        input_ids: (B, T), the captions that these are about, which
-            ``MdetrProcessor.post_process_grounding`` reads the phrases off.
-    """
-
-    loss: Tensor | None = None
-    loss_dict: dict[str, Tensor] | None = None
-    logits: Tensor | None = None
-    pred_boxes: Tensor | None = None
-    proj_queries: Tensor | None = None
-    proj_tokens: Tensor | None = None
-    is_final: Tensor | None = None
-    answers: dict[str, Tensor] | None = None
-    layer_logits: Tensor | None = None
-    layer_pred_boxes: Tensor | None = None
-    layer_proj_queries: Tensor | None = None
-    layer_is_final: Tensor | None = None
-    cell_logits: Tensor | None = None
-    cell_pred_boxes: Tensor | None = None
-    cell_proj_queries: Tensor | None = None
-    cell_is_final: Tensor | None = None
-    cell_features: Tensor | None = None
-    cell_mask: Tensor | None = None
-    input_ids: LongTensor | None = None
 
 
 class MdetrPreTrainedModel(PreTrainedModel):
@@ -195,6 +129,22 @@ class MdetrModel(MdetrPreTrainedModel):
             ValueError: the numbers of pictures, captions and ``picture_of`` do not fit.
         """
         _check_pictures(pixel_values, input_ids, picture_of)
+        image, image_mask = self.encode_pictures(pixel_values, pixel_mask)
+        if picture_of is not None:
+            image, image_mask = image[picture_of], image_mask[picture_of]
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        text = self.encode_captions(input_ids, attention_mask)
+        return self.join(image, image_mask, text, attention_mask, extra_queries)
+
+    def encode_pictures(
+        self, pixel_values: Tensor, pixel_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Pictures before they meet a caption; the arguments are those of ``forward``.
+
+        Returns:
+            Their cells (B, H·W, D), and which of these (B, H, W) are on the picture.
+        """
         encoder_mask = None
         if self.config.mask_padding:
             cell = self.image_encoder.stride
@@ -202,18 +152,26 @@ class MdetrModel(MdetrPreTrainedModel):
             encoder_mask = pixel_mask[:, None].to(pixel_values.dtype)
         features = self.image_encoder(pixel_values, encoder_mask)
         image = self.image_projection(features).flatten(2).transpose(1, 2)
-        image_mask = mask_of_cells(pixel_mask, features)
-        if picture_of is not None:
-            image, image_mask = image[picture_of], image_mask[picture_of]
+        return image, mask_of_cells(pixel_mask, features)
+
+    def encode_captions(self, input_ids: LongTensor, attention_mask: Tensor) -> Tensor:
+        """Captions before they meet a picture: their tokens (B, T, D)."""
+        encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
+        return self.text_projection(encoded.last_hidden_state)
+
+    def join(
+        self,
+        image: Tensor,
+        image_mask: Tensor,
+        text: Tensor,
+        attention_mask: Tensor,
+        extra_queries: Tensor | None = None,
+    ) -> MdetrModelOutput:
+        """The joint transformer, on encoded pictures and captions, one each."""
         image_features = image
         positions = sine_positions(image_mask, self.config.hidden_size).to(image.dtype)
         if self.config.positions_at_input:
             image = image + positions
-
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
-        text = self.text_projection(encoded.last_hidden_state)
 
         joint = torch.cat([image, text], dim=1)
         mask = torch.cat([image_mask.flatten(1), attention_mask.bool()], dim=1)[:, None, None]

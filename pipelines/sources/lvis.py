@@ -5,7 +5,6 @@ class, as in the paper's few-shot transfer to long-tailed detection: with all bo
 with none where the picture is known not to show it.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar
@@ -18,6 +17,7 @@ from pipelines.raw_files import RawFileError, open_binary
 from pipelines.sources.base import Context, Input, Slice, Source
 from pipelines.sources.records import Category, Id, decode_list, malformed
 from schemas import GroundedCaption, ImagePart, Picture, Region, Rejected
+from schemas.class_names import class_name
 from shards.placement import position
 
 #: Of ten pictures of a share, so many are drawn for a class that they show, the rest for one that
@@ -125,15 +125,6 @@ class Lvis(Source, kw_only=True):
             yield from _captions(image, shown[image.id], names, split)
 
 
-def class_name(name: str) -> str:
-    """What a class is called in a caption: without the remark that tells it from its namesakes.
-
-    >>> class_name("bow_(decorative_ribbons)"), class_name("aerosol_can")
-    ('bow', 'aerosol can')
-    """
-    return " ".join(re.sub(r"\(.*?\)", " ", name).replace("_", " ").split())
-
-
 def drawn(images: Sequence[_Image], shown: Shown, percent: float) -> list[_Image]:
     """That share of the images (see ``Lvis``), the same for the same ids and classes."""
     wanted = round(len(images) * percent / 100)
@@ -153,9 +144,12 @@ def drawn(images: Sequence[_Image], shown: Shown, percent: float) -> list[_Image
     while len(found) < wanted:
         tables = (with_class, seen), (without, missed)
         first = len(found) % 10 >= SHOWN_OF_TEN
-        image = _next(*tables[first], found) or _next(*tables[not first], found)
-        if image is None:  # those that are left have no classes at all
-            image = next(image for image in reversed(order) if image.id not in found)
+        image = (
+            _next(*tables[first], found)
+            or _next(*tables[not first], found)
+            # Those that are left have no classes at all.
+            or next(image for image in reversed(order) if image.id not in found)
+        )
         found[image.id] = image
         seen.update(shown[image.id].keys())
         missed.update(image.neg_category_ids)

@@ -129,6 +129,34 @@ def write_questions(folder: Path, pictures: int = 24) -> None:
     write_samples(folder / "asked-val", [[*validation, _question(99, "mauve")]], "val")
 
 
+def write_classes(folder: Path, pictures: int = 5) -> Path:
+    """A shard set "classes" of COCO's pictures, and LVIS's file about them and one picture more.
+
+    Returns:
+        The file.
+    """
+    samples, images, annotations = [], [], []
+    for number in range(1, pictures + 1):
+        sample, picture = _sample(number)
+        samples.append((replace(sample, key=f"coco/{number}"), picture))
+        images.append(
+            {"id": number, "width": sample.width, "height": sample.height, "neg_category_ids": [2]}
+        )
+        annotations.append({"image_id": number, "category_id": 1, "bbox": [4, 6, 36, 44]})
+    images.append({"id": 99, "width": 64, "height": 64})
+    write_samples(folder / "classes", [samples[:2], samples[2:]], "val")
+    categories = [
+        {"id": 1, "name": "thing", "frequency": "f"},
+        {"id": 2, "name": "green_thing_(number)", "frequency": "r"},
+        {"id": 3, "name": "number", "frequency": "c"},
+    ]
+    path = folder / "lvis.json"
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return path
+
+
 def _question(number: int, answer: str) -> tuple[Sample, bytes]:
     sample, picture = _sample(number)
     text = f"What color is thing number {number}?"

@@ -198,3 +198,60 @@ def test_questions_are_needed_for_answers(
     config = small.write_config(folder, "none", start='vocabulary = 300\nanswers = "gqa"')
     assert main(small.command(config, tmp_path)[3:]) == 1
     assert "no questions with answers" in capsys.readouterr().err
+
+
+def test_classes_are_found_by_any_number_of_ranks(
+    folder: Path, grounding: Path, tmp_path: Path
+) -> None:
+    truth = small.write_classes(folder)
+    one, two = tmp_path / "one", tmp_path / "two"
+    arguments = "lvis", grounding, folder / "classes", "val"
+    more = ["--annotations", str(truth), "--batch", "2"]
+    assert main([*_evaluate(*arguments, one), *more]) == 0
+    launch = small.torchrun(2, folder, folder)
+    launch = launch[: launch.index("mdetr_model") + 1]
+    result = small.run([*launch, *_evaluate(*arguments, two), *more])
+    assert result.returncode == 0, result.stderr
+    for name in ("metrics.json", "predictions.json"):
+        assert (one / name).read_text() == (two / name).read_text()
+    metrics = json.loads((one / "metrics.json").read_text())
+    assert metrics["classes"]["all"].keys() == {"AP", "AP50", "AP75", "APf"}
+    assert (metrics["pictures"], metrics["pictures not in the shards"]) == (5, 1)
+    assert metrics["blind"]["all"]["random object AP"] == 1  # there is but one in each picture
+    predictions = json.loads((one / "predictions.json").read_text())
+    assert len(predictions) == 5 * 3 * 4  # pictures, classes, queries
+    assert {of["category_id"] for of in predictions} == {1, 2, 3}
+    assert predictions[0].keys() == {"image_id", "category_id", "bbox", "score"}
+
+
+@pytest.mark.parametrize(
+    ("shards", "more", "message"),
+    [
+        ("classes", [], "--annotations is needed for lvis"),
+        ("classes", ["--annotations", "no.json"], "no.json"),
+        ("val", ["--annotations", "{truth}"], "vg/16 is no picture of COCO"),
+    ],
+)
+def test_what_lvis_is_not_evaluated_on(
+    folder: Path,
+    grounding: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    shards: str,
+    more: list[str],
+    message: str,
+) -> None:
+    truth = small.write_classes(folder)
+    more = [of.format(truth=truth) for of in more]
+    arguments = "lvis", grounding, folder / shards, "val", tmp_path / "out"
+    assert main([*_evaluate(*arguments), *more]) == 1
+    assert message in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_annotations_are_for_lvis_alone(
+    folder: Path, grounding: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = "grounding", grounding, folder / "val", "val", tmp_path / "out"
+    assert main([*_evaluate(*arguments), "--annotations", "lvis.json"]) == 1
+    assert "for no other task" in capfd.readouterr().err

@@ -52,14 +52,14 @@ def test_fine_tuning_is_as_published() -> None:
         assert config.data.augmentation.longest == 512
 
 
-@pytest.mark.parametrize("name", ["demo", "demo_long"])
-def test_models_of_the_demo_can_be_built(name: str) -> None:
+@pytest.mark.parametrize(("name", "side"), [("demo", 128), ("demo_long", 160)])
+def test_models_of_the_demo_can_be_built(name: str, side: int) -> None:
     config = load(name)
     assert config.start.vocabulary is not None
     tokenizer = train_tokenizer(["a red circle"], config.start.vocabulary)
     model, processor = starting_model(config.start, config.data.view, tokenizer)
     assert 1e6 < sum(p.numel() for p in model.parameters() if p.requires_grad) < 3e6
-    assert processor.image_processor.size == {"shortest_edge": 128, "longest_edge": 128}
+    assert processor.image_processor.size == {"shortest_edge": side, "longest_edge": side}
 
 
 def test_relative_shards_begin_at_the_root() -> None:

@@ -1,0 +1,116 @@
+"""``python -m mdetr_model evaluate lvis``: a model asked for every class on every picture."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tqdm import tqdm
+
+from mdetr_model.class_queries import ClassQueries, best_of_all
+from mdetr_model.evaluation import evaluation_loader, table, view_of
+from mdetr_model.federated_ap import (
+    MOST_FOUND,
+    FoundBox,
+    Lvis,
+    federated_ap,
+    judged_classes,
+    read_lvis,
+)
+from mdetr_model.json_files import write_json
+from mdetr_model.model_folder import read_model
+from mdetr_model.ranks import joined_ranks
+from schemas.class_names import class_name
+from shards.shard_set import ShardSet
+from shards.stream import every_pair
+
+
+def evaluate_classes(
+    model_folder: Path,
+    location: str,
+    split: str,
+    annotations: Path,
+    output: Path,
+    *,
+    together: int,
+    workers: int,
+) -> None:
+    """A model measured as a detector of the classes of LVIS, beside a blind baseline.
+
+    Prints the metrics; writes them as ``metrics.json`` to the folder ``output``, and what was found
+    as ``predictions.json``, which LVIS's own tool reads.
+
+    Args:
+        location, split: where the pictures are; their captions do not matter.
+        annotations: LVIS's file about them, with the classes that are asked for.
+        together: classes that a picture is asked for at a time.
+
+    Raises:
+        OSError: a file cannot be read or written.
+        ValueError: the shard set has no such split, or a picture that the file does not know.
+    """
+    with joined_ranks() as ranks:
+        truth = read_lvis(annotations)
+        model, processor = read_model(model_folder)
+        model.to(ranks.device)
+        names = [class_name(of.name) for of in truth.categories]
+        queries = ClassQueries(model, processor.tokenizer, names, together)
+        shards = ShardSet.open(location)
+        pairs = every_pair(shards, split, rank=ranks.rank, world=ranks.world)
+        pictures = [place for place in pairs if place.number == 0]
+        loader = evaluation_loader(
+            shards, pictures, processor.tokenizer, view_of(processor), batch=1, workers=workers
+        )
+        mine: list[tuple[int, list[FoundBox]]] = []
+        for batch in tqdm(loader, disable=not ranks.is_first, unit="picture", leave=False):
+            (key,), (reference,) = batch.keys, batch.references
+            pixels = batch.to(ranks.device).inputs()["pixel_values"]
+            best = best_of_all(*queries(pixels, *reference.size), MOST_FOUND)
+            found = [FoundBox(truth.categories[n].id, score, box) for n, score, box in best]
+            mine.append((_image_id(key), found))
+        everything = sorted(of for part in ranks.gathered(mine) for of in part)
+        if not ranks.is_first:
+            return
+        metrics = {
+            "classes": {"all": federated_ap(truth, everything)},
+            "pictures": len(everything),
+            "pictures not in the shards": len(truth.images) - len(everything),
+            "blind": {"all": {"random object AP": federated_ap(truth, blind(truth)).get("AP", 0)}},
+        }
+        print(table(metrics))
+        write_json(output / "metrics.json", metrics)
+        write_json(output / "predictions.json", list(_results(everything)))
+
+
+def blind(truth: Lvis) -> Iterator[tuple[int, list[FoundBox]]]:
+    """What finds all things but reads no names: a random one of the picture for each class."""
+    rng = Random(0)
+    judged = judged_classes(truth)
+    boxes: dict[int, list[Any]] = {image.id: [] for image in truth.images}
+    for of in truth.annotations:
+        x, y, width, height = of.bbox
+        boxes[of.image_id].append((x, y, x + width, y + height))
+    for image, of_image in boxes.items():
+        if of_image:
+            asked = sorted(judged[image])
+            yield image, [FoundBox(of, rng.random(), rng.choice(of_image)) for of in asked]
+
+
+def _image_id(key: str) -> int:
+    """LVIS's id of a picture: that of COCO."""
+    source, _, number = key.partition("/")
+    if source != "coco" or not number.isdigit():
+        raise ValueError(f"{key} is no picture of COCO: LVIS knows no others")
+    return int(number)
+
+
+def _results(found: list[tuple[int, list[FoundBox]]]) -> Iterator[dict[str, Any]]:
+    for image, of_image in found:
+        for category, score, (x0, y0, x1, y1) in of_image:
+            bbox = [round(side, 2) for side in (x0, y0, x1 - x0, y1 - y0)]
+            yield {
+                "image_id": image,
+                "category_id": category,
+                "bbox": bbox,
+                "score": round(score, 5),
+            }

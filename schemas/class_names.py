@@ -1,0 +1,12 @@
+"""What the classes of a detection data set are called in captions."""
+
+import re
+
+
+def class_name(name: str) -> str:
+    """A class by its published name, without the remark that tells it from its namesakes.
+
+    >>> class_name("bow_(decorative_ribbons)"), class_name("aerosol_can")
+    ('bow', 'aerosol can')
+    """
+    return " ".join(re.sub(r"\(.*?\)", " ", name).replace("_", " ").split())
