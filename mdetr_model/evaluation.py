@@ -139,7 +139,7 @@ def evaluate(
         metrics = task.metrics([value for measured, _ in found for value in measured])
         has_train = any(entry.split == "train" for entry in shards.shards)
         known = _unseen(shards, "train") if has_train else iter(())
-        metrics["blind"] = {"all": task.blind(_unseen(shards, split), known)}
+        metrics["blind"] = task.blind(_unseen(shards, split), known)
         print(table(metrics))
         write_json(output / "metrics.json", metrics)
         predictions = [prediction for _, of_batch in found for prediction in of_batch]

@@ -47,8 +47,13 @@ class Task(Protocol):
     def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
         """What has been measured of all batches, added up: tables of shares, and counts."""
 
-    def blind(self, asked: Iterator[Unseen], known: Iterator[Unseen]) -> dict[str, float]:
-        """What those reach on pairs who see no picture or read no caption, but know others."""
+    def blind(
+        self, asked: Iterator[Unseen], known: Iterator[Unseen]
+    ) -> dict[str, dict[str, float]]:
+        """What those reach on pairs who see no picture or read no caption, but know others.
+
+        As tables of metrics are: by part, "all" first.
+        """
 
 
 class Grounding:
@@ -75,9 +80,11 @@ class Grounding:
         found: dict[str, Any] = {protocol: recalls(measured, protocol) for protocol in PROTOCOLS}
         return {**found, "phrases": len(measured)}
 
-    def blind(self, asked: Iterator[Unseen], known: Iterator[Unseen]) -> dict[str, float]:
+    def blind(
+        self, asked: Iterator[Unseen], known: Iterator[Unseen]
+    ) -> dict[str, dict[str, float]]:
         """A random object, and the most frequent box: see ``blind_recalls``."""
-        return _blind_boxes(asked, known)
+        return {"all": _blind_boxes(asked, known)}
 
 
 class Referring:
@@ -95,9 +102,11 @@ class Referring:
         """Precision by measure."""
         return {"all": precisions(measured), "expressions": len(measured)}
 
-    def blind(self, asked: Iterator[Unseen], known: Iterator[Unseen]) -> dict[str, float]:
+    def blind(
+        self, asked: Iterator[Unseen], known: Iterator[Unseen]
+    ) -> dict[str, dict[str, float]]:
         """A random object, and the most frequent box: see ``blind_recalls``."""
-        return _blind_boxes(asked, known)
+        return {"all": _blind_boxes(asked, known)}
 
 
 class Detection:
@@ -123,7 +132,9 @@ class Detection:
         """Average precision and recall."""
         return {"boxes": {"all": class_agnostic_ap(measured)}, "captions": len(measured)}
 
-    def blind(self, asked: Iterator[Unseen], known: Iterator[Unseen]) -> dict[str, float]:
+    def blind(
+        self, asked: Iterator[Unseen], known: Iterator[Unseen]
+    ) -> dict[str, dict[str, float]]:
         """AP of boxes that are the same for every caption: the first ten that are known."""
         phrases = (boxes for pair in known for _, boxes in _phrases(pair))
         habit = np.concatenate(list(islice(phrases, KEPT)) or [np.zeros((0, 4))])[:KEPT]
@@ -135,7 +146,7 @@ class Detection:
             boxes = np.array(truth, np.float32).reshape(-1, 4)
             guesses.append(Detected((habit * scale).astype(np.float32), scores, boxes))
         found = class_agnostic_ap(guesses)
-        return {f"same boxes {name}": value for name, value in found.items()}
+        return {"all": {f"same boxes {name}": value for name, value in found.items()}}
 
 
 class Answering:
@@ -172,14 +183,22 @@ class Answering:
         unknown = sum(not self._answers.knows(question) for question in asked)
         return {"answers": found, "questions": len(questions), "unknown answers": unknown}
 
-    def blind(self, asked: Iterator[Unseen], known: Iterator[Unseen]) -> dict[str, float]:
+    def blind(
+        self, asked: Iterator[Unseen], known: Iterator[Unseen]
+    ) -> dict[str, dict[str, float]]:
         """The accuracy of who reads the question only: see ``Habit``; none without known ones."""
-        learned = list(_answered(islice(known, KNOWN_QUESTIONS)))
+        learned = [
+            (caption, question.answer)
+            for caption, question in _questions(islice(known, KNOWN_QUESTIONS))
+            if question.answer is not None
+        ]
         if not learned:
             return {}
         habit = Habit(learned)
-        right = [habit.answer(text) == answer for text, answer in _answered(asked)]
-        return {"words alone": float(np.mean(right))} if right else {}
+        questions = list(_questions(asked))
+        guesses = [Prediction(question.id, habit.answer(text)) for text, question in questions]
+        found = accuracies(guesses, {question.id: question for _, question in questions})
+        return {part: {"words alone": of["accuracy"]} for part, of in found.items()}
 
 
 def _blind_boxes(asked: Iterator[Unseen], known: Iterator[Unseen]) -> dict[str, float]:
@@ -200,12 +219,11 @@ def _phrases(pair: Unseen) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
             yield pair.key, np.array(phrase.boxes, np.float64) / scale
 
 
-def _answered(pairs: Iterator[Unseen]) -> Iterator[tuple[str, str]]:
-    """Questions with their right answers, where these are known."""
+def _questions(pairs: Iterator[Unseen]) -> Iterator[tuple[str, Question]]:
+    """The texts of questions, with what is known of them."""
     for pair in pairs:
-        question = pair.caption.question
-        if question is not None and question.answer is not None:
-            yield pair.caption.text, question.answer
+        if pair.caption.question is not None:
+            yield pair.caption.text, pair.caption.question
 
 
 def _references(batch: Batch) -> list[Reference]:

@@ -12,7 +12,8 @@ import argparse
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -35,7 +36,9 @@ SHAPES, MATERIALS, SIZES = ("cube", "sphere", "cylinder"), ("rubber", "metal"), 
 HALF_HEIGHTS = {"small": 0.35, "large": 0.7}
 DISTANCE = 11.0  # of the camera from the middle of the plane
 GROUND = (150, 150, 150)
-QUESTIONS = 8  # a picture
+QUESTIONS, DRAFTS, TRIES = 8, 40, 20  # of a picture; of a draft
+#: How much more often the most frequent answer to a kind of question may be than the second one.
+MOST_ADVANTAGE = 1.1
 RELATIONS = {"left": "left of", "right": "right of", "front": "in front of", "behind": "behind"}
 # A camera that looks along the plane's diagonal.
 RIGHT, BEHIND = (0.7, 0.714), (-0.714, 0.7)
@@ -140,7 +143,7 @@ class Asker:
         self._rng = rng
 
     def ask(self) -> Draft | None:
-        """A question of a kind drawn evenly; None where the scene does not allow the one drawn."""
+        """A question of a kind drawn evenly; None where the scene hardly allows the one drawn."""
         kinds: list[Callable[[], Draft | None]] = [
             self._exist,
             self._count,
@@ -148,10 +151,11 @@ class Asker:
             self._compare_attribute,
             self._query,
         ]
-        return self._rng.choice(kinds)()
+        kind = self._rng.choice(kinds)
+        return next(filter(None, (kind() for _ in range(TRIES))), None)
 
-    def _described(self) -> tuple[dict[str, str], str]:
-        """Some attributes, mostly of a thing that there is, and their words."""
+    def _described(self, share: float = 0.5) -> tuple[dict[str, str], str]:
+        """Some attributes, each as often, mostly of a thing that there is, and their words."""
         thing = self._rng.choice(self._things)
         stated = {}
         for kind, values in (
@@ -160,7 +164,7 @@ class Asker:
             ("material", MATERIALS),
             ("shape", SHAPES),
         ):
-            if self._rng.random() < 0.5:
+            if self._rng.random() < share:
                 made_up = self._rng.random() < 0.15
                 stated[kind] = self._rng.choice(values) if made_up else thing[kind]
         adjectives = [value for kind, value in stated.items() if kind != "shape"]
@@ -191,7 +195,7 @@ class Asker:
             return None
         place, stated, words = one
         relation = self._rng.choice(sorted(RELATIONS))
-        wanted, wanted_words = self._described()
+        wanted, wanted_words = self._described(0.2)
         program = _filters([_node("scene")], stated)
         _add(program, "unique")
         _add(program, "relate", relation)
@@ -244,6 +248,22 @@ class Asker:
         return Draft(f"What {kind} is the {words}?", program, self._things[place][kind])
 
 
+def balanced(drafts: Iterable[Draft], given: Counter[tuple[str, str]]) -> Iterator[Draft]:
+    """Up to QUESTIONS of the drafts, without those whose answer is already too frequent.
+
+    As in CLEVR, so that who does not look at the pictures cannot guess well. ``given`` counts the
+    answers of each kind of question so far.
+    """
+    found = 0
+    for draft in drafts:
+        kind, answer = draft.program[-1]["function"], draft.answer
+        others = [n for (of, other), n in given.items() if of == kind and other != answer]
+        if found < QUESTIONS and given[kind, answer] <= MOST_ADVANTAGE * max(others, default=0) + 1:
+            given[kind, answer] += 1
+            found += 1
+            yield draft
+
+
 def _node(function: str, inputs: list[int] | None = None, *values: str) -> dict[str, Any]:
     return {"inputs": inputs or [], "function": function, "value_inputs": list(values)}
 
@@ -275,6 +295,7 @@ def write(out: Path, images: int, seed: int) -> None:
         folder.mkdir(parents=True)
         scenes: list[Scene] = []
         questions: list[dict[str, Any]] = []
+        given: Counter[tuple[str, str]] = Counter()
         for number in range(pictures):
             rng = Random(f"clevr {seed} {split} {number}")
             name = f"CLEVR_{split}_{number:06d}.png"
@@ -291,8 +312,8 @@ def write(out: Path, images: int, seed: int) -> None:
                 }
             )
             asker = Asker(things, rng)
-            asked = filter(None, (asker.ask() for _ in range(2 * QUESTIONS)))
-            for draft in list({draft.text: draft for draft in asked}.values())[:QUESTIONS]:
+            asked = filter(None, (asker.ask() for _ in range(DRAFTS)))
+            for draft in balanced({draft.text: draft for draft in asked}.values(), given):
                 questions.append(
                     {
                         **of_picture,

@@ -11,6 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from pipelines.world.scene import Scene, Thing
+from pipelines.world.shapes import OUTLINES
 
 #: Words that stand for others, each as often as it is listed.
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -205,6 +206,14 @@ class Language:
         options = self.unique[thing]
         place = rng.random() ** min(self.brevity, most_brevity)
         return options[int(len(options) * place)].named(rng, [thing])
+
+    def describe_absent(self, rng: Random) -> Named:
+        """A description such as `describe` gives, of a shape that the scene does not have."""
+        options = self.unique[rng.randrange(len(self.things))]
+        description = options[int(len(options) * rng.random() ** self.brevity)]
+        shown = {thing.noun for thing in self.things}
+        noun = rng.choice([noun for noun in OUTLINES if noun not in shown])
+        return description._replace(noun=noun).named(rng, [])
 
     def describe_without_colour(self, rng: Random, thing: int) -> Named | None:
         """A description of this thing only that keeps its colour back, if there is one."""

@@ -16,7 +16,6 @@ from pipelines.world.phrases import (
     sentence,
 )
 from pipelines.world.scene import COLOURS
-from pipelines.world.shapes import OUTLINES
 
 SIZE_ORDER = ("small", "medium", "large")
 
@@ -44,7 +43,7 @@ class Draft(NamedTuple):
 
 
 def draft(rng: Random, language: Language) -> Draft:
-    """A question of a kind that the picture allows; `_absent` is one for every picture."""
+    """A question of a kind that the picture allows; `_exists` is one for every picture."""
     while True:
         drafted = rng.choice(_KINDS)(rng, language)
         if drafted is not None:
@@ -67,33 +66,30 @@ def _state(said: Sentence) -> Sentence:
     return Sentence(said.text + ".", said.mentions)
 
 
-def _present(rng: Random, language: Language) -> Draft:
+def _exists(rng: Random, language: Language) -> Draft:
+    """Whether something is there; the words do not tell."""
     i = rng.randrange(len(language.things))
-    named = language.describe(rng, i)
-    a = article(named.words)
+    true = rng.random() < 0.5
+    named = language.describe(rng, i) if true else language.describe_absent(rng)
+    halves = [article(named.words), _mentioned(named)]
+    asked = sentence(["Is there", *halves, "in the picture"])
+    if rng.random() < 0.5:
+        several = Named(plural(named.words), plural(named.noun), named.things)
+        asked = sentence(["Do you see any", _mentioned(several)])
     return Draft(
-        _ask(sentence(["Is there", a, named, "in the picture"])),
-        "yes",
-        _state(sentence(["Yes, there is", a, named])),
-        [_select(language, i), Step("exist", [0], "?")],
+        _ask(asked),
+        "yes" if true else "no",
+        _state(sentence(["Yes, there is" if true else "No, there is not", *halves])),
+        [_select(language, i) if true else _select_absent(named.noun), Step("exist", [0], "?")],
         "exist",
         "obj",
         "verify",
     )
 
 
-def _absent(rng: Random, language: Language) -> Draft:
-    shown = {thing.noun for thing in language.things}
-    noun = rng.choice([noun for noun in OUTLINES if noun not in shown])
-    return Draft(
-        Sentence(f"Do you see any {plural(noun)}?", []),
-        "no",
-        Sentence(f"No, there are no {plural(noun)}.", []),
-        [_select_absent(noun), Step("exist", [0], "?")],
-        "exist",
-        "obj",
-        "verify",
-    )
+def _mentioned(named: Named) -> str | Named:
+    """What names nothing is a word as any other."""
+    return named if named.things else named.words
 
 
 def _colour(rng: Random, language: Language) -> Draft | None:
@@ -220,13 +216,11 @@ def _both(rng: Random, language: Language) -> Draft:
     i, j = rng.sample(range(len(language.things)), 2)
     first = language.describe(rng, i)
     true = rng.random() < 0.5
-    absent = [noun for noun in OUTLINES if noun not in {t.noun for t in language.things}]
-    noun = language.things[j].noun if true else rng.choice(absent)
-    second: str | Named = language.describe(rng, j) if true else noun
-    words = second if isinstance(second, str) else second.words
-    selected = _select(language, j) if true else _select_absent(noun)
-    halves: list[str | Named] = [article(first.words), first, f"and {article(words)}", second]
-    missing = f"No, there is no {noun}."
+    second = language.describe(rng, j) if true else language.describe_absent(rng)
+    selected = _select(language, j) if true else _select_absent(second.noun)
+    a = article(second.words)
+    halves: list[str | Named] = [article(first.words), first, f"and {a}", _mentioned(second)]
+    missing = f"No, there is no {second.words}."
     return Draft(
         _ask(sentence(["Are there both", *halves])),
         "yes" if true else "no",
@@ -315,8 +309,8 @@ def _directions(language: Language) -> list[Relation]:
 
 
 _KINDS: list[Callable[[Random, Language], Draft | None]] = [
-    _present,
-    _absent,
+    _exists,
+    _exists,
     _colour,
     _colour,
     _choose_colour,

@@ -88,7 +88,7 @@ def test_questions_are_answered_by_any_number_of_ranks(
     assert metrics["answers"].keys() == {"all", "attr", "query"}
     assert metrics["unknown answers"] == 1
     assert metrics["answers"]["all"]["accuracy"] < 1
-    assert metrics["blind"]["all"] == {}  # without questions of train
+    assert metrics["blind"] == {}  # without questions of train
     predictions = json.loads((one / "predictions.json").read_text())
     assert [of["questionId"] for of in predictions] == [*(f"q{i}" for i in range(24, 31)), "q99"]
     assert all(of.keys() == {"questionId", "prediction"} for of in predictions)
@@ -159,6 +159,7 @@ def test_clevr_from_raw_files_to_accuracy(tmp_path: Path) -> None:
     kinds = {"count", "exist", "compare number", "compare attribute", "query attribute"}
     assert metrics["answers"].keys() == {"all", *kinds}
     assert metrics["unknown answers"] == 0
+    assert metrics["blind"].keys() == metrics["answers"].keys()
     assert 0.2 < metrics["blind"]["all"]["words alone"] < 1
 
 

@@ -15,8 +15,8 @@ PAPER = {"epochs": 40, "batch": 64, "learning_rate": 1e-4, "text_learning_rate":
 def test_shipped_configurations_begin_with_their_command() -> None:
     assert shipped() == [
         *("clevr", "clevr_humans", "clevr_medium"),
-        *("demo", "demo_clevr", "demo_gqa", "demo_long", "demo_referring"),
-        *("finetune_gqa_all", "finetune_gqa_balanced", "finetune_referring"),
+        *("demo", "demo_clevr", "demo_gqa", "demo_long", "demo_lvis", "demo_referring"),
+        *("finetune_gqa_all", "finetune_gqa_balanced", "finetune_lvis", "finetune_referring"),
         *("pretrain_enb3", "pretrain_enb5", "pretrain_r101"),
     ]
     folder = Path(__file__).parents[2] / "mdetr_model" / "configs"
@@ -39,6 +39,8 @@ def test_fine_tuning_is_as_published() -> None:
     referring = load("finetune_referring").optimisation
     assert (referring.epochs, referring.micro_batch) == (5, 4)
     assert (referring.learning_rate, referring.text_learning_rate) == (5e-5, 1e-5)
+    lvis = load("finetune_lvis").optimisation
+    assert (lvis.epochs, lvis.drop_epoch, lvis.batch, lvis.micro_batch) == (150, 120, 128, 2)
     for name, epochs in (("finetune_gqa_all", 5), ("finetune_gqa_balanced", 10)):
         config = load(name)
         assert (config.optimisation.epochs, config.optimisation.batch) == (epochs, 128)
