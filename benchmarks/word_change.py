@@ -27,7 +27,7 @@ from mdetr_model.modeling import MdetrForGrounding
 from mdetr_model.postprocess import boxes_in_pixels, object_scores
 from mdetr_model.processing import MdetrProcessor
 from pipelines.world.boxes import copy_of
-from pipelines.world.phrases import Language
+from pipelines.world.phrases import Description, Language
 from pipelines.world.render import render
 from pipelines.world.scene import LONGEST, Box, compose
 
@@ -53,7 +53,6 @@ def changes(language: Language) -> list[Change]:
     things = language.things
     found: dict[str, Change] = {}
     looks = [(thing.colour, thing.noun) for thing in things]
-    nouns = [thing.noun for thing in things]
     for i, j in permutations(range(len(things)), 2):
         first, second = things[i], things[j]
         plain = looks.count(looks[i]) == looks.count(looks[j]) == 1
@@ -61,7 +60,7 @@ def changes(language: Language) -> list[Change]:
             kind = "colour"
         elif plain and first.colour == second.colour and " " not in first.noun + second.noun:
             kind = "shape"
-        elif first.noun == second.noun and nouns.count(first.noun) == 2 and _apart(language, i, j):
+        elif first.noun == second.noun and _apart(language, i, j):
             kind = "side"
         else:
             continue
@@ -74,7 +73,10 @@ def changes(language: Language) -> list[Change]:
 
 
 def _apart(language: Language, left: int, right: int) -> bool:
-    return "left" in language.places[left] and "right" in language.places[right]
+    """Whether the noun alone with the side names the one and the other thing."""
+    noun = Description("", "", "", language.things[left].noun)
+    is_left = (noun, "on the left side") in language.told_by_side[left]
+    return is_left and (noun, "on the right side") in language.told_by_side[right]
 
 
 def pictures(number: int, seed: int) -> Iterator[tuple[Image.Image, list[Change]]]:
