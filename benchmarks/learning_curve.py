@@ -1,4 +1,4 @@
-"""The learning curve of a training run, as a table: one line a validation.
+"""The learning curve of a training run, as a table; recall where there was a validation.
 
     PYTHONPATH=. python benchmarks/learning_curve.py RUN > benchmarks/NAME.csv
 
@@ -17,35 +17,38 @@ from mdetr_model.training_log import read_log
 COLUMNS = ("step", "samples", "minutes", "loss", "recall@1", "recall@5", "recall@10")
 
 
-def curve(run: Path) -> list[tuple[float, ...]]:
-    """A row of `COLUMNS` for each validation of a run."""
+def curve(run: Path, every: int) -> list[dict[str, float]]:
+    """A row of `COLUMNS` every so many steps, and for each validation of a run."""
     batch = json.loads((run / "config.json").read_text())["optimisation"]["batch"]
-    rows: list[tuple[float, ...]] = []
+    rows: list[dict[str, float]] = []
     losses: list[float] = []
     seconds, before = 0.0, 0
     for line in read_log(run):
+        step = line["step"]
         if line["kind"] == "train":
-            seconds += (line["step"] - before) * batch / line["samples_per_second"]
-            before = line["step"]
+            seconds += (step - before) * batch / line["samples_per_second"]
+            before = step
             losses.append(line["loss"])
-        else:
-            recalls = [
-                round(value, 3) for name, value in line.items() if name.split()[-1] in COLUMNS[4:]
-            ]
-            loss = round(fmean(losses), 2)
-            rows.append(
-                (line["step"], line["step"] * batch, round(seconds / 60, 1), loss, *recalls)
-            )
+        if losses and (line["kind"] == "validation" or step % every == 0):
+            row = {"step": step, "samples": step * batch, "minutes": round(seconds / 60, 1)}
+            rows.append({**row, "loss": round(fmean(losses), 2)})
             losses = []
+        if line["kind"] == "validation":
+            recalls = {
+                name.split()[-1]: round(value, 3) for name, value in line.items() if "@" in name
+            }
+            rows[-1] |= {name: value for name, value in recalls.items() if name in COLUMNS}
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="the folder of the run")
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(curve(parser.parse_args().run))
+    parser.add_argument("--every", type=int, default=1000, help="steps between two lines")
+    arguments = parser.parse_args()
+    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(curve(arguments.run, arguments.every))
 
 
 if __name__ == "__main__":

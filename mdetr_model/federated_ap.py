@@ -1,4 +1,4 @@
-"""Average precision of LVIS (arXiv 1908.03195, section 4.1), where pictures tell few classes.
+"""Average precision of LVIS (arXiv 1908.03195), a federated data set: pictures tell few classes.
 
 A class is measured on the pictures that show it and on those that are known not to: what is found
 of it elsewhere does not count. On pictures where not all of its things are annotated, what is found
