@@ -2,12 +2,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= build/demo
+LONG ?= build/long
+TASKS ?= build/tasks
+TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node=2 -m mdetr_model train
 
-.PHONY: demo demo-shards test check clean
+.PHONY: demo demo-shards long tasks test check clean
 
 demo: demo-shards $(VENV)/.installed-model
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node=2 -m mdetr_model train demo \
-		--root $(DEMO) --output $(DEMO)/training
+	$(TRAIN) demo --root $(DEMO) --output $(DEMO)/training
 	$(BIN)/python -m mdetr_model evaluate grounding --model $(DEMO)/training/model \
 		--shards $(DEMO)/shards --split val --output $(DEMO)/evaluation --pictures 12
 
@@ -15,6 +17,47 @@ demo-shards: $(VENV)/.installed
 	rm -rf $(DEMO)
 	$(BIN)/python -m pipelines.world $(DEMO)/world --images 3000 --brevity 1.5
 	$(BIN)/python -m pipelines.build demo --root=$(DEMO)/world --output=$(DEMO)/shards
+
+# An hour and a half on two cores; stopped in training, it goes on where it was. What is there is not
+# made again, whatever is newer.
+long: $(LONG)/training/model
+	$(BIN)/python -m mdetr_model evaluate grounding --model $(LONG)/training/model \
+		--shards $(LONG)/shards --split val --output $(LONG)/evaluation --pictures 12
+
+$(LONG)/training/model: | $(LONG)/expressions/manifest.json
+	$(TRAIN) demo_long --root $(LONG) --output $(LONG)/training --resume auto
+
+$(LONG)/expressions/manifest.json: | $(VENV)/.installed-model
+	rm -rf $(LONG)
+	$(BIN)/python -m pipelines.world $(LONG)/world --images 30000 --seed 5 --brevity 1.5
+	$(BIN)/python -m pipelines.build demo --root=$(LONG)/world --output=$(LONG)/shards
+	$(BIN)/python -m pipelines.build demo_expressions --root=$(LONG)/world --output=$(LONG)/expressions
+
+# The paper's tasks at a small size, some minutes each, from the model of `make long`.
+tasks: task-referring task-gqa task-lvis task-clevr
+
+$(TASKS)/world: | $(VENV)/.installed-model
+	$(BIN)/python -m pipelines.world $@ --images 3000 --brevity 1.5
+
+$(TASKS)/clevr-world: | $(VENV)/.installed-model
+	$(BIN)/python -m pipelines.world.clevr $@ --images 3000
+
+# Arguments: name, recipe, world, task of `evaluate`, splits, further options of `evaluate`.
+define task
+.PHONY: task-$(1)
+task-$(1): | $(LONG)/training/model $(TASKS)/$(3)
+	rm -rf $(TASKS)/$(1)
+	$(BIN)/python -m pipelines.build $(2) --root=$(TASKS)/$(3) --output=$(TASKS)/$(1)/shards
+	cp -r $(LONG)/training/model $(TASKS)/$(1)/start
+	$(TRAIN) demo_$(1) --root $(TASKS)/$(1) --output $(TASKS)/$(1)/training
+	set -e; for split in $(5); do $(BIN)/python -m mdetr_model evaluate $(4) \
+		--model $(TASKS)/$(1)/training/model --shards $(TASKS)/$(1)/shards --split $$$$split \
+		--output $(TASKS)/$(1)/evaluation-$$$$split --batch 32 $(6); done
+endef
+$(eval $(call task,referring,refcoco,world,referring,val testA testB))
+$(eval $(call task,gqa,demo_gqa,world,answering,val))
+$(eval $(call task,lvis,demo_lvis,world,lvis,minival,--annotations $(TASKS)/world/lvis/lvis_v1_minival.json))
+$(eval $(call task,clevr,clevr,clevr-world,answering,val))
 
 test: $(VENV)/.installed-model
 	$(BIN)/python -m pytest
