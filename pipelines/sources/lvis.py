@@ -102,15 +102,21 @@ class Lvis(Source, kw_only=True):
             content = file.read()
         try:
             tables = msgspec.json.decode(content, type=_File)
-            images, bad = decode_list(bytes(tables.images), _Image)
-            annotations, bad_annotations = decode_list(bytes(tables.annotations), _Annotation)
+            images, bad = decode_list(tables.images, _Image)
+            annotations, bad_annotations = decode_list(tables.annotations, _Annotation)
         except ValueError as fault:
             raise RawFileError(f"{path}: not in the layout of LVIS: {fault}") from fault
         names = {of.id: class_name(of.name) for of in tables.categories}
         if not names:
             raise RawFileError(f"{path}: it has no categories")
         yield from malformed("lvis", [*bad, *bad_annotations], path)
-        shown: Shown = {image.id: {} for image in images}
+        shown: Shown = {}
+        for image in images:
+            if image.id in shown:
+                detail = "image: the first one was kept"
+                yield Rejected("lvis", str(image.id), "duplicate id", detail, _key(image.id))
+            shown[image.id] = {}
+        images = list({image.id: image for image in reversed(images)}.values())[::-1]
         for annotation in annotations:
             if annotation.image_id not in shown:
                 reason, detail = "unknown picture", f"image_id {annotation.image_id}"

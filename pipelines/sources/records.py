@@ -21,7 +21,7 @@ Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # COCO's crowds go
 Category = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
 
-def decode_list(content: bytes, type_: type[T]) -> tuple[list[T], list[Bad]]:
+def decode_list(content: bytes | msgspec.Raw, type_: type[T]) -> tuple[list[T], list[Bad]]:
     """The good records of a JSON list, and the position in ``content`` and the fault of the bad.
 
     Raises ``ValueError`` if ``content`` is not a JSON list at all.

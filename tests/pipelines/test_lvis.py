@@ -106,6 +106,15 @@ def test_records_that_cannot_be_used(tmp_path: Path) -> None:
     assert [(of.text, len(of.regions)) for of in part.captions] == [("aerosol can", 1)]
 
 
+def test_of_two_rows_of_a_picture_the_first_counts(tmp_path: Path) -> None:
+    rows = [image(9, neg_category_ids=[3]), image(9, neg_category_ids=[5])]
+    rejected, part = read(write(tmp_path, images=rows))
+    assert isinstance(rejected, Rejected)
+    assert (rejected.record, rejected.reason) == ("9", "duplicate id")
+    assert isinstance(part, ImagePart)
+    assert [caption.text for caption in part.captions] == ["aerosol can"]
+
+
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
