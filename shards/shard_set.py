@@ -27,6 +27,7 @@ class ShardSet:
         self, location: str, manifest: mf.Manifest, remote: Remote | None, cache: Cache
     ) -> None:
         self.location = location
+        self.manifest = manifest
         self.shards: list[ShardEntry] = manifest.shards
         self._files = {entry.file: entry for entry in manifest.files}
         self._remote = remote
@@ -90,7 +91,7 @@ class ShardSet:
             ShardError: the index is missing or not that of this manifest.
         """
         if self._index is None:
-            self._index = Index(self._open_index(), self.shards, self.location)
+            self._index = Index(self.open_file(index.NAME), self.shards, self.location)
         return self._index.rows(shard, columns)
 
     def open_shard(self, shard: int) -> BinaryIO:
@@ -100,6 +101,17 @@ class ShardSet:
             ShardError: it is missing, or is not what the manifest says.
         """
         return self._open(self.shards[shard])
+
+    def open_file(self, name: str) -> BinaryIO:
+        """One of the files beside the shards, ``index.parquet`` for example; see `open_shard`.
+
+        Raises:
+            ShardError: as there, or the manifest does not name it.
+        """
+        entry = self._files.get(name)
+        if entry is None:
+            raise ShardError(f"the manifest of {self.location} names no {name}")
+        return self._open(entry)
 
     @property
     def is_remote(self) -> bool:
@@ -123,12 +135,6 @@ class ShardSet:
             file.close()
             raise ShardError(f"{path} has {size} bytes, the manifest says {entry.bytes}")
         return file
-
-    def _open_index(self) -> BinaryIO:
-        entry = self._files.get(index.NAME)
-        if entry is None:
-            raise ShardError(f"the manifest of {self.location} names no {index.NAME}")
-        return self._open(entry)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_index": None}

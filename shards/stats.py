@@ -1,10 +1,11 @@
 """What is in a set of samples: counts and histograms that add up over shards."""
 
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from schemas import Sample
+from schemas import Part, Region, Sample
 
 
 class Histogram(msgspec.Struct):
@@ -21,12 +22,24 @@ class Histogram(msgspec.Struct):
         for start, n in other.bins.items():
             self.bins[start] = self.bins.get(start, 0) + n
 
+    def mean(self) -> float:
+        """Of the values as far as the bins tell: their middles; 0 of none."""
+        total = sum(self.bins.values())
+        middle = (self.width - 1) / 2
+        return sum((start + middle) * n for start, n in self.bins.items()) / total if total else 0.0
+
 
 class DatasetStats(msgspec.Struct):
-    """How much of a published data set is in the samples: sentences are raw, before combining."""
+    """How much of a published data set is in the samples: sentences are raw, before combining.
+
+    ``captions`` are those that a sentence of it is in, ``regions`` those that its sentences name.
+    """
 
     images: int = 0
+    captions: int = 0
     sentences: int = 0
+    regions: int = 0
+    questions: int = 0
 
 
 class Stats(msgspec.Struct):
@@ -44,32 +57,41 @@ class Stats(msgspec.Struct):
     sentences_per_caption: Histogram = msgspec.field(default_factory=lambda: Histogram(1))
     boxes_per_caption: Histogram = msgspec.field(default_factory=lambda: Histogram(1))
     captions_per_image: Histogram = msgspec.field(default_factory=lambda: Histogram(1))
+    words_per_caption: Histogram = msgspec.field(default_factory=lambda: Histogram(1))
     box_area_percent: Histogram = msgspec.field(default_factory=lambda: Histogram(2))
+    #: The width's share of width and height together: 50 is a square.
+    box_width_percent: Histogram = msgspec.field(default_factory=lambda: Histogram(5))
 
     def add(self, sample: Sample) -> None:
         self.images += 1
         self.captions += len(sample.captions)
         self.captions_per_image.add(len(sample.captions))
         pixels = max(sample.width * sample.height, 1)
-        sentences: Counter[str] = Counter()
+        of_sample: defaultdict[str, DatasetStats] = defaultdict(lambda: DatasetStats(images=1))
         for caption in sample.captions:
-            sentences.update(part.dataset for part in caption.parts)
+            for part in caption.parts:
+                of_sample[part.dataset].sentences += 1
+            for dataset in {part.dataset for part in caption.parts}:
+                of_sample[dataset].captions += 1
+                of_sample[dataset].questions += caption.question is not None
+            for region in caption.regions:
+                of_sample[_part_of(region, caption.parts).dataset].regions += 1
+            self.sentences += len(caption.parts)
             self.regions += len(caption.regions)
             self.characters += len(caption.text)
             self.captions_without_boxes += not caption.regions
             self.caption_characters.add(len(caption.text))
             self.sentences_per_caption.add(len(caption.parts))
             self.boxes_per_caption.add(len(caption.regions))
+            self.words_per_caption.add(len(caption.text.split()))
             for region in caption.regions:
                 x0, y0, x1, y1 = region.box or (0, 0, 0, 0)
-                self.box_area_percent.add(100 * (x1 - x0) * (y1 - y0) / pixels)
+                width, height = x1 - x0, y1 - y0
+                self.box_area_percent.add(100 * width * height / pixels)
+                self.box_width_percent.add(100 * width / max(width + height, 1e-9))
             if caption.question is not None:
                 self.questions += 1
-        self.sentences += sentences.total()
-        for dataset, n in sentences.items():
-            of = self.datasets.setdefault(dataset, DatasetStats())
-            of.images += 1
-            of.sentences += n
+        self._add_datasets(of_sample)
 
     def merge(self, other: "Stats") -> None:
         """Adds what another shard holds."""
@@ -79,10 +101,19 @@ class Stats(msgspec.Struct):
                 setattr(self, name, mine + theirs)
             elif isinstance(mine, Histogram):
                 mine.merge(theirs)
-        for dataset, of in other.datasets.items():
+        self._add_datasets(other.datasets)
+
+    def _add_datasets(self, datasets: Mapping[str, DatasetStats]) -> None:
+        for dataset, of in datasets.items():
             total = self.datasets.setdefault(dataset, DatasetStats())
             for name in of.__struct_fields__:
                 setattr(total, name, getattr(total, name) + getattr(of, name))
+
+
+def _part_of(region: Region, parts: Sequence[Part]) -> Part:
+    """The part of a caption whose words name a region; the first one where none does."""
+    begin = region.spans[0][0] if region.spans else 0
+    return next((part for part in parts if part.span[0] <= begin < part.span[1]), parts[0])
 
 
 def as_json(stats: dict[str, Stats]) -> bytes:

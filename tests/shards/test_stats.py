@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import Caption, Part, Question, Region, Sample
-from shards.stats import Stats, as_json
+from shards.stats import DatasetStats, Histogram, Stats, as_json
 
 
 def region(width: float, height: float) -> Region:
@@ -22,7 +22,12 @@ ONE = Sample(
     100,
     "9.jpg",
     [
-        Caption("a" * 95, [region(10, 10), region(100, 50)], [], [part("vg"), part("gqa")]),
+        Caption(
+            "a" * 40 + " " + "a" * 54,
+            [region(10, 10), Region([(60, 61)], (10, 10, 110, 60))],
+            [],
+            [Part("vg", "1", (0, 41)), Part("gqa", "1", (41, 95))],
+        ),
         Caption("b" * 5, [], [], [part("vg", "2")], question=Question("7")),
     ],
 )
@@ -40,9 +45,9 @@ def test_counts() -> None:
     of = stats(ONE, OTHER)
     assert (of.images, of.captions, of.sentences, of.regions) == (2, 3, 4, 3)
     assert (of.questions, of.characters, of.captions_without_boxes) == (1, 200, 1)
-    assert {k: (d.images, d.sentences) for k, d in of.datasets.items()} == {
-        "vg": (2, 3),
-        "gqa": (1, 1),
+    assert of.datasets == {
+        "vg": DatasetStats(images=2, captions=3, sentences=3, regions=2, questions=1),
+        "gqa": DatasetStats(images=1, captions=1, sentences=1, regions=1, questions=0),
     }
 
 
@@ -53,6 +58,14 @@ def test_histograms() -> None:
     assert of.boxes_per_caption.bins == {2: 1, 0: 1, 1: 1}
     assert of.captions_per_image.bins == {2: 1, 1: 1}
     assert of.box_area_percent.bins == {0: 2, 50: 1}  # 1 % and 50 % of 100x100, 1 % of 50x50
+    assert of.box_width_percent.bins == {50: 2, 65: 1}
+    assert of.words_per_caption.bins == {2: 1, 1: 2}
+
+
+def test_means_of_bins() -> None:
+    assert Histogram(1, {2: 3, 6: 1}).mean() == 3
+    assert Histogram(10, {20: 1}).mean() == 24.5
+    assert Histogram(10).mean() == 0
 
 
 @given(st.lists(st.sampled_from([ONE, OTHER]), max_size=6), st.integers(0, 6))

@@ -1,0 +1,53 @@
+"""``python -m shards stats SHARD_SET``: what is in a shard set."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from shards.contents import contents
+from shards.contents_table import comparison, table
+from shards.manifest import NotAShardSetError, ShardError
+from shards.shard_set import ShardSet
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit status is 0 if it did what it was asked."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (NotAShardSetError, ShardError, OSError) as error:
+        print(f"shards {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m shards", description="Look into shard sets.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    stats = commands.add_parser(
+        "stats",
+        help="what is in a shard set, what was left out, and why",
+        description="What is in a shard set, by its manifest and tables: no shard is read.",
+    )
+    stats.add_argument("shard_set", help="a folder, or a URL")
+    how = stats.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="everything, for programs")
+    how.add_argument("--compare", metavar="OTHER", help="a shard set to show beside it")
+    stats.set_defaults(run=_stats)
+    return parser
+
+
+def _stats(arguments: argparse.Namespace) -> None:
+    found = contents(ShardSet.open(arguments.shard_set))
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+    elif arguments.compare:
+        print(comparison(found, contents(ShardSet.open(arguments.compare))))
+    else:
+        print(table(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What is in a shard set, without reading a shard: from its manifest, stats and tables."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from shards.shard_set import ShardSet
+from shards.stats import DatasetStats, Histogram, Stats
+
+
+class SplitContents(msgspec.Struct):
+    """A split: counts, means of its captions, and what its data sets have in it."""
+
+    images: int
+    captions: int
+    sentences: int
+    regions: int
+    questions: int
+    captions_per_image: float
+    sentences_per_caption: float
+    characters_per_caption: float
+    fill: float  # of the characters that the recipe allows
+    words_per_caption: float
+    boxes_per_caption: float
+    captions_without_boxes: float  # their share
+    box_area: float  # the mean share of the picture
+    box_width: float  # the mean of the width's share of width and height
+    bytes_per_pair: float
+    datasets: dict[str, DatasetStats]
+
+
+class Excluded(msgspec.Struct):
+    """Copies of pictures that an evaluation set kept out of a split, by how they were known."""
+
+    split: str
+    set: str
+    join: str
+    pictures: int
+    captions: int
+
+
+class RejectedRecords(msgspec.Struct):
+    """Records that could not be used, for one reason; ``faults`` counts what lost none, too."""
+
+    source: str
+    reason: str
+    records: int
+    faults: int
+
+
+class Contents(msgspec.Struct):
+    """A shard set: see `contents`."""
+
+    name: str
+    recipe_sha256: str
+    code_version: str
+    bytes: int
+    splits: dict[str, SplitContents]
+    sources: dict[str, dict[str, int]]  # records read, merged, rejected and excluded
+    excluded: list[Excluded]
+    rejected: list[RejectedRecords]
+
+
+def contents(shards: ShardSet) -> Contents:
+    """What a shard set holds, what was left out of it, and why.
+
+    Raises:
+        ShardError: one of its tables is missing, or is not what the manifest says.
+    """
+    manifest = shards.manifest
+    return Contents(
+        name=manifest.name,
+        recipe_sha256=manifest.recipe_sha256,
+        code_version=manifest.code_version,
+        bytes=sum(of.bytes for of in manifest.shards) + sum(of.bytes for of in manifest.files),
+        splits={split: _split(shards, split, stats) for split, stats in read_stats(shards).items()},
+        sources=manifest.sources,
+        excluded=list(_excluded(shards)),
+        rejected=list(_rejected(shards)),
+    )
+
+
+def read_stats(shards: ShardSet) -> dict[str, Stats]:
+    """The histograms of every split."""
+    with shards.open_file("stats.json") as file:
+        return msgspec.json.decode(file.read(), type=dict[str, Stats])
+
+
+def _split(shards: ShardSet, split: str, stats: Stats) -> SplitContents:
+    size = sum(entry.bytes for entry in shards.shards if entry.split == split)
+    captions = max(stats.captions, 1)
+    allowed = shards.manifest.recipe["rules"]["max_length"]
+    return SplitContents(
+        images=stats.images,
+        captions=stats.captions,
+        sentences=stats.sentences,
+        regions=stats.regions,
+        questions=stats.questions,
+        captions_per_image=stats.captions / max(stats.images, 1),
+        sentences_per_caption=stats.sentences / captions,
+        characters_per_caption=stats.characters / captions,
+        fill=stats.characters / captions / allowed,
+        words_per_caption=stats.words_per_caption.mean(),
+        boxes_per_caption=stats.regions / captions,
+        captions_without_boxes=stats.captions_without_boxes / captions,
+        box_area=_percent(stats.box_area_percent),
+        box_width=_percent(stats.box_width_percent),
+        bytes_per_pair=size / captions,
+        datasets=stats.datasets,
+    )
+
+
+def _percent(histogram: Histogram) -> float:
+    """The mean of continuous values that were counted in whole percent."""
+    return (histogram.mean() + 0.5) / 100 if histogram.bins else 0.0
+
+
+def _excluded(shards: ShardSet) -> Iterator[Excluded]:
+    counts = [("copy", "count"), ("captions", "sum")]
+    for row in _grouped(shards, "excluded.parquet", ["split", "set", "join"], counts):
+        yield Excluded(
+            row["split"], row["set"], row["join"], row["copy_count"], row["captions_sum"]
+        )
+
+
+def _rejected(shards: ShardSet) -> Iterator[RejectedRecords]:
+    counts = [("records", "sum"), ("record", "count")]
+    rows = _grouped(shards, "rejected.parquet", ["source", "reason"], counts)
+    for row in sorted(rows, key=lambda row: (-row["records_sum"], -row["record_count"])):
+        yield RejectedRecords(row["source"], row["reason"], row["records_sum"], row["record_count"])
+
+
+def _grouped(
+    shards: ShardSet, name: str, keys: list[str], counts: list[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """The rows of a table counted by some of its columns, and sorted by them."""
+    with shards.open_file(name) as file:
+        table = pq.read_table(file)
+    if "left_out" in table.schema.names:  # what is only reported is in the shards
+        table = table.filter(pc.field("left_out"))
+    grouped = table.group_by(keys).aggregate(counts)
+    return grouped.sort_by([(key, "ascending") for key in keys]).to_pylist()

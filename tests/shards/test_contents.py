@@ -1,0 +1,105 @@
+"""What ``python -m shards stats`` says of a set, beside what lies in it."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.build import main as build
+from pipelines.world.__main__ import main as make_world
+from shards.__main__ import main
+from shards.shard_set import ShardSet
+from shards.store import Store
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of all sources, with all that can be left out."""
+    folder = tmp_path_factory.mktemp("stats")
+    assert make_world([str(folder / "world"), "--images", "300"]) == 0
+    root, out = f"--root={folder / 'world'}", f"--output={folder / 'shards'}"
+    assert build(["demo", root, out]) == 0
+    return folder / "shards"
+
+
+def test_counts_are_those_of_the_samples(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", str(made), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    store = Store(ShardSet.open(made))
+    for split, of in found["splits"].items():
+        samples = list(store.annotated(split))
+        captions = [caption for sample in samples for caption in sample.captions]
+        regions = [region for caption in captions for region in caption.regions]
+        assert (of["images"], of["captions"], of["regions"]) == (
+            len(samples),
+            len(captions),
+            len(regions),
+        )
+        assert sum(data["regions"] for data in of["datasets"].values()) == len(regions)
+        assert of["words_per_caption"] == pytest.approx(
+            sum(len(caption.text.split()) for caption in captions) / len(captions)
+        )
+        shares = [
+            (region.box[2] - region.box[0])
+            * (region.box[3] - region.box[1])
+            / (sample.width * sample.height)
+            for sample in samples
+            for caption in sample.captions
+            for region in caption.regions
+            if region.box
+        ]
+        assert of["box_area"] == pytest.approx(sum(shares) / len(shares), abs=0.01)
+        vg = {p.record for c in captions for p in c.parts if p.dataset == "vg"}
+        assert of["datasets"].get("vg", {"sentences": 0})["sentences"] == len(vg)
+    excluded = [
+        row for row in pq.read_table(made / "excluded.parquet").to_pylist() if row["left_out"]
+    ]
+    assert sum(row["pictures"] for row in found["excluded"]) == len(excluded) > 0
+    assert sum(row["captions"] for row in found["excluded"]) == sum(r["captions"] for r in excluded)
+    rejected = pq.read_table(made / "rejected.parquet").to_pylist()
+    assert sum(row["faults"] for row in found["rejected"]) == len(rejected) > 0
+    assert found["bytes"] == sum(
+        path.stat().st_size for path in made.iterdir() if path.name != "manifest.json"
+    )
+
+
+def test_the_table_names_splits_sets_joins_and_reasons(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stats", str(made)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["train", "val", "test"]
+    assert any(line.startswith("train, flickr30k, flickr photo id") for line in lines)
+    for row in pq.read_table(made / "rejected.parquet").to_pylist():
+        assert any(line.startswith(f"{row['source']}: {row['reason']} ") for line in lines)
+    assert max(map(len, lines)) <= 100
+
+
+def test_two_sets_side_by_side(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", str(made), "--compare", str(made)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    images = [line.split() for line in lines if line.startswith("images")]
+    assert len(images) == 3
+    assert all(first == second != "-" for _, first, second in images)
+
+
+def test_it_reads_no_shard(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in made.iterdir():
+        if path.suffix != ".tar":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert main(["stats", str(tmp_path)]) == 0
+    whole = capsys.readouterr().out
+    assert main(["stats", str(made)]) == 0
+    assert capsys.readouterr().out == whole
+
+
+@pytest.mark.parametrize("gone", ["manifest.json", "stats.json", "excluded.parquet"])
+def test_what_is_missing_is_named(
+    gone: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in made.iterdir():
+        if path.suffix != ".tar" and path.name != gone:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert main(["stats", str(tmp_path)]) == 1
+    assert gone in capsys.readouterr().err
