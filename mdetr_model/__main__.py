@@ -117,6 +117,8 @@ def _train(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     if (arguments.task == "lvis") != (arguments.annotations is not None):
         raise ValueError("--annotations is needed for lvis, and for no other task")
+    if arguments.task == "lvis" and arguments.pictures:
+        raise ValueError("--pictures draws captions, of which lvis has none")
     if arguments.task == "lvis":
         from mdetr_model.class_detection import evaluate_classes
 

@@ -22,7 +22,7 @@ from mdetr_model.model_folder import read_model
 from mdetr_model.ranks import joined_ranks
 from schemas.class_names import class_name
 from shards.shard_set import ShardSet
-from shards.stream import every_pair
+from shards.stream import Place, every_pair
 
 
 def evaluate_classes(
@@ -56,8 +56,9 @@ def evaluate_classes(
         names = [class_name(of.name) for of in truth.categories]
         queries = ClassQueries(model, processor.tokenizer, names, together)
         shards = ShardSet.open(location)
-        pairs = every_pair(shards, split, rank=ranks.rank, world=ranks.world)
-        pictures = [place for place in pairs if place.number == 0]
+        pictures = _pictures(shards, split, {of.id for of in truth.images})[
+            ranks.rank :: ranks.world
+        ]
         loader = evaluation_loader(
             shards, pictures, processor.tokenizer, view_of(processor), batch=1, workers=workers
         )
@@ -71,15 +72,34 @@ def evaluate_classes(
         everything = sorted(of for part in ranks.gathered(mine) for of in part)
         if not ranks.is_first:
             return
+        write_json(output / "predictions.json", list(_results(everything)))
+        of_blind = federated_ap(truth, blind(truth))
         metrics = {
             "classes": {"all": federated_ap(truth, everything)},
             "pictures": len(everything),
             "pictures not in the shards": len(truth.images) - len(everything),
-            "blind": {"all": {"random object AP": federated_ap(truth, blind(truth)).get("AP", 0)}},
+            "blind": {"all": {f"random object {name}": ap for name, ap in of_blind.items()}},
         }
         print(table(metrics))
         write_json(output / "metrics.json", metrics)
-        write_json(output / "predictions.json", list(_results(everything)))
+
+
+def _pictures(shards: ShardSet, split: str, known: set[int]) -> list[Place]:
+    """The pictures of a split, each by its first caption.
+
+    Raises:
+        ValueError: one of them is not known: told before hours of work.
+    """
+    keys = {
+        shard: shards.rows(shard, ["key"]).column("key").to_pylist()
+        for shard in shards.shards_of(split)
+    }
+    places = [place for place in every_pair(shards, split) if place.number == 0]
+    for place in places:
+        key = keys[place.shard][place.row]
+        if _image_id(key) not in known:
+            raise ValueError(f"the annotations have no picture {key}: are they of {split}?")
+    return places
 
 
 def blind(truth: Lvis) -> Iterator[tuple[int, list[FoundBox]]]:

@@ -24,7 +24,7 @@ class ClassQueries:
         together: captions that are in memory with a picture at a time.
 
     Raises:
-        ValueError: there are no classes, or one without a name.
+        ValueError: there are no classes, one without a name, or not one at a time.
     """
 
     def __init__(
@@ -36,6 +36,8 @@ class ClassQueries:
     ) -> None:
         if not names or not all(name.strip() for name in names):
             raise ValueError("every class needs a name, and there must be one")
+        if together < 1:
+            raise ValueError(f"{together} classes at a time")
         self._model = model
         tokens = tokenizer(list(names), padding=True, return_tensors="pt").to(model.device)
         with torch.inference_mode():

@@ -154,6 +154,7 @@ class ExampleMaker:
             self._recent[seen] = torch.from_numpy(pixels).permute(2, 0, 1)
             if len(self._recent) > RECENT:
                 self._recent.popitem(last=False)
+        self._recent.move_to_end(seen)
         return self._recent[seen]
 
     def _reference(self, pair: Pair, offsets: np.ndarray) -> Reference:

@@ -4,7 +4,9 @@ import re
 
 
 def class_name(name: str) -> str:
-    """A class by its published name, without the remark that tells it from its namesakes.
+    """A class by its published name, without remarks, as the published training had them.
+
+    Some classes of LVIS have one name then: "fish" and "fish_(food)". They are asked for alike.
 
     >>> class_name("bow_(decorative_ribbons)"), class_name("aerosol_can")
     ('bow', 'aerosol can')

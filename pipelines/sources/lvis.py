@@ -7,7 +7,7 @@ with none where the picture is known not to show it.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import msgspec
 
@@ -15,7 +15,7 @@ from pipelines.boxes import from_xywh
 from pipelines.polygons import FARTHEST
 from pipelines.raw_files import RawFileError, open_binary
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.records import Category, Id, decode_list, malformed
+from pipelines.sources.records import Bad, Category, Id, decode_list, malformed
 from schemas import GroundedCaption, ImagePart, Picture, Region, Rejected
 from schemas.class_names import class_name
 from shards.placement import position
@@ -55,6 +55,12 @@ class _File(msgspec.Struct):
     categories: list[_Class]
 
 
+class _Tables(NamedTuple):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    classes: list[_Class]
+
+
 #: The annotations of images by id, and of these by class.
 Shown = dict[int, dict[int, list[_Annotation]]]
 
@@ -72,11 +78,16 @@ class Lvis(Source, kw_only=True):
     annotations: dict[str, str]  # split -> its lvis_v1_*.json
     percent: dict[str, _Percent] = {}
 
+    def __post_init__(self) -> None:
+        unread = sorted(self.percent.keys() - self.annotations.keys())
+        if unread:
+            raise ValueError(f"percent of {', '.join(unread)}, of which there are no annotations")
+
     def paths(self) -> list[str]:
         return list(self.annotations.values())
 
     def split_names(self) -> set[str]:
-        return {*self.annotations, *self.percent}
+        return set(self.annotations)
 
     def picture_inputs(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.annotations.values()]
@@ -98,26 +109,18 @@ class Lvis(Source, kw_only=True):
 
     def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
         path, split = piece.input.path, piece.input.role
-        with open_binary(path) as file:
-            content = file.read()
-        try:
-            tables = msgspec.json.decode(content, type=_File)
-            images, bad = decode_list(tables.images, _Image)
-            annotations, bad_annotations = decode_list(tables.annotations, _Annotation)
-        except ValueError as fault:
-            raise RawFileError(f"{path}: not in the layout of LVIS: {fault}") from fault
-        names = {of.id: class_name(of.name) for of in tables.categories}
-        if not names:
-            raise RawFileError(f"{path}: it has no categories")
-        yield from malformed("lvis", [*bad, *bad_annotations], path)
-        shown: Shown = {}
-        for image in images:
-            if image.id in shown:
+        tables, bad = _decoded(path)
+        names = {of.id: class_name(of.name) for of in tables.classes}
+        yield from malformed("lvis", bad, path)
+        images: dict[int, _Image] = {}
+        for image in tables.images:
+            if image.id in images:
                 detail = "image: the first one was kept"
                 yield Rejected("lvis", str(image.id), "duplicate id", detail, _key(image.id))
-            shown[image.id] = {}
-        images = list({image.id: image for image in reversed(images)}.values())[::-1]
-        for annotation in annotations:
+            else:
+                images[image.id] = image
+        shown: Shown = {id_: {} for id_ in images}
+        for annotation in tables.annotations:
             if annotation.image_id not in shown:
                 reason, detail = "unknown picture", f"image_id {annotation.image_id}"
             elif annotation.category_id not in names:
@@ -127,8 +130,29 @@ class Lvis(Source, kw_only=True):
                 of_image.setdefault(annotation.category_id, []).append(annotation)
                 continue
             yield Rejected("lvis", str(annotation.id), reason, detail, _key(annotation.image_id))
-        for image in drawn(images, shown, self.percent.get(split, 100.0)):
+        for image in drawn(list(images.values()), shown, self.percent.get(split, 100.0)):
             yield from _captions(image, shown[image.id], names, split)
+
+
+def _decoded(path: str) -> tuple[_Tables, list[Bad]]:
+    """What a file holds, and its bad records; none of its bytes outlives the call.
+
+    Raises:
+        RawFileError: it is not in LVIS's layout, or has no classes.
+    """
+    with open_binary(path) as file:
+        content = file.read()
+    try:
+        tables = msgspec.json.decode(content, type=_File)
+        images, bad_images = decode_list(tables.images, _Image)
+        annotations, bad_annotations = decode_list(tables.annotations, _Annotation)
+    except ValueError as fault:
+        raise RawFileError(f"{path}: not in the layout of LVIS: {fault}") from fault
+    if not tables.categories:
+        raise RawFileError(f"{path}: it has no categories")
+    bad = [(f"images/{position}", fault) for position, fault in bad_images]
+    bad += [(f"annotations/{position}", fault) for position, fault in bad_annotations]
+    return _Tables(images, annotations, tables.categories), bad
 
 
 def drawn(images: Sequence[_Image], shown: Shown, percent: float) -> list[_Image]:
@@ -192,6 +216,9 @@ def _captions(
             yield Rejected("lvis", record, "class both shown and not shown", "", key)
             continue
         text = names[category]
+        if not boxes and text in {names.get(of) for of in shown}:
+            yield Rejected("lvis", record, "class not shown has the name of one shown", text, key)
+            continue
         regions = [
             Region([(0, len(text))], from_xywh(*of.bbox), area=of.area, category=category)
             for of in boxes

@@ -43,14 +43,21 @@ RELATIONS = {"left": "left of", "right": "right of", "front": "in front of", "be
 # A camera that looks along the plane's diagonal.
 RIGHT, BEHIND = (0.7, 0.714), (-0.714, 0.7)
 Scene = dict[str, Any]
+#: What a question asks for, and how much it says.
+Kind = tuple[str, int]
 
 
 class Draft(NamedTuple):
-    """A question with the program that answers it."""
+    """A question with the program that answers it.
+
+    ``said`` is how many attributes it states, of two things the one's more than the other's: where
+    it says much of a thing, there are few such things.
+    """
 
     text: str
     program: list[dict[str, Any]]
     answer: str
+    said: int = 0
 
 
 def compose(rng: Random) -> list[dict[str, Any]]:
@@ -187,7 +194,8 @@ class Asker:
         stated, words = self._described()
         program = _filters([_node("scene")], stated)
         _add(program, "exist")
-        return Draft(f"Are there any {words}s?", program, _yes(bool(self._those(stated))))
+        answer = _yes(bool(self._those(stated)))
+        return Draft(f"Are there any {words}s?", program, answer, len(stated))
 
     def _count(self) -> Draft | None:
         one = self._one()
@@ -203,7 +211,7 @@ class Asker:
         _add(program, "count")
         text = f"How many {wanted_words}s are {RELATIONS[relation]} the {words}?"
         found = self._those(wanted, self._relations[relation][place])
-        return Draft(text, program, str(len(found)))
+        return Draft(text, program, str(len(found)), len(wanted))
 
     def _compare_number(self) -> Draft | None:
         (first, first_words), (second, second_words) = self._described(), self._described()
@@ -215,7 +223,7 @@ class Asker:
         program.append(_node("greater_than", [counted, len(program) - 1]))
         more = len(self._those(first)) > len(self._those(second))
         text = f"Are there more {first_words}s than {second_words}s?"
-        return Draft(text, program, _yes(more))
+        return Draft(text, program, _yes(more), len(first) - len(second))
 
     def _compare_attribute(self) -> Draft | None:
         first, second = self._one(), self._one()
@@ -248,7 +256,7 @@ class Asker:
         return Draft(f"What {kind} is the {words}?", program, self._things[place][kind])
 
 
-def balanced(drafts: Iterable[Draft], given: Counter[tuple[str, str]]) -> Iterator[Draft]:
+def balanced(drafts: Iterable[Draft], given: Counter[tuple[Kind, str]]) -> Iterator[Draft]:
     """Up to QUESTIONS of the drafts, without those whose answer is already too frequent.
 
     As in CLEVR, so that who does not look at the pictures cannot guess well. ``given`` counts the
@@ -256,7 +264,7 @@ def balanced(drafts: Iterable[Draft], given: Counter[tuple[str, str]]) -> Iterat
     """
     found = 0
     for draft in drafts:
-        kind, answer = draft.program[-1]["function"], draft.answer
+        kind, answer = (draft.program[-1]["function"], draft.said), draft.answer
         others = [n for (of, other), n in given.items() if of == kind and other != answer]
         if found < QUESTIONS and given[kind, answer] <= MOST_ADVANTAGE * max(others, default=0) + 1:
             given[kind, answer] += 1
@@ -295,7 +303,7 @@ def write(out: Path, images: int, seed: int) -> None:
         folder.mkdir(parents=True)
         scenes: list[Scene] = []
         questions: list[dict[str, Any]] = []
-        given: Counter[tuple[str, str]] = Counter()
+        given: Counter[tuple[Kind, str]] = Counter()
         for number in range(pictures):
             rng = Random(f"clevr {seed} {split} {number}")
             name = f"CLEVR_{split}_{number:06d}.png"

@@ -191,9 +191,10 @@ class Language:
         return synonym(rng, self.places[thing])
 
     def located(self, rng: Random, thing: int) -> tuple[Named, str]:
-        """A thing and where it is: "circle", "on the left". Only both together fit it alone.
+        """A thing and where it is: "circle", "on the left".
 
-        The place is "" if there is nothing to say about it.
+        Where a side tells it from its like, mostly only both together fit it alone. The place is ""
+        if there is nothing to say about it.
         """
         options = self.told_by_side[thing]
         if options and rng.random() < TOLD_BY_SIDE_SHARE:

@@ -230,6 +230,8 @@ def test_classes_are_found_by_any_number_of_ranks(
     [
         ("classes", [], "--annotations is needed for lvis"),
         ("classes", ["--annotations", "no.json"], "no.json"),
+        ("classes", ["--annotations", "{truth}", "--pictures", "1"], "--pictures draws captions"),
+        ("classes", ["--annotations", "{other}"], "have no picture coco/1: are they of val?"),
         ("val", ["--annotations", "{truth}"], "vg/16 is no picture of COCO"),
     ],
 )
@@ -243,7 +245,9 @@ def test_what_lvis_is_not_evaluated_on(
     message: str,
 ) -> None:
     truth = small.write_classes(folder)
-    more = [of.format(truth=truth) for of in more]
+    content = json.loads(truth.read_text()) | {"images": [], "annotations": []}
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    more = [of.format(truth=truth, other=tmp_path / "other.json") for of in more]
     arguments = "lvis", grounding, folder / shards, "val", tmp_path / "out"
     assert main([*_evaluate(*arguments), *more]) == 1
     assert message in capfd.readouterr().err

@@ -4,19 +4,17 @@ import pytest
 import torch
 
 from mdetr_model.class_queries import ClassQueries, best_of_all
+from mdetr_model.modeling import MdetrForGrounding
 from mdetr_model.postprocess import boxes_in_pixels, object_scores
 from mdetr_model.tokenizer import train_tokenizer
-from tests.mdetr_model.small import tiny_model
+from tests.mdetr_model.small import TEXT, tiny_model
 
 NAMES = ["red cup", "a very long name of a class", "mug", "blue mug", "cup"]
 TOKENIZER = train_tokenizer(NAMES, 300)
-TEXT_SIZE = {"vocab_size": 320}
 
 
-def model():  # type: ignore[no-untyped-def]
-    from tests.mdetr_model.small import TEXT
-
-    return tiny_model(text_config=TEXT | TEXT_SIZE).eval()
+def model() -> MdetrForGrounding:
+    return tiny_model(text_config=TEXT | {"vocab_size": 320}).eval()
 
 
 @pytest.mark.parametrize("together", [1, 2, 5, 8])
@@ -48,6 +46,11 @@ def test_the_picture_is_encoded_once() -> None:
 def test_classes_need_names(names: list[str]) -> None:
     with pytest.raises(ValueError, match="every class needs a name"):
         ClassQueries(model(), TOKENIZER, names, together=2)
+
+
+def test_classes_come_one_at_a_time_at_least() -> None:
+    with pytest.raises(ValueError, match="0 classes at a time"):
+        ClassQueries(model(), TOKENIZER, NAMES, together=0)
 
 
 def test_the_best_over_all_classes() -> None:

@@ -1,5 +1,6 @@
 """Examples and batches of pairs: as the processor has them, and the same for the same generator."""
 
+import dataclasses
 import io
 from dataclasses import fields
 from functools import partial
@@ -15,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mdetr_model.box_ops import cxcywh_to_xyxy
-from mdetr_model.examples import Example, ExampleMaker, collate, normalised, phrases_of
+from mdetr_model.examples import RECENT, Example, ExampleMaker, collate, normalised, phrases_of
 from mdetr_model.image_processing import MdetrImageProcessor
 from mdetr_model.processing import MdetrProcessor
 from mdetr_model.tokenizer import train_tokenizer
@@ -249,6 +250,14 @@ def test_captions_that_see_a_picture_alike_have_it_once() -> None:
     assert batch.picture_of.tolist() == [0, 0, 1, 0]
     assert batch.pixels.shape[0] == batch.pixel_mask.shape[0] == 2
     assert torch.equal(batch.input_ids[0], batch.input_ids[1])
+
+    others = [dataclasses.replace(other, key=f"coco/{number}") for number in range(RECENT)]
+    again = [maker(of, np.random.default_rng(0)) for of in (one, *others, one)]
+    assert BATCH([examples[0], *again]).picture_of.tolist()[-1] != 0  # too many came between
+    for of in others:  # what is used is kept
+        maker(of, np.random.default_rng(0))
+        last = maker(one, np.random.default_rng(0))
+    assert last.pixels is again[-1].pixels
 
     cropping = ExampleMaker(TOKENIZER, replace(SMALL, crop_chance=1.0))
     seen = BATCH([cropping(PAIRS[1], np.random.default_rng(seed)) for seed in (0, 1)])

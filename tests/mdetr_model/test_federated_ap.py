@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from mdetr_model.class_detection import blind
 from mdetr_model.federated_ap import MOST_FOUND, FoundBox, Lvis, federated_ap, read_lvis
 
 Found = list[tuple[int, list[FoundBox]]]
@@ -113,7 +114,8 @@ def test_a_class_counts_where_it_is_or_is_known_not_to_be() -> None:
 
 
 def test_what_may_not_be_annotated_is_passed_over() -> None:
-    found = [(1, [RIGHT, WRONG, FoundBox(7, 0.8, (-50, -50, -5, 150))])]
+    flat, outside = (60, 60, 60, 90), (250, 250, 290, 290)
+    found = [(1, [RIGHT, WRONG, FoundBox(7, 0.8, flat), FoundBox(7, 0.7, outside)])]
     assert federated_ap(two_pictures(), found)["AP"] < 0.5
     partly = two_pictures(not_exhaustive_category_ids=[7])
     assert federated_ap(partly, found)["AP"] == pytest.approx(1)
@@ -129,11 +131,16 @@ def test_a_picture_that_is_not_among_the_found_is_missed() -> None:
         ([(1, []), (1, [])], "picture 1 comes twice"),
         ([(3, [])], "picture 3 is none of those"),
         ([(1, [RIGHT._replace(category=9)])], "picture 1: there is no class 9"),
+        ([(1, [RIGHT._replace(score=float("nan"))])], "with the score nan"),
+        ([(1, [RIGHT._replace(box=(1, 2, float("inf"), 4))])], "picture 1: a box"),
     ],
 )
 def test_what_is_refused(found: Found, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         federated_ap(two_pictures(), found)
+
+
+CUP = {"id": 1, "name": "cup", "frequency": "r"}
 
 
 @pytest.mark.parametrize(
@@ -142,11 +149,28 @@ def test_what_is_refused(found: Found, message: str) -> None:
         ({"categories": []}, "has no classes to ask for"),
         ({"images": 3}, "not in the layout of LVIS"),
         ({"categories": [{"id": 1, "name": "cup", "frequency": "x"}]}, "not in the layout of LVIS"),
-        ({"categories": [{"id": 1, "name": n, "frequency": "r"} for n in "ab"]}, "of one id"),
+        ({"categories": [CUP, {**CUP, "name": "mug"}]}, "two classes of one id"),
+        ({"images": [{"id": 1, "width": 9, "height": 9}] * 2}, "two pictures of one id"),
+        ({"annotations": [{"image_id": 5, "category_id": 1, "bbox": [1, 2, 3, 4]}]}, "picture 5"),
     ],
 )
 def test_files_that_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = tmp_path / "lvis.json"
-    path.write_text(json.dumps({"images": [], "annotations": [], "categories": [], **change}))
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": [CUP], **change}))
     with pytest.raises(ValueError, match=message):
         read_lvis(path)
+
+
+def test_a_random_object_for_each_class_is_often_another() -> None:
+    """Of two things of two classes, in thirty pictures."""
+    images = [{"id": number, "width": 100, "height": 100} for number in range(30)]
+    boxes = {1: [10, 10, 20, 20], 2: [60, 60, 20, 20]}
+    annotations = [
+        {"image_id": number, "category_id": category, "bbox": box}
+        for number in range(30)
+        for category, box in boxes.items()
+    ]
+    classes = [{"id": number, "name": "x", "frequency": "c"} for number in boxes]
+    content = {"images": images, "annotations": annotations, "categories": classes}
+    truth = msgspec.convert(content, Lvis)
+    assert 0.1 < federated_ap(truth, blind(truth))["AP"] < 0.6

@@ -93,9 +93,9 @@ def test_records_that_cannot_be_used(tmp_path: Path) -> None:
     found = read(source)
     rejected = [(of.record, of.reason) for of in found if isinstance(of, Rejected)]
     assert rejected == [
-        ("2", "malformed record"),
-        ("3", "malformed record"),
-        ("4", "malformed record"),
+        ("images/2", "malformed record"),
+        ("annotations/3", "malformed record"),
+        ("annotations/4", "malformed record"),
         ("2", "unknown picture"),
         ("3", "unknown class"),
         ("9:8", "class both shown and not shown"),
@@ -113,6 +113,22 @@ def test_of_two_rows_of_a_picture_the_first_counts(tmp_path: Path) -> None:
     assert (rejected.record, rejected.reason) == ("9", "duplicate id")
     assert isinstance(part, ImagePart)
     assert [caption.text for caption in part.captions] == ["aerosol can"]
+
+
+def test_a_name_of_what_is_shown_is_not_said_to_be_absent(tmp_path: Path) -> None:
+    classes = [{"id": 1, "name": "fish"}, {"id": 2, "name": "fish_(food)"}]
+    rows, things = [image(9, neg_category_ids=[2])], [thing(1, 9, 1)]
+    source = write(tmp_path, images=rows, annotations=things, categories=classes)
+    rejected, part = read(source)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == "class not shown has the name of one shown"
+    assert isinstance(part, ImagePart)
+    assert [(caption.text, len(caption.regions)) for caption in part.captions] == [("fish", 1)]
+
+
+def test_shares_are_of_splits_with_annotations() -> None:
+    with pytest.raises(ValueError, match="percent of val"):
+        Lvis(annotations={"train": "lvis.json"}, percent={"val": 10.0})
 
 
 @pytest.mark.parametrize(
