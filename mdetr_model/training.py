@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mdetr_model import checkpoints
 from mdetr_model.answers import answers_of
 from mdetr_model.examples import Batch
+from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import write_model
 from mdetr_model.optimisation import Average, parameter_groups, set_rates
 from mdetr_model.ranks import Ranks, joined_ranks
@@ -379,9 +380,7 @@ def train(config: TrainingConfig, output: Path, resume: str) -> None:
             )
         trainer = Trainer(config, output, ranks, checkpoint)
         if ranks.is_first:
-            output.mkdir(parents=True, exist_ok=True)
-            content = msgspec.json.format(msgspec.json.encode(config), indent=1)
-            (output / "config.json").write_bytes(content + b"\n")
+            write_json(output / "config.json", msgspec.to_builtins(config))
         with _signals_to(trainer.ask_to_stop):
             trainer.run()
 
