@@ -4,9 +4,10 @@ r"""Whether a model reads: does a caption that is changed by one word move the b
 
 In new pictures of the generated world, two things that differ in one word only: a colour ("red
 circle", "blue circle"), a shape ("red circle", "red star") or the side ("circle on the left",
-"circle on the right"). A pair counts if the best box of each caption is that of its own thing, with
-an IoU of at least 0.5. Of a model that finds all things of the right kind but does not read the
-word, at most a quarter of the pairs would count.
+"circle on the right"). A pair counts as moved if the middle of each caption's best box lies in the
+box of its own thing (the pointing game), and as right if the two also have an IoU of at least 0.5.
+Of a model that finds all things of the right kind but does not read the word, at most a quarter of
+the pairs would count.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -40,6 +42,13 @@ class Question(NamedTuple):
 
     caption: str
     box: Box
+
+
+class Answer(NamedTuple):
+    """Of the best box for a caption: whether its middle lies in the thing's box, and both fit."""
+
+    on_thing: bool
+    fits: bool
 
 
 class Change(NamedTuple):
@@ -93,8 +102,8 @@ def pictures(number: int, seed: int) -> Iterator[tuple[Image.Image, list[Change]
 @torch.inference_mode()
 def found(
     model: MdetrForGrounding, processor: MdetrProcessor, asked: list[tuple[Image.Image, Question]]
-) -> list[bool]:
-    """Whether the best box for each caption is that of its thing."""
+) -> list[Answer]:
+    """How the best box for each caption answers it."""
     images, questions = zip(*asked, strict=True)
     texts = [question.caption for question in questions]
     outputs = model(**processor(images=list(images), text=texts, return_tensors="pt"))
@@ -102,7 +111,10 @@ def found(
     sizes = torch.tensor([(image.height, image.width) for image in images])
     boxes = boxes_in_pixels(outputs.pred_boxes, sizes)[torch.arange(len(best)), best]
     truth = torch.tensor([question.box for question in questions])
-    return (iou(boxes, truth) >= LEAST_IOU).tolist()
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    on_thing = ((truth[:, :2] <= middle) & (middle <= truth[:, 2:])).all(-1)
+    fits = iou(boxes, truth) >= LEAST_IOU
+    return list(map(Answer, on_thing.tolist(), fits.tolist()))
 
 
 def main() -> None:
@@ -116,19 +128,20 @@ def main() -> None:
     for picture, of_picture in pictures(arguments.pictures, arguments.seed):
         for change in of_picture:
             asked += [(change.kind, picture, change.first), (change.kind, picture, change.second)]
-    right: list[bool] = []
+    answers: list[Answer] = []
     for start in tqdm(range(0, len(asked), BATCH), unit="batch", leave=False):
         part = asked[start : start + BATCH]
-        right += found(model, processor, [(picture, question) for _, picture, question in part])
+        answers += found(model, processor, [(picture, question) for _, picture, question in part])
     results = defaultdict(list)
-    for (kind, _, _), one, other in zip(asked[::2], right[::2], right[1::2], strict=True):
+    for (kind, _, _), one, other in zip(asked[::2], answers[::2], answers[1::2], strict=True):
         for name in (kind, "all"):
             results[name].append((one, other))
-    print("change     pairs   captions right   pairs right")
-    for name, of_kind in sorted(results.items()):
-        captions = sum(one + other for one, other in of_kind) / (2 * len(of_kind))
-        pairs = sum(one and other for one, other in of_kind) / len(of_kind)
-        print(f"{name:8} {len(of_kind):7} {captions:16.3f} {pairs:13.3f}")
+    print("change     pairs   captions right   pairs right   pairs moved")
+    for name, pairs in sorted(results.items()):
+        captions = fmean(answer.fits for pair in pairs for answer in pair)
+        right = fmean(one.fits and other.fits for one, other in pairs)
+        moved = fmean(one.on_thing and other.on_thing for one, other in pairs)
+        print(f"{name:8} {len(pairs):7} {captions:16.3f} {right:13.3f} {moved:13.3f}")
 
 
 if __name__ == "__main__":
