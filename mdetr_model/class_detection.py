@@ -56,11 +56,10 @@ def evaluate_classes(
         names = [class_name(of.name) for of in truth.categories]
         queries = ClassQueries(model, processor.tokenizer, names, together)
         shards = ShardSet.open(location)
-        pictures = _pictures(shards, split, {of.id for of in truth.images})[
-            ranks.rank :: ranks.world
-        ]
+        pictures = _pictures(shards, split, {of.id for of in truth.images})
+        own = pictures[ranks.rank :: ranks.world]
         loader = evaluation_loader(
-            shards, pictures, processor.tokenizer, view_of(processor), batch=1, workers=workers
+            shards, own, processor.tokenizer, view_of(processor), batch=1, workers=workers
         )
         mine: list[tuple[int, list[FoundBox]]] = []
         for batch in tqdm(loader, disable=not ranks.is_first, unit="picture", leave=False):

@@ -4,12 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import msgspec
-
-from shards.contents import contents
-from shards.contents_table import comparison, table
 from shards.manifest import NotAShardSetError, ShardError
-from shards.shard_set import ShardSet
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +35,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _stats(arguments: argparse.Namespace) -> None:
+    import msgspec
+
+    from shards.contents import contents
+    from shards.contents_table import comparison, table
+    from shards.shard_set import ShardSet
+
     found = contents(ShardSet.open(arguments.shard_set))
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
