@@ -28,7 +28,7 @@ $(LONG)/training/model: | $(LONG)/expressions/manifest.json
 	$(TRAIN) demo_long --root $(LONG) --output $(LONG)/training --resume auto
 
 $(LONG)/expressions/manifest.json: | $(VENV)/.installed-model
-	rm -rf $(LONG)
+	rm -rf $(LONG)/world $(LONG)/shards $(LONG)/expressions
 	$(BIN)/python -m pipelines.world $(LONG)/world --images 30000 --seed 5 --brevity 1.5
 	$(BIN)/python -m pipelines.build demo --root=$(LONG)/world --output=$(LONG)/shards
 	$(BIN)/python -m pipelines.build demo_expressions --root=$(LONG)/world --output=$(LONG)/expressions

@@ -44,7 +44,7 @@ def _stats(arguments: argparse.Namespace) -> None:
     found = contents(ShardSet.open(arguments.shard_set))
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
-    elif arguments.compare:
+    elif arguments.compare is not None:
         print(comparison(found, contents(ShardSet.open(arguments.compare))))
     else:
         print(table(found))

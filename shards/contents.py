@@ -4,41 +4,49 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from shards.manifest import ShardError
 from shards.shard_set import ShardSet
 from shards.stats import DatasetStats, Histogram, Stats
 
 
 class SplitContents(msgspec.Struct):
-    """A split: counts, means of its captions, and what its data sets have in it."""
+    """A split: counts, means of its captions, and what its data sets have in it.
+
+    A mean of nothing is None.
+    """
 
     images: int
     captions: int
     sentences: int
     regions: int
     questions: int
-    captions_per_image: float
-    sentences_per_caption: float
-    characters_per_caption: float
-    fill: float  # of the characters that the recipe allows
-    words_per_caption: float
-    boxes_per_caption: float
-    captions_without_boxes: float  # their share
-    box_area: float  # the mean share of the picture
-    box_width: float  # the mean of the width's share of width and height
-    bytes_per_pair: float
+    captions_per_image: float | None
+    sentences_per_caption: float | None
+    characters_per_caption: float | None
+    fill: float | None  # of the characters that the recipe allows
+    words_per_caption: float | None
+    boxes_per_caption: float | None
+    captions_without_boxes: float | None  # their share
+    box_area: float | None  # the mean share of the picture
+    box_width: float | None  # the mean of the width's share of width and height
+    bytes_per_pair: float | None
     datasets: dict[str, DatasetStats]
 
 
 class Excluded(msgspec.Struct):
-    """Copies of pictures that an evaluation set kept out of a split, by how they were known."""
+    """Copies of pictures that an evaluation set kept out of a split, by how they were known.
+
+    A copy is counted for each set and join that named it.
+    """
 
     split: str
     set: str
     join: str
-    pictures: int
+    copies: int
     captions: int
 
 
@@ -68,7 +76,7 @@ def contents(shards: ShardSet) -> Contents:
     """What a shard set holds, what was left out of it, and why.
 
     Raises:
-        ShardError: one of its tables is missing, or is not what the manifest says.
+        ShardError: one of its tables is missing, damaged, or not of the manifest's size.
     """
     manifest = shards.manifest
     return Contents(
@@ -84,38 +92,54 @@ def contents(shards: ShardSet) -> Contents:
 
 
 def read_stats(shards: ShardSet) -> dict[str, Stats]:
-    """The histograms of every split."""
+    """The histograms of every split.
+
+    Raises:
+        ShardError: they are missing, damaged or of an earlier version.
+    """
+    name = f"{shards.location}: stats.json"
     with shards.open_file("stats.json") as file:
-        return msgspec.json.decode(file.read(), type=dict[str, Stats])
+        try:
+            found = msgspec.json.decode(file.read(), type=dict[str, Stats])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ShardError(f"{name} is damaged: {error}") from error
+    if any(of.captions and not of.words_per_caption.bins for of in found.values()):
+        raise ShardError(f"{name} is of an earlier version, without words: build the set again")
+    return found
 
 
 def _split(shards: ShardSet, split: str, stats: Stats) -> SplitContents:
     size = sum(entry.bytes for entry in shards.shards if entry.split == split)
-    captions = max(stats.captions, 1)
-    allowed = shards.manifest.recipe["rules"]["max_length"]
+    characters = _share(stats.characters, stats.captions)
+    allowed = shards.manifest.recipe.get("rules", {}).get("max_length")
     return SplitContents(
         images=stats.images,
         captions=stats.captions,
         sentences=stats.sentences,
         regions=stats.regions,
         questions=stats.questions,
-        captions_per_image=stats.captions / max(stats.images, 1),
-        sentences_per_caption=stats.sentences / captions,
-        characters_per_caption=stats.characters / captions,
-        fill=stats.characters / captions / allowed,
+        captions_per_image=_share(stats.captions, stats.images),
+        sentences_per_caption=_share(stats.sentences, stats.captions),
+        characters_per_caption=characters,
+        fill=characters / allowed if characters is not None and allowed else None,
         words_per_caption=stats.words_per_caption.mean(),
-        boxes_per_caption=stats.regions / captions,
-        captions_without_boxes=stats.captions_without_boxes / captions,
+        boxes_per_caption=_share(stats.regions, stats.captions),
+        captions_without_boxes=_share(stats.captions_without_boxes, stats.captions),
         box_area=_percent(stats.box_area_percent),
         box_width=_percent(stats.box_width_percent),
-        bytes_per_pair=size / captions,
+        bytes_per_pair=_share(size, stats.captions),
         datasets=stats.datasets,
     )
 
 
-def _percent(histogram: Histogram) -> float:
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _percent(histogram: Histogram) -> float | None:
     """The mean of continuous values that were counted in whole percent."""
-    return (histogram.mean() + 0.5) / 100 if histogram.bins else 0.0
+    mean = histogram.mean()
+    return None if mean is None else (mean + 0.5) / 100
 
 
 def _excluded(shards: ShardSet) -> Iterator[Excluded]:
@@ -138,8 +162,11 @@ def _grouped(
 ) -> list[dict[str, Any]]:
     """The rows of a table counted by some of its columns, and sorted by them."""
     with shards.open_file(name) as file:
-        table = pq.read_table(file)
-    if "left_out" in table.schema.names:  # what is only reported is in the shards
-        table = table.filter(pc.field("left_out"))
-    grouped = table.group_by(keys).aggregate(counts)
+        try:
+            table = pq.read_table(file)
+            if "left_out" in table.schema.names:  # what is only reported is in the shards
+                table = table.filter(pc.field("left_out"))
+            grouped = table.group_by(keys).aggregate(counts)
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise ShardError(f"{shards.location}: {name} is damaged: {error}") from error
     return grouped.sort_by([(key, "ascending") for key in keys]).to_pylist()

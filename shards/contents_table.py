@@ -1,35 +1,36 @@
 """The contents of a shard set, for a terminal."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from shards.contents import Contents, SplitContents
 
 MOST_REASONS = 12
 
-#: The lines about a split, and how each is shown.
-MEASURES: list[tuple[str, Callable[[SplitContents], object]]] = [
-    ("images", lambda of: of.images),
-    ("captions (pairs)", lambda of: of.captions),
-    ("sentences", lambda of: of.sentences),
-    ("regions", lambda of: of.regions),
-    ("questions", lambda of: of.questions),
-    ("captions an image", lambda of: f"{of.captions_per_image:.2f}"),
-    ("sentences a caption", lambda of: f"{of.sentences_per_caption:.2f}"),
-    ("characters a caption", lambda of: f"{of.characters_per_caption:.1f}"),
-    ("... of those allowed", lambda of: f"{of.fill:.1%}"),
-    ("words a caption", lambda of: f"{of.words_per_caption:.1f}"),
-    ("boxes a caption", lambda of: f"{of.boxes_per_caption:.2f}"),
-    ("captions without boxes", lambda of: f"{of.captions_without_boxes:.1%}"),
-    ("a box of its picture", lambda of: f"{of.box_area:.1%}"),
-    ("width of width + height", lambda of: f"{of.box_width:.1%}"),
-    ("bytes a pair", lambda of: round(of.bytes_per_pair)),
+#: The lines about a split, and how the value of each is shown.
+MEASURES: list[tuple[str, str, str]] = [
+    ("images", "images", ",d"),
+    ("captions (pairs)", "captions", ",d"),
+    ("sentences", "sentences", ",d"),
+    ("regions", "regions", ",d"),
+    ("questions", "questions", ",d"),
+    ("captions an image", "captions_per_image", ".2f"),
+    ("sentences a caption", "sentences_per_caption", ".2f"),
+    ("characters a caption", "characters_per_caption", ".1f"),
+    ("... of those allowed", "fill", ".1%"),
+    ("words a caption", "words_per_caption", ".1f"),
+    ("boxes a caption", "boxes_per_caption", ".2f"),
+    ("captions without boxes", "captions_without_boxes", ".1%"),
+    ("area of a box", "box_area", ".1%"),
+    ("width / (width + height)", "box_width", ".1%"),
+    ("bytes a pair", "bytes_per_pair", ",.0f"),
 ]
 
 
 def table(of: Contents) -> str:
     """Splits side by side, data sets and sources line by line, and what was left out."""
     lines = [*_head(of), "", _row("", of.splits)]
-    lines += [_row(name, map(show, of.splits.values())) for name, show in MEASURES]
+    for name, field, form in MEASURES:
+        lines.append(_row(name, (_shown(each, field, form) for each in of.splits.values())))
     for split, contents in of.splits.items():
         columns = ("images", "captions", "sentences", "regions", "questions")
         lines += ["", _row(f"{split}: data set", columns)]
@@ -38,8 +39,8 @@ def table(of: Contents) -> str:
     kinds = ("read", "merged", "rejected", "excluded")
     lines += ["", _row("source: records", [*kinds, "in shards"])]
     for source, read in of.sources.items():
-        left = read["read"] - sum(read[kind] for kind in kinds[1:])
-        lines.append(_row(source, [*(read[kind] for kind in kinds), left]))
+        records = [read.get(kind, 0) for kind in kinds]
+        lines.append(_row(source, [*records, records[0] - sum(records[1:])]))
     lines += ["", *_left_out(of)]
     return "\n".join(lines)
 
@@ -52,8 +53,8 @@ def comparison(one: Contents, other: Contents) -> str:
     for split in dict.fromkeys([*one.splits, *other.splits]):
         pair = one.splits.get(split), other.splits.get(split)
         lines += ["", _row(split, ["first", "second"])]
-        for name, show in MEASURES:
-            lines.append(_row(name, ("-" if of is None else show(of) for of in pair)))
+        for name, field, form in MEASURES:
+            lines.append(_row(name, (_shown(of, field, form) for of in pair)))
         datasets = [of.datasets if of else {} for of in pair]
         for dataset in dict.fromkeys([*datasets[0], *datasets[1]]):
             sentences = [of[dataset].sentences if dataset in of else "-" for of in datasets]
@@ -66,20 +67,29 @@ def _head(of: Contents) -> list[str]:
     return [f"{of.name}, recipe {of.recipe_sha256[:12]}, code {of.code_version}, {size}"]
 
 
+def _shown(of: SplitContents | None, field: str, form: str) -> str:
+    value = None if of is None else getattr(of, field)
+    return "-" if value is None else format(value, form)
+
+
 def _left_out(of: Contents) -> Iterator[str]:
-    yield _row("excluded from, for, by", ["pictures", "captions"], wide=True)
+    yield _row("excluded from, for, by", ["copies", "captions"], wide=True)
     for row in of.excluded:
         name = f"{row.split}, {row.set}, {row.join}"
-        yield _row(name, [row.pictures, row.captions], wide=True)
+        yield _row(name, [row.copies, row.captions], wide=True)
+    if not of.excluded:
+        yield "none"
     yield ""
     yield _row("rejected", ["records", "faults"], wide=True)
     for reason in of.rejected[:MOST_REASONS]:
         name = f"{reason.source}: {reason.reason}"
         yield _row(name, [reason.records, reason.faults], wide=True)
+    if not of.rejected:
+        yield "none"
     if len(of.rejected) > MOST_REASONS:
         yield f"and {len(of.rejected) - MOST_REASONS} reasons more: see --json"
 
 
 def _row(first: str, cells: Iterable[object], wide: bool = False) -> str:
     shown = (f"{cell:>12,}" if isinstance(cell, int) else f"{cell!s:>12}" for cell in cells)
-    return f"{first:<{44 if wide else 24}}" + "".join(shown)
+    return f"{first:<{44 if wide else 25}}" + "".join(shown)

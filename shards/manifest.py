@@ -62,7 +62,7 @@ def load(shard_set: str | Path) -> Manifest:
     path = Path(shard_set) / NAME
     try:
         return decode(path.read_bytes(), str(shard_set))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise NotAShardSetError(f"{shard_set} is not a shard set: it has no {NAME}") from None
 
 

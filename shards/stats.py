@@ -22,11 +22,13 @@ class Histogram(msgspec.Struct):
         for start, n in other.bins.items():
             self.bins[start] = self.bins.get(start, 0) + n
 
-    def mean(self) -> float:
-        """Of the values as far as the bins tell: their middles; 0 of none."""
-        total = sum(self.bins.values())
+    def mean(self) -> float | None:
+        """Of the values as far as the bins tell: their middles; None of none."""
+        if not self.bins:
+            return None
         middle = (self.width - 1) / 2
-        return sum((start + middle) * n for start, n in self.bins.items()) / total if total else 0.0
+        total = sum((start + middle) * n for start, n in self.bins.items())
+        return total / sum(self.bins.values())
 
 
 class DatasetStats(msgspec.Struct):

@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.build import main as build
 from pipelines.world.__main__ import main as make_world
 from shards.__main__ import main
+from shards.contents import contents
+from shards.contents_table import comparison, table
 from shards.shard_set import ShardSet
 from shards.store import Store
 
@@ -49,13 +52,13 @@ def test_counts_are_those_of_the_samples(made: Path, capsys: pytest.CaptureFixtu
             for region in caption.regions
             if region.box
         ]
-        assert of["box_area"] == pytest.approx(sum(shares) / len(shares), abs=0.01)
+        assert of["box_area"] == pytest.approx(sum(shares) / len(shares), abs=0.002)
         vg = {p.record for c in captions for p in c.parts if p.dataset == "vg"}
         assert of["datasets"].get("vg", {"sentences": 0})["sentences"] == len(vg)
     excluded = [
         row for row in pq.read_table(made / "excluded.parquet").to_pylist() if row["left_out"]
     ]
-    assert sum(row["pictures"] for row in found["excluded"]) == len(excluded) > 0
+    assert sum(row["copies"] for row in found["excluded"]) == len(excluded) > 0
     assert sum(row["captions"] for row in found["excluded"]) == sum(r["captions"] for r in excluded)
     rejected = pq.read_table(made / "rejected.parquet").to_pylist()
     assert sum(row["faults"] for row in found["rejected"]) == len(rejected) > 0
@@ -103,3 +106,54 @@ def test_what_is_missing_is_named(
             (tmp_path / path.name).write_bytes(path.read_bytes())
     assert main(["stats", str(tmp_path)]) == 1
     assert gone in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damaged", ["stats.json", "excluded.parquet", "rejected.parquet"])
+def test_what_is_damaged_is_named(
+    damaged: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in made.iterdir():
+        if path.suffix != ".tar":
+            content = path.read_bytes()
+            if path.name == damaged:
+                content = b"?" * len(content)
+            (tmp_path / path.name).write_bytes(content)
+    assert main(["stats", str(tmp_path)]) == 1
+    assert f"{damaged} is damaged" in capsys.readouterr().err
+
+
+def test_a_set_of_an_earlier_version_is_not_said_to_have_no_words(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in made.iterdir():
+        if path.suffix != ".tar":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    stats = json.loads((tmp_path / "stats.json").read_text())
+    for of in stats.values():
+        del of["words_per_caption"]
+    content = json.dumps(stats).encode()
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    for entry in manifest["files"]:
+        if entry["file"] == "stats.json":
+            entry["bytes"] = len(content)
+    (tmp_path / "stats.json").write_bytes(content)
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["stats", str(tmp_path)]) == 1
+    assert "of an earlier version" in capsys.readouterr().err
+
+
+def test_a_file_is_no_shard_set(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", str(made / "manifest.json")]) == 1
+    assert "is not a shard set" in capsys.readouterr().err
+
+
+def test_what_is_not_there_is_a_dash(made: Path) -> None:
+    whole = contents(ShardSet.open(made))
+    part = msgspec.structs.replace(whole, splits={"train": whole.splits["train"]})
+    lines = comparison(whole, part).splitlines()
+    images = [line.split() for line in lines if line.startswith("images")]
+    assert [line[2] for line in images][1:] == ["-", "-"]
+    empty = msgspec.structs.replace(whole.splits["train"], box_area=None)
+    shown = table(msgspec.structs.replace(whole, splits={"train": empty}, excluded=[], rejected=[]))
+    assert "area of a box" + " " * 23 + "-" in shown
+    assert shown.count("none") == 2
