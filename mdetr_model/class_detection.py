@@ -5,10 +5,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tqdm import tqdm
-
 from mdetr_model.class_queries import ClassQueries, best_of_all
-from mdetr_model.evaluation import evaluation_loader, table, view_of
+from mdetr_model.evaluation import evaluation_loader, of_all, table, view_of
+from mdetr_model.examples import Batch
 from mdetr_model.federated_ap import (
     MOST_FOUND,
     FoundBox,
@@ -61,14 +60,16 @@ def evaluate_classes(
         loader = evaluation_loader(
             shards, own, processor.tokenizer, view_of(processor), batch=1, workers=workers
         )
-        mine: list[tuple[int, list[FoundBox]]] = []
-        for batch in tqdm(loader, disable=not ranks.is_first, unit="picture", leave=False):
+
+        def found(batch: Batch) -> list[tuple[int, list[FoundBox]]]:
             (key,), (reference,) = batch.keys, batch.references
+            assert reference is not None  # batches of evaluation have one
             pixels = batch.to(ranks.device).inputs()["pixel_values"]
             best = best_of_all(*queries(pixels, *reference.size), MOST_FOUND)
-            found = [FoundBox(truth.categories[n].id, score, box) for n, score, box in best]
-            mine.append((_image_id(key), found))
-        everything = sorted(of for part in ranks.gathered(mine) for of in part)
+            boxes = [FoundBox(truth.categories[n].id, score, box) for n, score, box in best]
+            return [(_image_id(key), boxes)]
+
+        everything = sorted(of_all(loader, ranks, found))
         if not ranks.is_first:
             return
         write_json(output / "predictions.json", list(_results(everything)))

@@ -60,20 +60,29 @@ def evaluation_loader(
     )
 
 
-@torch.no_grad()
 def kept(
     model: MdetrForGrounding,
     batches: Iterable[Batch],
     ranks: Ranks,
     keep: Callable[[Any, Batch], list[Kept]],
 ) -> list[Kept]:
-    """What a function keeps of the outputs for each batch, of all processes.
+    """What a function keeps of the outputs for each batch, of all processes."""
+    return of_all(
+        batches, ranks, lambda batch: keep(model(**batch.to(ranks.device).inputs()), batch)
+    )
+
+
+@torch.no_grad()
+def of_all(
+    batches: Iterable[Batch], ranks: Ranks, keep: Callable[[Batch], list[Kept]]
+) -> list[Kept]:
+    """What a function makes of each batch, of all processes.
 
     A process has its own batches, and may have none: nothing is waited for but the end.
     """
     found: list[Kept] = []
     for batch in tqdm(batches, disable=not ranks.is_first, unit="batch", leave=False):
-        found += keep(model(**batch.to(ranks.device).inputs()), batch)
+        found += keep(batch)
     return [value for part in ranks.gathered(found) for value in part]
 
 

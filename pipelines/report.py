@@ -1,24 +1,16 @@
 """The closing table of a build."""
 
 from pipelines.progress import Stage
+from shards.columns import records_of_sources, row
 from shards.manifest import Manifest
+
+WIDTH = 18  # of the first column
 
 
 def table(manifest: Manifest, stages: dict[str, Stage], seconds: float) -> str:
     """What was read and what became of it, per source, split and stage."""
     lines = [
-        _row("source", "read", "merged", "rejected", "excluded", "in shards"),
-        *(
-            _row(
-                name,
-                of["read"],
-                of["merged"],
-                of["rejected"],
-                of["excluded"],
-                of["read"] - of["merged"] - of["rejected"] - of["excluded"],
-            )
-            for name, of in manifest.sources.items()
-        ),
+        *records_of_sources("source", manifest.sources, WIDTH),
         "",
         _row("split", "images", "sentences", "captions", "boxes", "mean fill", "shards", "MB"),
     ]
@@ -45,6 +37,4 @@ def table(manifest: Manifest, stages: dict[str, Stage], seconds: float) -> str:
 
 
 def _row(first: str, *cells: object) -> str:
-    return f"{first:<18}" + "".join(
-        f"{cell:>12,}" if isinstance(cell, int) else f"{cell!s:>12}" for cell in cells
-    )
+    return row(first, cells, WIDTH)

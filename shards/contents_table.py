@@ -1,10 +1,12 @@
 """The contents of a shard set, for a terminal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from shards.columns import records_of_sources, row
 from shards.contents import Contents, SplitContents
 
 MOST_REASONS = 12
+NARROW, WIDE = 25, 44  # of the first column
 
 #: The lines about a split, and how the value of each is shown.
 MEASURES: list[tuple[str, str, str]] = [
@@ -28,43 +30,39 @@ MEASURES: list[tuple[str, str, str]] = [
 
 def table(of: Contents) -> str:
     """Splits side by side, data sets and sources line by line, and what was left out."""
-    lines = [*_head(of), "", _row("", of.splits)]
+    lines = [_head(of), "", row("", of.splits, NARROW)]
     for name, field, form in MEASURES:
-        lines.append(_row(name, (_shown(each, field, form) for each in of.splits.values())))
+        shown = (_shown(each, field, form) for each in of.splits.values())
+        lines.append(row(name, shown, NARROW))
     for split, contents in of.splits.items():
         columns = ("images", "captions", "sentences", "regions", "questions")
-        lines += ["", _row(f"{split}: data set", columns)]
+        lines += ["", row(f"{split}: data set", columns, NARROW)]
         for dataset, counts in contents.datasets.items():
-            lines.append(_row(dataset, (getattr(counts, column) for column in columns)))
-    kinds = ("read", "merged", "rejected", "excluded")
-    lines += ["", _row("source: records", [*kinds, "in shards"])]
-    for source, read in of.sources.items():
-        records = [read.get(kind, 0) for kind in kinds]
-        lines.append(_row(source, [*records, records[0] - sum(records[1:])]))
+            cells = (getattr(counts, column) for column in columns)
+            lines.append(row(dataset, cells, NARROW))
+    lines += ["", *records_of_sources("source: records", of.sources, NARROW)]
     lines += ["", *_left_out(of)]
     return "\n".join(lines)
 
 
 def comparison(one: Contents, other: Contents) -> str:
     """Two shard sets side by side, a split after the other; a set without it has a dash."""
-    lines = []
-    for side, of in (("first", one), ("second", other)):
-        lines += [f"{side}: {line}" for line in _head(of)]
+    lines = [f"first: {_head(one)}", f"second: {_head(other)}"]
     for split in dict.fromkeys([*one.splits, *other.splits]):
         pair = one.splits.get(split), other.splits.get(split)
-        lines += ["", _row(split, ["first", "second"])]
+        lines += ["", row(split, ["first", "second"], NARROW)]
         for name, field, form in MEASURES:
-            lines.append(_row(name, (_shown(of, field, form) for of in pair)))
+            lines.append(row(name, (_shown(of, field, form) for of in pair), NARROW))
         datasets = [of.datasets if of else {} for of in pair]
         for dataset in dict.fromkeys([*datasets[0], *datasets[1]]):
             sentences = [of[dataset].sentences if dataset in of else "-" for of in datasets]
-            lines.append(_row(f"sentences of {dataset}", sentences))
+            lines.append(row(f"sentences of {dataset}", sentences, NARROW))
     return "\n".join(lines)
 
 
-def _head(of: Contents) -> list[str]:
+def _head(of: Contents) -> str:
     size = f"{of.bytes / 1e6:,.1f} MB"
-    return [f"{of.name}, recipe {of.recipe_sha256[:12]}, code {of.code_version}, {size}"]
+    return f"{of.name}, recipe {of.recipe_sha256[:12]}, code {of.code_version}, {size}"
 
 
 def _shown(of: SplitContents | None, field: str, form: str) -> str:
@@ -73,23 +71,18 @@ def _shown(of: SplitContents | None, field: str, form: str) -> str:
 
 
 def _left_out(of: Contents) -> Iterator[str]:
-    yield _row("excluded from, for, by", ["copies", "captions"], wide=True)
-    for row in of.excluded:
-        name = f"{row.split}, {row.set}, {row.join}"
-        yield _row(name, [row.copies, row.captions], wide=True)
+    yield row("excluded from, for, by", ["copies", "captions"], WIDE)
+    for left in of.excluded:
+        name = f"{left.split}, {left.set}, {left.join}"
+        yield row(name, [left.copies, left.captions], WIDE)
     if not of.excluded:
         yield "none"
     yield ""
-    yield _row("rejected", ["records", "faults"], wide=True)
+    yield row("rejected", ["records", "faults"], WIDE)
     for reason in of.rejected[:MOST_REASONS]:
         name = f"{reason.source}: {reason.reason}"
-        yield _row(name, [reason.records, reason.faults], wide=True)
+        yield row(name, [reason.records, reason.faults], WIDE)
     if not of.rejected:
         yield "none"
     if len(of.rejected) > MOST_REASONS:
         yield f"and {len(of.rejected) - MOST_REASONS} reasons more: see --json"
-
-
-def _row(first: str, cells: Iterable[object], wide: bool = False) -> str:
-    shown = (f"{cell:>12,}" if isinstance(cell, int) else f"{cell!s:>12}" for cell in cells)
-    return f"{first:<{44 if wide else 25}}" + "".join(shown)

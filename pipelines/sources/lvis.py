@@ -207,6 +207,7 @@ def _captions(
     """One caption a class, by their ids."""
     key = _key(image.id)
     part = ImagePart(key, "coco", split, width=image.width, height=image.height)
+    shown_names = {names.get(category) for category in shown}
     for category in sorted({*shown, *image.neg_category_ids}):
         record, boxes = f"{image.id}:{category}", shown.get(category, [])
         if category not in names:
@@ -216,7 +217,7 @@ def _captions(
             yield Rejected("lvis", record, "class both shown and not shown", "", key)
             continue
         text = names[category]
-        if not boxes and text in {names.get(of) for of in shown}:
+        if not boxes and text in shown_names:
             yield Rejected("lvis", record, "class not shown has the name of one shown", text, key)
             continue
         regions = [

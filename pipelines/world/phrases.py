@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from math import inf
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pipelines.world.scene import Scene, Thing
 from pipelines.world.shapes import OUTLINES
+
+T = TypeVar("T")
 
 #: Words that stand for others, each as often as it is listed.
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -198,20 +200,19 @@ class Language:
         """
         options = self.told_by_side[thing]
         if options and rng.random() < TOLD_BY_SIDE_SHARE:
-            description, side = options[int(len(options) * rng.random() ** self.brevity)]
+            description, side = _briefly(rng, options, self.brevity)
             return description.named(rng, [thing]), synonym(rng, side)
         return self.describe(rng, thing), self.place(rng, thing)
 
     def describe(self, rng: Random, thing: int, most_brevity: float = inf) -> Named:
         """A description that fits this thing only, at most as brief as that."""
         options = self.unique[thing]
-        place = rng.random() ** min(self.brevity, most_brevity)
-        return options[int(len(options) * place)].named(rng, [thing])
+        return _briefly(rng, options, min(self.brevity, most_brevity)).named(rng, [thing])
 
     def describe_absent(self, rng: Random) -> Named:
         """A description such as `describe` gives, of a shape that the scene does not have."""
         options = self.unique[rng.randrange(len(self.things))]
-        description = options[int(len(options) * rng.random() ** self.brevity)]
+        description = _briefly(rng, options, self.brevity)
         shown = {thing.noun for thing in self.things}
         noun = rng.choice([noun for noun in OUTLINES if noun not in shown])
         return description._replace(noun=noun).named(rng, [])
@@ -252,6 +253,11 @@ class Language:
             return [i for i, (cx, _) in enumerate(centres) if sign * (x - cx) > 0]
         sign = 1 if direction == "above" else -1
         return [i for i, (_, cy) in enumerate(centres) if sign * (y - cy) > 0]
+
+
+def _briefly(rng: Random, options: Sequence[T], brevity: float) -> T:
+    """One of the options, which go from short to long: a short one, the higher ``brevity`` is."""
+    return options[int(len(options) * rng.random() ** brevity)]
 
 
 def plural(words: str) -> str:
