@@ -37,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
 def _stats(arguments: argparse.Namespace) -> None:
     import msgspec
 
-    from shards.contents import contents
-    from shards.contents_table import comparison, table
+    from shards.inspection.contents import contents
+    from shards.inspection.contents_table import comparison, table
     from shards.shard_set import ShardSet
 
     found = contents(ShardSet.open(arguments.shard_set))

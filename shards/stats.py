@@ -1,11 +1,10 @@
 """What is in a set of samples: counts and histograms that add up over shards."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from schemas import Part, Region, Sample
+from schemas import Caption, Part, Region, Sample
 
 
 class Histogram(msgspec.Struct):
@@ -42,6 +41,9 @@ class DatasetStats(msgspec.Struct):
     sentences: int = 0
     regions: int = 0
     questions: int = 0
+    sentence_characters: Histogram = msgspec.field(default_factory=lambda: Histogram(10))
+    boxes_per_sentence: Histogram = msgspec.field(default_factory=lambda: Histogram(1))
+    box_area_percent: Histogram = msgspec.field(default_factory=lambda: Histogram(2))
 
 
 class Stats(msgspec.Struct):
@@ -69,15 +71,10 @@ class Stats(msgspec.Struct):
         self.captions += len(sample.captions)
         self.captions_per_image.add(len(sample.captions))
         pixels = max(sample.width * sample.height, 1)
-        of_sample: defaultdict[str, DatasetStats] = defaultdict(lambda: DatasetStats(images=1))
+        for dataset in {part.dataset for caption in sample.captions for part in caption.parts}:
+            self.datasets.setdefault(dataset, DatasetStats()).images += 1
         for caption in sample.captions:
-            for part in caption.parts:
-                of_sample[part.dataset].sentences += 1
-            for dataset in {part.dataset for part in caption.parts}:
-                of_sample[dataset].captions += 1
-                of_sample[dataset].questions += caption.question is not None
-            for region in caption.regions:
-                of_sample[_part_of(region, caption.parts).dataset].regions += 1
+            self._add_to_datasets(caption, pixels)
             self.sentences += len(caption.parts)
             self.regions += len(caption.regions)
             self.characters += len(caption.text)
@@ -87,42 +84,66 @@ class Stats(msgspec.Struct):
             self.boxes_per_caption.add(len(caption.regions))
             self.words_per_caption.add(len(caption.text.split()))
             for region in caption.regions:
-                x0, y0, x1, y1 = region.box or (0, 0, 0, 0)
-                width, height = x1 - x0, y1 - y0
+                width, height = _sides(region)
                 self.box_area_percent.add(100 * width * height / pixels)
                 self.box_width_percent.add(100 * width / max(width + height, 1e-9))
             if caption.question is not None:
                 self.questions += 1
-        self._add_datasets(of_sample)
 
     def merge(self, other: "Stats") -> None:
         """Adds what another shard holds."""
-        for name in self.__struct_fields__:
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if isinstance(mine, int):
-                setattr(self, name, mine + theirs)
-            elif isinstance(mine, Histogram):
-                mine.merge(theirs)
-        self._add_datasets(other.datasets)
+        _merge(self, other)
+        for dataset, of in other.datasets.items():
+            _merge(self.datasets.setdefault(dataset, DatasetStats()), of)
 
-    def _add_datasets(self, datasets: Mapping[str, DatasetStats]) -> None:
-        for dataset, of in datasets.items():
-            total = self.datasets.setdefault(dataset, DatasetStats())
-            for name in of.__struct_fields__:
-                setattr(total, name, getattr(total, name) + getattr(of, name))
+    def _add_to_datasets(self, caption: Caption, pixels: int) -> None:
+        """Counts a caption for the data sets that its sentences are from."""
+        for dataset in {part.dataset for part in caption.parts}:
+            self.datasets[dataset].captions += 1
+            self.datasets[dataset].questions += caption.question is not None
+        boxes = [0] * len(caption.parts)
+        for region in caption.regions:
+            number = _part_of(region, caption.parts)
+            boxes[number] += 1
+            width, height = _sides(region)
+            of = self.datasets[caption.parts[number].dataset]
+            of.regions += 1
+            of.box_area_percent.add(100 * width * height / pixels)
+        for part, n in zip(caption.parts, boxes, strict=True):
+            of = self.datasets[part.dataset]
+            of.sentences += 1
+            of.sentence_characters.add(part.span[1] - part.span[0])
+            of.boxes_per_sentence.add(n)
 
 
-def _part_of(region: Region, parts: Sequence[Part]) -> Part:
-    """The part of a caption whose words name a region; the first one where none does."""
+def _merge(total: Stats | DatasetStats, other: Stats | DatasetStats) -> None:
+    """Adds the counts and histograms of another of the same kind."""
+    for name in total.__struct_fields__:
+        mine, theirs = getattr(total, name), getattr(other, name)
+        if isinstance(mine, int):
+            setattr(total, name, mine + theirs)
+        elif isinstance(mine, Histogram):
+            mine.merge(theirs)
+
+
+def _sides(region: Region) -> tuple[float, float]:
+    x0, y0, x1, y1 = region.box or (0, 0, 0, 0)
+    return x1 - x0, y1 - y0
+
+
+def _part_of(region: Region, parts: Sequence[Part]) -> int:
+    """The number of the part whose words name a region; the first one where none does."""
     begin = region.spans[0][0] if region.spans else 0
-    return next((part for part in parts if part.span[0] <= begin < part.span[1]), parts[0])
+    found = (n for n, part in enumerate(parts) if part.span[0] <= begin < part.span[1])
+    return next(found, 0)
 
 
 def as_json(stats: dict[str, Stats]) -> bytes:
     """``stats.json``: one object a split; equal stats give equal bytes."""
     for of in stats.values():
         of.datasets = dict(sorted(of.datasets.items()))
-        for name in of.__struct_fields__:
-            if isinstance(histogram := getattr(of, name), Histogram):
-                histogram.bins = dict(sorted(histogram.bins.items()))
+        for counted in (of, *of.datasets.values()):
+            for name in counted.__struct_fields__:
+                if isinstance(histogram := getattr(counted, name), Histogram):
+                    histogram.bins = dict(sorted(histogram.bins.items()))
     return msgspec.json.format(msgspec.json.encode(stats), indent=1) + b"\n"

@@ -46,8 +46,26 @@ def test_counts() -> None:
     assert (of.images, of.captions, of.sentences, of.regions) == (2, 3, 4, 3)
     assert (of.questions, of.characters, of.captions_without_boxes) == (1, 200, 1)
     assert of.datasets == {
-        "vg": DatasetStats(images=2, captions=3, sentences=3, regions=2, questions=1),
-        "gqa": DatasetStats(images=1, captions=1, sentences=1, regions=1, questions=0),
+        "vg": DatasetStats(
+            images=2,
+            captions=3,
+            sentences=3,
+            regions=2,
+            questions=1,
+            sentence_characters=Histogram(10, {40: 1, 0: 2}),
+            boxes_per_sentence=Histogram(1, {1: 2, 0: 1}),
+            box_area_percent=Histogram(2, {0: 2}),
+        ),
+        "gqa": DatasetStats(
+            images=1,
+            captions=1,
+            sentences=1,
+            regions=1,
+            questions=0,
+            sentence_characters=Histogram(10, {50: 1}),
+            boxes_per_sentence=Histogram(1, {1: 1}),
+            box_area_percent=Histogram(2, {50: 1}),
+        ),
     }
 
 

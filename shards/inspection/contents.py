@@ -103,8 +103,11 @@ def read_stats(shards: ShardSet) -> dict[str, Stats]:
             found = msgspec.json.decode(file.read(), type=dict[str, Stats])
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ShardError(f"{name} is damaged: {error}") from error
-    if any(of.captions and not of.words_per_caption.bins for of in found.values()):
-        raise ShardError(f"{name} is of an earlier version, without words: build the set again")
+    for of in found.values():
+        if any(
+            each.sentences and not each.boxes_per_sentence.bins for each in of.datasets.values()
+        ):
+            raise ShardError(f"{name} is of an earlier version: build the set again")
     return found
 
 

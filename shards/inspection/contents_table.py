@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from shards.columns import records_of_sources, row
-from shards.contents import Contents, SplitContents
+from shards.inspection.contents import Contents, SplitContents
 
 MOST_REASONS = 12
 NARROW, WIDE = 25, 44  # of the first column
