@@ -179,7 +179,7 @@ def view_of(processor: MdetrProcessor) -> Augmentation:
 
 def _unseen(shards: ShardSet, split: str) -> Iterator[Unseen]:
     """The captions of a split; no picture is read."""
-    for of in Store(shards).annotated(split):
+    for _, _, of in Store(shards).samples(split):
         for caption in of.captions:
             yield Unseen(of.key, of.width, of.height, caption)
 

@@ -130,8 +130,8 @@ class TrainingData:
     def captions(self) -> Iterator[Caption]:
         """The captions of all pairs."""
         for shards, of in zip(self._sets, self._config.data.train, strict=True):
-            for picture in Store(shards).annotated(of.split):
-                yield from picture.captions
+            for stored in Store(shards).samples(of.split):
+                yield from stored.sample.captions
 
     def tokenizer(self, kept: Path, *, goes_on: bool) -> PreTrainedTokenizerBase | None:
         """That of the captions, where a configuration asks for one; kept as the answers are."""

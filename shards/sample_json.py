@@ -4,7 +4,7 @@ from array import array
 
 import msgspec
 
-from schemas import Box, Caption, Part, Phrase, Question, Region, Span
+from schemas import Box, Caption, Part, Phrase, Question, Region, Sample, Span
 
 
 def decode_caption(member: bytes | memoryview, number: int) -> tuple[str, Caption]:
@@ -18,14 +18,15 @@ def decode_caption(member: bytes | memoryview, number: int) -> tuple[str, Captio
     return sample.key, _caption(_CAPTION.decode(sample.captions[number]))
 
 
-def decode_captions(member: bytes | memoryview) -> tuple[str, list[Caption]]:
-    """The key of a sample and all its captions.
+def decode_sample(member: bytes | memoryview) -> Sample:
+    """A sample with all its captions.
 
     Raises:
         msgspec.DecodeError: it is not the JSON of a sample.
     """
-    sample = _SAMPLE.decode(member)
-    return sample.key, [_caption(_CAPTION.decode(caption)) for caption in sample.captions]
+    found = _WHOLE.decode(member)
+    captions = [_caption(caption) for caption in found.captions]
+    return Sample(found.key, found.width, found.height, found.file, captions)
 
 
 class _SampleJson(msgspec.Struct):
@@ -63,8 +64,17 @@ class _CaptionJson(msgspec.Struct):
     question: Question | None = None
 
 
+class _WholeJson(msgspec.Struct):
+    key: str
+    width: int
+    height: int
+    file: str
+    captions: list[_CaptionJson]
+
+
 _SAMPLE = msgspec.json.Decoder(_SampleJson)
 _CAPTION = msgspec.json.Decoder(_CaptionJson)
+_WHOLE = msgspec.json.Decoder(_WholeJson)
 
 
 def _caption(found: _CaptionJson) -> Caption:

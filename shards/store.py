@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import pyarrow as pa
 
-from schemas import Caption
+from schemas import Caption, Sample
 from shards.manifest import ShardError
-from shards.sample_json import decode_caption, decode_captions
+from shards.sample_json import decode_caption, decode_sample
 from shards.shard_set import ShardSet
 
 Decoded = TypeVar("Decoded")
@@ -39,13 +39,19 @@ class Pair:
     caption: Caption
 
 
-class Annotated(NamedTuple):
-    """A picture with all its captions, but not what it shows; sides in pixels."""
+class Stored(NamedTuple):
+    """A sample, and where it lies: the ``row``-th of a shard of the manifest."""
 
-    key: str
-    width: int
-    height: int
-    captions: list[Caption]
+    shard: int
+    row: int
+    sample: Sample
+
+
+class PictureFile(NamedTuple):
+    """A picture as it was published: its name in the shard, and its bytes, a slice of that."""
+
+    name: str
+    content: memoryview
 
 
 class Store:
@@ -69,14 +75,23 @@ class Store:
         """
         return self._opened(shard).pair(row, number)
 
-    def annotated(self, split: str) -> Iterator[Annotated]:
-        """All pictures of a split with their captions; the pictures themselves are not read.
+    def samples(self, split: str) -> Iterator[Stored]:
+        """All samples of a split; the pictures themselves are not read.
 
         Raises:
             ShardError: a shard is missing, truncated or damaged, or its index is.
         """
         for shard in self._shards.shards_of(split):
-            yield from self._opened(shard).annotated()
+            for row, sample in enumerate(self._opened(shard).samples()):
+                yield Stored(shard, row, sample)
+
+    def picture(self, shard: int, row: int) -> PictureFile:
+        """What a sample shows.
+
+        Raises:
+            ShardError: as of `pair`.
+        """
+        return self._opened(shard).picture(row)
 
     def _opened(self, shard: int) -> "_Shard":
         if shard not in self._open:
@@ -92,33 +107,36 @@ class _Shard:
 
     def __init__(self, shards: ShardSet, shard: int) -> None:
         self._name = shards.name_of(shard)
-        rows = shards.rows(shard, ["key", *_NUMBERS])
+        rows = shards.rows(shard, ["key", "picture_name", *_NUMBERS])
         self._keys: pa.ChunkedArray = rows["key"]
+        self._names: pa.ChunkedArray = rows["picture_name"]
         self._numbers = {name: rows[name].to_numpy() for name in _NUMBERS}
         with shards.open_shard(shard) as file:
             # Kept alive by the slices of it that are still in use.
             self._tar = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def pair(self, row: int, number: int) -> Pair:
-        key, width, height = self._size(row)
-        if self._numbers["picture_offset"][row] < 0:
-            raise ShardError(f"{self._name} holds annotations alone, no picture of {key}")
+        width, height = (int(self._numbers[name][row]) for name in ("width", "height"))
+        picture = self.picture(row).content
         caption = self._caption(row, number)
-        return Pair(key, number, width, height, self._member(key, "picture", row), caption)
+        return Pair(self._keys[row].as_py(), number, width, height, picture, caption)
 
-    def annotated(self) -> Iterator[Annotated]:
+    def picture(self, row: int) -> PictureFile:
+        name = self._names[row].as_py()
+        if not name:
+            key = self._keys[row].as_py()
+            raise ShardError(f"{self._name} holds annotations alone, no picture of {key}")
+        return PictureFile(name, self._member(name, "picture", row))
+
+    def samples(self) -> Iterator[Sample]:
         for row in range(len(self._keys)):
-            captions = self._decoded(row, decode_captions)
-            if len(captions) != self._numbers["captions"][row]:
+            sample = self._decoded(row, _decode_sample)
+            if len(sample.captions) != self._numbers["captions"][row]:
                 raise ShardError(
-                    f"{self._name}: {self._keys[row].as_py()}.json has {len(captions)} captions; "
+                    f"{self._name}: {sample.key}.json has {len(sample.captions)} captions; "
                     f"the index counts {self._numbers['captions'][row]}"
                 )
-            yield Annotated(*self._size(row), captions)
-
-    def _size(self, row: int) -> tuple[str, int, int]:
-        width, height = (int(self._numbers[name][row]) for name in ("width", "height"))
-        return self._keys[row].as_py(), width, height
+            yield sample
 
     def _caption(self, row: int, number: int) -> Caption:
         try:
@@ -153,3 +171,8 @@ class _Shard:
                 f"{found:08x}, the index says {crc32:08x}"
             )
         return content
+
+
+def _decode_sample(member: memoryview) -> tuple[str, Sample]:
+    sample = decode_sample(member)
+    return sample.key, sample

@@ -56,7 +56,9 @@ def test_a_picture_outlives_its_store(tmp_path: Path) -> None:
 def test_annotations_come_without_their_pictures(tmp_path: Path, pictures: bool) -> None:
     write_shard_set(tmp_path, [[1, 0, 3], [2]], pictures=pictures)
     store = Store(ShardSet.open(tmp_path))
-    found = list(store.annotated("train"))
+    stored = list(store.samples("train"))
+    assert [(of.shard, of.row) for of in stored] == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    found = [of.sample for of in stored]
     assert [(of.key, len(of.captions)) for of in found] == [
         ("vg/0", 1),
         ("vg/1", 0),
@@ -67,6 +69,7 @@ def test_annotations_come_without_their_pictures(tmp_path: Path, pictures: bool)
         for number, caption in enumerate(of.captions):
             assert caption.text == f"caption {number} of {of.key}"
     if pictures:
+        assert store.picture(0, 2) == ("vg/2.jpg", picture("vg/2"))
         pair = store.pair(0, 2, 1)
         assert (pair.width, pair.height) == (found[2].width, found[2].height)
         assert pair.caption == found[2].captions[1]
@@ -132,7 +135,7 @@ def test_no_flipped_byte_of_a_member_goes_unnoticed(tmp_path: Path) -> None:
     content = (tmp_path / FIRST).read_bytes()
     rows = ShardSet.open(tmp_path).rows(0, ["picture_offset", "picture_size", "json_offset"])
     [row] = rows.to_pylist()
-    places = {"vg/0": row["picture_offset"] + 50, "vg/0.json": row["json_offset"] + 30}
+    places = {"vg/0.jpg": row["picture_offset"] + 50, "vg/0.json": row["json_offset"] + 30}
     for name, at in places.items():
         damaged = bytearray(content)
         damaged[at] ^= 0x10
@@ -192,11 +195,11 @@ def test_annotations_are_checked_and_pictures_are_not(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1], [1]])
     content = (tmp_path / FIRST).read_bytes()
     (tmp_path / FIRST).write_bytes(content.replace(b"picture of vg/0 ", b"picture of vg/1 "))
-    first, _ = Store(ShardSet.open(tmp_path)).annotated("train")
-    assert first.captions[0].text == "caption 0 of vg/0"
+    first, _ = Store(ShardSet.open(tmp_path)).samples("train")
+    assert first.sample.captions[0].text == "caption 0 of vg/0"
     (tmp_path / FIRST).write_bytes(content.replace(b"caption 0 of", b"caption 1 of"))
     with pytest.raises(ShardError, match=rf"{FIRST}: vg/0\.json is damaged"):
-        list(Store(ShardSet.open(tmp_path)).annotated("train"))
+        list(Store(ShardSet.open(tmp_path)).samples("train"))
 
 
 def test_a_manifest_without_an_index(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_counts_are_those_of_the_samples(made: Path, capsys: pytest.CaptureFixtu
     found = json.loads(capsys.readouterr().out)
     store = Store(ShardSet.open(made))
     for split, of in found["splits"].items():
-        samples = list(store.annotated(split))
+        samples = [stored.sample for stored in store.samples(split)]
         captions = [caption for sample in samples for caption in sample.captions]
         regions = [region for caption in captions for region in caption.regions]
         assert (of["images"], of["captions"], of["regions"]) == (
