@@ -117,8 +117,8 @@ class _Shard:
 
     def pair(self, row: int, number: int) -> Pair:
         width, height = (int(self._numbers[name][row]) for name in ("width", "height"))
-        picture = self.picture(row).content
         caption = self._caption(row, number)
+        picture = self.picture(row).content
         return Pair(self._keys[row].as_py(), number, width, height, picture, caption)
 
     def picture(self, row: int) -> PictureFile:
