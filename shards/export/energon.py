@@ -1,0 +1,165 @@
+"""What Megatron-Energon's ``prepare`` writes about a data set, so that its loader takes the tars.
+
+It reads no shard: the index tells where samples lie. Each split is a data set of its own, because
+Energon wants a key once a data set, and a picture may be in val and in test.
+"""
+
+import contextlib
+import json
+import sqlite3
+import struct
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from shards.export.output import written
+from shards.export.request import Request, Written
+from shards.manifest import ShardError
+
+VERSION = "7.4.1"  # the one whose files these are
+_HEADER = _BLOCK = 512  # bytes in a tar
+_TABLES = """
+CREATE TABLE samples (
+    tar_file_id INTEGER NOT NULL, sample_key TEXT NOT NULL UNIQUE, sample_index INTEGER NOT NULL,
+    byte_offset INTEGER, byte_size INTEGER);
+CREATE TABLE sample_parts (
+    tar_file_id INTEGER, sample_index INTEGER, part_name TEXT,
+    content_byte_offset INTEGER, content_byte_size INTEGER);
+"""
+_INDEXES = """
+CREATE INDEX idx_samples_by_tar_and_idx ON samples(tar_file_id, sample_index);
+CREATE INDEX idx_sample_parts_seq
+    ON sample_parts(tar_file_id, sample_index, content_byte_offset);
+CREATE INDEX idx_sample_parts_full
+    ON sample_parts(tar_file_id, sample_index, part_name, content_byte_offset, content_byte_size);
+"""
+
+
+class Member(NamedTuple):
+    """A file in a tar: what follows the key in its name, and where its bytes are."""
+
+    part: str
+    offset: int
+    size: int
+
+
+class Placed(NamedTuple):
+    """A sample in a tar, from the header of its first member to the end of its last block."""
+
+    key: str
+    members: Sequence[Member]
+
+    @property
+    def start(self) -> int:
+        return self.members[0].offset - _HEADER
+
+    @property
+    def stop(self) -> int:
+        last = self.members[-1]
+        return last.offset + -(-last.size // _BLOCK) * _BLOCK
+
+
+def export(of: Request) -> list[Written]:
+    """Writes of each split ``SPLIT/.nv-meta/``, ``SPLIT/TAR.idx`` and a link to each tar.
+
+    And ``metadataset.yaml``, by which Energon finds them. Tars of a set behind a URL are not
+    linked: they have to be brought to these folders.
+
+    Raises:
+        ShardError: the index is missing or damaged, or the set has no pictures or no such samples.
+        OSError: a file cannot be written.
+        ValueError: it was asked to unpack or leave out pictures.
+    """
+    if of.unpack or of.no_coco:
+        raise ValueError("Energon takes the tars as they are: with all pictures, packed")
+    found = [_export_split(of, split) for split in of.splits]
+    with written(of.out / "metadataset.yaml") as file:
+        file.write(_metadataset(of.splits).encode())
+    return found
+
+
+def _export_split(of: Request, split: str) -> Written:
+    folder = of.out / split
+    counts: dict[str, int] = {}
+    captions = regions = 0
+    with (
+        written(folder / ".nv-meta" / "index.sqlite") as file,
+        contextlib.closing(sqlite3.connect(file.name)) as database,
+    ):
+        database.executescript(_TABLES)
+        for shard in of.shards.shards_of(split):
+            samples = list(_samples(of, shard))
+            name = of.shards.shards[shard].file
+            _write_offsets(folder / f"{name}.idx", samples)
+            _write_rows(database, len(counts), samples)
+            _link(of, folder / name)
+            counts[name] = len(samples)
+            rows = of.shards.rows(shard, ["captions", "regions"])
+            captions += sum(rows["captions"].to_pylist())
+            regions += sum(rows["regions"].to_pylist())
+        database.executescript(_INDEXES)
+        database.commit()
+    meta = {
+        ".info.json": json.dumps({"energon_version": VERSION, "shard_counts": counts}, indent=2),
+        "dataset.yaml": "__module__: megatron.energon\n__class__: CrudeWebdataset\n",
+        "split.yaml": "\n".join(
+            ["split_parts:", f"  {split}:", *(f"  - {name}" for name in counts), "exclude: []", ""]
+        ),
+        # Energon's is random; this one is as reproducible as the shards.
+        "index.uuid": str(uuid.uuid5(uuid.NAMESPACE_OID, _digests(of, split))),
+    }
+    for name, content in meta.items():
+        with written(folder / ".nv-meta" / name) as file:
+            file.write(content.encode())
+    return Written(folder, captions, regions)
+
+
+def _samples(of: Request, shard: int) -> Iterator[Placed]:
+    columns = ["key", "picture_name", "picture_offset", "picture_size", "json_offset", "json_size"]
+    for row in of.shards.rows(shard, columns).to_pylist():
+        members = [Member("json", row["json_offset"], row["json_size"])]
+        if row["picture_name"]:
+            part = row["picture_name"].removeprefix(row["key"] + ".")
+            members.append(Member(part, row["picture_offset"], row["picture_size"]))
+        yield Placed(row["key"], sorted(members, key=lambda member: member.offset))
+
+
+def _write_offsets(path: Path, samples: Sequence[Placed]) -> None:
+    """Where each sample begins, and where the last one ends, as 64 bits each."""
+    offsets = [*(sample.start for sample in samples), samples[-1].stop]
+    with written(path) as file:
+        file.write(struct.pack(f"<{len(offsets)}Q", *offsets))
+
+
+def _write_rows(database: sqlite3.Connection, tar: int, samples: Sequence[Placed]) -> None:
+    database.executemany(
+        "INSERT INTO samples VALUES (?, ?, ?, ?, ?)",
+        [(tar, s.key, i, s.start, s.stop - s.start) for i, s in enumerate(samples)],
+    )
+    database.executemany(
+        "INSERT INTO sample_parts VALUES (?, ?, ?, ?, ?)",
+        [(tar, i, *member) for i, sample in enumerate(samples) for member in sample.members],
+    )
+
+
+def _link(of: Request, link: Path) -> None:
+    """A link to a tar, in place of what link there may be."""
+    if of.shards.is_remote:
+        return
+    target = Path(of.shards.location, link.name).resolve()
+    if not target.exists():
+        raise ShardError(f"{target} is missing")
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+
+
+def _digests(of: Request, split: str) -> str:
+    return " ".join(entry.sha256 for entry in of.shards.shards if entry.split == split)
+
+
+def _metadataset(splits: Sequence[str]) -> str:
+    lines = ["__module__: megatron.energon", "__class__: MetadatasetV2", "splits:"]
+    for split in splits:
+        lines += [f"  {split}:", f"    path: ./{split}", f"    split_part: {split}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,192 @@
+"""A data set as the ``datasets`` library loads it: Parquet with the pictures in it, and a card."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas import Caption, Sample
+from shards.export.output import written
+from shards.export.request import Exported, Request, Written
+
+ROWS = 100  # in a row group, which readers hold as a whole
+
+_SPANS = pa.list_(pa.list_(pa.int32()))
+_BOX = pa.list_(pa.float32())
+_REGION = pa.struct(
+    [
+        ("box", _BOX),
+        ("spans", _SPANS),
+        ("area", pa.float64()),
+        ("category", pa.int32()),
+        ("crowd", pa.bool_()),
+    ]
+)
+_PART = pa.struct(
+    [("dataset", pa.string()), ("record", pa.string()), ("span", pa.list_(pa.int32()))]
+)
+_PHRASE = pa.struct(
+    [
+        ("spans", _SPANS),
+        ("entity", pa.string()),
+        ("types", pa.list_(pa.string())),
+        ("boxes", pa.list_(_BOX)),
+    ]
+)
+_QUESTION = pa.struct(
+    [
+        ("id", pa.string()),
+        ("answer", pa.string()),
+        ("semantic_type", pa.string()),
+        ("structural_type", pa.string()),
+        ("balanced", pa.bool_()),
+    ]
+)
+_CAPTION = pa.struct(
+    [
+        ("text", pa.string()),
+        ("regions", pa.list_(_REGION)),
+        ("negative", _SPANS),
+        ("parts", pa.list_(_PART)),
+        ("phrases", pa.list_(_PHRASE)),
+        ("question", _QUESTION),
+    ]
+)
+#: `datasets` takes a struct of exactly these two fields, in this order, for a picture.
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def export(of: Request) -> list[Written]:
+    """Writes ``data/SPLIT-*.parquet``, a file a shard and a row a picture, and ``README.md``.
+
+    Captions are what they are in the shards, with the same names; boxes x0, y0, x1, y1 in pixels.
+
+    Raises:
+        ShardError: see `Request.samples`.
+        OSError: a file cannot be written.
+    """
+    schema = schema_of(with_pictures=_has_pictures(of))
+    found = [written for split in of.splits for written in _export_split(of, split, schema)]
+    with written(of.out / "README.md") as file:
+        file.write(_card(of, found).encode())
+    return found
+
+
+def schema_of(*, with_pictures: bool) -> pa.Schema:
+    """The columns, and what they are to `datasets`."""
+    fields = [
+        ("key", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("file", pa.string()),
+        ("captions", pa.list_(_CAPTION)),
+    ]
+    schema = pa.schema([("image", _IMAGE), *fields] if with_pictures else fields)
+    features = {field.name: _feature(field.type) for field in schema}
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def _feature(type_: pa.DataType) -> Any:
+    if type_ == _IMAGE:
+        return {"_type": "Image"}
+    if pa.types.is_struct(type_):
+        return {field.name: _feature(field.type) for field in type_}
+    if pa.types.is_list(type_):
+        return [_feature(type_.value_type)]
+    names = {pa.float32(): "float32", pa.float64(): "float64", pa.bool_(): "bool"}
+    return {"dtype": names.get(type_, str(type_)), "_type": "Value"}
+
+
+def _has_pictures(of: Request) -> bool:
+    shard = next(i for split in of.splits for i in of.shards.shards_of(split))
+    return bool(of.shards.rows(shard, ["picture_name"])["picture_name"][0].as_py())
+
+
+def _export_split(of: Request, split: str, schema: pa.Schema) -> Iterator[Written]:
+    for shard, samples in itertools.groupby(of.samples(split), lambda exported: exported.shard):
+        name = of.shards.shards[shard].file.removesuffix(".tar")
+        path = of.out / "data" / f"{name}.parquet"
+        captions = boxes = 0
+        with written(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as parquet:
+            for group in _in_groups(samples):
+                rows = [_row(exported, schema) for exported in group]
+                parquet.write_table(pa.Table.from_pylist(rows, schema))
+                captions += sum(len(row["captions"]) for row in rows)
+                boxes += sum(len(c["regions"]) for row in rows for c in row["captions"])
+        yield Written(path, captions, boxes)
+
+
+def _in_groups(samples: Iterator[Exported]) -> Iterator[list[Exported]]:
+    while group := list(itertools.islice(samples, ROWS)):
+        yield group
+
+
+def _row(of: Exported, schema: pa.Schema) -> dict[str, Any]:
+    sample: Sample = of.sample
+    row: dict[str, Any] = {
+        "key": sample.key,
+        "width": sample.width,
+        "height": sample.height,
+        "file": sample.file,
+        "captions": [_caption(caption) for caption in sample.captions],
+    }
+    if "image" in schema.names:
+        picture = of.picture()
+        row["image"] = {"bytes": bytes(picture.content), "path": picture.name}
+    return row
+
+
+def _caption(of: Caption) -> dict[str, Any]:
+    question = of.question
+    return {
+        "text": of.text,
+        "regions": [_fields(region, _REGION) for region in of.regions],
+        "negative": of.negative,
+        "parts": [_fields(part, _PART) for part in of.parts],
+        "phrases": [_fields(phrase, _PHRASE) for phrase in of.phrases],
+        "question": None if question is None else _fields(question, _QUESTION),
+    }
+
+
+def _fields(record: Any, type_: pa.StructType) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in type_}
+
+
+def _card(of: Request, files: list[Written]) -> str:
+    """The card: front matter that `datasets` reads, and what a person wants to know."""
+    manifest = of.shards.manifest
+    written_splits = [
+        split for split in of.splits if any(f.path.name.startswith(f"{split}-") for f in files)
+    ]
+    data_files = [
+        f"  - {{split: {split}, path: data/{split}-*.parquet}}" for split in written_splits
+    ]
+    counts = [f"| {f.path.name} | {f.captions:,} | {f.boxes:,} |" for f in files]
+    lines = [
+        "---",
+        f"pretty_name: {json.dumps(manifest.name)}",
+        "task_categories: [object-detection, zero-shot-object-detection]",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        *data_files,
+        "---",
+        "",
+        f"# {manifest.name}",
+        "",
+        "Pictures with captions, boxes, and the characters of a caption that name a box. A row is",
+        "a picture: `captions[].regions[]` has `box` (x0, y0, x1, y1 in pixels) and `spans`",
+        "(half-open character offsets into `captions[].text`), `captions[].parts[]` the records",
+        "of the published data sets that a caption is made of. Pictures and annotations are under",
+        "the licences of these.",
+        "",
+        f"Recipe {manifest.recipe_sha256}, code {manifest.code_version}.",
+        "",
+        "| file | captions | boxes |",
+        "|---|---|---|",
+        *counts,
+    ]
+    return "\n".join(lines) + "\n"

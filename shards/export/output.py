@@ -1,0 +1,63 @@
+"""Files that are there when they are whole, and not before."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which gets its name at the end of the block; if that fails it is gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class CocoJson:
+    """A file in COCO's layout, whose images and annotations are written as they come.
+
+    The annotations wait in a file without a name, since they follow the images; so memory does not
+    grow with either.
+    """
+
+    def __init__(self, file: BinaryIO, annotations: BinaryIO) -> None:
+        self.images = self.annotations = 0
+        self._file = file
+        self._annotations = annotations
+        file.write(b'{"info": [], "licenses": [], "images": [')
+
+    def add_image(self, fields: Mapping[str, Any]) -> int:
+        """Writes an image; returns the ``id`` that it is given, from 0 on."""
+        number, self.images = self.images, self.images + 1
+        self._file.write((b",\n" if number else b"\n") + orjson.dumps({**fields, "id": number}))
+        return number
+
+    def add_annotation(self, fields: Mapping[str, Any]) -> None:
+        """Writes an annotation, with an ``id`` from 0 on."""
+        number, self.annotations = self.annotations, self.annotations + 1
+        line = orjson.dumps({**fields, "id": number})
+        self._annotations.write((b",\n" if number else b"\n") + line)
+
+    def end(self, categories: Sequence[Mapping[str, Any]]) -> None:
+        self._file.write(b'\n], "annotations": [')
+        self._annotations.seek(0)
+        shutil.copyfileobj(self._annotations, self._file, 1 << 20)
+        self._file.write(b'\n], "categories": ' + orjson.dumps(categories) + b"}\n")
+
+
+@contextlib.contextmanager
+def coco_json(path: Path) -> Iterator[CocoJson]:
+    """A `CocoJson` at ``path``; `CocoJson.end` has to be called in the block."""
+    with written(path) as file, tempfile.TemporaryFile(dir=path.parent) as annotations:
+        yield CocoJson(file, annotations)

@@ -1,0 +1,87 @@
+"""What is exported: a shard set's splits, picture by picture."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from shards.export.output import written
+from shards.shard_set import ShardSet
+from shards.store import PictureFile, Store, Stored
+
+PICTURES = "images"  # the folder of unpacked pictures
+
+
+class Written(NamedTuple):
+    """A file that was made, and what is in it."""
+
+    path: Path
+    captions: int
+    boxes: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """``splits`` of a shard set, to be written below ``out``.
+
+    ``unpack``: pictures are unpacked as well, to ``out/images/KEY.EXTENSION``. ``no_coco``: without
+    the pictures of COCO, whichever data set speaks of them.
+    """
+
+    shards: ShardSet
+    out: Path
+    splits: list[str]
+    unpack: bool = False
+    no_coco: bool = False
+
+    def samples(self, split: str) -> Iterator["Exported"]:
+        """The samples of a split in the order of the shards.
+
+        Raises:
+            ShardError: a shard is missing or damaged, or has no pictures to unpack.
+            OSError: a picture cannot be written.
+        """
+        store = Store(self.shards)
+        images = sum(of.images for of in self.shards.shards if of.split == split)
+        with tqdm(total=images, desc=split, unit=" pictures", disable=None) as bar:
+            for stored in store.samples(split):
+                if not (self.no_coco and stored.sample.key.startswith("coco/")):
+                    yield Exported(self, store, stored)
+                bar.update()
+
+
+class Exported:
+    """A sample on its way."""
+
+    def __init__(self, request: Request, store: Store, stored: Stored) -> None:
+        self.sample = stored.sample
+        self._request = request
+        self._store = store
+        self._stored = stored
+
+    @property
+    def shard(self) -> int:
+        """Its shard's place in the manifest."""
+        return self._stored.shard
+
+    @property
+    def namespace(self) -> str:
+        """The data set that the picture is of: the first half of its key."""
+        return self.sample.key.partition("/")[0]
+
+    def file_name(self) -> str:
+        """Where the picture is: below ``out/images``, where it is put now, or below its source."""
+        if not self._request.unpack:
+            return self.sample.file
+        picture = self.picture()
+        path = self._request.out / PICTURES / picture.name
+        if not path.exists():  # from an earlier export to the same place
+            with written(path) as file:
+                file.write(picture.content)
+        return picture.name
+
+    def picture(self) -> PictureFile:
+        """The picture, as it was published."""
+        return self._store.picture(self._stored.shard, self._stored.row)

@@ -1,0 +1,55 @@
+"""The grounding JSON of ultralytics and of YOLO-World: MDETR's, with what trains a detector alone.
+
+All pictures of a split are in one file, since these loaders know one folder of pictures a file; and
+it has a name of its own, since ultralytics counts the boxes of files with the published names.
+"""
+
+from shards.export.mdetr_json import OBJECT
+from shards.export.output import coco_json
+from shards.export.phrases import named, xywh
+from shards.export.request import Request, Written
+
+
+def export(of: Request) -> list[Written]:
+    """Writes ``SPLIT.json``: captions that have a box, with their boxes inside the picture.
+
+    Raises:
+        ShardError: see `Request.samples`.
+        OSError: a file cannot be written.
+    """
+    return [_export_split(of, split) for split in of.splits]
+
+
+def _export_split(of: Request, split: str) -> Written:
+    path = of.out / f"{split}.json"
+    with coco_json(path) as file:
+        for exported in of.samples(split):
+            sample, name = exported.sample, exported.file_name()
+            for caption in sample.captions:
+                regions = named(caption.regions, caption.text, sample.width, sample.height)
+                if not regions:
+                    continue
+                image = file.add_image(
+                    {
+                        "file_name": name,
+                        "height": sample.height,
+                        "width": sample.width,
+                        "caption": caption.text,
+                        "data_source": exported.namespace,
+                        "dataset_name": "mixed",
+                    }
+                )
+                for region in regions:
+                    bbox = xywh(region.box)
+                    file.add_annotation(
+                        {
+                            "area": bbox[2] * bbox[3],
+                            "iscrowd": 0,
+                            "image_id": image,
+                            "category_id": 1,
+                            "bbox": bbox,
+                            "tokens_positive": region.spans,
+                        }
+                    )
+        file.end([OBJECT])
+    return Written(path, file.images, file.annotations)
