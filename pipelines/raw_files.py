@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.sources.base import Input, Slice
@@ -63,6 +64,13 @@ def exists(path: str) -> bool:
     return bool(below.metadata_list)
 
 
+def version(path: str) -> tuple[int, float]:
+    """Size and time of a file, by which to know that it was written anew."""
+    [match] = FileSystems.match([path])
+    [file] = match.metadata_list
+    return file.size_in_bytes, file.last_updated_in_seconds
+
+
 def open_binary(path: str) -> BinaryIO:
     """The file as it is: a ``.gz`` or ``.bz2`` ending changes nothing."""
     if is_local(path):
@@ -93,8 +101,7 @@ def cut(source: str, rank: int, input: Input, scratch: str) -> Iterator[Cut | Re
             if input.layout == "lines":
                 return
             raise RawFileError(f"{input.path}: empty file; expected {_expected(input)}")
-        with local.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        content = _mapped(local)
         if input.layout == "lines":
             borders = list(_line_borders(content))
         elif input.layout == "list":
@@ -122,6 +129,23 @@ def read(cut: Cut) -> Slice:
     elif cut.input.layout == "dict":
         content = b"{" + content + b"}"
     return Slice(cut.input, content)
+
+
+def mapped(path: str) -> mmap.mmap:
+    """A whole file, mapped; one from afar is copied first, to a file that is gone with the map.
+
+    Raises:
+        RawFileError: it is empty, or cannot be read.
+    """
+    with _local_copy(path) as local:
+        if local.stat().st_size == 0:
+            raise RawFileError(f"{path}: empty file")
+        return _mapped(local)
+
+
+def _mapped(local: Path) -> mmap.mmap:
+    with local.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _expected(input: Input) -> str:
@@ -190,11 +214,22 @@ def _grouped(runs: list[list[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
                 first = i + 1
 
 
-def _elements(content: mmap.mmap, input: Input) -> list[list[tuple[int, int]]]:
-    """Where each element of the JSON list begins and ends, as one run."""
+def element_borders(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
+    """Where each element of the input's JSON list begins and ends in the file: shape (n, 2).
+
+    Raises:
+        RawFileError: it is not JSON, or has no such list.
+    """
     base = _address(content)
     elements = _decode(_inner(content, input), list[msgspec.Raw], input)
-    return [[(_address(e) - base, _address(e) - base + len(memoryview(e))) for e in elements]]
+    starts = np.fromiter((_address(e) - base for e in elements), np.int64, len(elements))
+    sizes = np.fromiter((len(memoryview(e)) for e in elements), np.int64, len(elements))
+    return np.stack([starts, starts + sizes], axis=1)
+
+
+def _elements(content: mmap.mmap, input: Input) -> list[list[tuple[int, int]]]:
+    """The elements of the JSON list, as one run."""
+    return [[(start, stop) for start, stop in element_borders(content, input).tolist()]]
 
 
 def _entries(content: mmap.mmap, input: Input, repeated: list[str]) -> list[list[tuple[int, int]]]:

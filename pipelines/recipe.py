@@ -24,6 +24,7 @@ from pipelines.sources.coco import Coco
 from pipelines.sources.flickr30k import Flickr30k
 from pipelines.sources.gqa import Gqa
 from pipelines.sources.lvis import Lvis
+from pipelines.sources.mdetr_json import MdetrJson
 from pipelines.sources.visual_genome import VisualGenome
 
 SOURCES: dict[str, type[Source]] = {
@@ -32,6 +33,7 @@ SOURCES: dict[str, type[Source]] = {
     "flickr30k": Flickr30k,
     "gqa": Gqa,
     "lvis": Lvis,
+    "mdetr_json": MdetrJson,
     "vg": VisualGenome,
 }
 

@@ -10,7 +10,7 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
@@ -107,7 +107,6 @@ class Tars:
 
 @contextlib.contextmanager
 def _tar(path: Path) -> Iterator[tarfile.TarFile]:
-    file: BinaryIO
     with (
         written(path) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,

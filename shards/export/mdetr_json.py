@@ -81,7 +81,7 @@ class CaptionFile:
             )
 
     def end(self) -> None:
-        """Writes what is still to come. Shards have the numbers of COCO's classes, not the names."""
+        """Writes the classes. Of those of COCO a shard has the numbers, not the names."""
         others = sorted(self._categories.keys() - {OBJECT["id"]})
         self._json.end([OBJECT, *({"id": id_, "name": f"class {id_}"} for id_ in others)])
 

@@ -12,10 +12,13 @@ import pytest
 import webdataset
 
 from pipelines.build import main as build
+from shards.__main__ import main as shards
 from tests.end_to_end import recipes
 from tests.end_to_end.invariants import check_sample
 
 Row = tuple[Any, ...]
+
+GOLDEN_MIXED = "golden/mixed/final_mixed_train.json.xz"
 
 
 def samples(shard_set: Path, split: str) -> Iterator[dict[str, Any]]:
@@ -63,7 +66,7 @@ def mixed(
 
 
 def test_mixed_under_mdetr_rules(reference: Path, mixed: dict[str, Path]) -> None:
-    images, annotations = published(reference / "golden/mixed/final_mixed_train.json.xz")
+    images, annotations = published(reference / GOLDEN_MIXED)
     expected: dict[Row, list[np.ndarray]] = defaultdict(list)
     for image in images:
         assert image["dataset_name"] == "mixed"
@@ -107,6 +110,72 @@ def test_mixed_under_mdetr_rules(reference: Path, mixed: dict[str, Path]) -> Non
         for a, b in zip(sorted(found[row], key=str), sorted(expected[row], key=str), strict=True)
     )
     assert largest <= 2**-14  # one float32 step for pixels of 512 to 1024
+
+
+def test_mixed_exported_is_the_published_file(
+    reference: Path, mixed: dict[str, Path], tmp_path: Path
+) -> None:
+    assert shards(["export", "mdetr-json", str(mixed["mdetr"]), str(tmp_path)]) == 0
+    [path] = tmp_path.iterdir()
+    assert path.name == "final_mixed_train.json"
+    own = json.loads(path.read_bytes())
+    theirs = json.loads(lzma.decompress((reference / GOLDEN_MIXED).read_bytes()))
+    for image in theirs["images"]:
+        image["original_id"] = int(image["original_id"])
+    assert same_file(own, theirs) == (7_133, 69_589)
+    assert {c["id"] for c in own["categories"]} == {a["category_id"] for a in own["annotations"]}
+
+
+def test_mixed_exported_without_coco(
+    reference: Path, mixed: dict[str, Path], tmp_path: Path
+) -> None:
+    arguments = ["export", "mdetr-json", str(mixed["mdetr"]), str(tmp_path), "--no-coco"]
+    assert shards(arguments) == 0
+    [path] = tmp_path.iterdir()
+    assert path.name == "final_mixed_train_no_coco.json"
+    images = json.loads(path.read_bytes())["images"]
+    published_images, _ = published(reference / GOLDEN_MIXED)
+    kept = [image["caption"] for image in published_images if image["data_source"] == "vg"]
+    assert Counter(image["caption"] for image in images) == Counter(kept)
+    assert len(kept) == 4_080
+
+
+def same_file(own: dict[str, Any], theirs: dict[str, Any]) -> tuple[int, int]:
+    """Asserts that two files of MDETR say the same, to the order and the numbers of their ids.
+
+    Fields are equal, and boxes as float32 corners to one step. Returns captions and boxes.
+    """
+    records, boxes_of = zip(*(as_records(content) for content in (own, theirs)), strict=True)
+    assert records[0] == records[1]
+    largest = max(
+        np.abs(a - b).max(initial=0.0)
+        for record in boxes_of[0]
+        for a, b in zip(
+            sorted(boxes_of[0][record], key=str), sorted(boxes_of[1][record], key=str), strict=True
+        )
+    )
+    assert largest <= 2**-14
+    for kind in ("images", "annotations"):
+        assert len({record["id"] for record in own[kind]}) == len(own[kind])
+    return len(own["images"]), len(own["annotations"])
+
+
+def as_records(content: dict[str, Any]) -> tuple[Counter[str], dict[str, list[np.ndarray]]]:
+    """Every caption with its annotations as JSON without ids and boxes; and the boxes of each."""
+    annotations = defaultdict(list)
+    for annotation in content["annotations"]:
+        annotations[annotation["image_id"]].append(annotation)
+    records: Counter[str] = Counter()
+    boxes_of: dict[str, list[np.ndarray]] = defaultdict(list)
+    for image in content["images"]:
+        of = sorted(annotations[image["id"]], key=lambda a: (corners(a["bbox"]), str(a)))
+        image["tokens_positive"] = [
+            {k: v for k, v in a.items() if k not in ("id", "image_id", "bbox")} for a in of
+        ]
+        record = json.dumps({k: v for k, v in image.items() if k != "id"}, sort_keys=True)
+        records[record] += 1
+        boxes_of[record].append(boxes([{"box": corners(a["bbox"])} for a in of]))
+    return records, boxes_of
 
 
 def test_mixed_under_paper_rules(golden_raw: Path, mixed: dict[str, Path]) -> None:
@@ -176,6 +245,22 @@ def test_flickr30k_val(reference: Path, tmp_path: Path, ground_truth: str) -> No
     )
     assert expected == found
     assert found.total() == 5_000
+    same_when_exported(output, reference, f"final_flickr_{ground_truth}GT_val.json", tmp_path)
+
+
+def same_when_exported(shard_set: Path, reference: Path, name: str, folder: Path) -> None:
+    """Sizes are numbers, spans of a box in rising order; all else is as published."""
+    arguments = ["export", "mdetr-json", str(shard_set), str(folder / "exported")]
+    assert shards([*arguments, "--split", "val"]) == 0
+    own = json.loads((folder / "exported" / name).read_bytes())
+    theirs = json.loads(lzma.decompress((reference / f"golden/flickr/{name}.xz").read_bytes()))
+    for image in theirs["images"]:
+        image |= {side: int(image[side]) for side in ("width", "height")}
+    for content in (own, theirs):
+        for annotation in content["annotations"]:
+            annotation["tokens_positive"].sort()
+    same_file(own, theirs)
+    assert own["categories"] == theirs["categories"]
 
 
 def region_set(regions: Iterator[tuple[Row, float, list[list[int]]]]) -> Row:
