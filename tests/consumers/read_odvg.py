@@ -1,0 +1,43 @@
+"""mmdetection reads lines of ODVG: RESULT FILE PICTURES [LABEL_MAP]."""
+
+import json
+import sys
+from pathlib import Path
+
+from tests.consumers.openmmlab import without_compiled_operators
+
+without_compiled_operators()
+
+from mmdet.datasets.odvg import ODVGDataset  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
+
+init_default_scope("mmdet")
+result, file, pictures, *label_map = sys.argv[1:]
+dataset = ODVGDataset(
+    data_root="",
+    ann_file=file,
+    data_prefix={"img": pictures},
+    label_map_file=label_map[0] if label_map else None,
+    return_classes=True,
+    pipeline=[
+        {"type": "LoadImageFromFile"},
+        {"type": "LoadAnnotations", "with_bbox": True, "box_type": None},
+        {"type": "PackDetInputs", "meta_keys": ("img_path", "ori_shape", "text")},
+    ],
+)
+found = []
+for number in range(len(dataset)):
+    phrases = dataset.get_data_info(number).get("phrases", {})
+    sample = dataset[number]["data_samples"]
+    labels = sample.gt_instances.labels.tolist()
+    found.append(
+        {
+            "picture": sample.img_path.removeprefix(pictures + "/"),
+            "size": sample.ori_shape[::-1],
+            "text": sample.text,
+            "boxes": sample.gt_instances.bboxes.tolist(),
+            "labels": labels,
+            "phrases": [phrases[label] for label in labels] if phrases else [],
+        }
+    )
+Path(result).write_text(json.dumps(found))

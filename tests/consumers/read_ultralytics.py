@@ -1,0 +1,44 @@
+"""ultralytics reads a grounding JSON, and makes batches of it: RESULT FILE PICTURES."""
+
+import importlib.metadata
+import json
+import sys
+from pathlib import Path
+from unittest import mock
+
+from torch.utils.data import DataLoader
+
+installed = importlib.metadata.version
+
+
+def version(name: str) -> str:
+    """ultralytics asks which torchvision there is, and imports none here."""
+    return "0.28.0" if name == "torchvision" else installed(name)
+
+
+with mock.patch("importlib.metadata.version", version):
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.dataset import GroundingDataset
+
+result, file, pictures = sys.argv[1:]
+dataset = GroundingDataset(
+    img_path=pictures,
+    json_file=file,
+    task="detect",
+    imgsz=320,
+    augment=False,
+    hyp=get_cfg(),
+    batch_size=2,
+)
+found = [
+    {
+        "picture": str(label["im_file"]).removeprefix(pictures + "/"),
+        "size": label["shape"][::-1],
+        "boxes": label["bboxes"].tolist(),  # centre, width and height as shares
+        "phrases": [label["texts"][int(of)][0] for of in label["cls"].ravel()],
+    }
+    for label in dataset.labels
+]
+batches = DataLoader(dataset, batch_size=2, collate_fn=dataset.collate_fn, num_workers=2)
+boxes = sum(len(batch["bboxes"]) for batch in batches)
+Path(result).write_text(json.dumps({"found": found, "boxes in batches": boxes}))

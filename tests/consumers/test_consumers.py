@@ -1,0 +1,335 @@
+"""What other people's readers find in an export is what lies in the shards.
+
+Each reader runs in a process of its own, from the packages that its project publishes.
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pipelines.build import main as build
+from pipelines.world.__main__ import main as make_world
+from schemas import Caption, Region, Sample
+from shards.__main__ import main as shards
+from shards.shard_set import ShardSet
+from shards.store import Store
+from tests.shard_sets import write_shard_set
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    assert make_world([str(folder), "--images", "120"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set with pictures of all sources."""
+    output = tmp_path_factory.mktemp("made") / "shards"
+    assert build(["demo", f"--root={world}", f"--output={output}", "--quiet"]) == 0
+    return output
+
+
+def export(name: str, shard_set: Path, out: Path, *options: str) -> Path:
+    assert shards(["export", name, str(shard_set), str(out), *options]) == 0
+    return out
+
+
+def run(command: list[object], folder: Path) -> None:
+    """Runs a program that is to find no network, whatever it might look for there."""
+    offline = {
+        "HF_HOME": str(folder / "hugging_face"),
+        "HF_HUB_OFFLINE": "1",
+        "YOLO_AUTOINSTALL": "0",
+        "YOLO_CONFIG_DIR": str(folder),
+        "YOLO_OFFLINE": "1",
+        "YOLO_VERBOSE": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=REPOSITORY,
+        env=os.environ | offline,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def read(reader: str, folder: Path, *arguments: object) -> Any:
+    """What a reader found."""
+    result = folder / "result.json"
+    run([sys.executable, "-m", f"tests.consumers.{reader}", result, *arguments], folder)
+    return json.loads(result.read_bytes())
+
+
+def samples(shard_set: Path, split: str) -> list[Sample]:
+    return [stored.sample for stored in Store(ShardSet.open(shard_set)).samples(split)]
+
+
+def with_boxes(shard_set: Path, split: str) -> Iterator[tuple[Sample, Caption]]:
+    """The captions that a detector is trained on, in the order of the shards."""
+    for sample in samples(shard_set, split):
+        for caption in sample.captions:
+            if any(region.spans for region in caption.regions):
+                yield sample, caption
+
+
+def words(region: Region, text: str) -> str:
+    return " ".join(text[start:stop] for start, stop in sorted(region.spans))
+
+
+def test_ultralytics(made: Path, tmp_path: Path) -> None:
+    out = export("ultralytics", made, tmp_path / "out", "--pictures")
+    read_back = read("read_ultralytics", tmp_path, out / "train.json", out / "images")
+    expected = list(with_boxes(made, "train"))
+    assert len(expected) > 100
+    boxes = 0
+    for found, (sample, caption) in zip(read_back["found"], expected, strict=True):
+        assert found["picture"] == f"{sample.key}.jpg"
+        assert found["size"] == [sample.width, sample.height]
+        size = np.array([sample.width, sample.height] * 2)
+        centre, sides = np.split(np.array(found["boxes"]).reshape(-1, 4), 2, axis=1)
+        corners = np.concatenate([centre - sides / 2, centre + sides / 2], axis=1) * size
+        # It keeps one of boxes that are equal and have equal phrases.
+        theirs = {(p.lower(), *b.round(2)) for p, b in zip(found["phrases"], corners, strict=True)}
+        ours = {
+            (words(r, caption.text).lower(), *np.array(r.box).round(2)) for r in caption.regions
+        }
+        assert {row[0] for row in theirs} == {row[0] for row in ours}
+        a, b = (np.array(sorted(row[1:] for row in rows)) for rows in (theirs, ours))
+        assert np.abs(a - b).max() < 0.1
+        boxes += len(found["boxes"])
+    assert read_back["boxes in batches"] == boxes
+
+
+@pytest.mark.parametrize("name", ["ultralytics", "mdetr-json"])
+def test_yolo_world(made: Path, tmp_path: Path, name: str) -> None:
+    out = export(name, made, tmp_path / "out", "--pictures")
+    if name == "mdetr-json":
+        namespaces = {"final_mixed_train.json": False, "final_flickr_separateGT_train.json": True}
+    else:
+        namespaces = {"train.json": None}
+    for file, is_flickr in namespaces.items():
+        read_back = read("read_yolo_world", tmp_path, out / file, out / "images")
+        # It keeps captions without boxes; MDETR's files have them, ultralytics' have none.
+        read_back = [found for found in read_back if found["boxes"]]
+        expected = [
+            (sample, caption)
+            for sample, caption in with_boxes(made, "train")
+            if is_flickr in (None, sample.key.startswith("flickr30k/"))
+        ]
+        assert expected
+        for found, (sample, caption) in zip(read_back, expected, strict=True):
+            assert found["picture"] == f"{sample.key}.jpg"
+            assert found["size"] == [sample.width, sample.height]
+            assert found["phrases"] == [words(r, caption.text) for r in caption.regions]
+            assert np.abs(np.array(found["boxes"]) - [r.box for r in caption.regions]).max() < 1e-3
+
+
+def test_mmdetection_reads_captions(made: Path, tmp_path: Path) -> None:
+    out = export("odvg", made, tmp_path / "out", "--pictures")
+    read_back = read("read_odvg", tmp_path, out / "train_vg.jsonl", out / "images")
+    for found, (sample, caption) in zip(read_back, with_boxes(made, "train"), strict=True):
+        assert found["picture"] == f"{sample.key}.jpg"
+        assert found["size"] == [sample.width, sample.height]
+        assert found["text"] == caption.text
+        assert found["boxes"] == [list(region.box or ()) for region in caption.regions]
+        for phrase, region in zip(found["phrases"], caption.regions, strict=True):
+            assert phrase["phrase"] == words(region, caption.text)
+            spans = phrase["tokens_positive"]
+            assert letters(spans, caption.text) == letters(region.spans, caption.text)
+
+
+def letters(spans: Any, text: str) -> set[int]:
+    """The characters that spans name; whether spaces between them are named means nothing."""
+    return {at for start, stop in spans for at in range(start, stop) if text[at] != " "}
+
+
+def test_mmdetection_reads_classes(world: Path, tmp_path: Path) -> None:
+    recipe, root = "demo_lvis", f"--root={world}"
+    made = tmp_path / "shards"
+    assert build([recipe, root, f"--output={made}", "--quiet"]) == 0
+    out = export("odvg", made, tmp_path / "out", "--pictures")
+    arguments = (out / "train_od.jsonl", out / "images", out / "label_map.json")
+    read_back = read("read_odvg", tmp_path, *arguments)
+    names = json.loads((out / "label_map.json").read_bytes())
+    assert sorted(map(int, names)) == list(range(len(names)))
+    expected = samples(made, "train")
+    assert not (out / "train_vg.jsonl").exists()
+    for found, sample in zip(read_back, expected, strict=True):
+        assert found["picture"] == f"{sample.key}.jpg"
+        theirs = Counter(
+            (names[str(label)], *box)
+            for label, box in zip(found["labels"], found["boxes"], strict=True)
+        )
+        ours = Counter((c.text, *(r.box or ())) for c in sample.captions for r in c.regions)
+        assert theirs == ours
+    assert sum(len(found["boxes"]) for found in read_back) > 30
+
+
+def test_mmdetection_converts_mdetr_json_to_our_odvg(made: Path, tmp_path: Path) -> None:
+    """Its converter of GoldG takes MDETR's JSON, and says what our own ODVG says."""
+    import mmdet
+
+    converter = Path(mmdet.__file__).parent / ".mim/tools/dataset_converters/goldg2odvg.py"
+    files = export("mdetr-json", made, tmp_path / "out")
+    theirs: list[dict[str, Any]] = []
+    for name in ("final_mixed_train", "final_flickr_separateGT_train"):
+        converted = tmp_path / f"{name}.jsonl"
+        run([sys.executable, converter, files / f"{name}.json", "--out-ann", converted], tmp_path)
+        theirs += map(json.loads, converted.read_text().splitlines())
+    lines = (export("odvg", made, tmp_path / "odvg") / "train_vg.jsonl").read_text().splitlines()
+    assert as_regions(theirs) == as_regions(map(json.loads, lines))
+
+
+def as_regions(records: Any) -> Counter[tuple[object, ...]]:
+    """Every box of every caption with its phrase; mmdetection puts boxes of one phrase together."""
+    found: Counter[tuple[object, ...]] = Counter()
+    for record in records:
+        caption = record["grounding"]["caption"]
+        for region in record["grounding"]["regions"]:
+            boxes = np.array(region["bbox"], np.float32).reshape(-1, 4).tolist()
+            phrase = region["phrase"]
+            phrase = phrase if isinstance(phrase, str) else " ".join(phrase)
+            for box in boxes:
+                found[record["filename"], caption, phrase, *box] += 1
+    return found
+
+
+def test_hugging_face(made: Path, tmp_path: Path) -> None:
+    out = export("hf", made, tmp_path / "out")
+    read_back = read("read_hugging_face", tmp_path, out, tmp_path / "cache")
+    assert set(read_back) == {"train", "val", "test"}
+    for split, rows in read_back.items():
+        for row, sample in zip(rows, samples(made, split), strict=True):
+            assert row["image"] == [row["width"], row["height"]] == [sample.width, sample.height]
+            assert (row["key"], row["file"]) == (sample.key, sample.file)
+            assert [as_caption(found) for found in row["captions"]] == sample.captions
+
+
+def as_caption(fields: dict[str, Any]) -> Caption:
+    """A caption from its fields as names and values; records are lists in `schemas`."""
+    regions = [[r["spans"], r["box"], "", *list(r.values())[2:]] for r in fields["regions"]]
+    lists = {name: [list(of.values()) for of in fields[name]] for name in ("parts", "phrases")}
+    return msgspec.convert(fields | lists | {"regions": regions}, Caption)
+
+
+def test_hugging_face_without_pictures(tmp_path: Path) -> None:
+    made = write_shard_set(tmp_path / "shards", [[2, 1], [3]], pictures=False)
+    out = export("hf", made, tmp_path / "out")
+    [rows] = read("read_hugging_face", tmp_path, out, tmp_path / "cache").values()
+    assert [row["image"] for row in rows] == [None] * 3
+    assert [row["key"] for row in rows] == [sample.key for sample in samples(made, "train")]
+
+
+def test_energon_loads_what_was_written(made: Path, tmp_path: Path) -> None:
+    out = export("energon", made, tmp_path / "out")
+    for split in ("train", "val"):
+        read_back = read("read_energon", tmp_path, out / "metadataset.yaml", split)
+        expected = {sample.key: sample for sample in samples(made, split)}
+        assert sorted(found["key"] for found in read_back) == sorted(expected)
+        for found in read_back:
+            sample = expected[found["key"]]
+            assert found["size"] == [sample.width, sample.height]
+            assert [c["text"] for c in found["record"]["captions"]] == [
+                caption.text for caption in sample.captions
+            ]
+
+
+def test_energon_writes_the_same_itself(made: Path, tmp_path: Path) -> None:
+    out = export("energon", made, tmp_path / "out") / "train"
+    own = tmp_path / "own"
+    own.mkdir()
+    for tar in made.glob("train-*.tar"):
+        shutil.copy(tar, own)
+    options = ["--non-interactive", "--no-progress", "--num-workers", "2"]
+    kind = ["--split-parts", r"train:train-.*\.tar", "--sample-type", "CrudeWebdataset"]
+    run([Path(sys.executable).parent / "energon", "prepare", own, *options, *kind], tmp_path)
+    files = sorted(path.relative_to(own) for path in own.rglob("*.idx"))
+    assert len(files) == len(list(made.glob("train-*.tar")))
+    for name in [*files, Path(".nv-meta/.info.json"), Path(".nv-meta/dataset.yaml")]:
+        assert (out / name).read_bytes() == (own / name).read_bytes(), name
+    for table in ("samples", "sample_parts"):
+        assert rows_of(out, table) == rows_of(own, table)
+    assert len(rows_of(out, "samples")) == len(samples(made, "train"))
+
+
+def rows_of(folder: Path, table: str) -> list[tuple[object, ...]]:
+    with sqlite3.connect(folder / ".nv-meta/index.sqlite") as database:
+        return sorted(database.execute(f"SELECT * FROM {table}"))
+
+
+def test_pycocotools(made: Path, tmp_path: Path) -> None:
+    out = export("coco", made, tmp_path / "out")
+    coco = COCO(out / "instances_val.json")
+    expected = samples(made, "val")
+    assert len(coco.imgs) == len(expected)
+    for image, sample in zip(coco.loadImgs(sorted(coco.imgs)), expected, strict=True):
+        annotations = coco.loadAnns(coco.getAnnIds(image["id"]))
+        names = [coco.cats[annotation["category_id"]]["name"] for annotation in annotations]
+        assert set(names) == {
+            words(region, caption.text).lower() or "object"
+            for caption in sample.captions
+            for region in caption.regions
+        }
+    truth = [
+        {**{k: a[k] for k in ("image_id", "category_id", "bbox")}, "score": 1.0}
+        for a in coco.anns.values()
+        if not a["iscrowd"]
+    ]
+    evaluation = COCOeval(coco, coco.loadRes(truth), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1)
+
+
+def test_pycocotools_reads_mdetr_json(made: Path, tmp_path: Path) -> None:
+    out = export("mdetr-json", made, tmp_path / "out")
+    coco = COCO(out / "final_mixed_train.json")
+    captions = [
+        (sample, caption)
+        for sample in samples(made, "train")
+        if not sample.key.startswith("flickr30k/")
+        for caption in sample.captions
+    ]
+    assert len(captions) == len(coco.imgs)
+    for id_, (sample, caption) in enumerate(captions):
+        image = coco.imgs[id_]
+        assert (image["file_name"], image["caption"]) == (sample.file, caption.text)
+        annotations = coco.loadAnns(coco.getAnnIds(id_))
+        assert [a["tokens_positive"] for a in annotations] == [
+            [list(span) for span in region.spans] for region in caption.regions
+        ]
+        assert {a["category_id"] for a in annotations} <= coco.cats.keys()
+
+
+def test_kosmos_2(made: Path, tmp_path: Path) -> None:
+    out = export("grit", made, tmp_path / "out")
+    read_back = read("read_grit", tmp_path, out / "val.jsonl")
+    lines = list(map(json.loads, (out / "val.jsonl").read_text().splitlines()))
+    for found, line in zip(read_back, lines, strict=True):
+        # It takes away spaces beside a phrase.
+        assert found["caption"].replace(" ", "") == line["caption"].replace(" ", "")
+        for (phrase, span, [near]), box in zip(found["entities"], found["boxes"], strict=True):
+            assert found["caption"][slice(*span)] == phrase
+            assert np.abs(np.array(near) - box).max() <= 1 / 32
+    assert sum(len(found["boxes"]) for found in read_back) > 30
