@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from pipelines.build import main as build
+from pipelines.world.__main__ import main as make_world
+
 REFERENCE = Path(
     os.environ.get("MDETR_REFERENCE", Path(__file__).resolve().parent.parent.parent / "shared")
 )
@@ -39,6 +42,22 @@ def golden_raw(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     with tarfile.open(reference / "golden" / "mixed" / "raw.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small generated world; tests that change it make a copy."""
+    folder = tmp_path_factory.mktemp("demo_world")
+    assert make_world([str(folder), "--images", "300"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_set(demo_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shard set of that world, with pictures of all sources; to be read only, too."""
+    output = tmp_path_factory.mktemp("demo_set") / "shards"
+    assert build(["demo", f"--root={demo_world}", f"--output={output}", "--quiet"]) == 0
+    return output
 
 
 @pytest.hookimpl(wrapper=True)

@@ -139,8 +139,11 @@ def _id(sample: Sample) -> int | str:
 
 def _sentence(caption: Caption, number: int) -> int:
     """Which of the picture's sentences it is; of joined ones, which of its captions."""
-    sentence = caption.parts[0].record.rpartition("#")[2] if len(caption.parts) == 1 else ""
-    return int(sentence) if sentence.isdecimal() else number
+    if len(caption.parts) == 1:
+        _, mark, sentence = caption.parts[0].record.rpartition("#")
+        if mark and sentence.isdecimal():
+            return int(sentence)
+    return number
 
 
 def _phrases(caption: Caption) -> list[list[Span]]:

@@ -21,7 +21,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipelines.build import main as build
-from pipelines.world.__main__ import main as make_world
 from schemas import Caption, Region, Sample
 from shards.__main__ import main as shards
 from shards.shard_set import ShardSet
@@ -29,21 +28,6 @@ from shards.store import Store
 from tests.shard_sets import write_shard_set
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    assert make_world([str(folder), "--images", "120"]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set with pictures of all sources."""
-    output = tmp_path_factory.mktemp("made") / "shards"
-    assert build(["demo", f"--root={world}", f"--output={output}", "--quiet"]) == 0
-    return output
 
 
 def export(name: str, shard_set: Path, out: Path, *options: str) -> Path:
@@ -96,10 +80,10 @@ def words(region: Region, text: str) -> str:
     return " ".join(text[start:stop] for start, stop in sorted(region.spans))
 
 
-def test_ultralytics(made: Path, tmp_path: Path) -> None:
-    out = export("ultralytics", made, tmp_path / "out", "--pictures")
+def test_ultralytics(demo_set: Path, tmp_path: Path) -> None:
+    out = export("ultralytics", demo_set, tmp_path / "out", "--pictures")
     read_back = read("read_ultralytics", tmp_path, out / "train.json", out / "images")
-    expected = list(with_boxes(made, "train"))
+    expected = list(with_boxes(demo_set, "train"))
     assert len(expected) > 100
     boxes = 0
     for found, (sample, caption) in zip(read_back["found"], expected, strict=True):
@@ -121,8 +105,8 @@ def test_ultralytics(made: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ultralytics", "mdetr-json"])
-def test_yolo_world(made: Path, tmp_path: Path, name: str) -> None:
-    out = export(name, made, tmp_path / "out", "--pictures")
+def test_yolo_world(demo_set: Path, tmp_path: Path, name: str) -> None:
+    out = export(name, demo_set, tmp_path / "out", "--pictures")
     if name == "mdetr-json":
         namespaces = {"final_mixed_train.json": False, "final_flickr_separateGT_train.json": True}
     else:
@@ -133,7 +117,7 @@ def test_yolo_world(made: Path, tmp_path: Path, name: str) -> None:
         read_back = [found for found in read_back if found["boxes"]]
         expected = [
             (sample, caption)
-            for sample, caption in with_boxes(made, "train")
+            for sample, caption in with_boxes(demo_set, "train")
             if is_flickr in (None, sample.key.startswith("flickr30k/"))
         ]
         assert expected
@@ -144,10 +128,10 @@ def test_yolo_world(made: Path, tmp_path: Path, name: str) -> None:
             assert np.abs(np.array(found["boxes"]) - [r.box for r in caption.regions]).max() < 1e-3
 
 
-def test_mmdetection_reads_captions(made: Path, tmp_path: Path) -> None:
-    out = export("odvg", made, tmp_path / "out", "--pictures")
+def test_mmdetection_reads_captions(demo_set: Path, tmp_path: Path) -> None:
+    out = export("odvg", demo_set, tmp_path / "out", "--pictures")
     read_back = read("read_odvg", tmp_path, out / "train_vg.jsonl", out / "images")
-    for found, (sample, caption) in zip(read_back, with_boxes(made, "train"), strict=True):
+    for found, (sample, caption) in zip(read_back, with_boxes(demo_set, "train"), strict=True):
         assert found["picture"] == f"{sample.key}.jpg"
         assert found["size"] == [sample.width, sample.height]
         assert found["text"] == caption.text
@@ -163,8 +147,8 @@ def letters(spans: Any, text: str) -> set[int]:
     return {at for start, stop in spans for at in range(start, stop) if text[at] != " "}
 
 
-def test_mmdetection_reads_classes(world: Path, tmp_path: Path) -> None:
-    recipe, root = "demo_lvis", f"--root={world}"
+def test_mmdetection_reads_classes(demo_world: Path, tmp_path: Path) -> None:
+    recipe, root = "demo_lvis", f"--root={demo_world}"
     made = tmp_path / "shards"
     assert build([recipe, root, f"--output={made}", "--quiet"]) == 0
     out = export("odvg", made, tmp_path / "out", "--pictures")
@@ -185,18 +169,20 @@ def test_mmdetection_reads_classes(world: Path, tmp_path: Path) -> None:
     assert sum(len(found["boxes"]) for found in read_back) > 30
 
 
-def test_mmdetection_converts_mdetr_json_to_our_odvg(made: Path, tmp_path: Path) -> None:
+def test_mmdetection_converts_mdetr_json_to_our_odvg(demo_set: Path, tmp_path: Path) -> None:
     """Its converter of GoldG takes MDETR's JSON, and says what our own ODVG says."""
     import mmdet
 
     converter = Path(mmdet.__file__).parent / ".mim/tools/dataset_converters/goldg2odvg.py"
-    files = export("mdetr-json", made, tmp_path / "out")
+    files = export("mdetr-json", demo_set, tmp_path / "out")
     theirs: list[dict[str, Any]] = []
     for name in ("final_mixed_train", "final_flickr_separateGT_train"):
         converted = tmp_path / f"{name}.jsonl"
         run([sys.executable, converter, files / f"{name}.json", "--out-ann", converted], tmp_path)
         theirs += map(json.loads, converted.read_text().splitlines())
-    lines = (export("odvg", made, tmp_path / "odvg") / "train_vg.jsonl").read_text().splitlines()
+    lines = (
+        (export("odvg", demo_set, tmp_path / "odvg") / "train_vg.jsonl").read_text().splitlines()
+    )
     assert as_regions(theirs) == as_regions(map(json.loads, lines))
 
 
@@ -214,12 +200,12 @@ def as_regions(records: Any) -> Counter[tuple[object, ...]]:
     return found
 
 
-def test_hugging_face(made: Path, tmp_path: Path) -> None:
-    out = export("hf", made, tmp_path / "out")
+def test_hugging_face(demo_set: Path, tmp_path: Path) -> None:
+    out = export("hf", demo_set, tmp_path / "out")
     read_back = read("read_hugging_face", tmp_path, out, tmp_path / "cache")
     assert set(read_back) == {"train", "val", "test"}
     for split, rows in read_back.items():
-        for row, sample in zip(rows, samples(made, split), strict=True):
+        for row, sample in zip(rows, samples(demo_set, split), strict=True):
             assert row["image"] == [row["width"], row["height"]] == [sample.width, sample.height]
             assert (row["key"], row["file"]) == (sample.key, sample.file)
             assert [as_caption(found) for found in row["captions"]] == sample.captions
@@ -240,11 +226,11 @@ def test_hugging_face_without_pictures(tmp_path: Path) -> None:
     assert [row["key"] for row in rows] == [sample.key for sample in samples(made, "train")]
 
 
-def test_energon_loads_what_was_written(made: Path, tmp_path: Path) -> None:
-    out = export("energon", made, tmp_path / "out")
+def test_energon_loads_what_was_written(demo_set: Path, tmp_path: Path) -> None:
+    out = export("energon", demo_set, tmp_path / "out")
     for split in ("train", "val"):
         read_back = read("read_energon", tmp_path, out / "metadataset.yaml", split)
-        expected = {sample.key: sample for sample in samples(made, split)}
+        expected = {sample.key: sample for sample in samples(demo_set, split)}
         assert sorted(found["key"] for found in read_back) == sorted(expected)
         for found in read_back:
             sample = expected[found["key"]]
@@ -254,22 +240,22 @@ def test_energon_loads_what_was_written(made: Path, tmp_path: Path) -> None:
             ]
 
 
-def test_energon_writes_the_same_itself(made: Path, tmp_path: Path) -> None:
-    out = export("energon", made, tmp_path / "out") / "train"
+def test_energon_writes_the_same_itself(demo_set: Path, tmp_path: Path) -> None:
+    out = export("energon", demo_set, tmp_path / "out") / "train"
     own = tmp_path / "own"
     own.mkdir()
-    for tar in made.glob("train-*.tar"):
+    for tar in demo_set.glob("train-*.tar"):
         shutil.copy(tar, own)
     options = ["--non-interactive", "--no-progress", "--num-workers", "2"]
     kind = ["--split-parts", r"train:train-.*\.tar", "--sample-type", "CrudeWebdataset"]
     run([Path(sys.executable).parent / "energon", "prepare", own, *options, *kind], tmp_path)
     files = sorted(path.relative_to(own) for path in own.rglob("*.idx"))
-    assert len(files) == len(list(made.glob("train-*.tar")))
+    assert len(files) == len(list(demo_set.glob("train-*.tar")))
     for name in [*files, Path(".nv-meta/.info.json"), Path(".nv-meta/dataset.yaml")]:
         assert (out / name).read_bytes() == (own / name).read_bytes(), name
     for table in ("samples", "sample_parts"):
         assert rows_of(out, table) == rows_of(own, table)
-    assert len(rows_of(out, "samples")) == len(samples(made, "train"))
+    assert len(rows_of(out, "samples")) == len(samples(demo_set, "train"))
 
 
 def rows_of(folder: Path, table: str) -> list[tuple[object, ...]]:
@@ -277,10 +263,10 @@ def rows_of(folder: Path, table: str) -> list[tuple[object, ...]]:
         return sorted(database.execute(f"SELECT * FROM {table}"))
 
 
-def test_pycocotools(made: Path, tmp_path: Path) -> None:
-    out = export("coco", made, tmp_path / "out")
+def test_pycocotools(demo_set: Path, tmp_path: Path) -> None:
+    out = export("coco", demo_set, tmp_path / "out")
     coco = COCO(out / "instances_val.json")
-    expected = samples(made, "val")
+    expected = samples(demo_set, "val")
     assert len(coco.imgs) == len(expected)
     for image, sample in zip(coco.loadImgs(sorted(coco.imgs)), expected, strict=True):
         annotations = coco.loadAnns(coco.getAnnIds(image["id"]))
@@ -302,12 +288,12 @@ def test_pycocotools(made: Path, tmp_path: Path) -> None:
     assert evaluation.stats[0] == pytest.approx(1)
 
 
-def test_pycocotools_reads_mdetr_json(made: Path, tmp_path: Path) -> None:
-    out = export("mdetr-json", made, tmp_path / "out")
+def test_pycocotools_reads_mdetr_json(demo_set: Path, tmp_path: Path) -> None:
+    out = export("mdetr-json", demo_set, tmp_path / "out")
     coco = COCO(out / "final_mixed_train.json")
     captions = [
         (sample, caption)
-        for sample in samples(made, "train")
+        for sample in samples(demo_set, "train")
         if not sample.key.startswith("flickr30k/")
         for caption in sample.captions
     ]
@@ -322,8 +308,8 @@ def test_pycocotools_reads_mdetr_json(made: Path, tmp_path: Path) -> None:
         assert {a["category_id"] for a in annotations} <= coco.cats.keys()
 
 
-def test_kosmos_2(made: Path, tmp_path: Path) -> None:
-    out = export("grit", made, tmp_path / "out")
+def test_kosmos_2(demo_set: Path, tmp_path: Path) -> None:
+    out = export("grit", demo_set, tmp_path / "out")
     read_back = read("read_grit", tmp_path, out / "val.jsonl")
     lines = list(map(json.loads, (out / "val.jsonl").read_text().splitlines()))
     for found, line in zip(read_back, lines, strict=True):

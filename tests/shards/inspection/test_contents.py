@@ -7,8 +7,6 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.build import main as build
-from pipelines.world.__main__ import main as make_world
 from shards.__main__ import main
 from shards.inspection.contents import contents
 from shards.inspection.contents_table import comparison, table
@@ -16,20 +14,12 @@ from shards.shard_set import ShardSet
 from shards.store import Store
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set of all sources, with all that can be left out."""
-    folder = tmp_path_factory.mktemp("stats")
-    assert make_world([str(folder / "world"), "--images", "300"]) == 0
-    root, out = f"--root={folder / 'world'}", f"--output={folder / 'shards'}"
-    assert build(["demo", root, out]) == 0
-    return folder / "shards"
-
-
-def test_counts_are_those_of_the_samples(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["stats", str(made), "--json"]) == 0
+def test_counts_are_those_of_the_samples(
+    demo_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stats", str(demo_set), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    store = Store(ShardSet.open(made))
+    store = Store(ShardSet.open(demo_set))
     for split, of in found["splits"].items():
         samples = [stored.sample for stored in store.samples(split)]
         captions = [caption for sample in samples for caption in sample.captions]
@@ -56,52 +46,54 @@ def test_counts_are_those_of_the_samples(made: Path, capsys: pytest.CaptureFixtu
         vg = {p.record for c in captions for p in c.parts if p.dataset == "vg"}
         assert of["datasets"].get("vg", {"sentences": 0})["sentences"] == len(vg)
     excluded = [
-        row for row in pq.read_table(made / "excluded.parquet").to_pylist() if row["left_out"]
+        row for row in pq.read_table(demo_set / "excluded.parquet").to_pylist() if row["left_out"]
     ]
     assert sum(row["copies"] for row in found["excluded"]) == len(excluded) > 0
     assert sum(row["captions"] for row in found["excluded"]) == sum(r["captions"] for r in excluded)
-    rejected = pq.read_table(made / "rejected.parquet").to_pylist()
+    rejected = pq.read_table(demo_set / "rejected.parquet").to_pylist()
     assert sum(row["faults"] for row in found["rejected"]) == len(rejected) > 0
     assert found["bytes"] == sum(
-        path.stat().st_size for path in made.iterdir() if path.name != "manifest.json"
+        path.stat().st_size for path in demo_set.iterdir() if path.name != "manifest.json"
     )
 
 
 def test_the_table_names_splits_sets_joins_and_reasons(
-    made: Path, capsys: pytest.CaptureFixture[str]
+    demo_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["stats", str(made)]) == 0
+    assert main(["stats", str(demo_set)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split() == ["train", "val", "test"]
     assert any(line.startswith("train, flickr30k, flickr photo id") for line in lines)
-    for row in pq.read_table(made / "rejected.parquet").to_pylist():
+    for row in pq.read_table(demo_set / "rejected.parquet").to_pylist():
         assert any(line.startswith(f"{row['source']}: {row['reason']} ") for line in lines)
     assert max(map(len, lines)) <= 100
 
 
-def test_two_sets_side_by_side(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["stats", str(made), "--compare", str(made)]) == 0
+def test_two_sets_side_by_side(demo_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", str(demo_set), "--compare", str(demo_set)]) == 0
     lines = capsys.readouterr().out.splitlines()
     images = [line.split() for line in lines if line.startswith("images")]
     assert len(images) == 3
     assert all(first == second != "-" for _, first, second in images)
 
 
-def test_it_reads_no_shard(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in made.iterdir():
+def test_it_reads_no_shard(
+    demo_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in demo_set.iterdir():
         if path.suffix != ".tar":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     assert main(["stats", str(tmp_path)]) == 0
     whole = capsys.readouterr().out
-    assert main(["stats", str(made)]) == 0
+    assert main(["stats", str(demo_set)]) == 0
     assert capsys.readouterr().out == whole
 
 
 @pytest.mark.parametrize("gone", ["manifest.json", "stats.json", "excluded.parquet"])
 def test_what_is_missing_is_named(
-    gone: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gone: str, demo_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path in made.iterdir():
+    for path in demo_set.iterdir():
         if path.suffix != ".tar" and path.name != gone:
             (tmp_path / path.name).write_bytes(path.read_bytes())
     assert main(["stats", str(tmp_path)]) == 1
@@ -110,9 +102,9 @@ def test_what_is_missing_is_named(
 
 @pytest.mark.parametrize("damaged", ["stats.json", "excluded.parquet", "rejected.parquet"])
 def test_what_is_damaged_is_named(
-    damaged: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    damaged: str, demo_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path in made.iterdir():
+    for path in demo_set.iterdir():
         if path.suffix != ".tar":
             content = path.read_bytes()
             if path.name == damaged:
@@ -123,9 +115,9 @@ def test_what_is_damaged_is_named(
 
 
 def test_a_set_of_an_earlier_version_is_not_said_to_have_no_boxes(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    demo_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path in made.iterdir():
+    for path in demo_set.iterdir():
         if path.suffix != ".tar":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     stats = json.loads((tmp_path / "stats.json").read_text())
@@ -143,13 +135,13 @@ def test_a_set_of_an_earlier_version_is_not_said_to_have_no_boxes(
     assert "of an earlier version" in capsys.readouterr().err
 
 
-def test_a_file_is_no_shard_set(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["stats", str(made / "manifest.json")]) == 1
+def test_a_file_is_no_shard_set(demo_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", str(demo_set / "manifest.json")]) == 1
     assert "is not a shard set" in capsys.readouterr().err
 
 
-def test_what_is_not_there_is_a_dash(made: Path) -> None:
-    whole = contents(ShardSet.open(made))
+def test_what_is_not_there_is_a_dash(demo_set: Path) -> None:
+    whole = contents(ShardSet.open(demo_set))
     part = msgspec.structs.replace(whole, splits={"train": whole.splits["train"]})
     lines = comparison(whole, part).splitlines()
     images = [line.split() for line in lines if line.startswith("images")]

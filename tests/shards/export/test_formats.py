@@ -1,0 +1,267 @@
+"""``python -m shards export``: what it writes, and what it refuses.
+
+That other programs read it is shown in tests/consumers.
+"""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from schemas import Caption, Part, Region, Sample
+from shards import manifest as mf
+from shards.__main__ import main
+from shards.export.formats import FORMATS
+from tests.shard_sets import write_samples, write_shard_set
+
+NAMING_FILES = ["mdetr-json", "ultralytics", "odvg", "coco"]
+
+
+def caption(text: str, *regions: Region, dataset: str = "vg") -> Caption:
+    return Caption(text, list(regions), [], [Part(dataset, "1", (0, len(text)))])
+
+
+def region(*spans: tuple[int, int], category: int = 1) -> Region:
+    return Region(list(spans), (10, 20, 30.5, 40), category=category)
+
+
+def sample(key: str, *captions: Caption) -> Sample:
+    return Sample(key, 640, 480, f"{key.rpartition('/')[2]}.jpg", list(captions))
+
+
+def set_of(folder: Path, *samples: Sample) -> Path:
+    return write_samples(folder / "set", [[(of, of.key.encode()) for of in samples]])
+
+
+def export(name: str, shard_set: object, out: Path, *options: str) -> Path:
+    assert main(["export", name, str(shard_set), str(out), *options]) == 0
+    return out
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+MIXED = (
+    sample("coco/139", caption("a red dog", region((0, 1), (2, 9)))),
+    sample("vg/7", caption("a cat", region((0, 5))), caption("no box")),
+    sample("flickr30k/33", caption("the hat", region((0, 7)), dataset="flickr30k")),
+    sample("gqa/n5", caption("is it a hut?", region((6, 11)), dataset="gqa")),
+)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_set_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
+    made = set_of(tmp_path, *MIXED)
+    one, other = (export(name, made, tmp_path / out) for out in ("one", "other"))
+    assert files(one) == files(other) != []
+    sqlite = ".nv-meta/index.sqlite"  # counts its writes
+    for file in files(one):
+        assert (one / file).read_bytes() == (other / file).read_bytes() or file.endswith(sqlite)
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_set_from_afar(name: str, tmp_path: Path) -> None:
+    made = set_of(tmp_path, *MIXED)
+    system = fsspec.filesystem("memory")
+    system.put(str(made), "/exported", recursive=True)
+    try:
+        remote = export(name, "memory://exported", tmp_path / "remote")
+    finally:
+        system.rm("/exported", recursive=True)
+    local = export(name, made, tmp_path / "local")
+    assert files(remote) == [file for file in files(local) if not file.endswith(".tar")]
+
+
+def test_pictures_of_flickr30k_have_a_file_of_their_own(tmp_path: Path) -> None:
+    out = export("mdetr-json", set_of(tmp_path, *MIXED), tmp_path / "out")
+    assert files(out) == ["final_flickr_separateGT_train.json", "final_mixed_train.json"]
+    mixed = json.loads((out / "final_mixed_train.json").read_bytes())
+    assert [(of["data_source"], of["original_id"]) for of in mixed["images"]] == [
+        ("coco", 139),
+        ("vg", 7),
+        ("vg", 7),
+        ("gqa", "n5"),
+    ]
+    [image] = json.loads((out / "final_flickr_separateGT_train.json").read_bytes())["images"]
+    assert (image["original_img_id"], image["sentence_id"]) == (33, 0)
+    assert image["tokens_positive_eval"] == [[[0, 7]]]
+
+
+def test_merged_boxes_are_named(tmp_path: Path) -> None:
+    made = set_of(tmp_path, MIXED[2])
+    manifest = mf.load(made)
+    manifest.recipe = {"sources": {"entities": {"ground_truth": "merged"}}}
+    (made / mf.NAME).write_bytes(mf.encode(manifest))
+    out = export("mdetr-json", made, tmp_path / "out")
+    assert files(out) == ["final_flickr_mergedGT_train.json"]
+
+
+def test_all_classes_of_boxes_are_listed(tmp_path: Path) -> None:
+    of = sample("coco/9", caption("dogs", region((0, 4), category=18), region((0, 4))))
+    out = export("mdetr-json", set_of(tmp_path, of), tmp_path / "out")
+    content = json.loads((out / "final_mixed_train.json").read_bytes())
+    assert [of["id"] for of in content["categories"]] == [1, 18]
+
+
+@pytest.mark.parametrize("name", [*NAMING_FILES, "grit"])
+def test_without_coco(name: str, tmp_path: Path) -> None:
+    out = export(name, set_of(tmp_path, *MIXED), tmp_path / "out", "--no-coco")
+    content = b"".join((out / file).read_bytes() for file in files(out))
+    assert b"139.jpg" not in content and b"7.jpg" in content
+    if name == "mdetr-json":
+        assert "final_mixed_train_no_coco.json" in files(out)
+
+
+@pytest.mark.parametrize("name", NAMING_FILES)
+def test_pictures_are_unpacked_under_their_keys(name: str, tmp_path: Path) -> None:
+    out = export(name, set_of(tmp_path, *MIXED), tmp_path / "out", "--pictures")
+    for of in MIXED:
+        assert (out / "images" / f"{of.key}.jpg").read_bytes() == of.key.encode()
+    content = b"".join((out / f).read_bytes() for f in files(out) if not f.endswith(".jpg"))
+    for of in MIXED:
+        assert f'"{of.key}.jpg"'.encode() in content
+
+
+@pytest.mark.parametrize("name", [*NAMING_FILES, "grit"])
+def test_a_set_without_pictures_has_none_to_unpack(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = write_shard_set(tmp_path / "set", [[2, 1]], pictures=False)
+    arguments = ["export", name, str(made), str(tmp_path / "out")]
+    assert main([*arguments, "--pictures"]) == 1
+    assert "holds annotations alone" in capsys.readouterr().err
+    assert files(tmp_path / "out") == []
+    assert main(arguments) == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"energon"}))
+def test_a_damaged_shard_leaves_what_was_there(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = write_shard_set(tmp_path / "set", [[2, 1, 1]])
+    out = export(name, made, tmp_path / "out")
+    before = {file: (out / file).read_bytes() for file in files(out)}
+    [tar] = made.glob("*.tar")
+    tar.write_bytes(tar.read_bytes().replace(b"caption 0 of vg/2", b"caption 9 of vg/2"))
+    assert main(["export", name, str(made), str(out)]) == 1
+    assert "vg/2.json is damaged" in capsys.readouterr().err
+    assert {file: (out / file).read_bytes() for file in files(out)} == before
+
+
+def test_words_as_odvg_counts_them(tmp_path: Path) -> None:
+    """mmdetection strips a caption and makes small letters before it counts characters."""
+    text = "  İ saw a dog, the big one "
+    of = caption(text, region((10, 13), (15, 18), (19, 22)), region())
+    out = export("odvg", set_of(tmp_path, sample("vg/7", of)), tmp_path / "out")
+    [line] = lines(out / "train_vg.jsonl")
+    [found] = line["grounding"]["regions"]
+    lowered = line["grounding"]["caption"].lower().strip()
+    words = [lowered[start:stop] for start, stop in found["tokens_positive"]]
+    assert words == ["dog", "the big"]
+    assert found["phrase"] == "dog the big"
+    assert found["bbox"] == [10, 20, 30.5, 40]
+
+
+def test_labels_are_the_same_in_all_splits(tmp_path: Path) -> None:
+    """A negative class of LVIS has no box, and so no label."""
+    cat, dog = (caption(name, region((0, 3)), dataset="lvis") for name in ("cat", "dog"))
+    none = caption("bow", dataset="lvis")
+    made = write_samples(
+        tmp_path / "set", [[(sample("coco/1", dog, none), b"1")], [(sample("coco/2", cat), b"2")]]
+    )
+    manifest = mf.load(made)
+    manifest.shards[1].split = "val"
+    (made / mf.NAME).write_bytes(mf.encode(manifest))
+    out = export("odvg", made, tmp_path / "out")
+    assert files(out) == ["label_map.json", "train_od.jsonl", "val_od.jsonl"]
+    assert json.loads((out / "label_map.json").read_bytes()) == {"0": "dog", "1": "cat"}
+    [line] = lines(out / "val_od.jsonl")
+    assert line["detection"]["instances"] == [
+        {"bbox": [10, 20, 30.5, 40], "label": 1, "category": "cat"}
+    ]
+
+
+def test_a_box_with_one_name_is_one_of_coco(tmp_path: Path) -> None:
+    captions = [
+        caption("Red dog", region((0, 7))),
+        caption("a red dog", region((2, 5), (6, 9)), region()),
+    ]
+    out = export("coco", set_of(tmp_path, sample("vg/7", *captions)), tmp_path / "out")
+    content = json.loads((out / "instances_train.json").read_bytes())
+    assert content["categories"] == [{"id": 1, "name": "red dog"}, {"id": 2, "name": "object"}]
+    assert [(of["id"], of["category_id"], of["bbox"]) for of in content["annotations"]] == [
+        (1, 1, [10, 20, 20.5, 20]),
+        (2, 2, [10, 20, 20.5, 20]),
+    ]
+    assert content["images"][0] == {"id": 1, "file_name": "7.jpg", "width": 640, "height": 480}
+
+
+def test_tars_of_grit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shards.export.grit.PAIRS_PER_TAR", 2)
+    out = export("grit", set_of(tmp_path, *MIXED), tmp_path / "out", "--pictures")
+    assert files(out) == ["train.jsonl", "train/00000.tar", "train/00001.tar"]
+    records = lines(out / "train.jsonl")
+    assert [of["key"] for of in records] == ["000000000", "000000001", "000010000", "000010001"]
+    for name in ("00000", "00001"):
+        with tarfile.open(out / "train" / f"{name}.tar") as tar:
+            content = {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
+        own = [of for of in records if of["key"].startswith(name)]
+        assert len(content) == 3 * len(own)
+        for of in own:
+            assert json.loads(content[f"{of['key']}.json"]) == of
+            assert content[f"{of['key']}.txt"].decode() == of["caption"]
+            assert content[f"{of['key']}.jpg"].decode().endswith(of["file_name"][:-4])
+    box = [10 / 640, 20 / 480, 30.5 / 640, 40 / 480, 1.0]
+    assert records[0]["noun_chunks"] == records[0]["ref_exps"] == [[0, 9, *box]]
+
+
+@pytest.mark.parametrize("option", ["--pictures", "--no-coco"])
+def test_energon_takes_tars_as_they_are(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["export", "energon", str(set_of(tmp_path, *MIXED)), str(tmp_path / "out")]
+    assert main([*arguments, option]) == 1
+    assert "takes the tars as they are" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_energon_in_the_place_of_an_earlier_export(tmp_path: Path) -> None:
+    made = set_of(tmp_path, *MIXED)
+    for _ in range(2):
+        out = export("energon", made, tmp_path / "out")
+    [tar] = (out / "train").glob("*.tar")
+    assert tar.resolve() == made / tar.name
+
+
+@pytest.mark.parametrize("options", [["--split", "dev"], ["--split", "train", "--split", "dev"]])
+def test_a_split_that_is_not_there(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = write_shard_set(tmp_path / "set", [[1]])
+    assert main(["export", "coco", str(made), str(tmp_path / "out"), *options]) == 1
+    assert "has no split 'dev'; it has train" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_format_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["export", "yaml", str(tmp_path), str(tmp_path / "out")])
+    assert refused.value.code == 2
+    assert "choose from" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = write_shard_set(tmp_path / "set", [[1]])
+    (tmp_path / "out").write_text("a file")
+    assert main(["export", "coco", str(made), str(tmp_path / "out")]) == 1
+    assert str(tmp_path / "out") in capsys.readouterr().err
