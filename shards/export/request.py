@@ -43,7 +43,7 @@ class Request:
             ShardError: a shard is missing or damaged, or has no pictures to unpack.
             OSError: a picture cannot be written.
         """
-        store = Store(self.shards)
+        store = Store(self.shards, open_shards=1)
         images = sum(of.images for of in self.shards.shards if of.split == split)
         with tqdm(total=images, desc=split, unit=" pictures", disable=None) as bar:
             for stored in store.samples(split):
