@@ -6,10 +6,11 @@ from pathlib import Path
 
 from schemas import Caption, Part, Region, Sample
 from shards import manifest as mf
+from shards.index import IndexRow
 from shards.manifest import FileEntry, Manifest, ShardEntry
 from shards.placement import shard_name
 from shards.tables import encode_index
-from shards.write import IndexRow, shard_writer
+from shards.write import shard_writer
 
 
 def picture(key: str) -> bytes:
