@@ -4,7 +4,7 @@ from array import array
 
 import msgspec
 
-from schemas import Box, Caption, Part, Phrase, Question, Region, Span
+from schemas import Box, Caption, Part, Phrase, Question, Region, Sample, Span
 
 
 def decode_caption(member: bytes | memoryview, number: int) -> tuple[str, Caption]:
@@ -26,6 +26,17 @@ def decode_captions(member: bytes | memoryview) -> tuple[str, list[Caption]]:
     """
     sample = _SAMPLE.decode(member)
     return sample.key, [_caption(_CAPTION.decode(caption)) for caption in sample.captions]
+
+
+def decode_sample(member: bytes | memoryview) -> Sample:
+    """All that a sample says.
+
+    Raises:
+        msgspec.DecodeError: it is not the JSON of a sample.
+    """
+    sample = _WHOLE_SAMPLE.decode(member)
+    captions = [_caption(caption) for caption in sample.captions]
+    return Sample(sample.key, sample.width, sample.height, sample.file, captions)
 
 
 class _SampleJson(msgspec.Struct):
@@ -63,7 +74,16 @@ class _CaptionJson(msgspec.Struct):
     question: Question | None = None
 
 
+class _WholeSampleJson(msgspec.Struct):
+    key: str
+    width: int
+    height: int
+    file: str
+    captions: list[_CaptionJson]
+
+
 _SAMPLE = msgspec.json.Decoder(_SampleJson)
+_WHOLE_SAMPLE = msgspec.json.Decoder(_WholeSampleJson)
 _CAPTION = msgspec.json.Decoder(_CaptionJson)
 
 
