@@ -145,7 +145,8 @@ def overlapping_parts(caption: Caption, rules: Rules) -> Iterable[tuple[int, int
 def _box_faults(sample: Sample, expected: Expected) -> Iterator[Fault]:
     """Boxes that are not of numbers, empty, or not inside the picture.
 
-    Those of phrases, which models are measured by, are not cut to the picture by any rules.
+    Those of phrases, which models are measured by, are not cut to the picture by any rules; nor
+    can a box be where a set without pictures does not know the size of one (0 x 0).
     """
     regions = [(n, r.box) for n, caption in enumerate(sample.captions) for r in caption.regions]
     phrases = [
@@ -156,7 +157,7 @@ def _box_faults(sample: Sample, expected: Expected) -> Iterator[Fault]:
     ]
     size = np.array([sample.width, sample.height], np.float32)
     for owned, not_empty, inside in (
-        (regions, expected.clipped, expected.clipped),
+        (regions, expected.clipped, expected.clipped and sample.width > 0),
         (phrases, True, False),
     ):
         boxes = bx.as_array([box or _NOWHERE for _, box in owned])

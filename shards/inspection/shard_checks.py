@@ -70,15 +70,14 @@ def _faults(task: Task, counts: Counter[str]) -> Iterator[Fault]:
         if not entry.bytes:
             yield Fault(Kind.TAR, "it is empty")  # and cannot be mapped
             return
-        tar = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    with tar:
-        if task.pictures is None:
-            if (found := hashlib.sha256(tar).hexdigest()) != entry.sha256:
-                yield Fault(Kind.SHA256, f"it has {found}, the manifest says {entry.sha256}")
-            yield from tar_faults(tar, rows)
-        for row in rows if task.pictures is None else [rows[i] for i in task.pictures]:
-            yield from _picture_faults(tar, row, task.expected)
-            yield from _annotation_faults(tar, row, task.expected, counts)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
+            if task.pictures is None:
+                if (found := hashlib.sha256(tar).hexdigest()) != entry.sha256:
+                    yield Fault(Kind.SHA256, f"it has {found}, the manifest says {entry.sha256}")
+                yield from tar_faults(file, rows)
+            for row in rows if task.pictures is None else [rows[i] for i in task.pictures]:
+                yield from _picture_faults(tar, row, task.expected)
+                yield from _annotation_faults(tar, row, task.expected, counts)
 
 
 def _picture_faults(tar: mmap.mmap, row: IndexRow, expected: Expected) -> Iterator[Fault]:

@@ -1,10 +1,9 @@
 """The index of a shard against its tar, read as any reader of tars does."""
 
-import mmap
 import tarfile
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from shards.index import IndexRow
 from shards.inspection.faults import Fault, Kind
@@ -18,16 +17,16 @@ class Member(NamedTuple):
     size: int
 
 
-def tar_faults(tar: mmap.mmap, rows: Sequence[IndexRow]) -> Iterator[Fault]:
+def tar_faults(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[Fault]:
     """Members that the tar or the index has alone, or elsewhere; samples that lie apart.
 
     webdataset takes for one sample what follows one another and has one name up to the first dot,
     so the members of a picture may have either order.
     """
     try:
-        with tarfile.open(fileobj=tar, mode="r:") as archive:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
             found = [Member(of.name, of.offset_data, of.size) for of in archive]
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError) as error:  # the second for odd numbers in headers
         yield Fault(Kind.TAR, f"cannot be read: {error}")
         return
     listed = [member for row in rows for member in members(row)]

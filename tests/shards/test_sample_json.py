@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import Caption, Part, Phrase, Question, Region, Sample
-from shards.sample_json import decode_caption
+from shards.sample_json import decode_caption, decode_sample
 from shards.write import encode_sample
 
 pixel = st.floats(-100, 10_000, width=32)
@@ -34,7 +34,9 @@ captions = st.builds(
 
 @given(st.lists(captions, min_size=1, max_size=3))
 def test_captions_come_back(written: list[Caption]) -> None:
-    member = encode_sample(Sample("coco/9", 640, 480, "9.jpg", written))
+    sample = Sample("coco/9", 640, 480, "9.jpg", written)
+    member = encode_sample(sample)
+    assert decode_sample(memoryview(member)) == sample
     for number, caption in enumerate(written):
         assert decode_caption(memoryview(member), number) == ("coco/9", caption)
 
@@ -48,3 +50,5 @@ def test_a_caption_that_is_not_there() -> None:
 def test_what_is_no_sample(member: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_caption(member, 0)
+    with pytest.raises(msgspec.DecodeError):
+        decode_sample(member)
