@@ -44,13 +44,16 @@ class Fault(NamedTuple):
     caption: int | None = None
 
     def __str__(self) -> str:
-        """
+        """One line, whatever control characters there are in names and messages.
+
         >>> str(Fault(Kind.BOX, "...", "train-00000-of-00001.tar", "coco/139", 3))
         'train-00000-of-00001.tar: coco/139, caption 3: box: ...'
         """
         caption = "" if self.caption is None else f"caption {self.caption}"
         place = ", ".join(part for part in (self.key, caption) if part)
-        return ": ".join(part for part in (self.file, place, str(self.kind), self.what) if part)
+        parts = (self.file, place, str(self.kind), self.what)
+        line = ": ".join(part for part in parts if part)
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 class Faults:

@@ -35,7 +35,8 @@ def _caption_faults(caption: Caption, expected: Expected) -> Iterator[tuple[Kind
     for start, stop in cut_words(caption.text, spans):
         part = part_of((start, stop), caption.parts)
         if part is None or caption.parts[part].dataset not in expected.as_published:
-            yield Kind.WORD, f"{(start, stop)} is {caption.text[start:stop]!r} of {caption.text!r}"
+            around = caption.text[max(start - 10, 0) : stop + 10]
+            yield Kind.WORD, f"{(start, stop)} is {caption.text[start:stop]!r} in {around!r}"
     for region in caption.regions:
         owners = {part_of(span, caption.parts) for span in region.spans}
         inside = all(_is_inside(span, caption.text) for span in region.spans)

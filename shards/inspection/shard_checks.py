@@ -6,10 +6,10 @@ import mmap
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import msgspec
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from schemas import Sample, arrow
 from shards.index import IndexRow
@@ -23,14 +23,16 @@ from shards.shard_set import ShardSet
 
 
 class Task(NamedTuple):
-    """A shard, by its place in the manifest, and which of its pictures are looked at.
+    """A shard, by its place in the manifest, and how much of it is looked at.
 
-    ``pictures`` are rows of the index; None: all, and the whole file with them.
+    ``indexed``: whether the index tells of it. ``pictures`` are rows of the index; None: all, and
+    the whole file with them.
     """
 
     shards: ShardSet
     shard: int
     expected: Expected
+    indexed: bool
     pictures: Sequence[int] | None = None
 
 
@@ -42,7 +44,7 @@ class ShardReport(NamedTuple):
 
 
 def check_shard(task: Task) -> ShardReport:
-    """Faults and counts of a shard whose rows of the index can be read."""
+    """Faults and counts of a shard."""
     entry = task.shards.shards[task.shard]
     report = ShardReport(Faults(), Counter())
     report.faults.add(fault._replace(file=entry.file) for fault in _faults(task, report.counts))
@@ -60,7 +62,7 @@ def read_rows(shards: ShardSet, shard: int) -> list[IndexRow]:
 
 
 def _faults(task: Task, counts: Counter[str]) -> Iterator[Fault]:
-    entry, rows = task.shards.shards[task.shard], read_rows(task.shards, task.shard)
+    entry = task.shards.shards[task.shard]
     try:
         file = task.shards.open_shard(task.shard)
     except ShardError as error:
@@ -71,13 +73,25 @@ def _faults(task: Task, counts: Counter[str]) -> Iterator[Fault]:
             yield Fault(Kind.TAR, "it is empty")  # and cannot be mapped
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
-            if task.pictures is None:
-                if (found := hashlib.sha256(tar).hexdigest()) != entry.sha256:
-                    yield Fault(Kind.SHA256, f"it has {found}, the manifest says {entry.sha256}")
-                yield from tar_faults(file, rows)
-            for row in rows if task.pictures is None else [rows[i] for i in task.pictures]:
-                yield from _picture_faults(tar, row, task.expected)
-                yield from _annotation_faults(tar, row, task.expected, counts)
+            if task.pictures is None and (found := hashlib.sha256(tar).hexdigest()) != entry.sha256:
+                yield Fault(Kind.SHA256, f"it has {found}, the manifest says {entry.sha256}")
+            if task.indexed:
+                yield from _content_faults(file, tar, task, counts)
+
+
+def _content_faults(
+    file: BinaryIO, tar: mmap.mmap, task: Task, counts: Counter[str]
+) -> Iterator[Fault]:
+    try:
+        rows = read_rows(task.shards, task.shard)
+    except ShardError as error:
+        yield Fault(Kind.INDEX, str(error))
+        return
+    if task.pictures is None:
+        yield from tar_faults(file, rows)
+    for row in rows if task.pictures is None else [rows[i] for i in task.pictures]:
+        yield from _picture_faults(tar, row, task.expected)
+        yield from _annotation_faults(tar, row, task.expected, counts)
 
 
 def _picture_faults(tar: mmap.mmap, row: IndexRow, expected: Expected) -> Iterator[Fault]:
@@ -95,8 +109,11 @@ def _picture_faults(tar: mmap.mmap, row: IndexRow, expected: Expected) -> Iterat
     try:
         with Image.open(io.BytesIO(content), formats=["JPEG", "PNG"]) as image:
             size = image.size
+    except UnidentifiedImageError:
+        yield Fault(Kind.PICTURE, f"{row.picture_name} is neither JPEG nor PNG", key=row.key)
+        return
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        yield Fault(Kind.PICTURE, f"neither JPEG nor PNG: {error}", key=row.key)
+        yield Fault(Kind.PICTURE, f"{row.picture_name} cannot be read: {error}", key=row.key)
         return
     if size != (row.width, row.height):
         what = f"{size[0]}x{size[1]} pixels, the index says {row.width}x{row.height}"

@@ -85,7 +85,7 @@ def verify(
             bar.update(of_task)
     faults.add(count_faults(shards, indexed, samples))
 
-    checked = Counter(files=len(shards.shards) + len(shards.manifest.files))
+    checked = Counter(files=len(tasks) + len(shards.manifest.files))
     for counts in samples.values():
         checked.update(counts)
     checked["held-out ids"] = sum(len(of.keys) for of in held_out)
@@ -97,13 +97,14 @@ def _tasks(shards: ShardSet, indexed: Mapping[int, Indexed], sample: int | None)
     expectations = Expectations(shards.manifest)
     first, total = 0, sum(len(of.keys) for of in indexed.values())
     chosen = None if sample is None else spread(sample, total)
-    for shard, of_shard in indexed.items():
-        last = first + len(of_shard.keys)
+    for shard, entry in enumerate(shards.shards):
+        last = first + (len(indexed[shard].keys) if shard in indexed else 0)
         pictures = None
         if chosen is not None:
             pictures = [n - first for n in chosen if first <= n < last]
         if pictures != [] or not shards.is_remote:
-            yield Task(shards, shard, expectations.of(shards.shards[shard].split), pictures)
+            expected = expectations.of(entry.split)
+            yield Task(shards, shard, expected, shard in indexed, pictures)
         first = last
 
 
@@ -118,6 +119,8 @@ def spread(n: int, total: int) -> list[int]:
 
 
 def _pictures(task: Task, indexed: Mapping[int, Indexed]) -> int:
+    if not task.indexed:
+        return 0
     return len(indexed[task.shard].keys if task.pictures is None else task.pictures)
 
 

@@ -134,6 +134,10 @@ def test_a_set_behind_a_url(damaged: Path, tmp_path: Path) -> None:
         (Kind.FILE, SHARD),
         (Kind.FILE, OTHER),
     ]
+    one = verify(ShardSet.open("memory://verify", cache=tmp_path / "cache of one"), sample=1)
+    assert one.checked["images"] == 1
+    assert one.not_checked[-1] == "whether shards with nothing of the sample are there"
+    assert len(list((tmp_path / "cache of one").glob("*.tar"))) == 1
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -182,6 +186,19 @@ def test_an_index_that_cannot_be_read(damaged: Path) -> None:
     (damaged / "index.parquet").write_bytes(b"no table")
     restate(damaged)
     assert (one_fault(damaged).kind, one_fault(damaged).file) == (Kind.INDEX, "index.parquet")
+    flip(damaged / SHARD, 0)  # shards are looked at all the same, as files
+    assert kinds(damaged) == {Kind.INDEX: 1, Kind.SHA256: 1}
+
+
+def test_an_index_that_is_damaged_at_a_shard(damaged: Path) -> None:
+    path = damaged / "index.parquet"
+    group = pq.ParquetFile(path).metadata.row_group(1)
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    column = columns["picture_crc32"]
+    flip(path, column.data_page_offset + column.total_compressed_size - 1)
+    restate(damaged)
+    found = [(fault.kind, fault.file) for fault in verified(damaged).faults.first]
+    assert found == [(Kind.INDEX, SHARD)]
 
 
 def test_files_of_nobody(damaged: Path) -> None:
@@ -271,6 +288,17 @@ def test_a_member_that_is_gone(damaged: Path) -> None:
 def test_a_member_that_no_index_lists(damaged: Path) -> None:
     retar(damaged, SHARD, lambda members: members | {"coco/7.txt": b"?"})
     assert (one_fault(damaged).kind, one_fault(damaged).key) == (Kind.MEMBER, "coco/7")
+
+
+def test_a_picture_that_is_not_named_by_its_key(damaged: Path) -> None:
+    key, name = (row := rows_of(damaged)[0]).key, row.picture_name
+
+    def rename(members: dict[str, bytes]) -> dict[str, bytes]:
+        return {("coco/7.jpg" if of == name else of): members[of] for of in members}
+
+    retar(damaged, SHARD, rename)
+    reindex(damaged, lambda rows: setattr(rows[SHARD][0], "picture_name", "coco/7.jpg"))
+    assert (one_fault(damaged).kind, one_fault(damaged).key) == (Kind.MEMBER, key)
 
 
 def test_members_of_a_picture_that_lie_apart(damaged: Path) -> None:
@@ -416,6 +444,10 @@ def test_a_recipe_of_another_version(
     (damaged / mf.NAME).write_text(json.dumps(content))
     assert main(["verify", str(damaged), "--quiet"]) == 1
     assert "is not one of this version" in capsys.readouterr().err
+
+
+def test_a_fault_is_one_line() -> None:
+    assert str(Fault(Kind.MEMBER, "a\nb", key="\x1b[1mé")) == "\\x1b[1mé: member of a tar: a\\nb"
 
 
 def test_what_is_no_shard_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
