@@ -40,7 +40,8 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "verify",
         help="whether a shard set is whole, as its recipe says, and free of held-out pictures",
         description="Holds files, tars, pictures and captions of a shard set against its manifest, "
-        "index and recipe. Prints a line for each fault; the exit status is 1 if there is one.",
+        "index and recipe. Prints a line for each fault, and what could not be checked; the exit "
+        "status is 1 if there is a fault.",
     )
     verify.add_argument(
         "shard_set", help="a folder, or a URL, whose shards are fetched into the cache"

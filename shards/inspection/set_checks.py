@@ -4,11 +4,12 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas import arrow
 from shards import index
 from shards import manifest as mf
 from shards.inspection.faults import Fault, Faults, Kind
@@ -57,7 +58,7 @@ def file_faults(shards: ShardSet) -> Iterator[Fault]:
     for entry in shards.manifest.files:
         try:
             with shards.open_file(entry.file) as file:
-                found = hashlib.sha256(file.read()).hexdigest()
+                found = _sha256(file)
         except ShardError as error:
             yield Fault(Kind.FILE, str(error), entry.file)
             continue
@@ -73,6 +74,13 @@ def file_faults(shards: ShardSet) -> Iterator[Fault]:
         for path in sorted(Path(shards.location).iterdir()):
             if path.is_file() and path.name not in named:
                 yield Fault(Kind.UNKNOWN_FILE, "the manifest does not name it", path.name)
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def key_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterator[Fault]:
@@ -112,16 +120,14 @@ def excluded_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterato
     """Pictures that the table of exclusions says were left out of the split that they are in."""
     try:
         with shards.open_file(EXCLUDED) as file:
-            rows = pq.read_table(
-                file, columns=["split", "picture", "copy", "set", "join", "left_out"]
-            ).to_pylist()
+            rows = pq.read_table(file).select(arrow.EXCLUDED.names).to_pylist()
     except ShardError:
-        return  # a file of the manifest that is missing has been named
-    except (pa.ArrowException, OSError) as error:
-        yield Fault(Kind.FILE, f"it cannot be read: {error}", EXCLUDED)
+        return  # that it is missing has been told with the other files
+    except (pa.ArrowException, OSError, KeyError) as error:
+        yield Fault(Kind.FILE, f"it is no table of exclusions: {error}", EXCLUDED)
         return
     reasons = {
-        (row["split"], row[name]): f"{EXCLUDED} has it left out by {row['set']}, {row['join']}"
+        (row["split"], row[name]): f"{EXCLUDED} has it left out: {row['set']}, {row['join']}"
         for row in rows
         if row["left_out"]
         for name in ("picture", "copy")

@@ -18,6 +18,7 @@ the shard of the picture, and nothing in the set says of which.
 
 import multiprocessing
 import os
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -101,7 +102,8 @@ def _tasks(shards: ShardSet, indexed: Mapping[int, Indexed], sample: int | None)
         last = first + (len(indexed[shard].keys) if shard in indexed else 0)
         pictures = None
         if chosen is not None:
-            pictures = [n - first for n in chosen if first <= n < last]
+            mine = slice(bisect_left(chosen, first), bisect_left(chosen, last))
+            pictures = [n - first for n in chosen[mine]]
         if pictures != [] or not shards.is_remote:
             expected = expectations.of(entry.split)
             yield Task(shards, shard, expected, shard in indexed, pictures)
@@ -142,6 +144,8 @@ def _not_checked(
 ) -> Iterator[str]:
     """What a reader of the report could take for checked."""
     yield from Expectations(shards.manifest).not_checked()
+    if unread := len(shards.shards) - len(indexed):
+        yield f"pictures of {unread} shards that the index does not tell of, nor who they are"
     if sample is not None:
         yield "the sha256 and the tar of each shard, and all pictures but those of the sample"
         if shards.is_remote:

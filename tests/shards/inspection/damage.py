@@ -13,12 +13,17 @@ import msgspec
 from schemas import Sample
 from shards import manifest as mf
 from shards.index import IndexRow
+from shards.inspection.faults import Fault, Kind
 from shards.inspection.shard_checks import read_rows
+from shards.inspection.verify import Report, verify
 from shards.sample_json import decode_sample
 from shards.shard_set import ShardSet
 from shards.stats import Stats
 from shards.tables import encode_index
 from shards.write import shard_writer
+
+SHARD = "train-00001-of-00008.tar"
+OTHER = "train-00002-of-00008.tar"
 
 
 class Item(NamedTuple):
@@ -112,6 +117,27 @@ def flip(path: Path, offset: int) -> None:
     content = bytearray(path.read_bytes())
     content[offset] ^= 0xFF
     path.write_bytes(content)
+
+
+def verified(folder: Path) -> Report:
+    return verify(ShardSet.open(folder))
+
+
+def kinds(folder: Path) -> dict[Kind, int]:
+    return dict(verified(folder).faults.counts)
+
+
+def one_fault(folder: Path) -> Fault:
+    report = verified(folder)
+    [fault] = report.faults.first
+    assert report.faults.counts == {fault.kind: 1}
+    return fault
+
+
+def rows_of(folder: Path, file: str = SHARD) -> list[IndexRow]:
+    found: list[IndexRow] = []
+    reindex(folder, lambda rows: found.extend(rows[file]))
+    return found
 
 
 def _read(folder: Path) -> Contents:

@@ -19,11 +19,10 @@ from shards.inspection.faults import Kind
 from shards.inspection.sample_checks import cut_words, is_too_long, overlapping_parts, sample_faults
 from shards.inspection.verify import verify
 from shards.shard_set import ShardSet
-from tests.shards.inspection.damage import Contents, Item, change, reindex, retar, rewrite
+from tests.shards.inspection.damage import SHARD, Contents, Item, change, reindex, retar, rewrite
 
 PAPER = Rules("giou", 0.5, 250, "joined", "object", "tokens", "clip")
 MDETR = Rules("iou", 0.5, 250, "parts", "find", "characters", "as_is")
-SHARD = "train-00001-of-00008.tar"
 
 
 @pytest.mark.parametrize("module", [faults, sample_checks, verify_module])
