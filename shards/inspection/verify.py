@@ -145,7 +145,7 @@ def _not_checked(
     """What a reader of the report could take for checked."""
     yield from Expectations(shards.manifest).not_checked()
     if unread := len(shards.shards) - len(indexed):
-        yield f"pictures of {unread} shards, held-out ones included: the index does not tell of them"
+        yield f"pictures of {unread} shards, held-out ones too: the index does not tell of them"
     if sample is not None:
         yield "the sha256 and the tar of each shard, and all pictures but those of the sample"
         if shards.is_remote:
