@@ -20,11 +20,11 @@ import numpy as np
 
 from mdetr_model.transforms import Augmentation
 from shards.aspect_order import AspectOrder
+from shards.index import IndexRow
 from shards.manifest import ShardEntry
 from shards.order import Draw, Order, PairOrder, Places, stream
 from shards.shard_set import ShardSet
 from shards.store import Store
-from shards.write import IndexRow
 from tests.shard_sets import write_tables
 
 SHARDS, PICTURES = 128, 1600

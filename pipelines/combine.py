@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines import boxes as bx
 from pipelines.colouring import best, first_fit
 from pipelines.rules import Rules
 from pipelines.spans import consolidate, shift
 from schemas import Caption, GroundedCaption, Part, Region, Span
+from shards import boxes as bx
 
 # Rows of the overlap matrix held at once: a picture may have 5,000 captions, 25 million pairs.
 _ROWS = 512

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 import numpy as np
 
-from pipelines import boxes as bx
 from pipelines.catalogue import Catalogue
 from pipelines.rules import Rules
 from schemas import Box, GroundedCaption, ImagePart, Object, Phrase, Picture, Region, Rejected
+from shards import boxes as bx
 
 # Copies whose ratios of width to height differ by more are crops: boxes cannot be carried over.
 _RATIO_TOLERANCE = 0.02

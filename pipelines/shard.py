@@ -14,10 +14,11 @@ from pipelines.merge import Merged, merge
 from pipelines.pictures import PictureStore, UnusablePictureError, perceptual_hash
 from pipelines.recipe import Recipe
 from schemas import Caption, Excluded, GroundedCaption, ImagePart, Rejected, Sample
+from shards.index import IndexRow
 from shards.manifest import ShardEntry
 from shards.placement import is_safe_key, position, shard_name
 from shards.stats import Stats
-from shards.write import IndexRow, ShardWriter, shard_writer
+from shards.write import ShardWriter, shard_writer
 
 
 class SourceCounts(msgspec.Struct):

@@ -1,9 +1,10 @@
-"""Reading ``index.parquet`` shard by shard, so that no process ever holds the whole of it."""
+"""``index.parquet``: its rows, and reading it shard by shard, so that no process holds it whole."""
 
 import mmap
 from collections.abc import Sequence
 from typing import BinaryIO
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -11,6 +12,25 @@ from schemas import arrow
 from shards.manifest import ShardEntry, ShardError
 
 NAME = "index.parquet"
+
+
+class IndexRow(msgspec.Struct, array_like=True, gc=False):
+    """One image of a shard, as `schemas.arrow.INDEX` has it."""
+
+    shard: str
+    key: str
+    picture_name: str
+    picture_offset: int
+    picture_size: int
+    picture_crc32: int
+    json_offset: int
+    json_size: int
+    json_crc32: int
+    width: int
+    height: int
+    captions: int
+    regions: int
+    datasets: list[str]
 
 
 class Index:

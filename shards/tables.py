@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import arrow
-from shards.write import IndexRow
+from shards.index import IndexRow
 
 
 def encode_table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> bytes:

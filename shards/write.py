@@ -13,28 +13,10 @@ import orjson
 import webdataset
 
 from schemas import Caption, Region, Sample
+from shards.index import IndexRow
 from shards.placement import is_safe_key
 
 _HEADER = 512  # bytes of a tar header; keys are short ASCII, so no member needs a longer one
-
-
-class IndexRow(msgspec.Struct, array_like=True, gc=False):
-    """One image of a shard, as `schemas.arrow.INDEX` has it."""
-
-    shard: str
-    key: str
-    picture_name: str
-    picture_offset: int
-    picture_size: int
-    picture_crc32: int
-    json_offset: int
-    json_size: int
-    json_crc32: int
-    width: int
-    height: int
-    captions: int
-    regions: int
-    datasets: list[str]
 
 
 class ShardWriter:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from schemas import Caption, Part, Region, Sample
 from shards import manifest as mf
+from shards.index import IndexRow
 from shards.manifest import FileEntry, Manifest, ShardEntry
 from shards.placement import shard_name
 from shards.tables import encode_index
-from shards.write import IndexRow, shard_writer
+from shards.write import shard_writer
 
 
 def picture(key: str) -> bytes:
@@ -25,10 +26,10 @@ def sample(key: str, captions: int, width: int = 640, height: int = 480) -> Samp
         f"{key}.jpg",
         [
             Caption(
-                f"caption {i} of {key}",
+                text := f"caption {i} of {key}",
                 [Region([(0, 7)], (0.1, 1.7, 30.0, 40.25), "", 12.5)],
                 [],
-                [Part("vg", str(i), (0, 5))],
+                [Part("vg", str(i), (0, len(text)))],
             )
             for i in range(captions)
         ],

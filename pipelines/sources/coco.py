@@ -11,7 +11,7 @@ from typing import ClassVar
 import msgspec
 
 from pipelines import pickles
-from pipelines.boxes import as_array, from_xywh, iou
+from pipelines.boxes import from_xywh
 from pipelines.polygons import FARTHEST, Segmentation, extent
 from pipelines.raw_files import RawFileError
 from pipelines.sources.base import Context, Input, Slice, Source
@@ -19,6 +19,7 @@ from pipelines.sources.records import Category, Id, decode_list, malformed
 from pipelines.spans import consolidate
 from pipelines.text import MAX_CHARACTERS, root_and_negative
 from schemas import Box, GroundedCaption, ImagePart, Object, Picture, Region, Rejected
+from shards.boxes import as_array, iou
 
 SENTENCES_PER_BATCH = 20_000
 LEAST_OVERLAP = 0.5  # IoU of a box and its segmentation's extent

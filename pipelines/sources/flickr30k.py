@@ -19,10 +19,11 @@ import numpy as np
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
-from pipelines.boxes import as_array, clusters, iou
+from pipelines.boxes import clusters
 from pipelines.raw_files import RawFileError, exists, open_binary
 from pipelines.sources.base import Context, Input, Slice, Source
 from schemas import Box, GroundedCaption, ImagePart, Phrase, Picture, Region, Rejected, Span
+from shards.boxes import as_array, iou
 
 SAME_BOX = 0.95  # IoU from which the published conversion takes two boxes for one
 SENTENCES = 5  # that each picture of Flickr30k has

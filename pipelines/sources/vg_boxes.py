@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.boxes import Boxes, as_array, clusters, iou
+from pipelines.boxes import clusters
+from shards.boxes import Boxes, as_array, iou
 
 XYWH = tuple[float, float, float, float]  # each exactly a float32
 

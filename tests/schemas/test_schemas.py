@@ -6,8 +6,8 @@ import pytest
 
 import schemas
 from schemas import Excluded, Rejected, arrow
+from shards.index import IndexRow
 from shards.tables import encode_table
-from shards.write import IndexRow
 
 TABLES = [(Rejected, arrow.REJECTED), (Excluded, arrow.EXCLUDED), (IndexRow, arrow.INDEX)]
 ARROW_TYPES = {

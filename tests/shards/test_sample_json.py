@@ -50,3 +50,5 @@ def test_a_caption_that_is_not_there() -> None:
 def test_what_is_no_sample(member: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_caption(member, 0)
+    with pytest.raises(msgspec.DecodeError):
+        decode_sample(member)

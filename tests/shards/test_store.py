@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from shards import manifest as mf
+from shards.index import IndexRow
 from shards.manifest import NotAShardSetError, ShardError
 from shards.order import pairs_of
 from shards.shard_set import ShardSet
 from shards.store import Pair, Store
 from shards.tables import encode_index
-from shards.write import IndexRow
 from tests.shard_sets import picture, sample, write_shard_set
 
 FIRST = "train-00000-of-00002.tar"

@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas import arrow
-from shards.index import Index
+from shards.index import Index, IndexRow
 from shards.manifest import ShardEntry, ShardError
 from shards.tables import encode_index, encode_table
-from shards.write import IndexRow
 
 
 def row(shard: str, n: int, captions: int = 2) -> IndexRow:

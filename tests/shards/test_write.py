@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import Caption, Part, Phrase, Question, Region, Sample
-from shards.write import IndexRow, encode_sample, shard_writer
+from shards.index import IndexRow
+from shards.write import encode_sample, shard_writer
 
 pixel = st.floats(0, 10_000, width=32)
 box = st.tuples(pixel, pixel, pixel, pixel)

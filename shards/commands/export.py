@@ -1,0 +1,46 @@
+"""``shards export``: a shard set as other tools read it."""
+
+import argparse
+from pathlib import Path
+
+from shards.commands.parsers import Subparsers
+from shards.export.formats import FORMATS
+
+
+def add_to(commands: Subparsers) -> None:
+    lines = [f"  {name:12} for {whom}" for name, (_, whom) in FORMATS.items()]
+    parser = commands.add_parser(
+        "export",
+        help="write a shard set as other tools read it",
+        description="Writes a shard set as other tools read it.\n\n" + "\n".join(lines),
+        epilog="See docs/export.md.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("format", choices=FORMATS, metavar="FORMAT", help="one of these")
+    parser.add_argument("shard_set", help="a folder, or a URL")
+    parser.add_argument("out", type=Path, help="the folder to write to")
+    parser.add_argument(
+        "--split", action="append", help="only this split; may be given several times"
+    )
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="unpack the pictures as well, for formats that name files",
+    )
+    parser.add_argument("--no-coco", action="store_true", help="leave out the pictures of COCO")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from shards.export.formats import exporter
+    from shards.export.request import Request
+    from shards.shard_set import ShardSet
+
+    shards = ShardSet.open(arguments.shard_set)
+    splits = arguments.split or list(dict.fromkeys(entry.split for entry in shards.shards))
+    for split in splits:
+        shards.shards_of(split)  # refuses one that is not there, before anything is written
+    request = Request(shards, arguments.out, splits, arguments.pictures, arguments.no_coco)
+    for path, captions, boxes in exporter(arguments.format)(request):
+        print(f"{path}: {captions:,} captions, {boxes:,} boxes")
+    return 0

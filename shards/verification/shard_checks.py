@@ -1,0 +1,165 @@
+"""One shard of a set: its file, its tar, and every sample in it, or some of them."""
+
+import hashlib
+import io
+import mmap
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, NamedTuple
+
+import msgspec
+from PIL import Image, UnidentifiedImageError
+
+from schemas import Sample, arrow
+from shards.index import IndexRow
+from shards.manifest import ShardError
+from shards.sample_json import decode_sample
+from shards.shard_set import ShardSet
+from shards.verification.expected import Expected
+from shards.verification.faults import Fault, Faults, Kind
+from shards.verification.sample_checks import sample_faults
+from shards.verification.tar_checks import tar_faults
+
+
+class Task(NamedTuple):
+    """A shard, by its place in the manifest, and how much of it is looked at.
+
+    ``indexed``: whether the index tells of it. ``pictures`` are rows of the index; None: all, and
+    the whole file with them.
+    """
+
+    shards: ShardSet
+    shard: int
+    expected: Expected
+    indexed: bool
+    pictures: Sequence[int] | None = None
+
+
+class ShardReport(NamedTuple):
+    """``counts``: what was looked at, by the names of a manifest's totals."""
+
+    faults: Faults
+    counts: Counter[str]
+
+
+def check_shard(task: Task) -> ShardReport:
+    """Faults and counts of a shard."""
+    entry = task.shards.shards[task.shard]
+    report = ShardReport(Faults(), Counter())
+    report.faults.add(fault._replace(file=entry.file) for fault in _faults(task, report.counts))
+    return report
+
+
+def read_rows(shards: ShardSet, shard: int) -> list[IndexRow]:
+    """The rows of the index of a shard.
+
+    Raises:
+        ShardError: see `ShardSet.rows`.
+    """
+    table = shards.rows(shard, arrow.INDEX.names)
+    return [IndexRow(*row) for row in zip(*(c.to_pylist() for c in table.columns), strict=True)]
+
+
+def _faults(task: Task, counts: Counter[str]) -> Iterator[Fault]:
+    entry = task.shards.shards[task.shard]
+    try:
+        file = task.shards.open_shard(task.shard)
+    except ShardError as error:
+        yield Fault(Kind.FILE, str(error))
+        return
+    with file:
+        if not entry.bytes:
+            yield Fault(Kind.TAR, "it is empty")  # and cannot be mapped
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
+            if task.pictures is None and (found := hashlib.sha256(tar).hexdigest()) != entry.sha256:
+                yield Fault(Kind.SHA256, f"it has {found}, the manifest says {entry.sha256}")
+            if task.indexed:
+                yield from _content_faults(file, tar, task, counts)
+
+
+def _content_faults(
+    file: BinaryIO, tar: mmap.mmap, task: Task, counts: Counter[str]
+) -> Iterator[Fault]:
+    try:
+        rows = read_rows(task.shards, task.shard)
+    except ShardError as error:
+        yield Fault(Kind.INDEX, str(error))
+        return
+    if task.pictures is None:
+        yield from tar_faults(file, rows)
+    for row in rows if task.pictures is None else [rows[i] for i in task.pictures]:
+        yield from _picture_faults(tar, row, task.expected)
+        yield from _annotation_faults(tar, row, task.expected, counts)
+
+
+def _picture_faults(tar: mmap.mmap, row: IndexRow, expected: Expected) -> Iterator[Fault]:
+    """A picture against its row, by its CRC-32 and its header; the pixels are not decoded."""
+    if not row.picture_name:
+        if expected.pictures:
+            yield Fault(Kind.PICTURE, "the recipe embeds pictures, there is none", key=row.key)
+        return
+    if row.picture_name.rpartition(".")[0] != row.key:
+        yield Fault(Kind.MEMBER, f"{row.picture_name} is not named by its key", key=row.key)
+    content = tar[row.picture_offset : row.picture_offset + row.picture_size]
+    if zlib.crc32(content) != row.picture_crc32:
+        yield Fault(Kind.CRC32, _damage(row.picture_name, content, row.picture_crc32), key=row.key)
+        return
+    try:
+        with Image.open(io.BytesIO(content), formats=["JPEG", "PNG"]) as image:
+            size = image.size
+    except UnidentifiedImageError:
+        yield Fault(Kind.PICTURE, f"{row.picture_name} is neither JPEG nor PNG", key=row.key)
+        return
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        yield Fault(Kind.PICTURE, f"{row.picture_name} cannot be read: {error}", key=row.key)
+        return
+    if size != (row.width, row.height):
+        what = f"{size[0]}x{size[1]} pixels, the index says {row.width}x{row.height}"
+        yield Fault(Kind.PICTURE, what, key=row.key)
+
+
+def _annotation_faults(
+    tar: mmap.mmap, row: IndexRow, expected: Expected, counts: Counter[str]
+) -> Iterator[Fault]:
+    """The JSON of a sample against its row, and by itself."""
+    content = tar[row.json_offset : row.json_offset + row.json_size]
+    if zlib.crc32(content) != row.json_crc32:
+        yield Fault(Kind.CRC32, _damage(f"{row.key}.json", content, row.json_crc32), key=row.key)
+        return
+    try:
+        sample = decode_sample(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        yield Fault(Kind.SAMPLE, f"{row.key}.json is not a sample: {error}", key=row.key)
+        return
+    for name, found, stated in _facts(sample, row):
+        if found != stated:
+            what = f"{name} is {found!r}, the index says {stated!r}"
+            yield Fault(Kind.SAMPLE, what, key=row.key)
+    _count(sample, counts)
+    yield from sample_faults(sample, expected)
+
+
+def _damage(name: str, content: bytes, crc32: int) -> str:
+    return f"{name} is damaged: it has {zlib.crc32(content):08x}, the index says {crc32:08x}"
+
+
+def _facts(sample: Sample, row: IndexRow) -> Iterator[tuple[str, object, object]]:
+    """What a sample and its row of the index both say: name, the one, the other."""
+    yield "key", sample.key, row.key
+    yield "width", sample.width, row.width
+    yield "height", sample.height, row.height
+    yield "number of captions", len(sample.captions), row.captions
+    yield "number of regions", sum(len(c.regions) for c in sample.captions), row.regions
+    yield "datasets", sorted({p.dataset for c in sample.captions for p in c.parts}), row.datasets
+
+
+def _count(sample: Sample, counts: Counter[str]) -> None:
+    counts["images"] += 1
+    counts["captions"] += len(sample.captions)
+    for caption in sample.captions:
+        counts["sentences"] += len(caption.parts)
+        counts["characters"] += len(caption.text)
+        counts["regions"] += len(caption.regions)
+        counts["questions"] += caption.question is not None

@@ -1,0 +1,63 @@
+"""The index of a shard against its tar, read as any reader of tars does."""
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import BinaryIO, NamedTuple
+
+from shards.index import IndexRow
+from shards.verification.faults import Fault, Kind
+
+
+class Member(NamedTuple):
+    """A member of a tar: the offset of its bytes, and how many they are."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def tar_faults(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[Fault]:
+    """Members that the tar or the index has alone, or elsewhere; samples that lie apart.
+
+    webdataset takes for one sample what follows one another and has one name up to the first dot,
+    so the members of a picture may have either order.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            found = [Member(of.name, of.offset_data, of.size) for of in archive]
+    except (tarfile.TarError, ValueError) as error:  # the second for odd numbers in headers
+        yield Fault(Kind.TAR, f"cannot be read: {error}")
+        return
+    listed = [member for row in rows for member in members(row)]
+    if len(found) < len(listed) and found == listed[: len(found)]:
+        # tarfile takes a header that makes no sense for the end.
+        yield Fault(Kind.TAR, f"ends after {len(found)} of the {len(listed)} members of the index")
+        return
+    in_tar, in_index = set(found), set(listed)
+    for member in listed:
+        if member not in in_tar:
+            yield _fault(member, "the index lists it, the tar has none there")
+    for member in found:
+        if member not in in_index:
+            yield _fault(member, "the tar has it, the index lists none there")
+    seen: set[str] = set()
+    for key, _ in groupby(found, lambda member: member.name.partition(".")[0]):
+        if key in seen:
+            yield Fault(Kind.MEMBER, "its members do not follow one another", key=key)
+        seen.add(key)
+
+
+def members(row: IndexRow) -> list[Member]:
+    """The members of a picture by its row of the index, as they lie in the tar."""
+    listed = [Member(f"{row.key}.json", row.json_offset, row.json_size)]
+    if row.picture_name:
+        listed.append(Member(row.picture_name, row.picture_offset, row.picture_size))
+    return sorted(listed, key=lambda member: member.offset)
+
+
+def _fault(member: Member, what: str) -> Fault:
+    name, offset, size = member
+    return Fault(
+        Kind.MEMBER, f"{name}, {size} bytes at {offset}: {what}", key=name.partition(".")[0]
+    )

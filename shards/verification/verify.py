@@ -1,0 +1,163 @@
+"""Whether a shard set is whole, holds what its recipe promises, and leaks no held-out picture.
+
+What is looked at, from the outside in:
+
+1. files: every file of the manifest has its bytes and its sha256, and a local folder has no others;
+2. pictures: a key is in a split once, a picture of train in no other split; no held-out picture
+   and none that ``excluded.parquet`` says was left out is in train. One of an evaluation split may
+   be in another: RefCOCO and RefCOCOg divide the same pictures differently;
+3. shards (`shards.verification.shard_checks`): tars as the index says, members by their CRC-32,
+   pictures by their headers, samples by what `shards.verification.expected` makes of the recipe;
+4. counts: shards of the manifest, its totals, and the index add up to what was found.
+
+A file that cannot be read is a fault, and what is in it is not looked at; all else is.
+
+Which shard a picture lies in is not checked: a crop of a picture has a key of its own but lies in
+the shard of the picture, and nothing in the set says of which.
+"""
+
+import multiprocessing
+import os
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from shards.shard_set import ShardSet
+from shards.verification.expected import Expectations
+from shards.verification.faults import Faults
+from shards.verification.held_out import HeldOut
+from shards.verification.set_checks import (
+    EXCLUDED,
+    TRAIN,
+    Indexed,
+    count_faults,
+    excluded_faults,
+    file_faults,
+    held_out_faults,
+    key_faults,
+    read_index,
+)
+from shards.verification.shard_checks import ShardReport, Task, check_shard
+
+_PICTURES_A_PROCESS = 5_000  # are read in about the second that it takes to start one
+
+
+class Report(NamedTuple):
+    """``checked``: how many files, images, captions, regions and held-out ids were looked at."""
+
+    faults: Faults
+    checked: Counter[str]
+    not_checked: list[str]
+
+
+def verify(
+    shards: ShardSet,
+    *,
+    sample: int | None = None,
+    held_out: Sequence[HeldOut] = (),
+    quiet: bool = True,
+) -> Report:
+    """The faults of a shard set.
+
+    ``sample``: of so many pictures, spread evenly over the shards, members and samples are looked
+    at, and no shard as a whole; the rest is checked all the same. ``quiet``: no bar on stderr.
+
+    Raises:
+        NotAShardSetError: its recipe is not one of this version.
+    """
+    faults = Faults(file_faults(shards))
+    indexed = read_index(shards, faults)
+    faults.add(key_faults(shards, indexed))
+    faults.add(held_out_faults(shards, indexed, held_out))
+    faults.add(excluded_faults(shards, indexed))
+
+    tasks = list(_tasks(shards, indexed, sample))
+    pictures = [_pictures(task, indexed) for task in tasks]
+    samples: dict[str, Counter[str]] = defaultdict(Counter)
+    with tqdm(total=sum(pictures), unit="picture", disable=quiet) as bar:
+        reports = _reports(tasks, sum(pictures) // _PICTURES_A_PROCESS)
+        for task, of_task, report in zip(tasks, pictures, reports, strict=True):
+            faults.merge(report.faults)
+            samples[shards.shards[task.shard].split].update(report.counts)
+            bar.update(of_task)
+    faults.add(count_faults(shards, indexed, samples))
+
+    checked = Counter(files=len(tasks) + len(shards.manifest.files))
+    for counts in samples.values():
+        checked.update(counts)
+    checked["held-out ids"] = sum(len(of.keys) for of in held_out)
+    return Report(faults, checked, list(_not_checked(shards, indexed, sample, held_out)))
+
+
+def _tasks(shards: ShardSet, indexed: Mapping[int, Indexed], sample: int | None) -> Iterator[Task]:
+    """What is looked at of each shard; of a sample, no shard is fetched that has none of it."""
+    expectations = Expectations(shards.manifest)
+    first, total = 0, sum(len(of.keys) for of in indexed.values())
+    chosen = None if sample is None else spread(sample, total)
+    for shard, entry in enumerate(shards.shards):
+        last = first + (len(indexed[shard].keys) if shard in indexed else 0)
+        pictures = None
+        if chosen is not None:
+            mine = slice(bisect_left(chosen, first), bisect_left(chosen, last))
+            pictures = [n - first for n in chosen[mine]]
+        if pictures != [] or not shards.is_remote:
+            expected = expectations.of(entry.split)
+            yield Task(shards, shard, expected, shard in indexed, pictures)
+        first = last
+
+
+def spread(n: int, total: int) -> list[int]:
+    """``n`` of ``total`` numbers from 0 on, as far from one another as can be.
+
+    >>> spread(3, 12), spread(5, 2)
+    ([2, 6, 10], [0, 1])
+    """
+    n = min(n, total)
+    return [(2 * i + 1) * total // (2 * n) for i in range(n)]
+
+
+def _pictures(task: Task, indexed: Mapping[int, Indexed]) -> int:
+    if not task.indexed:
+        return 0
+    return len(indexed[task.shard].keys if task.pictures is None else task.pictures)
+
+
+def _reports(tasks: Sequence[Task], processes: int) -> Iterator[ShardReport]:
+    """A report for each task, in their order, made by as many processes as are worth it."""
+    processes = min(processes, len(tasks), os.cpu_count() or 1)
+    if processes < 2:
+        yield from map(check_shard, tasks)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(check_shard, tasks)
+
+
+def _not_checked(
+    shards: ShardSet,
+    indexed: Mapping[int, Indexed],
+    sample: int | None,
+    held_out: Sequence[HeldOut],
+) -> Iterator[str]:
+    """What a reader of the report could take for checked."""
+    yield from Expectations(shards.manifest).not_checked()
+    if unread := len(shards.shards) - len(indexed):
+        yield f"pictures of {unread} shards, held-out ones too: the index does not tell of them"
+    if sample is not None:
+        yield "the sha256 and the tar of each shard, and all pictures but those of the sample"
+        if shards.is_remote:
+            yield "whether shards with nothing of the sample are there"
+    if EXCLUDED not in (entry.file for entry in shards.manifest.files):
+        yield f"pictures that were left out: the manifest names no {EXCLUDED}"
+    namespaces = {
+        key.partition("/")[0]
+        for shard, of in indexed.items()
+        if shards.shards[shard].split == TRAIN
+        for key in of.keys
+    }
+    for of_list in held_out:
+        if namespaces.isdisjoint(key.partition("/")[0] for key in of_list.keys):
+            yield f"{of_list.name}: no picture of {TRAIN} has a key of that kind"

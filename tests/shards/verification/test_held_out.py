@@ -1,0 +1,48 @@
+"""Lists of held-out pictures, in the forms in which they come."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from shards.verification.held_out import HeldOutError, read_held_out
+
+
+@pytest.mark.parametrize(
+    ("namespace", "content", "keys"),
+    [
+        ("coco", "139\n000000000285\r\n\n", {"coco/139", "coco/285"}),
+        ("coco", "\ufeff139", {"coco/139"}),
+        ("coco", '[139, "000285"]', {"coco/139", "coco/285"}),
+        ("coco", '[{"image_id": 139, "split": "val"}]', {"coco/139"}),
+        ("coco", '{"images": [{"id": 139}], "annotations": []}', {"coco/139"}),
+        ("flickr30k", "1000092795", {"flickr30k/1000092795"}),
+        ("vg", "2320633\nn578020", {"vg/2320633", "coco/578020"}),
+        ("gqa", "2320633\nn578020", {"vg/2320633", "coco/578020"}),
+        ("clevr", "CLEVR_val_000007", {"clevr/CLEVR_val_000007"}),
+    ],
+)
+def test_forms(namespace: str, content: str, keys: set[str], tmp_path: Path) -> None:
+    (tmp_path / "ids").write_bytes(content.encode())
+    assert read_held_out(f"{namespace}={tmp_path / 'ids'}").keys == keys
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "names no picture"),
+        (b"\n \n", "names no picture"),
+        (b"[]", "names no picture"),
+        (b'{"images": []}', "names no picture"),
+        (b"139 285", "is no id of a picture"),
+        (b"139.jpg", "is no id of a picture"),
+        (b"[1.5]", "is not JSON of image ids"),
+        (b"[139", "is not JSON of image ids"),
+        (b'{"ids": [139]}', "is not JSON of image ids"),
+        (pickle.dumps([139]), "is neither lines of ids nor JSON"),
+    ],
+)
+def test_what_is_no_list(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "ids").write_bytes(content)
+    with pytest.raises(HeldOutError, match=message):
+        read_held_out(f"coco={tmp_path / 'ids'}")
