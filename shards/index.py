@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -12,6 +12,14 @@ from schemas import arrow
 from shards.manifest import ShardEntry, ShardError
 
 NAME = "index.parquet"
+
+
+class Member(NamedTuple):
+    """A member of a tar: its name, the offset of its bytes, and how many they are."""
+
+    name: str
+    offset: int
+    size: int
 
 
 class IndexRow(msgspec.Struct, array_like=True, gc=False):
@@ -31,6 +39,13 @@ class IndexRow(msgspec.Struct, array_like=True, gc=False):
     captions: int
     regions: int
     datasets: list[str]
+
+    def members(self) -> list[Member]:
+        """What the tar has of the image, in the order in which it lies there."""
+        listed = [Member(f"{self.key}.json", self.json_offset, self.json_size)]
+        if self.picture_name:
+            listed.append(Member(self.picture_name, self.picture_offset, self.picture_size))
+        return sorted(listed, key=lambda member: member.offset)
 
 
 class Index:

@@ -6,10 +6,11 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from schemas import arrow
 from shards import index
 from shards import manifest as mf
 from shards.cache import DEFAULT_BYTES, DEFAULT_FOLDER, Cache
-from shards.index import Index
+from shards.index import Index, IndexRow
 from shards.manifest import FileEntry, NotAShardSetError, ShardEntry, ShardError
 from shards.remote import Remote, Retries
 
@@ -93,6 +94,16 @@ class ShardSet:
         if self._index is None:
             self._index = Index(self.open_file(index.NAME), self.shards, self.location)
         return self._index.rows(shard, columns)
+
+    def index_rows(self, shard: int) -> list[IndexRow]:
+        """All that the index says of the images of a shard.
+
+        Raises:
+            ShardError: see `rows`.
+        """
+        table = self.rows(shard, arrow.INDEX.names)
+        columns = (column.to_pylist() for column in table.columns)
+        return [IndexRow(*row) for row in zip(*columns, strict=True)]
 
     def open_shard(self, shard: int) -> BinaryIO:
         """The tar of a shard; a remote one is fetched first, if it is not in the cache.

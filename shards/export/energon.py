@@ -9,12 +9,13 @@ import json
 import sqlite3
 import struct
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from shards.export.output import written
 from shards.export.request import Request, Written
+from shards.index import Member
 from shards.manifest import ShardError
 
 VERSION = "7.4.1"  # the one whose files these are
@@ -34,14 +35,6 @@ CREATE INDEX idx_sample_parts_seq
 CREATE INDEX idx_sample_parts_full
     ON sample_parts(tar_file_id, sample_index, part_name, content_byte_offset, content_byte_size);
 """
-
-
-class Member(NamedTuple):
-    """A file in a tar: what follows the key in its name, and where its bytes are."""
-
-    part: str
-    offset: int
-    size: int
 
 
 class Placed(NamedTuple):
@@ -89,15 +82,15 @@ def _export_split(of: Request, split: str) -> Written:
     ):
         database.executescript(_TABLES)
         for shard in of.shards.shards_of(split):
-            samples = list(_samples(of, shard))
+            rows = of.shards.index_rows(shard)
+            samples = [Placed(row.key, row.members()) for row in rows]
             name = of.shards.shards[shard].file
             _write_offsets(folder / f"{name}.idx", samples)
             _write_rows(database, len(counts), samples)
             _link(of, folder / name)
             counts[name] = len(samples)
-            rows = of.shards.rows(shard, ["captions", "regions"])
-            captions += sum(rows["captions"].to_pylist())
-            regions += sum(rows["regions"].to_pylist())
+            captions += sum(row.captions for row in rows)
+            regions += sum(row.regions for row in rows)
         database.executescript(_INDEXES)
         database.commit()
     meta = {
@@ -115,16 +108,6 @@ def _export_split(of: Request, split: str) -> Written:
     return Written(folder, captions, regions)
 
 
-def _samples(of: Request, shard: int) -> Iterator[Placed]:
-    columns = ["key", "picture_name", "picture_offset", "picture_size", "json_offset", "json_size"]
-    for row in of.shards.rows(shard, columns).to_pylist():
-        members = [Member("json", row["json_offset"], row["json_size"])]
-        if row["picture_name"]:
-            part = row["picture_name"].removeprefix(row["key"] + ".")
-            members.append(Member(part, row["picture_offset"], row["picture_size"]))
-        yield Placed(row["key"], sorted(members, key=lambda member: member.offset))
-
-
 def _write_offsets(path: Path, samples: Sequence[Placed]) -> None:
     """Where each sample begins, and where the last one ends, as 64 bits each."""
     offsets = [*(sample.start for sample in samples), samples[-1].stop]
@@ -139,7 +122,11 @@ def _write_rows(database: sqlite3.Connection, tar: int, samples: Sequence[Placed
     )
     database.executemany(
         "INSERT INTO sample_parts VALUES (?, ?, ?, ?, ?)",
-        [(tar, i, *member) for i, sample in enumerate(samples) for member in sample.members],
+        [
+            (tar, i, member.name.removeprefix(f"{sample.key}."), member.offset, member.size)
+            for i, sample in enumerate(samples)
+            for member in sample.members
+        ],
     )
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 from PIL import Image, UnidentifiedImageError
 
-from schemas import Sample, arrow
+from schemas import Sample
 from shards.index import IndexRow
 from shards.manifest import ShardError
 from shards.sample_json import decode_sample
@@ -51,16 +51,6 @@ def check_shard(task: Task) -> ShardReport:
     return report
 
 
-def read_rows(shards: ShardSet, shard: int) -> list[IndexRow]:
-    """The rows of the index of a shard.
-
-    Raises:
-        ShardError: see `ShardSet.rows`.
-    """
-    table = shards.rows(shard, arrow.INDEX.names)
-    return [IndexRow(*row) for row in zip(*(c.to_pylist() for c in table.columns), strict=True)]
-
-
 def _faults(task: Task, counts: Counter[str]) -> Iterator[Fault]:
     entry = task.shards.shards[task.shard]
     try:
@@ -83,7 +73,7 @@ def _content_faults(
     file: BinaryIO, tar: mmap.mmap, task: Task, counts: Counter[str]
 ) -> Iterator[Fault]:
     try:
-        rows = read_rows(task.shards, task.shard)
+        rows = task.shards.index_rows(task.shard)
     except ShardError as error:
         yield Fault(Kind.INDEX, str(error))
         return

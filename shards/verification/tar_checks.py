@@ -3,18 +3,10 @@
 import tarfile
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from shards.index import IndexRow
+from shards.index import IndexRow, Member
 from shards.verification.faults import Fault, Kind
-
-
-class Member(NamedTuple):
-    """A member of a tar: the offset of its bytes, and how many they are."""
-
-    name: str
-    offset: int
-    size: int
 
 
 def tar_faults(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[Fault]:
@@ -29,7 +21,7 @@ def tar_faults(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[Fault]:
     except (tarfile.TarError, ValueError) as error:  # the second for odd numbers in headers
         yield Fault(Kind.TAR, f"cannot be read: {error}")
         return
-    listed = [member for row in rows for member in members(row)]
+    listed = [member for row in rows for member in row.members()]
     if len(found) < len(listed) and found == listed[: len(found)]:
         # tarfile takes a header that makes no sense for the end.
         yield Fault(Kind.TAR, f"ends after {len(found)} of the {len(listed)} members of the index")
@@ -46,14 +38,6 @@ def tar_faults(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[Fault]:
         if key in seen:
             yield Fault(Kind.MEMBER, "its members do not follow one another", key=key)
         seen.add(key)
-
-
-def members(row: IndexRow) -> list[Member]:
-    """The members of a picture by its row of the index, as they lie in the tar."""
-    listed = [Member(f"{row.key}.json", row.json_offset, row.json_size)]
-    if row.picture_name:
-        listed.append(Member(row.picture_name, row.picture_offset, row.picture_size))
-    return sorted(listed, key=lambda member: member.offset)
 
 
 def _fault(member: Member, what: str) -> Fault:

@@ -18,7 +18,6 @@ from shards.shard_set import ShardSet
 from shards.stats import Stats
 from shards.tables import encode_index
 from shards.verification.faults import Fault, Kind
-from shards.verification.shard_checks import read_rows
 from shards.verification.verify import Report, verify
 from shards.write import shard_writer
 
@@ -69,7 +68,7 @@ def change(of: Item, **fields: Any) -> Item:
 def reindex(folder: Path, edit: Callable[[dict[str, list[IndexRow]]], object]) -> None:
     """Writes the index anew, with what ``edit`` makes of its rows, by shard."""
     shards = ShardSet.open(folder)
-    rows = {entry.file: read_rows(shards, i) for i, entry in enumerate(shards.shards)}
+    rows = {entry.file: shards.index_rows(i) for i, entry in enumerate(shards.shards)}
     edit(rows)
     (folder / "index.parquet").write_bytes(encode_index(rows.values()))
     restate(folder)
@@ -153,6 +152,6 @@ def _read(folder: Path) -> Contents:
                 if row.picture_name
                 else None,
             )
-            for row in read_rows(shards, i)
+            for row in shards.index_rows(i)
         ]
     return contents
