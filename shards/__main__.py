@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from shards.manifest import NotAShardSetError, ShardError
 
@@ -24,12 +25,16 @@ def _parser() -> argparse.ArgumentParser:
     stats = commands.add_parser(
         "stats",
         help="what is in a shard set, what was left out, and why",
-        description="What is in a shard set, by its manifest and tables: no shard is read.",
+        description=(
+            "What is in a shard set, by its manifest and tables. No shard is read, but for the "
+            "pictures that --html shows."
+        ),
     )
     stats.add_argument("shard_set", help="a folder, or a URL")
     how = stats.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="everything, for programs")
     how.add_argument("--compare", metavar="OTHER", help="a shard set to show beside it")
+    how.add_argument("--html", metavar="FILE", help="a page to write, to look at in a browser")
     stats.set_defaults(run=_stats)
     return parser
 
@@ -41,7 +46,13 @@ def _stats(arguments: argparse.Namespace) -> None:
     from shards.inspection.contents_table import comparison, table
     from shards.shard_set import ShardSet
 
-    found = contents(ShardSet.open(arguments.shard_set))
+    shards = ShardSet.open(arguments.shard_set)
+    if arguments.html is not None:
+        from shards.inspection.report import write_report
+
+        write_report(shards, Path(arguments.html))
+        return
+    found = contents(shards)
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
     elif arguments.compare is not None:

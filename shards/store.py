@@ -69,6 +69,22 @@ class Store:
         """
         return self._opened(shard).pair(row, number)
 
+    def sample(self, shard: int, row: int) -> Annotated:
+        """A shard's ``row``-th picture with all its captions; the picture itself is not read.
+
+        Raises:
+            ShardError: the shard is missing, truncated or damaged, or its index is.
+        """
+        return self._opened(shard).sample(row)
+
+    def picture(self, shard: int, row: int) -> memoryview:
+        """The encoded original bytes of a shard's ``row``-th picture, sliced from the mapped shard.
+
+        Raises:
+            ShardError: as `pair` does.
+        """
+        return self._opened(shard).picture(row)
+
     def annotated(self, split: str) -> Iterator[Annotated]:
         """All pictures of a split with their captions; the pictures themselves are not read.
 
@@ -101,20 +117,26 @@ class _Shard:
 
     def pair(self, row: int, number: int) -> Pair:
         key, width, height = self._size(row)
+        caption = self._caption(row, number)
+        return Pair(key, number, width, height, self.picture(row), caption)
+
+    def picture(self, row: int) -> memoryview:
+        key = self._keys[row].as_py()
         if self._numbers["picture_offset"][row] < 0:
             raise ShardError(f"{self._name} holds annotations alone, no picture of {key}")
-        caption = self._caption(row, number)
-        return Pair(key, number, width, height, self._member(key, "picture", row), caption)
+        return self._member(key, "picture", row)
 
     def annotated(self) -> Iterator[Annotated]:
-        for row in range(len(self._keys)):
-            captions = self._decoded(row, decode_captions)
-            if len(captions) != self._numbers["captions"][row]:
-                raise ShardError(
-                    f"{self._name}: {self._keys[row].as_py()}.json has {len(captions)} captions; "
-                    f"the index counts {self._numbers['captions'][row]}"
-                )
-            yield Annotated(*self._size(row), captions)
+        return (self.sample(row) for row in range(len(self._keys)))
+
+    def sample(self, row: int) -> Annotated:
+        captions = self._decoded(row, decode_captions)
+        if len(captions) != self._numbers["captions"][row]:
+            raise ShardError(
+                f"{self._name}: {self._keys[row].as_py()}.json has {len(captions)} captions; "
+                f"the index counts {self._numbers['captions'][row]}"
+            )
+        return Annotated(*self._size(row), captions)
 
     def _size(self, row: int) -> tuple[str, int, int]:
         width, height = (int(self._numbers[name][row]) for name in ("width", "height"))
