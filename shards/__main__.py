@@ -1,8 +1,9 @@
-"""``python -m shards stats SHARD_SET``: what is in a shard set."""
+"""``python -m shards``: what is in a shard set, and its pictures in a browser."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from shards.manifest import NotAShardSetError, ShardError
@@ -36,6 +37,15 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--compare", metavar="OTHER", help="a shard set to show beside it")
     how.add_argument("--html", metavar="FILE", help="a page to write, to look at in a browser")
     stats.set_defaults(run=_stats)
+    browse = commands.add_parser(
+        "browse",
+        help="the pictures and captions of a shard set, in a browser",
+        description="Serves a shard set to a browser on this machine, until Ctrl-C.",
+    )
+    browse.add_argument("shard_set", help="a folder, or a URL")
+    browse.add_argument("--port", type=_port, default=8000, help="0: any that is free")
+    browse.add_argument("--split", help="to show at first")
+    browse.set_defaults(run=_browse)
     return parser
 
 
@@ -59,6 +69,27 @@ def _stats(arguments: argparse.Namespace) -> None:
         print(comparison(found, contents(ShardSet.open(arguments.compare))))
     else:
         print(table(found))
+
+
+def _browse(arguments: argparse.Namespace) -> None:
+    from shards.inspection.browser import Browser
+    from shards.shard_set import ShardSet
+
+    shards = ShardSet.open(arguments.shard_set)
+    try:
+        server = Browser(shards, arguments.port, arguments.split)
+    except ValueError as error:  # there is no such split
+        raise SystemExit(f"shards browse: {error}") from error
+    with server:
+        print(f"{server.url} (Ctrl-C ends it)", flush=True)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,14 @@ class Store:
         """
         return self._opened(shard).pair(row, number)
 
+    def open(self, shard: int) -> None:
+        """Maps a shard, unless it is mapped; only some of its samples may be damaged then.
+
+        Raises:
+            ShardError: the shard is missing or truncated, or its index is damaged.
+        """
+        self._opened(shard)
+
     def sample(self, shard: int, row: int) -> Annotated:
         """A shard's ``row``-th picture with all its captions; the picture itself is not read.
 
