@@ -24,6 +24,10 @@ _NUMBERS = (
 )
 
 
+class NoPictureError(ShardError):
+    """The set holds annotations alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A picture, as its encoded original bytes, with one of its captions (the ``number``-th).
@@ -64,8 +68,8 @@ class Store:
         """The pair of a shard's ``row``-th picture with its ``number``-th caption.
 
         Raises:
-            ShardError: the shard is missing, truncated or damaged, or its index is; or it holds no
-                pictures.
+            NoPictureError: the set has none.
+            ShardError: the shard is missing, truncated or damaged, or its index is.
         """
         return self._opened(shard).pair(row, number)
 
@@ -89,7 +93,8 @@ class Store:
         """The encoded original bytes of a shard's ``row``-th picture, sliced from the mapped shard.
 
         Raises:
-            ShardError: as `pair` does.
+            NoPictureError: the set has none.
+            ShardError: the shard is missing, truncated or damaged, or its index is.
         """
         return self._opened(shard).picture(row)
 
@@ -131,7 +136,7 @@ class _Shard:
     def picture(self, row: int) -> memoryview:
         key = self._keys[row].as_py()
         if self._numbers["picture_offset"][row] < 0:
-            raise ShardError(f"{self._name} holds annotations alone, no picture of {key}")
+            raise NoPictureError(f"{self._name} holds annotations alone, no picture of {key}")
         return self._member(key, "picture", row)
 
     def annotated(self) -> Iterator[Annotated]:

@@ -12,6 +12,7 @@ from shards.inspection.browser_pages import BrowserPages, NoSuchPageError, NotAP
 from shards.inspection.templates import render
 from shards.manifest import ShardError
 from shards.shard_set import ShardSet
+from shards.store import NoPictureError
 
 ADDRESS = "127.0.0.1"
 _HOST = re.compile(r"(localhost|127\.0\.0\.1)(:[0-9]{1,5})?")
@@ -101,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._page(url.path, url.query)
         except BadAddressError as error:
             return _failure(HTTPStatus.BAD_REQUEST, str(error))
-        except NoSuchPageError as error:
+        except (NoSuchPageError, NoPictureError) as error:
             return _failure(HTTPStatus.NOT_FOUND, str(error))
         except NotAPictureError as error:
             return _failure(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error))

@@ -11,7 +11,7 @@ from shards.inspection.shared_store import SharedStore
 from shards.inspection.templates import render
 from shards.manifest import ShardEntry, ShardError
 from shards.shard_set import ShardSet
-from shards.store import Annotated
+from shards.store import Annotated, NoPictureError
 
 PICTURES = 24  # of a list
 LIST_SECONDS, NEIGHBOUR_SECONDS = 1.0, 0.5  # that a search takes before it is offered to go on
@@ -37,8 +37,8 @@ class NotAPictureError(ValueError):
 class Item(NamedTuple):
     """A picture of a list, with the first of its captions that match.
 
-    ``image`` is empty, and ``fault`` says why, where there is no picture to show; ``sample`` and
-    ``marked`` are None where the captions cannot be read.
+    ``image`` is empty where there is no picture to show. ``fault`` says what cannot be read of it,
+    or of its captions: ``sample`` and ``marked`` are None then.
     """
 
     url: str
@@ -157,8 +157,9 @@ class BrowserPages:
 
         Raises:
             NoSuchPageError: there is no such picture.
+            NoPictureError: the set has no pictures.
             NotAPictureError: they are not of a kind that browsers show.
-            ShardError: the shard is damaged, or has no pictures.
+            ShardError: the shard is missing or damaged.
         """
         self._entry(shard, row)
         content = self._store.picture(shard, row)
@@ -194,9 +195,14 @@ class BrowserPages:
         )
 
     def _image(self, place: Place) -> tuple[str, str]:
-        """The URL of a picture, and why there is none. Its shard's content is named in it."""
+        """The URL of a picture, which names its shard's content, or why it cannot be shown.
+
+        Both are empty if the set has no pictures.
+        """
         try:
             self.image(*place)
+        except NoPictureError:
+            return "", ""
         except (ShardError, NotAPictureError) as error:
             return "", str(error)
         return f"/image/{place.shard}/{place.row}?{self._entry(*place).sha256[:16]}", ""

@@ -12,7 +12,7 @@ from schemas import Caption
 from shards.inspection.marked_caption import MarkedCaption, mark
 from shards.manifest import ShardError
 from shards.shard_set import ShardSet
-from shards.store import Store
+from shards.store import NoPictureError, Store
 
 T = TypeVar("T")
 
@@ -36,9 +36,9 @@ class Place(NamedTuple):
 class Exhibit(NamedTuple):
     """A picture with one of its captions.
 
-    ``source`` is a data: URL, empty where there is nothing to show; ``fault`` says why, and also
-    where the caption could not be read, which is None then. ``number`` is that of the caption, of
-    ``captions``, counted from 1.
+    ``source`` is a data: URL, empty where there is nothing to show. ``fault`` says what cannot be
+    read of the picture, or of its captions: ``caption`` is None then. ``number`` is that of the
+    caption, of ``captions``, counted from 1.
     """
 
     key: str
@@ -118,9 +118,11 @@ class Gallery:
         return numbers[len(numbers) // 2]
 
     def _picture(self, place: Place) -> tuple[str, str]:
-        """A picture as a data: URL, and why there is none."""
+        """A picture as a data: URL, or why it cannot be shown; neither if the set has none."""
         try:
             return as_url(small_jpeg(bytes(self._store.picture(place.shard, place.row)))), ""
+        except NoPictureError:
+            return "", ""
         except ShardError as error:
             return "", str(error)
         except UnreadablePictureError as error:

@@ -263,8 +263,13 @@ def test_damage_is_said_in_its_place(tmp_path: Path) -> None:
 
 def test_a_set_without_pictures(tmp_path: Path) -> None:
     with browse(write_shard_set(tmp_path, [[2]], pictures=False)) as server:
-        assert "holds annotations alone" in server.page("/")
-        assert 'class="box"' in server.page("/picture/0/0")
+        for page in (server.page("/"), server.page("/picture/0/0")):
+            assert 'class="box"' in page
+            assert "<img" not in page
+            assert 'class="fault"' not in page
+        answer = server.ask("/image/0/0")
+        assert answer.status == 404
+        assert "holds annotations alone" in answer.text
 
 
 def test_only_what_is_needed_is_read(tmp_path: Path) -> None:
