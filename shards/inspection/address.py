@@ -27,9 +27,8 @@ class Address(NamedTuple):
 
     def query(self, at: Place | None = None, *, backward: bool = False) -> str:
         """The query of the same search at another place."""
-        values = {name: value for name, value in self.filters._asdict().items() if value}
-        if self.filters.most_boxes == 0:
-            values["most_boxes"] = 0
+        given = self.filters._asdict().items()
+        values = {name: value for name, value in given if value not in (None, "")}
         if at is not None:
             values["before" if backward else "from"] = f"{at.shard}.{at.row}"
         return urlencode(values)

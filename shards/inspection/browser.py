@@ -4,7 +4,7 @@ import re
 import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from shards.inspection.address import BadAddressError, parse
@@ -52,10 +52,10 @@ class Browser(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://{ADDRESS}:{self.server_port}/"
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Whoever asked may have gone meanwhile; anything else is shown where the server runs."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/keys.js":
             return Answer(render("keys.js").encode(), "text/javascript; charset=utf-8")
         if path == "/":
-            return Answer(pages.list(parse(query, pages.split)).encode())
+            return Answer(pages.list_page(parse(query, pages.split)).encode())
         found = re.fullmatch(r"/(picture|image)/([0-9]{1,9})/([0-9]{1,9})", path)
         if found is None:
             raise NoSuchPageError("There is no such page.")
@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         if found[1] == "image":
             content, kind = pages.image(shard, row)
             return Answer(content, kind, cache="private, max-age=86400, immutable")
-        return Answer(pages.picture(shard, row, parse(query, pages.split)).encode())
+        return Answer(pages.picture_page(shard, row, parse(query, pages.split)).encode())
 
 
 def _failure(status: HTTPStatus, words: str) -> Answer:

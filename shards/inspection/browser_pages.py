@@ -78,7 +78,7 @@ class BrowserPages:
         self.split = split if split is not None else next(iter(self._splits), "")
         shards.shards_of(self.split)
 
-    def list(self, address: Address) -> str:
+    def list_page(self, address: Address) -> str:
         """Pictures that match, from some place on or up to it.
 
         Raises:
@@ -88,8 +88,8 @@ class BrowserPages:
         filters, backward = address.filters, address.backward
         search = self._search(filters)
         start = address.at or search.beginning
-        if start.shard >= len(self._shards.shards) or search.position(start) > search.pictures:
-            raise BadAddressError(f"There is no picture {start.row} in a shard {start.shard}.")
+        if address.at is not None:
+            self._check(address.at)
         found = search.find(start, PICTURES, LIST_SECONDS, backward=backward)
         before = (found.end or search.beginning) if backward else start
         behind = start if backward else (found.end or search.ending)
@@ -112,7 +112,7 @@ class BrowserPages:
             following=following if last < search.pictures else None,
         )
 
-    def picture(self, shard: int, row: int, address: Address) -> str:
+    def picture_page(self, shard: int, row: int, address: Address) -> str:
         """A picture with all its captions, and the way to the matches before and behind it.
 
         Raises:
@@ -122,29 +122,16 @@ class BrowserPages:
         """
         entry, place = self._entry(shard, row), Place(shard, row)
         address = address._replace(filters=address.filters._replace(split=entry.split))
-        sample, captions = None, []
-        first, last = row, row + 1
-        try:
-            self._store.open(shard)
-        except ShardError as error:
-            image, fault = "", str(error)
-            first, last = 0, entry.images  # the others of the shard cannot be read, either
-        else:
-            image, fault = self._image(place)
-            try:
-                sample = self._store.sample(shard, row)
-            except ShardError as error:
-                fault = str(error)
-            else:
-                admit = address.filters.admit
-                captions = [Told(of, mark(of), admit(of)) for of in sample.captions]
+        admit = address.filters.admit
+        image, sample, fault = self._read(place)
+        first, last = (row, row + 1) if self._opens(shard) else (0, entry.images)
         return self._render(
             "browse_picture.html",
             address.filters,
             entry=entry,
             row=row,
             sample=sample,
-            captions=captions,
+            captions=[Told(of, mark(of), admit(of)) for of in sample.captions] if sample else [],
             image=image,
             fault=fault,
             up="/?" + address.query(place),
@@ -175,6 +162,12 @@ class BrowserPages:
             raise BadAddressError(f"There is no split {filters.split[:50]!r}; there are {splits}.")
         return Search(self._store, filters)
 
+    def _check(self, place: Place) -> None:
+        """Refuses a bound of a search that no search has."""
+        entries = self._shards.shards
+        if place.shard >= len(entries) or place.row > entries[place.shard].images:
+            raise BadAddressError(f"There is no picture {place.row} in a shard {place.shard}.")
+
     def _entry(self, shard: int, row: int) -> ShardEntry:
         if shard >= len(self._shards.shards) or row >= self._shards.shards[shard].images:
             raise NoSuchPageError(f"There is no picture {row} in a shard {shard}.")
@@ -193,6 +186,22 @@ class BrowserPages:
             len(match.numbers),
             None if sample is None else mark(sample.captions[match.numbers[0]]),
         )
+
+    def _opens(self, shard: int) -> bool:
+        """Whether any picture of a shard can be read."""
+        try:
+            self._store.open(shard)
+        except ShardError:  # which the page of each of them says
+            return False
+        return True
+
+    def _read(self, place: Place) -> tuple[str, Annotated | None, str]:
+        """The URL of a picture, its captions, and what cannot be read of them."""
+        image, fault = self._image(place)
+        try:
+            return image, self._store.sample(*place), fault
+        except ShardError as error:
+            return image, None, str(error)
 
     def _image(self, place: Place) -> tuple[str, str]:
         """The URL of a picture, which names its shard's content, or why it cannot be shown.

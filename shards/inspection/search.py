@@ -107,7 +107,8 @@ class Search:
     def find(self, start: Place, most: int, seconds: float, *, backward: bool = False) -> Found:
         """The ``most`` matches next to ``start``: those behind it, or with ``backward`` before it.
 
-        After so many seconds it ends with what it has; at least one picture is looked at.
+        After so many seconds it ends with what it has; at least one picture is looked at. A remote
+        shard that is needed is waited for.
 
         Raises:
             ShardError: the index is damaged.

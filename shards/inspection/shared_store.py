@@ -31,7 +31,8 @@ class SharedStore:
         """One row a picture of the shard."""
         with self._lock:
             table = self.shards.rows(shard, Row._fields)
-        return [Row(*values) for values in zip(*table.to_pydict().values(), strict=True)]
+        columns = (table[name].to_pylist() for name in Row._fields)
+        return [Row(*values) for values in zip(*columns, strict=True)]
 
     def open(self, shard: int) -> None:
         with self._lock:

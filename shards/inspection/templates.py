@@ -49,6 +49,7 @@ def _environment() -> Environment:
         finalize=_shown,
     )
     environment.globals |= {"area": charts, "diagram": flow, "colours": COLOURS}
+    environment.filters["form"] = format
     environment.filters["count"] = lambda n: f"{n:,d}"
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     environment.filters["px"] = lambda x: f"{x:.6g}"

@@ -20,6 +20,7 @@ from shards.inspection.gallery import as_url
 from tests.shard_sets import write_samples, write_shard_set
 from tests.shards.inspection.chromium import Chromium
 from tests.shards.inspection.whole_sets import jpeg
+from tests.test_layout import modules_loaded_by
 
 HOSTILE = "</p><script>alert(1)</script><img src=x onerror=alert(1)>\"'\u202e\x1b"
 TOLD = Caption(
@@ -222,6 +223,7 @@ def test_every_answer_is_guarded(server: Server, path: str) -> None:
         ("from=here", "'here' is no place"),
         ("from=99.0", "There is no picture 0 in a shard 99"),
         ("from=2.22", "There is no picture 22 in a shard 2"),
+        ("before=0.21", "There is no picture 21 in a shard 0"),
         ("text=%ff", "The address cannot be read"),
         ("&".join(f"a{i}=1" for i in range(30)), "The address cannot be read"),
     ],
@@ -257,6 +259,7 @@ def test_damage_is_said_in_its_place(tmp_path: Path) -> None:
         assert link(server.page("/picture/0/1"), "next") == "/picture/0/2?split=train"
         assert link(server.page("/picture/0/2"), "next") == "/picture/1/0?split=train"
         assert "cannot be opened" in server.page("/picture/1/0")
+        assert link(server.page("/picture/1/0"), "prev") == "/picture/0/2?split=train"
         assert server.ask("/image/0/0").status == 500
         assert server.ask("/image/0/2").status == 415  # not a picture at all
 
@@ -316,6 +319,15 @@ def test_what_cannot_be_served_is_said(tmp_path: Path) -> None:
     assert "'99999' is not a port" in refusal(folder, "--port", "99999")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "already in use" in refusal(folder, "--port", str(taken.getsockname()[1]))
+
+
+def test_help_is_light() -> None:
+    loaded = modules_loaded_by(
+        "from shards.__main__ import main\n"
+        "try:\n    main(['browse', '--help'])\nexcept SystemExit as end:\n    assert end.code == 0"
+    )
+    assert "shards.__main__" in loaded
+    assert not {"jinja2", "numpy", "pyarrow", "PIL", "fsspec", "http.server"} & loaded
 
 
 def test_a_browser_shows_boxes_where_they_are(server: Server, tmp_path: Path) -> None:
