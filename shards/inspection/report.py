@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 from shards.inspection.charts import Chart, Measure, charts, mean_of
 from shards.inspection.contents import (
     Contents,
+    Excluded,
     RejectedRecords,
     SplitContents,
     contents,
+    excluded_by_namespace,
     read_stats,
 )
 from shards.inspection.contents_table import MEASURES
@@ -67,10 +69,14 @@ class DatasetSection(NamedTuple):
 
 
 class SourceSection(NamedTuple):
-    """A source of the recipe: what became of its records, and the data sets that it is read for."""
+    """A source of the recipe: what became of its records, and the data sets that it is read for.
+
+    ``excluded`` are copies of pictures under its own keys; GQA, for one, has none.
+    """
 
     name: str
     records: Records | None
+    excluded: list[Excluded]
     rejected: list[RejectedRecords]
     datasets: list[DatasetSection]
 
@@ -106,7 +112,7 @@ def report(shards: ShardSet) -> str:
         flow=flow(sources, found.splits),
         charts=_split_charts(found, stats, shards.manifest.recipe),
         pictures=gallery.overall(),
-        sections=_sections(found, shards.manifest.recipe, gallery),
+        sections=_sections(found, shards.manifest.recipe, excluded_by_namespace(shards), gallery),
     )
 
 
@@ -130,7 +136,12 @@ def _scaled(of: SplitContents, field: str, scale: int) -> float | None:
     return None if value is None else value * scale
 
 
-def _sections(found: Contents, recipe: dict[str, Any], gallery: Gallery) -> list[SourceSection]:
+def _sections(
+    found: Contents,
+    recipe: dict[str, Any],
+    excluded: dict[str, list[Excluded]],
+    gallery: Gallery,
+) -> list[SourceSection]:
     datasets = dict.fromkeys(name for of in found.splits.values() for name in of.datasets)
     by_source: dict[str, list[str]] = {of.source: [] for of in records(found.sources)}
     for name in sorted(datasets):
@@ -140,6 +151,7 @@ def _sections(found: Contents, recipe: dict[str, Any], gallery: Gallery) -> list
         SourceSection(
             source,
             counts.get(source),
+            excluded.get(source, []),
             [of for of in found.rejected if of.source == source],
             [_dataset_section(name, found, gallery) for name in names],
         )

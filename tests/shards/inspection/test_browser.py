@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
@@ -16,7 +17,11 @@ from typing import NamedTuple
 import pytest
 
 from schemas import Caption, Part, Phrase, Question, Region, Sample
+from shards.inspection import browser_pages
+from shards.inspection.address import parse
+from shards.inspection.browser_pages import BrowserPages
 from shards.inspection.gallery import as_url
+from shards.shard_set import ShardSet
 from tests.shard_sets import write_samples, write_shard_set
 from tests.shards.inspection.chromium import Chromium
 from tests.shards.inspection.whole_sets import jpeg
@@ -120,6 +125,33 @@ def test_next_and_previous_walk_every_match_once(server: Server) -> None:
     assert back is not None
     assert shown(server.page(back)) == keys[0]
     assert "24 pictures found among\n1 to 24 of 41" in server.page("/?text=CAT")
+
+
+def test_a_search_that_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser_pages, "LIST_SECONDS", 0)
+    monkeypatch.setattr(browser_pages, "NEIGHBOUR_SECONDS", 0)
+    pages = BrowserPages(ShardSet.open(write_shard_set(tmp_path, [[1] * 3, [1] * 3])), None)
+    query, keys = "text=vg%2F5", []
+    for looked_at in range(1, 7):
+        page = pages.list_page(parse(query, "train"))
+        keys += shown(page)
+        assert f"among\n{looked_at} to {looked_at} of 6" in page
+        query = (link(page, "next") or "/?").removeprefix("/?")
+        assert ("Search on" in page) == (looked_at < 6)
+    assert (query, keys) == ("", ["vg/5"])
+    assert link(pages.picture_page(0, 1, parse("text=vg%2F5", "train")), "next") == (
+        "/?split=train&text=vg%2F5&from=1.0"
+    )
+
+
+def test_many_ask_at_once(server: Server) -> None:
+    def ask(number: int) -> list[str]:
+        assert server.ask(f"/image/{number % 2 * 2}/{number}").content == jpeg(400, 300)
+        return shown(server.page(f"/?text=cat+{number}&longest=6"))
+
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(ask, range(10, 20)))
+    assert found == [[f"vg/{number}"] for number in range(10, 20)]
 
 
 def test_pictures_lead_to_the_next_match_and_back(server: Server) -> None:
