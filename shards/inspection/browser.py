@@ -5,7 +5,6 @@ import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from shards.inspection.address import BadAddressError, parse
 from shards.inspection.browser_pages import BrowserPages, NoSuchPageError, NotAPictureError
@@ -98,8 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not _HOST.fullmatch(self.headers.get("Host", "")):
             return _failure(HTTPStatus.FORBIDDEN, "This server answers to localhost alone.")
         try:
-            url = urlsplit(self.path)
-            return self._page(url.path, url.query)
+            path, _, query = self.path.partition("?")
+            return self._page(path, query)
         except BadAddressError as error:
             return _failure(HTTPStatus.BAD_REQUEST, str(error))
         except (NoSuchPageError, NoPictureError) as error:

@@ -88,6 +88,8 @@ def write_report(shards: ShardSet, path: Path) -> None:
         ShardError: a table of the set is missing or damaged. Damaged samples are shown as such.
         OSError: the file cannot be written.
     """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, where a page is to be written")
     page = report(shards)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(page, encoding="utf-8")
@@ -143,10 +145,10 @@ def _sections(
     gallery: Gallery,
 ) -> list[SourceSection]:
     datasets = dict.fromkeys(name for of in found.splits.values() for name in of.datasets)
-    by_source: dict[str, list[str]] = {of.source: [] for of in records(found.sources)}
+    counts = {of.source: of for of in records(found.sources)}
+    by_source: dict[str, list[str]] = {source: [] for source in counts}
     for name in sorted(datasets):
         by_source.setdefault(_source_of(name, recipe), []).append(name)
-    counts = {of.source: of for of in records(found.sources)}
     return [
         SourceSection(
             source,

@@ -268,7 +268,15 @@ def test_bad_queries_are_explained(server: Server, query: str, words: str) -> No
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/picture/0/20", "/picture/1/0", "/image/9/0", "/image/0/99", "/image/../../etc"],
+    [
+        "/nothing",
+        "/picture/0/20",
+        "/picture/1/0",
+        "/image/9/0",
+        "/image/0/99",
+        "/image/../../etc",
+        "//[",
+    ],
 )
 def test_what_is_not_there(server: Server, path: str) -> None:
     assert server.ask(path).status == 404
@@ -316,7 +324,7 @@ def test_only_what_is_needed_is_read(tmp_path: Path) -> None:
     with browse(tmp_path) as server:
         begin = time.monotonic()
         page = server.page("/")
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 5  # however busy the machine is
         assert shown(page) == [f"vg/{i}" for i in range(24)]
         assert "1 to 24 of 3,000" in page
         assert "cannot be opened" not in page
@@ -360,6 +368,15 @@ def test_help_is_light() -> None:
     )
     assert "shards.__main__" in loaded
     assert not {"jinja2", "numpy", "pyarrow", "PIL", "fsspec", "http.server"} & loaded
+
+
+def test_arrow_keys_follow_the_links(server: Server, tmp_path: Path) -> None:
+    script = f"""<a rel="next" href="#next">on</a><script>{server.page("/keys.js")}
+    const event = new KeyboardEvent("keydown", {{key: "ArrowRight", bubbles: true}});
+    document.body.dispatchEvent(event);
+    document.querySelector("a").textContent = "went to " + location.hash;</script>"""
+    (tmp_path / "keys.html").write_text(f"<body>{script}", encoding="utf-8")
+    assert ">went to #next</a>" in Chromium(tmp_path).dom((tmp_path / "keys.html").as_uri())
 
 
 def test_a_browser_shows_boxes_where_they_are(server: Server, tmp_path: Path) -> None:

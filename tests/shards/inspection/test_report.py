@@ -204,6 +204,8 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
     shards = write_whole_set(tmp_path, {"train": [pictures(1)]})
     assert main(["stats", str(shards), "--html", str(tmp_path / "no" / "report.html")]) == 1
     assert "No such file" in capsys.readouterr().err
+    assert main(["stats", str(shards), "--html", str(tmp_path)]) == 1
+    assert "is a folder" in capsys.readouterr().err
 
 
 def nested() -> Sample:
