@@ -4,14 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from shards.commands import export, stats, verify
+from shards.commands import browse, export, stats, verify
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status is 0 if it did what it was asked, and found no fault."""
     parser = argparse.ArgumentParser(prog="python -m shards", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (stats, verify, export):
+    for command in (stats, verify, browse, export):
         command.add_to(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -24,6 +24,10 @@ _NUMBERS = (
 )
 
 
+class NoPictureError(ShardError):
+    """The set holds annotations alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A picture, as its encoded original bytes, with one of its captions (the ``number``-th).
@@ -70,10 +74,26 @@ class Store:
         """The pair of a shard's ``row``-th picture with its ``number``-th caption.
 
         Raises:
-            ShardError: the shard is missing, truncated or damaged, or its index is; or it holds no
-                pictures.
+            NoPictureError: the set has none.
+            ShardError: the shard is missing, truncated or damaged, or its index is.
         """
         return self._opened(shard).pair(row, number)
+
+    def open(self, shard: int) -> None:
+        """Maps a shard, unless it is mapped; only some of its samples may be damaged then.
+
+        Raises:
+            ShardError: the shard is missing or truncated, or its index is damaged.
+        """
+        self._opened(shard)
+
+    def sample(self, shard: int, row: int) -> Sample:
+        """A shard's ``row``-th sample; the picture itself is not read.
+
+        Raises:
+            ShardError: the shard is missing, truncated or damaged, or its index is.
+        """
+        return self._opened(shard).sample(row)
 
     def samples(self, split: str) -> Iterator[Stored]:
         """All samples of a split; the pictures themselves are not read.
@@ -86,10 +106,11 @@ class Store:
                 yield Stored(shard, row, sample)
 
     def picture(self, shard: int, row: int) -> PictureFile:
-        """What a sample shows.
+        """What a shard's ``row``-th sample shows.
 
         Raises:
-            ShardError: as of `pair`.
+            NoPictureError: the set has none.
+            ShardError: the shard is missing, truncated or damaged, or its index is.
         """
         return self._opened(shard).picture(row)
 
@@ -125,18 +146,20 @@ class _Shard:
         name = self._names[row].as_py()
         if not name:
             key = self._keys[row].as_py()
-            raise ShardError(f"{self._name} holds annotations alone, no picture of {key}")
+            raise NoPictureError(f"{self._name} holds annotations alone, no picture of {key}")
         return PictureFile(name, self._member(name, "picture", row))
 
     def samples(self) -> Iterator[Sample]:
-        for row in range(len(self._keys)):
-            sample = self._decoded(row, _decode_sample)
-            if len(sample.captions) != self._numbers["captions"][row]:
-                raise ShardError(
-                    f"{self._name}: {sample.key}.json has {len(sample.captions)} captions; "
-                    f"the index counts {self._numbers['captions'][row]}"
-                )
-            yield sample
+        return (self.sample(row) for row in range(len(self._keys)))
+
+    def sample(self, row: int) -> Sample:
+        sample = self._decoded(row, _decode_sample)
+        if len(sample.captions) != self._numbers["captions"][row]:
+            raise ShardError(
+                f"{self._name}: {sample.key}.json has {len(sample.captions)} captions; "
+                f"the index counts {self._numbers['captions'][row]}"
+            )
+        return sample
 
     def _caption(self, row: int, number: int) -> Caption:
         try:

@@ -12,6 +12,9 @@ from shards.manifest import ShardError
 from shards.shard_set import ShardSet
 from shards.stats import DatasetStats, Histogram, Stats
 
+_EXCLUDED = ["split", "set", "join"]  # the columns that copies are counted by
+_COPIES = [("copy", "count"), ("captions", "sum")]
+
 
 class SplitContents(msgspec.Struct):
     """A split: counts, means of its captions, and what its data sets have in it.
@@ -111,6 +114,18 @@ def read_stats(shards: ShardSet) -> dict[str, Stats]:
     return found
 
 
+def excluded_by_namespace(shards: ShardSet) -> dict[str, list[Excluded]]:
+    """What was excluded, by the namespace of the copies' keys: ``coco``, ``vg``, ``flickr30k``.
+
+    Raises:
+        ShardError: the table is missing, damaged, or not of the manifest's size.
+    """
+    found: dict[str, list[Excluded]] = {}
+    for row in _grouped(shards, "excluded.parquet", ["namespace", *_EXCLUDED], _COPIES):
+        found.setdefault(row["namespace"], []).append(_as_excluded(row))
+    return found
+
+
 def _split(shards: ShardSet, split: str, stats: Stats) -> SplitContents:
     size = sum(entry.bytes for entry in shards.shards if entry.split == split)
     characters = _share(stats.characters, stats.captions)
@@ -146,11 +161,12 @@ def _percent(histogram: Histogram) -> float | None:
 
 
 def _excluded(shards: ShardSet) -> Iterator[Excluded]:
-    counts = [("copy", "count"), ("captions", "sum")]
-    for row in _grouped(shards, "excluded.parquet", ["split", "set", "join"], counts):
-        yield Excluded(
-            row["split"], row["set"], row["join"], row["copy_count"], row["captions_sum"]
-        )
+    yield from map(_as_excluded, _grouped(shards, "excluded.parquet", _EXCLUDED, _COPIES))
+
+
+def _as_excluded(row: dict[str, Any]) -> Excluded:
+    counts = row["copy_count"], row["captions_sum"]
+    return Excluded(row["split"], row["set"], row["join"], *counts)
 
 
 def _rejected(shards: ShardSet) -> Iterator[RejectedRecords]:
@@ -169,6 +185,8 @@ def _grouped(
             table = pq.read_table(file)
             if "left_out" in table.schema.names:  # what is only reported is in the shards
                 table = table.filter(pc.field("left_out"))
+                namespaces = pc.replace_substring_regex(table["copy"], "/.*", "")
+                table = table.append_column("namespace", namespaces)
             grouped = table.group_by(keys).aggregate(counts)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise ShardError(f"{shards.location}: {name} is damaged: {error}") from error

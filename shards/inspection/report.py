@@ -1,0 +1,185 @@
+"""``python -m shards stats --html``: a shard set on one page that needs nothing beside itself."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shards.inspection.charts import Chart, Measure, charts, mean_of
+from shards.inspection.contents import (
+    Contents,
+    Excluded,
+    RejectedRecords,
+    SplitContents,
+    contents,
+    excluded_by_namespace,
+    read_stats,
+)
+from shards.inspection.contents_table import MEASURES
+from shards.inspection.flow import Records, flow, records, total
+from shards.inspection.gallery import Exhibit, Gallery
+from shards.inspection.templates import render
+from shards.shard_set import ShardSet
+from shards.stats import DatasetStats, Histogram, Stats
+
+#: The histograms of a split: what they count, their field, and where `SplitContents` has their
+#: mean (shares of 1 are shown in percent).
+SPLIT_MEASURES = [
+    (
+        Measure("Characters of a caption", "characters", "captions"),
+        "caption_characters",
+        "characters_per_caption",
+    ),
+    (Measure("Words of a caption", "words", "captions"), "words_per_caption", "words_per_caption"),
+    (
+        Measure("Sentences of a caption", "sentences", "captions"),
+        "sentences_per_caption",
+        "sentences_per_caption",
+    ),
+    (Measure("Boxes of a caption", "boxes", "captions"), "boxes_per_caption", "boxes_per_caption"),
+    (
+        Measure("Captions of a picture", "captions", "pictures"),
+        "captions_per_image",
+        "captions_per_image",
+    ),
+    (
+        Measure("Area of a box", "% of the picture", "boxes", continuous=True),
+        "box_area_percent",
+        "box_area",
+    ),
+    (
+        Measure("Shape of a box", "width / (width + height), %", "boxes", continuous=True),
+        "box_width_percent",
+        "box_width",
+    ),
+]
+DATASET_MEASURES = [
+    (Measure("Characters of a sentence", "characters", "sentences"), "sentence_characters"),
+    (Measure("Boxes of a sentence", "boxes", "sentences"), "boxes_per_sentence"),
+    (Measure("Area of a box", "% of the picture", "boxes", continuous=True), "box_area_percent"),
+]
+
+
+class DatasetSection(NamedTuple):
+    """A published data set: its counts in each split, charts over all of them, and pictures."""
+
+    name: str
+    splits: dict[str, DatasetStats]
+    charts: list[Chart]
+    pictures: list[Exhibit]
+
+
+class SourceSection(NamedTuple):
+    """A source of the recipe: what became of its records, and the data sets that it is read for.
+
+    ``excluded`` are copies of pictures under its own keys; GQA, for one, has none.
+    """
+
+    name: str
+    records: Records | None
+    excluded: list[Excluded]
+    rejected: list[RejectedRecords]
+    datasets: list[DatasetSection]
+
+
+def write_report(shards: ShardSet, path: Path) -> None:
+    """Writes the page, under a temporary name first.
+
+    Raises:
+        ShardError: a table of the set is missing or damaged. Damaged samples are shown as such.
+        OSError: the file cannot be written.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, where a page is to be written")
+    page = report(shards)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
+
+
+def report(shards: ShardSet) -> str:
+    """The page, as HTML.
+
+    Raises:
+        ShardError: a table of the set is missing or damaged.
+    """
+    found, stats, gallery = contents(shards), read_stats(shards), Gallery(shards)
+    sources = records(found.sources)
+    return render(
+        "report.html",
+        contents=found,
+        manifest=shards.manifest,
+        measures=MEASURES,
+        sources=sources,
+        total=total(sources),
+        flow=flow(sources, found.splits),
+        charts=_split_charts(found, stats, shards.manifest.recipe),
+        pictures=gallery.overall(),
+        sections=_sections(found, shards.manifest.recipe, excluded_by_namespace(shards), gallery),
+    )
+
+
+def _split_charts(
+    found: Contents, stats: dict[str, Stats], recipe: dict[str, Any]
+) -> list[list[Chart]]:
+    """A chart a split for every measure."""
+    rows = []
+    for measure, field, mean in SPLIT_MEASURES:
+        histograms = {split: getattr(of, field) for split, of in stats.items()}
+        scale = 100 if measure.continuous else 1
+        means = {split: _scaled(of, mean, scale) for split, of in found.splits.items()}
+        limit = recipe.get("rules", {}).get("max_length") if field == "caption_characters" else None
+        if histograms:
+            rows.append(charts(measure, histograms, means, limit))
+    return rows
+
+
+def _scaled(of: SplitContents, field: str, scale: int) -> float | None:
+    value = getattr(of, field)
+    return None if value is None else value * scale
+
+
+def _sections(
+    found: Contents,
+    recipe: dict[str, Any],
+    excluded: dict[str, list[Excluded]],
+    gallery: Gallery,
+) -> list[SourceSection]:
+    datasets = dict.fromkeys(name for of in found.splits.values() for name in of.datasets)
+    counts = {of.source: of for of in records(found.sources)}
+    by_source: dict[str, list[str]] = {source: [] for source in counts}
+    for name in sorted(datasets):
+        by_source.setdefault(_source_of(name, recipe), []).append(name)
+    return [
+        SourceSection(
+            source,
+            counts.get(source),
+            excluded.get(source, []),
+            [of for of in found.rejected if of.source == source],
+            [_dataset_section(name, found, gallery) for name in names],
+        )
+        for source, names in by_source.items()
+    ]
+
+
+def _source_of(dataset: str, recipe: dict[str, Any]) -> str:
+    """The source that reads a data set: one of its references (RefCOCO), or of its own name."""
+    sources = recipe.get("sources", {}).items()
+    return next((name for name, of in sources if dataset in of.get("refs", {})), dataset)
+
+
+def _dataset_section(name: str, found: Contents, gallery: Gallery) -> DatasetSection:
+    splits = {split: of.datasets[name] for split, of in found.splits.items() if name in of.datasets}
+    drawn = []
+    for measure, field in DATASET_MEASURES:
+        histogram = _sum(getattr(of, field) for of in splits.values())
+        mean = mean_of(histogram, measure.continuous)
+        drawn += charts(measure, {measure.name: histogram}, {measure.name: mean})
+    return DatasetSection(name, splits, drawn, gallery.of_dataset(name))
+
+
+def _sum(histograms: Iterable[Histogram]) -> Histogram:
+    first, *others = histograms
+    whole = Histogram(first.width, dict(first.bins))
+    for of in others:
+        whole.merge(of)
+    return whole

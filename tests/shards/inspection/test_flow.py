@@ -1,0 +1,90 @@
+"""The diagram of records is right to scale."""
+
+import re
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from shards.inspection.contents import SplitContents
+from shards.inspection.flow import RECORDS_HEIGHT, Flow, Records, flow, records, total
+
+SOURCES = {
+    "coco": {"read": 100, "merged": 0, "rejected": 1, "excluded": 19},
+    "vg": {"read": 300, "merged": 40, "rejected": 0, "excluded": 100},
+}
+
+
+def split(sentences: int, captions: int) -> SplitContents:
+    fields = dict.fromkeys((of.name for of in msgspec.structs.fields(SplitContents)), 0)
+    return SplitContents(**fields | {"sentences": sentences, "captions": captions})
+
+
+def drawn() -> Flow:
+    found = flow(records(SOURCES), {"train": split(200, 80), "val": split(40, 40)})
+    assert found is not None
+    return found
+
+
+def test_what_is_kept_is_what_is_left() -> None:
+    found = records(SOURCES)
+    assert [of.kept for of in found] == [80, 160]
+    assert total(found) == Records("all sources", 400, 40, 1, 119)
+    assert total(found).kept == 240
+
+
+def test_heights_are_in_proportion() -> None:
+    found = drawn()
+    assert [(node.name, node.n) for node in found.nodes] == [
+        *(("coco", 100), ("vg", 300)),
+        *(("in the shards", 240), ("excluded", 119), ("merged into another", 40), ("rejected", 1)),
+        *(("train", 200), ("val", 40), ("train", 80), ("val", 40)),
+    ]
+    for node in found.nodes:
+        assert node.height == pytest.approx(RECORDS_HEIGHT * node.n / 400)
+        assert node.y + node.height <= found.height
+
+
+def test_bars_of_a_column_do_not_touch() -> None:
+    nodes = drawn().nodes
+    for column in range(4):
+        for one, next_ in pairwise([node for node in nodes if node.column == column]):
+            assert one.y + one.height < next_.y
+
+
+def test_ribbons_fill_the_bars_they_join() -> None:
+    found = drawn()
+    heights: dict[float, float] = {}
+    for ribbon in found.ribbons:
+        x0, y0, x1, y1, bottom1, bottom0 = _edges(ribbon.path)
+        heights[x0] = heights.get(x0, 0) + bottom0 - y0
+        heights[x1] = heights.get(x1, 0) + bottom1 - y1
+    by_column = [
+        sum(node.height for node in found.nodes if node.column == column) for column in range(4)
+    ]
+    kept = RECORDS_HEIGHT * 240 / 400
+    columns = [by_column[0], by_column[1], kept, by_column[2], by_column[2], by_column[3]]
+    assert [heights[x] for x in sorted(heights)] == pytest.approx(columns, abs=0.1)
+    assert {ribbon.title for ribbon in found.ribbons} >= {
+        "coco: 1 rejected",
+        "vg: 160 in the shards",
+        "train: 200 sentences in 80 captions",
+    }
+
+
+def _edges(path: str) -> tuple[float, ...]:
+    numbers = [float(number) for number in re.findall(r"[\d.]+", path)]
+    x0, y0, x1, y1, bottom1, bottom0 = (numbers[i] for i in (0, 1, 6, 7, 8, 12))
+    return x0, y0, x1, y1, bottom1, bottom0
+
+
+def test_nothing_was_read() -> None:
+    assert flow([], {"train": split(0, 0)}) is None
+    assert flow(records({"vg": {"read": 0}}), {}) is None
+
+
+def test_everything_was_left_out() -> None:
+    sources = records({"vg": {"read": 5, "excluded": 5}})
+    found = flow(sources, {"train": split(0, 0)})
+    assert found is not None
+    assert [node.name for node in found.nodes] == ["vg", "excluded", "train", "train"]
