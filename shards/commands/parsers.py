@@ -7,15 +7,13 @@ Subparsers = argparse._SubParsersAction  # what ArgumentParser.add_subparsers re
 
 def positive(text: str) -> int:
     """A whole number of at least one."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(f"{number} is less than 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def port(text: str) -> int:
     """The number of a port, or 0."""
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise ValueError(f"{number} is not from 0 to 65535")
-    return number
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
+    return int(text)

@@ -292,7 +292,7 @@ def test_damage_is_said_in_its_place(tmp_path: Path) -> None:
     with browse(tmp_path) as server:
         page = server.page("/")
         assert shown(page) == ["vg/0", "vg/2"]
-        assert "vg/0 is damaged" in page
+        assert "vg/0.jpg is damaged" in page
         assert "vg/1.json is damaged" in page
         assert "train-00001-of-00002.tar cannot be opened" in page
         assert "vg/1.json is damaged" in server.page("/picture/0/1")
