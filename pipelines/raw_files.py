@@ -132,15 +132,17 @@ def read(cut: Cut) -> Slice:
 
 
 def mapped(path: str) -> mmap.mmap:
-    """A whole file, mapped; one from afar is copied first, to a file that is gone with the map.
+    """A whole file, mapped; from afar or in a zip, a copy of it, which is gone with the map.
 
     Raises:
         RawFileError: it is empty, or cannot be read.
     """
-    with _local_copy(path) as local:
-        if local.stat().st_size == 0:
-            raise RawFileError(f"{path}: empty file")
-        return _mapped(local)
+    with tempfile.TemporaryDirectory() as folder:
+        unpacked = _unpacked(path, folder) if path.endswith(".zip") else path
+        with _local_copy(unpacked) as local:
+            if local.stat().st_size == 0:
+                raise RawFileError(f"{path}: empty file")
+            return _mapped(local)
 
 
 def _mapped(local: Path) -> mmap.mmap:

@@ -19,6 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"shards {arguments.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"shards {arguments.command}: stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -57,13 +57,13 @@ class Index:
 
     def __init__(self, file: BinaryIO, shards: Sequence[ShardEntry], shard_set: str) -> None:
         self._name = f"{NAME} of {shard_set}"
-        with file:
-            mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         try:
+            with file:
+                mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             self._file = pq.ParquetFile(
                 pa.BufferReader(mapped), pre_buffer=False, page_checksum_verification=True
             )
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowInvalid, OSError, ValueError) as error:  # the last one: it is empty
             raise ShardError(f"{self._name} is not a Parquet file: {error}") from error
         if self._file.schema_arrow.names != arrow.INDEX.names:
             raise self._of_another_version("its columns are not those of an index")
@@ -100,9 +100,12 @@ class Index:
             )
         try:
             # One thread: a pool of threads does not survive a fork into data workers.
-            return self._file.read_row_group(group, columns=list(columns), use_threads=False)
+            rows = self._file.read_row_group(group, columns=list(columns), use_threads=False)
         except (pa.ArrowInvalid, OSError) as error:
             raise ShardError(f"{self._name} is damaged at {entry.file}: {error}") from error
+        if any(column.null_count for column in rows.columns):
+            raise ShardError(f"{self._name} is damaged at {entry.file}: a value is missing")
+        return rows
 
     def _of_another_version(self, found: str) -> ShardError:
         return ShardError(f"{self._name}: {found}; rebuild the shard set with this version")

@@ -1,11 +1,14 @@
 """The manifest: what makes a folder a shard set, and the last file to be written."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 SCHEMA_VERSION = 1
+_FILE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*")
+_SPLIT = re.compile(r"[A-Za-z0-9_]+")
 NAME = "manifest.json"
 
 
@@ -80,4 +83,11 @@ def decode(content: bytes, shard_set: str) -> Manifest:
         raise NotAShardSetError(
             f"{shard_set} has schema version {manifest.schema_version}, this is {SCHEMA_VERSION}"
         )
+    # A set may come from anywhere, and files are written under these names.
+    for file in [*(of.file for of in manifest.shards), *(of.file for of in manifest.files)]:
+        if not _FILE.fullmatch(file):
+            raise NotAShardSetError(f"{NAME} of {shard_set} names a file {file[:80]!a}")
+    for shard in manifest.shards:
+        if not _SPLIT.fullmatch(shard.split):
+            raise NotAShardSetError(f"{NAME} of {shard_set} names a split {shard.split[:80]!a}")
     return manifest

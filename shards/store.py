@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from schemas import Caption, Sample
 from shards.manifest import ShardError
+from shards.placement import is_safe_key
 from shards.sample_json import decode_caption, decode_sample
 from shards.shard_set import ShardSet
 
@@ -133,6 +134,8 @@ class _Shard:
         self._names: pa.ChunkedArray = rows["picture_name"]
         self._numbers = {name: rows[name].to_numpy() for name in _NUMBERS}
         with shards.open_shard(shard) as file:
+            if not shards.shards[shard].bytes:
+                raise ShardError(f"{self._name} is empty")  # and cannot be mapped
             # Kept alive by the slices of it that are still in use.
             self._tar = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
@@ -147,6 +150,9 @@ class _Shard:
         if not name:
             key = self._keys[row].as_py()
             raise NoPictureError(f"{self._name} holds annotations alone, no picture of {key}")
+        key, _, extension = name.rpartition(".")
+        if key != self._keys[row].as_py() or not is_safe_key(key) or not extension.isalnum():
+            raise ShardError(f"{self._name}: {name[:80]!a} is no name of a picture")
         return PictureFile(name, self._member(name, "picture", row))
 
     def samples(self) -> Iterator[Sample]:

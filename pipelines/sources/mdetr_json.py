@@ -34,6 +34,7 @@ class _Image(msgspec.Struct, gc=False):
     data_source: str = ""
     original_id: int | str | None = None
     original_img_id: int | str | None = None
+    sentence_id: Id | None = None
     tokens_negative: list[Span] = []
     tokens_positive_eval: list[list[Span]] = []
 
@@ -85,10 +86,14 @@ class MdetrJson(Source, kw_only=True):
         images, bad = decode_list(piece.content, _Image)
         yield from malformed(self.namespace, bad, piece.input.path)
         annotations = annotations_of(piece.input.path)
+        if any(image.id == annotations.first_image for image in images):
+            for number, image_id in annotations.astray:
+                record, detail = f"annotations/{number}", f"image_id {image_id}"
+                yield Rejected(self.namespace, record, "unknown picture", detail, records=0)
         parts: dict[str, ImagePart] = {}
         for image in images:
             key, size = _key(image), _size(image)
-            record = f"{image.dataset_name}/{image.id}"
+            record = f"{image.dataset_name}/{_record(image)}"
             if not key or not size:
                 reason, detail = ("bad picture size", f"{image.width}x{image.height}")
                 if not key:
@@ -107,6 +112,13 @@ def _key(image: _Image) -> str:
     namespace = image.data_source or NAMESPACES.get(image.dataset_name, "")
     id_ = image.original_id if image.original_id is not None else image.original_img_id
     return f"{namespace}/{id_}" if namespace and id_ is not None else ""
+
+
+def _record(image: _Image) -> str:
+    """The caption's own id, as Flickr30k has one, or else the id of its image in the file."""
+    if image.original_img_id is not None and image.sentence_id is not None:
+        return f"{image.original_img_id}#{image.sentence_id}"
+    return str(image.id)
 
 
 def _size(image: _Image) -> tuple[int, int] | None:
@@ -130,7 +142,7 @@ def _caption(image: _Image, annotations: Sequence[_Annotation]) -> GroundedCapti
         regions,
         image.tokens_negative,
         image.dataset_name,
-        str(image.id),
+        _record(image),
         phrases,
     )
 
@@ -146,36 +158,59 @@ class Annotations:
     """The annotations of a file by their image, read where they lie.
 
     Slices of images are read by several workers, each of which finds the annotations of its own.
-    What is held is two numbers an annotation, whatever its length.
+    What is held of an annotation is 24 bytes, whatever its length.
+
+    ``first_image`` is the id of the first image, None of a file without. ``astray`` are the
+    annotations of images that are not in the file: their place in it, and what they say.
     """
 
     def __init__(self, path: str) -> None:
         self._name = path
         self._content: mmap.mmap = mapped(path)
-        borders = element_borders(self._content, Input(path, "list", within="annotations"))
-        images = np.fromiter(self._image_ids(borders), np.int64, len(borders))
-        self._order = np.argsort(images, kind="stable")
-        self._images = images[self._order]
-        self._borders = borders[self._order]
+        known, _ = self._ids("images", _ImageId)
+        images, borders = self._ids("annotations", _ImageOf)
+        self.first_image = int(known[0]) if len(known) else None
+        astray = np.flatnonzero(~np.isin(images, known))
+        self.astray = list(zip(astray.tolist(), images[astray].tolist(), strict=True))
+        order = np.argsort(images, kind="stable")
+        self._images = images[order]
+        self._borders = borders[order]
 
     def of(self, image: int) -> tuple[list[_Annotation], list[Bad]]:
         """The good annotations of an image in the order of the file, and the bad ones."""
-        first, last = np.searchsorted(self._images, [image, image + 1])
+        first = np.searchsorted(self._images, image, "left")
+        last = np.searchsorted(self._images, image, "right")
         elements = (self._content[start:stop] for start, stop in self._borders[first:last])
         return decode_list(b"[" + b",".join(elements) + b"]", _Annotation)
 
-    def _image_ids(self, borders: npt.NDArray[np.int64]) -> Iterator[int]:
-        decoder = msgspec.json.Decoder(_ImageOf)
-        content = memoryview(self._content)
-        for start, stop in borders.tolist():
+    def _ids(
+        self, name: str, of_element: type["_ImageId | _ImageOf"]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The image that each element of a list is of, and where the elements begin and end.
+
+        An image without an id is none of those that annotations are of.
+        """
+        borders = element_borders(self._content, Input(self._name, "list", within=name))
+        content, decoder = memoryview(self._content), msgspec.json.Decoder(of_element)
+        found = np.empty(len(borders), np.int64)
+        kept = np.ones(len(borders), np.bool_)
+        for number, (start, stop) in enumerate(borders.tolist()):
             try:
-                yield decoder.decode(content[start:stop]).image_id
+                found[number] = decoder.decode(content[start:stop]).image
             except msgspec.ValidationError as fault:
-                raise RawFileError(f"{self._name}: an annotation of no image: {fault}") from fault
+                if of_element is _ImageOf:
+                    message = f"{self._name}: an annotation of no image: {fault}"
+                    raise RawFileError(message) from fault
+                kept[number] = False  # `MdetrJson.read` reports it
+        return found[kept], borders[kept]
+
+
+class _ImageId(msgspec.Struct, gc=False):
+    image: Id = msgspec.field(name="id")
 
 
 class _ImageOf(msgspec.Struct, gc=False):
-    image_id: Id
+    image: Id = msgspec.field(name="image_id")
 
 
 def annotations_of(path: str) -> Annotations:

@@ -18,29 +18,42 @@ def add_to(commands: Subparsers) -> None:
     )
     parser.add_argument("format", choices=FORMATS, metavar="FORMAT", help="one of these")
     parser.add_argument("shard_set", help="a folder, or a URL")
-    parser.add_argument("out", type=Path, help="the folder to write to")
+    parser.add_argument("out", type=local_path, help="the folder to write, which must be new")
     parser.add_argument(
         "--split", action="append", help="only this split; may be given several times"
     )
     parser.add_argument(
         "--pictures",
         action="store_true",
-        help="unpack the pictures as well, for formats that name files",
+        help="unpack the pictures as well, for formats that name files; for grit, into tars",
     )
     parser.add_argument("--no-coco", action="store_true", help="leave out the pictures of COCO")
     parser.set_defaults(run=run)
 
 
+def local_path(text: str) -> Path:
+    """A path on this machine."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is a URL; exports are written to this machine")
+    return Path(text)
+
+
 def run(arguments: argparse.Namespace) -> int:
     from shards.export.formats import exporter
+    from shards.export.output import new_folder
     from shards.export.request import Request
     from shards.shard_set import ShardSet
 
     shards = ShardSet.open(arguments.shard_set)
-    splits = arguments.split or list(dict.fromkeys(entry.split for entry in shards.shards))
+    splits = list(dict.fromkeys(arguments.split or (entry.split for entry in shards.shards)))
     for split in splits:
         shards.shards_of(split)  # refuses one that is not there, before anything is written
-    request = Request(shards, arguments.out, splits, arguments.pictures, arguments.no_coco)
-    for path, captions, boxes in exporter(arguments.format)(request):
+    with new_folder(arguments.out) as folder:
+        request = Request(shards, folder, splits, arguments.pictures, arguments.no_coco)
+        files = exporter(arguments.format)(request)
+        if not files:
+            raise ValueError("there is nothing to export")
+    for path, captions, boxes in files:
+        path = arguments.out / path.relative_to(folder)
         print(f"{path}: {captions:,} captions, {boxes:,} boxes")
     return 0

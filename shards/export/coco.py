@@ -2,11 +2,11 @@
 
 One image a picture. The classes of boxes are the words that name them, in small letters: of a set
 of LVIS its classes, of captions as many as there are different phrases. For class-agnostic average
-precision set ``useCats = 0``, or tell pycocotools one class.
+precision set ``useCats = 0``.
 """
 
 from shards.export.output import coco_json
-from shards.export.phrases import Numbers, corners, pieces, xywh
+from shards.export.phrases import visible, xywh
 from shards.export.request import Exported, Request, Written
 
 #: The class of a box that no words name.
@@ -14,7 +14,7 @@ NAMELESS = "object"
 
 
 def export(of: Request) -> list[Written]:
-    """Writes ``instances_SPLIT.json``. Classes have the same ids, from 1 on, in all splits.
+    """Writes ``instances_SPLIT.json``. Classes have the same ids, from 1 on, in all its files.
 
     A box that several captions call the same is there once. Memory grows with the number of
     different phrases.
@@ -43,12 +43,13 @@ def _export_split(of: Request, split: str, classes: dict[str, int]) -> Written:
                 }
             )
             for (phrase, box, crowd), area in _boxes(exported).items():
+                bbox = xywh(list(box))
                 file.add_annotation(
                     {
                         "image_id": image,
                         "category_id": classes.setdefault(phrase, len(classes) + 1),
-                        "bbox": xywh(list(box)),
-                        "area": area,
+                        "bbox": bbox,
+                        "area": bbox[2] * bbox[3] if area is None else area,
                         "iscrowd": int(crowd),
                     }
                 )
@@ -56,17 +57,12 @@ def _export_split(of: Request, split: str, classes: dict[str, int]) -> Written:
     return Written(path, captions, file.annotations)
 
 
-def _boxes(of: Exported) -> dict[tuple[str, tuple[float, ...], bool], float]:
-    """The area (square pixels) of each box, by what it is called, where it is, if it is a crowd."""
-    found: dict[tuple[str, tuple[float, ...], bool], float] = {}
-    for caption in of.sample.captions:
-        for region, box in zip(caption.regions, corners(caption.regions), strict=True):
-            words = [caption.text[start:stop] for start, stop in pieces(region.spans, caption.text)]
-            phrase = " ".join(words).lower() or NAMELESS
-            own = _area(box) if region.area is None else region.area
-            found.setdefault((phrase, tuple(box), region.crowd), own)
+def _boxes(of: Exported) -> dict[tuple[str, tuple[float, ...], bool], float | None]:
+    """The stated area of each box, by what it is called, where it is, and whether it is a crowd."""
+    sample = of.sample
+    found: dict[tuple[str, tuple[float, ...], bool], float | None] = {}
+    for caption in sample.captions:
+        for box, _, phrase, region in visible(caption, sample.width, sample.height):
+            name = phrase.strip().lower() or NAMELESS
+            found.setdefault((name, tuple(box), region.crowd), region.area)
     return found
-
-
-def _area(box: Numbers) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.export.output import written
 from shards.export.request import Request, Written
 from shards.index import Member
 from shards.manifest import ShardError
@@ -60,26 +59,24 @@ def export(of: Request) -> list[Written]:
     linked: they have to be brought to these folders.
 
     Raises:
-        ShardError: the index is missing or damaged, or the set has no pictures or no such samples.
+        ShardError: the index is missing or damaged, or has a picture twice in a split; or a tar is
+            missing.
         OSError: a file cannot be written.
         ValueError: it was asked to unpack or leave out pictures.
     """
     if of.unpack or of.no_coco:
         raise ValueError("Energon takes the tars as they are: with all pictures, packed")
     found = [_export_split(of, split) for split in of.splits]
-    with written(of.out / "metadataset.yaml") as file:
-        file.write(_metadataset(of.splits).encode())
+    (of.out / "metadataset.yaml").write_text(_metadataset(of.splits))
     return found
 
 
 def _export_split(of: Request, split: str) -> Written:
     folder = of.out / split
+    (folder / ".nv-meta").mkdir(parents=True)
     counts: dict[str, int] = {}
     captions = regions = 0
-    with (
-        written(folder / ".nv-meta" / "index.sqlite") as file,
-        contextlib.closing(sqlite3.connect(file.name)) as database,
-    ):
+    with contextlib.closing(sqlite3.connect(folder / ".nv-meta" / "index.sqlite")) as database:
         database.executescript(_TABLES)
         for shard in of.shards.shards_of(split):
             rows = of.shards.index_rows(shard)
@@ -97,29 +94,32 @@ def _export_split(of: Request, split: str) -> Written:
         ".info.json": json.dumps({"energon_version": VERSION, "shard_counts": counts}, indent=2),
         "dataset.yaml": "__module__: megatron.energon\n__class__: CrudeWebdataset\n",
         "split.yaml": "\n".join(
-            ["split_parts:", f"  {split}:", *(f"  - {name}" for name in counts), "exclude: []", ""]
+            ["split_parts:", f"  {json.dumps(split)}:"]
+            + [f"  - {name}" for name in counts]
+            + ["exclude: []", ""]
         ),
         # Energon's is random; this one is as reproducible as the shards.
         "index.uuid": str(uuid.uuid5(uuid.NAMESPACE_OID, _digests(of, split))),
     }
     for name, content in meta.items():
-        with written(folder / ".nv-meta" / name) as file:
-            file.write(content.encode())
+        (folder / ".nv-meta" / name).write_text(content)
     return Written(folder, captions, regions)
 
 
 def _write_offsets(path: Path, samples: Sequence[Placed]) -> None:
     """Where each sample begins, and where the last one ends, as 64 bits each."""
     offsets = [*(sample.start for sample in samples), samples[-1].stop]
-    with written(path) as file:
-        file.write(struct.pack(f"<{len(offsets)}Q", *offsets))
+    path.write_bytes(struct.pack(f"<{len(offsets)}Q", *offsets))
 
 
 def _write_rows(database: sqlite3.Connection, tar: int, samples: Sequence[Placed]) -> None:
-    database.executemany(
-        "INSERT INTO samples VALUES (?, ?, ?, ?, ?)",
-        [(tar, s.key, i, s.start, s.stop - s.start) for i, s in enumerate(samples)],
-    )
+    try:
+        database.executemany(
+            "INSERT INTO samples VALUES (?, ?, ?, ?, ?)",
+            [(tar, s.key, i, s.start, s.stop - s.start) for i, s in enumerate(samples)],
+        )
+    except sqlite3.IntegrityError as error:
+        raise ShardError(f"a picture is in the split twice: {error}") from error
     database.executemany(
         "INSERT INTO sample_parts VALUES (?, ?, ?, ?, ?)",
         [
@@ -131,13 +131,12 @@ def _write_rows(database: sqlite3.Connection, tar: int, samples: Sequence[Placed
 
 
 def _link(of: Request, link: Path) -> None:
-    """A link to a tar, in place of what link there may be."""
+    """A link to a tar."""
     if of.shards.is_remote:
         return
     target = Path(of.shards.location, link.name).resolve()
     if not target.exists():
         raise ShardError(f"{target} is missing")
-    link.unlink(missing_ok=True)
     link.symlink_to(target)
 
 
@@ -148,5 +147,6 @@ def _digests(of: Request, split: str) -> str:
 def _metadataset(splits: Sequence[str]) -> str:
     lines = ["__module__: megatron.energon", "__class__: MetadatasetV2", "splits:"]
     for split in splits:
-        lines += [f"  {split}:", f"    path: ./{split}", f"    split_part: {split}"]
+        name = json.dumps(split)
+        lines += [f"  {name}:", f"    path: ./{split}", f"    split_part: {name}"]
     return "\n".join(lines) + "\n"

@@ -8,14 +8,12 @@ the sentence calls it.
 import contextlib
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from schemas import Caption, Sample
-from shards.export.output import written
 from shards.export.phrases import named
 from shards.export.request import Exported, Request, Written
 
@@ -39,7 +37,7 @@ def export(of: Request) -> list[Written]:
 def _export_split(of: Request, split: str) -> Written:
     path = of.out / f"{split}.jsonl"
     captions = boxes = 0
-    with written(path) as file, Tars(of.out / split) as tars:
+    with path.open("wb") as file, Tars(of.out / split) as tars:
         for exported in of.samples(split):
             sample = exported.sample
             for caption in sample.captions:
@@ -71,7 +69,7 @@ def _chunks(caption: Caption, sample: Sample) -> list[list[float]]:
     width, height = sample.width, sample.height
     return [
         [start, stop, x0 / width, y0 / height, x1 / width, y1 / height, SCORE]
-        for region in named(caption.regions, caption.text, width, height)
+        for region in named(caption, width, height)
         for x0, y0, x1, y1 in [region.box]
         for start, stop in region.spans
     ]
@@ -88,7 +86,10 @@ class Tars:
     def add(self, number: int, record: dict[str, Any], line: bytes, of: Exported) -> None:
         if number != self._number:
             self._open.close()
-            self._tar = self._open.enter_context(_tar(self._folder / f"{number:05d}.tar"))
+            self._folder.mkdir(exist_ok=True)
+            path = self._folder / f"{number:05d}.tar"
+            tar = tarfile.TarFile(path, "w", format=tarfile.USTAR_FORMAT)
+            self._tar = self._open.enter_context(tar)
             self._number = number
         picture = of.picture()
         extension = picture.name.rpartition(".")[2]
@@ -103,12 +104,3 @@ class Tars:
 
     def __exit__(self, *exception: Any) -> None:
         self._open.__exit__(*exception)
-
-
-@contextlib.contextmanager
-def _tar(path: Path) -> Iterator[tarfile.TarFile]:
-    with (
-        written(path) as file,
-        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
-        yield tar

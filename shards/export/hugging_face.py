@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import Caption, Sample
-from shards.export.output import written
 from shards.export.request import Exported, Request, Written
 
 ROWS = 100  # in a row group, which readers hold as a whole
@@ -67,11 +66,14 @@ def export(of: Request) -> list[Written]:
     Raises:
         ShardError: see `Request.samples`.
         OSError: a file cannot be written.
+        ValueError: it was asked to unpack the pictures.
     """
+    if of.unpack:
+        raise ValueError("the files of this format have the pictures in them")
+    (of.out / "data").mkdir()
     schema = schema_of(with_pictures=_has_pictures(of))
     found = [written for split in of.splits for written in _export_split(of, split, schema)]
-    with written(of.out / "README.md") as file:
-        file.write(_card(of, found).encode())
+    (of.out / "README.md").write_text(_card(of, found), encoding="utf-8")
     return found
 
 
@@ -101,8 +103,9 @@ def _feature(type_: pa.DataType) -> Any:
 
 
 def _has_pictures(of: Request) -> bool:
-    shard = next(i for split in of.splits for i in of.shards.shards_of(split))
-    return bool(of.shards.rows(shard, ["picture_name"])["picture_name"][0].as_py())
+    shards = (shard for split in of.splits for shard in of.shards.shards_of(split))
+    rows = (of.shards.rows(shard, ["picture_name"]) for shard in shards)
+    return any(of_shard["picture_name"][0].as_py() for of_shard in rows)
 
 
 def _export_split(of: Request, split: str, schema: pa.Schema) -> Iterator[Written]:
@@ -110,7 +113,7 @@ def _export_split(of: Request, split: str, schema: pa.Schema) -> Iterator[Writte
         name = of.shards.shards[shard].file.removesuffix(".tar")
         path = of.out / "data" / f"{name}.parquet"
         captions = boxes = 0
-        with written(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as parquet:
+        with pq.ParquetWriter(path, schema, compression="zstd") as parquet:
             for group in _in_groups(samples):
                 rows = [_row(exported, schema) for exported in group]
                 parquet.write_table(pa.Table.from_pylist(rows, schema))
@@ -162,7 +165,8 @@ def _card(of: Request, files: list[Written]) -> str:
         split for split in of.splits if any(f.path.name.startswith(f"{split}-") for f in files)
     ]
     data_files = [
-        f"  - {{split: {split}, path: data/{split}-*.parquet}}" for split in written_splits
+        f"  - {{split: {json.dumps(split)}, path: data/{split}-*.parquet}}"
+        for split in written_splits
     ]
     counts = [f"| {f.path.name} | {f.captions:,} | {f.boxes:,} |" for f in files]
     lines = [

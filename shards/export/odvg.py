@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 import orjson
 
 from schemas import Caption, Sample
-from shards.export.output import written
 from shards.export.phrases import named
 from shards.export.request import Request, Written
 
@@ -23,7 +22,7 @@ OF_CLASSES = frozenset({"lvis"})
 def export(of: Request) -> list[Written]:
     """Writes ``SPLIT_vg.jsonl``, and of classes ``SPLIT_od.jsonl`` and ``label_map.json``.
 
-    Captions without boxes are left out. Labels count from 0, for all splits alike.
+    Captions without boxes are left out. Labels count from 0, for all its files alike.
 
     Raises:
         ShardError: see `Request.samples`.
@@ -32,9 +31,9 @@ def export(of: Request) -> list[Written]:
     labels: dict[str, int] = {}
     found = [written for split in of.splits for written in _export_split(of, split, labels)]
     if labels:
-        with written(of.out / "label_map.json") as file:
-            names = {str(label): name for name, label in labels.items()}
-            file.write(orjson.dumps(names, option=orjson.OPT_INDENT_2) + b"\n")
+        names = {str(label): name for name, label in labels.items()}
+        content = orjson.dumps(names, option=orjson.OPT_INDENT_2) + b"\n"
+        (of.out / "label_map.json").write_bytes(content)
     return found
 
 
@@ -45,7 +44,7 @@ def _export_split(of: Request, split: str, labels: dict[str, int]) -> Iterator[W
         def lines(kind: str) -> _Lines:
             if kind not in files:
                 path = of.out / f"{split}_{kind}.jsonl"
-                files[kind] = _Lines(stack.enter_context(written(path)))
+                files[kind] = _Lines(stack.enter_context(path.open("wb")))
             return files[kind]
 
         for exported in of.samples(split):
@@ -58,7 +57,7 @@ def _export_split(of: Request, split: str, labels: dict[str, int]) -> Iterator[W
             }
             for caption in captions:
                 if regions := _regions(caption, sample):
-                    grounding = {"caption": _text(caption), "regions": regions}
+                    grounding = {"caption": _stripped(caption.text)[0], "regions": regions}
                     lines("vg").write({**record, "grounding": grounding}, 1, len(regions))
             if len(captions) < len(sample.captions):
                 boxes = list(_instances(sample, labels))
@@ -81,32 +80,33 @@ class _Lines:
 
 
 def _is_class(caption: Caption) -> bool:
-    return all(part.dataset in OF_CLASSES for part in caption.parts)
+    return {part.dataset for part in caption.parts}.issubset(OF_CLASSES) and bool(caption.parts)
 
 
-def _text(caption: Caption) -> str:
-    """The caption, of which mmdetection makes small letters before it counts characters.
+def _stripped(text: str) -> tuple[str, int]:
+    """A caption as mmdetection counts its characters, and how many were before it.
 
-    Of all characters this one alone becomes two then.
+    It makes small letters of a caption, and takes spaces from its ends. Of all characters one alone
+    becomes two then.
     """
-    return caption.text.replace("İ", "I").strip()
+    stripped = text.replace("İ", "I").strip()
+    return stripped, len(text) - len(text.lstrip())
 
 
 def _regions(caption: Caption, sample: Sample) -> list[dict[str, Any]]:
-    # mmdetection strips a caption, too.
-    before = len(caption.text) - len(caption.text.lstrip())
-    return [
-        {
-            "bbox": region.box,
-            "phrase": region.phrase,
-            "tokens_positive": [(start - before, stop - before) for start, stop in region.spans],
-        }
-        for region in named(caption.regions, caption.text, sample.width, sample.height)
-    ]
+    text, before = _stripped(caption.text)
+    found = []
+    for region in named(caption, sample.width, sample.height):
+        spans = [
+            (max(start - before, 0), min(stop - before, len(text))) for start, stop in region.spans
+        ]
+        spans = [(start, stop) for start, stop in spans if start < stop]
+        found.append({"bbox": region.box, "phrase": region.phrase, "tokens_positive": spans})
+    return found
 
 
 def _instances(sample: Sample, labels: dict[str, int]) -> Iterator[dict[str, Any]]:
     for caption in filter(_is_class, sample.captions):
-        for region in named(caption.regions, caption.text, sample.width, sample.height):
+        for region in named(caption, sample.width, sample.height):
             label = labels.setdefault(caption.text, len(labels))
             yield {"bbox": region.box, "label": label, "category": caption.text}

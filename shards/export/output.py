@@ -1,7 +1,6 @@
-"""Files that are there when they are whole, and not before."""
+"""Where an export goes: a folder that is there when it is whole, and not before."""
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,16 +11,29 @@ import orjson
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which gets its name at the end of the block; if that fails it is gone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to, which gets its name at the end of the block; if that fails it is gone.
+
+    What a killed process left is removed. A new folder holds nothing of another export, which
+    readers that take all files of a folder would read as well.
+
+    Raises:
+        FileExistsError: there is such a folder already, and it is not empty.
+        OSError: it cannot be made.
+    """
+    path = path.absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"{path} is there already; an export needs a folder of its own")
+    part = path.with_name(f".{path.name}.part")
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir(parents=True)
     try:
-        with part.open("wb") as file:
-            yield file
+        yield part
         part.rename(path)
-    finally:
-        part.unlink(missing_ok=True)
+    except BaseException:
+        shutil.rmtree(part)
+        raise
 
 
 class CocoJson:
@@ -61,5 +73,5 @@ class CocoJson:
 @contextlib.contextmanager
 def coco_json(path: Path, first_id: int = 0) -> Iterator[CocoJson]:
     """A `CocoJson` at ``path``; `CocoJson.end` has to be called in the block."""
-    with written(path) as file, tempfile.TemporaryFile(dir=path.parent) as annotations:
+    with path.open("wb") as file, tempfile.TemporaryFile(dir=path.parent) as annotations:
         yield CocoJson(file, annotations, first_id)

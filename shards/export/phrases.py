@@ -1,12 +1,12 @@
 """What the formats make of a region: its words, and its box as they state it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import orjson
 
-from schemas import Region, Span
+from schemas import Caption, Region, Span
 
 Numbers = list[float]
 
@@ -15,7 +15,7 @@ class Named(NamedTuple):
     """A region's box inside its picture, and the words that name it.
 
     ``box`` is x0, y0, x1, y1 in pixels. ``spans`` are in rising order, and what stood apart by no
-    more than a space is one.
+    more than a space is one. ``phrase`` is their words, of a box that none name ''.
     """
 
     box: Numbers
@@ -24,20 +24,23 @@ class Named(NamedTuple):
     region: Region
 
 
-def named(regions: Sequence[Region], text: str, width: int, height: int) -> list[Named]:
-    """The regions that detectors can be trained on: that have words, and are not a crowd.
+def visible(caption: Caption, width: int, height: int) -> Iterator[Named]:
+    """The regions of a caption, their boxes cut to the picture.
 
-    Boxes are cut to the picture; what is not as much as a pixel inside, as mmdetection and
-    YOLO-World ask for, is left out.
+    What is not as much as a pixel inside, as mmdetection and YOLO-World ask for, is left out.
     """
-    found: list[Named] = []
-    for region, (x0, y0, x1, y1) in zip(regions, corners(regions), strict=True):
-        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
-        spans = pieces(region.spans, text)
-        if spans and not region.crowd and x1 - x0 >= 1 and y1 - y0 >= 1:
-            phrase = " ".join(text[start:stop] for start, stop in spans)
-            found.append(Named([x0, y0, x1, y1], spans, phrase, region))
-    return found
+    for region, (x0, y0, x1, y1) in zip(caption.regions, corners(caption.regions), strict=True):
+        box = [max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)]
+        if box[2] - box[0] >= 1 and box[3] - box[1] >= 1:
+            spans = pieces(region.spans, caption.text)
+            phrase = " ".join(caption.text[start:stop] for start, stop in spans)
+            yield Named(box, spans, phrase, region)
+
+
+def named(caption: Caption, width: int, height: int) -> list[Named]:
+    """Those that detectors can be trained on: that words name, and that are not a crowd."""
+    found = visible(caption, width, height)
+    return [of for of in found if of.phrase.strip() and not of.region.crowd]
 
 
 def pieces(spans: Sequence[Span], text: str) -> list[Span]:

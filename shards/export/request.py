@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from shards.export.output import written
 from shards.shard_set import ShardSet
 from shards.store import PictureFile, Store, Stored
 
@@ -24,7 +23,7 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """``splits`` of a shard set, to be written below ``out``.
+    """``splits`` of a shard set, to be written below ``out``, a new folder.
 
     ``unpack``: pictures are unpacked as well, to ``out/images/KEY.EXTENSION``. ``no_coco``: without
     the pictures of COCO, whichever data set speaks of them.
@@ -77,9 +76,8 @@ class Exported:
             return self.sample.file
         picture = self.picture()
         path = self._request.out / PICTURES / picture.name
-        if not path.exists():  # from an earlier export to the same place
-            with written(path) as file:
-                file.write(picture.content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture.content)
         return picture.name
 
     def picture(self) -> PictureFile:

@@ -4,9 +4,9 @@ All pictures of a split are in one file, since these loaders know one folder of 
 it has a name of its own, since ultralytics counts the boxes of files with the published names.
 """
 
-from shards.export.mdetr_json import OBJECT
+from shards.export.caption_file import CaptionFile
 from shards.export.output import coco_json
-from shards.export.phrases import named, xywh
+from shards.export.phrases import named
 from shards.export.request import Request, Written
 
 
@@ -22,14 +22,15 @@ def export(of: Request) -> list[Written]:
 
 def _export_split(of: Request, split: str) -> Written:
     path = of.out / f"{split}.json"
-    with coco_json(path) as file:
+    with coco_json(path) as json:
+        file = CaptionFile(json)
         for exported in of.samples(split):
             sample, name = exported.sample, exported.file_name()
             for caption in sample.captions:
-                regions = named(caption.regions, caption.text, sample.width, sample.height)
+                regions = named(caption, sample.width, sample.height)
                 if not regions:
                     continue
-                image = file.add_image(
+                image = file.add_caption(
                     {
                         "file_name": name,
                         "height": sample.height,
@@ -40,16 +41,6 @@ def _export_split(of: Request, split: str) -> Written:
                     }
                 )
                 for region in regions:
-                    bbox = xywh(region.box)
-                    file.add_annotation(
-                        {
-                            "area": bbox[2] * bbox[3],
-                            "iscrowd": 0,
-                            "image_id": image,
-                            "category_id": 1,
-                            "bbox": bbox,
-                            "tokens_positive": region.spans,
-                        }
-                    )
-        file.end([OBJECT])
-    return Written(path, file.images, file.annotations)
+                    file.add_box(image, region.box, region.spans)
+        file.end()
+    return Written(path, file.captions, file.boxes)

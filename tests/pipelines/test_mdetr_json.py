@@ -1,6 +1,7 @@
 """MDETR's own JSON as a source."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_sentences_of_flickr30k_with_the_boxes_of_their_phrases(tmp_path: Path) 
     assert isinstance(part, ImagePart)
     assert (part.picture, part.width, part.height) == ("flickr30k/33", 500, 334)
     [caption] = part.captions
-    assert (caption.dataset, caption.record) == ("flickr", "27")
+    assert (caption.dataset, caption.record) == ("flickr", "33#2")
     assert caption.phrases == [
         Phrase([(0, 7)], "", [], [(10, 20, 40, 60), (1, 1, 6, 6)]),
         Phrase([(12, 17)], "", [], [(10, 20, 40, 60)]),
@@ -175,6 +176,32 @@ def test_a_box_that_cannot_be_read_is_told_and_its_caption_kept(tmp_path: Path) 
     assert (rejected.reason, rejected.records) == ("malformed record", 0)
     [part] = [record for record in found if isinstance(record, ImagePart)]
     assert len(part.captions[0].regions) == 1
+
+
+def test_boxes_of_images_that_are_not_there_are_told(tmp_path: Path) -> None:
+    """Once, however many slices the images are cut into."""
+    last = 2**63 - 1
+    images = [image(n, caption="a hat" * 20) for n in (*range(200), last)]
+    found = read(write(tmp_path, images, [box(0, 7), box(1, 998), box(2, last), box(3, -1)]))
+    rejected = [record for record in found if isinstance(record, Rejected)]
+    assert [(of.record, of.detail, of.records) for of in rejected] == [
+        ("annotations/1", "image_id 998", 0),
+        ("annotations/3", "image_id -1", 0),
+    ]
+    captions = [c for part in found if isinstance(part, ImagePart) for c in part.captions]
+    assert [c.record for c in captions if c.regions] == ["7", str(last)]
+
+
+def test_a_file_in_its_zip(tmp_path: Path) -> None:
+    source = write(tmp_path, [image(3)], [box(0, 3)])
+    [path] = source.files["train"]
+    with zipfile.ZipFile(f"{path}.zip", "w") as archive:
+        archive.write(path, "final.json")
+    [input] = MdetrJson(files={"train": [f"{path}.zip"]}).inputs(("train",))
+    [cut] = raw_files.cut("mdetr_json", 0, input, str(tmp_path / "scratch"))
+    assert isinstance(cut, raw_files.Cut)
+    context = Context(MDETR, ("train",), Analyser(), frozenset())
+    assert list(source.read(raw_files.read(cut), context)) == read(source)
 
 
 def test_an_annotation_of_no_image_stops_the_build(tmp_path: Path) -> None:

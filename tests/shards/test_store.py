@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -212,3 +213,29 @@ def test_a_manifest_without_an_index(tmp_path: Path) -> None:
 def test_what_is_no_shard_set(tmp_path: Path) -> None:
     with pytest.raises(NotAShardSetError, match=r"has no manifest\.json"):
         ShardSet.open(tmp_path)
+
+
+@pytest.mark.parametrize("file", [FIRST, "index.parquet"])
+def test_an_empty_file_that_the_manifest_says_is_empty(tmp_path: Path, file: str) -> None:
+    write_shard_set(tmp_path, [[1], [1]])
+    (tmp_path / file).write_bytes(b"")
+    manifest = mf.load(tmp_path)
+    for entry in (manifest.shards[0], manifest.files[0]):
+        entry.bytes = 0 if entry.file == file else entry.bytes
+    (tmp_path / "manifest.json").write_bytes(mf.encode(manifest))
+    assert "empty" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["key", "json_offset", "captions"])
+def test_an_index_with_a_value_missing(tmp_path: Path, column: str) -> None:
+    write_shard_set(tmp_path, [[1], [1]])
+    table = pq.read_table(tmp_path / "index.parquet")
+    at = table.schema.get_field_index(column)
+    nothing = pa.nulls(1, table.schema.field(at).type)
+    with pq.ParquetWriter(tmp_path / "index.parquet", table.schema) as writer:
+        for row in (table[:1].set_column(at, column, nothing), table[1:]):
+            writer.write_table(row)
+    manifest = mf.load(tmp_path)
+    manifest.files[0].bytes = (tmp_path / "index.parquet").stat().st_size
+    (tmp_path / "manifest.json").write_bytes(mf.encode(manifest))
+    assert "index.parquet" in refusal(tmp_path)

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import msgspec
 import pytest
 
 from schemas import Caption, Part, Region, Sample
 from shards import manifest as mf
 from shards.__main__ import main
 from shards.export.formats import FORMATS
+from shards.shard_set import ShardSet
+from shards.tables import encode_index
 from tests.shard_sets import write_samples, write_shard_set
 
 NAMING_FILES = ["mdetr-json", "ultralytics", "odvg", "coco"]
@@ -142,30 +145,41 @@ def test_a_set_without_pictures_has_none_to_unpack(
     assert main(arguments) == 0
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_folder_of_its_own(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Old files would be read with the new ones; and a tar could be taken for an old link."""
+    made = set_of(tmp_path, *MIXED)
+    for out in (export(name, made, tmp_path / "out"), made):
+        before = {file: (out / file).read_bytes() for file in files(out)}
+        assert main(["export", name, str(made), str(out)]) == 1
+        assert "is there already" in capsys.readouterr().err
+        assert {file: (out / file).read_bytes() for file in files(out)} == before
+
+
 @pytest.mark.parametrize("name", sorted(set(FORMATS) - {"energon"}))
-def test_a_damaged_shard_leaves_what_was_there(
+def test_a_damaged_shard_leaves_nothing(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = write_shard_set(tmp_path / "set", [[2, 1, 1]])
-    out = export(name, made, tmp_path / "out")
-    before = {file: (out / file).read_bytes() for file in files(out)}
     [tar] = made.glob("*.tar")
     tar.write_bytes(tar.read_bytes().replace(b"caption 0 of vg/2", b"caption 9 of vg/2"))
-    assert main(["export", name, str(made), str(out)]) == 1
+    assert main(["export", name, str(made), str(tmp_path / "out")]) == 1
     assert "vg/2.json is damaged" in capsys.readouterr().err
-    assert {file: (out / file).read_bytes() for file in files(out)} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 def test_words_as_odvg_counts_them(tmp_path: Path) -> None:
     """mmdetection strips a caption and makes small letters before it counts characters."""
     text = "  İ saw a dog, the big one "
-    of = caption(text, region((10, 13), (15, 18), (19, 22)), region())
+    regions = region((10, 13), (15, 18), (19, 22)), region(), region((0, 3)), region((0, 1))
+    of = caption(text, *regions)
     out = export("odvg", set_of(tmp_path, sample("vg/7", of)), tmp_path / "out")
     [line] = lines(out / "train_vg.jsonl")
-    [found] = line["grounding"]["regions"]
+    found, at_the_edge = line["grounding"]["regions"]
     lowered = line["grounding"]["caption"].lower().strip()
     words = [lowered[start:stop] for start, stop in found["tokens_positive"]]
     assert words == ["dog", "the big"]
+    assert at_the_edge["tokens_positive"] == [[0, 1]]
     assert found["phrase"] == "dog the big"
     assert found["bbox"] == [10, 20, 30.5, 40]
 
@@ -233,12 +247,77 @@ def test_energon_takes_tars_as_they_are(
     assert not (tmp_path / "out").exists()
 
 
-def test_energon_in_the_place_of_an_earlier_export(tmp_path: Path) -> None:
-    made = set_of(tmp_path, *MIXED)
-    for _ in range(2):
-        out = export("energon", made, tmp_path / "out")
-    [tar] = (out / "train").glob("*.tar")
-    assert tar.resolve() == made / tar.name
+def test_energon_wants_a_picture_once_a_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = write_samples(tmp_path / "set", [[(MIXED[0], b"1")], [(MIXED[0], b"1")]])
+    assert main(["export", "energon", str(made), str(tmp_path / "out")]) == 1
+    assert "a picture is in the split twice" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_hugging_face_has_the_pictures_already(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["export", "hf", str(set_of(tmp_path, *MIXED)), str(tmp_path / "out")]
+    assert main([*arguments, "--pictures"]) == 1
+    assert "have the pictures in them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [*NAMING_FILES, "grit", "hf"])
+def test_nothing_to_export(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = set_of(tmp_path, MIXED[0])
+    code = main(["export", name, str(made), str(tmp_path / "out"), "--no-coco"])
+    if name in ("mdetr-json", "odvg", "hf"):  # the others have an empty file a split
+        assert code == 1
+        assert "nothing to export" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    else:
+        assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "refusal"),
+    [
+        ("picture_name", "../../../evil.jpg", "is no name of a picture"),
+        ("picture_name", "coco/139.jpg/../../../evil", "is no name of a picture"),
+        ("split", "/../../evil", "names a split"),
+        ("file", "../evil.tar", "names a file"),
+    ],
+)
+def test_a_hostile_set_writes_nowhere(
+    column: str, value: str, refusal: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = set_of(tmp_path, MIXED[0])
+    manifest = mf.load(made)
+    if column == "picture_name":
+        [row] = ShardSet.open(made).index_rows(0)
+        content = encode_index([[msgspec.structs.replace(row, picture_name=value)]])
+        (made / "index.parquet").write_bytes(content)
+        manifest.files[0].bytes = len(content)
+    else:
+        setattr(manifest.shards[0], column, value)
+    (made / mf.NAME).write_bytes(mf.encode(manifest))
+    before = files(tmp_path)
+    arguments = ["export", "coco", str(made), str(tmp_path / "out"), "--pictures"]
+    assert main(arguments) == 1
+    assert refusal in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("id_", ["00012", "1" * 25, "12"])
+def test_ids_are_numbers_where_they_say_the_same(id_: str, tmp_path: Path) -> None:
+    of = sample(f"vg/{id_}", caption("a cat", region((0, 5))))
+    out = export("mdetr-json", set_of(tmp_path, of), tmp_path / "out")
+    [image] = json.loads((out / "final_mixed_train.json").read_bytes())["images"]
+    assert image["original_id"] == (12 if id_ == "12" else id_)
+
+
+def test_a_url_is_no_place_to_write_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = set_of(tmp_path, MIXED[0])
+    with pytest.raises(SystemExit):
+        main(["export", "coco", str(made), "gs://bucket/out"])
+    assert "is a URL" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [["--split", "dev"], ["--split", "train", "--split", "dev"]])

@@ -1,30 +1,51 @@
-"""Exported files are whole or not there."""
+"""An export is whole or not there."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from shards.export.output import coco_json, written
+from shards.export.output import coco_json, new_folder
 
 
-def test_a_file_has_its_name_once_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "file"
-    with written(path) as file:
-        file.write(b"new")
+def test_a_folder_has_its_name_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "far" / "folder"
+    with new_folder(path) as folder:
+        (folder / "file").write_text("new")
         assert not path.exists()
-    assert path.read_bytes() == b"new"
-    assert [path.name for path in path.parent.iterdir()] == ["file"]
+    assert (path / "file").read_text() == "new"
+    assert [path.name for path in path.parent.iterdir()] == ["folder"]
 
 
-def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    with pytest.raises(KeyError), written(path) as file:
-        file.write(b"new")
-        raise KeyError
-    assert path.read_bytes() == b"old"
-    assert len(list(tmp_path.iterdir())) == 1
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_what_fails_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), new_folder(tmp_path / "folder") as folder:
+        (folder / "file").write_text("new")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".folder.part").mkdir()
+    (tmp_path / ".folder.part" / "old").write_text("old")
+    with new_folder(tmp_path / "folder") as folder:
+        (folder / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(FileExistsError, match="is there already"), new_folder(path):
+            pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with new_folder(tmp_path / "folder") as folder:
+        (folder / "new").write_text("new")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["new"]
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.boxes import from_xywh
-from schemas import Region, Span
-from shards.export.phrases import corners, named, pieces, xywh
+from schemas import Caption, Region, Span
+from shards.export.phrases import corners, named, pieces, visible, xywh
 
 pixel = st.floats(0.125, 4000, width=32)
 boxes = st.tuples(pixel, pixel, pixel, pixel).map(
@@ -64,8 +64,10 @@ def test_what_a_detector_can_be_trained_on() -> None:
         Region(words, (10, 10, 10.5, 30)),  # half a pixel wide
         Region(words, (650, 10, 690, 30)),  # outside
     ]
-    found = named(regions, TEXT, 640, 480)
+    caption = Caption(TEXT, regions, [], [])
+    found = named(caption, 640, 480)
     assert [of.box for of in found] == [[10, 10, 30, 30], [0, 10, 640, 30]]
     assert {of.phrase for of in found} == {"the red"}
     assert {tuple(of.spans) for of in found} == {((0, 7),)}
     assert [of.region for of in found] == regions[:2]
+    assert [of.region for of in visible(caption, 640, 480)] == regions[:4]
