@@ -5,6 +5,7 @@
     python benchmarks/compose.py vg              # Visual Genome with parsing
     python benchmarks/compose.py world WORLD     # a generated world: python -m pipelines.world
     python benchmarks/compose.py colouring       # captions and fill of both colourings
+    python benchmarks/compose.py mdetr_json JSON # what `python -m shards export mdetr-json` wrote
 
 ``golden``, ``combine``, ``vg`` and ``colouring`` read ``MDETR_REFERENCE`` (default ``../shared``).
 Times are medians of ``--runs``; peak memory is the sum of the resident sizes of all processes.
@@ -45,6 +46,18 @@ REFERENCE = Path(os.environ.get("MDETR_REFERENCE", REPOSITORY.parent / "shared")
 PUBLISHED_SECONDS = 290
 PUBLISHED_COMBINED = 690
 PUBLISHED_REGIONS = 242
+
+MDETR_JSON = """
+name = "mdetr_json"
+rules = "mdetr"
+images = "none"
+
+[splits]
+train = { shards = 32, combine = false }
+
+[sources.mdetr_json]
+files.train = ["final_mixed_train.json", "final_flickr_separateGT_train.json"]
+"""
 
 WORLD = """
 name = "world"
@@ -247,24 +260,36 @@ def world(root: Path, scratch: Path) -> None:
     row("  captions", f"{run.manifest.totals['train']['captions']:,}")
 
 
+def mdetr_json(root: Path, scratch: Path) -> None:
+    recipe = scratch / "mdetr_json.toml"
+    recipe.write_text(MDETR_JSON)
+    run = build(recipe, root, scratch / "shards")
+    totals = run.manifest.totals["train"]
+    row(f"{totals['captions']:,} captions, {totals['regions']:,} boxes", f"{run.seconds:.0f} s")
+    row("  peak memory of all processes", f"{run.peak_gib:.2f} GiB")
+
+
+FIGURES = {"golden": golden, "combine": combine, "vg": vg, "colouring": colouring}
+OF_FOLDERS = {"world": world, "mdetr_json": mdetr_json}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("figure", choices=["golden", "combine", "vg", "world", "colouring"])
-    parser.add_argument("world", nargs="?", type=Path)
+    parser.add_argument("figure", choices=[*FIGURES, *OF_FOLDERS])
+    parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
     row("figure", "here", "published", "ratio")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        if arguments.figure == "world":
-            world(arguments.world.resolve(), scratch)
+        if arguments.figure in OF_FOLDERS:
+            OF_FOLDERS[arguments.figure](arguments.folder.resolve(), scratch)
             return
         with tarfile.open(REFERENCE / "golden/mixed/raw.tar.xz") as archive:
             archive.extractall(scratch / "raw", filter="data")
-        figures = {"golden": golden, "combine": combine, "vg": vg, "colouring": colouring}
-        figures[arguments.figure](scratch / "raw", scratch, arguments.runs)
+        FIGURES[arguments.figure](scratch / "raw", scratch, arguments.runs)
 
 
 if __name__ == "__main__":

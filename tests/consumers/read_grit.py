@@ -25,18 +25,19 @@ picture = Image.new("RGB", (64, 64))
 found = []
 for line in Path(file).read_text().splitlines():
     record = json.loads(line)
-    text, at, boxes = "", 0, []
-    for start, stop, *rest in record["noun_chunks"]:
-        if start >= at:  # a phrase has all its boxes together in Kosmos-2's text
-            text += (
-                record["caption"][at:start] + f"<phrase>{record['caption'][start:stop]}</phrase>"
-            )
-            at = stop
-            boxes.append(tuple(rest[:4]))
-    text += record["caption"][at:]
-    inputs = processor(images=picture, text=f"<grounding>{text}", bboxes=boxes, return_tensors="pt")
+    caption, at, text = record["caption"], 0, ""
+    boxes: dict[tuple[int, int], list[tuple[float, ...]]] = {}
+    for start, stop, *box, _ in record["ref_exps"]:
+        boxes.setdefault((start, stop), []).append(tuple(box))
+    for start, stop in sorted(boxes):  # Kosmos-2's text has the boxes behind their phrase
+        assert start >= at, "a phrase within a phrase"
+        text += caption[at:start] + f"<phrase>{caption[start:stop]}</phrase>"
+        at = stop
+    of_phrases = [boxes[span] for span in sorted(boxes)]
+    text = f"<grounding>{text}{caption[at:]}"
+    inputs = processor(images=picture, text=text, bboxes=of_phrases, return_tensors="pt")
     decoded = fast.decode(inputs["input_ids"][0])
     answer = decoded[decoded.index("<grounding>") :].replace("</s>", "")
-    caption, entities = processor.post_process_generation(answer)
-    found.append({"caption": caption, "entities": entities, "boxes": boxes})
+    clean, entities = processor.post_process_generation(answer)
+    found.append({"caption": clean, "entities": entities})
 Path(result).write_text(json.dumps(found))
