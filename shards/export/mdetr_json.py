@@ -6,7 +6,8 @@ wrong in these: ids and sizes are numbers, and ``categories`` has all that occur
 """
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def _flickr_image(of: Exported, name: str, number: int) -> dict[str, Any]:
         "caption": caption.text,
         "dataset_name": "flickr",
         "tokens_negative": caption.negative,
-        "sentence_id": _sentence(caption, number),
+        "sentence_id": _sentences(sample.captions)[number],
         "original_img_id": _id(sample),
         "tokens_positive_eval": _phrases(caption),
     }
@@ -103,13 +104,15 @@ def _id(sample: Sample) -> int | str:
     return int(id_) if is_number else id_
 
 
-def _sentence(caption: Caption, number: int) -> int:
-    """Which of the picture's sentences it is; of joined ones, which of its captions."""
-    if len(caption.parts) == 1:
-        _, mark, sentence = caption.parts[0].record.rpartition("#")
-        if mark and sentence.isdecimal() and len(sentence) <= _DIGITS:
-            return int(sentence)
-    return number
+def _sentences(captions: Sequence[Caption]) -> list[int]:
+    """Which of the picture's sentences each caption is; if any are joined, which caption it is."""
+    marked = [caption.parts[0].record.rpartition("#") for caption in captions if caption.parts]
+    apart = [
+        int(number) for _, mark, number in marked if mark and re.fullmatch("[0-9]{1,9}", number)
+    ]
+    if len(apart) == len(captions) == sum(len(caption.parts) for caption in captions):
+        return apart
+    return list(range(len(captions)))
 
 
 def _phrases(caption: Caption) -> list[list[Span]]:

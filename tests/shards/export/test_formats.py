@@ -98,6 +98,26 @@ def test_pictures_of_flickr30k_have_a_file_of_their_own(tmp_path: Path) -> None:
     assert image["tokens_positive_eval"] == [[[0, 7]]]
 
 
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([["33#3"], ["33#1"]], [3, 1]),
+        ([["33#3", "33#0"], ["33#1"]], [0, 1]),  # joined: its own number could be another's
+        ([["33#1"], ["7"]], [0, 1]),  # a sentence of Visual Genome
+    ],
+)
+def test_sentences_of_a_picture_have_numbers_of_their_own(
+    records: list[list[str]], expected: list[int], tmp_path: Path
+) -> None:
+    captions = [
+        Caption("a hat", [], [], [Part("flickr30k", record, (0, 5)) for record in of])
+        for of in records
+    ]
+    out = export("mdetr-json", set_of(tmp_path, sample("flickr30k/33", *captions)), tmp_path / "o")
+    images = json.loads((out / "final_flickr_separateGT_train.json").read_bytes())["images"]
+    assert [image["sentence_id"] for image in images] == expected
+
+
 def test_merged_boxes_are_named(tmp_path: Path) -> None:
     made = set_of(tmp_path, MIXED[2])
     manifest = mf.load(made)
