@@ -48,7 +48,7 @@ def run(
             many records were rejected. There is then no manifest.
     """
     options, local = _options(beam_arguments)
-    FileSystems.set_options(options)  # where buckets are, as workers are told by their runner
+    FileSystems.set_options(options)  # as the workers' runner does for them
     try:
         as_written = load(recipe_name, root)
         recipe = with_root(as_written, root)

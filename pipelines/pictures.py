@@ -1,5 +1,6 @@
 """Picture files: found below their roots, bounded, and looked at before they go into a shard."""
 
+import contextlib
 import io
 import re
 import zipfile
@@ -8,10 +9,9 @@ from pathlib import PurePosixPath
 
 import msgspec
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.raw_files import RawFileError, exists, open_binary
+from pipelines.raw_files import RawFileError, open_binary, read_beginning
 from schemas import Picture
 
 MAX_BYTES = 64 << 20
@@ -78,9 +78,8 @@ class PictureStore:
                 if member is not None:
                     return _read_member(archive, member)
             else:
-                path = FileSystems.join(root, picture.file)
-                if exists(path):
-                    return _read_file(path)
+                with contextlib.suppress(FileNotFoundError):
+                    return _read_file(f"{root.rstrip('/')}/{picture.file}")
         return None
 
     def _zip(self, path: str) -> tuple[zipfile.ZipFile, dict[str, str]]:
@@ -97,8 +96,7 @@ class PictureStore:
 
 def _read_file(path: str) -> bytes:
     try:
-        with open_binary(path) as file:
-            return file.read(MAX_BYTES + 1)
+        return read_beginning(path, MAX_BYTES + 1)
     except RawFileError as error:
         raise UnusablePictureError("unreadable picture", PurePosixPath(path).name) from error
 

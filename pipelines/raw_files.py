@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import fsspec
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from schemas import Rejected
 SLICES = 64
 SLICE_BYTES = 4 << 20
 LINES_PER_SLICE = 512
+READ_AHEAD = 1 << 20  # bytes of a file from afar, so that members of a zip can be read apart
 
 _COLON = re.compile(r"\s*:\s*")
 
@@ -58,27 +60,54 @@ def exists(path: str) -> bool:
     """Whether a file or a folder is there (a bucket has folders only in names)."""
     if is_local(path):
         return Path(path).exists()
-    if FileSystems.exists(path):
-        return True
-    [below] = FileSystems.match([f"{path.rstrip('/')}/*"], limits=[1])
-    return bool(below.metadata_list)
+    system, name = _afar(path)
+    return system.exists(name)
 
 
-def version(path: str) -> tuple[int, float]:
+def version(path: str) -> tuple[int, str]:
     """Size and time of a file, by which to know that it was written anew."""
-    [match] = FileSystems.match([path])
-    [file] = match.metadata_list
-    return file.size_in_bytes, file.last_updated_in_seconds
+    if is_local(path):
+        found = Path(path).stat()
+        return found.st_size, str(found.st_mtime_ns)
+    system, name = _afar(path)
+    return system.size(name), str(system.modified(name))
 
 
 def open_binary(path: str) -> BinaryIO:
-    """The file as it is: a ``.gz`` or ``.bz2`` ending changes nothing."""
+    """The file as it is: a ``.gz`` or ``.bz2`` ending changes nothing. It can be sought in.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RawFileError: it cannot be read.
+    """
     if is_local(path):
         try:
             return Path(path).open("rb")
         except (IsADirectoryError, PermissionError) as error:
             raise RawFileError(f"{path}: cannot be read: {error.strerror}") from error
-    return FileSystems.open(path, compression_type="uncompressed")
+    system, name = _afar(path)
+    return system.open(name, "rb", block_size=READ_AHEAD)
+
+
+def read_beginning(path: str, size: int) -> bytes:
+    """A file as far as so many bytes, from afar in one request.
+
+    Raises:
+        FileNotFoundError, RawFileError: as `open_binary`.
+    """
+    if is_local(path):
+        with open_binary(path) as file:
+            return file.read(size)
+    system, name = _afar(path)
+    return system.cat_file(name, start=0, end=size)
+
+
+def _afar(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URL, and the name in it.
+
+    Beam's own make a client for every file, which for a picture takes longer than to read it.
+    """
+    return fsspec.url_to_fs(path, use_listings_cache=False)
 
 
 def cut(source: str, rank: int, input: Input, scratch: str) -> Iterator[Cut | Rejected]:

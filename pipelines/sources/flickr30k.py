@@ -20,7 +20,7 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from pipelines.boxes import clusters
-from pipelines.raw_files import RawFileError, exists, open_binary
+from pipelines.raw_files import RawFileError, open_binary, read_beginning
 from pipelines.sources.base import Context, Input, Slice, Source
 from schemas import Box, GroundedCaption, ImagePart, Phrase, Picture, Region, Rejected, Span
 from shards.boxes import as_array, iou
@@ -164,10 +164,10 @@ def _opened(annotations: str) -> Iterator[ReadFile]:
 
 
 def _read_from_folder(folder: str, name: str) -> bytes:
-    if not exists(f"{folder}/{name}"):
-        raise _UnreadableError(f"no {name}")
-    with open_binary(f"{folder}/{name}") as file:
-        return _bounded(file.read(MAX_BYTES + 1), name)
+    try:
+        return _bounded(read_beginning(f"{folder}/{name}", MAX_BYTES + 1), name)
+    except FileNotFoundError:
+        raise _UnreadableError(f"no {name}") from None
 
 
 def _read_from_zip(archive: zipfile.ZipFile, path: str, name: str) -> bytes:

@@ -219,5 +219,5 @@ def annotations_of(path: str) -> Annotations:
 
 
 @functools.lru_cache(maxsize=4)
-def _found(path: str, of_version: tuple[int, float]) -> Annotations:
+def _found(path: str, of_version: tuple[int, str]) -> Annotations:
     return Annotations(path)
