@@ -1,0 +1,84 @@
+"""An S3 store on the loopback interface, by moto, that can fail now and then and be slow.
+
+    python -m tests.s3_server PORT FAIL_EVERY DELAY
+
+Every so many requests one is answered with 503 (0: none), each after so many seconds.
+"""
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@contextmanager
+def serve_s3(*, fail_every: int = 0, delay: float = 0.0) -> Iterator[dict[str, str]]:
+    """The environment in which AWS's libraries find a store, which ends with the block."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.s3_server", str(port), str(fail_every), str(delay)]
+    process = subprocess.Popen(command, cwd=REPOSITORY)
+    try:
+        _wait_for(port, process)
+        yield {
+            "AWS_ACCESS_KEY_ID": "made-up",
+            "AWS_SECRET_ACCESS_KEY": "made-up",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        }
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the store ended"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"no store on port {port}")
+
+
+class _Faulty:
+    """An application that fails or waits before it does what it should."""
+
+    def __init__(self, application: Any, fail_every: int, delay: float) -> None:
+        self._application = application
+        self._fail_every = fail_every
+        self._delay = delay
+        self._requests = itertools.count(1)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        time.sleep(self._delay)
+        if self._fail_every and next(self._requests) % self._fail_every == 0:
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response("503 Slow Down", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>"]
+        return self._application(environ, start_response)
+
+
+def main() -> None:
+    port, fail_every, delay = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    os.environ["MOTO_S3_CUSTOM_ENDPOINTS"] = f"http://127.0.0.1:{port}"
+    application = DomainDispatcherApplication(create_backend_app)
+    faulty = _Faulty(application, fail_every, delay)
+    make_server("127.0.0.1", port, faulty, threaded=True).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
