@@ -57,7 +57,7 @@ def digests(system: fsspec.AbstractFileSystem) -> dict[str, str]:
 
 
 def test_a_store_that_is_slow_and_fails_every_tenth_request(
-    world: Path, expected: dict[str, str]
+    world: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     with serve_s3(fail_every=10, delay=0.01) as environment:
         system = uploaded(world, environment)
@@ -69,6 +69,14 @@ def test_a_store_that_is_slow_and_fails_every_tenth_request(
             timeout=300,
         )
         assert digests(system) == expected
+        looked_at = subprocess.run(
+            [sys.executable, "-m", "shards", "verify", "s3://made/shards", "--quiet"],
+            cwd=REPOSITORY,
+            env=os.environ | environment | {"HOME": str(tmp_path)},  # where the cache is
+            capture_output=True,
+            text=True,
+        )
+        assert looked_at.returncode == 0, looked_at.stdout + looked_at.stderr
 
 
 def test_a_file_that_was_cut_off_on_its_way_leaves_no_manifest(world: Path) -> None:
