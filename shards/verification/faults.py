@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
+from shards.printable import printable
+
 SHOWN = 100
 
 
@@ -53,7 +55,7 @@ class Fault(NamedTuple):
         place = ", ".join(part for part in (self.key, caption) if part)
         parts = (self.file, place, str(self.kind), self.what)
         line = ": ".join(part for part in parts if part)
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+        return printable(line)
 
 
 class Faults:
