@@ -26,7 +26,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from shards.printable import counted
 from shards.shard_set import ShardSet
+from shards.spread import spread
 from shards.verification.expected import Expectations
 from shards.verification.faults import Faults
 from shards.verification.held_out import HeldOut
@@ -97,7 +99,7 @@ def _tasks(shards: ShardSet, indexed: Mapping[int, Indexed], sample: int | None)
     """What is looked at of each shard; of a sample, no shard is fetched that has none of it."""
     expectations = Expectations(shards.manifest)
     first, total = 0, sum(len(of.keys) for of in indexed.values())
-    chosen = None if sample is None else spread(sample, total)
+    chosen = None if sample is None else spread(range(total), sample)
     for shard, entry in enumerate(shards.shards):
         last = first + (len(indexed[shard].keys) if shard in indexed else 0)
         pictures = None
@@ -108,16 +110,6 @@ def _tasks(shards: ShardSet, indexed: Mapping[int, Indexed], sample: int | None)
             expected = expectations.of(entry.split)
             yield Task(shards, shard, expected, shard in indexed, pictures)
         first = last
-
-
-def spread(n: int, total: int) -> list[int]:
-    """``n`` of ``total`` numbers from 0 on, as far from one another as can be.
-
-    >>> spread(3, 12), spread(5, 2)
-    ([2, 6, 10], [0, 1])
-    """
-    n = min(n, total)
-    return [(2 * i + 1) * total // (2 * n) for i in range(n)]
 
 
 def _pictures(task: Task, indexed: Mapping[int, Indexed]) -> int:
@@ -145,7 +137,8 @@ def _not_checked(
     """What a reader of the report could take for checked."""
     yield from Expectations(shards.manifest).not_checked()
     if unread := len(shards.shards) - len(indexed):
-        yield f"pictures of {unread} shards, held-out ones too: the index does not tell of them"
+        told = f"pictures of {counted(unread, 'shard')}, held-out ones too"
+        yield f"{told}: the index does not tell of them"
     if sample is not None:
         yield "the sha256 and the tar of each shard, and all pictures but those of the sample"
         if shards.is_remote:
@@ -159,5 +152,10 @@ def _not_checked(
         for key in of.keys
     }
     for of_list in held_out:
+        if of_list.namespace in ("vg", "gqa"):
+            yield (
+                f"{of_list.name}: its pictures that COCO has too stand under COCO's keys, "
+                "and have to be listed by COCO's ids"
+            )
         if namespaces.isdisjoint(key.partition("/")[0] for key in of_list.keys):
             yield f"{of_list.name}: no picture of {TRAIN} has a key of that kind"

@@ -233,7 +233,7 @@ def test_a_recipe_of_another_version(
     content = json.loads((damaged / mf.NAME).read_text())
     content["recipe"] |= recipe
     (damaged / mf.NAME).write_text(json.dumps(content))
-    assert main(["verify", str(damaged), "--quiet"]) == 1
+    assert main(["verify", str(damaged), "--quiet"]) == 2
     assert "is not one of this version" in capsys.readouterr().err
 
 
@@ -242,7 +242,7 @@ def test_a_fault_is_one_line() -> None:
 
 
 def test_what_is_no_shard_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", str(tmp_path)]) == 1
+    assert main(["verify", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert out == "" and "is not a shard set" in err
 
@@ -251,7 +251,7 @@ def test_what_is_no_shard_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_a_list_that_cannot_be_read(
     argument: str, demo_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["verify", str(demo_set), "--quiet", "--held-out", argument]) == 1
+    assert main(["verify", str(demo_set), "--quiet", "--held-out", argument]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("shards verify: ")
 
