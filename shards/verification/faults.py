@@ -15,9 +15,12 @@ class Kind(StrEnum):
 
     FILE = "file missing, of another size, or unreadable"
     SHA256 = "sha256"
+    FILE_TWICE = "file named twice"
     UNKNOWN_FILE = "unknown file"
+    RECIPE = "recipe"
     INDEX = "index"
     TOTALS = "totals"
+    STATS = "stats.json"
     TAR = "tar"
     MEMBER = "member of a tar"
     CRC32 = "CRC-32"
@@ -32,6 +35,8 @@ class Kind(StrEnum):
     PART = "part"
     REGION = "region of no one part"
     BOX = "box"
+    AREA = "area"
+    PHRASE = "phrase without words"
     LENGTH = "caption too long"
     OVERLAP = "parts that speak of one object"
 
