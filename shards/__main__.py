@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         status = arguments.run(arguments)
-        sys.stdout.flush()  # a pipe that is closed is told here, and not at exit
+        print(end="", flush=True)  # a pipe that is closed is told here, and not at exit
         return status
     except BrokenPipeError:
         # What is left is flushed once more at exit, and must not fail there.

@@ -137,7 +137,8 @@ def overlapping_parts(caption: Caption, rules: Rules) -> Iterable[tuple[int, int
     """Pairs of parts with boxes that overlap by more than the rules allow, and by how much.
 
     A part has the boxes that its words name; boxes of one part may overlap as they like, and a part
-    without boxes speaks of nothing. The overlap of boxes that are both empty is none.
+    without boxes speaks of nothing. The overlap of boxes that are both empty is none; boxes that
+    are not of numbers are a fault of their own.
     """
     if len(caption.parts) < 2:
         return []
@@ -146,6 +147,7 @@ def overlapping_parts(caption: Caption, rules: Rules) -> Iterable[tuple[int, int
         for region in caption.regions
         if region.spans
         and region.box is not None
+        and all(map(math.isfinite, region.box))
         and (part := part_of(region.spans[0], caption.parts)) is not None
     ]
     boxes, owner = bx.as_array([box for _, box in owned]), np.array([part for part, _ in owned])

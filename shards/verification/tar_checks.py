@@ -23,6 +23,10 @@ def tar_faults(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[Fault]:
     except (tarfile.TarError, ValueError) as error:  # the second for odd numbers in headers
         yield Fault(Kind.TAR, f"cannot be read: {error}")
         return
+    for of in members:
+        if not of.isreg():
+            what = f"{of.name} is not a plain file, and webdataset passes over it"
+            yield Fault(Kind.MEMBER, what, key=_key(of.name))
     found = [Member(of.name, of.offset_data, of.size) for of in members]
     listed = [member for row in rows for member in row.members()]
     if len(found) < len(listed) and found == listed[: len(found)]:
@@ -31,10 +35,6 @@ def tar_faults(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[Fault]:
         return
     if _holds_more(file, end):
         yield Fault(Kind.TAR, f"there is more behind its end, at {end}, which no reader gets to")
-    for of in members:
-        if not of.isreg():
-            what = f"{of.name} is not a plain file, and webdataset passes over it"
-            yield Fault(Kind.MEMBER, what, key=_key(of.name))
     in_tar, in_index = set(found), set(listed)
     for member in listed:
         if member not in in_tar:
