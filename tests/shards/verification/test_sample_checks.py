@@ -1,6 +1,7 @@
 """Captions, spans, boxes and parts that are not what the recipe promises."""
 
 import doctest
+import io
 import math
 import struct
 import warnings
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from schemas import Box, Caption, Part, Phrase, Region, Sample, Span
 from shards.shard_set import ShardSet
@@ -154,6 +156,18 @@ def test_a_picture_that_is_not_as_stated(
     with warnings.catch_warnings(action="error"):
         [fault] = verify(ShardSet.open(damaged)).faults.first
     assert fault.kind is Kind.PICTURE and what in fault.what
+
+
+def test_a_jpeg_with_more_pictures_behind_the_first_is_one(damaged: Path) -> None:
+    def edit(contents: Contents) -> None:
+        item = contents[SHARD][0]
+        to = io.BytesIO()
+        picture = Image.new("RGB", (item.sample.width, item.sample.height))
+        picture.save(to, "MPO", save_all=True, append_images=[picture])
+        contents[SHARD][0] = item._replace(picture=to.getvalue())
+
+    rewrite(damaged, edit)
+    assert verify(ShardSet.open(damaged)).faults.first == []
 
 
 @pytest.mark.parametrize(
