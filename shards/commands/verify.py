@@ -11,7 +11,7 @@ def add_to(commands: Subparsers) -> None:
         help="whether a shard set is whole, as its recipe says, and free of held-out pictures",
         description="Holds files, tars, pictures and captions of a shard set against its manifest, "
         "index and recipe. Prints a line for each fault, and what could not be checked; the exit "
-        "status is 1 if there is a fault.",
+        "status is 1 if there is a fault, and 2 if the set or a list cannot be read.",
     )
     parser.add_argument(
         "shard_set", help="a folder, or a URL, whose shards are fetched into the cache"

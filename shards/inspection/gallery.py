@@ -3,8 +3,8 @@
 import base64
 import io
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -12,9 +12,8 @@ from schemas import Caption
 from shards.inspection.marked_caption import MarkedCaption, mark
 from shards.manifest import ShardError
 from shards.shard_set import ShardSet
+from shards.spread import spread
 from shards.store import NoPictureError, Store
-
-T = TypeVar("T")
 
 PICTURES = 12
 PICTURES_OF_DATASET = 3
@@ -164,16 +163,6 @@ def small_jpeg(picture: bytes) -> bytes:
 def as_url(jpeg: bytes) -> str:
     """A picture as a data: URL."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-
-
-def spread(of: Sequence[T], most: int) -> list[T]:
-    """At most so many items, from the middles of as many equal parts of a sequence.
-
-    >>> spread("abcdefghi", 3), spread("ab", 3)
-    (['b', 'e', 'h'], ['a', 'b'])
-    """
-    n = min(most, len(of))
-    return [of[(2 * i + 1) * len(of) // (2 * n)] for i in range(n)]
 
 
 def _some_shards(shards: ShardSet) -> Iterator[int]:

@@ -77,6 +77,8 @@ class Expectations:
         )
 
     def not_checked(self) -> Iterator[str]:
+        if self._recipe is None or self._recipe.images == "embed":
+            yield "pixels, which are not decoded"
         if self._recipe is None:
             yield "length of captions, overlap of parts: the manifest has no recipe"
             return

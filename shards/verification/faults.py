@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
+from shards.printable import printable
+
 SHOWN = 100
 
 
@@ -13,9 +15,12 @@ class Kind(StrEnum):
 
     FILE = "file missing, of another size, or unreadable"
     SHA256 = "sha256"
+    FILE_TWICE = "file named twice"
     UNKNOWN_FILE = "unknown file"
+    RECIPE = "recipe"
     INDEX = "index"
     TOTALS = "totals"
+    STATS = "stats.json"
     TAR = "tar"
     MEMBER = "member of a tar"
     CRC32 = "CRC-32"
@@ -30,6 +35,8 @@ class Kind(StrEnum):
     PART = "part"
     REGION = "region of no one part"
     BOX = "box"
+    AREA = "area"
+    PHRASE = "phrase without words"
     LENGTH = "caption too long"
     OVERLAP = "parts that speak of one object"
 
@@ -53,7 +60,7 @@ class Fault(NamedTuple):
         place = ", ".join(part for part in (self.key, caption) if part)
         parts = (self.file, place, str(self.kind), self.what)
         line = ": ".join(part for part in parts if part)
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+        return printable(line)
 
 
 class Faults:

@@ -6,6 +6,13 @@ from typing import NamedTuple
 
 import msgspec
 
+# How ids are written in the lists of each data set; of others they are plain names.
+_NUMBERS = {
+    "coco": re.compile(r"(?:COCO_[A-Za-z0-9]+_)?(?P<number>[0-9]{1,20})(?:\.jpg)?"),
+    "flickr30k": re.compile(r"(?P<number>[0-9]{1,20})(?:\.jpg)?"),
+    "vg": re.compile(r"(?P<coco>n?)(?P<number>[0-9]{1,20})"),
+}
+_NUMBERS["gqa"] = _NUMBERS["vg"]
 _ID = re.compile(r"[A-Za-z0-9_+-]{1,80}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_+-]+")
 
@@ -18,6 +25,7 @@ class HeldOut(NamedTuple):
     """A list as it was asked for, ``coco=ids.txt``, and the keys of its pictures."""
 
     name: str
+    namespace: str  # as asked for: ``gqa``, though its keys begin with vg or coco
     keys: frozenset[str]
 
 
@@ -37,12 +45,13 @@ def read_held_out(argument: str) -> HeldOut:
     """The list that ``NAMESPACE=FILE`` names, as keys of a shard set.
 
     FILE has an id a line, or is JSON: a list of ids or of objects with an ``image_id``, or an
-    object with a list ``images`` of objects with an ``id`` (the layout of COCO). Leading zeros of
-    a number are dropped. Ids of Visual Genome and of GQA are those of GQA's files: ``n578020``
-    stands for COCO's 578020, and what else ``gqa`` names stands under ``vg``.
+    object with a list ``images`` of objects with an ``id`` (the layout of COCO). Ids of ``coco``
+    and ``flickr30k`` are numbers, or names of files (``COCO_train2014_000000000139.jpg``). Those of
+    ``vg`` and ``gqa`` are those of GQA's files: ``n578020`` stands for COCO's 578020, and what else
+    ``gqa`` names stands under ``vg``. Leading zeros of a number are dropped.
 
     Raises:
-        HeldOutError: it is not of that form, or names no picture.
+        HeldOutError: it is not of that form, names no picture, or has ids of another form.
         OSError: the file cannot be read.
     """
     namespace, equals, path = argument.partition("=")
@@ -51,7 +60,7 @@ def read_held_out(argument: str) -> HeldOut:
     ids = _ids(path)
     if not ids:
         raise HeldOutError(f"{path} names no picture")
-    return HeldOut(argument, frozenset(_key(namespace, id_, path) for id_ in ids))
+    return HeldOut(argument, namespace, frozenset(_key(namespace, id_, path) for id_ in ids))
 
 
 def _ids(path: str) -> list[str]:
@@ -72,10 +81,12 @@ def _ids(path: str) -> list[str]:
 
 
 def _key(namespace: str, id_: str, path: str) -> str:
-    if not _ID.fullmatch(id_):
-        raise HeldOutError(f"{path}: {id_[:50]!a} is no id of a picture")
-    if namespace in ("gqa", "vg"):
-        namespace = "vg"
-        if re.fullmatch("n[0-9]+", id_):
-            namespace, id_ = "coco", id_[1:]
+    found = _NUMBERS.get(namespace, _ID).fullmatch(id_)
+    if found is None:
+        raise HeldOutError(f"{path}: {id_[:50]!a} is no id of a picture of {namespace}")
+    parts = found.groupdict()
+    if "number" in parts:
+        id_ = str(int(parts["number"]))
+    if "coco" in parts:
+        namespace = "coco" if parts["coco"] else "vg"
     return f"{namespace}/{int(id_) if id_.isdecimal() else id_}"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from shards.columns import row
+from shards.printable import counted, printable
 from shards.verification.verify import Report
 
 WIDE = 50  # of the first column
@@ -21,13 +22,13 @@ def lines(report: Report) -> Iterator[str]:
             yield row(str(kind), [n], WIDE)
         yield ""
     for what in report.not_checked:
-        yield f"not checked: {what}"
+        yield f"not checked: {printable(what)}"
     names = {
-        "files": "files",
-        "images": "pictures",
-        "captions": "captions",
-        "regions": "regions",
-        "held-out ids": "held-out ids",
+        "files": "file",
+        "images": "picture",
+        "captions": "caption",
+        "regions": "region",
+        "held-out ids": "held-out id",
     }
-    checked = ", ".join(f"{report.checked[name]:,} {shown}" for name, shown in names.items())
-    yield f"checked {checked}: {total:,} faults" if total else f"checked {checked}: no fault"
+    checked = ", ".join(counted(report.checked[name], one) for name, one in names.items())
+    yield f"checked {checked}: {counted(total, 'fault') if total else 'no fault'}"

@@ -1,5 +1,6 @@
 """Whether a sample is what it should be: its captions, their spans, boxes and parts."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -24,6 +25,14 @@ def sample_faults(sample: Sample, expected: Expected) -> Iterator[Fault]:
     yield from _box_faults(sample, expected)
 
 
+def unchecked(sample: Sample, expected: Expected) -> Iterator[str]:
+    """What could not be checked of a sample, in words that are the same for all samples."""
+    if any(phrase.boxes for caption in sample.captions for phrase in caption.phrases):
+        yield "boxes of phrases against the borders of their pictures: no rules cut them"
+    if expected.clipped and sample.width == 0 and any(of.regions for of in sample.captions):
+        yield "boxes against the borders of pictures whose sizes are not known"
+
+
 def _caption_faults(caption: Caption, expected: Expected) -> Iterator[tuple[Kind, str]]:
     for fault in _part_faults(caption):
         yield Kind.PART, fault
@@ -42,6 +51,12 @@ def _caption_faults(caption: Caption, expected: Expected) -> Iterator[tuple[Kind
         inside = all(_is_inside(span, caption.text) for span in region.spans)
         if inside and (len(owners) != 1 or None in owners):
             yield Kind.REGION, f"{region.spans} of the parts {[p.span for p in caption.parts]}"
+        # How large an area may be is not known: rules may keep what sources state.
+        if region.area is not None and not 0 <= region.area < math.inf:
+            yield Kind.AREA, f"{region.area} square pixels"
+    for phrase in caption.phrases:
+        if not phrase.spans:
+            yield Kind.PHRASE, f"entity {phrase.entity}"
     if expected.combined is not None:
         if is_too_long(caption, expected.combined):
             yield Kind.LENGTH, f"{len(caption.text)} characters in {len(caption.parts)} parts"
@@ -122,7 +137,8 @@ def overlapping_parts(caption: Caption, rules: Rules) -> Iterable[tuple[int, int
     """Pairs of parts with boxes that overlap by more than the rules allow, and by how much.
 
     A part has the boxes that its words name; boxes of one part may overlap as they like, and a part
-    without boxes speaks of nothing. The overlap of boxes that are both empty is none.
+    without boxes speaks of nothing. The overlap of boxes that are both empty is none; boxes that
+    are not of numbers are a fault of their own.
     """
     if len(caption.parts) < 2:
         return []
@@ -131,6 +147,7 @@ def overlapping_parts(caption: Caption, rules: Rules) -> Iterable[tuple[int, int
         for region in caption.regions
         if region.spans
         and region.box is not None
+        and all(map(math.isfinite, region.box))
         and (part := part_of(region.spans[0], caption.parts)) is not None
     ]
     boxes, owner = bx.as_array([box for _, box in owned]), np.array([part for part, _ in owned])

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,10 +20,7 @@ from shards.verification.held_out import HeldOut
 
 TRAIN = "train"  # the split whose pictures may be in no other
 EXCLUDED = "excluded.parquet"
-
-# Of the totals of a split, those that the index has and those that only samples tell.
-_OF_INDEX = ("images", "captions", "regions")
-_OF_SAMPLES = ("sentences", "characters", "questions")
+REJECTED = "rejected.parquet"
 
 
 class Indexed(NamedTuple):
@@ -54,33 +51,32 @@ def read_index(shards: ShardSet, faults: Faults) -> dict[int, Indexed]:
 
 
 def file_faults(shards: ShardSet) -> Iterator[Fault]:
-    """The files beside the shards; and in a local folder those that the manifest does not name."""
+    """The files beside the shards; and in a local folder what the manifest does not name.
+
+    A folder in it is one fault, whatever it holds. Names that begin with a dot are nobody's
+    business: a killed build leaves such, which the next one removes, and no glob finds them.
+    """
     for entry in shards.manifest.files:
         try:
             with shards.open_file(entry.file) as file:
-                found = _sha256(file)
+                digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type] # a real file
+                found = digest.hexdigest()
         except ShardError as error:
             yield Fault(Kind.FILE, str(error), entry.file)
             continue
         if found != entry.sha256:
             what = f"it has {found}, the manifest says {entry.sha256}"
             yield Fault(Kind.SHA256, what, entry.file)
+    named = Counter([of.file for of in shards.shards] + [of.file for of in shards.manifest.files])
+    named[mf.NAME] += 1
+    for name, times in named.items():
+        if times > 1:
+            yield Fault(Kind.FILE_TWICE, "the manifest has it more than once", name)
     if not shards.is_remote:
-        named = {
-            mf.NAME,
-            *(of.file for of in shards.shards),
-            *(of.file for of in shards.manifest.files),
-        }
         for path in sorted(Path(shards.location).iterdir()):
-            if path.is_file() and path.name not in named:
-                yield Fault(Kind.UNKNOWN_FILE, "the manifest does not name it", path.name)
-
-
-def _sha256(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
+            if path.name not in named and not path.name.startswith("."):
+                name = f"{path.name}/" if path.is_dir() else path.name
+                yield Fault(Kind.UNKNOWN_FILE, "the manifest does not name it", name)
 
 
 def key_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterator[Fault]:
@@ -119,16 +115,13 @@ def held_out_faults(
 def excluded_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterator[Fault]:
     """Pictures that the table of exclusions says were left out of the split that they are in."""
     try:
-        with shards.open_file(EXCLUDED) as file:
-            rows = pq.read_table(file).select(arrow.EXCLUDED.names).to_pylist()
-    except ShardError:
-        return  # that it is missing has been told with the other files
-    except (pa.ArrowException, OSError, KeyError) as error:
+        table = _table(shards, EXCLUDED, arrow.EXCLUDED)
+    except _TABLE_ERRORS as error:
         yield Fault(Kind.FILE, f"it is no table of exclusions: {error}", EXCLUDED)
         return
     reasons = {
         (row["split"], row[name]): f"{EXCLUDED} has it left out: {row['set']}, {row['join']}"
-        for row in rows
+        for row in table.to_pylist()
         if row["left_out"]
         for name in ("picture", "copy")
     }
@@ -139,29 +132,25 @@ def excluded_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterato
                 yield Fault(Kind.HELD_OUT, reason, entry.file, key)
 
 
-def count_faults(
-    shards: ShardSet, indexed: Mapping[int, Indexed], samples: Mapping[str, Counter[str]]
-) -> Iterator[Fault]:
-    """What the manifest counts otherwise than the index, or than the samples of a split.
+def rejected_faults(shards: ShardSet) -> Iterator[Fault]:
+    """That the table of records that could not be used is one."""
+    try:
+        _table(shards, REJECTED, arrow.REJECTED)
+    except _TABLE_ERRORS as error:
+        yield Fault(Kind.FILE, f"it is no table of rejected records: {error}", REJECTED)
 
-    ``samples``: what was counted in samples, by split. It counts if none of the split is missing.
+
+_TABLE_ERRORS = (pa.ArrowException, OSError, KeyError)
+
+
+def _table(shards: ShardSet, name: str, schema: pa.Schema) -> pa.Table:
+    """A table beside the shards; without rows if there is none, which is told with the other files.
+
+    Raises: one of ``_TABLE_ERRORS``.
     """
-    splits = shards.manifest.totals.keys() | {entry.split for entry in shards.shards}
-    sums = {split: Counter(dict.fromkeys(_OF_INDEX, 0)) for split in splits}
-    for shard, of_shard in indexed.items():
-        entry = shards.shards[shard]
-        if of_shard.captions != entry.captions:
-            what = f"the index has {of_shard.captions} captions, the manifest {entry.captions}"
-            yield Fault(Kind.TOTALS, what, entry.file)
-        sums[entry.split].update(
-            images=len(of_shard.keys), captions=of_shard.captions, regions=of_shard.regions
-        )
-    unread = {entry.split for i, entry in enumerate(shards.shards) if i not in indexed}
-    for split in sorted(splits - unread):
-        found, stated = dict(sums[split]), shards.manifest.totals.get(split, {})
-        if samples[split]["images"] == found["images"]:
-            found |= {name: samples[split][name] for name in _OF_SAMPLES}
-        for name, n in found.items():
-            if stated.get(name) != n:
-                what = f"{split} has {n} {name}, the manifest says {stated.get(name)}"
-                yield Fault(Kind.TOTALS, what, mf.NAME)
+    try:
+        file = shards.open_file(name)
+    except ShardError:
+        return schema.empty_table()
+    with file:
+        return pq.read_table(file).select(schema.names)

@@ -2,9 +2,10 @@
 
 import hashlib
 import io
+import math
 import mmap
+import warnings
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -16,10 +17,14 @@ from shards.index import IndexRow
 from shards.manifest import ShardError
 from shards.sample_json import decode_sample
 from shards.shard_set import ShardSet
+from shards.stats import Stats
 from shards.verification.expected import Expected
 from shards.verification.faults import Fault, Faults, Kind
-from shards.verification.sample_checks import sample_faults
+from shards.verification.sample_checks import sample_faults, unchecked
 from shards.verification.tar_checks import tar_faults
+
+# By what Pillow calls the content; an MPO is a JPEG that carries more pictures behind the first.
+_EXTENSIONS = {"JPEG": ("jpg", "jpeg"), "MPO": ("jpg", "jpeg"), "PNG": ("png",)}
 
 
 class Task(NamedTuple):
@@ -37,21 +42,24 @@ class Task(NamedTuple):
 
 
 class ShardReport(NamedTuple):
-    """``counts``: what was looked at, by the names of a manifest's totals."""
+    """``stats`` are of the samples that were looked at, and ``unchecked`` what could not be checked
+    of them.
+    """
 
     faults: Faults
-    counts: Counter[str]
+    stats: Stats
+    unchecked: set[str]
 
 
 def check_shard(task: Task) -> ShardReport:
-    """Faults and counts of a shard."""
+    """Faults and counts of a shard, or of some of its pictures."""
     entry = task.shards.shards[task.shard]
-    report = ShardReport(Faults(), Counter())
-    report.faults.add(fault._replace(file=entry.file) for fault in _faults(task, report.counts))
+    report = ShardReport(Faults(), Stats(), set())
+    report.faults.add(fault._replace(file=entry.file) for fault in _faults(task, report))
     return report
 
 
-def _faults(task: Task, counts: Counter[str]) -> Iterator[Fault]:
+def _faults(task: Task, report: ShardReport) -> Iterator[Fault]:
     entry = task.shards.shards[task.shard]
     try:
         file = task.shards.open_shard(task.shard)
@@ -66,11 +74,11 @@ def _faults(task: Task, counts: Counter[str]) -> Iterator[Fault]:
             if task.pictures is None and (found := hashlib.sha256(tar).hexdigest()) != entry.sha256:
                 yield Fault(Kind.SHA256, f"it has {found}, the manifest says {entry.sha256}")
             if task.indexed:
-                yield from _content_faults(file, tar, task, counts)
+                yield from _content_faults(file, tar, task, report)
 
 
 def _content_faults(
-    file: BinaryIO, tar: mmap.mmap, task: Task, counts: Counter[str]
+    file: BinaryIO, tar: mmap.mmap, task: Task, report: ShardReport
 ) -> Iterator[Fault]:
     try:
         rows = task.shards.index_rows(task.shard)
@@ -81,7 +89,7 @@ def _content_faults(
         yield from tar_faults(file, rows)
     for row in rows if task.pictures is None else [rows[i] for i in task.pictures]:
         yield from _picture_faults(tar, row, task.expected)
-        yield from _annotation_faults(tar, row, task.expected, counts)
+        yield from _annotation_faults(tar, row, task.expected, report)
 
 
 def _picture_faults(tar: mmap.mmap, row: IndexRow, expected: Expected) -> Iterator[Fault]:
@@ -97,21 +105,29 @@ def _picture_faults(tar: mmap.mmap, row: IndexRow, expected: Expected) -> Iterat
         yield Fault(Kind.CRC32, _damage(row.picture_name, content, row.picture_crc32), key=row.key)
         return
     try:
-        with Image.open(io.BytesIO(content), formats=["JPEG", "PNG"]) as image:
-            size = image.size
+        with warnings.catch_warnings():
+            # Pillow warns of pictures that builds still take.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=["JPEG", "PNG"]) as image:
+                size, format_ = image.size, str(image.format)
     except UnidentifiedImageError:
         yield Fault(Kind.PICTURE, f"{row.picture_name} is neither JPEG nor PNG", key=row.key)
         return
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        yield Fault(Kind.PICTURE, f"{row.picture_name} is too large: {error}", key=row.key)
+        return
+    except (OSError, ValueError, SyntaxError) as error:
         yield Fault(Kind.PICTURE, f"{row.picture_name} cannot be read: {error}", key=row.key)
         return
+    if row.picture_name.rpartition(".")[2] not in _EXTENSIONS[format_]:
+        yield Fault(Kind.PICTURE, f"{row.picture_name} holds {format_}", key=row.key)
     if size != (row.width, row.height):
         what = f"{size[0]}x{size[1]} pixels, the index says {row.width}x{row.height}"
         yield Fault(Kind.PICTURE, what, key=row.key)
 
 
 def _annotation_faults(
-    tar: mmap.mmap, row: IndexRow, expected: Expected, counts: Counter[str]
+    tar: mmap.mmap, row: IndexRow, expected: Expected, report: ShardReport
 ) -> Iterator[Fault]:
     """The JSON of a sample against its row, and by itself."""
     content = tar[row.json_offset : row.json_offset + row.json_size]
@@ -127,7 +143,9 @@ def _annotation_faults(
         if found != stated:
             what = f"{name} is {found!r}, the index says {stated!r}"
             yield Fault(Kind.SAMPLE, what, key=row.key)
-    _count(sample, counts)
+    if _is_countable(sample):
+        report.stats.add(sample)
+    report.unchecked.update(unchecked(sample, expected))
     yield from sample_faults(sample, expected)
 
 
@@ -145,11 +163,10 @@ def _facts(sample: Sample, row: IndexRow) -> Iterator[tuple[str, object, object]
     yield "datasets", sorted({p.dataset for c in sample.captions for p in c.parts}), row.datasets
 
 
-def _count(sample: Sample, counts: Counter[str]) -> None:
-    counts["images"] += 1
-    counts["captions"] += len(sample.captions)
-    for caption in sample.captions:
-        counts["sentences"] += len(caption.parts)
-        counts["characters"] += len(caption.text)
-        counts["regions"] += len(caption.regions)
-        counts["questions"] += caption.question is not None
+def _is_countable(sample: Sample) -> bool:
+    """Whether there is a part to count each region for, and a box; else there are faults anyway."""
+    return all(
+        caption.parts and all(map(math.isfinite, region.box or ()))
+        for caption in sample.captions
+        for region in caption.regions
+    )

@@ -3,12 +3,14 @@
 What is looked at, from the outside in:
 
 1. files: every file of the manifest has its bytes and its sha256, and a local folder has no others;
+   the recipe is of the version that the manifest says, and has the splits of the set;
 2. pictures: a key is in a split once, a picture of train in no other split; no held-out picture
    and none that ``excluded.parquet`` says was left out is in train. One of an evaluation split may
    be in another: RefCOCO and RefCOCOg divide the same pictures differently;
 3. shards (`shards.verification.shard_checks`): tars as the index says, members by their CRC-32,
    pictures by their headers, samples by what `shards.verification.expected` makes of the recipe;
-4. counts: shards of the manifest, its totals, and the index add up to what was found.
+4. counts: shards of the manifest, its totals and sources, ``stats.json``, and the index add up to
+   what was found.
 
 A file that cannot be read is a fault, and what is in it is not looked at; all else is.
 
@@ -19,27 +21,32 @@ the shard of the picture, and nothing in the set says of which.
 import multiprocessing
 import os
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 from tqdm import tqdm
 
+from shards.printable import counted
 from shards.shard_set import ShardSet
+from shards.spread import spread
+from shards.stats import Stats
+from shards.verification import count_checks
 from shards.verification.expected import Expectations
 from shards.verification.faults import Faults
 from shards.verification.held_out import HeldOut
+from shards.verification.recipe_checks import recipe_faults
 from shards.verification.set_checks import (
     EXCLUDED,
     TRAIN,
     Indexed,
-    count_faults,
     excluded_faults,
     file_faults,
     held_out_faults,
     key_faults,
     read_index,
+    rejected_faults,
 )
 from shards.verification.shard_checks import ShardReport, Task, check_shard
 
@@ -69,35 +76,53 @@ def verify(
     Raises:
         NotAShardSetError: its recipe is not one of this version.
     """
+    expectations = Expectations(shards.manifest)
     faults = Faults(file_faults(shards))
+    faults.add(rejected_faults(shards))
+    faults.add(recipe_faults(shards.manifest))
     indexed = read_index(shards, faults)
     faults.add(key_faults(shards, indexed))
     faults.add(held_out_faults(shards, indexed, held_out))
     faults.add(excluded_faults(shards, indexed))
 
-    tasks = list(_tasks(shards, indexed, sample))
+    tasks = list(_tasks(shards, expectations, indexed, sample))
     pictures = [_pictures(task, indexed) for task in tasks]
-    samples: dict[str, Counter[str]] = defaultdict(Counter)
+    samples: dict[str, Stats] = {}
+    unchecked: set[str] = set()
     with tqdm(total=sum(pictures), unit="picture", disable=quiet) as bar:
         reports = _reports(tasks, sum(pictures) // _PICTURES_A_PROCESS)
         for task, of_task, report in zip(tasks, pictures, reports, strict=True):
             faults.merge(report.faults)
-            samples[shards.shards[task.shard].split].update(report.counts)
+            unchecked |= report.unchecked
+            samples.setdefault(shards.shards[task.shard].split, Stats()).merge(report.stats)
             bar.update(of_task)
-    faults.add(count_faults(shards, indexed, samples))
+    counted = count_checks.counted_of(shards, indexed, samples)
+    faults.add(count_checks.total_faults(shards, indexed, counted))
+    faults.add(count_checks.source_faults(shards, counted))
+    faults.add(count_checks.stats_faults(shards, counted))
 
     checked = Counter(files=len(tasks) + len(shards.manifest.files))
-    for counts in samples.values():
-        checked.update(counts)
+    for stats in samples.values():
+        checked.update(images=stats.images, captions=stats.captions, regions=stats.regions)
     checked["held-out ids"] = sum(len(of.keys) for of in held_out)
-    return Report(faults, checked, list(_not_checked(shards, indexed, sample, held_out)))
+    not_checked = [
+        *expectations.not_checked(),
+        *sorted(unchecked),
+        *count_checks.not_checked(shards, counted),
+        *_not_checked(shards, indexed, sample, held_out),
+    ]
+    return Report(faults, checked, not_checked)
 
 
-def _tasks(shards: ShardSet, indexed: Mapping[int, Indexed], sample: int | None) -> Iterator[Task]:
+def _tasks(
+    shards: ShardSet,
+    expectations: Expectations,
+    indexed: Mapping[int, Indexed],
+    sample: int | None,
+) -> Iterator[Task]:
     """What is looked at of each shard; of a sample, no shard is fetched that has none of it."""
-    expectations = Expectations(shards.manifest)
     first, total = 0, sum(len(of.keys) for of in indexed.values())
-    chosen = None if sample is None else spread(sample, total)
+    chosen = None if sample is None else spread(range(total), sample)
     for shard, entry in enumerate(shards.shards):
         last = first + (len(indexed[shard].keys) if shard in indexed else 0)
         pictures = None
@@ -108,16 +133,6 @@ def _tasks(shards: ShardSet, indexed: Mapping[int, Indexed], sample: int | None)
             expected = expectations.of(entry.split)
             yield Task(shards, shard, expected, shard in indexed, pictures)
         first = last
-
-
-def spread(n: int, total: int) -> list[int]:
-    """``n`` of ``total`` numbers from 0 on, as far from one another as can be.
-
-    >>> spread(3, 12), spread(5, 2)
-    ([2, 6, 10], [0, 1])
-    """
-    n = min(n, total)
-    return [(2 * i + 1) * total // (2 * n) for i in range(n)]
 
 
 def _pictures(task: Task, indexed: Mapping[int, Indexed]) -> int:
@@ -142,10 +157,10 @@ def _not_checked(
     sample: int | None,
     held_out: Sequence[HeldOut],
 ) -> Iterator[str]:
-    """What a reader of the report could take for checked."""
-    yield from Expectations(shards.manifest).not_checked()
+    """What of pictures, and where they are, a reader of the report could take for checked."""
     if unread := len(shards.shards) - len(indexed):
-        yield f"pictures of {unread} shards, held-out ones too: the index does not tell of them"
+        told = f"pictures of {counted(unread, 'shard')}, held-out ones too"
+        yield f"{told}: the index does not tell of them"
     if sample is not None:
         yield "the sha256 and the tar of each shard, and all pictures but those of the sample"
         if shards.is_remote:
@@ -159,5 +174,10 @@ def _not_checked(
         for key in of.keys
     }
     for of_list in held_out:
+        if of_list.namespace in ("vg", "gqa"):
+            yield (
+                f"{of_list.name}: its pictures that COCO has too stand under COCO's keys, "
+                "and have to be listed by COCO's ids"
+            )
         if namespaces.isdisjoint(key.partition("/")[0] for key in of_list.keys):
             yield f"{of_list.name}: no picture of {TRAIN} has a key of that kind"

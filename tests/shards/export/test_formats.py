@@ -159,7 +159,7 @@ def test_a_set_without_pictures_has_none_to_unpack(
 ) -> None:
     made = write_shard_set(tmp_path / "set", [[2, 1]], pictures=False)
     arguments = ["export", name, str(made), str(tmp_path / "out")]
-    assert main([*arguments, "--pictures"]) == 1
+    assert main([*arguments, "--pictures"]) == 2
     assert "holds annotations alone" in capsys.readouterr().err
     assert files(tmp_path / "out") == []
     assert main(arguments) == 0
@@ -171,7 +171,7 @@ def test_a_folder_of_its_own(name: str, tmp_path: Path, capsys: pytest.CaptureFi
     made = set_of(tmp_path, *MIXED)
     for out in (export(name, made, tmp_path / "out"), made):
         before = {file: (out / file).read_bytes() for file in files(out)}
-        assert main(["export", name, str(made), str(out)]) == 1
+        assert main(["export", name, str(made), str(out)]) == 2
         assert "is there already" in capsys.readouterr().err
         assert {file: (out / file).read_bytes() for file in files(out)} == before
 
@@ -183,7 +183,7 @@ def test_a_damaged_shard_leaves_nothing(
     made = write_shard_set(tmp_path / "set", [[2, 1, 1]])
     [tar] = made.glob("*.tar")
     tar.write_bytes(tar.read_bytes().replace(b"caption 0 of vg/2", b"caption 9 of vg/2"))
-    assert main(["export", name, str(made), str(tmp_path / "out")]) == 1
+    assert main(["export", name, str(made), str(tmp_path / "out")]) == 2
     assert "vg/2.json is damaged" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
@@ -262,7 +262,7 @@ def test_energon_takes_tars_as_they_are(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["export", "energon", str(set_of(tmp_path, *MIXED)), str(tmp_path / "out")]
-    assert main([*arguments, option]) == 1
+    assert main([*arguments, option]) == 2
     assert "takes the tars as they are" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -271,7 +271,7 @@ def test_energon_wants_a_picture_once_a_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = write_samples(tmp_path / "set", [[(MIXED[0], b"1")], [(MIXED[0], b"1")]])
-    assert main(["export", "energon", str(made), str(tmp_path / "out")]) == 1
+    assert main(["export", "energon", str(made), str(tmp_path / "out")]) == 2
     assert "a picture is in the split twice" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -280,7 +280,7 @@ def test_hugging_face_has_the_pictures_already(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["export", "hf", str(set_of(tmp_path, *MIXED)), str(tmp_path / "out")]
-    assert main([*arguments, "--pictures"]) == 1
+    assert main([*arguments, "--pictures"]) == 2
     assert "have the pictures in them" in capsys.readouterr().err
 
 
@@ -289,7 +289,7 @@ def test_nothing_to_export(name: str, tmp_path: Path, capsys: pytest.CaptureFixt
     made = set_of(tmp_path, MIXED[0])
     code = main(["export", name, str(made), str(tmp_path / "out"), "--no-coco"])
     if name in ("mdetr-json", "odvg", "hf"):  # the others have an empty file a split
-        assert code == 1
+        assert code == 2
         assert "nothing to export" in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
     else:
@@ -320,7 +320,7 @@ def test_a_hostile_set_writes_nowhere(
     (made / mf.NAME).write_bytes(mf.encode(manifest))
     before = files(tmp_path)
     arguments = ["export", "coco", str(made), str(tmp_path / "out"), "--pictures"]
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert refusal in capsys.readouterr().err
     assert files(tmp_path) == before
 
@@ -345,7 +345,7 @@ def test_a_split_that_is_not_there(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = write_shard_set(tmp_path / "set", [[1]])
-    assert main(["export", "coco", str(made), str(tmp_path / "out"), *options]) == 1
+    assert main(["export", "coco", str(made), str(tmp_path / "out"), *options]) == 2
     assert "has no split 'dev'; it has train" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -362,5 +362,5 @@ def test_a_place_that_cannot_be_written_to(
 ) -> None:
     made = write_shard_set(tmp_path / "set", [[1]])
     (tmp_path / "out").write_text("a file")
-    assert main(["export", "coco", str(made), str(tmp_path / "out")]) == 1
+    assert main(["export", "coco", str(made), str(tmp_path / "out")]) == 2
     assert str(tmp_path / "out") in capsys.readouterr().err

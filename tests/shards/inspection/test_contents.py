@@ -96,7 +96,7 @@ def test_what_is_missing_is_named(
     for path in demo_set.iterdir():
         if path.suffix != ".tar" and path.name != gone:
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    assert main(["stats", str(tmp_path)]) == 1
+    assert main(["stats", str(tmp_path)]) == 2
     assert gone in capsys.readouterr().err
 
 
@@ -110,7 +110,7 @@ def test_what_is_damaged_is_named(
             if path.name == damaged:
                 content = b"?" * len(content)
             (tmp_path / path.name).write_bytes(content)
-    assert main(["stats", str(tmp_path)]) == 1
+    assert main(["stats", str(tmp_path)]) == 2
     assert f"{damaged} is damaged" in capsys.readouterr().err
 
 
@@ -131,12 +131,12 @@ def test_a_set_of_an_earlier_version_is_not_said_to_have_no_boxes(
             entry["bytes"] = len(content)
     (tmp_path / "stats.json").write_bytes(content)
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert main(["stats", str(tmp_path)]) == 1
+    assert main(["stats", str(tmp_path)]) == 2
     assert "of an earlier version" in capsys.readouterr().err
 
 
 def test_a_file_is_no_shard_set(demo_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["stats", str(demo_set / "manifest.json")]) == 1
+    assert main(["stats", str(demo_set / "manifest.json")]) == 2
     assert "is not a shard set" in capsys.readouterr().err
 
 

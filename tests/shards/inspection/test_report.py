@@ -9,10 +9,11 @@ import pytest
 
 from schemas import Caption, Excluded, Part, Question, Region, Rejected, Sample
 from shards.__main__ import main
-from shards.inspection.gallery import UnreadablePictureError, small_jpeg, spread
+from shards.inspection.gallery import UnreadablePictureError, small_jpeg
 from shards.inspection.report import report
 from shards.inspection.templates import visible
 from shards.shard_set import ShardSet
+from shards.spread import spread
 from tests.http_server import serve
 from tests.shards.inspection.chromium import Chromium
 from tests.shards.inspection.whole_sets import Given, jpeg, write_whole_set
@@ -202,9 +203,9 @@ def test_one_way_to_show_at_a_time(how: list[str], capsys: pytest.CaptureFixture
 
 def test_a_file_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards = write_whole_set(tmp_path, {"train": [pictures(1)]})
-    assert main(["stats", str(shards), "--html", str(tmp_path / "no" / "report.html")]) == 1
+    assert main(["stats", str(shards), "--html", str(tmp_path / "no" / "report.html")]) == 2
     assert "No such file" in capsys.readouterr().err
-    assert main(["stats", str(shards), "--html", str(tmp_path)]) == 1
+    assert main(["stats", str(shards), "--html", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ from shards import manifest as mf
 from shards.index import IndexRow
 from shards.sample_json import decode_sample
 from shards.shard_set import ShardSet
-from shards.stats import Stats
+from shards.stats import Stats, as_json
 from shards.tables import encode_index
 from shards.verification.faults import Fault, Kind
 from shards.verification.verify import Report, verify
@@ -43,6 +43,7 @@ def rewrite(folder: Path, edit: Callable[[Contents], object]) -> None:
     manifest = mf.load(folder)
     rows: list[list[IndexRow]] = []
     stats = {split: Stats() for split in manifest.totals}
+    sentences = sum(totals["sentences"] for totals in manifest.totals.values())
     for entry in manifest.shards:
         with (
             (folder / entry.file).open("wb") as stream,
@@ -55,8 +56,11 @@ def rewrite(folder: Path, edit: Callable[[Contents], object]) -> None:
         entry.images, entry.captions = len(writer.rows), sum(row.captions for row in writer.rows)
     for split, totals in manifest.totals.items():
         manifest.totals[split] = {name: getattr(stats[split], name) for name in totals}
+    source = next(iter(manifest.sources.values()))
+    source["read"] += sum(of.sentences for of in stats.values()) - sentences
     (folder / mf.NAME).write_bytes(mf.encode(manifest))
     (folder / "index.parquet").write_bytes(encode_index(rows))
+    (folder / "stats.json").write_bytes(as_json(stats))
     restate(folder)
 
 

@@ -16,10 +16,15 @@ from shards.verification.held_out import HeldOutError, read_held_out
         ("coco", '[139, "000285"]', {"coco/139", "coco/285"}),
         ("coco", '[{"image_id": 139, "split": "val"}]', {"coco/139"}),
         ("coco", '{"images": [{"id": 139}], "annotations": []}', {"coco/139"}),
-        ("flickr30k", "1000092795", {"flickr30k/1000092795"}),
+        (
+            "coco",
+            "COCO_train2014_000000429925\nCOCO_val2014_000000000139.jpg\n285.jpg",
+            {"coco/429925", "coco/139", "coco/285"},
+        ),
+        ("flickr30k", "1000092795\n0036979.jpg", {"flickr30k/1000092795", "flickr30k/36979"}),
         ("vg", "2320633\nn578020", {"vg/2320633", "coco/578020"}),
         ("gqa", "2320633\nn578020", {"vg/2320633", "coco/578020"}),
-        ("clevr", "CLEVR_val_000007", {"clevr/CLEVR_val_000007"}),
+        ("clevr", "CLEVR_val_000007\n007", {"clevr/CLEVR_val_000007", "clevr/7"}),
     ],
 )
 def test_forms(namespace: str, content: str, keys: set[str], tmp_path: Path) -> None:
@@ -35,7 +40,13 @@ def test_forms(namespace: str, content: str, keys: set[str], tmp_path: Path) -> 
         (b"[]", "names no picture"),
         (b'{"images": []}', "names no picture"),
         (b"139 285", "is no id of a picture"),
-        (b"139.jpg", "is no id of a picture"),
+        (b"n139", "is no id of a picture of coco"),
+        (b"-139", "is no id of a picture of coco"),
+        (b"[-139]", "is no id of a picture of coco"),
+        (b"image_id\n139", "'image_id' is no id of a picture of coco"),
+        (b"COCO_000000000139", "is no id of a picture of coco"),
+        (b"139.png", "is no id of a picture of coco"),
+        (b"1" * 21, "is no id of a picture of coco"),
         (b"[1.5]", "is not JSON of image ids"),
         (b"[139", "is not JSON of image ids"),
         (b'{"ids": [139]}', "is not JSON of image ids"),
@@ -46,3 +57,13 @@ def test_what_is_no_list(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "ids").write_bytes(content)
     with pytest.raises(HeldOutError, match=message):
         read_held_out(f"coco={tmp_path / 'ids'}")
+
+
+@pytest.mark.parametrize(
+    ("namespace", "id_"),
+    [("flickr30k", "flickr_139"), ("vg", "image_id"), ("gqa", "nn139"), ("vg", "139.jpg")],
+)
+def test_ids_of_another_data_set(namespace: str, id_: str, tmp_path: Path) -> None:
+    (tmp_path / "ids").write_text(f"139\n{id_}\n")
+    with pytest.raises(HeldOutError, match=f"'{id_}' is no id of a picture of {namespace}"):
+        read_held_out(f"{namespace}={tmp_path / 'ids'}")

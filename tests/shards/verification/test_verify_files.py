@@ -1,6 +1,7 @@
 """Files, index and tars of a shard set: one damage is one fault, and all else is looked at."""
 
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,15 +64,21 @@ def test_a_file_that_is_missing_or_cut_off(file: str, damaged: Path, demo_set: P
 
 
 def test_tables_of_another_content(damaged: Path) -> None:
-    flip(damaged / "stats.json", 100)
+    content = (damaged / "stats.json").read_bytes()
+    (damaged / "stats.json").write_bytes(content.replace(b"\n", b" "))
     assert (one_fault(damaged).kind, one_fault(damaged).file) == (Kind.SHA256, "stats.json")
     restate(damaged)
-    (damaged / "excluded.parquet").write_bytes(b"no table")
+    assert kinds(damaged) == {}
+
+
+@pytest.mark.parametrize("file", ["stats.json", "rejected.parquet", "excluded.parquet"])
+def test_tables_that_cannot_be_read(file: str, damaged: Path) -> None:
+    (damaged / file).write_bytes(b"no table")
     restate(damaged)
-    assert one_fault(damaged).file == "excluded.parquet"
-    (damaged / "excluded.parquet").write_bytes((damaged / "rejected.parquet").read_bytes())
+    assert (one_fault(damaged).kind, one_fault(damaged).file) == (Kind.FILE, file)
+    (damaged / file).write_bytes((damaged / "index.parquet").read_bytes())
     restate(damaged)
-    assert one_fault(damaged).file == "excluded.parquet"
+    assert (one_fault(damaged).kind, one_fault(damaged).file) == (Kind.FILE, file)
 
 
 def test_an_index_that_cannot_be_read(damaged: Path) -> None:
@@ -103,8 +110,18 @@ def test_an_index_that_is_damaged_at_a_shard(damaged: Path) -> None:
 def test_files_of_nobody(damaged: Path) -> None:
     shutil.copy(damaged / SHARD, damaged / "train-00008-of-00009.tar")
     (damaged / "pages").mkdir()
+    shutil.copy(damaged / SHARD, damaged / "pages")
+    (damaged / "old.tar").symlink_to("nowhere.tar")
+    (damaged / f".{SHARD}.{'0' * 32}").touch()  # of a killed build
+    faults = verified(damaged).faults
+    assert faults.counts == {Kind.UNKNOWN_FILE: 3}
+    assert [f.file for f in faults.first] == ["old.tar", "pages/", "train-00008-of-00009.tar"]
+
+
+def test_a_file_that_the_manifest_names_twice(damaged: Path) -> None:
+    edit_manifest(damaged, lambda manifest: manifest.files.append(manifest.files[1]))
     fault = one_fault(damaged)
-    assert (fault.kind, fault.file) == (Kind.UNKNOWN_FILE, "train-00008-of-00009.tar")
+    assert (fault.kind, fault.file) == (Kind.FILE_TWICE, "rejected.parquet")
 
 
 def test_swapped_tars(damaged: Path) -> None:
@@ -119,7 +136,9 @@ def test_swapped_tars(damaged: Path) -> None:
     assert found[Kind.MEMBER] == 2 * members
 
 
-@pytest.mark.parametrize("name", ["images", "captions", "regions", "sentences", "characters"])
+@pytest.mark.parametrize(
+    "name", ["images", "captions", "regions", "sentences", "characters", "questions"]
+)
 def test_wrong_totals(name: str, damaged: Path) -> None:
     def edit(manifest: mf.Manifest) -> None:
         manifest.totals["train"][name] += 1
@@ -182,6 +201,32 @@ def test_a_member_that_is_gone(damaged: Path) -> None:
     retar(damaged, SHARD, drop)
     found = verified(damaged).faults.first
     assert [(f.kind, f.key) for f in found] == [(Kind.MEMBER, gone.key), (Kind.CRC32, gone.key)]
+
+
+def test_what_lies_behind_the_end_of_a_tar(damaged: Path) -> None:
+    content = (damaged / SHARD).read_bytes()
+    (damaged / SHARD).write_bytes(content + bytes(10_240))
+    restate(damaged)
+    assert kinds(damaged) == {}
+    for behind in (content, bytes(512) + b"?"):
+        (damaged / SHARD).write_bytes(content + behind)
+        restate(damaged)
+        assert one_fault(damaged).kind is Kind.TAR
+        assert "there is more behind its end" in one_fault(damaged).what
+
+
+def test_a_member_that_is_no_plain_file(damaged: Path) -> None:
+    """As webdataset leaves out, though its bytes are there."""
+    row = rows_of(damaged)[1]
+    content = bytearray((damaged / SHARD).read_bytes())
+    header = slice(row.json_offset - 512, row.json_offset)
+    info = tarfile.TarInfo.frombuf(bytes(content[header]), "utf-8", "strict")
+    info.type = tarfile.CHRTYPE
+    content[header] = info.tobuf(tarfile.USTAR_FORMAT)
+    (damaged / SHARD).write_bytes(content)
+    restate(damaged)
+    faults = [fault for fault in verified(damaged).faults.first if "plain file" in fault.what]
+    assert [(fault.kind, fault.key) for fault in faults] == [(Kind.MEMBER, row.key)]
 
 
 def test_a_member_that_no_index_lists(damaged: Path) -> None:
