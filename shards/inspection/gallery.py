@@ -4,18 +4,17 @@ import base64
 import io
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from PIL import Image
 
-from schemas import Caption
+from schemas import Caption, Sample
 from shards.inspection.marked_caption import MarkedCaption, mark
 from shards.inspection.picture_kinds import KINDS
 from shards.manifest import ShardError
 from shards.shard_set import ShardSet
+from shards.spread import spread
 from shards.store import NoPictureError, Store
-
-T = TypeVar("T")
 
 PICTURES = 12
 PICTURES_OF_DATASET = 3
@@ -67,6 +66,7 @@ class Gallery:
     def __init__(self, shards: ShardSet) -> None:
         self._shards = shards
         self._store = Store(shards)
+        self._broken: dict[int, ShardError] = {}
         self._shown: set[Listed] = set()
         splits = dict.fromkeys(entry.split for entry in shards.shards)
         by_split = [shards.shards_of(split) for split in splits]
@@ -119,7 +119,7 @@ class Gallery:
         entry = self._shards.shards[place.shard]
         at = (entry.split, entry.file, place.row)
         try:
-            sample = self._store.sample(place.shard, place.row)
+            sample = self._sample(place)
             number = self._caption_of(place, sample.captions, dataset)
         except ShardError as error:
             return Exhibit("", 4, 3, *at, "", str(error), 0, 0, None, None)
@@ -137,6 +137,17 @@ class Gallery:
             caption,
             mark(caption),
         )
+
+    def _sample(self, place: Listed) -> Sample:
+        """A shard that cannot be opened is not asked for again: fetching one takes its time."""
+        if place.shard in self._broken:
+            raise self._broken[place.shard]
+        try:
+            self._store.open(place.shard)
+        except ShardError as error:
+            self._broken[place.shard] = error
+            raise
+        return self._store.sample(place.shard, place.row)
 
     def _caption_of(self, place: Listed, captions: list[Caption], dataset: str | None) -> int:
         """The middle one of the captions, or of those that have a sentence of a data set."""
@@ -195,16 +206,6 @@ def as_url(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def spread(of: Sequence[T], most: int) -> list[T]:
-    """At most so many items, from the middles of as many equal parts of a sequence.
-
-    >>> spread("abcdefghi", 3), spread("ab", 3)
-    (['b', 'e', 'h'], ['a', 'b'])
-    """
-    n = min(most, len(of))
-    return [of[(2 * i + 1) * len(of) // (2 * n)] for i in range(n)]
-
-
 def _few_shards(middles: list[int], pictures: Sequence[Listed]) -> set[int]:
     """The middle shard of every split, and ones of the data sets that those have not."""
     few = set(middles[:REMOTE_SHARDS])
@@ -212,7 +213,7 @@ def _few_shards(middles: list[int], pictures: Sequence[Listed]) -> set[int]:
     for of in pictures:
         for dataset in of.datasets:
             having.setdefault(dataset, set()).add(of.shard)
-    for _, shards in sorted(having.items()):
+    for shards in having.values():
         if not few & shards and len(few) < REMOTE_SHARDS:
             few.update(spread(sorted(shards), 1))
     return few

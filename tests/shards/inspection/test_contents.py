@@ -141,7 +141,7 @@ def test_a_set_of_an_earlier_version_is_refused(
     stats = json.loads((demo_set / "stats.json").read_text())
     for of in stats.values():
         del of["box_area_percent"]["total"]
-    assert main(["stats", str(with_stats(demo_set, tmp_path, stats))]) == 1
+    assert main(["stats", str(with_stats(demo_set, tmp_path, stats))]) > 0
     assert "of an earlier version" in capsys.readouterr().err
 
 
@@ -168,7 +168,7 @@ def test_odd_stats_are_refused(
     stats["val"]["caption_characters"] |= odd
     folder = with_stats(demo_set, tmp_path, stats)
     page = [str(tmp_path / "report.html")] if how else []
-    assert main(["stats", str(folder), *how, *page]) == 1
+    assert main(["stats", str(folder), *how, *page]) > 0
     assert "stats.json is of an earlier version, or damaged" in capsys.readouterr().err
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from schemas import Caption, Part, Sample
 from shards.inspection import gallery
-from shards.inspection.gallery import Gallery, spread
+from shards.inspection.gallery import Gallery
 from shards.inspection.report import report
+from shards.remote import Retries
 from shards.shard_set import ShardSet
 from tests.http_server import serve
 from tests.shards.inspection.whole_sets import Given, jpeg, write_whole_set
@@ -32,7 +33,6 @@ def test_every_picture_is_from_another_shard(rare_in_one: Path) -> None:
     found = Gallery(ShardSet.open(rare_in_one))
     assert len({exhibit.file for exhibit in found.overall()}) == gallery.PICTURES
     assert (found.listed, found.captioned, found.faults) == (40, 40, [])
-    assert spread(range(100), 4) == [12, 37, 62, 87]
 
 
 def test_a_data_set_is_found_wherever_it_lies(rare_in_one: Path) -> None:
@@ -56,6 +56,17 @@ def test_few_shards_are_fetched(rare_in_one: Path, tmp_path: Path) -> None:
     tars = [name for name in server.requests if name.endswith(".tar")]
     assert sorted(tars) == ["train-00017-of-00040.tar", "train-00020-of-00040.tar"]
     assert "Spread evenly over 2 of 40 shards" in page
+
+
+def test_a_shard_that_cannot_be_fetched_is_asked_for_once(tmp_path: Path) -> None:
+    folder = write_whole_set(tmp_path / "set", {"train": [pictures("1", 9)]})
+    for path in folder.glob("*.tar"):
+        path.unlink()
+    with serve(folder) as server:
+        once = Retries(attempts=1, wait=0)
+        page = report(ShardSet.open(server.url, cache=tmp_path / "cache", retries=once))
+    assert server.requests["train-00000-of-00001.tar"] == 1
+    assert page.count('<p class="fault">') == 9 + 3
 
 
 def test_a_damaged_shard_is_shown_as_such(rare_in_one: Path) -> None:
