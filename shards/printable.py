@@ -1,4 +1,4 @@
-"""Text from outside, such as a shard set's names, as a terminal may have it."""
+"""Text for a terminal: with names from outside, and with numbers."""
 
 
 def printable(text: str) -> str:
@@ -8,3 +8,11 @@ def printable(text: str) -> str:
     a\nb \x1b[1mé
     """
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def counted(n: int, name: str) -> str:
+    """
+    >>> counted(1, "shard"), counted(2000, "shard")
+    ('1 shard', '2,000 shards')
+    """
+    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"

@@ -25,11 +25,11 @@ def render(template: str, **values: object) -> str:
 
 
 def visible(text: str) -> str:
-    r"""A text whose characters that cannot be seen are written out, so that they do nothing.
+    r"""A text with its controls, formats and separators of lines written out, so as to be seen.
 
-    Those are controls, what steers the direction of text and so could make it read as another one,
-    and what has no width; not tabs and line feeds, nor joiners between other than ASCII
-    characters: Persian words and emoji are written with them.
+    By Unicode, formats are what steers the direction of text, and so could make it read as another
+    one, and most of what has no width. Tabs and line feeds stay, and joiners between other than
+    ASCII characters: Persian words and emoji are written with them.
 
     >>> visible("a\x1b[1mb\u202ec\n")
     'a\\u001b[1mb\\u202ec\n'

@@ -13,6 +13,7 @@ from shards.inspection.gallery import UnreadablePictureError, small_jpeg
 from shards.inspection.report import report
 from shards.inspection.templates import visible
 from shards.shard_set import ShardSet
+from shards.spread import spread
 from tests.http_server import serve
 from tests.shards.inspection.chromium import Chromium
 from tests.shards.inspection.whole_sets import Given, jpeg, write_whole_set
@@ -180,6 +181,7 @@ def test_pictures_are_few_and_always_the_same(tmp_path: Path) -> None:
     shards = write_whole_set(tmp_path, {"train": [pictures(2) for _ in range(40)]})
     page = page_of(shards)
     assert images(page) == 15
+    assert spread(range(100), 4) == [12, 37, 62, 87]
     assert page_of(shards) == page
 
 
