@@ -79,6 +79,11 @@ def test_text_can_be_read_in_both_schemes() -> None:
         assert contrast(paper, of) >= LEAST_CONTRAST
 
 
+def test_no_text_is_made_faint() -> None:
+    faint = re.findall(r"([^{}]*){[^{}]*(?<!-)opacity:[^{}]*}", render("browse.css"))
+    assert [selector.strip() for selector in faint] == [".told.other img"]
+
+
 def contrast(one: str, other: str) -> float:
     lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
