@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from shards.source_records import KINDS, records
+
 
 def row(first: str, cells: Iterable[object], width: int) -> str:
     """A line: a name of that width, and cells at the right of their columns."""
@@ -13,8 +15,6 @@ def records_of_sources(
     heading: str, sources: Mapping[str, Mapping[str, int]], width: int
 ) -> Iterator[str]:
     """What became of the records of each source, as a manifest counts them."""
-    kinds = ("read", "merged", "rejected", "excluded")
-    yield row(heading, [*kinds, "in shards"], width)
-    for name, counts in sources.items():
-        records = [counts.get(kind, 0) for kind in kinds]
-        yield row(name, [*records, records[0] - sum(records[1:])], width)
+    yield row(heading, [*KINDS, "in shards"], width)
+    for of in records(sources):
+        yield row(of.source, [*of[1:], of.kept], width)

@@ -1,33 +1,55 @@
 """What is in a set of samples: counts and histograms that add up over shards."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
 from schemas import Caption, Part, Region, Sample
 
+MILLION = 1_000_000
+
+# A set may come from anywhere: with these, whatever is read from one can be drawn.
+Width = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+BinStart = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+BinCount = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
+Total = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
 
 class Histogram(msgspec.Struct):
-    """Counts of a whole number in bins of ``width``; the key is the bin's lower end."""
+    """Counts of values in bins of ``width``; the key is the bin's lower end.
 
-    width: int
-    bins: dict[int, int] = {}
+    ``total`` is the sum of the values in millionths: whole numbers have the same sum in any order.
+    """
 
-    def add(self, value: float) -> None:
-        start = int(value) // self.width * self.width
+    width: Width
+    bins: dict[BinStart, BinCount]
+    total: Total
+
+    @classmethod
+    def empty(cls, width: int) -> "Histogram":
+        return cls(width, {}, 0)
+
+    def add(self, value: float, closed_at: int | None = None) -> None:
+        """Counts a value; ``closed_at`` itself is in the bin that ends there."""
+        millionths = round(value * MILLION)
+        whole = millionths // MILLION
+        if closed_at is not None and millionths == closed_at * MILLION:
+            whole -= 1
+        start = whole // self.width * self.width
         self.bins[start] = self.bins.get(start, 0) + 1
+        self.total += millionths
 
     def merge(self, other: "Histogram") -> None:
         for start, n in other.bins.items():
             self.bins[start] = self.bins.get(start, 0) + n
+        self.total += other.total
 
     def mean(self) -> float | None:
-        """Of the values as far as the bins tell: their middles; None of none."""
-        if not self.bins:
-            return None
-        middle = (self.width - 1) / 2
-        total = sum((start + middle) * n for start, n in self.bins.items())
-        return total / sum(self.bins.values())
+        """Of the values; None of none."""
+        n = sum(self.bins.values())
+        return self.total / MILLION / n if n else None
 
 
 class DatasetStats(msgspec.Struct):
@@ -36,35 +58,35 @@ class DatasetStats(msgspec.Struct):
     ``captions`` are those that a sentence of it is in, ``regions`` those that its sentences name.
     """
 
-    images: int = 0
-    captions: int = 0
-    sentences: int = 0
-    regions: int = 0
-    questions: int = 0
-    sentence_characters: Histogram = msgspec.field(default_factory=lambda: Histogram(10))
-    boxes_per_sentence: Histogram = msgspec.field(default_factory=lambda: Histogram(1))
-    box_area_percent: Histogram = msgspec.field(default_factory=lambda: Histogram(2))
+    images: Count = 0
+    captions: Count = 0
+    sentences: Count = 0
+    regions: Count = 0
+    questions: Count = 0
+    sentence_characters: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(10))
+    boxes_per_sentence: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(1))
+    box_area_percent: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(2))
 
 
 class Stats(msgspec.Struct):
     """Counts and histograms of one split (or one shard of it)."""
 
-    images: int = 0
-    captions: int = 0
-    sentences: int = 0
-    regions: int = 0
-    questions: int = 0
-    characters: int = 0
-    captions_without_boxes: int = 0
+    images: Count = 0
+    captions: Count = 0
+    sentences: Count = 0
+    regions: Count = 0
+    questions: Count = 0
+    characters: Count = 0
+    captions_without_boxes: Count = 0
     datasets: dict[str, DatasetStats] = msgspec.field(default_factory=dict)
-    caption_characters: Histogram = msgspec.field(default_factory=lambda: Histogram(10))
-    sentences_per_caption: Histogram = msgspec.field(default_factory=lambda: Histogram(1))
-    boxes_per_caption: Histogram = msgspec.field(default_factory=lambda: Histogram(1))
-    captions_per_image: Histogram = msgspec.field(default_factory=lambda: Histogram(1))
-    words_per_caption: Histogram = msgspec.field(default_factory=lambda: Histogram(1))
-    box_area_percent: Histogram = msgspec.field(default_factory=lambda: Histogram(2))
+    caption_characters: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(10))
+    sentences_per_caption: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(1))
+    boxes_per_caption: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(1))
+    captions_per_image: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(1))
+    words_per_caption: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(1))
+    box_area_percent: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(2))
     #: The width's share of width and height together: 50 is a square.
-    box_width_percent: Histogram = msgspec.field(default_factory=lambda: Histogram(5))
+    box_width_percent: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(5))
 
     def add(self, sample: Sample) -> None:
         self.images += 1
@@ -85,8 +107,8 @@ class Stats(msgspec.Struct):
             self.words_per_caption.add(len(caption.text.split()))
             for region in caption.regions:
                 width, height = _sides(region)
-                self.box_area_percent.add(100 * width * height / pixels)
-                self.box_width_percent.add(100 * width / max(width + height, 1e-9))
+                self.box_area_percent.add(100 * width * height / pixels, closed_at=100)
+                self.box_width_percent.add(100 * width / max(width + height, 1e-9), closed_at=100)
             if caption.question is not None:
                 self.questions += 1
 
@@ -108,7 +130,7 @@ class Stats(msgspec.Struct):
             width, height = _sides(region)
             of = self.datasets[caption.parts[number].dataset]
             of.regions += 1
-            of.box_area_percent.add(100 * width * height / pixels)
+            of.box_area_percent.add(100 * width * height / pixels, closed_at=100)
         for part, n in zip(caption.parts, boxes, strict=True):
             of = self.datasets[part.dataset]
             of.sentences += 1
@@ -128,7 +150,7 @@ def _merge(total: Stats | DatasetStats, other: Stats | DatasetStats) -> None:
 
 def _sides(region: Region) -> tuple[float, float]:
     x0, y0, x1, y1 = region.box or (0, 0, 0, 0)
-    return x1 - x0, y1 - y0
+    return max(x1 - x0, 0), max(y1 - y0, 0)
 
 
 def _part_of(region: Region, parts: Sequence[Part]) -> int:

@@ -24,6 +24,8 @@ def add_to(commands: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    import json
+
     import msgspec
 
     from shards.inspection.contents import contents
@@ -38,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     found = contents(shards)
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+        print(json.dumps(msgspec.to_builtins(found), indent=1))  # in ASCII, whatever names hold
     elif arguments.compare is not None:
         print(comparison(found, contents(ShardSet.open(arguments.compare))))
     else:

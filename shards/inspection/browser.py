@@ -2,6 +2,7 @@
 
 import re
 import sys
+import traceback
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from shards.inspection.address import BadAddressError, parse
 from shards.inspection.browser_pages import BrowserPages, NoSuchPageError, NotAPictureError
 from shards.inspection.templates import render
 from shards.manifest import ShardError
+from shards.printable import printable
 from shards.shard_set import ShardSet
 from shards.store import NoPictureError
 
@@ -66,6 +68,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         answer = self._answer()
         self.send_response(answer.status)
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.send_header("Connection", "close")  # what comes with the request is not read
         self.send_header("Content-Type", answer.kind)
         self.send_header("Content-Length", str(len(answer.content)))
         self.send_header("Cache-Control", answer.cache)
@@ -94,7 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> Answer:
         # A page from elsewhere may have a name of its own resolve to this address.
-        if not _HOST.fullmatch(self.headers.get("Host", "")):
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
             return _failure(HTTPStatus.FORBIDDEN, "This server answers to localhost alone.")
         try:
             path, _, query = self.path.partition("?")
@@ -107,6 +112,11 @@ class _Handler(BaseHTTPRequestHandler):
             return _failure(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error))
         except ShardError as error:
             return _failure(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        except Exception:  # which no page foresees: it is told where the server runs
+            for line in traceback.format_exc().splitlines():
+                print(printable(line), file=sys.stderr)
+            words = "This page cannot be made; where the server runs, it says why."
+            return _failure(HTTPStatus.INTERNAL_SERVER_ERROR, words)
 
     def _page(self, path: str, query: str) -> Answer:
         pages = self.server.pages

@@ -1,11 +1,12 @@
 """The pages of the browser: a list of pictures that match a search, and one picture."""
 
-import re
 from typing import NamedTuple
 
 from schemas import Caption, Sample
 from shards.inspection.address import Address, BadAddressError
 from shards.inspection.marked_caption import MarkedCaption, mark
+from shards.inspection.picture_kinds import kind_of
+from shards.inspection.recipe import datasets_of_sources
 from shards.inspection.search import Filters, Match, Place, Search
 from shards.inspection.shared_store import SharedStore
 from shards.inspection.templates import render
@@ -15,15 +16,6 @@ from shards.store import NoPictureError
 
 PICTURES = 24  # of a list
 LIST_SECONDS, NEIGHBOUR_SECONDS = 1.0, 0.5  # that a search takes before it is offered to go on
-
-#: What encoded pictures begin with, and what they are then; browsers get nothing else.
-_KINDS = {
-    rb"\xff\xd8\xff": "image/jpeg",
-    rb"\x89PNG\r\n\x1a\n": "image/png",
-    rb"GIF8[79]a": "image/gif",
-    rb"RIFF....WEBP": "image/webp",
-    rb"BM": "image/bmp",
-}
 
 
 class NoSuchPageError(LookupError):
@@ -88,8 +80,10 @@ class BrowserPages:
         filters, backward = address.filters, address.backward
         search = self._search(filters)
         start = address.at or search.beginning
-        if address.at is not None:
-            self._check(address.at)
+        if address.at is not None and not search.has(start):
+            raise BadAddressError(
+                f"There is no picture {start.row} in a shard {start.shard} of {filters.split}."
+            )
         found = search.find(start, PICTURES, LIST_SECONDS, backward=backward)
         before = (found.end or search.beginning) if backward else start
         behind = start if backward else (found.end or search.ending)
@@ -150,23 +144,16 @@ class BrowserPages:
         """
         self._entry(shard, row)
         content = self._store.picture(shard, row)
-        start = bytes(content[:16])
-        for magic, kind in _KINDS.items():
-            if re.match(magic, start, re.DOTALL):
-                return content, kind
-        raise NotAPictureError("This is no picture that browsers show.")
+        kind = kind_of(content)
+        if kind is None:
+            raise NotAPictureError("This is no picture that browsers show.")
+        return content, kind.media_type
 
     def _search(self, filters: Filters) -> Search:
         if filters.split not in self._splits:
             splits = ", ".join(self._splits)
             raise BadAddressError(f"There is no split {filters.split[:50]!r}; there are {splits}.")
         return Search(self._store, filters)
-
-    def _check(self, place: Place) -> None:
-        """Refuses a bound of a search that no search has."""
-        entries = self._shards.shards
-        if place.shard >= len(entries) or place.row > entries[place.shard].images:
-            raise BadAddressError(f"There is no picture {place.row} in a shard {place.shard}.")
 
     def _entry(self, shard: int, row: int) -> ShardEntry:
         if shard >= len(self._shards.shards) or row >= self._shards.shards[shard].images:
@@ -230,8 +217,8 @@ class BrowserPages:
 
     def _render(self, template: str, filters: Filters, **values: object) -> str:
         manifest = self._shards.manifest
-        sources = manifest.recipe.get("sources", {})
-        names = {name for source, of in sources.items() for name in of.get("refs", [source])}
+        of_sources = datasets_of_sources(manifest.recipe).values()
+        names = {name for datasets in of_sources for name in datasets}
         return render(
             template,
             name=manifest.name,

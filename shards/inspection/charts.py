@@ -14,8 +14,7 @@ FEWEST_BARS, MOST_BARS = 5, 55  # that an axis has room for
 class Measure(NamedTuple):
     """What a histogram counts: ``unit`` is below its axis, ``of`` is what its shares are of.
 
-    ``continuous`` values were counted in whole numbers below them, so a bin [2, 4) has its middle
-    at 3 and not at 2.5.
+    ``continuous`` values are percents with all that is between them, the others are whole numbers.
     """
 
     name: str
@@ -52,12 +51,6 @@ class Chart(NamedTuple):
     y_ticks: list[Tick]
     mean: Tick | None
     limit: Tick | None
-
-
-def mean_of(histogram: Histogram, continuous: bool) -> float | None:
-    """The mean of what was counted, as far as the bins tell."""
-    mean = histogram.mean()
-    return mean + 0.5 if mean is not None and continuous else mean
 
 
 def charts(
@@ -124,15 +117,15 @@ def _bar_width(histograms: Sequence[Histogram], limit: int) -> int:
 
 
 def _rebinned(histogram: Histogram, width: int) -> dict[int, int]:
-    wider = Histogram(width)
+    wider: dict[int, int] = {}
     for start, n in histogram.bins.items():
-        wider.merge(Histogram(width, {start // width * width: n}))
-    return wider.bins
+        wider[start // width * width] = wider.get(start // width * width, 0) + n
+    return wider
 
 
 def _values(start: int, width: int, continuous: bool) -> str:
-    if continuous:
-        return f"{start:,} up to {start + width:,}"
+    if continuous:  # all of something, 100 %, is in the last bin below
+        return f"{start:,} {'to' if start + width == 100 else 'up to'} {start + width:,}"
     return f"{start:,}" if width == 1 else f"{start:,} to {start + width - 1:,}"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from shards.columns import records_of_sources, row
 from shards.inspection.contents import Contents, SplitContents
+from shards.printable import printable
 
 MOST_REASONS = 12
 NARROW, WIDE = 25, 44  # of the first column
@@ -42,7 +43,7 @@ def table(of: Contents) -> str:
             lines.append(row(dataset, cells, NARROW))
     lines += ["", *records_of_sources("source: records", of.sources, NARROW)]
     lines += ["", *_left_out(of)]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def comparison(one: Contents, other: Contents) -> str:
@@ -57,7 +58,7 @@ def comparison(one: Contents, other: Contents) -> str:
         for dataset in dict.fromkeys([*datasets[0], *datasets[1]]):
             sentences = [of[dataset].sentences if dataset in of else "-" for of in datasets]
             lines.append(row(f"sentences of {dataset}", sentences, NARROW))
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _head(of: Contents) -> str:

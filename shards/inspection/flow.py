@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from shards.inspection.contents import SplitContents
+from shards.source_records import Records, total
 
 WIDTH = 1060
 BAR = 14  # the width of a bar
@@ -24,20 +25,6 @@ FATE_NAMES = {
     "merged": "merged into another",
     "rejected": "rejected",
 }
-
-
-class Records(NamedTuple):
-    """What became of the records of a source: those ``kept`` are sentences in the shards."""
-
-    source: str
-    read: int
-    merged: int
-    rejected: int
-    excluded: int
-
-    @property
-    def kept(self) -> int:
-        return self.read - self.merged - self.rejected - self.excluded
 
 
 class Node(NamedTuple):
@@ -68,19 +55,6 @@ class Flow(NamedTuple):
     height: float
     nodes: list[Node]
     ribbons: list[Ribbon]
-
-
-def records(sources: Mapping[str, Mapping[str, int]]) -> list[Records]:
-    """The records of every source, as a manifest counts them."""
-    kinds = ("read", "merged", "rejected", "excluded")
-    return [Records(name, *(of.get(kind, 0) for kind in kinds)) for name, of in sources.items()]
-
-
-def total(of: Iterable[Records]) -> Records:
-    """The sum over sources."""
-    rows = list(of)
-    sums = {kind: sum(getattr(row, kind) for row in rows) for kind in Records._fields[1:]}
-    return Records("all sources", **sums)
 
 
 def flow(of: list[Records], splits: Mapping[str, SplitContents]) -> Flow | None:

@@ -3,13 +3,14 @@
 import base64
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from PIL import Image
 
-from schemas import Caption
+from schemas import Caption, Sample
 from shards.inspection.marked_caption import MarkedCaption, mark
+from shards.inspection.picture_kinds import KINDS
 from shards.manifest import ShardError
 from shards.shard_set import ShardSet
 from shards.spread import spread
@@ -19,12 +20,12 @@ PICTURES = 12
 PICTURES_OF_DATASET = 3
 LONGEST_SIDE = 480  # pixels
 QUALITY = 75  # of JPEG
-# A remote shard is fetched whole, to be looked at once.
-SHARDS_OF_SPLIT, REMOTE_SHARDS_OF_SPLIT = 8, 1
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
+LISTED_SHARDS_OF_SPLIT = 200  # whose rows of the index are read
+REMOTE_SHARDS = 8  # a remote shard is fetched whole, to be looked at once
+FORMATS = tuple(kind.format for kind in KINDS)
 
 
-class Place(NamedTuple):
+class Listed(NamedTuple):
     """A picture of the index: its shard, its row there, and the data sets that speak of it."""
 
     shard: int
@@ -55,37 +56,70 @@ class Exhibit(NamedTuple):
 
 
 class Gallery:
-    """Chooses among the pictures of some shards of every split, evenly spread over its shards."""
+    """Chooses among the pictures of all shards by the index, and opens the shards of those chosen.
+
+    Of a split of very many shards the index is read for some, evenly spread: there are
+    ``captioned`` shards with captions in all, ``listed`` of them were chosen from. Of a remote set
+    that is a few, those that show the most. ``faults`` say which rows of the index are damaged.
+    """
 
     def __init__(self, shards: ShardSet) -> None:
         self._shards = shards
         self._store = Store(shards)
-        self._places = [place for shard in _some_shards(shards) for place in _places(shards, shard)]
-        self._shown: set[Place] = set()
+        self._broken: dict[int, ShardError] = {}
+        self._shown: set[Listed] = set()
+        splits = dict.fromkeys(entry.split for entry in shards.shards)
+        by_split = [shards.shards_of(split) for split in splits]
+        chosen = [shard for of in by_split for shard in spread(of, LISTED_SHARDS_OF_SPLIT)]
+        self.faults: list[str] = []
+        self._pictures = self._list(chosen)
+        if shards.is_remote:
+            middles = [shard for of in by_split for shard in spread(of, 1)]
+            few = _few_shards(middles, self._pictures)
+            self._pictures = [of for of in self._pictures if of.shard in few]
+        self.captioned = sum(map(len, by_split))
+        self.listed = len({of.shard for of in self._pictures})
+
+    def _list(self, shards: Iterable[int]) -> list[Listed]:
+        """Their pictures with captions; a fault that is met twice is one of the whole index."""
+        found: list[Listed] = []
+        for shard in shards:
+            try:
+                rows = self._shards.rows(shard, ["captions", "datasets"])
+            except ShardError as error:
+                if str(error) in self.faults:
+                    break
+                self.faults.append(str(error))
+                continue
+            columns = (rows[name].to_pylist() for name in ("captions", "datasets"))
+            for row, (captions, datasets) in enumerate(zip(*columns, strict=True)):
+                if captions:
+                    found.append(Listed(shard, row, tuple(datasets)))
+        return found
 
     def overall(self) -> list[Exhibit]:
         """Pictures evenly spread over the shards, each with the middle one of its captions."""
-        return [self._exhibit(place, None) for place in self._choose(self._places, PICTURES)]
+        return [self._exhibit(of, None) for of in self._choose(self._pictures, PICTURES)]
 
     def of_dataset(self, dataset: str) -> list[Exhibit]:
         """Pictures with a caption that a sentence of a data set is in, if possible new ones.
 
-        There are none where the shards that were looked at have none.
+        There are none where the shards that were chosen from have none.
         """
-        of = [place for place in self._places if dataset in place.datasets]
-        new = [place for place in of if place not in self._shown]
+        of = [picture for picture in self._pictures if dataset in picture.datasets]
+        new = [picture for picture in of if picture not in self._shown]
         return [self._exhibit(at, dataset) for at in self._choose(new or of, PICTURES_OF_DATASET)]
 
-    def _choose(self, places: list[Place], most: int) -> list[Place]:
-        chosen = spread(places, most)
+    def _choose(self, pictures: list[Listed], most: int) -> list[Listed]:
+        chosen = spread(pictures, most)
         self._shown.update(chosen)
         return chosen
 
-    def _exhibit(self, place: Place, dataset: str | None) -> Exhibit:
+    def _exhibit(self, place: Listed, dataset: str | None) -> Exhibit:
         entry = self._shards.shards[place.shard]
         at = (entry.split, entry.file, place.row)
         try:
-            sample = self._store.sample(place.shard, place.row)
+            sample = self._sample(place)
             number = self._caption_of(place, sample.captions, dataset)
         except ShardError as error:
             return Exhibit("", 4, 3, *at, "", str(error), 0, 0, None, None)
@@ -104,7 +138,18 @@ class Gallery:
             mark(caption),
         )
 
-    def _caption_of(self, place: Place, captions: list[Caption], dataset: str | None) -> int:
+    def _sample(self, place: Listed) -> Sample:
+        """A shard that cannot be opened is not asked for again: fetching one takes its time."""
+        if place.shard in self._broken:
+            raise self._broken[place.shard]
+        try:
+            self._store.open(place.shard)
+        except ShardError as error:
+            self._broken[place.shard] = error
+            raise
+        return self._store.sample(place.shard, place.row)
+
+    def _caption_of(self, place: Listed, captions: list[Caption], dataset: str | None) -> int:
         """The middle one of the captions, or of those that have a sentence of a data set."""
         numbers = [
             number
@@ -116,12 +161,11 @@ class Gallery:
             raise ShardError(f"{name}: picture {place.row} has no sentence of {dataset}")
         return numbers[len(numbers) // 2]
 
-    def _picture(self, place: Place) -> tuple[str, str]:
+    def _picture(self, place: Listed) -> tuple[str, str]:
         """A picture as a data: URL, or why it cannot be shown; neither if the set has none."""
         try:
-            return as_url(
-                small_jpeg(bytes(self._store.picture(place.shard, place.row).content))
-            ), ""
+            picture = self._store.picture(place.shard, place.row).content
+            return as_url(small_jpeg(bytes(picture))), ""
         except NoPictureError:
             return "", ""
         except ShardError as error:
@@ -152,10 +196,7 @@ def small_jpeg(picture: bytes) -> bytes:
         small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         encoded = io.BytesIO()
         small.save(encoded, "JPEG", quality=QUALITY)
-    except (
-        *(OSError, ValueError, SyntaxError),
-        *(Image.DecompressionBombError, Image.DecompressionBombWarning),
-    ) as error:
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
         raise UnreadablePictureError(str(error)) from error
     return encoded.getvalue()
 
@@ -165,14 +206,14 @@ def as_url(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def _some_shards(shards: ShardSet) -> Iterator[int]:
-    most = REMOTE_SHARDS_OF_SPLIT if shards.is_remote else SHARDS_OF_SPLIT
-    for split in dict.fromkeys(entry.split for entry in shards.shards):
-        yield from spread(shards.shards_of(split), most)
-
-
-def _places(shards: ShardSet, shard: int) -> Iterator[Place]:
-    rows = shards.rows(shard, ["captions", "datasets"]).to_pylist()
-    for row, of in enumerate(rows):
-        if of["captions"]:
-            yield Place(shard, row, tuple(of["datasets"]))
+def _few_shards(middles: list[int], pictures: Sequence[Listed]) -> set[int]:
+    """The middle shard of every split, and ones of the data sets that those have not."""
+    few = set(middles[:REMOTE_SHARDS])
+    having: dict[str, set[int]] = {}
+    for of in pictures:
+        for dataset in of.datasets:
+            having.setdefault(dataset, set()).add(of.shard)
+    for shards in having.values():
+        if not few & shards and len(few) < REMOTE_SHARDS:
+            few.update(spread(sorted(shards), 1))
+    return few

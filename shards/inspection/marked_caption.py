@@ -1,12 +1,14 @@
 """A caption and its boxes in matching colours: cut into pieces that the same regions name."""
 
+from bisect import bisect_right
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from schemas import Caption, Region, Span
 
 COLOURS = 7  # of the style sheet; what names the eighth thing has the first one's again
+MOST_SPANS = 200  # that are marked: time and page grow with the square of nested ones
 
 
 class Mark(NamedTuple):
@@ -30,7 +32,10 @@ class Piece(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """A box in pixels of the picture, and what names it: ``number`` is None if no words do."""
+    """A box in pixels of the picture, and the words that name it, if any do.
+
+    ``number`` and ``colour`` are None where no mention is marked for it.
+    """
 
     x: float
     y: float
@@ -42,10 +47,14 @@ class Outline(NamedTuple):
 
 
 class MarkedCaption(NamedTuple):
-    """The pieces of a text, one after another, and the outlines of its boxes, large ones first."""
+    """The pieces of a text, one after another, and the outlines of its boxes, large ones first.
+
+    ``unmarked`` mentions, the last ones of very many, have neither a number nor a colour.
+    """
 
     pieces: list[Piece]
     outlines: list[Outline]
+    unmarked: int
 
 
 class _Mention(NamedTuple):
@@ -70,13 +79,16 @@ def mark(caption: Caption) -> MarkedCaption:
     text = caption.text
     spans_of = [_within(region.spans, len(text)) for region in caption.regions]
     named = sorted({spans for spans in spans_of if spans})
-    mentions = {spans: _Mention(number, spans) for number, spans in enumerate(named, 1)}
+    lengths = list(accumulate(map(len, named)))
+    marked = named[: bisect_right(lengths, MOST_SPANS)]
+    mentions = {spans: _Mention(number, spans) for number, spans in enumerate(marked, 1)}
     outlines = [
-        _outline(region, text, mentions.get(spans))
+        _outline(region, text, spans, mentions.get(spans))
         for region, spans in zip(caption.regions, spans_of, strict=True)
     ]
     outlines.sort(key=lambda outline: -outline.width * outline.height)
-    return MarkedCaption(list(_pieces(text, list(mentions.values()))), outlines)
+    pieces = list(_pieces(text, list(mentions.values())))
+    return MarkedCaption(pieces, outlines, len(named) - len(marked))
 
 
 def _within(spans: Iterable[Span], length: int) -> tuple[Span, ...]:
@@ -111,12 +123,12 @@ def _levels(mentions: list[_Mention]) -> dict[int, int]:
     return levels
 
 
-def _outline(region: Region, text: str, mention: _Mention | None) -> Outline:
+def _outline(region: Region, text: str, spans: Iterable[Span], mention: _Mention | None) -> Outline:
     x0, y0, x1, y1 = region.box or (0.0, 0.0, 0.0, 0.0)
     place = (x0, y0, max(x1 - x0, 0.0), max(y1 - y0, 0.0))
+    words = " … ".join(text[begin:end] for begin, end in spans)
     if mention is None:
-        return Outline(*place, None, None, "")
-    words = " … ".join(text[begin:end] for begin, end in mention.spans)
+        return Outline(*place, None, None, words)
     return Outline(*place, mention.number, _colour(mention), words)
 
 

@@ -4,21 +4,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shards.inspection.charts import Chart, Measure, charts, mean_of
+from shards.inspection.charts import Chart, Measure, charts
 from shards.inspection.contents import (
     Contents,
     Excluded,
     RejectedRecords,
     SplitContents,
-    contents,
+    contents_of,
     excluded_by_namespace,
-    read_stats,
 )
 from shards.inspection.contents_table import MEASURES
-from shards.inspection.flow import Records, flow, records, total
+from shards.inspection.flow import flow
 from shards.inspection.gallery import Exhibit, Gallery
+from shards.inspection.recipe import datasets_of_sources, max_length
+from shards.inspection.set_tables import read_tables
 from shards.inspection.templates import render
 from shards.shard_set import ShardSet
+from shards.source_records import Records, records, total
 from shards.stats import DatasetStats, Histogram, Stats
 
 #: The histograms of a split: what they count, their field, and where `SplitContents` has their
@@ -102,24 +104,26 @@ def report(shards: ShardSet) -> str:
     Raises:
         ShardError: a table of the set is missing or damaged.
     """
-    found, stats, gallery = contents(shards), read_stats(shards), Gallery(shards)
-    sources = records(found.sources)
+    manifest, tables, gallery = shards.manifest, read_tables(shards), Gallery(shards)
+    found, sources = contents_of(manifest, tables), records(manifest.sources)
     return render(
         "report.html",
         contents=found,
-        manifest=shards.manifest,
+        manifest=manifest,
         measures=MEASURES,
         sources=sources,
         total=total(sources),
+        sentences=sum(of.sentences for of in found.splits.values()),
         flow=flow(sources, found.splits),
-        charts=_split_charts(found, stats, shards.manifest.recipe),
+        charts=_split_charts(found, tables.stats, max_length(manifest.recipe)),
+        gallery=gallery,
         pictures=gallery.overall(),
-        sections=_sections(found, shards.manifest.recipe, excluded_by_namespace(shards), gallery),
+        sections=_sections(found, manifest.recipe, excluded_by_namespace(tables.excluded), gallery),
     )
 
 
 def _split_charts(
-    found: Contents, stats: dict[str, Stats], recipe: dict[str, Any]
+    found: Contents, stats: dict[str, Stats], allowed: int | None
 ) -> list[list[Chart]]:
     """A chart a split for every measure."""
     rows = []
@@ -127,7 +131,7 @@ def _split_charts(
         histograms = {split: getattr(of, field) for split, of in stats.items()}
         scale = 100 if measure.continuous else 1
         means = {split: _scaled(of, mean, scale) for split, of in found.splits.items()}
-        limit = recipe.get("rules", {}).get("max_length") if field == "caption_characters" else None
+        limit = allowed if field == "caption_characters" else None
         if histograms:
             rows.append(charts(measure, histograms, means, limit))
     return rows
@@ -146,9 +150,12 @@ def _sections(
 ) -> list[SourceSection]:
     datasets = dict.fromkeys(name for of in found.splits.values() for name in of.datasets)
     counts = {of.source: of for of in records(found.sources)}
+    source_of = {
+        dataset: source for source, of in datasets_of_sources(recipe).items() for dataset in of
+    }
     by_source: dict[str, list[str]] = {source: [] for source in counts}
     for name in sorted(datasets):
-        by_source.setdefault(_source_of(name, recipe), []).append(name)
+        by_source.setdefault(source_of.get(name, name), []).append(name)
     return [
         SourceSection(
             source,
@@ -161,25 +168,18 @@ def _sections(
     ]
 
 
-def _source_of(dataset: str, recipe: dict[str, Any]) -> str:
-    """The source that reads a data set: one of its references (RefCOCO), or of its own name."""
-    sources = recipe.get("sources", {}).items()
-    return next((name for name, of in sources if dataset in of.get("refs", {})), dataset)
-
-
 def _dataset_section(name: str, found: Contents, gallery: Gallery) -> DatasetSection:
     splits = {split: of.datasets[name] for split, of in found.splits.items() if name in of.datasets}
     drawn = []
     for measure, field in DATASET_MEASURES:
         histogram = _sum(getattr(of, field) for of in splits.values())
-        mean = mean_of(histogram, measure.continuous)
-        drawn += charts(measure, {measure.name: histogram}, {measure.name: mean})
+        drawn += charts(measure, {measure.name: histogram}, {measure.name: histogram.mean()})
     return DatasetSection(name, splits, drawn, gallery.of_dataset(name))
 
 
 def _sum(histograms: Iterable[Histogram]) -> Histogram:
     first, *others = histograms
-    whole = Histogram(first.width, dict(first.bins))
+    whole = Histogram(first.width, dict(first.bins), first.total)
     for of in others:
         whole.merge(of)
     return whole

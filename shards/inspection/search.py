@@ -98,10 +98,17 @@ class Search:
         last = self._shards[-1] if self._shards else 0
         return Place(last, self._entries[last].images if self._shards else 0)
 
+    def has(self, place: Place) -> bool:
+        """Whether a place is one of the split, be it behind the last picture of a shard."""
+        if place.shard >= len(self._entries):
+            return False
+        entry = self._entries[place.shard]
+        return entry.split == self._filters.split and place.row <= entry.images
+
     def position(self, place: Place) -> int:
-        """How many pictures of the split lie before a place."""
-        before = (shard for shard in self._shards if shard < place.shard)
-        return sum(self._entries[shard].images for shard in before) + place.row
+        """How many pictures of the split's shards that have captions lie before a place."""
+        before = sum(self._entries[shard].images for shard in self._shards if shard < place.shard)
+        return before + (place.row if place.shard in self._shards else 0)
 
     def find(self, start: Place, most: int, seconds: float, *, backward: bool = False) -> Found:
         """The ``most`` matches next to ``start``: those behind it, or with ``backward`` before it.

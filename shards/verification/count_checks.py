@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from shards import manifest as mf
-from shards.inspection.contents import read_stats
+from shards.inspection.set_tables import read_stats
 from shards.manifest import ShardError
 from shards.shard_set import ShardSet
 from shards.stats import DatasetStats, Stats

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import Caption, Part, Question, Region, Sample
-from shards.stats import DatasetStats, Histogram, Stats, as_json
+from shards.stats import MILLION, DatasetStats, Histogram, Stats, as_json
 
 
 def region(width: float, height: float) -> Region:
@@ -52,9 +52,9 @@ def test_counts() -> None:
             sentences=3,
             regions=2,
             questions=1,
-            sentence_characters=Histogram(10, {40: 1, 0: 2}),
-            boxes_per_sentence=Histogram(1, {1: 2, 0: 1}),
-            box_area_percent=Histogram(2, {0: 2}),
+            sentence_characters=Histogram(10, {40: 1, 0: 2}, 43 * MILLION),
+            boxes_per_sentence=Histogram(1, {1: 2, 0: 1}, 2 * MILLION),
+            box_area_percent=Histogram(2, {0: 2}, 2 * MILLION),
         ),
         "gqa": DatasetStats(
             images=1,
@@ -62,9 +62,9 @@ def test_counts() -> None:
             sentences=1,
             regions=1,
             questions=0,
-            sentence_characters=Histogram(10, {50: 1}),
-            boxes_per_sentence=Histogram(1, {1: 1}),
-            box_area_percent=Histogram(2, {50: 1}),
+            sentence_characters=Histogram(10, {50: 1}, 54 * MILLION),
+            boxes_per_sentence=Histogram(1, {1: 1}, MILLION),
+            box_area_percent=Histogram(2, {50: 1}, 50 * MILLION),
         ),
     }
 
@@ -80,10 +80,21 @@ def test_histograms() -> None:
     assert of.words_per_caption.bins == {2: 1, 1: 2}
 
 
-def test_means_of_bins() -> None:
-    assert Histogram(1, {2: 3, 6: 1}).mean() == 3
-    assert Histogram(10, {20: 1}).mean() == 24.5
-    assert Histogram(10).mean() is None
+def test_means_are_those_of_the_values() -> None:
+    of = Histogram.empty(10)
+    assert of.mean() is None
+    for value in (20.25, 29.5):
+        of.add(value)
+    assert (of.bins, of.mean()) == ({20: 2}, 24.875)
+
+
+def test_a_box_of_the_whole_picture_is_in_the_last_bin() -> None:
+    whole = Region([], (0, 0, 30, 70))
+    flat = Region([], (0, 5, 30, 5))
+    of = stats(Sample("vg/1", 30, 70, "", [Caption("a", [whole, flat], [], [part("vg")])]))
+    assert of.box_area_percent.bins == of.datasets["vg"].box_area_percent.bins == {98: 1, 0: 1}
+    assert of.box_width_percent.bins == {30: 1, 95: 1}
+    assert of.box_width_percent.mean() == 65
 
 
 @given(st.lists(st.sampled_from([ONE, OTHER]), max_size=6), st.integers(0, 6))
@@ -91,6 +102,16 @@ def test_stats_add_up_however_samples_are_divided(samples: list[Sample], at: int
     total = stats(*samples[:at])
     total.merge(stats(*samples[at:]))
     assert as_json({"train": total}) == as_json({"train": stats(*samples)})
+
+
+@given(st.permutations([0.1, 0.2, 1e-7, 33.333333333, 1e9, 2 / 3]))
+def test_sums_are_the_same_in_any_order(values: list[float]) -> None:
+    total = Histogram.empty(2)
+    for value in values:
+        one = Histogram.empty(2)
+        one.add(value)
+        total.merge(one)
+    assert total.total == 1_000_000_034_300_000
 
 
 def test_merging_leaves_the_other_as_it_was() -> None:
@@ -110,6 +131,7 @@ def test_equal_stats_give_equal_bytes_whatever_the_order() -> None:
     assert found["train"]["caption_characters"] == {
         "width": 10,
         "bins": {"0": 1, "90": 1, "100": 1},
+        "total": 200 * MILLION,
     }
 
 

@@ -26,19 +26,35 @@ document.body.setAttribute("data-found", JSON.stringify(found));
 </script>
 """
 
+_WIDTHS = """
+<pre></pre>
+<script>
+onload = () => {
+  const page = document.querySelector("iframe").contentDocument.documentElement;
+  document.querySelector("pre").textContent = page.scrollWidth + " of " + page.clientWidth;
+};
+</script>
+"""
+
 #: Left, top, width and height in pixels of the page, and the element's classes.
 Found = tuple[float, float, float, float, str]
 
 
 class Chromium:
-    """Opens pages in a browser of its own, in a window of ``width`` x ``height`` pixels."""
+    """Opens pages in a browser of its own, in a window of ``width`` x ``height`` pixels.
 
-    def __init__(self, folder: Path, width: int = 1280, height: int = 2400) -> None:
+    ``dark`` is what it says that its user prefers.
+    """
+
+    def __init__(
+        self, folder: Path, width: int = 1280, height: int = 2400, *, dark: bool = False
+    ) -> None:
         program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
         if program is None:
             pytest.skip("needs a browser: there is no chromium")
         self._folder = folder
-        self._command = [program, *_FLAGS, f"--window-size={width},{height}"]
+        scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+        self._command = [program, *_FLAGS, scheme, f"--window-size={width},{height}"]
 
     def screenshot(self, url: str) -> Image.Image:
         """What the page looks like."""
@@ -60,6 +76,16 @@ class Chromium:
         found = re.search('data-found="([^"]*)"', self.dom(copy.as_uri()))
         assert found is not None
         return [tuple(each) for each in json.loads(unescape(found[1]))]
+
+    def widths(self, page: str, width: int) -> tuple[int, int]:
+        """How wide a page (its HTML) is in a frame of ``width`` pixels, and how much is seen."""
+        quoted = page.replace("&", "&amp;").replace('"', "&quot;")
+        frame = f'<iframe srcdoc="{quoted}" width="{width}" height="900"></iframe>'
+        (self._folder / "frame.html").write_text(frame + _WIDTHS, encoding="utf-8")
+        dom = self.dom((self._folder / "frame.html").as_uri())
+        found = re.search(r"<pre>(\d+) of (\d+)</pre>", dom)
+        assert found is not None
+        return int(found[1]), int(found[2])
 
     def _run(self, *arguments: str) -> str:
         profile = self._folder / "profile"

@@ -1,6 +1,5 @@
 """``python -m shards browse``: a process of its own, asked over HTTP and looked at in a browser."""
 
-import http.client
 import re
 import signal
 import socket
@@ -9,10 +8,8 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -23,6 +20,7 @@ from shards.inspection.browser_pages import BrowserPages
 from shards.inspection.gallery import as_url
 from shards.shard_set import ShardSet
 from tests.shard_sets import write_samples, write_shard_set
+from tests.shards.inspection.browse_server import Server, browse
 from tests.shards.inspection.chromium import Chromium
 from tests.shards.inspection.whole_sets import jpeg
 from tests.test_layout import modules_loaded_by
@@ -36,51 +34,6 @@ TOLD = Caption(
     [Phrase([(0, 5)], "1234", ["people"], [(10.0, 20.0, 110.0, 90.0)])],
     Question("0042", "no", "attr", "verify", False),
 )
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: http.client.HTTPMessage
-    content: bytes
-
-    @property
-    def text(self) -> str:
-        return self.content.decode()
-
-
-class Server:
-    """A running ``shards browse``."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        found = re.match(r"http://127\.0\.0\.1:(\d+)/ ", process.stdout.readline())
-        assert found is not None
-        self.process = process
-        self.port = int(found[1])
-
-    def ask(self, path: str, method: str = "GET", host: str | None = None) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        headers = {} if host is None else {"Host": host}
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        answer = Answer(response.status, response.msg, response.read())
-        connection.close()
-        return answer
-
-    def page(self, path: str) -> str:
-        answer = self.ask(path)
-        assert answer.status == 200, answer.text
-        return answer.text
-
-
-@contextmanager
-def browse(folder: Path, *arguments: str) -> Iterator[Server]:
-    command = [sys.executable, "-m", "shards", "browse", str(folder), "--port", "0", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Server(process)
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +287,7 @@ def test_only_what_is_needed_is_read(tmp_path: Path) -> None:
 def test_a_split_to_begin_with(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1]], "val")
     with browse(tmp_path, "--split", "val") as server:
-        assert "<option selected>val" in server.page("/")
+        assert '<option value="val" selected>val' in server.page("/")
 
 
 def test_it_ends_with_ctrl_c(tmp_path: Path) -> None:

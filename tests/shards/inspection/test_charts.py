@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.inspection.charts import BOTTOM, LEFT, MOST_BARS, RIGHT, TOP, Measure, charts, mean_of
+from shards.inspection.charts import BOTTOM, LEFT, MOST_BARS, RIGHT, TOP, Measure, charts
 from shards.stats import Histogram
 
 WORDS = Measure("Words of a caption", "words", "captions")
 AREA = Measure("Area of a box", "% of the picture", "boxes", continuous=True)
 
 
-def histogram(width: int, *values: int) -> Histogram:
-    of = Histogram(width)
+def histogram(width: int, *values: float) -> Histogram:
+    of = Histogram.empty(width)
     for value in values:
         of.add(value)
     return of
@@ -34,17 +34,26 @@ def test_bars_ticks_and_the_mean_share_an_axis() -> None:
 
 
 def test_continuous_values_lie_between_the_ticks() -> None:
-    of = histogram(2, 0, 0, 3, 6)
-    [chart] = charts(AREA, {"train": of}, {"train": mean_of(of, continuous=True)})
+    of = histogram(2, 0.5, 1.5, 3, 7)
+    [chart] = charts(AREA, {"train": of}, {"train": of.mean()})
     ticks = {tick.label: tick.at for tick in chart.x_ticks}
     assert chart.bars[0].values == "0 up to 2"
     assert chart.bars[0].x - 0.5 == pytest.approx(ticks["0"]) == LEFT
     assert chart.mean is not None
-    assert chart.mean.label == "3"  # the mean of 1, 1, 3 and 7
+    assert chart.mean.label == "3"
+    assert chart.mean.at == pytest.approx((ticks["2"] + ticks["4"]) / 2)
+
+
+def test_all_of_a_picture_is_in_the_last_bin() -> None:
+    of = Histogram.empty(2)
+    for area in (99, 100, 100, 100.5):
+        of.add(area, closed_at=100)
+    [chart] = charts(AREA, {"train": of}, {"train": of.mean()})
+    assert [(bar.values, bar.n) for bar in chart.bars] == [("98 to 100", 3), ("100 up to 102", 1)]
 
 
 def test_splits_have_the_same_axes() -> None:
-    of = {"train": histogram(1, 1, 9), "val": histogram(1, 2, 2), "test": Histogram(1)}
+    of = {"train": histogram(1, 1, 9), "val": histogram(1, 2, 2), "test": Histogram.empty(1)}
     train, val, test = charts(WORDS, of, {"train": 5.0, "val": 2.0, "test": None})
     assert train.x_ticks == val.x_ticks == test.x_ticks
     assert train.y_ticks == val.y_ticks == test.y_ticks
@@ -61,7 +70,7 @@ def test_a_limit_is_on_the_axis() -> None:
 
 
 def test_nothing_at_all() -> None:
-    [chart] = charts(WORDS, {"train": Histogram(1)}, {"train": None})
+    [chart] = charts(WORDS, {"train": Histogram.empty(1)}, {"train": None})
     assert (chart.bars, chart.mean) == ([], None)
 
 

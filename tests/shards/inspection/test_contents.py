@@ -1,17 +1,23 @@
 """What ``python -m shards stats`` says of a set, beside what lies in it."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from schemas import Caption, Part, Rejected, Sample
 from shards.__main__ import main
+from shards.inspection.address import parse
+from shards.inspection.browser_pages import BrowserPages
 from shards.inspection.contents import contents
 from shards.inspection.contents_table import comparison, table
 from shards.shard_set import ShardSet
 from shards.store import Store
+from tests.shards.inspection.whole_sets import jpeg, write_whole_set
 
 
 def test_counts_are_those_of_the_samples(
@@ -42,7 +48,7 @@ def test_counts_are_those_of_the_samples(
             for region in caption.regions
             if region.box
         ]
-        assert of["box_area"] == pytest.approx(sum(shares) / len(shares), abs=0.002)
+        assert of["box_area"] == pytest.approx(sum(shares) / len(shares), abs=1e-7)
         vg = {p.record for c in captions for p in c.parts if p.dataset == "vg"}
         assert of["datasets"].get("vg", {"sentences": 0})["sentences"] == len(vg)
     excluded = [
@@ -114,25 +120,94 @@ def test_what_is_damaged_is_named(
     assert f"{damaged} is damaged" in capsys.readouterr().err
 
 
-def test_a_set_of_an_earlier_version_is_not_said_to_have_no_boxes(
-    demo_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def with_stats(demo_set: Path, folder: Path, stats: dict[str, Any]) -> Path:
+    """A copy of a set, without its shards, that has other stats."""
     for path in demo_set.iterdir():
         if path.suffix != ".tar":
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-    stats = json.loads((tmp_path / "stats.json").read_text())
-    for of in stats.values():
-        for dataset in of["datasets"].values():
-            del dataset["boxes_per_sentence"]
+            (folder / path.name).write_bytes(path.read_bytes())
     content = json.dumps(stats).encode()
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text())
     for entry in manifest["files"]:
         if entry["file"] == "stats.json":
             entry["bytes"] = len(content)
-    (tmp_path / "stats.json").write_bytes(content)
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert main(["stats", str(tmp_path)]) == 2
+    (folder / "stats.json").write_bytes(content)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_a_set_of_an_earlier_version_is_refused(
+    demo_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stats = json.loads((demo_set / "stats.json").read_text())
+    for of in stats.values():
+        del of["box_area_percent"]["total"]
+    assert main(["stats", str(with_stats(demo_set, tmp_path, stats))]) == 2
     assert "of an earlier version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"width": 0},
+        {"bins": {"5000000000000000": 1}},
+        {"bins": {"-10": 1}},
+        {"bins": {"0": 0}},
+        {"total": 10**400},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("how", [[], ["--html"]])
+def test_odd_stats_are_refused(
+    odd: dict[str, Any],
+    how: list[str],
+    demo_set: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stats = json.loads((demo_set / "stats.json").read_text())
+    stats["val"]["caption_characters"] |= odd
+    folder = with_stats(demo_set, tmp_path, stats)
+    page = [str(tmp_path / "report.html")] if how else []
+    assert main(["stats", str(folder), *how, *page]) == 2
+    assert "stats.json is of an earlier version, or damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"rules": [1], "sources": ["vg"]},
+        {"rules": {"max_length": "many"}, "sources": {"vg": 7, "coco": {"refs": ["refcoco"]}}},
+        {"rules": {"max_length": 10**30}, "sources": {"vg": {}}},
+        {"rules": {"max_length": 0}},
+    ],
+    ids=str,
+)
+def test_a_recipe_that_is_not_understood(recipe: dict[str, Any], tmp_path: Path) -> None:
+    of = Sample("vg/1", 4, 3, "", [Caption("a cat", [], [], [Part("vg", "1", (0, 5))])])
+    shards = write_whole_set(tmp_path, {"train": [[(of, jpeg(4, 3))]]}, recipe=recipe)
+    assert contents(ShardSet.open(shards)).splits["train"].fill is None
+    assert main(["stats", str(shards), "--html", str(tmp_path / "report.html")]) == 0
+    assert "a cat" in BrowserPages(ShardSet.open(shards), None).list_page(parse("", "train"))
+
+
+@pytest.mark.parametrize("how", [[], ["--json"], ["--compare"]])
+def test_names_do_nothing_to_a_terminal(
+    how: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "\x1b[2Ja\u202eb\x9bc\n"
+    of = Sample("vg/1", 4, 3, "", [Caption("a cat", [], [], [Part(hostile, "1", (0, 5))])])
+    shards = write_whole_set(
+        tmp_path,
+        {"train": [[(of, None)]]},
+        sources={hostile: {"read": 1}},
+        rejected=[Rejected(hostile, hostile, hostile)],
+        name=hostile,
+    )
+    other = [str(shards)] if how == ["--compare"] else []
+    assert main(["stats", str(shards), *how, *other]) == 0
+    out = capsys.readouterr().out
+    assert not re.search("[\x1b\x9b\u202e]", out)
+    assert "\\x1b[2Ja\\u202eb\\x9bc\\n" in out or json.loads(out)["name"] == hostile
 
 
 def test_a_file_is_no_shard_set(demo_set: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from shards.inspection.contents import SplitContents
-from shards.inspection.flow import RECORDS_HEIGHT, Flow, Records, flow, records, total
+from shards.inspection.flow import RECORDS_HEIGHT, Flow, flow
+from shards.source_records import Records, records, total
 
 SOURCES = {
     "coco": {"read": 100, "merged": 0, "rejected": 1, "excluded": 19},

@@ -1,10 +1,12 @@
 """Captions in pieces: no character is lost, and each has the marks of what names it."""
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import Caption, Region
-from shards.inspection.marked_caption import Mark, mark
+from shards.inspection.marked_caption import MOST_SPANS, Mark, mark
 
 
 def caption(text: str, *spans: list[tuple[int, int]]) -> Caption:
@@ -63,6 +65,18 @@ def test_a_number_stands_once_behind_words_that_follow_each_other() -> None:
 def test_spans_outside_the_text_are_cut() -> None:
     assert numbers(caption("cat", [(-5, 99)], [(5, 9)], [(2, 1)])) == [("cat", [1])]
     assert mark(caption("", [(0, 3)])).pieces == []
+
+
+def test_very_many_mentions_are_marked_as_far_as_that_goes() -> None:
+    n = 4000
+    begin = time.monotonic()
+    found = mark(caption("a" * 2 * n, *([(i, 2 * n - i)] for i in range(n))))
+    assert time.monotonic() - begin < 5  # however busy the machine is
+    assert found.unmarked == n - MOST_SPANS
+    assert max(len(piece.marks) for piece in found.pieces) == MOST_SPANS
+    assert [(of.number, of.words == "") for of in found.outlines].count((None, False)) == n - 200
+    many = [(2 * i, 2 * i + 1) for i in range(MOST_SPANS + 1)]
+    assert mark(caption("ab" * n, many, [(3, 4)])).unmarked == 2
 
 
 spans = st.lists(st.tuples(st.integers(-2, 22), st.integers(-2, 22)), max_size=3)

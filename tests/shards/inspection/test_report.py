@@ -177,11 +177,10 @@ def test_text_of_a_set_does_nothing(tmp_path: Path, hostile: str) -> None:
     assert visible(hostile) in found.text
 
 
-def test_pictures_are_spread_and_few(tmp_path: Path) -> None:
+def test_pictures_are_few_and_always_the_same(tmp_path: Path) -> None:
     shards = write_whole_set(tmp_path, {"train": [pictures(2) for _ in range(40)]})
     page = page_of(shards)
     assert images(page) == 15
-    assert len(set(re.findall(r"train-\d+-of-00040.tar", page))) == 8
     assert spread(range(100), 4) == [12, 37, 62, 87]
     assert page_of(shards) == page
 
@@ -290,17 +289,5 @@ def test_a_browser_has_no_need_to_scroll_sideways(tmp_path: Path, width: int) ->
         excluded=[Excluded("train", "", "", "a set of a long name", "", "flickr photo id", 1)],
         name="a-very-long-name" * 5,
     )
-    frame = f'<iframe srcdoc="{_quoted(page_of(shards))}" width="{width}" height="900"></iframe>'
-    within = """<pre></pre><script>onload = () => {
-      const body = document.querySelector("iframe").contentDocument.documentElement;
-      document.querySelector("pre").textContent = body.scrollWidth + " of " + body.clientWidth;
-    }</script>"""
-    (tmp_path / "frame.html").write_text(frame + within, encoding="utf-8")
-    dom = Chromium(tmp_path, 1400).dom((tmp_path / "frame.html").as_uri())
-    found = re.search(r"<pre>(\d+) of (\d+)</pre>", dom)
-    assert found is not None
-    assert int(found[1]) <= int(found[2]) > width - 30
-
-
-def _quoted(page: str) -> str:
-    return page.replace("&", "&amp;").replace('"', "&quot;")
+    whole, seen = Chromium(tmp_path, 1400).widths(page_of(shards), width)
+    assert whole <= seen > width - 30

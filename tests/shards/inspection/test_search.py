@@ -11,6 +11,7 @@ from shards.inspection.search import Filters, Found, Place, Search
 from shards.inspection.shared_store import SharedStore
 from shards.shard_set import ShardSet
 from tests.shard_sets import write_samples, write_shard_set
+from tests.shards.inspection.whole_sets import write_whole_set
 
 WORDS = ("Dog", "CAT", "straße", "a", "the red")
 FILTERS = [
@@ -143,3 +144,13 @@ def test_no_such_split(tmp_path: Path) -> None:
     store = SharedStore(ShardSet.open(write_shard_set(tmp_path, [[1]])))
     with pytest.raises(ValueError, match="no split 'val'"):
         Search(store, Filters("val"))
+
+
+def test_places_of_another_split_are_none_of_this_one(tmp_path: Path) -> None:
+    def one(key: str) -> list[tuple[Sample, bytes | None]]:
+        return [(Sample(key, 4, 3, "", [Caption("a", [], [], [])]), None)]
+
+    shards = write_whole_set(tmp_path, {"train": [one("vg/1"), one("vg/2")], "val": [one("vg/3")]})
+    search = Search(SharedStore(ShardSet.open(shards)), Filters("train"))
+    places = [Place(shard, row) for shard in range(4) for row in range(3)]
+    assert [place for place in places if search.has(place)] == [(0, 0), (0, 1), (1, 0), (1, 1)]
