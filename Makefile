@@ -60,7 +60,7 @@ $(eval $(call task,lvis,demo_lvis,world,lvis,minival,--annotations $(TASKS)/worl
 $(eval $(call task,clevr,clevr,clevr-world,answering,val))
 
 test: $(VENV)/.installed-consumers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 check: $(VENV)/.installed-consumers
 	$(BIN)/ruff check .
