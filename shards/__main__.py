@@ -15,7 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     It is 1 if a fault was found, 2 if the command could not do what it was asked, as with wrong
     arguments, 130 if it was stopped, and 141, as shells have it, if nobody reads what it prints.
     """
-    parser = argparse.ArgumentParser(prog="python -m shards", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m shards", description="Look into shard sets, and hand them to other tools."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for command in (stats, verify, browse, export):
         command.add_to(commands)
