@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -79,51 +80,68 @@ def test_at_another_place(world: Path, expected: dict[str, str], tmp_path: Path)
     assert build(elsewhere, tmp_path / "shards", "--direct_running_mode=in_memory") == expected
 
 
-@pytest.fixture
-def job_server(tmp_path: Path) -> Iterator[int]:
-    """The port of a portable job server in a process of its own, as Flink and Spark have one."""
+@contextmanager
+def server(log: Path, module: str, *options: str) -> Iterator[int]:
+    """The port of one of Beam's servers, in a process of its own, and what it says in a file."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "apache_beam.runners.portability.local_job_service_main",
-            f"--port={port}",
-            f"--staging_dir={tmp_path / 'staging'}",
-        ],
+    # A worker pool starts its workers by the name `python`.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *(option.format(port=port) for option in options)],
         cwd=REPOSITORY,
+        env=os.environ | {"PATH": path},
+        start_new_session=True,
+        stderr=log.open("wb"),
     )
     try:
-        wait_for(port, server)
+        wait_for(port, process)
         yield port
     finally:
-        server.terminate()
-        server.wait(30)
+        os.killpg(process.pid, signal.SIGKILL)  # its workers with it
+        process.wait(30)
 
 
-def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+@pytest.fixture
+def job_server(tmp_path: Path) -> Iterator[int]:
+    """A portable job server, as Flink and Spark have one."""
+    module = "tests.portable_job_server"
+    options = "--port={port}", f"--staging_dir={tmp_path / 'staging'}"
+    with server(tmp_path / "job_server.log", module, *options) as port:
+        yield port
+
+
+@pytest.fixture
+def worker_pool(tmp_path: Path) -> Iterator[int]:
+    """What starts a process for each worker that a job server asks for."""
+    module = "apache_beam.runners.worker.worker_pool_main"
+    with server(tmp_path / "worker_pool.log", module, "--service_port={port}") as port:
+        yield port
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        assert server.poll() is None, "the job server ended"
+        assert process.poll() is None, "the server ended"
         with socket.socket() as probe:
             if probe.connect_ex(("localhost", port)) == 0:
                 return
         time.sleep(0.2)
-    raise TimeoutError(f"no job server on port {port}")
+    raise TimeoutError(f"no server on port {port}")
 
 
-def test_portable_job_server(
-    world: Path, expected: dict[str, str], tmp_path: Path, job_server: int
+def test_portable_job_server_with_two_worker_processes(
+    world: Path, expected: dict[str, str], tmp_path: Path, job_server: int, worker_pool: int
 ) -> None:
     options = [
         "--runner=PortableRunner",
         f"--job_endpoint=localhost:{job_server}",
-        "--environment_type=LOOPBACK",
-        "--sdk_worker_parallelism=2",
+        "--environment_type=EXTERNAL",
+        f"--environment_config=localhost:{worker_pool}",
     ]
     assert build(world, tmp_path / "shards", *options) == expected
+    assert (tmp_path / "worker_pool.log").read_text().count("Starting worker with command") == 2
 
 
 def test_killed_and_restarted(world: Path, expected: dict[str, str], tmp_path: Path) -> None:
