@@ -8,9 +8,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
+import torch
 
 from pipelines.build import main as build
 from pipelines.world.__main__ import main as make_world
+from tests.end_to_end import small_training as small
 from tests.s3_server import serve_s3
 
 REPOSITORY = Path(__file__).parents[2]
@@ -33,8 +35,8 @@ def expected(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in output.iterdir()}
 
 
-def uploaded(world: Path, environment: dict[str, str]) -> fsspec.AbstractFileSystem:
-    """A store with the world in one bucket, and an empty one."""
+def store_of(environment: dict[str, str]) -> fsspec.AbstractFileSystem:
+    """The store, with two empty buckets."""
     system = fsspec.filesystem(
         "s3",
         key=environment["AWS_ACCESS_KEY_ID"],
@@ -45,6 +47,12 @@ def uploaded(world: Path, environment: dict[str, str]) -> fsspec.AbstractFileSys
     )
     for bucket in ("raw", "made"):
         system.mkdir(bucket)
+    return system
+
+
+def uploaded(world: Path, environment: dict[str, str]) -> fsspec.AbstractFileSystem:
+    """The store, with the world in a bucket."""
+    system = store_of(environment)
     system.put(str(world), "raw/world", recursive=True)
     return system
 
@@ -95,3 +103,39 @@ def test_a_file_that_was_cut_off_on_its_way_leaves_no_manifest(world: Path) -> N
         assert done.returncode == 1
         assert "train_sceneGraphs.json" in done.stderr.splitlines()[-1]
         assert "manifest.json" not in digests(system)
+
+
+def test_training_from_a_bucket(tmp_path: Path) -> None:
+    """The same losses and weights as from a folder, with a cache that holds less than the set."""
+    small.write_shards(tmp_path)
+    local = small.run(small.command(small.write_config(tmp_path), tmp_path / "local"))
+    assert local.returncode == 0, local.stderr
+    shards = [path.stat().st_size for path in (tmp_path / "train").glob("*.tar")]
+    room = sum(shards) - min(shards) + (tmp_path / "train/index.parquet").stat().st_size
+    with serve_s3(fail_every=10, delay=0.05) as environment:
+        system = store_of(environment)
+        for name in ("train", "val"):
+            system.put(str(tmp_path / name), f"made/{name}", recursive=True)
+        config = small.write_config(
+            tmp_path,
+            "bucket",
+            workers=2,
+            train='{ shards = "s3://made/train", split = "train" }',
+            val="s3://made/val",
+            cache=f'cache = "{tmp_path / "cache"}"\ncache_gigabytes = {room / 1e9}',
+        )
+        command = small.command(config, tmp_path / "bucket-run")
+        remote = subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env=small.environment() | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert remote.returncode == 0, remote.stderr
+    assert small.losses(tmp_path / "local") == small.losses(tmp_path / "bucket-run")
+    one, other = (small.final_state(tmp_path / name) for name in ("local", "bucket-run"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    kept = [path for path in (tmp_path / "cache").iterdir() if path.is_file()]
+    assert 0 < sum(path.stat().st_size for path in kept) <= room
