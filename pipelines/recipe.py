@@ -4,7 +4,6 @@ Everything that is wrong with a recipe, missing files included, is told at once 
 """
 
 import difflib
-import hashlib
 import importlib
 import re
 import tomllib
@@ -26,6 +25,7 @@ from pipelines.sources.gqa import Gqa
 from pipelines.sources.lvis import Lvis
 from pipelines.sources.mdetr_json import MdetrJson
 from pipelines.sources.visual_genome import VisualGenome
+from shards.manifest import recipe_sha256
 
 SOURCES: dict[str, type[Source]] = {
     "clevr": Clevr,
@@ -89,8 +89,7 @@ class Recipe(_Plain, kw_only=True):
 
     def sha256(self) -> str:
         """The version of the recipe as resolved, wherever its files lie."""
-        content = msgspec.json.encode(self.resolved(), order="deterministic")
-        return hashlib.sha256(content).hexdigest()
+        return recipe_sha256(self.resolved())
 
 
 def shipped() -> list[str]:

@@ -1,5 +1,6 @@
 """The manifest: what makes a folder a shard set, and the last file to be written."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ def encode(manifest: Manifest) -> bytes:
     return (
         msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=1) + b"\n"
     )
+
+
+def recipe_sha256(recipe: dict[str, Any]) -> str:
+    """The version of a recipe, which `Manifest.recipe_sha256` states."""
+    return hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()
 
 
 def load(shard_set: str | Path) -> Manifest:

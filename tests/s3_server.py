@@ -7,51 +7,29 @@ Every so many requests one is answered with 503 (0: none), each after so many se
 
 import itertools
 import os
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.servers import server
 
 
 @contextmanager
 def serve_s3(*, fail_every: int = 0, delay: float = 0.0) -> Iterator[dict[str, str]]:
     """The environment in which AWS's libraries find a store, which ends with the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tests.s3_server", str(port), str(fail_every), str(delay)]
-    process = subprocess.Popen(command, cwd=REPOSITORY)
-    try:
-        _wait_for(port, process)
+    options = "{port}", str(fail_every), str(delay)
+    with server("tests.s3_server", options) as port:
         yield {
             "AWS_ACCESS_KEY_ID": "made-up",
             "AWS_SECRET_ACCESS_KEY": "made-up",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         }
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the store ended"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise TimeoutError(f"no store on port {port}")
 
 
 class _Faulty:

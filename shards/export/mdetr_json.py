@@ -37,14 +37,12 @@ def _export_split(of: Request, split: str) -> Iterator[Written]:
     files: dict[Path, CaptionFile] = {}
     with contextlib.ExitStack() as stack:
         for exported in of.samples(split):
-            is_flickr = exported.namespace == FLICKR
-            path = flickr if is_flickr else mixed
+            path = flickr if exported.namespace == FLICKR else mixed
             if path not in files:
                 files[path] = CaptionFile(stack.enter_context(coco_json(path)))
-            describe = _flickr_image if is_flickr else _mixed_image
-            name = exported.file_name()
-            for number, caption in enumerate(exported.sample.captions):
-                image = files[path].add_caption(describe(exported, name, number))
+            images = _images(exported, exported.file_name())
+            for fields, caption in zip(images, exported.sample.captions, strict=True):
+                image = files[path].add_caption(fields)
                 for region, box in zip(caption.regions, corners(caption.regions), strict=True):
                     files[path].add_box(
                         image,
@@ -66,35 +64,31 @@ def _ground_truth(of: Request) -> str:
     return next((s["ground_truth"] for s in sources if "ground_truth" in s), "separate")
 
 
-def _mixed_image(of: Exported, name: str, number: int) -> dict[str, Any]:
+def _images(of: Exported, name: str) -> Iterator[dict[str, Any]]:
+    """The fields of each caption's image."""
     sample = of.sample
-    caption = sample.captions[number]
-    return {
-        "file_name": name,
-        "height": sample.height,
-        "width": sample.width,
-        "original_id": _id(sample),
-        "caption": caption.text,
-        "tokens_negative": caption.negative,
-        "data_source": of.namespace,
-        "dataset_name": "mixed",
-    }
-
-
-def _flickr_image(of: Exported, name: str, number: int) -> dict[str, Any]:
-    sample = of.sample
-    caption = sample.captions[number]
-    return {
-        "file_name": name,
-        "height": sample.height,
-        "width": sample.width,
-        "caption": caption.text,
-        "dataset_name": "flickr",
-        "tokens_negative": caption.negative,
-        "sentence_id": _sentences(sample.captions)[number],
-        "original_img_id": _id(sample),
-        "tokens_positive_eval": _phrases(caption),
-    }
+    for caption, sentence in zip(sample.captions, _sentences(sample.captions), strict=True):
+        fields = {
+            "file_name": name,
+            "height": sample.height,
+            "width": sample.width,
+            "caption": caption.text,
+            "tokens_negative": caption.negative,
+        }
+        if of.namespace == FLICKR:
+            fields |= {
+                "dataset_name": "flickr",
+                "sentence_id": sentence,
+                "original_img_id": _id(sample),
+                "tokens_positive_eval": _phrases(caption),
+            }
+        else:
+            fields |= {
+                "dataset_name": "mixed",
+                "original_id": _id(sample),
+                "data_source": of.namespace,
+            }
+        yield fields
 
 
 def _id(sample: Sample) -> int | str:

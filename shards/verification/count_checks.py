@@ -7,6 +7,7 @@ from shards import manifest as mf
 from shards.inspection.set_tables import read_stats
 from shards.manifest import ShardError
 from shards.shard_set import ShardSet
+from shards.source_records import records, total
 from shards.stats import DatasetStats, Stats
 from shards.verification.faults import Fault, Kind
 from shards.verification.set_checks import Indexed
@@ -70,10 +71,7 @@ def source_faults(shards: ShardSet, counted: Counted) -> Iterator[Fault]:
     sources = shards.manifest.sources
     if not sources or counted.of_samples.keys() != _splits(shards):
         return
-    left = sum(
-        of.get("read", 0) - of.get("merged", 0) - of.get("rejected", 0) - of.get("excluded", 0)
-        for of in sources.values()
-    )
+    left = total(records(sources)).kept
     found = sum(stats.sentences for stats in counted.of_samples.values())
     if left != found:
         what = f"its sources leave {left} sentences, the shards have {found}"

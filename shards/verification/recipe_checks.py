@@ -1,9 +1,6 @@
 """The recipe in a manifest against the rest of the manifest."""
 
-import hashlib
 from collections.abc import Iterator
-
-import msgspec
 
 from shards import manifest as mf
 from shards.verification.faults import Fault, Kind
@@ -17,9 +14,7 @@ def recipe_faults(manifest: mf.Manifest) -> Iterator[Fault]:
     """
     if not manifest.recipe:
         return
-    # As `pipelines.recipe.Recipe.sha256` has it.
-    content = msgspec.json.encode(manifest.recipe, order="deterministic")
-    found, stated = hashlib.sha256(content).hexdigest(), manifest.recipe_sha256
+    found, stated = mf.recipe_sha256(manifest.recipe), manifest.recipe_sha256
     if found != stated:
         yield Fault(Kind.RECIPE, f"it has {found}, recipe_sha256 is {stated}", mf.NAME)
     for split in sorted({entry.split for entry in manifest.shards}):

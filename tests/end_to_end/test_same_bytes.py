@@ -5,17 +5,16 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipelines.world.__main__ import main as make_world
+from tests.servers import server
 
 BUILD = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
 REPOSITORY = Path(__file__).parents[2]
@@ -80,35 +79,11 @@ def test_at_another_place(world: Path, expected: dict[str, str], tmp_path: Path)
     assert build(elsewhere, tmp_path / "shards", "--direct_running_mode=in_memory") == expected
 
 
-@contextmanager
-def server(log: Path, module: str, *options: str) -> Iterator[int]:
-    """The port of one of Beam's servers, in a process of its own, and what it says in a file."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    # A worker pool starts its workers by the name `python`.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *(option.format(port=port) for option in options)],
-        cwd=REPOSITORY,
-        env=os.environ | {"PATH": path},
-        start_new_session=True,
-        stderr=log.open("wb"),
-    )
-    try:
-        wait_for(port, process)
-        yield port
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # its workers with it
-        process.wait(30)
-
-
 @pytest.fixture
 def job_server(tmp_path: Path) -> Iterator[int]:
     """A portable job server, as Flink and Spark have one."""
-    module = "tests.portable_job_server"
     options = "--port={port}", f"--staging_dir={tmp_path / 'staging'}"
-    with server(tmp_path / "job_server.log", module, *options) as port:
+    with server("tests.portable_job_server", options, tmp_path / "job_server.log") as port:
         yield port
 
 
@@ -116,19 +91,8 @@ def job_server(tmp_path: Path) -> Iterator[int]:
 def worker_pool(tmp_path: Path) -> Iterator[int]:
     """What starts a process for each worker that a job server asks for."""
     module = "apache_beam.runners.worker.worker_pool_main"
-    with server(tmp_path / "worker_pool.log", module, "--service_port={port}") as port:
+    with server(module, ["--service_port={port}"], tmp_path / "worker_pool.log") as port:
         yield port
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the server ended"
-        with socket.socket() as probe:
-            if probe.connect_ex(("localhost", port)) == 0:
-                return
-        time.sleep(0.2)
-    raise TimeoutError(f"no server on port {port}")
 
 
 def test_portable_job_server_with_two_worker_processes(
