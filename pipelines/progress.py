@@ -5,6 +5,7 @@ file; the launcher follows it. Other runners than the local one have their own p
 """
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -78,6 +79,15 @@ def shown(path: Path, quiet: bool) -> Iterator[None]:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(log)
+
+
+@contextlib.contextmanager
+def told(quiet: bool) -> Iterator[None]:
+    """Passes on what a runner elsewhere says of its job: its page, its states, its errors."""
+    if not quiet:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("apache_beam.runners").setLevel(logging.INFO)
+    yield
 
 
 def _draw(path: Path, screen: TextIO, stopped: threading.Event) -> None:

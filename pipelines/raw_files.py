@@ -106,8 +106,14 @@ def _afar(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a URL, and the name in it.
 
     Beam's own make a client for every file, which for a picture takes longer than to read it.
+
+    Raises:
+        RawFileError: there is no such kind of URL, or what it needs is not installed.
     """
-    return fsspec.url_to_fs(path, use_listings_cache=False)
+    try:
+        return fsspec.url_to_fs(path, use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        raise RawFileError(f"{path}: {error}") from error
 
 
 def cut(source: str, rank: int, input: Input, scratch: str) -> Iterator[Cut | Rejected]:

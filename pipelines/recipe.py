@@ -76,6 +76,20 @@ class Recipe(_Plain, kw_only=True):
     exclude: dict[str, Exclusion]
     near_duplicates: NearDuplicates
 
+    def paths(self) -> Iterator[str]:
+        """All files and folders that a build reads."""
+        tables: list[Source | Exclusion] = [*self.sources.values(), *self.exclude.values()]
+        for table in tables:
+            yield from self.paths_of(table)
+        if self.rules.stop_words:
+            yield self.rules.stop_words
+
+    def paths_of(self, table: Source | Exclusion) -> list[str]:
+        """Those of one of its sources or evaluation sets."""
+        hashed = self.near_duplicates.action != "off"
+        needed = self.images == "embed" if isinstance(table, Source) else hashed
+        return [*table.paths(), *(table.pictures if needed else [])]
+
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain values, paths as they were written."""
         table = msgspec.to_builtins(self)
@@ -153,29 +167,16 @@ def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
             path = f"{path}.zip"
         return path
 
-    def moved(table: Source | Exclusion, where: str, paths: list[str]) -> Any:
-        located = {path: locate(path) for path in paths}
+    def moved(table: Source | Exclusion, where: str) -> Any:
+        located = {path: locate(path) for path in recipe.paths_of(table)}
         missing.extend(
             f"{where}: there is no {found}" for found in located.values() if not exists(found)
         )
         return msgspec.convert(_replaced(msgspec.to_builtins(table), located), type(table))
 
-    sources = {
-        name: moved(
-            source,
-            f"sources.{name}",
-            [*source.paths(), *(source.pictures if recipe.images == "embed" else [])],
-        )
-        for name, source in recipe.sources.items()
-    }
-    hashed = recipe.near_duplicates.action != "off"
+    sources = {name: moved(source, f"sources.{name}") for name, source in recipe.sources.items()}
     exclude = {
-        name: moved(
-            exclusion,
-            f"exclude.{name}",
-            [*exclusion.paths(), *(exclusion.pictures if hashed else [])],
-        )
-        for name, exclusion in recipe.exclude.items()
+        name: moved(exclusion, f"exclude.{name}") for name, exclusion in recipe.exclude.items()
     }
     rules = recipe.rules
     if rules.stop_words:

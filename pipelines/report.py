@@ -30,7 +30,8 @@ def table(manifest: Manifest, stages: dict[str, Stage], seconds: float) -> str:
                 f"{sum(shard.bytes for shard in shards) / 1e6:.1f}",
             )
         )
-    lines += ["", _row("stage", "elements", "worker s")]
+    if stages:  # other runners than the local one show them on their own pages
+        lines += ["", _row("stage", "elements", "worker s")]
     lines += [_row(name, of.done, f"{of.seconds:.1f}") for name, of in stages.items()]
     lines += ["", f"{seconds:.1f} s in all"]
     return "\n".join(lines)

@@ -67,14 +67,19 @@ class _Step(beam.DoFn):
     def _rejected(self, rejected: Rejected) -> Any:
         """The element that carries a rejected record to some shard's group, and so to its table."""
         self._check_strict([rejected])
-        delivery = Delivery(rejected=[rejected])
-        return beam.pvalue.TaggedOutput(REJECTED, (self._place_rejected(rejected), pack(delivery)))
+        delivery = self._weighed("deliveries", pack(Delivery(rejected=[rejected])))
+        return beam.pvalue.TaggedOutput(REJECTED, (self._place_rejected(rejected), delivery))
 
     def _done(self, stage: str, started: float) -> None:
         """Tells that an element is done: a bar on the local runner, a counter on all."""
         seconds = time.monotonic() - started
         progress.tick(self._build.progress, stage, seconds)
         Metrics.counter("compose", f"{stage}: ms of all workers").inc(int(1000 * seconds))
+
+    def _weighed(self, of: str, content: bytes) -> bytes:
+        """An element on its way to other workers, whose size is told."""
+        _tell_size(of, len(content))
+        return content
 
     def _check_strict(self, rejected: list[Rejected]) -> None:
         if self._build.strict and rejected:
@@ -109,6 +114,7 @@ class CutInput(_Step):
                 yield self._rejected(cut)
             else:
                 slices += 1
+                _tell_size("slices", cut.stop - cut.start)
                 yield cut
         self._done("cut raw files", started)
         if self._counts:
@@ -130,7 +136,7 @@ class ReadPictures(_Step):
                 yield self._rejected(Rejected(row.source, row.key, reason, size, row.key, 0))
             else:
                 rows.append(row)
-        yield pack(rows)
+        yield self._weighed("tables of pictures", pack(rows))
 
 
 class ReadHeldOut(_Step):
@@ -142,7 +148,7 @@ class ReadHeldOut(_Step):
     def process(self, cut: Cut) -> Iterator[Any]:
         exclusion = self._build.recipe.exclude[cut.source]
         rows = list(read_held_out(cut.source, exclusion.of, raw_files.read(cut)))
-        yield pack(rows)
+        yield self._weighed("evaluation sets", pack(rows))
         if exclusion.pictures:
             root = _roots_of(cut.source)
             files = [Picture(row.key, root, row.file) for row in rows if row.file]
@@ -240,7 +246,7 @@ class ReadParts(_CatalogueStep):
                 shard = shard_of(picture, recipe.splits[split].shards, recipe.salt)
                 deliver_to(shard_key(split, shard)).parts.append(record)
         for key, delivery in deliveries.items():
-            yield key, pack(delivery)
+            yield key, self._weighed("deliveries", pack(delivery))
         self._done(f"read {cut.source}", started)
 
 
@@ -269,13 +275,18 @@ class WriteShard(_CatalogueStep):
             self._store,
             [row for rows in hashes for row in unpack(rows, list[HashedPicture])],
         )
+        size = 0
         with collection_paused():
-            for delivery in (unpack(content, Delivery) for content in deliveries if content):
-                builder.add(delivery.parts, delivery.rejected)
+            for content in deliveries:
+                size += len(content)
+                if content:
+                    delivery = unpack(content, Delivery)
+                    builder.add(delivery.parts, delivery.rejected)
             summary = builder.write()
+        _tell_size("groups", size)
         self._check_strict(summary.rejected)
         _count(summary)
-        yield pack(summary)
+        yield self._weighed("summaries", pack(summary))
         self._done("write shards", started)
 
 
@@ -293,6 +304,14 @@ def _store(recipe: Recipe) -> PictureStore:
 def _roots_of(exclusion: str) -> str:
     """The name under which an evaluation set's picture roots stand beside those of the sources."""
     return f"exclude.{exclusion}"
+
+
+def _tell_size(of: str, size: int) -> None:
+    """How many there are, their bytes in all, the smallest and the largest, for any runner to show.
+
+    What breaks first when data grow is what is largest; see "How it grows" in docs/runners.md.
+    """
+    Metrics.distribution("compose", f"{of}: bytes").update(size)
 
 
 def _count(summary: ShardSummary) -> None:

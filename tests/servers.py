@@ -6,18 +6,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 @contextmanager
-def server(module: str, options: Sequence[str], log: Path | None = None) -> Iterator[int]:
+def server(
+    module: str,
+    options: Sequence[str],
+    log: Path | None = None,
+    *,
+    folder: Path = REPOSITORY,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[int]:
     """The port of a module's server, which ends with the block and whatever it started with it.
 
-    ``{port}`` in an option stands for the port. What the server says goes into ``log``.
+    ``{port}`` in an option stands for the port. What the server says goes into ``log``. It runs in
+    ``folder``, with an ``environment`` beside that of the test.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -26,8 +35,8 @@ def server(module: str, options: Sequence[str], log: Path | None = None) -> Iter
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     process = subprocess.Popen(
         [sys.executable, "-m", module, *(option.format(port=port) for option in options)],
-        cwd=REPOSITORY,
-        env=os.environ | {"PATH": path},
+        cwd=folder,
+        env=os.environ | {"PATH": path} | environment,
         start_new_session=True,
         stderr=None if log is None else log.open("wb"),
     )

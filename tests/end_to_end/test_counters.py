@@ -1,9 +1,11 @@
 """The figures of the closing table are counters of the job, which every runner shows."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
+from apache_beam.metrics.cells import DistributionData
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.compose import compose
@@ -34,3 +36,11 @@ def test_counters_are_the_figures_of_the_manifest(tmp_path: Path) -> None:
         assert counters[f"{split}: shards"] == len(shards)
         assert counters[f"{split}: bytes"] == sum(shard.bytes for shard in shards)
     assert any(name.endswith(": ms of all workers") for name in counters)
+    sizes: dict[str, list[DistributionData]] = defaultdict(list)
+    for found in query["distributions"]:
+        sizes[found.key.metric.name.removesuffix(": bytes")].append(found.committed.data)
+    [groups], [summaries] = sizes["groups"], sizes["summaries"]
+    assert groups.count == summaries.count == len(made.shards)
+    assert groups.sum == sum(of.sum for of in sizes["deliveries"])
+    assert groups.max >= max(of.max for of in sizes["deliveries"])
+    assert {"slices", "tables of pictures", "evaluation sets"} <= sizes.keys()

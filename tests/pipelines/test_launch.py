@@ -26,6 +26,7 @@ def recipe(tmp_path: Path) -> str:
         ("--runner=dask", "DaskRunner drops"),
         ("--outptu=x", "unknown options: outptu"),
         ("--strickt", "unknown options: strickt"),
+        ("--runner=nonsense", "Unexpected pipeline runner: nonsense"),
     ],
 )
 def test_options_that_are_refused(tmp_path: Path, recipe: str, option: str, message: str) -> None:
@@ -33,6 +34,23 @@ def test_options_that_are_refused(tmp_path: Path, recipe: str, option: str, mess
     with pytest.raises(BuildFailedError, match=message):
         run(recipe, str(output), str(tmp_path), [option])
     assert not output.exists()
+
+
+@pytest.mark.parametrize("place", ["s4://bucket/shards", "abfs://bucket/shards"])
+def test_places_that_nothing_here_can_write_to(tmp_path: Path, recipe: str, place: str) -> None:
+    with pytest.raises(BuildFailedError, match=f"cannot write to {place}: "):
+        run(recipe, place, str(tmp_path), [])
+
+
+def test_places_that_nothing_here_can_read_from(tmp_path: Path, recipe: str) -> None:
+    with pytest.raises(BuildFailedError, match=r"s4://bucket.*Protocol not known"):
+        run(recipe, str(tmp_path / "shards"), "s4://bucket", [])
+
+
+def test_a_job_server_that_does_not_answer(tmp_path: Path, recipe: str) -> None:
+    options = ["--runner=PortableRunner", "--job_endpoint=localhost:1", "--job_server_timeout=1"]
+    with pytest.raises(BuildFailedError, match=r"job server .* does not answer"):
+        run(recipe, str(tmp_path / "shards"), str(tmp_path), options)
 
 
 def test_a_wrong_recipe_is_refused_before_any_work(tmp_path: Path, recipe: str) -> None:
@@ -114,10 +132,3 @@ def test_two_builds_do_not_write_to_one_folder(tmp_path: Path, recipe: str) -> N
         run(recipe, str(output), str(tmp_path), [], quiet=True)
     run(recipe, str(output), str(tmp_path), [], quiet=True)
     assert (output / "manifest.json").exists()
-
-
-@pytest.mark.parametrize("name", ["DirectRunner", "direct", "directrunner", "FnApiRunner"])
-def test_every_name_of_the_local_runner_gets_its_defaults(name: str) -> None:
-    options, local = launch._options([f"--runner={name}"])
-    assert local
-    assert options.get_all_options()["prism_location"] == "none"

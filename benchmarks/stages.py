@@ -1,0 +1,143 @@
+"""What each stage of a build costs, and the largest things that it moves.
+
+    python benchmarks/stages.py WORLD    # a generated world: python -m pipelines.world
+
+Seconds are those of all workers together, sizes those of packed records.
+"""
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import apache_beam as beam
+import psutil
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from benchmarks.compose import WORLD
+from pipelines import raw_files
+from pipelines.catalogue import Catalogue
+from pipelines.compose import compose
+from pipelines.exclusion import read_held_out
+from pipelines.recipe import Recipe, load, with_root
+from pipelines.stages import Build
+from schemas import HeldOut, Picture
+from shards import manifest as mf
+
+OPTIONS = [
+    "--prism_location=none",
+    "--direct_running_mode=multi_processing",
+    "--direct_num_workers=2",
+    "--default_sdk_harness_log_level=WARNING",
+]
+
+
+def row(name: str, *figures: str) -> None:
+    print(f"{name:<44}" + "".join(f"{figure:>14}" for figure in figures), flush=True)
+
+
+def build(recipe: Recipe, as_written: Recipe, output: Path) -> None:
+    """Builds the set, and prints what its stages tell as metrics."""
+    largest: dict[str, int] = {"launcher": 0, "a worker": 0}
+    done = threading.Event()
+    sampler = threading.Thread(target=_sample, args=(largest, done))
+    sampler.start()
+    started = time.monotonic()
+    pipeline = beam.Pipeline("DirectRunner", options=PipelineOptions(OPTIONS))
+    compose(pipeline, Build(recipe, as_written, str(output)))
+    result = pipeline.run()
+    result.wait_until_finish()
+    seconds = time.monotonic() - started
+    done.set()
+    sampler.join()
+    query = result.metrics().query(MetricsFilter().with_namespace("compose"))
+    stages: Counter[str] = Counter()
+    for counter in query["counters"]:
+        name, _, unit = counter.key.metric.name.partition(": ")
+        if unit == "ms of all workers":
+            stages[name] += counter.committed
+    row("stage", "worker s")
+    for name, milliseconds in stages.most_common():
+        row(name, f"{milliseconds / 1000:,.1f}")
+    row("in all, of two workers", f"{seconds:,.0f}")
+    row("moved", "number", "MB", "largest, MB")
+    for found in query["distributions"]:
+        of = found.committed
+        name = found.key.metric.name.removesuffix(": bytes")
+        step = found.key.step.partition("/")[0]
+        row(f"{name}, {step}", f"{of.count:,}", f"{of.sum / 1e6:,.1f}", f"{of.max / 1e6:,.3f}")
+    for name, size in largest.items():
+        row(f"peak memory, {name}", f"{size / 2**30:.2f} GiB")
+    made = mf.load(output)
+    for name, records in made.sources.items():
+        row(f"records of {name}", f"{records['read']:,}")
+    row("index.parquet", f"{(output / 'index.parquet').stat().st_size / 1e6:,.1f} MB")
+
+
+def _sample(largest: dict[str, int], done: threading.Event) -> None:
+    launcher = psutil.Process()
+    while not done.wait(0.2):
+        largest["launcher"] = max(largest["launcher"], launcher.memory_info().rss)
+        for worker in launcher.children(recursive=True):
+            try:
+                largest["a worker"] = max(largest["a worker"], worker.memory_info().rss)
+            except psutil.NoSuchProcess:
+                continue  # a worker that ended between the two calls
+
+
+def catalogue(recipe: Recipe, scratch: Path) -> None:
+    """What every worker holds: the tables of pictures, joined."""
+    pictures: list[Picture] = []
+    for name, source in recipe.sources.items():
+        for rank, input in enumerate(source.picture_inputs()):
+            for cut in raw_files.cut(name, rank, input, str(scratch)):
+                assert isinstance(cut, raw_files.Cut)
+                rows = source.read_pictures(raw_files.read(cut))
+                pictures += (picture for picture in rows if isinstance(picture, Picture))
+    held_out: list[HeldOut] = []
+    for name, exclusion in recipe.exclude.items():
+        for rank, input in enumerate(exclusion.inputs()):
+            for cut in raw_files.cut(name, rank, input, str(scratch)):
+                assert isinstance(cut, raw_files.Cut)
+                held_out += read_held_out(name, exclusion.of, raw_files.read(cut))
+    before = psutil.Process().memory_info().rss
+    started = time.monotonic()
+    kept = Catalogue(pictures, held_out, recipe.rules.same_photo)
+    seconds = time.monotonic() - started
+    grown = psutil.Process().memory_info().rss - before
+    assert kept.canonical(pictures[0].key)
+    row("catalogue: pictures, held out", f"{len(pictures):,}", f"{len(held_out):,}")
+    row("  joined", f"{seconds:.1f} s", f"{grown / 2**20:,.0f} MiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("world", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        (scratch / "world.toml").write_text(WORLD)
+        as_written = load(str(scratch / "world.toml"))
+        recipe = with_root(as_written, str(arguments.world.resolve()))
+        output = scratch / "shards"
+        (output / ".scratch").mkdir(parents=True)
+        # Beam's workers say a great deal at the end of a run.
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        # In a process of its own: its memory is measured.
+        alone = multiprocessing.get_context("spawn").Process(
+            target=catalogue, args=(recipe, scratch)
+        )
+        alone.start()
+        alone.join()
+        build(recipe, as_written, output)
+
+
+if __name__ == "__main__":
+    main()

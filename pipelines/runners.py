@@ -1,0 +1,104 @@
+"""Which runner is meant: its options, with the local defaults, and what is refused and why."""
+
+import importlib
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.raw_files import is_local
+
+_LOCAL = ("direct", "fnapi")
+_PACKAGES = ("sdk_container_image", "setup_file", "extra_packages")
+
+
+class RunnerError(Exception):
+    """All that is wrong with the options of a runner, a line each."""
+
+
+class Runner(NamedTuple):
+    """A runner by its short name, such as ``direct`` or ``dataflow``, and Beam's options for it."""
+
+    name: str
+    options: PipelineOptions
+
+    @property
+    def is_local(self) -> bool:
+        return self.name in _LOCAL
+
+
+def chosen(arguments: Sequence[str]) -> Runner:
+    """The runner of a command line.
+
+    Raises:
+        RunnerError: it or an option of it loses data, or an option is unknown.
+    """
+    options = PipelineOptions(list(arguments))
+    given = options.get_all_options(drop_default=True)
+    # As Beam does, take DirectRunner, directrunner and direct for the same.
+    name = str(given.get("runner") or "direct").rpartition(".")[2].lower().removesuffix("runner")
+    if name == "dask":
+        raise RunnerError(
+            "the DaskRunner drops the outputs for rejected records without a word; choose another"
+        )
+    if given.get("direct_running_mode") == "multi_threading":
+        raise RunnerError(
+            "direct_running_mode=multi_threading loses elements without a word; choose "
+            "multi_processing or in_memory"
+        )
+    if name not in (*_LOCAL, "dataflow"):
+        return Runner(name, options)  # a job server may know options that Beam does not
+    known = given.keys() | options.get_all_options().keys()
+    unknown = options.get_all_options(retain_unknown_options=True).keys() - known
+    if unknown:
+        raise RunnerError(f"unknown options: {', '.join(sorted(unknown))}")
+    if name == "dataflow":
+        return Runner(name, options)
+    # Without prism_location=none the DirectRunner downloads another engine; see docs/runners.md.
+    defaults = ["--prism_location=none", "--default_sdk_harness_log_level=WARNING"]
+    cores = os.cpu_count() or 1
+    if cores > 1:
+        defaults += ["--direct_running_mode=multi_processing", f"--direct_num_workers={cores}"]
+    return Runner(name, PipelineOptions([*defaults, *arguments, "--runner=DirectRunner"]))
+
+
+def pipeline(runner: Runner) -> beam.Pipeline:
+    """An empty pipeline for a runner.
+
+    Raises:
+        RunnerError: there is no such runner, or options are missing or contradict each other.
+    """
+    try:
+        if runner.name == "dataflow":
+            importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
+        return beam.Pipeline(options=runner.options)
+    except ImportError as error:
+        raise RunnerError(f"Dataflow needs the extra gcp ({error})") from error
+    except ValueError as error:
+        raise RunnerError(str(error)) from error
+
+
+def check_reach(runner: Runner, output: str, paths: Iterable[str]) -> None:
+    """Whether workers of another machine have what they need.
+
+    Raises:
+        RunnerError: they would look for files on their own disks, or lack this package.
+    """
+    if runner.name != "dataflow":
+        return  # others may run here, or share a disk
+    errors = []
+    if is_local(output):
+        errors.append(f"--output={output}: workers of Dataflow write to gs:// or s3://")
+    errors += [
+        f"{path}: workers of Dataflow read from gs:// or s3://" for path in paths if is_local(path)
+    ]
+    given = runner.options.get_all_options(drop_default=True)
+    if not any(given.get(name) for name in _PACKAGES):
+        errors.append(
+            "workers of Dataflow need this package: --sdk_container_image or --setup_file, "
+            "see docs/runners.md"
+        )
+    if errors:
+        raise RunnerError("\n".join(errors))

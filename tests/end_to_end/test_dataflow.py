@@ -1,0 +1,121 @@
+"""A build on Dataflow, whose API is played on the loopback interface.
+
+What the service gets, and that it makes the bytes of a local build when it is executed, from bucket
+to bucket, by workers that have the staged package alone.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from apache_beam.portability.api import beam_runner_api_pb2
+from gcsfs.core import GCSFileSystem
+from google.cloud.dataflow_v1beta3.types import JobType
+
+from pipelines.build import main as build
+from pipelines.world.__main__ import main as make_world
+from tests.google_cloud import PROJECT, serve_dataflow, serve_gcs
+
+REPOSITORY = Path(__file__).parents[2]
+IMAGE = "europe-docker.pkg.dev/made-up/images/grounded-text:1"
+STEPS = ("Cut annotations", "Read annotations", "Group by shard", "Write shards", "Write manifest")
+
+
+class Cloud(NamedTuple):
+    folder: Path  # what the service keeps, see `tests.google_cloud`
+    environment: dict[str, str]
+    dataflow: str  # endpoint
+    store: GCSFileSystem
+
+    def build(self, output: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "pipelines.build", "demo"),
+                *("--root=gs://raw/world", f"--output={output}", "--runner=DataflowRunner"),
+                *(f"--project={PROJECT}", "--region=europe-west1", "--job_name=demo-shards"),
+                *("--temp_location=gs://work/temp", f"--dataflow_endpoint={self.dataflow}"),
+                *(f"--sdk_container_image={IMAGE}", "--setup_file=./pyproject.toml"),
+                *("--max_num_workers=7", "--machine_type=n2-highmem-4"),
+            ],
+            cwd=REPOSITORY,
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world") / "world"
+    assert make_world([str(folder), "--images", "30", "--seed", "3"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cloud(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    folder = tmp_path_factory.mktemp("cloud")
+    with serve_gcs(folder) as environment, serve_dataflow(folder, environment) as dataflow:
+        endpoint = environment["STORAGE_EMULATOR_HOST"]
+        store = GCSFileSystem(token="anon", endpoint_url=endpoint, use_listings_cache=False)
+        for bucket in ("raw", "made", "work"):
+            store.mkdir(bucket)
+        for path in world.rglob("*"):  # one by one: the store's server has a short queue
+            if path.is_file():
+                store.pipe_file(f"raw/world/{path.relative_to(world)}", path.read_bytes())
+        yield Cloud(folder, environment, dataflow, store)
+
+
+def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
+    done = cloud.build("gs://made/shards")
+    assert done.returncode == 0, done.stderr
+
+    job = json.loads((cloud.folder / "job.json").read_text())
+    assert job["name"] == "demo-shards" and job["type"] == JobType.JOB_TYPE_BATCH
+    [pool] = job["environment"]["workerPools"]
+    assert pool["autoscalingSettings"]["maxNumWorkers"] == 7
+    assert pool["machineType"] == "n2-highmem-4"
+    assert {image["containerImage"] for image in pool["sdkHarnessContainerImages"]} == {IMAGE}
+    options = job["environment"]["sdkPipelineOptions"]["options"]
+    assert options["region"] == "europe-west1" and options["project"] == PROJECT
+    assert options["temp_location"].startswith("gs://work/temp/demo-shards.")
+    assert not options["save_main_session"]
+    staged = {package["name"]: package["location"] for package in pool["packages"]}
+    assert staged["workflow.tar.gz"].startswith("storage.googleapis.com/work/temp/demo-shards.")
+
+    pipeline = beam_runner_api_pb2.Pipeline.FromString((cloud.folder / "pipeline.pb").read_bytes())
+    names = {transform.unique_name for transform in pipeline.components.transforms.values()}
+    assert names.issuperset(STEPS)
+
+    # The workers were elsewhere: what they ran is what was staged, recipes and all.
+    package = cloud.folder / "package"
+    assert (package / "pipelines/recipes/demo.toml").is_file()
+    assert [*(package / "pipelines/__pycache__").glob("stages.*.pyc")]
+
+    local = tmp_path / "shards"
+    arguments = [f"--root={world}", f"--output={local}", "--direct_running_mode=in_memory"]
+    assert build(["demo", *arguments, "--quiet"]) == 0
+    expected = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in local.iterdir()
+    }
+    assert {
+        path.removeprefix("made/shards/"): hashlib.sha256(cloud.store.cat_file(path)).hexdigest()
+        for path in cloud.store.find("made/shards")
+    } == expected
+
+
+def test_a_job_that_fails(cloud: Cloud) -> None:
+    whole = cloud.store.cat_file("raw/world/gqa/train_sceneGraphs.json")
+    cloud.store.pipe_file("raw/world/gqa/train_sceneGraphs.json", whole[:100])
+    done = cloud.build("gs://made/broken")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("mdetr-build: gs://raw/world/gqa/train_sceneGraphs.json: expected")
+    assert not cloud.store.exists("made/broken/manifest.json")

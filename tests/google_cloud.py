@@ -1,0 +1,217 @@
+"""Google's cloud on the loopback interface: a bucket store, tokens, and Dataflow's API.
+
+    python -m tests.google_cloud PORT STORE JOB_SERVER WORKER_POOL FOLDER
+
+What is asked of Dataflow is kept in FOLDER: ``job.json`` as it was sent, ``pipeline.pb`` as it was
+staged. The pipeline is then executed by a portable job server, on a pool of workers, which have the
+staged package alone: it is unpacked to FOLDER/package.
+"""
+
+import io
+import json
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.portability.portable_runner import PortableRunner
+from apache_beam.transforms import environments
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.servers import server
+
+PROJECT = "made-up"
+
+
+@contextmanager
+def serve_gcs(folder: Path) -> Iterator[dict[str, str]]:
+    """The environment in which Google's libraries find a store, which ends with the block.
+
+    The store takes any token. ``folder`` keeps the made-up credentials.
+    """
+    options = ["start", "--host=localhost", "--port={port}", "--in-memory", "--quiet"]
+    with server("gcp_storage_emulator", options, folder / "store.log") as port:
+        credentials = folder / "credentials.json"
+        environment = {
+            "STORAGE_EMULATOR_HOST": f"http://localhost:{port}",
+            "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # asks another API, over TLS alone
+        }
+        with server("tests.google_cloud", ["{port}"], environment=environment) as tokens:
+            credentials.write_text(json.dumps(_account(f"http://localhost:{tokens}/token")))
+            yield environment
+
+
+@contextmanager
+def serve_dataflow(folder: Path, cloud: dict[str, str]) -> Iterator[str]:
+    """Dataflow's endpoint beside a store whose environment is ``cloud``."""
+    package = folder / "package"
+    package.mkdir()
+    # The workers run where the repository is not, and find our packages in what was staged.
+    own = cloud | {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": ""}
+    jobs, staging = "tests.portable_job_server", folder / "staging"
+    workers = "apache_beam.runners.worker.worker_pool_main"
+    with (
+        server(jobs, ["--port={port}", f"--staging_dir={staging}"], folder / "jobs.log") as job,
+        server(
+            workers,
+            ["--service_port={port}"],
+            folder / "workers.log",
+            folder=folder,
+            environment=own,
+        ) as pool,
+        server(
+            "tests.google_cloud",
+            ["{port}", str(job), str(pool), str(folder)],
+            folder / "dataflow.log",
+            environment=cloud,
+        ) as port,
+    ):
+        yield f"http://localhost:{port}"
+
+
+def _account(token_uri: str) -> dict[str, str]:
+    """A service account as its owner has it in a file, with a key that nobody else has."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return {
+        "type": "service_account",
+        "project_id": PROJECT,
+        "private_key_id": "made-up",
+        "private_key": pem.decode(),
+        "client_email": f"tests@{PROJECT}.iam.gserviceaccount.com",
+        "client_id": "1",
+        "token_uri": token_uri,
+    }
+
+
+class _Jobs:
+    """The jobs that were asked for, each executed once, in a thread of its own."""
+
+    def __init__(self, job_server: str, worker_pool: str, folder: Path) -> None:
+        self._options = PipelineOptions([f"--job_endpoint=localhost:{job_server}"])
+        self._worker_pool = f"localhost:{worker_pool}"
+        self._folder = folder
+        self._jobs: dict[str, dict[str, Any]] = {}
+        self._errors: dict[str, str] = {}
+
+    def create(self, job: dict[str, Any]) -> dict[str, Any]:
+        id_ = f"job-{len(self._jobs)}"
+        (self._folder / "job.json").write_text(json.dumps(job))
+        self._jobs[id_] = {**job, "id": id_, "currentState": "JOB_STATE_RUNNING"}
+        threading.Thread(target=self._execute, args=(id_,), daemon=True).start()
+        return self._jobs[id_]
+
+    def get(self, id_: str) -> dict[str, Any]:
+        return self._jobs[id_]
+
+    def messages(self, id_: str) -> dict[str, Any]:
+        error = self._errors.get(id_)
+        if error is None:
+            return {}
+        message = {
+            "id": "1",
+            "time": "2026-01-01T00:00:00Z",
+            "messageText": error,
+            "messageImportance": "JOB_MESSAGE_ERROR",
+        }
+        return {"jobMessages": [message]}
+
+    def _execute(self, id_: str) -> None:
+        try:
+            self._run(self._jobs[id_])
+            state = "JOB_STATE_DONE"
+        except Exception as error:  # which the service tells whoever asks for messages
+            self._errors[id_] = str(error)
+            state = "JOB_STATE_FAILED"
+        self._jobs[id_] = {**self._jobs[id_], "currentState": state}
+
+    def _run(self, job: dict[str, Any]) -> None:
+        url = job["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]
+        system, name = fsspec.url_to_fs(url)
+        staged = system.cat_file(name)
+        (self._folder / "pipeline.pb").write_bytes(staged)
+        pipeline = beam_runner_api_pb2.Pipeline.FromString(staged)
+        workers = environments.ExternalEnvironment(self._worker_pool).to_runner_api(None)
+        for environment in pipeline.components.environments.values():
+            self._unpack(environment)
+            environment.urn, environment.payload = workers.urn, workers.payload
+            environment.ClearField("dependencies")
+        result = PortableRunner().run_portable_pipeline(pipeline, self._options)
+        result.wait_until_finish()
+
+    def _unpack(self, environment: beam_runner_api_pb2.Environment) -> None:
+        """The staged packages, as a worker of Dataflow's installs them when it starts."""
+        for dependency in environment.dependencies:
+            assert dependency.type_urn == common_urns.artifact_types.URL.urn
+            payload = beam_runner_api_pb2.ArtifactUrlPayload.FromString(dependency.type_payload)
+            system, name = fsspec.url_to_fs(payload.url)
+            if not name.endswith(".tar.gz"):
+                continue
+            with tarfile.open(fileobj=io.BytesIO(system.cat_file(name))) as archive:
+                for member in archive.getmembers():
+                    _, _, member.name = member.name.partition("/")  # the folder of the version
+                    if member.name:
+                        archive.extract(member, self._folder / "package", filter="data")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    jobs: _Jobs
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path == "/token":
+            self._answer({"access_token": "made-up", "expires_in": 3600, "token_type": "Bearer"})
+        elif self._place()[-1] == "jobs":
+            self._answer(self.jobs.create(json.loads(body)))
+        else:
+            self.send_error(404)
+
+    def do_GET(self) -> None:
+        *_, parent, name = self._place()
+        if parent == "jobs":
+            self._answer(self.jobs.get(name))
+        elif name == "messages":
+            self._answer(self.jobs.messages(parent))
+        else:
+            self.send_error(404)
+
+    def _place(self) -> list[str]:
+        return self.path.partition("?")[0].strip("/").split("/")
+
+    def _answer(self, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def main() -> None:
+    port, *of_dataflow = sys.argv[1:]
+    if of_dataflow:
+        job_server, worker_pool, folder = of_dataflow
+        _Handler.jobs = _Jobs(job_server, worker_pool, Path(folder))
+    ThreadingHTTPServer(("localhost", int(port)), _Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Which runner is meant, and whether its workers can reach what they need."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from pipelines import runners
+from pipelines.runners import RunnerError
+
+DATAFLOW = ["--runner=DataflowRunner", "--project=p", "--region=r", "--temp_location=gs://work/t"]
+
+
+@pytest.mark.parametrize("name", ["DirectRunner", "direct", "directrunner", "FnApiRunner"])
+def test_every_name_of_the_local_runner_gets_its_defaults(name: str) -> None:
+    runner = runners.chosen([f"--runner={name}"])
+    assert runner.is_local
+    assert runner.options.get_all_options()["prism_location"] == "none"
+
+
+@pytest.mark.parametrize("name", ["PortableRunner", "FlinkRunner", "SparkRunner"])
+def test_other_runners_get_every_option(name: str) -> None:
+    """A job server may know options that Beam does not."""
+    runner = runners.chosen([f"--runner={name}", "--option_of_the_server=5"])
+    assert not runner.is_local
+    options = runner.options.get_all_options(retain_unknown_options=True)
+    assert options["option_of_the_server"] == "5"
+    runners.check_reach(runner, "/shared/shards", ["/shared/raw.json"])
+
+
+def test_a_misspelt_option_of_dataflow() -> None:
+    with pytest.raises(RunnerError, match=r"unknown options: max_num_worker$"):
+        runners.chosen([*DATAFLOW, "--max_num_worker=3"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(DATAFLOW[:1], "project"), (DATAFLOW[:3], "temp_location")],
+    ids=["no project", "no temp_location"],
+)
+def test_options_that_dataflow_needs(arguments: Sequence[str], message: str) -> None:
+    with pytest.raises(RunnerError, match=message):
+        runners.pipeline(runners.chosen(arguments))
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["--sdk_container_image=i", "--setup_file=./pyproject.toml", "--extra_package=x.whl"],
+)
+def test_workers_elsewhere_that_have_what_they_need(package: str) -> None:
+    runner = runners.chosen([*DATAFLOW, package])
+    runners.check_reach(runner, "gs://made/shards", ["gs://raw/a.json", "s3://raw/b.json"])
+
+
+def test_workers_elsewhere_that_lack_something() -> None:
+    with pytest.raises(RunnerError) as refused:
+        runners.check_reach(runners.chosen(DATAFLOW), "shards", ["gs://raw/a.json", "raw/b.json"])
+    assert str(refused.value).splitlines() == [
+        "--output=shards: workers of Dataflow write to gs:// or s3://",
+        "raw/b.json: workers of Dataflow read from gs:// or s3://",
+        "workers of Dataflow need this package: --sdk_container_image or --setup_file, see "
+        "docs/runners.md",
+    ]
