@@ -18,6 +18,7 @@ from pipelines.stages import Build
 from pipelines.text import model_name_and_version
 from schemas import Rejected, arrow
 from shards import manifest as mf
+from shards.index import IndexRow
 from shards.stats import Stats, as_json
 from shards.tables import encode_index, encode_table
 
@@ -52,7 +53,11 @@ class Commit(beam.DoFn):
         for summary in summaries:
             stats[summary.entry.split].merge(summary.stats)
         files = [
-            _write(output, "index.parquet", encode_index(s.rows for s in summaries)),
+            _write(
+                output,
+                "index.parquet",
+                encode_index(unpack(s.rows, list[IndexRow]) for s in summaries),
+            ),
             _write(output, "rejected.parquet", encode_table(rejected, arrow.REJECTED)),
             _write(output, "excluded.parquet", encode_table(excluded, arrow.EXCLUDED)),
             _write(output, "stats.json", as_json(stats)),

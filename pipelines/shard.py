@@ -11,10 +11,10 @@ from apache_beam.io.filesystems import FileSystems
 from pipelines.catalogue import Catalogue
 from pipelines.combine import combine, keep, sentence
 from pipelines.merge import Merged, merge
+from pipelines.packing import pack
 from pipelines.pictures import PictureStore, UnusablePictureError, perceptual_hash
 from pipelines.recipe import Recipe
 from schemas import Caption, Excluded, GroundedCaption, ImagePart, Rejected, Sample
-from shards.index import IndexRow
 from shards.manifest import ShardEntry
 from shards.placement import is_safe_key, position, shard_name
 from shards.stats import Stats
@@ -39,11 +39,14 @@ class HashedPicture(msgspec.Struct, array_like=True):
 
 
 class ShardSummary(msgspec.Struct):
-    """What the manifest and the tables need to know of a shard."""
+    """What the manifest and the tables need to know of a shard.
+
+    ``rows`` are packed, `list[IndexRow]`: the commit holds those of all shards at once.
+    """
 
     entry: ShardEntry
     shard: int
-    rows: list[IndexRow]
+    rows: bytes
     rejected: list[Rejected]
     excluded: list[Excluded]
     stats: Stats
@@ -105,7 +108,7 @@ class ShardBuilder:
         return ShardSummary(
             entry,
             self._shard,
-            writer.rows,
+            pack(writer.rows),
             self._rejected,
             self._excluded,
             self._stats,

@@ -1,7 +1,5 @@
 """Which runner is meant, and whether its workers can reach what they need."""
 
-from collections.abc import Sequence
-
 import pytest
 
 from pipelines import runners
@@ -32,14 +30,9 @@ def test_a_misspelt_option_of_dataflow() -> None:
         runners.chosen([*DATAFLOW, "--max_num_worker=3"])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(DATAFLOW[:1], "project"), (DATAFLOW[:3], "temp_location")],
-    ids=["no project", "no temp_location"],
-)
-def test_options_that_dataflow_needs(arguments: Sequence[str], message: str) -> None:
-    with pytest.raises(RunnerError, match=message):
-        runners.pipeline(runners.chosen(arguments))
+def test_options_that_dataflow_needs() -> None:
+    with pytest.raises(RunnerError, match="Missing required option: project"):
+        runners.pipeline(runners.chosen(DATAFLOW[:1]))
 
 
 @pytest.mark.parametrize(

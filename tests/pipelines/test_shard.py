@@ -8,11 +8,13 @@ import msgspec
 import pytest
 
 from pipelines.catalogue import Catalogue
+from pipelines.packing import unpack
 from pipelines.pictures import PictureStore, perceptual_hash
 from pipelines.recipe import NearDuplicates, Recipe, Split
 from pipelines.rules import MDETR, PAPER
 from pipelines.shard import HashedPicture, ShardBuilder, ShardSummary
 from schemas import GroundedCaption, HeldOut, ImagePart, Picture, Region, Rejected
+from shards.index import IndexRow
 from shards.placement import position
 from tests import tiny
 
@@ -67,17 +69,25 @@ def shard(
     return summary
 
 
+def rows_of(summary: ShardSummary) -> list[IndexRow]:
+    return unpack(summary.rows, list[IndexRow])
+
+
+def keys_of(summary: ShardSummary) -> list[str]:
+    return [row.key for row in rows_of(summary)]
+
+
 def test_samples_stand_in_the_order_of_their_positions(
     tmp_path: Path, pictures: PictureStore
 ) -> None:
     parts = [part(i, caption(str(i))) for i in range(1, 6)]
     summary = shard(tmp_path, pictures, *parts)
-    keys = [row.key for row in summary.rows]
+    keys = keys_of(summary)
     assert keys == sorted((p.key for p in TABLE), key=lambda k: position(k, ""))
     again = shard(tmp_path, pictures, *parts[::-1])
     assert (again.entry, again.rows) == (summary.entry, summary.rows)
     salted = shard(tmp_path, pictures, *parts, salt="x")
-    assert [row.key for row in salted.rows] == sorted(keys, key=lambda k: position(k, "x"))
+    assert keys_of(salted) == sorted(keys, key=lambda k: position(k, "x"))
 
 
 def test_the_entry_describes_the_file(tmp_path: Path, pictures: PictureStore) -> None:
@@ -104,21 +114,21 @@ def test_held_out_pictures_are_kept_out_of_train_only(
     held_out = [HeldOut("refcoco", "vg/1"), HeldOut("gqa", "vg/1")]
     parts = [part(1, caption("1"), caption("2")), part(2, caption("3"))]
     summary = shard(tmp_path, pictures, *parts, held_out=held_out)
-    assert [row.key for row in summary.rows] == ["vg/2"]
+    assert keys_of(summary) == ["vg/2"]
     assert [(e.set, e.copy, e.join, e.captions) for e in summary.excluded] == [
         ("gqa", "vg/1", "id", 2),
         ("refcoco", "vg/1", "id", 2),
     ]
     assert summary.sources["vg"].excluded == 2  # each sentence once, however many sets there are
     val = shard(tmp_path, pictures, *parts, split="val", held_out=held_out)
-    assert (len(val.rows), val.excluded) == (2, [])
+    assert (len(rows_of(val)), val.excluded) == (2, [])
 
 
 def test_a_held_out_picture_that_nobody_speaks_of_is_not_reported(
     tmp_path: Path, pictures: PictureStore
 ) -> None:
     summary = shard(tmp_path, pictures, part(1), held_out=[HeldOut("refcoco", "vg/1")])
-    assert (summary.excluded, summary.rows) == ([], [])
+    assert (summary.excluded, rows_of(summary)) == ([], [])
 
 
 @pytest.mark.parametrize("action", ["report", "exclude"])
@@ -138,7 +148,7 @@ def test_near_duplicates(tmp_path: Path, pictures: PictureStore, action: Any) ->
     [row] = summary.excluded
     leave_out = action == "exclude"
     assert (row.held_out, row.join, row.left_out) == ("flickr30k/7", "perceptual hash", leave_out)
-    assert len(summary.rows) == (0 if leave_out else 1)
+    assert len(rows_of(summary)) == (0 if leave_out else 1)
     assert summary.sources["vg"].excluded == (1 if leave_out else 0)
 
 
@@ -155,7 +165,7 @@ def test_sentences_that_are_too_long_by_themselves(tmp_path: Path, pictures: Pic
 
 def test_a_picture_without_captions_is_not_written(tmp_path: Path, pictures: PictureStore) -> None:
     summary = shard(tmp_path, pictures, part(1, caption("1", "a" * 300)), part(2, caption("2")))
-    assert [row.key for row in summary.rows] == ["vg/2"]
+    assert keys_of(summary) == ["vg/2"]
     assert summary.stats.images == 1
 
 
@@ -171,7 +181,7 @@ def test_a_missing_picture_loses_all_its_records_in_one_row(
 
 def test_without_pictures_nothing_is_opened(tmp_path: Path) -> None:
     summary = shard(tmp_path, PictureStore({}), part(1, caption("1")), images="none")
-    [row] = summary.rows
+    [row] = rows_of(summary)
     assert (row.picture_name, row.width, row.height) == ("", tiny.WIDTH, tiny.HEIGHT)
 
 
