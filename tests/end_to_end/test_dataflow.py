@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.portability.common_urns import primitives
 from gcsfs.core import GCSFileSystem
 from google.cloud.dataflow_v1beta3.types import JobType
 
@@ -91,8 +92,15 @@ def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
     assert staged["workflow.tar.gz"].startswith("storage.googleapis.com/work/temp/demo-shards.")
 
     pipeline = beam_runner_api_pb2.Pipeline.FromString((cloud.folder / "pipeline.pb").read_bytes())
-    names = {transform.unique_name for transform in pipeline.components.transforms.values()}
+    steps = pipeline.components.transforms.values()
+    names = {step.unique_name for step in steps}
     assert names.issuperset(STEPS)
+    # Work is spread again after every list of files; but for the manifest no group has it all.
+    shuffles = {s.unique_name for s in steps if s.spec.urn == primitives.GROUP_BY_KEY.urn}
+    assert {name for name in shuffles if "/Reshuffle" not in name and "Spread" not in name} == {
+        "Group by shard",
+        "Group summaries",
+    }
 
     # The workers were elsewhere: what they ran is what was staged, recipes and all.
     package = cloud.folder / "package"
