@@ -5,6 +5,7 @@ several data sets, at several sizes. Two copies are tied by Visual Genome's ``co
 id of the Flickr photo that both were made from.
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Set
 
 import msgspec
@@ -13,6 +14,26 @@ from schemas import HeldOut, Picture
 
 # Of several copies the first of these namespaces gives the picture its key and its pixels.
 _PREFERENCE = {"coco": 0, "vg": 1, "gqa": 2, "flickr30k": 3}
+
+
+def may_join(picture: Picture) -> bool:
+    """Whether a picture may be a copy of another, or another a copy of it.
+
+    Those that may not need to be known only where they are written, not to every worker.
+
+    Raises:
+        ValueError: it is said to be a copy of one that no worker would look for.
+    """
+    if picture.same_as and not _has_copies(picture.same_as):
+        raise ValueError(
+            f"{picture.key} is said to be the same as {picture.same_as}; "
+            f"only pictures of {', '.join(_PREFERENCE)} are known to have copies"
+        )
+    return bool(picture.photo or picture.same_as) or _has_copies(picture.key)
+
+
+def _has_copies(key: str) -> bool:
+    return key.partition("/")[0] in _PREFERENCE
 
 
 class Catalogue:
@@ -36,27 +57,20 @@ class Catalogue:
         held_out_namespaces: Mapping[str, str] | None = None,
         sources_with_pictures: Set[str] = frozenset(),
     ) -> None:
-        self._pictures: dict[str, Picture] = {}
-        self.repeated: set[str] = set()  # keys to which one source gives rows that differ
+        self._with_pictures = sources_with_pictures
+        self._namespaces = held_out_namespaces or {}
         ids, photos = _Union(), _Union()
-
-        def preference(row: Picture) -> tuple[object, ...]:
-            """Of several rows of one key that with a size and a file, then its own source's."""
-            no_file = row.source not in sources_with_pictures
-            own = row.key.startswith(f"{row.source}/")
-            return row.key, row.width == 0, no_file, not own, msgspec.structs.astuple(row)
-
-        for picture in sorted(pictures, key=preference):
-            kept = self._pictures.setdefault(picture.key, picture)
-            if kept != picture and kept.source == picture.source:
-                self.repeated.add(picture.key)
+        pictures = list(pictures)
+        self._pictures, self.repeated = self._chosen(pictures)
+        self._alone: dict[str, Picture] = {}
+        for picture in pictures:
             if picture.same_as:
                 ids.join(picture.key, picture.same_as)
                 photos.join(picture.key, picture.same_as)
             if picture.photo and same_photo:
                 photos.join(picture.key, f"photo {picture.photo}")
         held = sorted(held_out, key=lambda h: (h.set, h.key, h.photo))
-        for name, namespace in (held_out_namespaces or {}).items():
+        for name, namespace in self._namespaces.items():
             known = {*self._pictures, *ids.names()}
             held += [HeldOut(name, k) for k in sorted(known) if k.startswith(f"{namespace}/")]
         sets: dict[str, set[tuple[str, str]]] = {}
@@ -68,6 +82,30 @@ class Catalogue:
         self._held_out = sets
         self._ids, self._photos = ids, photos
         self._canonical = self._choose_canonical()
+
+    def beside(self, alone: Iterable[Picture]) -> "Catalogue":
+        """The same, with some pictures more, none of which `may_join`."""
+        other = copy.copy(self)
+        other._alone, repeated = self._chosen(alone)
+        other.repeated = self.repeated | repeated
+        return other
+
+    def _chosen(self, pictures: Iterable[Picture]) -> tuple[dict[str, Picture], set[str]]:
+        """The row of each key, and the keys to which one source gives rows that differ."""
+        chosen: dict[str, Picture] = {}
+        repeated: set[str] = set()
+
+        def preference(row: Picture) -> tuple[object, ...]:
+            """Of several rows of one key that with a size and a file, then its own source's."""
+            no_file = row.source not in self._with_pictures
+            own = row.key.startswith(f"{row.source}/")
+            return row.key, row.width == 0, no_file, not own, msgspec.structs.astuple(row)
+
+        for picture in sorted(pictures, key=preference):
+            kept = chosen.setdefault(picture.key, picture)
+            if kept != picture and kept.source == picture.source:
+                repeated.add(picture.key)
+        return chosen, repeated
 
     def _choose_canonical(self) -> dict[str, str]:
         """The best copy of each joined picture, by the root of its union."""
@@ -84,11 +122,15 @@ class Catalogue:
 
     def picture(self, key: str) -> Picture | None:
         """The row of this copy in its source's table."""
-        return self._pictures.get(key)
+        return self._alone.get(key) or self._pictures.get(key)
 
     def held_out(self, key: str) -> list[tuple[str, str, str]]:
         """Why this copy may not be trained on: (set, the key that the set names, join), sorted."""
-        found = self._held_out.get(self._photos.root(key), ())
+        found = self._held_out.get(self._photos.root(key), set()) | {
+            (name, key)
+            for name, namespace in self._namespaces.items()
+            if key in self._alone and key.startswith(f"{namespace}/")
+        }
         return sorted((name, other, self._join(key, other)) for name, other in found)
 
     def _join(self, key: str, other: str) -> str:

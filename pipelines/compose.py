@@ -6,18 +6,21 @@
     annotation files ────cut──read──parts by shard ──group──write──> shards ──> tables, manifest
                                     rejected records ──┘
 
-There is one shuffle of records. It is by shard, not by picture: all that is said of a picture
-goes to the shard that its key is hashed to, and is merged and combined there, while the shard is
-written.
+Pictures that may be copies of others are known to every worker, as side inputs; rows of all others
+go the way of the records. There is one shuffle of records. It is by shard, not by picture: all that
+is said of a picture goes to the shard that its key is hashed to, and is merged and combined there,
+while the shard is written.
 """
 
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import AsIter
+from apache_beam.utils.shared import Shared
 
 from pipelines.commit import Commit
 from pipelines.stages import (
+    ALONE,
     PICTURES,
     REJECTED,
     Build,
@@ -67,38 +70,40 @@ def compose(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
         rejected.append(bad)
         return cuts | f"Spread {label}" >> beam.Reshuffle()
 
-    pictures, bad_pictures = _divided(
-        cut("picture tables", tables), "Read picture tables", ReadPictures(build)
-    )
+    of_sources = cut("picture tables", tables) | "Read picture tables" >> beam.ParDo(
+        ReadPictures(build)
+    ).with_outputs(REJECTED, ALONE, PICTURES, main="main")
     of_sets = cut("evaluation sets", held_out_files) | "Read evaluation sets" >> beam.ParDo(
         ReadHeldOut(build)
     ).with_outputs(PICTURES, main="main")
-    identities = (AsIter(pictures), AsIter(of_sets.main))
+    catalogue = Shared()
+    identities = (AsIter(of_sources.main), AsIter(of_sets.main))
     if recipe.near_duplicates.action == "off":
         hashes = pipeline | "No hashes" >> beam.Create([], reshuffle=False)
     else:
         hashes, bad_hashes = _divided(
-            [pictures, of_sets[PICTURES]]
+            [of_sources.main, of_sources[PICTURES], of_sets[PICTURES]]
             | "All pictures" >> beam.Flatten()
             | "Spread pictures" >> beam.Reshuffle(),
             "Hash held-out pictures",
-            HashHeldOut(build),
+            HashHeldOut(build, catalogue),
             *identities,
         )
         rejected.append(bad_hashes)
     parts = cut("annotations", annotation_files) | "Read annotations" >> beam.ParDo(
-        ReadParts(build), *identities
+        ReadParts(build, catalogue), *identities
     )
     return (
         [
             pipeline | "Every shard" >> beam.Create(every_shard),
             parts,
-            bad_pictures,
+            of_sources[ALONE],
+            of_sources[REJECTED],
             *rejected,
         ]
         | "Records by shard" >> beam.Flatten()
         | "Group by shard" >> beam.GroupByKey()
-        | "Write shards" >> beam.ParDo(WriteShard(build), *identities, AsIter(hashes))
+        | "Write shards" >> beam.ParDo(WriteShard(build, catalogue), *identities, AsIter(hashes))
         | "One key" >> beam.WithKeys(b"manifest")
         | "Group summaries" >> beam.GroupByKey()
         | "Write manifest" >> beam.ParDo(Commit(build))

@@ -14,7 +14,7 @@ from pipelines.merge import Merged, merge
 from pipelines.packing import pack
 from pipelines.pictures import PictureStore, UnusablePictureError, perceptual_hash
 from pipelines.recipe import Recipe
-from schemas import Caption, Excluded, GroundedCaption, ImagePart, Rejected, Sample
+from schemas import Caption, Excluded, GroundedCaption, ImagePart, Picture, Rejected, Sample
 from shards.manifest import ShardEntry
 from shards.placement import is_safe_key, position, shard_name
 from shards.stats import Stats
@@ -75,13 +75,21 @@ class ShardBuilder:
         # A picture may be hashed from several folders.
         self._hashed = [*{(h.set, h.key, h.hash): h for h in held_out_hashes}.values()]
         self._hashes = np.array([h.hash for h in self._hashed], np.uint64)
+        self._alone: list[Picture] = []
         self._parts: dict[str, list[ImagePart]] = defaultdict(list)
         self._rejected: list[Rejected] = []
         self._excluded: list[Excluded] = []
         self._stats = Stats()
         self._counts: dict[str, SourceCounts] = defaultdict(SourceCounts)
 
-    def add(self, parts: Iterable[ImagePart], rejected: Iterable[Rejected]) -> None:
+    def add(
+        self,
+        parts: Iterable[ImagePart],
+        rejected: Iterable[Rejected],
+        alone: Iterable[Picture] = (),
+    ) -> None:
+        """Takes in what a slice has; ``alone`` are pictures that are not in the catalogue."""
+        self._alone += alone
         for part in parts:
             self._parts[self._catalogue.canonical(part.picture)].append(part)
             counts = self._counts[part.source]
@@ -93,6 +101,7 @@ class ShardBuilder:
 
     def write(self) -> ShardSummary:
         """Writes the tar to a temporary name, renames it, and tells what is in it."""
+        self._catalogue = self._catalogue.beside(self._alone)
         name = shard_name(self._split, self._shard, self._recipe.splits[self._split].shards)
         temporary = FileSystems.join(self._output, f".{name}.{uuid.uuid4().hex}")
         with (

@@ -11,9 +11,10 @@ from typing import Any
 import apache_beam as beam
 import msgspec
 from apache_beam.metrics import Metrics
+from apache_beam.utils.shared import Shared
 
 from pipelines import progress, raw_files
-from pipelines.catalogue import Catalogue
+from pipelines.catalogue import Catalogue, may_join
 from pipelines.exclusion import read_held_out
 from pipelines.garbage import collection_paused
 from pipelines.packing import pack, unpack
@@ -27,6 +28,7 @@ from schemas import HeldOut, ImagePart, Picture, Rejected
 from shards.placement import shard_of
 
 REJECTED = "rejected"
+ALONE = "alone"
 PICTURES = "pictures"
 LARGEST_SIDE = 1 << 24  # of a picture in pixels; whole numbers below it are exact in float32
 
@@ -58,6 +60,7 @@ class Delivery(msgspec.Struct, array_like=True, gc=False):
 
     parts: list[ImagePart] = []
     rejected: list[Rejected] = []
+    pictures: list[Picture] = []  # none of which is a copy of another
 
 
 class _Step(beam.DoFn):
@@ -122,10 +125,17 @@ class CutInput(_Step):
 
 
 class ReadPictures(_Step):
-    """A slice of a table of pictures -> its rows."""
+    """A slice of a table of pictures -> its rows.
+
+    Those that may be copies of others go to every worker. The others, of which there may be any
+    number, go by ``ALONE`` to where they are written, and by ``PICTURES`` to be hashed.
+    """
 
     def process(self, cut: Cut) -> Iterator[Any]:
+        recipe = self._build.recipe
         rows: list[Picture] = []
+        alone: list[Picture] = []
+        deliveries: dict[bytes, Delivery] = {}
         for row in self._build.recipe.sources[cut.source].read_pictures(raw_files.read(cut)):
             row.source = cut.source
             if isinstance(row, Rejected):
@@ -134,9 +144,19 @@ class ReadPictures(_Step):
             elif not _is_size(row.width, row.height):
                 reason, size = "bad picture size", f"{row.width}x{row.height}"
                 yield self._rejected(Rejected(row.source, row.key, reason, size, row.key, 0))
-            else:
+            elif may_join(row):
                 rows.append(row)
+            else:
+                alone.append(row)
+                for split, of in recipe.splits.items():
+                    key = shard_key(split, shard_of(row.key, of.shards, recipe.salt))
+                    deliveries.setdefault(key, Delivery(pictures=[])).pictures.append(row)
         yield self._weighed("tables of pictures", pack(rows))
+        for key, delivery in deliveries.items():
+            packed = self._weighed("deliveries", pack(delivery))
+            yield beam.pvalue.TaggedOutput(ALONE, (key, packed))
+        if alone and recipe.near_duplicates.action != "off":
+            yield beam.pvalue.TaggedOutput(PICTURES, pack(alone))
 
 
 class ReadHeldOut(_Step):
@@ -156,20 +176,30 @@ class ReadHeldOut(_Step):
 
 
 class _CatalogueStep(_Step):
-    """A step that is given the tables of pictures as side inputs."""
+    """A step that is given the tables of pictures as side inputs.
+
+    It is by far the largest thing that a worker holds: ``shared`` is one for all steps of a build.
+    """
 
     _catalogue: Catalogue | None = None
 
+    def __init__(self, build: Build, shared: Shared) -> None:
+        super().__init__(build)
+        self._shared = shared
+
     def _catalogue_of(self, pictures: Iterable[bytes], held_out: Iterable[bytes]) -> Catalogue:
-        if self._catalogue is None:
+        def join() -> Catalogue:
             recipe = self._build.recipe
-            self._catalogue = Catalogue(
+            return Catalogue(
                 (row for rows in pictures for row in unpack(rows, list[Picture])),
                 (row for rows in held_out for row in unpack(rows, list[HeldOut])),
                 recipe.rules.same_photo,
                 {name: e.namespace for name, e in recipe.exclude.items() if e.namespace},
                 {name for name, source in recipe.sources.items() if source.pictures},
             )
+
+        if self._catalogue is None:
+            self._catalogue = self._shared.acquire(join)
         return self._catalogue
 
 
@@ -182,12 +212,16 @@ class HashHeldOut(_CatalogueStep):
     def process(
         self, element: bytes, pictures: Iterable[bytes], held_out: Iterable[bytes]
     ) -> Iterator[Any]:
-        catalogue = self._catalogue_of(pictures, held_out)
+        sources = self._build.recipe.sources
+        table = unpack(element, list[Picture])
+        catalogue = self._catalogue_of(pictures, held_out).beside(
+            row for row in table if row.source in sources and not may_join(row)
+        )
         rows: list[HashedPicture] = []
-        for picture in unpack(element, list[Picture]):
+        for picture in table:
             reasons = catalogue.held_out(picture.key)
             listed = catalogue.picture(picture.key)
-            if not reasons or (listed != picture and picture.source in self._build.recipe.sources):
+            if not reasons or (listed != picture and picture.source in sources):
                 continue
             try:
                 content = self._store.read(picture).content
@@ -281,7 +315,7 @@ class WriteShard(_CatalogueStep):
                 size += len(content)
                 if content:
                     delivery = unpack(content, Delivery)
-                    builder.add(delivery.parts, delivery.rejected)
+                    builder.add(delivery.parts, delivery.rejected, delivery.pictures)
             summary = builder.write()
         _tell_size("groups", size)
         self._check_strict(summary.rejected)

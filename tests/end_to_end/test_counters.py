@@ -1,7 +1,9 @@
-"""The figures of the closing table are counters of the job, which every runner shows."""
+"""The figures of the closing table, and sizes, are metrics of the job, which every runner shows."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
@@ -9,21 +11,36 @@ from apache_beam.metrics.cells import DistributionData
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.compose import compose
+from pipelines.packing import pack
 from pipelines.recipe import load, with_root
 from pipelines.stages import Build
+from pipelines.world import clevr
 from pipelines.world.__main__ import main as make_world
 from shards import manifest
+
+
+def run(recipe: str, world: Path, output: Path) -> Mapping[str, Any]:
+    """Builds a set, and tells the metrics of its steps."""
+    output.mkdir()
+    as_written = load(recipe)
+    options = PipelineOptions(["--prism_location=none"])
+    with beam.Pipeline("DirectRunner", options=options) as pipeline:
+        compose(pipeline, Build(with_root(as_written, str(world)), as_written, str(output)))
+    return pipeline.result.metrics().query(MetricsFilter().with_namespace("compose"))
+
+
+def sizes_of(query: Mapping[str, Any]) -> dict[str, list[DistributionData]]:
+    """What moves, by name; an entry for each step that moves it."""
+    sizes = defaultdict(list)
+    for found in query["distributions"]:
+        sizes[found.key.metric.name.removesuffix(": bytes")].append(found.committed.data)
+    return sizes
 
 
 def test_counters_are_the_figures_of_the_manifest(tmp_path: Path) -> None:
     world, output = tmp_path / "world", tmp_path / "shards"
     make_world([str(world), "--images", "30"])
-    output.mkdir()
-    as_written = load("demo")
-    options = PipelineOptions(["--prism_location=none"])
-    with beam.Pipeline("DirectRunner", options=options) as pipeline:
-        compose(pipeline, Build(with_root(as_written, str(world)), as_written, str(output)))
-    query = pipeline.result.metrics().query(MetricsFilter().with_namespace("compose"))
+    query = run("demo", world, output)
     counters = {counter.key.metric.name: counter.committed for counter in query["counters"]}
     made = manifest.load(output)
     for source, of in made.sources.items():
@@ -36,11 +53,17 @@ def test_counters_are_the_figures_of_the_manifest(tmp_path: Path) -> None:
         assert counters[f"{split}: shards"] == len(shards)
         assert counters[f"{split}: bytes"] == sum(shard.bytes for shard in shards)
     assert any(name.endswith(": ms of all workers") for name in counters)
-    sizes: dict[str, list[DistributionData]] = defaultdict(list)
-    for found in query["distributions"]:
-        sizes[found.key.metric.name.removesuffix(": bytes")].append(found.committed.data)
+    sizes = sizes_of(query)
     [groups], [summaries] = sizes["groups"], sizes["summaries"]
     assert groups.count == summaries.count == len(made.shards)
     assert groups.sum == sum(of.sum for of in sizes["deliveries"])
     assert groups.max >= max(of.max for of in sizes["deliveries"])
     assert {"slices", "tables of pictures", "evaluation sets"} <= sizes.keys()
+
+
+def test_pictures_that_are_copies_of_none_are_not_sent_to_every_worker(tmp_path: Path) -> None:
+    world, output = tmp_path / "world", tmp_path / "shards"
+    clevr.write(world, images=12, seed=0)
+    sizes = sizes_of(run("clevr", world, output))
+    assert manifest.load(output).totals["train"]["images"] > 0
+    assert max(of.max for of in sizes["tables of pictures"]) == len(pack([]))

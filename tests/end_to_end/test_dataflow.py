@@ -118,6 +118,15 @@ def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
         for path in cloud.store.find("made/shards")
     } == expected
 
+    looked_at = subprocess.run(
+        [sys.executable, "-m", "shards", "verify", "gs://made/shards", "--quiet"],
+        cwd=REPOSITORY,
+        env=os.environ | cloud.environment | {"HOME": str(tmp_path)},  # where the cache is
+        capture_output=True,
+        text=True,
+    )
+    assert looked_at.returncode == 0, looked_at.stdout + looked_at.stderr
+
 
 def test_a_job_that_fails(cloud: Cloud) -> None:
     whole = cloud.store.cat_file("raw/world/gqa/train_sceneGraphs.json")

@@ -1,9 +1,10 @@
 """Which copies are one picture, and which are held out."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.catalogue import Catalogue
+from pipelines.catalogue import Catalogue, may_join
 from schemas import HeldOut, Picture
 
 
@@ -165,3 +166,39 @@ def test_copies_of_one_picture_are_held_out_together(
         assert reasons == [(n, o) for n, o, _ in of.held_out(of.canonical(key))]
     for h in held_out:
         assert (h.set, h.key, "id") in of.held_out(h.key)
+
+
+def web(id_: int, source: str = "web", width: int = 200, photo: str = "") -> Picture:
+    return Picture(f"web/{id_}", source, f"{id_}.jpg", width, 100, photo)
+
+
+def test_which_pictures_may_be_copies() -> None:
+    assert may_join(vg(1)) and may_join(coco(1)) and may_join(flickr30k("1"))
+    assert may_join(web(1, photo="77"))
+    assert not may_join(web(1))
+    with pytest.raises(ValueError, match="x/1 is said to be the same as web/1"):
+        may_join(Picture("x/1", "x", "1.jpg", same_as="web/1"))
+
+
+webs = st.lists(
+    st.builds(
+        web, st.integers(0, 3), st.sampled_from(["web", "other"]), st.sampled_from([0, 5, 6])
+    ),
+    max_size=6,
+)
+
+
+@given(rows, webs, held, st.booleans())
+def test_pictures_that_join_none_may_come_later(
+    joining: list[Picture], alone: list[Picture], held_out: list[HeldOut], same_photo: bool
+) -> None:
+    held_out = [*held_out, HeldOut("d", "web/2")]
+    whole = Catalogue([*joining, *alone], held_out, same_photo, {"n": "coco", "w": "web"}, {"web"})
+    without = Catalogue(joining, held_out, same_photo, {"n": "coco", "w": "web"}, {"web"})
+    of = without.beside(alone)
+    assert of.repeated == whole.repeated
+    for key in [*KEYS, *(f"web/{i}" for i in range(4))]:
+        assert of.canonical(key) == without.canonical(key) == whole.canonical(key)
+        assert of.picture(key) == whole.picture(key)
+        assert of.held_out(key) == whole.held_out(key)
+    assert all(without.picture(picture.key) is None for picture in alone)
