@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.raw_files import is_local
 
 _LOCAL = ("direct", "fnapi")
+_MEMORY = "4GB"  # of a worker; a process held up to 1.5 GiB at Visual Genome's size
 _PACKAGES = ("sdk_container_image", "setup_file", "extra_packages")
 
 
@@ -55,7 +56,8 @@ def chosen(arguments: Sequence[str]) -> Runner:
     if unknown:
         raise RunnerError(f"unknown options: {', '.join(sorted(unknown))}")
     if name == "dataflow":
-        return Runner(name, options)
+        hints = [] if given.get("resource_hints") else [f"--resource_hints=min_ram={_MEMORY}"]
+        return Runner(name, PipelineOptions([*arguments, *hints]))
     # Without prism_location=none the DirectRunner downloads another engine; see docs/runners.md.
     defaults = ["--prism_location=none", "--default_sdk_harness_log_level=WARNING"]
     cores = os.cpu_count() or 1

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
-from apache_beam.portability.common_urns import primitives
+from apache_beam.portability.common_urns import primitives, resource_hints
 from gcsfs.core import GCSFileSystem
 from google.cloud.dataflow_v1beta3.types import JobType
 
@@ -101,6 +101,9 @@ def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
         "Group by shard",
         "Group summaries",
     }
+
+    for environment in pipeline.components.environments.values():
+        assert environment.resource_hints[resource_hints.MIN_RAM_BYTES.urn] == b"4000000000"
 
     # The workers were elsewhere: what they ran is what was staged, recipes and all.
     package = cloud.folder / "package"

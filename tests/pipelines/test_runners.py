@@ -53,3 +53,9 @@ def test_workers_elsewhere_that_lack_something() -> None:
         "workers of Dataflow need this package: --sdk_container_image or --setup_file, see "
         "docs/runners.md",
     ]
+
+
+@pytest.mark.parametrize("asked", [[], ["--resource_hints=min_ram=16GB"]])
+def test_dataflow_is_asked_for_memory_unless_the_user_does(asked: list[str]) -> None:
+    options = runners.chosen([*DATAFLOW, *asked]).options.get_all_options()
+    assert options["resource_hints"] == ["min_ram=16GB" if asked else "min_ram=4GB"]
