@@ -45,7 +45,7 @@ def row(name: str, *figures: str) -> None:
 
 def build(recipe: Recipe, as_written: Recipe, output: Path) -> None:
     """Builds the set, and prints what its stages tell as metrics."""
-    largest: dict[str, int] = {"launcher": 0, "a worker": 0}
+    largest = {"launcher": 0, "a worker": 0}
     done = threading.Event()
     sampler = threading.Thread(target=_sample, args=(largest, done))
     sampler.start()
@@ -82,14 +82,17 @@ def build(recipe: Recipe, as_written: Recipe, output: Path) -> None:
 
 
 def _sample(largest: dict[str, int], done: threading.Event) -> None:
+    """The most memory of each kind of process, without what it has mapped of raw files."""
     launcher = psutil.Process()
     while not done.wait(0.2):
-        largest["launcher"] = max(largest["launcher"], launcher.memory_info().rss)
-        for worker in launcher.children(recursive=True):
+        processes = [("launcher", launcher)]
+        processes += [("a worker", child) for child in launcher.children(recursive=True)]
+        for name, process in processes:
             try:
-                largest["a worker"] = max(largest["a worker"], worker.memory_info().rss)
+                memory = process.memory_info()
             except psutil.NoSuchProcess:
                 continue  # a worker that ended between the two calls
+            largest[name] = max(largest[name], memory.rss - memory.shared)
 
 
 def tables(recipe: Recipe, scratch: Path) -> tuple[list[Picture], list[HeldOut]]:
@@ -132,10 +135,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("world", type=Path)
+    parser.add_argument("--shards", type=int, default=128)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        (scratch / "world.toml").write_text(WORLD)
+        recipe_text = WORLD.replace("shards = 128", f"shards = {arguments.shards}")
+        (scratch / "world.toml").write_text(recipe_text)
         as_written = load(str(scratch / "world.toml"))
         recipe = with_root(as_written, str(arguments.world.resolve()))
         output = scratch / "shards"
