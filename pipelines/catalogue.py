@@ -6,7 +6,7 @@ id of the Flickr photo that both were made from.
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 
 import msgspec
 
@@ -16,24 +16,19 @@ from schemas import HeldOut, Picture
 _PREFERENCE = {"coco": 0, "vg": 1, "gqa": 2, "flickr30k": 3}
 
 
-def may_join(picture: Picture) -> bool:
-    """Whether a picture may be a copy of another, or another a copy of it.
+def is_shared(key: str) -> bool:
+    """Whether a picture is of a data set that others took pictures from, or that took theirs."""
+    return key.partition("/")[0] in _PREFERENCE
+
+
+def may_join(picture: Picture, held_out_namespaces: Collection[str]) -> bool:
+    """Whether a picture may be a copy of another, or be held out.
 
     Those that may not need to be known only where they are written, not to every worker.
-
-    Raises:
-        ValueError: it is said to be a copy of one that no worker would look for.
     """
-    if picture.same_as and not _has_copies(picture.same_as):
-        raise ValueError(
-            f"{picture.key} is said to be the same as {picture.same_as}; "
-            f"only pictures of {', '.join(_PREFERENCE)} are known to have copies"
-        )
-    return bool(picture.photo or picture.same_as) or _has_copies(picture.key)
-
-
-def _has_copies(key: str) -> bool:
-    return key.partition("/")[0] in _PREFERENCE
+    namespace = picture.key.partition("/")[0]
+    tied = picture.photo or picture.same_as or namespace in held_out_namespaces
+    return bool(tied) or is_shared(picture.key)
 
 
 class Catalogue:
@@ -58,7 +53,6 @@ class Catalogue:
         sources_with_pictures: Set[str] = frozenset(),
     ) -> None:
         self._with_pictures = sources_with_pictures
-        self._namespaces = held_out_namespaces or {}
         ids, photos = _Union(), _Union()
         pictures = list(pictures)
         self._pictures, self.repeated = self._chosen(pictures)
@@ -70,7 +64,7 @@ class Catalogue:
             if picture.photo and same_photo:
                 photos.join(picture.key, f"photo {picture.photo}")
         held = sorted(held_out, key=lambda h: (h.set, h.key, h.photo))
-        for name, namespace in self._namespaces.items():
+        for name, namespace in (held_out_namespaces or {}).items():
             known = {*self._pictures, *ids.names()}
             held += [HeldOut(name, k) for k in sorted(known) if k.startswith(f"{namespace}/")]
         sets: dict[str, set[tuple[str, str]]] = {}
@@ -84,9 +78,11 @@ class Catalogue:
         self._canonical = self._choose_canonical()
 
     def beside(self, alone: Iterable[Picture]) -> "Catalogue":
-        """The same, with some pictures more, none of which `may_join`."""
+        """The same, with some rows more, of pictures none of which `may_join`."""
+        rows = list(alone)
+        known = {row.key for row in rows} & self._pictures.keys()
         other = copy.copy(self)
-        other._alone, repeated = self._chosen(alone)
+        other._alone, repeated = self._chosen([*rows, *(self._pictures[key] for key in known)])
         other.repeated = self.repeated | repeated
         return other
 
@@ -126,11 +122,7 @@ class Catalogue:
 
     def held_out(self, key: str) -> list[tuple[str, str, str]]:
         """Why this copy may not be trained on: (set, the key that the set names, join), sorted."""
-        found = self._held_out.get(self._photos.root(key), set()) | {
-            (name, key)
-            for name, namespace in self._namespaces.items()
-            if key in self._alone and key.startswith(f"{namespace}/")
-        }
+        found = self._held_out.get(self._photos.root(key), ())
         return sorted((name, other, self._join(key, other)) for name, other in found)
 
     def _join(self, key: str, other: str) -> str:

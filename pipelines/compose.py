@@ -72,7 +72,7 @@ def compose(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
 
     of_sources = cut("picture tables", tables) | "Read picture tables" >> beam.ParDo(
         ReadPictures(build)
-    ).with_outputs(REJECTED, ALONE, PICTURES, main="main")
+    ).with_outputs(REJECTED, ALONE, main="main")
     of_sets = cut("evaluation sets", held_out_files) | "Read evaluation sets" >> beam.ParDo(
         ReadHeldOut(build)
     ).with_outputs(PICTURES, main="main")
@@ -82,7 +82,7 @@ def compose(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
         hashes = pipeline | "No hashes" >> beam.Create([], reshuffle=False)
     else:
         hashes, bad_hashes = _divided(
-            [of_sources.main, of_sources[PICTURES], of_sets[PICTURES]]
+            [of_sources.main, of_sets[PICTURES]]
             | "All pictures" >> beam.Flatten()
             | "Spread pictures" >> beam.Reshuffle(),
             "Hash held-out pictures",

@@ -14,7 +14,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from pipelines import progress, raw_files
-from pipelines.catalogue import Catalogue, may_join
+from pipelines.catalogue import Catalogue, is_shared, may_join
 from pipelines.exclusion import read_held_out
 from pipelines.garbage import collection_paused
 from pipelines.packing import pack, unpack
@@ -127,14 +127,14 @@ class CutInput(_Step):
 class ReadPictures(_Step):
     """A slice of a table of pictures -> its rows.
 
-    Those that may be copies of others go to every worker. The others, of which there may be any
-    number, go by ``ALONE`` to where they are written, and by ``PICTURES`` to be hashed.
+    Those that may be copies of others, or be held out, go to every worker. The others, of which
+    there may be any number, go by ``ALONE`` to where they are written.
     """
 
     def process(self, cut: Cut) -> Iterator[Any]:
         recipe = self._build.recipe
+        held_out = {exclusion.namespace for exclusion in recipe.exclude.values()}
         rows: list[Picture] = []
-        alone: list[Picture] = []
         deliveries: dict[bytes, Delivery] = {}
         for row in self._build.recipe.sources[cut.source].read_pictures(raw_files.read(cut)):
             row.source = cut.source
@@ -144,10 +144,12 @@ class ReadPictures(_Step):
             elif not _is_size(row.width, row.height):
                 reason, size = "bad picture size", f"{row.width}x{row.height}"
                 yield self._rejected(Rejected(row.source, row.key, reason, size, row.key, 0))
-            elif may_join(row):
+            elif row.same_as and not is_shared(row.same_as):
+                reason = "same as a picture of no shared data set"
+                yield self._rejected(Rejected(row.source, row.key, reason, row.same_as, row.key, 0))
+            elif may_join(row, held_out):
                 rows.append(row)
             else:
-                alone.append(row)
                 for split, of in recipe.splits.items():
                     key = shard_key(split, shard_of(row.key, of.shards, recipe.salt))
                     deliveries.setdefault(key, Delivery(pictures=[])).pictures.append(row)
@@ -155,8 +157,6 @@ class ReadPictures(_Step):
         for key, delivery in deliveries.items():
             packed = self._weighed("deliveries", pack(delivery))
             yield beam.pvalue.TaggedOutput(ALONE, (key, packed))
-        if alone and recipe.near_duplicates.action != "off":
-            yield beam.pvalue.TaggedOutput(PICTURES, pack(alone))
 
 
 class ReadHeldOut(_Step):
@@ -212,16 +212,12 @@ class HashHeldOut(_CatalogueStep):
     def process(
         self, element: bytes, pictures: Iterable[bytes], held_out: Iterable[bytes]
     ) -> Iterator[Any]:
-        sources = self._build.recipe.sources
-        table = unpack(element, list[Picture])
-        catalogue = self._catalogue_of(pictures, held_out).beside(
-            row for row in table if row.source in sources and not may_join(row)
-        )
+        catalogue = self._catalogue_of(pictures, held_out)
         rows: list[HashedPicture] = []
-        for picture in table:
+        for picture in unpack(element, list[Picture]):
             reasons = catalogue.held_out(picture.key)
             listed = catalogue.picture(picture.key)
-            if not reasons or (listed != picture and picture.source in sources):
+            if not reasons or (listed != picture and picture.source in self._build.recipe.sources):
                 continue
             try:
                 content = self._store.read(picture).content

@@ -1,0 +1,101 @@
+"""A source with pictures of its own, of which none is a copy of another data set's."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.build import main as build
+from pipelines.sources.base import Context, Input, Slice, Source
+from schemas import GroundedCaption, ImagePart, Picture, Region, Rejected
+from shards import manifest
+from tests.end_to_end.test_golden import samples
+
+RECIPE = """
+name = "web"
+images = "none"
+reject_limit = 1.0
+
+[splits]
+train = {{ shards = 3 }}
+val = {{ shards = 2 }}
+
+[sources.web]
+reader = "tests.end_to_end.test_own_pictures:Web"
+pages = "pages.json"
+{exclude}
+"""
+
+
+class Page(msgspec.Struct):
+    id: int
+    split: str
+    text: str
+    same_as: str = ""
+
+
+class Web(Source):
+    namespace: ClassVar[str] = "web"
+
+    pages: str
+
+    def paths(self) -> list[str]:
+        return [self.pages]
+
+    def picture_inputs(self) -> list[Input]:
+        return [Input(self.pages, "list")]
+
+    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+        for page in msgspec.json.decode(piece.content, type=list[Page]):
+            yield Picture(f"web/{page.id}", "web", f"{page.id}.jpg", 100, 80, "", page.same_as)
+
+    def inputs(self, splits: tuple[str, ...]) -> list[Input]:
+        return [Input(self.pages, "list")]
+
+    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+        for page in msgspec.json.decode(piece.content, type=list[Page]):
+            region = Region([(0, 3)], (1, 1, 50, 50))
+            caption = GroundedCaption(page.text, [region], [], "web", str(page.id))
+            yield ImagePart(f"web/{page.id}", "web", page.split, [caption])
+
+
+def made(tmp_path: Path, exclude: str = "", **same_as: str) -> Path:
+    pages = [
+        {"id": i, "split": "val" if i % 5 == 0 else "train", "text": f"cat {i}"} for i in range(40)
+    ]
+    for page in pages:
+        page["same_as"] = same_as.get(f"page{page['id']}", "")
+    (tmp_path / "pages.json").write_text(json.dumps(pages))
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(exclude=exclude))
+    places = [f"--root={tmp_path}", f"--output={tmp_path / 'shards'}"]
+    arguments = [str(tmp_path / "recipe.toml"), *places, "--quiet"]
+    assert build([*arguments, "--direct_running_mode=in_memory"]) == 0
+    return tmp_path / "shards"
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_every_picture_is_found_where_it_is_written(tmp_path: Path, split: str) -> None:
+    output = made(tmp_path)
+    found = {sample["__key__"]: sample for sample in samples(output, split)}
+    assert len(found) == (8 if split == "val" else 32)
+    assert all((sample["width"], sample["height"]) == (100, 80) for sample in found.values())
+    assert manifest.load(output).sources["web"]["rejected"] == 0
+
+
+def test_all_of_them_may_be_held_out(tmp_path: Path) -> None:
+    totals = manifest.load(made(tmp_path, '[exclude.web]\nnamespace = "web"')).totals
+    assert (totals["train"]["images"], totals["val"]["images"]) == (0, 8)
+
+
+def test_a_copy_of_what_nobody_looks_for_is_rejected(tmp_path: Path) -> None:
+    output = made(tmp_path, page3="elsewhere/7", page4="coco/9")
+    rows = pq.read_table(output / "rejected.parquet").to_pylist()
+    assert [(row["record"], row["reason"]) for row in rows] == [
+        ("3", "unknown picture"),
+        ("web/3", "same as a picture of no shared data set"),
+    ]
+    assert manifest.load(output).totals["train"]["images"] == 31
