@@ -45,7 +45,8 @@ def bucket(milliseconds: int, log: Path) -> Iterator[fsspec.AbstractFileSystem]:
     """The file system of a store with a bucket, which is that of this process and its children."""
     with serve_s3(delay=milliseconds / 1e3, log=log) as environment:
         os.environ.update(environment)
-        system = fsspec.filesystem("s3", skip_instance_cache=True)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # of the last one
+        system = fsspec.filesystem("s3")
         system.mkdir("made")
         yield system
 

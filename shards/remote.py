@@ -18,6 +18,8 @@ _CHUNK = 4 << 20  # bytes of a stream that are read at a time
 _RANGE = 8 << 20  # bytes of a request
 _AT_ONCE = 8  # requests
 _SILENCE = 60.0  # seconds without a byte after which an HTTP request is given up
+# What is left of a connection that fails, of the library below s3fs: no OSError.
+_BOTOCORE = {f"botocore.exceptions.{name}" for name in ("ConnectionError", "HTTPClientError")}
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # where a file is written to
 
 
@@ -149,4 +151,5 @@ def is_transient(error: Exception) -> bool:
         return status >= 500 or status in (408, 429)
     if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
         return False
-    return isinstance(error, OSError | aiohttp.ClientError)
+    names = {f"{of.__module__}.{of.__name__}" for of in type(error).__mro__}
+    return isinstance(error, OSError | aiohttp.ClientError) or not names.isdisjoint(_BOTOCORE)

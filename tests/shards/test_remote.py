@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import aiohttp
+import botocore.exceptions
 import fsspec
 import pytest
 
@@ -228,6 +229,9 @@ class StatusError(Exception):
         *((TimeoutError(), True), (ConnectionResetError(), True), (OSError("?"), True)),
         *((StatusError(503), True), (StatusError(429), True), (StatusError(404), False)),
         *((PermissionError(), False), (IsADirectoryError(), False), (ValueError(), False)),
+        (botocore.exceptions.EndpointConnectionError(endpoint_url="?", error="?"), True),
+        (botocore.exceptions.ReadTimeoutError(endpoint_url="?"), True),
+        (botocore.exceptions.NoCredentialsError(), False),
     ],
 )
 def test_which_errors_may_pass(error: Exception, transient: bool) -> None:
