@@ -90,6 +90,7 @@ def configuration(location: str, work: Path, name: str, workers: int, gigabytes:
         "workers = 0": f'workers = {workers}\nblock_shards = 2\ncache = "{work / name}-cache"\n'
         f"cache_gigabytes = {gigabytes}",
         "log_steps = 20": "log_steps = 1",
+        'split = "val"': 'split = "train"',  # which is not come to
     }.items():
         if old not in text:
             raise SystemExit(f"{DEMO} has no {old}")
@@ -169,7 +170,7 @@ def main() -> None:
     command.add_argument("shards", type=Path)
     command.add_argument("--steps", type=int, default=150)
     command.add_argument("--workers", type=int, default=1)
-    command.add_argument("--share", type=float, default=0.2, help="of the set in the cache")
+    command.add_argument("--share", type=float, default=0.15, help="of the set in the cache")
     other = commands.add_parser("fetch")
     other.add_argument("--megabytes", type=int, default=100)
     other.add_argument("--rounds", type=int, default=3)
