@@ -6,6 +6,7 @@ import re
 import zipfile
 import zlib
 from pathlib import PurePosixPath
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from schemas import Picture
 MAX_BYTES = 64 << 20
 MAX_PIXELS = 100_000_000  # of a picture whose header is believed; a decoded one takes 3 bytes each
 
+_MEMBER_HEADER = 4096  # bytes of a zip before the content of a member: rarely more
 _LONGEST_NAME = 255  # of a file, on most file systems
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png"}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*)*")
@@ -40,12 +42,47 @@ class File(msgspec.Struct):
     height: int
 
 
+class _Stretch:
+    """A file of which a stretch is at hand: zipfile reads in bits, each a request from afar."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._start, self._content = 0, b""
+
+    def fetch(self, start: int, size: int) -> None:
+        self._file.seek(start)
+        self._start, self._content = start, self._file.read(size)
+        self._file.seek(start)
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._file.tell() - self._start
+        if start >= 0 and 0 <= size <= len(self._content) - start:
+            self._file.seek(size, io.SEEK_CUR)
+            return self._content[start : start + size]
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+
+class _Zip(NamedTuple):
+    file: _Stretch
+    archive: zipfile.ZipFile
+    members: dict[str, zipfile.ZipInfo]  # by file name: the folders in it vary between mirrors
+
+
 class PictureStore:
     """The pictures of each source, below its roots: folders, or zips as they are published."""
 
     def __init__(self, roots: dict[str, list[str]]) -> None:
         self._roots = roots
-        self._zips: dict[str, tuple[zipfile.ZipFile, dict[str, str]]] = {}
+        self._zips: dict[str, _Zip] = {}
 
     def read(self, picture: Picture) -> File:
         """The picture's file, if it is one and of the size that the annotations speak of.
@@ -73,24 +110,24 @@ class PictureStore:
             raise UnusablePictureError("unsafe picture name", ascii(picture.file[:200]))
         for root in self._roots.get(picture.source, []):
             if root.endswith(".zip"):
-                archive, members = self._zip(root)
-                member = members.get(PurePosixPath(picture.file).name)
+                opened = self._zip(root)
+                member = opened.members.get(PurePosixPath(picture.file).name)
                 if member is not None:
-                    return _read_member(archive, member)
+                    return _read_member(opened, member)
             else:
                 with contextlib.suppress(FileNotFoundError):
                     return _read_file(f"{root.rstrip('/')}/{picture.file}")
         return None
 
-    def _zip(self, path: str) -> tuple[zipfile.ZipFile, dict[str, str]]:
-        """An open zip and its members by file name: the folders in it vary between mirrors."""
+    def _zip(self, path: str) -> _Zip:
         if path not in self._zips:
+            file = _Stretch(open_binary(path, read_ahead=False))
             try:
-                archive = zipfile.ZipFile(open_binary(path))
+                archive = zipfile.ZipFile(file)
             except zipfile.BadZipFile as error:
                 raise RawFileError(f"{path}: not a readable zip file: {error}") from error
-            members = {PurePosixPath(name).name: name for name in archive.namelist()}
-            self._zips[path] = archive, members
+            members = {PurePosixPath(of.filename).name: of for of in archive.infolist()}
+            self._zips[path] = _Zip(file, archive, members)
         return self._zips[path]
 
 
@@ -101,9 +138,11 @@ def _read_file(path: str) -> bytes:
         raise UnusablePictureError("unreadable picture", PurePosixPath(path).name) from error
 
 
-def _read_member(archive: zipfile.ZipFile, member: str) -> bytes:
+def _read_member(opened: _Zip, member: zipfile.ZipInfo) -> bytes:
+    size = _MEMBER_HEADER + min(member.compress_size, MAX_BYTES)
+    opened.file.fetch(member.header_offset, size)
     try:
-        with archive.open(member) as file:
+        with opened.archive.open(member) as file:
             return file.read(MAX_BYTES + 1)
     # zipfile has no class of its own for an encrypted member or an unknown method.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:

@@ -32,7 +32,7 @@ from schemas import Rejected
 SLICES = 64
 SLICE_BYTES = 4 << 20
 LINES_PER_SLICE = 512
-READ_AHEAD = 1 << 20  # bytes of a file from afar, so that members of a zip can be read apart
+READ_AHEAD = 1 << 20  # bytes of a file from afar beyond what is read
 
 _COLON = re.compile(r"\s*:\s*")
 
@@ -73,8 +73,10 @@ def version(path: str) -> tuple[int, str]:
     return system.size(name), str(system.modified(name))
 
 
-def open_binary(path: str) -> BinaryIO:
+def open_binary(path: str, *, read_ahead: bool = True) -> BinaryIO:
     """The file as it is: a ``.gz`` or ``.bz2`` ending changes nothing. It can be sought in.
+
+    From afar, without ``read_ahead`` every read is a request, of the bytes that are read.
 
     Raises:
         FileNotFoundError: there is none.
@@ -86,7 +88,8 @@ def open_binary(path: str) -> BinaryIO:
         except (IsADirectoryError, PermissionError) as error:
             raise RawFileError(f"{path}: cannot be read: {error.strerror}") from error
     system, name = _afar(path)
-    return system.open(name, "rb", block_size=READ_AHEAD)
+    cache = "readahead" if read_ahead else "none"
+    return system.open(name, "rb", block_size=READ_AHEAD, cache_type=cache)
 
 
 def read_beginning(path: str, size: int) -> bytes:

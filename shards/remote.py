@@ -4,7 +4,7 @@ import errno
 import hashlib
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import aiohttp
@@ -14,8 +14,12 @@ from shards.manifest import FileEntry, ShardEntry, ShardError
 
 T = TypeVar("T")
 
-_CHUNK = 4 << 20  # bytes
+_CHUNK = 4 << 20  # bytes of a stream that are read at a time
+_RANGE = 8 << 20  # bytes of a request
+_AT_ONCE = 8  # requests
 _SILENCE = 60.0  # seconds without a byte after which an HTTP request is given up
+# What is left of a connection that fails, of the library below s3fs: no OSError.
+_BOTOCORE = {f"botocore.exceptions.{name}" for name in ("ConnectionError", "HTTPClientError")}
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # where a file is written to
 
 
@@ -65,21 +69,18 @@ class Remote:
             OSError: there is no room for it where ``to`` is.
         """
 
-        # Over HTTP: one stream, not a request for each block, nor one that asks for the size, whose
-        # every failure fsspec takes for a missing file.
-        how = {"block_size": 0, "size": entry.bytes} if self._over_http else {"block_size": _CHUNK}
-
         def attempt() -> None:
             to.seek(0)
             system, folder = fsspec.url_to_fs(self.url, **self._options)
+            path = f"{folder}/{entry.file}"
+            read = _streamed if self._over_http else _in_ranges
             digest, size = hashlib.sha256(), 0
-            with system.open(f"{folder}/{entry.file}", "rb", **how) as file:
-                while chunk := file.read(_CHUNK):
-                    size += len(chunk)
-                    if size > entry.bytes:
-                        break
-                    digest.update(chunk)
-                    to.write(chunk)
+            for chunk in read(system, path, entry.bytes):
+                size += len(chunk)
+                if size > entry.bytes:
+                    break
+                digest.update(chunk)
+                to.write(chunk)
             if size < entry.bytes:
                 raise ConnectionError(f"it ended after {size} of {entry.bytes} bytes")
             if size > entry.bytes:
@@ -117,6 +118,28 @@ class Remote:
         raise ValueError(f"{attempts} attempts")
 
 
+def _streamed(system: fsspec.AbstractFileSystem, path: str, size: int) -> Iterator[bytes]:
+    """A file over HTTP: one stream, because a server may not know ranges. Its size is not asked
+    for: every failure of that fsspec takes for a missing file.
+    """
+    with system.open(path, "rb", block_size=0, size=size) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _in_ranges(system: fsspec.AbstractFileSystem, path: str, size: int) -> Iterator[bytes]:
+    """A file in a bucket: some ranges at once, because each request waits for an answer, and a
+    store sends each connection only so much. Of a file that is too long there is a byte too many.
+    """
+    for first in range(0, size, _RANGE * _AT_ONCE):
+        starts = list(range(first, min(first + _RANGE * _AT_ONCE, size), _RANGE))
+        ends = [start + _RANGE if start + _RANGE < size else size + 1 for start in starts]
+        for chunk in system.cat_ranges([path] * len(starts), starts, ends):
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+
 def is_transient(error: Exception) -> bool:
     """Whether an error of a file system may pass: a status of HTTP that says so, or of a network.
 
@@ -128,4 +151,5 @@ def is_transient(error: Exception) -> bool:
         return status >= 500 or status in (408, 429)
     if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
         return False
-    return isinstance(error, OSError | aiohttp.ClientError)
+    names = {f"{of.__module__}.{of.__name__}" for of in type(error).__mro__}
+    return isinstance(error, OSError | aiohttp.ClientError) or not names.isdisjoint(_BOTOCORE)

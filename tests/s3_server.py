@@ -1,8 +1,9 @@
 """An S3 store on the loopback interface, by moto, that can fail now and then and be slow.
 
-    python -m tests.s3_server PORT FAIL_EVERY DELAY
+    python -m tests.s3_server PORT FAIL_EVERY DELAY [LOG]
 
-Every so many requests one is answered with 503 (0: none), each after so many seconds.
+Every so many requests one is answered with 503 (0: none), each after so many seconds. The log gets
+a line for each that is not: method, bytes of content that are sent, path.
 """
 
 import itertools
@@ -11,7 +12,8 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
@@ -20,9 +22,11 @@ from tests.servers import server
 
 
 @contextmanager
-def serve_s3(*, fail_every: int = 0, delay: float = 0.0) -> Iterator[dict[str, str]]:
+def serve_s3(
+    *, fail_every: int = 0, delay: float = 0.0, log: Path | None = None
+) -> Iterator[dict[str, str]]:
     """The environment in which AWS's libraries find a store, which ends with the block."""
-    options = "{port}", str(fail_every), str(delay)
+    options = ["{port}", str(fail_every), str(delay), *([str(log)] if log else [])]
     with server("tests.s3_server", options) as port:
         yield {
             "AWS_ACCESS_KEY_ID": "made-up",
@@ -32,13 +36,26 @@ def serve_s3(*, fail_every: int = 0, delay: float = 0.0) -> Iterator[dict[str, s
         }
 
 
+class Request(NamedTuple):
+    method: str
+    path: str  # /BUCKET/KEY
+    sent: int  # bytes of the answer
+
+
+def requests(log: Path) -> list[Request]:
+    """The lines of a log."""
+    lines = (line.split(maxsplit=2) for line in log.read_text().splitlines())
+    return [Request(method, path, int(sent)) for method, sent, path in lines]
+
+
 class _Faulty:
     """An application that fails or waits before it does what it should."""
 
-    def __init__(self, application: Any, fail_every: int, delay: float) -> None:
+    def __init__(self, application: Any, fail_every: int, delay: float, log: Path | None) -> None:
         self._application = application
         self._fail_every = fail_every
         self._delay = delay
+        self._log = log.open("a", buffering=1) if log else None
         self._requests = itertools.count(1)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -47,14 +64,19 @@ class _Faulty:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>"]
-        return self._application(environ, start_response)
+        content = list(self._application(environ, start_response))
+        if self._log:
+            sent = sum(map(len, content))
+            self._log.write(f"{environ['REQUEST_METHOD']} {sent} {environ['PATH_INFO']}\n")
+        return content
 
 
 def main() -> None:
     port, fail_every, delay = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    log = Path(sys.argv[4]) if len(sys.argv) > 4 else None
     os.environ["MOTO_S3_CUSTOM_ENDPOINTS"] = f"http://127.0.0.1:{port}"
     application = DomainDispatcherApplication(create_backend_app)
-    faulty = _Faulty(application, fail_every, delay)
+    faulty = _Faulty(application, fail_every, delay, log)
     make_server("127.0.0.1", port, faulty, threaded=True).serve_forever()
 
 

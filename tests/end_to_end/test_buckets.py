@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import fsspec
@@ -13,11 +14,19 @@ import torch
 from pipelines.build import main as build
 from pipelines.world.__main__ import main as make_world
 from tests.end_to_end import small_training as small
-from tests.s3_server import serve_s3
+from tests.s3_server import requests, serve_s3
 
 REPOSITORY = Path(__file__).parents[2]
 BUILD = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
 INTO_BUCKET = ["--root=s3://raw/world", "--output=s3://made/shards"]
+PICTURE_FOLDERS = [
+    "coco/train2014",
+    "coco/val2014",
+    "vg/VG_100K",
+    "vg/VG_100K_2",
+    "flickr30k/flickr30k-images",
+]
+JUNK = 8 << 20  # bytes, twice in each zip
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +112,52 @@ def test_a_file_that_was_cut_off_on_its_way_leaves_no_manifest(world: Path) -> N
         assert done.returncode == 1
         assert "train_sceneGraphs.json" in done.stderr.splitlines()[-1]
         assert "manifest.json" not in digests(system)
+
+
+def test_pictures_in_zips_in_a_bucket(
+    world: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    """The pictures that are needed are read, one request each, whatever else is in their zips."""
+    recipe = (REPOSITORY / "pipelines/recipes/demo.toml").read_text()
+    for folder in PICTURE_FOLDERS:
+        recipe = recipe.replace(f'"{folder}"', f'"{folder}.zip"')
+    path = tmp_path / "demo.toml"
+    path.write_text(recipe)
+    log = tmp_path / "log"
+    with serve_s3(log=log) as environment:
+        system = uploaded(world, environment)
+        for folder in PICTURE_FOLDERS:
+            system.rm(f"raw/world/{folder}", recursive=True)
+            zip_pictures(world / folder, tmp_path / "pictures.zip")
+            system.put_file(str(tmp_path / "pictures.zip"), f"raw/world/{folder}.zip")
+        log.write_text("")
+        subprocess.run(
+            [sys.executable, "-m", "pipelines.build", str(path), "--quiet", *INTO_BUCKET],
+            check=True,
+            cwd=REPOSITORY,
+            env=os.environ | environment,
+            timeout=300,
+        )
+        made = digests(system)
+    tars = {name for name in expected if name.endswith((".tar", ".parquet"))}
+    assert {name: made[name] for name in tars} == {name: expected[name] for name in tars}
+    for folder in PICTURE_FOLDERS:
+        sizes = [file.stat().st_size for file in (world / folder).iterdir()]
+        of_zip = [of for of in requests(log) if of.path == f"/raw/world/{folder}.zip"]
+        asked = sum(of.method == "GET" for of in of_zip)
+        opened = len(of_zip) - asked  # at most: HEAD is asked for the size
+        # A picture is read once to be compared and once to be written, its zip opened in three.
+        assert asked <= 2 * len(sizes) + 3 * opened
+        assert sum(of.sent for of in of_zip) <= 2 * sum(sizes) + 5000 * asked < JUNK
+
+
+def zip_pictures(folder: Path, path: Path) -> None:
+    """The files of a folder, and much that is none of them, in a zip without compression."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("before.bin", os.urandom(JUNK))
+        for file in sorted(folder.iterdir()):
+            archive.write(file, f"{folder.name}/{file.name}")
+        archive.writestr("after.bin", os.urandom(JUNK))
 
 
 def test_training_from_a_bucket(tmp_path: Path) -> None:

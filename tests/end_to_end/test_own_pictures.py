@@ -80,7 +80,7 @@ def made(tmp_path: Path, exclude: str = "", **same_as: str) -> Path:
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_every_picture_is_found_where_it_is_written(tmp_path: Path, split: str) -> None:
     output = made(tmp_path)
-    found = {sample["__key__"]: sample for sample in samples(output, split)}
+    found = {sample["key"]: sample for sample in samples(output, split)}
     assert len(found) == (8 if split == "val" else 32)
     assert all((sample["width"], sample["height"]) == (100, 80) for sample in found.values())
     assert manifest.load(output).sources["web"]["rejected"] == 0

@@ -1,6 +1,7 @@
 """Picture files: found, bounded and looked at."""
 
 import io
+import os
 import struct
 import tracemalloc
 import zipfile
@@ -194,6 +195,28 @@ def test_pictures_in_a_zip(tmp_path: Path) -> None:
     assert unusable(of, picture("a.jpg"))[0] == "not a picture"
     assert unusable(of, picture("c.jpg")) == ("picture missing", "c.jpg")
     assert unusable(of, picture("../b.jpg"))[0] == "unsafe picture name"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("extra", [0, 3000, 9000])
+def test_ways_to_be_in_a_zip(tmp_path: Path, method: int, extra: int) -> None:
+    """With headers of any length, of which so much is read as most have."""
+    contents = {f"{i}.jpg": tiny.picture_file() + bytes(1000 * i) for i in range(3)}
+    with zipfile.ZipFile(tmp_path / "images.zip", "w", method) as archive:
+        for name, content in contents.items():
+            member = zipfile.ZipInfo(name)
+            member.compress_type = method
+            member.extra = struct.pack("<HH", 0x7777, extra) + bytes(extra)
+            archive.writestr(member, content)
+    of = store(tmp_path / "images.zip")
+    for name in ("1.jpg", "0.jpg", "2.jpg", "1.jpg"):
+        assert of.read(picture(name)).content == contents[name]
+
+
+def test_a_large_member_of_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MAX_BYTES", 1000)
+    of = store(zip_of(tmp_path / "images.zip", a=os.urandom(9000)))
+    assert unusable(of, picture("a.jpg")) == ("picture too large", "1001 bytes")
 
 
 def test_a_damaged_picture_in_a_zip(tmp_path: Path) -> None:

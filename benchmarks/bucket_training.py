@@ -1,0 +1,184 @@
+"""How long training waits for shards in a bucket, and how fast they are fetched.
+
+    python benchmarks/bucket_training.py wait SHARDS    # a shard set (python -m pipelines.build)
+    python benchmarks/bucket_training.py fetch
+
+The bucket is moto's on the loopback interface, which answers each request after so many
+milliseconds. ``wait`` trains the model of ``demo`` on the set as a folder and out of buckets, with
+a cache that is empty at first and has room for a part of the set. ``fetch`` fetches one shard, and
+beside it reads it in blocks, one after another.
+"""
+
+import argparse
+import hashlib
+import io
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+
+from mdetr_model.tokenizer import train_tokenizer
+from mdetr_model.training_log import read_log
+from shards.manifest import FileEntry
+from shards.remote import Remote, Retries
+from shards.shard_set import ShardSet
+from shards.store import Store
+from tests.s3_server import requests, serve_s3
+
+REPOSITORY = Path(__file__).parents[1]
+DEMO = REPOSITORY / "mdetr_model/configs/demo.toml"
+LEFT_OUT = 10  # steps at the beginning, the first batch among them
+BATCH = 16  # of the demo
+BLOCK = 4 << 20
+
+
+@contextmanager
+def bucket(milliseconds: int, log: Path) -> Iterator[fsspec.AbstractFileSystem]:
+    """The file system of a store with a bucket, which is that of this process and its children."""
+    with serve_s3(delay=milliseconds / 1e3, log=log) as environment:
+        os.environ.update(environment)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # of the last one
+        system = fsspec.filesystem("s3")
+        system.mkdir("made")
+        yield system
+
+
+# --- waiting --------------------------------------------------------------------------------------
+
+
+def wait(shards: Path, steps: int, workers: int, share: float, delays: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        samples = Store(ShardSet.open(shards)).samples("train")
+        captions = [caption.text for of in samples for caption in of.sample.captions]
+        train_tokenizer(captions, 800).save_pretrained(work / "tokenizer")
+        size = sum(entry.bytes for entry in ShardSet.open(shards).shards)
+        print(f"{size / 1e6:.0f} MB; steps {LEFT_OUT + 1} to {steps}; a cache of {share:.0%} of it")
+
+        def run(name: str, location: str) -> list[float]:
+            config = work / f"{name}.toml"
+            config.write_text(configuration(location, work, name, workers, share * size / 1e9))
+            return trained(config, work / name, steps)
+
+        expected = run("folder", str(shards.absolute()))
+        for delay in delays:
+            log = work / f"{delay}.log"
+            with bucket(delay, log) as system:
+                system.put(str(shards), "made/shards", recursive=True)
+                log.write_text("")
+                losses = run(f"{delay} ms", "s3://made/shards")
+                got = [of.sent for of in requests(log) if of.path.endswith(".tar")]
+            print(f"         {len(got)} requests for {sum(got) / 1e6:.0f} MB of tars")
+            if losses != expected:
+                raise SystemExit("not the losses of the folder")
+
+
+def configuration(location: str, work: Path, name: str, workers: int, gigabytes: float) -> str:
+    """That of the demo, with a line of the log for every step and blocks of two shards."""
+    text = DEMO.read_text()
+    for old, new in {
+        "vocabulary = 800": f'tokenizer = "{work / "tokenizer"}"',
+        'shards = "shards"': f'shards = "{location}"',
+        "workers = 0": f'workers = {workers}\nblock_shards = 2\ncache = "{work / name}-cache"\n'
+        f"cache_gigabytes = {gigabytes}",
+        "log_steps = 20": "log_steps = 1",
+        'split = "val"': 'split = "train"',  # which is not come to
+    }.items():
+        if old not in text:
+            raise SystemExit(f"{DEMO} has no {old}")
+        text = text.replace(old, new)
+    return text
+
+
+def trained(config: Path, output: Path, steps: int) -> list[float]:
+    """Trains so many steps, tells how long they took and waited, and returns their losses."""
+    command = [sys.executable, "-m", "mdetr_model", "train", str(config), "--output", str(output)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    with (
+        (output.parent / "said").open("w") as said,
+        subprocess.Popen(command, env=environment, stdout=said, stderr=said) as process,
+    ):
+        while process.poll() is None and len(read_log(output)) < steps:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+    lines = read_log(output)[:steps]
+    if len(lines) < steps:
+        raise SystemExit((output.parent / "said").read_text())
+    took = [BATCH / line["samples_per_second"] for line in lines]
+    waited = [line["data_wait"] * seconds for line, seconds in zip(lines, took, strict=True)]
+    share = sum(waited[LEFT_OUT:]) / sum(took[LEFT_OUT:])
+    print(
+        f"{output.name:8} {statistics.fmean(took[LEFT_OUT:]):.3f} s a step   "
+        f"{share:6.2%} wait, {max(waited[LEFT_OUT:]):.3f} s at most   "
+        f"first batch {waited[0]:.2f} s, the next {LEFT_OUT - 1} {sum(waited[1:LEFT_OUT]):.2f} s"
+    )
+    return [line["loss"] for line in lines]
+
+
+# --- fetching -------------------------------------------------------------------------------------
+
+
+def fetch(megabytes: int, rounds: int, delays: list[int]) -> None:
+    content = os.urandom(megabytes * 1_000_000)
+    entry = FileEntry("shard.tar", len(content), hashlib.sha256(content).hexdigest())
+    ways: dict[str, Callable[[], object]] = {
+        "fetched": lambda: Remote("s3://made", {}, Retries()).download(entry, io.BytesIO()),
+        "in blocks": lambda: in_blocks(entry),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for delay in delays:
+            log = Path(folder) / f"{delay}.log"
+            with bucket(delay, log) as system:
+                system.pipe_file("made/shard.tar", content)
+                for name, way in ways.items():
+                    log.write_text("")
+                    seconds = statistics.median(timed(way) for _ in range(rounds))
+                    asked = len(requests(log)) / rounds
+                    print(
+                        f"{delay:3} ms   {name:10} {seconds:5.2f} s, "
+                        f"{megabytes / seconds:4.0f} MB/s, {asked:.0f} requests"
+                    )
+
+
+def in_blocks(entry: FileEntry) -> None:
+    system, folder = fsspec.url_to_fs("s3://made")
+    digest, to = hashlib.sha256(), io.BytesIO()
+    with system.open(f"{folder}/{entry.file}", "rb", block_size=BLOCK) as file:
+        while chunk := file.read(BLOCK):
+            digest.update(chunk)
+            to.write(chunk)
+
+
+def timed(way: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    way()
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("wait")
+    command.add_argument("shards", type=Path)
+    command.add_argument("--steps", type=int, default=150)
+    command.add_argument("--workers", type=int, default=1)
+    command.add_argument("--share", type=float, default=0.15, help="of the set in the cache")
+    other = commands.add_parser("fetch")
+    other.add_argument("--megabytes", type=int, default=100)
+    other.add_argument("--rounds", type=int, default=3)
+    for of in (command, other):
+        of.add_argument("--delays", type=int, nargs="+", default=[0, 50, 100, 200], help="ms")
+    arguments = vars(parser.parse_args())
+    globals()[arguments.pop("command")](**arguments)
+
+
+if __name__ == "__main__":
+    main()
