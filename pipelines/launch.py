@@ -16,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines import progress, report, runners
 from pipelines.compose import compose
-from pipelines.raw_files import RawFileError, exists, is_local, open_binary
+from pipelines.raw_files import StoreError, exists, is_local, open_binary
 from pipelines.recipe import RecipeError, load, with_root
 from pipelines.runners import Runner, RunnerError
 from pipelines.stages import Build
@@ -25,7 +25,8 @@ from shards import manifest as mf
 
 # What the steps raise about the input, which a runner may pass on only as the text of a traceback.
 _PLAIN_ERRORS = re.compile(
-    r"(?:RawFileError|StrictError|TooManyRejectedError): (.*?)(?: \[while running|\n|$)"
+    r"(?:RawFileError|StoreError|StrictError|TooManyRejectedError): "
+    r"(.*?)(?: \[while running|\n|$)"
 )
 
 
@@ -59,16 +60,16 @@ def run(
         if any(source.parses for source in recipe.sources.values()):
             model_name_and_version()
         pipeline = runners.pipeline(runner)
-    except (RunnerError, RecipeError, RawFileError, ModuleNotFoundError) as error:
+    except (RunnerError, RecipeError, StoreError, ModuleNotFoundError) as error:
         raise BuildFailedError(str(error)) from error
-    except OSError as error:  # of a store: no connection, no permission
-        raise BuildFailedError(f"cannot look for the files of the recipe: {error}") from error
     with _lock(output), _progress(runner, output) as log:
         _prepare_output(output, overwrite)
         build = Build(recipe, as_written, output, strict, str(log or ""))
         started = time.monotonic()
         with progress.shown(log, quiet) if log else progress.told(quiet):
             _run(pipeline, build)
+        if not exists(FileSystems.join(output, mf.NAME)):
+            raise BuildFailedError("the runner ended, and there is no manifest: was it a dry run?")
         stages = progress.read(log) if log else {}
         _remove_scratch(build.scratch)
     if not quiet:
@@ -102,8 +103,9 @@ def _progress(runner: Runner, output: str) -> Iterator[Path | None]:
     elif is_local(output):
         yield Path(output) / ".scratch" / "progress.tsv"
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder) / "progress.tsv"
+        folder = Path(tempfile.mkdtemp(prefix="mdetr-build-"))
+        yield folder / "progress.tsv"
+        shutil.rmtree(folder)  # of a build that fails it stays, with what the workers said
 
 
 @contextlib.contextmanager
@@ -131,13 +133,12 @@ def _prepare_output(output: str, overwrite: bool) -> None:
     """Makes the folder, and takes back the manifest of an older build: it is the mark of a set."""
     try:
         manifest = FileSystems.join(output, mf.NAME)
-        finished = exists(manifest)
-    except (OSError, ValueError, RawFileError) as error:  # no such store, or none of that kind
+        if exists(manifest):
+            if not overwrite:
+                raise BuildFailedError(f"{output} is a finished shard set; --overwrite replaces it")
+            FileSystems.delete([manifest])
+    except (OSError, ValueError, StoreError) as error:
         raise BuildFailedError(f"cannot write to {output}: {error}") from error
-    if finished:
-        if not overwrite:
-            raise BuildFailedError(f"{output} is a finished shard set; --overwrite replaces it")
-        FileSystems.delete([manifest])
     if is_local(output):
         scratch = Path(output) / ".scratch"
         try:

@@ -89,7 +89,9 @@ def told(quiet: bool) -> Iterator[None]:
         logging.getLogger("apache_beam.runners").setLevel(logging.INFO)
         # The job itself is logged as well, in hundreds of lines.
         client = logging.getLogger("apache_beam.runners.dataflow.internal.apiclient")
-        client.addFilter(lambda record: len(record.getMessage()) < 500)
+        client.addFilter(
+            lambda record: record.levelno > logging.INFO or len(record.getMessage()) < 500
+        )
     yield
 
 

@@ -41,6 +41,10 @@ class RawFileError(Exception):
     """A file cannot be read, or is not what it should be: which, what was expected and found."""
 
 
+class StoreError(Exception):
+    """A store cannot be asked at all: no such kind, not installed, no connection, no permission."""
+
+
 class Cut(msgspec.Struct, frozen=True):
     """Where a slice lies: bytes [start, stop) of ``path``, which is never a zip."""
 
@@ -57,11 +61,18 @@ def is_local(path: str) -> bool:
 
 
 def exists(path: str) -> bool:
-    """Whether a file or a folder is there (a bucket has folders only in names)."""
+    """Whether a file or a folder is there (a bucket has folders only in names).
+
+    Raises:
+        StoreError: its store cannot be asked.
+    """
     if is_local(path):
         return Path(path).exists()
     system, name = _afar(path)
-    return system.exists(name)
+    try:
+        return system.exists(name)
+    except Exception as error:  # each kind of store has its own, with no class in common
+        raise StoreError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 def version(path: str) -> tuple[int, str]:
@@ -111,12 +122,12 @@ def _afar(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     Beam's own make a client for every file, which for a picture takes longer than to read it.
 
     Raises:
-        RawFileError: there is no such kind of URL, or what it needs is not installed.
+        StoreError: there is no such kind of URL, or what it needs is not installed.
     """
     try:
         return fsspec.url_to_fs(path, use_listings_cache=False)
     except (ImportError, ValueError) as error:
-        raise RawFileError(f"{path}: {error}") from error
+        raise StoreError(f"{path}: {error}") from error
 
 
 def cut(source: str, rank: int, input: Input, scratch: str) -> Iterator[Cut | Rejected]:

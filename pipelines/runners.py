@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
-
-from pipelines.raw_files import is_local
 
 _LOCAL = ("direct", "fnapi")
 _MEMORY = "4GB"  # of a worker; a process held up to 1.5 GiB at Visual Genome's size
-_PACKAGES = ("sdk_container_image", "setup_file", "extra_packages")
+_PACKAGES = ("sdk_container_image", "setup_file")
+_STORES = ("gs", "s3")
 
 
 class RunnerError(Exception):
@@ -91,10 +91,12 @@ def check_reach(runner: Runner, output: str, paths: Iterable[str]) -> None:
     if runner.name != "dataflow":
         return  # others may run here, or share a disk
     errors = []
-    if is_local(output):
+    if FileSystems.get_scheme(output) not in _STORES:
         errors.append(f"--output={output}: workers of Dataflow write to gs:// or s3://")
     errors += [
-        f"{path}: workers of Dataflow read from gs:// or s3://" for path in paths if is_local(path)
+        f"{path}: on this machine, where workers of Dataflow do not see it"
+        for path in paths
+        if FileSystems.get_scheme(path) in (None, "file")
     ]
     given = runner.options.get_all_options(drop_default=True)
     if not any(given.get(name) for name in _PACKAGES):

