@@ -178,7 +178,7 @@ class ReadHeldOut(_Step):
 class _CatalogueStep(_Step):
     """A step that is given the tables of pictures as side inputs.
 
-    It is by far the largest thing that a worker holds: ``shared`` is one for all steps of a build.
+    They grow with the data, and are held once a worker: ``shared`` is one for all steps of a build.
     """
 
     _catalogue: Catalogue | None = None
