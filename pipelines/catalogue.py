@@ -6,7 +6,7 @@ id of the Flickr photo that both were made from.
 """
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 
 import msgspec
 
@@ -14,21 +14,6 @@ from schemas import HeldOut, Picture
 
 # Of several copies the first of these namespaces gives the picture its key and its pixels.
 _PREFERENCE = {"coco": 0, "vg": 1, "gqa": 2, "flickr30k": 3}
-
-
-def is_shared(key: str) -> bool:
-    """Whether a picture is of a data set that others took pictures from, or that took theirs."""
-    return key.partition("/")[0] in _PREFERENCE
-
-
-def may_join(picture: Picture, held_out_namespaces: Collection[str]) -> bool:
-    """Whether a picture may be a copy of another, or be held out.
-
-    Those that may not need to be known only where they are written, not to every worker.
-    """
-    namespace = picture.key.partition("/")[0]
-    tied = picture.photo or picture.same_as or namespace in held_out_namespaces
-    return bool(tied) or is_shared(picture.key)
 
 
 class Catalogue:
@@ -78,7 +63,7 @@ class Catalogue:
         self._canonical = self._choose_canonical()
 
     def beside(self, alone: Iterable[Picture]) -> "Catalogue":
-        """The same, with some rows more, of pictures none of which `may_join`."""
+        """The same, with rows more, of pictures of which none is a copy of another or held out."""
         rows = list(alone)
         known = {row.key for row in rows} & self._pictures.keys()
         other = copy.copy(self)

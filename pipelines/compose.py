@@ -6,10 +6,10 @@
     annotation files ────cut──read──parts by shard ──group──write──> shards ──> tables, manifest
                                     rejected records ──┘
 
-Pictures that may be copies of others are known to every worker, as side inputs; rows of all others
-go the way of the records. There is one shuffle of records. It is by shard, not by picture: all that
-is said of a picture goes to the shard that its key is hashed to, and is merged and combined there,
-while the shard is written.
+Pictures that may be copies of others are known to every worker, as side inputs; the rows of sources
+whose pictures are all their own go the way of the records. There is one shuffle of records. It is
+by shard, not by picture: all that is said of a picture goes to the shard that its key is hashed to,
+and is merged and combined there, while the shard is written.
 """
 
 from typing import Any

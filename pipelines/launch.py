@@ -5,6 +5,7 @@ import fcntl
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -62,19 +63,17 @@ def run(
         pipeline = runners.pipeline(runner)
     except (RunnerError, RecipeError, StoreError, ModuleNotFoundError) as error:
         raise BuildFailedError(str(error)) from error
-    with _lock(output), _progress(runner, output) as log:
+    with _lock(output):
         _prepare_output(output, overwrite)
-        build = Build(recipe, as_written, output, strict, str(log or ""))
-        started = time.monotonic()
-        with progress.shown(log, quiet) if log else progress.told(quiet):
-            _run(pipeline, build)
-        if not exists(FileSystems.join(output, mf.NAME)):
-            raise BuildFailedError("the runner ended, and there is no manifest: was it a dry run?")
-        stages = progress.read(log) if log else {}
+        with _progress(runner, output) as log:
+            build = Build(recipe, as_written, output, strict, str(log or ""))
+            started = time.monotonic()
+            with progress.shown(log, quiet) if log else progress.told(quiet):
+                _run(pipeline, build)
+            manifest = _manifest(output)
+            stages = progress.read(log) if log else {}
         _remove_scratch(build.scratch)
     if not quiet:
-        with open_binary(FileSystems.join(output, mf.NAME)) as file:
-            manifest = mf.decode(file.read(), output)
         print(report.table(manifest, stages, time.monotonic() - started))
         print(f"\nThe shard set is in {output}; {mf.NAME} tells what is in it.")
 
@@ -95,6 +94,21 @@ def _run(pipeline: beam.Pipeline, build: Build) -> None:
         raise
 
 
+def _manifest(output: str) -> mf.Manifest:
+    """What the run has written last."""
+    path = FileSystems.join(output, mf.NAME)
+    try:
+        if not exists(path):
+            raise BuildFailedError(
+                f"the run ended, and there is no {path}: was it a dry run, or have workers written "
+                "to disks of their own?"
+            )
+        with open_binary(path) as file:
+            return mf.decode(file.read(), output)
+    except (OSError, StoreError) as error:
+        raise BuildFailedError(f"the run ended, and {path} cannot be read: {error}") from error
+
+
 @contextlib.contextmanager
 def _progress(runner: Runner, output: str) -> Iterator[Path | None]:
     """The file that local steps append to; other runners have pages of their own."""
@@ -104,8 +118,12 @@ def _progress(runner: Runner, output: str) -> Iterator[Path | None]:
         yield Path(output) / ".scratch" / "progress.tsv"
     else:
         folder = Path(tempfile.mkdtemp(prefix="mdetr-build-"))
-        yield folder / "progress.tsv"
-        shutil.rmtree(folder)  # of a build that fails it stays, with what the workers said
+        try:
+            yield folder / "progress.tsv"
+        except BaseException:
+            print(f"what the workers said is in {folder}", file=sys.stderr)
+            raise
+        shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

@@ -66,11 +66,9 @@ def exists(path: str) -> bool:
     Raises:
         StoreError: its store cannot be asked.
     """
-    if is_local(path):
-        return Path(path).exists()
-    system, name = _afar(path)
+    system, name = (None, path) if is_local(path) else _afar(path)
     try:
-        return system.exists(name)
+        return system.exists(name) if system else Path(path).exists()
     except Exception as error:  # each kind of store has its own, with no class in common
         raise StoreError(f"{path}: {type(error).__name__}: {error}") from error
 
@@ -92,6 +90,7 @@ def open_binary(path: str, *, read_ahead: bool = True) -> BinaryIO:
     Raises:
         FileNotFoundError: there is none.
         RawFileError: it cannot be read.
+        StoreError: its store cannot be asked.
     """
     if is_local(path):
         try:

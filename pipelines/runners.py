@@ -10,9 +10,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 _LOCAL = ("direct", "fnapi")
-_MEMORY = "4GB"  # of a worker; a process held up to 1.5 GiB at Visual Genome's size
-_PACKAGES = ("sdk_container_image", "setup_file")
-_STORES = ("gs", "s3")
+_MEMORY = "min_ram=4GB"  # of a worker with one or two processes; see docs/runners.md
 
 
 class RunnerError(Exception):
@@ -56,8 +54,9 @@ def chosen(arguments: Sequence[str]) -> Runner:
     if unknown:
         raise RunnerError(f"unknown options: {', '.join(sorted(unknown))}")
     if name == "dataflow":
-        hints = [] if given.get("resource_hints") else [f"--resource_hints=min_ram={_MEMORY}"]
-        return Runner(name, PipelineOptions([*arguments, *hints]))
+        if not any(hint.startswith("min_ram=") for hint in given.get("resource_hints", [])):
+            options = PipelineOptions([*arguments, f"--resource_hints={_MEMORY}"])
+        return Runner(name, options)
     # Without prism_location=none the DirectRunner downloads another engine; see docs/runners.md.
     defaults = ["--prism_location=none", "--default_sdk_harness_log_level=WARNING"]
     cores = os.cpu_count() or 1
@@ -90,19 +89,24 @@ def check_reach(runner: Runner, output: str, paths: Iterable[str]) -> None:
     """
     if runner.name != "dataflow":
         return  # others may run here, or share a disk
+    given = runner.options.get_all_options(drop_default=True)
+    paths = list(paths)
+    schemes = {path: FileSystems.get_scheme(path) for path in [*paths, output]}
     errors = []
-    if FileSystems.get_scheme(output) not in _STORES:
+    if schemes[output] not in ("gs", "s3"):
         errors.append(f"--output={output}: workers of Dataflow write to gs:// or s3://")
     errors += [
         f"{path}: on this machine, where workers of Dataflow do not see it"
         for path in paths
-        if FileSystems.get_scheme(path) in (None, "file")
+        if schemes[path] in (None, "file")
     ]
-    given = runner.options.get_all_options(drop_default=True)
-    if not any(given.get(name) for name in _PACKAGES):
-        errors.append(
-            "workers of Dataflow need this package: --sdk_container_image or --setup_file, "
-            "see docs/runners.md"
-        )
+    if not given.get("sdk_container_image"):
+        if not (given.get("setup_file") and given.get("requirements_file")):
+            errors.append(
+                "workers of Dataflow need this package: --sdk_container_image, or --setup_file and "
+                "--requirements_file, see docs/runners.md"
+            )
+        if "s3" in schemes.values():
+            errors.append("s3:// needs an --sdk_container_image that brings credentials")
     if errors:
         raise RunnerError("\n".join(errors))

@@ -14,7 +14,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from pipelines import progress, raw_files
-from pipelines.catalogue import Catalogue, is_shared, may_join
+from pipelines.catalogue import Catalogue
 from pipelines.exclusion import read_held_out
 from pipelines.garbage import collection_paused
 from pipelines.packing import pack, unpack
@@ -127,8 +127,8 @@ class CutInput(_Step):
 class ReadPictures(_Step):
     """A slice of a table of pictures -> its rows.
 
-    Those that may be copies of others, or be held out, go to every worker. The others, of which
-    there may be any number, go by ``ALONE`` to where they are written.
+    Those that may be copies of others, or be held out, go to every worker. The others go by
+    ``ALONE`` to where they are written.
     """
 
     def process(self, cut: Cut) -> Iterator[Any]:
@@ -136,7 +136,8 @@ class ReadPictures(_Step):
         held_out = {exclusion.namespace for exclusion in recipe.exclude.values()}
         rows: list[Picture] = []
         deliveries: dict[bytes, Delivery] = {}
-        for row in self._build.recipe.sources[cut.source].read_pictures(raw_files.read(cut)):
+        source = recipe.sources[cut.source]
+        for row in source.read_pictures(raw_files.read(cut)):
             row.source = cut.source
             if isinstance(row, Rejected):
                 row.records = 0  # the sentences about a picture that is not listed are counted
@@ -144,10 +145,7 @@ class ReadPictures(_Step):
             elif not _is_size(row.width, row.height):
                 reason, size = "bad picture size", f"{row.width}x{row.height}"
                 yield self._rejected(Rejected(row.source, row.key, reason, size, row.key, 0))
-            elif row.same_as and not is_shared(row.same_as):
-                reason = "same as a picture of no shared data set"
-                yield self._rejected(Rejected(row.source, row.key, reason, row.same_as, row.key, 0))
-            elif may_join(row, held_out):
+            elif not source.own_pictures or row.key.partition("/")[0] in held_out:
                 rows.append(row)
             else:
                 for split, of in recipe.splits.items():

@@ -135,9 +135,17 @@ def _in_ranges(system: fsspec.AbstractFileSystem, path: str, size: int) -> Itera
         starts = list(range(first, min(first + _RANGE * _AT_ONCE, size), _RANGE))
         ends = [start + _RANGE if start + _RANGE < size else size + 1 for start in starts]
         for chunk in system.cat_ranges([path] * len(starts), starts, ends):
+            if _is_beyond_the_end(chunk):
+                return
             if isinstance(chunk, Exception):
                 raise chunk
             yield chunk
+
+
+def _is_beyond_the_end(answer: bytes | Exception) -> bool:
+    """Whether a store said of a range that the file ends before it: HTTP's 416, to s3fs EINVAL."""
+    code = getattr(answer, "code", None)
+    return code == 416 or (isinstance(answer, OSError) and answer.errno == errno.EINVAL)
 
 
 def is_transient(error: Exception) -> bool:

@@ -61,6 +61,9 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     #: the name in image keys that pictures of this source have: "coco" gives "coco/139"
     namespace: ClassVar[str]
+    #: whether none of its pictures is a copy of another data set's; every worker knows the rows of
+    #: all others, so that only of these there may be any number
+    own_pictures: ClassVar[bool] = False
     #: whether `read` uses the language model
     parses: ClassVar[bool] = False
 

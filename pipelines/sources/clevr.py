@@ -93,6 +93,7 @@ class Clevr(Source, kw_only=True):
     """
 
     namespace: ClassVar[str] = "clevr"
+    own_pictures: ClassVar[bool] = True
 
     questions: dict[str, list[str]]  # split -> its question files
     scenes: dict[str, str] = {}  # split -> its scenes; none are published for test

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import msgspec
-import pyarrow.parquet as pq
 import pytest
 
 from pipelines.build import main as build
@@ -35,11 +34,11 @@ class Page(msgspec.Struct):
     id: int
     split: str
     text: str
-    same_as: str = ""
 
 
 class Web(Source):
     namespace: ClassVar[str] = "web"
+    own_pictures: ClassVar[bool] = True
 
     pages: str
 
@@ -51,7 +50,7 @@ class Web(Source):
 
     def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
         for page in msgspec.json.decode(piece.content, type=list[Page]):
-            yield Picture(f"web/{page.id}", "web", f"{page.id}.jpg", 100, 80, "", page.same_as)
+            yield Picture(f"web/{page.id}", "web", f"{page.id}.jpg", 100, 80)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [Input(self.pages, "list")]
@@ -63,12 +62,10 @@ class Web(Source):
             yield ImagePart(f"web/{page.id}", "web", page.split, [caption])
 
 
-def made(tmp_path: Path, exclude: str = "", **same_as: str) -> Path:
+def made(tmp_path: Path, exclude: str = "") -> Path:
     pages = [
         {"id": i, "split": "val" if i % 5 == 0 else "train", "text": f"cat {i}"} for i in range(40)
     ]
-    for page in pages:
-        page["same_as"] = same_as.get(f"page{page['id']}", "")
     (tmp_path / "pages.json").write_text(json.dumps(pages))
     (tmp_path / "recipe.toml").write_text(RECIPE.format(exclude=exclude))
     places = [f"--root={tmp_path}", f"--output={tmp_path / 'shards'}"]
@@ -89,13 +86,3 @@ def test_every_picture_is_found_where_it_is_written(tmp_path: Path, split: str) 
 def test_all_of_them_may_be_held_out(tmp_path: Path) -> None:
     totals = manifest.load(made(tmp_path, '[exclude.web]\nnamespace = "web"')).totals
     assert (totals["train"]["images"], totals["val"]["images"]) == (0, 8)
-
-
-def test_a_copy_of_what_nobody_looks_for_is_rejected(tmp_path: Path) -> None:
-    output = made(tmp_path, page3="elsewhere/7", page4="coco/9")
-    rows = pq.read_table(output / "rejected.parquet").to_pylist()
-    assert {(row["record"], row["reason"]) for row in rows} == {
-        ("web/3", "unknown picture"),
-        ("web/3", "same as a picture of no shared data set"),
-    }
-    assert manifest.load(output).totals["train"]["images"] == 31

@@ -1,5 +1,6 @@
 """What is refused before any work, and what the command says."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,15 +64,26 @@ def test_a_store_that_cannot_be_asked(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in [name for name in os.environ if name.startswith(("AWS_CONT", "AWS_PROF"))]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "missing"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         if key:
             monkeypatch.setenv(name, key)
         else:
             monkeypatch.delenv(name, raising=False)
     S3FileSystem.clear_instance_cache()
-    with pytest.raises(BuildFailedError, match=rf"^s3://raw/.*: {message}: "):
-        run(recipe, str(tmp_path / "shards"), "s3://raw", [])
-    S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(BuildFailedError, match=rf"^s3://raw/.*: {message}: "):
+            run(recipe, str(tmp_path / "shards"), "s3://raw", [])
+    finally:
+        S3FileSystem.clear_instance_cache()
+
+
+def test_a_root_that_cannot_be_looked_at(tmp_path: Path, recipe: str) -> None:
+    with pytest.raises(BuildFailedError, match=r"OSError: .* name too long"):
+        run(recipe, str(tmp_path / "shards"), f"/{'a' * 300}", [])
 
 
 def test_a_runner_that_writes_nothing(
@@ -79,7 +91,7 @@ def test_a_runner_that_writes_nothing(
 ) -> None:
     """As of a dry run, or where a job is only written down as a template."""
     monkeypatch.setattr(launch, "compose", lambda pipeline, build: None)
-    with pytest.raises(BuildFailedError, match="there is no manifest"):
+    with pytest.raises(BuildFailedError, match=r"there is no .*manifest\.json"):
         run(recipe, str(tmp_path / "shards"), str(tmp_path), ["--direct_running_mode=in_memory"])
 
 

@@ -213,6 +213,26 @@ def test_ways_to_be_in_a_zip(tmp_path: Path, method: int, extra: int) -> None:
         assert of.read(picture(name)).content == contents[name]
 
 
+def test_a_picture_in_a_zip_is_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From afar a read is a request."""
+    reads: list[int] = []
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            reads.append(size or 0)
+            return super().read(size)
+
+    path = zip_of(tmp_path / "images.zip", **{name: tiny.picture_file() for name in "abcd"})
+    content = path.read_bytes()
+    monkeypatch.setattr(pictures, "open_binary", lambda path, read_ahead: Counted(content))
+    of = store(path)
+    of.read(picture("c.jpg"))
+    for name in "adb":
+        reads.clear()
+        of.read(picture(f"{name}.jpg"))
+        assert len(reads) == 1
+
+
 def test_a_large_member_of_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAX_BYTES", 1000)
     of = store(zip_of(tmp_path / "images.zip", a=os.urandom(9000)))

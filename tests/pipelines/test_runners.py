@@ -35,27 +35,52 @@ def test_options_that_dataflow_needs() -> None:
         runners.pipeline(runners.chosen(DATAFLOW[:1]))
 
 
-@pytest.mark.parametrize("package", ["--sdk_container_image=i", "--setup_file=./pyproject.toml"])
-def test_workers_elsewhere_that_have_what_they_need(package: str) -> None:
-    runner = runners.chosen([*DATAFLOW, package])
-    runners.check_reach(runner, "gs://made/shards", ["gs://raw/a.json", "s3://raw/b.json"])
+INSTALLED = ["--setup_file=./pyproject.toml", "--requirements_file=requirements.txt"]
+
+
+@pytest.mark.parametrize("package", [["--sdk_container_image=i"], INSTALLED])
+def test_workers_elsewhere_that_have_what_they_need(package: list[str]) -> None:
+    runner = runners.chosen([*DATAFLOW, *package])
+    runners.check_reach(runner, "gs://made/shards", ["gs://raw/a.json", "https://host/b.json"])
 
 
 @pytest.mark.parametrize("output", ["shards", "file:///shards", "https://host/shards"])
-def test_workers_elsewhere_that_lack_something(output: str) -> None:
+def test_places_that_workers_elsewhere_cannot_reach(output: str) -> None:
+    runner = runners.chosen([*DATAFLOW, *INSTALLED])
     with pytest.raises(RunnerError) as refused:
-        runner = runners.chosen([*DATAFLOW, "--extra_package=the_language_model.whl"])
         runners.check_reach(runner, output, ["gs://raw/a.json", "raw/b.json", "file:///c.json"])
     assert str(refused.value).splitlines() == [
         f"--output={output}: workers of Dataflow write to gs:// or s3://",
         "raw/b.json: on this machine, where workers of Dataflow do not see it",
         "file:///c.json: on this machine, where workers of Dataflow do not see it",
-        "workers of Dataflow need this package: --sdk_container_image or --setup_file, see "
-        "docs/runners.md",
     ]
 
 
-@pytest.mark.parametrize("asked", [[], ["--resource_hints=min_ram=16GB"]])
-def test_dataflow_is_asked_for_memory_unless_the_user_does(asked: list[str]) -> None:
+@pytest.mark.parametrize("package", [[], ["--extra_package=model.whl"], INSTALLED[:1]])
+def test_workers_elsewhere_that_lack_the_package(package: list[str]) -> None:
+    runner = runners.chosen([*DATAFLOW, *package])
+    with pytest.raises(RunnerError, match="workers of Dataflow need this package"):
+        runners.check_reach(runner, "gs://made/shards", [])
+
+
+def test_credentials_of_s3_are_the_images() -> None:
+    with pytest.raises(RunnerError, match="that brings credentials"):
+        runners.check_reach(runners.chosen([*DATAFLOW, *INSTALLED]), "gs://made", ["s3://raw/a"])
+    runners.check_reach(
+        runners.chosen([*DATAFLOW, "--sdk_container_image=i"]), "s3://made", ["s3://raw/a"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "hints"),
+    [
+        ([], ["min_ram=4GB"]),
+        (["--resource_hints=cpu_count=4"], ["cpu_count=4", "min_ram=4GB"]),
+        (["--resource_hints=min_ram=16GB"], ["min_ram=16GB"]),
+    ],
+)
+def test_dataflow_is_asked_for_memory_unless_the_user_does(
+    asked: list[str], hints: list[str]
+) -> None:
     options = runners.chosen([*DATAFLOW, *asked]).options.get_all_options()
-    assert options["resource_hints"] == ["min_ram=16GB" if asked else "min_ram=4GB"]
+    assert options["resource_hints"] == hints

@@ -97,6 +97,10 @@ def test_a_set_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         shards = ShardSet.open("s3://made/set", cache=tmp_path / "cache", options=options)
         with pytest.raises(ShardError, match=f"made/set/{NAMES[3]} is missing"):
             keys(shards)
+        system.pipe_file(f"made/set/{NAMES[3]}", (folder / NAMES[3]).read_bytes()[:500])
+        monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+        with pytest.raises(ShardError, match="it ended after 500 of 10240 bytes"):
+            keys(shards)
     read = Counter(of.sent for of in requests(tmp_path / "log") if of.path.endswith(NAMES[0]))
     assert read == {0: 1, 1000: 10, 240: 1}  # the first is the upload
     for name in NAMES[:3]:
