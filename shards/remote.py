@@ -143,9 +143,12 @@ def _in_ranges(system: fsspec.AbstractFileSystem, path: str, size: int) -> Itera
 
 
 def _is_beyond_the_end(answer: bytes | Exception) -> bool:
-    """Whether a store said of a range that the file ends before it: HTTP's 416, to s3fs EINVAL."""
-    code = getattr(answer, "code", None)
-    return code == 416 or (isinstance(answer, OSError) and answer.errno == errno.EINVAL)
+    """Whether a store said of a range that the file ends before it: HTTP's 416, which s3fs has in
+    the error below its own.
+    """
+    below = getattr(getattr(answer, "__cause__", None), "response", {})
+    status = below.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return 416 in (status, getattr(answer, "code", None))
 
 
 def is_transient(error: Exception) -> bool:
