@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import orjson
-import webdataset
 
 from schemas import Caption, Region, Sample
 from shards.index import IndexRow
@@ -33,6 +32,8 @@ class ShardWriter:
         self.name = name
         self.rows: list[IndexRow] = []
         self._stream = _Hashing(stream)
+        import webdataset  # imports torch, where it is installed: a second for every command
+
         # A fixed time, owner and mode; webdataset names the rest. An integer time, because a
         # fractional one would add a header to every member.
         self._tar = webdataset.TarWriter(self._stream, encoder=False, compress=False, mtime=0)

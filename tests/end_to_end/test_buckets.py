@@ -32,7 +32,7 @@ JUNK = 8 << 20  # bytes, twice in each zip
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world") / "world"
-    assert make_world([str(folder), "--images", "40", "--seed", "3"]) == 0
+    assert make_world([str(folder), "--images", "24", "--seed", "3"]) == 0
     return folder
 
 

@@ -18,7 +18,7 @@ from tests.servers import server
 
 BUILD = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
 REPOSITORY = Path(__file__).parents[2]
-KILLS = 6
+KILLS = 5
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ def test_stopped_and_resumed_is_as_if_not_stopped(
     for _ in range(10):
         more = ["--resume", "auto"]
         process = small.start(small.command(config, tmp_path, *more))
-        _interrupt(process, tmp_path, _steps(tmp_path) + chance.randint(2, 5), number)
+        _interrupt(process, tmp_path, _steps(tmp_path) + chance.randint(3, 6), number)
         if process.returncode == 0 and (tmp_path / "model").exists():
             break
         stops += 1
