@@ -187,10 +187,10 @@ def pictures(raw: Path, scratch: Path, rules: Rules) -> Iterator[list[GroundedCa
     recipe = with_root(load(str(path)), str(raw))
     words = (REFERENCE / "golden/mixed/stopwords.txt").read_text().split()
     context = Context(recipe.rules, ("train",), Analyser(), frozenset(words) - NEVER_STOP_WORDS)
-    rows = [p for p in _read(recipe, scratch, None) if isinstance(p, Picture)]
+    rows = [p for p in records(recipe, scratch, None) if isinstance(p, Picture)]
     catalogue = Catalogue(rows, [], recipe.rules.same_photo)
     parts: dict[str, list[ImagePart]] = {}
-    for part in _read(recipe, scratch, context):
+    for part in records(recipe, scratch, context):
         if isinstance(part, ImagePart):
             parts.setdefault(catalogue.canonical(part.picture), []).append(part)
     for of in parts.values():
@@ -200,7 +200,7 @@ def pictures(raw: Path, scratch: Path, rules: Rules) -> Iterator[list[GroundedCa
                 yield [c for c in merged.captions if len(combining.sentence(c.text)) < limit]
 
 
-def _read(recipe: Recipe, scratch: Path, context: Context | None) -> Iterator[object]:
+def records(recipe: Recipe, scratch: Path, context: Context | None) -> Iterator[object]:
     """All records of the tables of pictures, or with a context of the annotations."""
     for rank, (name, source) in enumerate(recipe.sources.items()):
         inputs = source.inputs(("train",)) if context else source.picture_inputs()

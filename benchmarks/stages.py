@@ -16,13 +16,11 @@ import tracemalloc
 from collections import Counter
 from pathlib import Path
 
-import apache_beam as beam
 import psutil
 from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions
 
-from benchmarks.compose import WORLD
-from pipelines import raw_files
+from benchmarks.compose import WORLD, records
+from pipelines import raw_files, runners
 from pipelines.catalogue import Catalogue
 from pipelines.compose import compose
 from pipelines.exclusion import read_held_out
@@ -31,12 +29,7 @@ from pipelines.stages import Build
 from schemas import HeldOut, Picture
 from shards import manifest as mf
 
-OPTIONS = [
-    "--prism_location=none",
-    "--direct_running_mode=multi_processing",
-    "--direct_num_workers=2",
-    "--default_sdk_harness_log_level=WARNING",
-]
+TWO_WORKERS = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 
 
 def row(name: str, *figures: str) -> None:
@@ -50,7 +43,7 @@ def build(recipe: Recipe, as_written: Recipe, output: Path) -> None:
     sampler = threading.Thread(target=_sample, args=(largest, done))
     sampler.start()
     started = time.monotonic()
-    pipeline = beam.Pipeline("DirectRunner", options=PipelineOptions(OPTIONS))
+    pipeline = runners.pipeline(runners.chosen(TWO_WORKERS))
     compose(pipeline, Build(recipe, as_written, str(output)))
     result = pipeline.run()
     result.wait_until_finish()
@@ -76,8 +69,8 @@ def build(recipe: Recipe, as_written: Recipe, output: Path) -> None:
     for name, size in largest.items():
         row(f"peak memory, {name}", f"{size / 2**30:.2f} GiB")
     made = mf.load(output)
-    for name, records in made.sources.items():
-        row(f"records of {name}", f"{records['read']:,}")
+    for name, of in made.sources.items():
+        row(f"records of {name}", f"{of['read']:,}")
     row("index.parquet", f"{(output / 'index.parquet').stat().st_size / 1e6:,.1f} MB")
 
 
@@ -97,13 +90,8 @@ def _sample(largest: dict[str, int], done: threading.Event) -> None:
 
 def tables(recipe: Recipe, scratch: Path) -> tuple[list[Picture], list[HeldOut]]:
     """The rows of all tables of pictures, and of all evaluation sets."""
-    pictures: list[Picture] = []
-    for name, source in recipe.sources.items():
-        for rank, input in enumerate(source.picture_inputs()):
-            for cut in raw_files.cut(name, rank, input, str(scratch)):
-                assert isinstance(cut, raw_files.Cut)
-                rows = source.read_pictures(raw_files.read(cut))
-                pictures += (picture for picture in rows if isinstance(picture, Picture))
+    found = records(recipe, scratch, None)
+    pictures = [picture for picture in found if isinstance(picture, Picture)]
     held_out: list[HeldOut] = []
     for name, exclusion in recipe.exclude.items():
         for rank, input in enumerate(exclusion.inputs()):

@@ -71,12 +71,13 @@ def pipeline(runner: Runner) -> beam.Pipeline:
     Raises:
         RunnerError: there is no such runner, or options are missing or contradict each other.
     """
-    try:
-        if runner.name == "dataflow":
+    if runner.name == "dataflow":
+        try:
             importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
+        except ImportError as error:
+            raise RunnerError(f"Dataflow needs the extra gcp ({error})") from error
+    try:
         return beam.Pipeline(options=runner.options)
-    except ImportError as error:
-        raise RunnerError(f"Dataflow needs the extra gcp ({error})") from error
     except ValueError as error:
         raise RunnerError(str(error)) from error
 

@@ -89,11 +89,14 @@ class _Step(beam.DoFn):
             first = min(rejected, key=msgspec.structs.astuple)
             raise StrictError(f"{first.source} {first.record}: {first.reason} {first.detail}")
 
-    def _place_rejected(self, rejected: Rejected) -> bytes:
+    def _place(self, key: str, split: str) -> bytes:
+        """The key of the shard of a split that has the picture of a key."""
         recipe = self._build.recipe
-        split = next(iter(recipe.splits))
-        name = f"{rejected.source}/{rejected.record}"
-        return shard_key(split, shard_of(name, recipe.splits[split].shards, recipe.salt))
+        return shard_key(split, shard_of(key, recipe.splits[split].shards, recipe.salt))
+
+    def _place_rejected(self, rejected: Rejected) -> bytes:
+        split = next(iter(self._build.recipe.splits))
+        return self._place(f"{rejected.source}/{rejected.record}", split)
 
 
 def shard_key(split: str, shard: int) -> bytes:
@@ -148,8 +151,8 @@ class ReadPictures(_Step):
             elif not source.own_pictures or row.key.partition("/")[0] in held_out:
                 rows.append(row)
             else:
-                for split, of in recipe.splits.items():
-                    key = shard_key(split, shard_of(row.key, of.shards, recipe.salt))
+                for split in recipe.splits:
+                    key = self._place(row.key, split)
                     deliveries.setdefault(key, Delivery(pictures=[])).pictures.append(row)
         yield self._weighed("tables of pictures", pack(rows))
         for key, delivery in deliveries.items():
@@ -271,8 +274,7 @@ class ReadParts(_CatalogueStep):
             record.rank = (source_rank, cut.rank, cut.start)
             picture = catalogue.canonical(record.picture)
             for split in [record.split] if record.split else recipe.splits:
-                shard = shard_of(picture, recipe.splits[split].shards, recipe.salt)
-                deliver_to(shard_key(split, shard)).parts.append(record)
+                deliver_to(self._place(picture, split)).parts.append(record)
         for key, delivery in deliveries.items():
             yield key, self._weighed("deliveries", pack(delivery))
         self._done(f"read {cut.source}", started)

@@ -29,11 +29,11 @@ class ShardWriter:
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
+        import webdataset  # imports torch, where it is installed: a second for every command
+
         self.name = name
         self.rows: list[IndexRow] = []
         self._stream = _Hashing(stream)
-        import webdataset  # imports torch, where it is installed: a second for every command
-
         # A fixed time, owner and mode; webdataset names the rest. An integer time, because a
         # fractional one would add a header to every member.
         self._tar = webdataset.TarWriter(self._stream, encoder=False, compress=False, mtime=0)

@@ -1,10 +1,11 @@
 """Google's cloud on the loopback interface: a bucket store, tokens, and Dataflow's API.
 
-    python -m tests.google_cloud PORT STORE JOB_SERVER WORKER_POOL FOLDER
+    python -m tests.google_cloud PORT [JOB_SERVER WORKER_POOL FOLDER]
 
-What is asked of Dataflow is kept in FOLDER: ``job.json`` as it was sent, ``pipeline.pb`` as it was
-staged. The pipeline is then executed by a portable job server, on a pool of workers: libraries are
-those of the tests, our own code and the language model are what was staged, in FOLDER/package.
+With a port alone it hands out tokens only. What is asked of Dataflow is kept in FOLDER:
+``job.json`` as it was sent, ``pipeline.pb`` as it was staged. The pipeline is then executed by a portable job
+server, on a pool of workers: libraries are those of the tests, our own code and the language model
+are what was staged, in FOLDER/package.
 """
 
 import io

@@ -36,6 +36,16 @@ def serve_s3(
         }
 
 
+def options_of(environment: dict[str, str]) -> dict[str, Any]:
+    """What fsspec's file system is told, so that it finds the store without the environment."""
+    return {
+        "key": environment["AWS_ACCESS_KEY_ID"],
+        "secret": environment["AWS_SECRET_ACCESS_KEY"],
+        "endpoint_url": environment["AWS_ENDPOINT_URL"],
+        "skip_instance_cache": True,
+    }
+
+
 class Request(NamedTuple):
     method: str
     path: str  # /BUCKET/KEY

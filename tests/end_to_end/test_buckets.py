@@ -1,6 +1,5 @@
 """From a bucket into a bucket: the bytes of a local build, or nothing that is a shard set."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -13,8 +12,9 @@ import torch
 
 from pipelines.build import main as build
 from pipelines.world.__main__ import main as make_world
+from tests.end_to_end import made
 from tests.end_to_end import small_training as small
-from tests.s3_server import requests, serve_s3
+from tests.s3_server import options_of, requests, serve_s3
 
 REPOSITORY = Path(__file__).parents[2]
 BUILD = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
@@ -41,19 +41,12 @@ def expected(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     output = tmp_path_factory.mktemp("local") / "shards"
     arguments = [f"--root={world}", f"--output={output}", "--quiet"]
     assert build(["demo", *arguments, "--direct_running_mode=in_memory"]) == 0
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in output.iterdir()}
+    return made.digests(output)
 
 
 def store_of(environment: dict[str, str]) -> fsspec.AbstractFileSystem:
     """The store, with two empty buckets."""
-    system = fsspec.filesystem(
-        "s3",
-        key=environment["AWS_ACCESS_KEY_ID"],
-        secret=environment["AWS_SECRET_ACCESS_KEY"],
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        skip_instance_cache=True,
-        use_listings_cache=False,
-    )
+    system = fsspec.filesystem("s3", **options_of(environment), use_listings_cache=False)
     for bucket in ("raw", "made"):
         system.mkdir(bucket)
     return system
@@ -64,13 +57,6 @@ def uploaded(world: Path, environment: dict[str, str]) -> fsspec.AbstractFileSys
     system = store_of(environment)
     system.put(str(world), "raw/world", recursive=True)
     return system
-
-
-def digests(system: fsspec.AbstractFileSystem) -> dict[str, str]:
-    return {
-        path.removeprefix("made/shards/"): hashlib.sha256(system.cat_file(path)).hexdigest()
-        for path in system.find("made")
-    }
 
 
 def test_a_store_that_is_slow_and_fails_every_tenth_request(
@@ -85,15 +71,8 @@ def test_a_store_that_is_slow_and_fails_every_tenth_request(
             env=os.environ | environment,
             timeout=300,
         )
-        assert digests(system) == expected
-        looked_at = subprocess.run(
-            [sys.executable, "-m", "shards", "verify", "s3://made/shards", "--quiet"],
-            cwd=REPOSITORY,
-            env=os.environ | environment | {"HOME": str(tmp_path)},  # where the cache is
-            capture_output=True,
-            text=True,
-        )
-        assert looked_at.returncode == 0, looked_at.stdout + looked_at.stderr
+        assert made.stored_digests(system) == expected
+        made.verify("s3://made/shards", environment, tmp_path)
 
 
 def test_a_file_that_was_cut_off_on_its_way_leaves_no_manifest(world: Path) -> None:
@@ -111,7 +90,7 @@ def test_a_file_that_was_cut_off_on_its_way_leaves_no_manifest(world: Path) -> N
         )
         assert done.returncode == 1
         assert "train_sceneGraphs.json" in done.stderr.splitlines()[-1]
-        assert "manifest.json" not in digests(system)
+        assert "manifest.json" not in made.stored_digests(system)
 
 
 def test_pictures_in_zips_in_a_bucket(
@@ -138,9 +117,9 @@ def test_pictures_in_zips_in_a_bucket(
             env=os.environ | environment,
             timeout=300,
         )
-        made = digests(system)
+        stored = made.stored_digests(system)
     tars = {name for name in expected if name.endswith((".tar", ".parquet"))}
-    assert {name: made[name] for name in tars} == {name: expected[name] for name in tars}
+    assert {name: stored[name] for name in tars} == {name: expected[name] for name in tars}
     for folder in PICTURE_FOLDERS:
         sizes = [file.stat().st_size for file in (world / folder).iterdir()]
         of_zip = [of for of in requests(log) if of.path == f"/raw/world/{folder}.zip"]

@@ -4,7 +4,6 @@ What the service gets, and that it makes the bytes of a local build when it is e
 to bucket, by workers that run the code and the language model that were staged.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -21,6 +20,7 @@ from google.cloud.dataflow_v1beta3.types import JobType
 
 from pipelines.build import main as build
 from pipelines.world.__main__ import main as make_world
+from tests.end_to_end import made
 from tests.google_cloud import PROJECT, serve_dataflow, serve_gcs
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ class Cloud(NamedTuple):
     store: GCSFileSystem
     model: Path  # the wheel of the language model
 
-    def build(self, root: str, output: str) -> "subprocess.CompletedProcess[str]":
+    def build(self, root: str, output: str, *more: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [
                 *(sys.executable, "-m", "pipelines.build", "demo"),
@@ -46,7 +46,7 @@ class Cloud(NamedTuple):
                 *(f"--sdk_container_image={IMAGE}", "--setup_file=./pyproject.toml"),
                 *(f"--extra_package={self.model}", "--requirements_cache=skip"),
                 "--requirements_file=pipelines/worker_requirements.txt",
-                *("--max_num_workers=7", "--machine_type=n2-highmem-4"),
+                *("--max_num_workers=7", "--machine_type=n2-highmem-4", *more),
             ],
             cwd=REPOSITORY,
             env=os.environ | self.environment,
@@ -131,22 +131,15 @@ def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
     local = tmp_path / "shards"
     arguments = [f"--root={world}", f"--output={local}", "--direct_running_mode=in_memory"]
     assert build(["demo", *arguments, "--quiet"]) == 0
-    expected = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in local.iterdir()
-    }
-    assert {
-        path.removeprefix("made/shards/"): hashlib.sha256(cloud.store.cat_file(path)).hexdigest()
-        for path in cloud.store.find("made/shards")
-    } == expected
+    assert made.stored_digests(cloud.store) == made.digests(local)
+    made.verify("gs://made/shards", cloud.environment, tmp_path)
 
-    looked_at = subprocess.run(
-        [sys.executable, "-m", "shards", "verify", "gs://made/shards", "--quiet"],
-        cwd=REPOSITORY,
-        env=os.environ | cloud.environment | {"HOME": str(tmp_path)},  # where the cache is
-        capture_output=True,
-        text=True,
-    )
-    assert looked_at.returncode == 0, looked_at.stdout + looked_at.stderr
+
+def test_a_dry_run_is_no_build(cloud: Cloud) -> None:
+    done = cloud.build("gs://raw/world", "gs://made/nothing", "--dry_run=True")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "there is no gs://made/nothing/manifest.json: was it a dry run" in last
 
 
 def test_a_job_that_fails(cloud: Cloud) -> None:

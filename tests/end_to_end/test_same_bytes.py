@@ -1,6 +1,5 @@
 """The same recipe and raw files make the same bytes, whatever runs them or stops them."""
 
-import hashlib
 import os
 import random
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.world.__main__ import main as make_world
+from tests.end_to_end.made import digests
 from tests.servers import server
 
 BUILD = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
@@ -39,16 +39,6 @@ def build(world: Path, output: Path, *options: str) -> dict[str, str]:
     command = [*BUILD, f"--root={world}", f"--output={output}", *options]
     subprocess.run(command, check=True, cwd=REPOSITORY, timeout=300)
     return digests(output)
-
-
-def digests(output: Path) -> dict[str, str]:
-    """sha256 of every file of a shard set; nothing else may lie beside them."""
-    assert (output / "manifest.json").is_file()
-    return {
-        str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(output.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_a_shard_set_holds_what_it_should(expected: dict[str, str]) -> None:

@@ -86,15 +86,6 @@ def test_a_root_that_cannot_be_looked_at(tmp_path: Path, recipe: str) -> None:
         run(recipe, str(tmp_path / "shards"), f"/{'a' * 300}", [])
 
 
-def test_a_runner_that_writes_nothing(
-    tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As of a dry run, or where a job is only written down as a template."""
-    monkeypatch.setattr(launch, "compose", lambda pipeline, build: None)
-    with pytest.raises(BuildFailedError, match=r"there is no .*manifest\.json"):
-        run(recipe, str(tmp_path / "shards"), str(tmp_path), ["--direct_running_mode=in_memory"])
-
-
 def test_a_job_server_that_does_not_answer(tmp_path: Path, recipe: str) -> None:
     options = ["--runner=PortableRunner", "--job_endpoint=localhost:1", "--job_server_timeout=1"]
     with pytest.raises(BuildFailedError, match=r"job server .* does not answer"):

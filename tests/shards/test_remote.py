@@ -1,13 +1,10 @@
 """Shard sets behind URLs: fetched once, verified, with patience, into a cache of bounded size."""
 
-import hashlib
-import io
 import shlex
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +14,6 @@ import botocore.exceptions
 import fsspec
 import pytest
 
-from shards import remote
 from shards.cache import Cache
 from shards.manifest import FileEntry, NotAShardSetError, ShardError
 from shards.order import PairOrder
@@ -26,7 +22,6 @@ from shards.remote import Retries, is_transient
 from shards.shard_set import ShardSet
 from shards.store import Store
 from tests.http_server import Server, serve
-from tests.s3_server import requests, serve_s3
 from tests.shard_sets import picture, write_shard_set
 
 SHARDS = 4
@@ -74,66 +69,6 @@ def test_a_set_in_another_file_system(tmp_path: Path) -> None:
     try:
         shards = ShardSet.open("memory://of-this-test", cache=tmp_path / "cache")
         assert keys(shards) == ALL_KEYS
-    finally:
-        memory.rm("/of-this-test", recursive=True)
-
-
-def test_a_set_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each shard in ranges, each of them once."""
-    monkeypatch.setattr(remote, "_RANGE", 1000)
-    monkeypatch.setattr(remote, "_AT_ONCE", 3)
-    folder = write_shard_set(tmp_path / "set", [[1]] * SHARDS)
-    with serve_s3(log=tmp_path / "log") as environment:
-        options = {
-            "key": environment["AWS_ACCESS_KEY_ID"],
-            "secret": environment["AWS_SECRET_ACCESS_KEY"],
-            "endpoint_url": environment["AWS_ENDPOINT_URL"],
-            "skip_instance_cache": True,
-        }
-        system = fsspec.filesystem("s3", **options)
-        system.mkdir("made")
-        system.put(str(folder), "made/set", recursive=True)
-        system.rm(f"made/set/{NAMES[3]}")
-        shards = ShardSet.open("s3://made/set", cache=tmp_path / "cache", options=options)
-        with pytest.raises(ShardError, match=f"made/set/{NAMES[3]} is missing"):
-            keys(shards)
-        system.pipe_file(f"made/set/{NAMES[3]}", (folder / NAMES[3]).read_bytes()[:500])
-        monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
-        with pytest.raises(ShardError, match="it ended after 500 of 10240 bytes"):
-            keys(shards)
-    read = Counter(of.sent for of in requests(tmp_path / "log") if of.path.endswith(NAMES[0]))
-    assert read == {0: 1, 1000: 10, 240: 1}  # the first is the upload
-    for name in NAMES[:3]:
-        (path,) = (tmp_path / "cache").glob(f"*-{name}")
-        assert path.read_bytes() == (folder / name).read_bytes()
-
-
-@pytest.mark.parametrize("range_bytes", [1000, SIZE // 2, SIZE - 1, SIZE, SIZE + 1])
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda content: content, None),
-        (lambda content: content[:-2] + b"??", "has sha256 .* the manifest says"),
-        (lambda content: content + b"?", "has more than 10240 bytes"),
-        (lambda content: content[:-1], "it ended after 10239 of 10240 bytes"),
-    ],
-)
-def test_ranges_are_the_whole_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, range_bytes: int, damage, message: str | None
-) -> None:
-    monkeypatch.setattr(remote, "_RANGE", range_bytes)
-    monkeypatch.setattr(remote, "_AT_ONCE", 3)
-    content = bytes(range(256)) * (SIZE // 256)
-    memory = fsspec.filesystem("memory")
-    memory.pipe_file("/of-this-test/a", damage(content))
-    entry, to = FileEntry("a", SIZE, hashlib.sha256(content).hexdigest()), io.BytesIO()
-    try:
-        if message is None:
-            remote.Remote("memory://of-this-test", {}, IMPATIENT).download(entry, to)
-            assert to.getvalue() == content
-        else:
-            with pytest.raises(ShardError, match=message):
-                remote.Remote("memory://of-this-test", {}, IMPATIENT).download(entry, to)
     finally:
         memory.rm("/of-this-test", recursive=True)
 
