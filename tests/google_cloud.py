@@ -3,9 +3,9 @@
     python -m tests.google_cloud PORT [JOB_SERVER WORKER_POOL FOLDER]
 
 With a port alone it hands out tokens only. What is asked of Dataflow is kept in FOLDER:
-``job.json`` as it was sent, ``pipeline.pb`` as it was staged. The pipeline is then executed by a portable job
-server, on a pool of workers: libraries are those of the tests, our own code and the language model
-are what was staged, in FOLDER/package.
+``job.json`` as it was sent, ``pipeline.pb`` as it was staged. The pipeline is then executed by a
+portable job server, on a pool of workers: libraries are those of the tests, our own code and the
+language model are what was staged, in FOLDER/package.
 """
 
 import io
