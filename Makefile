@@ -11,25 +11,25 @@ TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node=2 -m mdetr_model tra
 demo: demo-shards $(VENV)/.installed-model
 	$(TRAIN) demo --root $(DEMO) --output $(DEMO)/training
 	$(BIN)/python -m mdetr_model evaluate grounding --model $(DEMO)/training/model \
-		--shards $(DEMO)/shards --split val --output $(DEMO)/evaluation --pictures 12
+		--shards $(DEMO)/shards --split val --output $(DEMO)/evaluation --images 12
 
 demo-shards: $(VENV)/.installed
 	rm -rf $(DEMO)
-	$(BIN)/python -m pipelines.world $(DEMO)/world --images 3000 --brevity 1.5
+	$(BIN)/python -m pipelines.synthetic $(DEMO)/world --images 3000 --brevity 1.5
 	$(BIN)/python -m pipelines.build demo --root=$(DEMO)/world --output=$(DEMO)/shards
 
 # An hour and a half on two cores; stopped in training, it goes on where it was. What is there is not
 # made again, whatever is newer.
 long: $(LONG)/training/model
 	$(BIN)/python -m mdetr_model evaluate grounding --model $(LONG)/training/model \
-		--shards $(LONG)/shards --split val --output $(LONG)/evaluation --pictures 12
+		--shards $(LONG)/shards --split val --output $(LONG)/evaluation --images 12
 
 $(LONG)/training/model: | $(LONG)/expressions/manifest.json
 	$(TRAIN) demo_long --root $(LONG) --output $(LONG)/training --resume auto
 
 $(LONG)/expressions/manifest.json: | $(VENV)/.installed-model
 	rm -rf $(LONG)/world $(LONG)/shards $(LONG)/expressions
-	$(BIN)/python -m pipelines.world $(LONG)/world --images 30000 --seed 5 --brevity 1.5
+	$(BIN)/python -m pipelines.synthetic $(LONG)/world --images 30000 --seed 5 --brevity 1.5
 	$(BIN)/python -m pipelines.build demo --root=$(LONG)/world --output=$(LONG)/shards
 	$(BIN)/python -m pipelines.build demo_expressions --root=$(LONG)/world --output=$(LONG)/expressions
 
@@ -37,10 +37,10 @@ $(LONG)/expressions/manifest.json: | $(VENV)/.installed-model
 tasks: task-referring task-gqa task-lvis task-clevr
 
 $(TASKS)/world: | $(VENV)/.installed-model
-	$(BIN)/python -m pipelines.world $@ --images 3000 --brevity 1.5
+	$(BIN)/python -m pipelines.synthetic $@ --images 3000 --brevity 1.5
 
 $(TASKS)/clevr-world: | $(VENV)/.installed-model
-	$(BIN)/python -m pipelines.world.clevr $@ --images 3000
+	$(BIN)/python -m pipelines.synthetic.clevr $@ --images 3000
 
 # Arguments: name, recipe, world, task of `evaluate`, splits, further options of `evaluate`.
 define task

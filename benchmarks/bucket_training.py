@@ -25,12 +25,12 @@ from pathlib import Path
 
 import fsspec
 
-from mdetr_model.tokenizer import train_tokenizer
-from mdetr_model.training_log import read_log
-from shards.manifest import FileEntry
-from shards.remote import Remote, Retries
-from shards.shard_set import ShardSet
-from shards.store import Store
+from mdetr_model.training.tokenizer import train_tokenizer
+from mdetr_model.training.training_log import read_log
+from shards.format.manifest import FileEntry
+from shards.reading.reader import Store
+from shards.reading.remote import Remote, Retries
+from shards.reading.shard_set import ShardSet
 from tests.s3_server import requests, serve_s3
 
 REPOSITORY = Path(__file__).parents[1]

@@ -1,10 +1,10 @@
-r"""What it saves to encode a picture once for all classes, and the captions once for all pictures.
+r"""What it saves to encode an image once for all classes, and the captions once for all images.
 
     PYTHONPATH=. python benchmarks/class_queries.py --side 480 --classes 16
 
-Times the parts of the paper's ResNet-101 model, with random weights, for one picture and a few
-classes, and adds up what a picture costs with LVIS's 1,203: each pair of picture and class on its
-own, captions of a picture in batches, and as ``class_queries`` does it. Medians of several rounds.
+Times the parts of the paper's ResNet-101 model, with random weights, for one image and a few
+classes, and adds up what an image costs with LVIS's 1,203: each pair of image and class on its
+own, captions of an image in batches, and as ``class_queries`` does it. Medians of several rounds.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from time import perf_counter
 
 import torch
 
-from mdetr_model.configuration import MdetrConfig
-from mdetr_model.modeling import MdetrForGrounding
+from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 
 LVIS_CLASSES = 1203
 TOKENS = 6  # of a class's name, with those of the beginning and the end
@@ -39,7 +39,7 @@ def seconds(rounds: int, call: Callable[[], object]) -> float:
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--side", type=int, default=480, help="the picture's shorter side; 4:3")
+    parser.add_argument("--side", type=int, default=480, help="the image's shorter side; 4:3")
     parser.add_argument("--classes", type=int, default=16, help="captions at a time")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -48,21 +48,21 @@ def main() -> None:
     ids = torch.randint(5, 1000, (number, TOKENS))
     mask = torch.ones_like(ids)
     core = mdetr.mdetr
-    image, on_picture = core.encode_pictures(pixels)
+    image, on_image = core.encode_images(pixels)
     text = core.encode_captions(ids, mask)
-    one = image.expand(number, -1, -1), on_picture.expand(number, -1, -1)
+    one = image.expand(number, -1, -1), on_image.expand(number, -1, -1)
     rounds = arguments.rounds
-    of_picture = seconds(rounds, lambda: core.encode_pictures(pixels))
+    of_image = seconds(rounds, lambda: core.encode_images(pixels))
     of_captions = seconds(rounds, lambda: core.encode_captions(ids, mask)) / number
     of_pair = seconds(rounds, lambda: core.join(*one, text, mask)) / number
     print(f"{torch.get_num_threads()} threads, {image.shape[1]} cells; milliseconds:")
-    print(f"  a picture {1e3 * of_picture:.1f}, a caption {1e3 * of_captions:.1f}", end="")
+    print(f"  an image {1e3 * of_image:.1f}, a caption {1e3 * of_captions:.1f}", end="")
     print(f", the joint transformer for both {1e3 * of_pair:.1f}")
-    apart = LVIS_CLASSES * (of_picture + of_captions + of_pair)
-    batched = of_picture * LVIS_CLASSES / number + LVIS_CLASSES * (of_captions + of_pair)
-    once = of_picture + LVIS_CLASSES * of_pair
-    print(f"seconds for a picture and {LVIS_CLASSES} classes:")
-    print(f"  each pair on its own {apart:.0f}, {number} captions a picture {batched:.0f}", end="")
+    apart = LVIS_CLASSES * (of_image + of_captions + of_pair)
+    batched = of_image * LVIS_CLASSES / number + LVIS_CLASSES * (of_captions + of_pair)
+    once = of_image + LVIS_CLASSES * of_pair
+    print(f"seconds for an image and {LVIS_CLASSES} classes:")
+    print(f"  each pair on its own {apart:.0f}, {number} captions an image {batched:.0f}", end="")
     print(f", both encoded once {once:.0f}: {once / apart:.2f} of the first")
 
 

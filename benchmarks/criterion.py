@@ -14,11 +14,11 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from mdetr_model.losses import CriterionOptions, MdetrCriterion
+from mdetr_model.modeling.losses import CriterionOptions, MdetrCriterion
 
 LAYERS, QUERIES, COLUMNS, TOKENS, SIZE = 6, 100, 256, 40, 64
 
-CASES = ((8, 10), (2, 100), (2, 10))  # batch, boxes of each picture
+CASES = ((8, 10), (2, 100), (2, 10))  # batch, boxes of each image
 
 
 def random_outputs(batch: int) -> SimpleNamespace:
@@ -39,13 +39,13 @@ def random_outputs(batch: int) -> SimpleNamespace:
 
 
 def random_labels(batch: int, boxes: int) -> dict[str, Tensor]:
-    """Boxes of three neighbouring tokens each."""
+    """Boxes of three neighboring tokens each."""
     first = torch.randint(1, TOKENS - 4, (batch, boxes, 1))
     column = torch.arange(COLUMNS)
     return {
         "boxes": torch.rand(batch, boxes, 4) * 0.8 + 0.1,
         "box_mask": torch.ones(batch, boxes, dtype=torch.bool),
-        "token_map": (first <= column) & (column < first + 3),
+        "positive_map": (first <= column) & (column < first + 3),
     }
 
 

@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from shards import manifest
 from shards.export.formats import FORMATS
+from shards.format import manifest
 
 
 def main() -> None:

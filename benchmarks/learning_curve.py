@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
-from mdetr_model.training_log import read_log
+from mdetr_model.training.training_log import read_log
 
 COLUMNS = ("step", "samples", "minutes", "loss", "recall@1", "recall@5", "recall@10")
 
 
 def curve(run: Path, every: int) -> list[dict[str, float]]:
     """A row of `COLUMNS` every so many steps, and for each validation of a run."""
-    batch = json.loads((run / "config.json").read_text())["optimisation"]["batch"]
+    batch = json.loads((run / "config.json").read_text())["optimization"]["batch"]
     rows: list[dict[str, float]] = []
     losses: list[float] = []
     seconds, before = 0.0, 0

@@ -5,9 +5,9 @@
     python benchmarks/loader.py scale WORK            # time to the first batch, memory of workers
     python benchmarks/loader.py disk WORK             # bytes a pair
 
-``prepare`` writes the training pictures of SHARDS with noise, so that their files are as large as
+``prepare`` writes the training images of SHARDS with noise, so that their files are as large as
 those of photographs (some 90 kB), once as shards and once as a folder with the published JSON, and
-both in ten times as many shards and pictures. ``throughput`` measures CPU time of one process, in
+both in ten times as many shards and images. ``throughput`` measures CPU time of one process, in
 rounds of all ways in turn.
 """
 
@@ -33,16 +33,16 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from benchmarks import published_loader as published
-from mdetr_model.examples import ExampleMaker, collate
-from mdetr_model.tokenizer import train_tokenizer
-from mdetr_model.transforms import Augmentation
+from mdetr_model.data.samples import TrainingSampleBuilder, collate
+from mdetr_model.data.transforms import Augmentation
+from mdetr_model.training.tokenizer import train_tokenizer
 from schemas import Sample
-from shards.order import PairOrder, pairs_of
-from shards.sample_json import decode_caption
-from shards.shard_set import ShardSet
-from shards.store import Pair, Store
-from shards.stream import GlobalBatchSampler, PairDataset
-from shards.write import shard_writer
+from shards.format.sample_codec import decode_caption
+from shards.format.writer import shard_writer
+from shards.reading.reader import Pair, Store
+from shards.reading.shard_set import ShardSet
+from shards.sampling.dataset import GlobalBatchSampler, PairDataset
+from shards.sampling.sample_order import PairOrder, pairs_of
 from tests.shard_sets import write_samples
 
 BATCH = 4
@@ -54,17 +54,17 @@ SMALL_SHARDS = 32
 
 
 def prepare(shards: Path, work: Path) -> None:
-    samples = [(sample, with_noise(picture)) for sample, picture in read(ShardSet.open(shards))]
+    samples = [(sample, with_noise(image)) for sample, image in read(ShardSet.open(shards))]
     captions = [caption.text for sample, _ in samples for caption in sample.captions]
     train_tokenizer(captions, 8000).save_pretrained(work / "tokenizer")
     for times in (1, TIMES):
-        many = [(renamed(of, i), picture) for i in range(times) for of, picture in samples]
+        many = [(renamed(of, i), image) for i in range(times) for of, image in samples]
         in_shards = [many[i :: SMALL_SHARDS * times] for i in range(SMALL_SHARDS * times)]
         write_samples(work / f"shards{times}", in_shards)
         published.write(work / f"folder{times}", many)
     pairs = sum(len(sample.captions) for sample, _ in samples)
-    size = statistics.mean(len(picture) for _, picture in samples)
-    print(f"{len(samples)} pictures of {size / 1e3:.0f} kB, {pairs} pairs; and {TIMES} times that")
+    size = statistics.mean(len(image) for _, image in samples)
+    print(f"{len(samples)} images of {size / 1e3:.0f} kB, {pairs} pairs; and {TIMES} times that")
 
 
 def read(shards: ShardSet) -> Iterator[tuple[Sample, bytes]]:
@@ -80,7 +80,7 @@ def read(shards: ShardSet) -> Iterator[tuple[Sample, bytes]]:
             captions = [pair.caption for pair in of]
             yield (
                 Sample(first.key, first.width, first.height, f"{first.key}.jpg", captions),
-                bytes(first.picture),
+                bytes(first.image),
             )
 
 
@@ -89,9 +89,9 @@ def renamed(sample: Sample, copy: int) -> Sample:
     return Sample(key, sample.width, sample.height, sample.file, sample.captions)
 
 
-def with_noise(picture: bytes) -> bytes:
-    with Image.open(io.BytesIO(picture)) as image:
-        pixels = np.asarray(image.convert("RGB"), np.float32)
+def with_noise(image: bytes) -> bytes:
+    with Image.open(io.BytesIO(image)) as opened:
+        pixels = np.asarray(opened.convert("RGB"), np.float32)
     noise = np.random.default_rng(0).normal(0, 10, pixels.shape)
     content = io.BytesIO()
     Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)).save(
@@ -108,7 +108,7 @@ def ours(
 ) -> Iterator[Any]:
     shards = ShardSet.open(work / f"shards{times}")
     sampler = GlobalBatchSampler(PairOrder(shards, "train", seed=0), BATCH)
-    dataset = PairDataset([shards], ExampleMaker(tokenizer, Augmentation()), seed=0)
+    dataset = PairDataset([shards], TrainingSampleBuilder(tokenizer, Augmentation()), seed=0)
     collate_fn = partial(collate, pad_id=tokenizer.pad_token_id)
     loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=collate_fn)
     return iter(loader)
@@ -117,7 +117,7 @@ def ours(
 def plain_webdataset(
     work: Path, tokenizer: PreTrainedTokenizerBase, times: int = 1, workers: int = 0
 ) -> Iterator[Any]:
-    maker, rng = ExampleMaker(tokenizer, Augmentation()), np.random.default_rng(0)
+    maker, rng = TrainingSampleBuilder(tokenizer, Augmentation()), np.random.default_rng(0)
 
     def pairs(samples: Iterator[dict[str, Any]]) -> Iterator[Pair]:
         for sample in samples:
@@ -214,11 +214,11 @@ def disk(work: Path) -> None:
     own = sum(path.stat().st_size for path in (work / "shards1").iterdir())
     stream = io.BytesIO()
     with shard_writer(stream, "pairs.tar") as writer:
-        for sample, picture in read(shards):
+        for sample, image in read(shards):
             for number, caption in enumerate(sample.captions):
                 key = f"{sample.key}-{number}"
                 of = Sample(key, sample.width, sample.height, sample.file, [caption])
-                writer.write(of, "jpg", picture)
+                writer.write(of, "jpg", image)
     print(f"a sample an image, with the index   {own / pairs / 1e3:6.1f} kB a pair")
     print(f"a sample a pair                     {writer.size / pairs / 1e3:6.1f} kB a pair")
 

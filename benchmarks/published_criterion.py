@@ -38,7 +38,7 @@ def milliseconds(criterion: Any, words: Any, batch: int, boxes: int, runs: int) 
         for layer in range(len(ours.layer_logits))
     ]
     outputs = {**layers[-1], "aux_outputs": layers[:-1]}
-    first = labels["token_map"].float().argmax(-1)
+    first = labels["positive_map"].float().argmax(-1)
     targets = [
         {
             "boxes": labels["boxes"][item],
@@ -47,7 +47,7 @@ def milliseconds(criterion: Any, words: Any, batch: int, boxes: int, runs: int) 
         }
         for item in range(batch)
     ]
-    tokens = labels["token_map"].flatten(0, 1).float() / 3
+    tokens = labels["positive_map"].flatten(0, 1).float() / 3
     times = []
     for run in range(runs + 3):
         begin = time.perf_counter()

@@ -1,8 +1,8 @@
-"""Reading training data as the published code does, to compare with: written after its behaviour.
+"""Reading training data as the published code does, to compare with: written after its behavior.
 
-A folder of pictures, and one COCO-style JSON of all pairs, which is loaded whole by pycocotools.
-Each item opens and decodes its picture in full, is resized, cropped until a crop holds all boxes,
-and resized again, becomes a normalised float tensor in the data worker, and is tokenized there.
+A folder of images, and one COCO-style JSON of all pairs, which is loaded whole by pycocotools.
+Each item opens and decodes its image in full, is resized, cropped until a crop holds all boxes,
+and resized again, becomes a normalized float tensor in the data worker, and is tokenized there.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ Target = dict[str, Any]
 
 
 def write(folder: Path, samples: Iterable[tuple[Sample, bytes]]) -> None:
-    """The pictures, and ``pairs.json`` with an image for every pair."""
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    """The images, and ``pairs.json`` with an image for every pair."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     images: list[Target] = []
     annotations: list[Target] = []
-    for sample, picture in samples:
+    for sample, image in samples:
         name = sample.key.replace("/", "_") + ".jpg"
-        (folder / "pictures" / name).write_bytes(picture)
+        (folder / "images" / name).write_bytes(image)
         for caption in sample.captions:
             images.append(
                 {
@@ -71,7 +71,7 @@ def write(folder: Path, samples: Iterable[tuple[Sample, bytes]]) -> None:
 
 class PublishedDataset(Dataset[tuple[Tensor, Target]]):
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._pictures = folder / "pictures"
+        self._images = folder / "images"
         self._tokenizer = tokenizer
         with contextlib.redirect_stdout(io.StringIO()):
             self._coco = COCO(str(folder / "pairs.json"))
@@ -84,7 +84,7 @@ class PublishedDataset(Dataset[tuple[Tensor, Target]]):
         id_ = self._ids[item]
         annotations = self._coco.loadAnns(self._coco.getAnnIds(id_))
         [row] = self._coco.loadImgs(id_)
-        image = Image.open(self._pictures / row["file_name"]).convert("RGB")
+        image = Image.open(self._images / row["file_name"]).convert("RGB")
         annotations = [a for a in annotations if not a["iscrowd"]]
         boxes = torch.as_tensor([a["bbox"] for a in annotations], dtype=torch.float32)
         boxes = boxes.reshape(-1, 4)
@@ -162,7 +162,7 @@ def _positive_map(tokenized: BatchEncoding, spans: list[list[tuple[int, int]]]) 
 
 
 def collate(items: list[tuple[Tensor, Target]]) -> tuple[Tensor, Tensor, list[Target]]:
-    """Pictures padded to the largest height and width, and their masks, True on the padding."""
+    """Images padded to the largest height and width, and their masks, True on the padding."""
     height, width = (max(pixels.shape[side] for pixels, _ in items) for side in (1, 2))
     batch = torch.zeros(len(items), 3, height, width)
     mask = torch.ones(len(items), height, width, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""How long a training step of the published code takes, on the pictures of `train_step.py`.
+"""How long a training step of the published code takes, on the images of `train_step.py`.
 
     git clone https://github.com/ashkamath/mdetr CLONE
     pip install timm torchvision
@@ -66,7 +66,7 @@ def _options(clone: Path) -> Any:
 
 
 def random_targets() -> tuple[list[dict[str, Any]], torch.Tensor]:
-    """Boxes of three neighbouring words each, and their tokens."""
+    """Boxes of three neighboring words each, and their tokens."""
     targets, tokens = [], torch.zeros(BATCH * BOXES, 256)
     for item in range(BATCH):
         words = torch.randint(1, 34, (BOXES,)).tolist()

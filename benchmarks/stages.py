@@ -1,6 +1,6 @@
-"""What each stage of a build costs, and the largest things that it moves.
+"""What each stage of a build costs, and the largest objects that it moves.
 
-    python benchmarks/stages.py WORLD    # a generated world: python -m pipelines.world
+    python benchmarks/stages.py WORLD    # a generated world: python -m pipelines.synthetic
 
 Seconds are those of all workers together, sizes those of packed records.
 """
@@ -19,15 +19,16 @@ from pathlib import Path
 import psutil
 from apache_beam.metrics import MetricsFilter
 
-from benchmarks.compose import WORLD, records
-from pipelines import raw_files, runners
-from pipelines.catalogue import Catalogue
-from pipelines.compose import compose
-from pipelines.exclusion import read_held_out
+from benchmarks.build import WORLD, records
+from pipelines.beam import runners
+from pipelines.beam.dofns import Build
+from pipelines.beam.pipeline import compose
+from pipelines.dedup.eval_exclusion import read_held_out
+from pipelines.dedup.image_registry import ImageRegistry
+from pipelines.io import raw_files
 from pipelines.recipe import Recipe, load, with_root
-from pipelines.stages import Build
-from schemas import HeldOut, Picture
-from shards import manifest as mf
+from schemas import HeldOut, ImageInfo
+from shards.format import manifest as mf
 
 TWO_WORKERS = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 
@@ -88,29 +89,29 @@ def _sample(largest: dict[str, int], done: threading.Event) -> None:
             largest[name] = max(largest[name], memory.rss - memory.shared)
 
 
-def tables(recipe: Recipe, scratch: Path) -> tuple[list[Picture], list[HeldOut]]:
-    """The rows of all tables of pictures, and of all evaluation sets."""
+def tables(recipe: Recipe, scratch: Path) -> tuple[list[ImageInfo], list[HeldOut]]:
+    """The rows of all tables of images, and of all evaluation sets."""
     found = records(recipe, scratch, None)
-    pictures = [picture for picture in found if isinstance(picture, Picture)]
+    images = [image for image in found if isinstance(image, ImageInfo)]
     held_out: list[HeldOut] = []
     for name, exclusion in recipe.exclude.items():
         for rank, input in enumerate(exclusion.inputs()):
             for cut in raw_files.cut(name, rank, input, str(scratch)):
                 assert isinstance(cut, raw_files.Cut)
                 held_out += read_held_out(name, exclusion.of, raw_files.read(cut))
-    return pictures, held_out
+    return images, held_out
 
 
-def catalogue(recipe: Recipe, scratch: Path) -> None:
-    """What every worker holds: the tables of pictures, joined."""
-    pictures, held_out = tables(recipe, scratch)
-    row("catalogue: pictures, held out", f"{len(pictures):,}", f"{len(held_out):,}")
+def image_registry(recipe: Recipe, scratch: Path) -> None:
+    """What every worker holds: the tables of images, joined."""
+    images, held_out = tables(recipe, scratch)
+    row("catalogue: images, held out", f"{len(images):,}", f"{len(held_out):,}")
     started = time.monotonic()
-    Catalogue(pictures, held_out, recipe.rules.same_photo)
+    ImageRegistry(images, held_out, recipe.rules.same_photo)
     seconds = time.monotonic() - started
-    del pictures, held_out
+    del images, held_out
     tracemalloc.start()  # makes it slow, so it is done again
-    kept = Catalogue(*tables(recipe, scratch), recipe.rules.same_photo)
+    kept = ImageRegistry(*tables(recipe, scratch), recipe.rules.same_photo)
     gc.collect()
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -130,14 +131,14 @@ def main() -> None:
         recipe_text = WORLD.replace("shards = 128", f"shards = {arguments.shards}")
         (scratch / "world.toml").write_text(recipe_text)
         as_written = load(str(scratch / "world.toml"))
-        recipe = with_root(as_written, str(arguments.world.resolve()))
+        recipe = with_root(as_written, str(arguments.synthetic.resolve()))
         output = scratch / "shards"
         (output / ".scratch").mkdir(parents=True)
         # Beam's workers say a great deal at the end of a run.
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         # In a process of its own: its memory is measured.
         alone = multiprocessing.get_context("spawn").Process(
-            target=catalogue, args=(recipe, scratch)
+            target=image_registry, args=(recipe, scratch)
         )
         alone.start()
         alone.join()

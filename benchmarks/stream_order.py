@@ -4,7 +4,7 @@
     python benchmarks/stream_order.py resume        # time to the first places of any position
     python benchmarks/stream_order.py padding SET   # share of padded pixels, of a set's train split
 
-``shuffle`` and ``resume`` need no pictures: they write an index of 128 shards of 1,600 pictures,
+``shuffle`` and ``resume`` need no images: they write an index of 128 shards of 1,600 images,
 of 2 to 11 captions each, 1.3 million pairs in all, as the recipe ``mdetr_pretrain`` has them.
 """
 
@@ -18,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mdetr_model.transforms import Augmentation
-from shards.aspect_order import AspectOrder
-from shards.index import IndexRow
-from shards.manifest import ShardEntry
-from shards.order import Draw, Order, PairOrder, Places, stream
-from shards.shard_set import ShardSet
-from shards.store import Store
+from mdetr_model.data.transforms import Augmentation
+from shards.format.index import IndexRow
+from shards.format.manifest import ShardEntry
+from shards.reading.reader import Store
+from shards.reading.shard_set import ShardSet
+from shards.sampling.aspect_buckets import AspectOrder
+from shards.sampling.sample_order import Draw, Order, PairOrder, SampleIndices, stream
 from tests.shard_sets import write_tables
 
-SHARDS, PICTURES = 128, 1600
+SHARDS, IMAGES = 128, 1600
 BATCH = 64
 
 
@@ -38,9 +38,9 @@ def large_set(shards: int = SHARDS) -> Iterator[Path]:
         folder = Path(name)
         entries, rows = [], []
         for shard in range(shards):
-            captions = rng.integers(2, 12, PICTURES).tolist()
+            captions = rng.integers(2, 12, IMAGES).tolist()
             file = f"train-{shard:05d}-of-{shards:05d}.tar"
-            keys = [f"vg/{shard * PICTURES + i}" for i in range(PICTURES)]
+            keys = [f"vg/{shard * IMAGES + i}" for i in range(IMAGES)]
             rows.append(
                 [
                     IndexRow(
@@ -50,7 +50,7 @@ def large_set(shards: int = SHARDS) -> Iterator[Path]:
                     for key, n in zip(keys, captions, strict=True)
                 ]
             )
-            entries.append(ShardEntry(file, "train", 10240, "", PICTURES, sum(captions)))
+            entries.append(ShardEntry(file, "train", 10240, "", IMAGES, sum(captions)))
         write_tables(folder, entries, rows, "large")
         yield folder
 
@@ -65,11 +65,11 @@ def shuffle() -> None:
             print(
                 f"block_shards {block:3}   displacement {displacement(places):7.2%} of uniform   "
                 f"two pairs of a batch from one shard {same(places, ['shard']):7.2%}   "
-                f"batches with a picture twice {repeats(places):7.2%}"
+                f"batches with an image twice {repeats(places):7.2%}"
             )
 
 
-def displacement(places: Places) -> float:
+def displacement(places: SampleIndices) -> float:
     """How far pairs are from where they would be with the shards permuted and nothing else, as a
     share of how far they are from any place in a uniform order, a third of the epoch.
     """
@@ -81,7 +81,7 @@ def displacement(places: Places) -> float:
     return float(moved.mean() / (len(places) / 3))
 
 
-def same(places: Places, fields: list[str]) -> float:
+def same(places: SampleIndices, fields: list[str]) -> float:
     """The chance that two pairs of a batch agree in some fields."""
     batches = places[: len(places) // BATCH * BATCH][fields].reshape(-1, BATCH)
     agreeing = 0
@@ -91,8 +91,8 @@ def same(places: Places, fields: list[str]) -> float:
     return agreeing / (len(batches) * BATCH * (BATCH - 1))
 
 
-def repeats(places: Places) -> float:
-    """The share of batches in which some picture is seen more than once."""
+def repeats(places: SampleIndices) -> float:
+    """The share of batches in which some image is seen more than once."""
     batches = places[: len(places) // BATCH * BATCH][["shard", "row"]].reshape(-1, BATCH)
     return float(np.mean([len(np.unique(batch)) < BATCH for batch in batches]))
 

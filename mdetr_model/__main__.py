@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m mdetr_model", description="MDETR: find in a picture what a caption names."
+        prog="python -m mdetr_model", description="MDETR: find in an image what a caption names."
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -55,10 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", default="val")
     evaluate.add_argument("--output", type=Path, required=True, help="metrics and predictions")
     evaluate.add_argument(
-        "--batch", type=int, default=8, help="pairs at a time, or classes of a picture; default: 8"
+        "--batch", type=int, default=8, help="pairs at a time, or classes of an image; default: 8"
     )
     evaluate.add_argument("--workers", type=int, default=2, help="processes that read and decode")
-    evaluate.add_argument("--pictures", type=int, default=0, help="draw so many predictions")
+    evaluate.add_argument("--images", type=int, default=0, help="draw so many predictions")
     evaluate.add_argument(
         "--annotations", type=Path, help="for lvis, and only for it: LVIS's file about the split"
     )
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
     ground = commands.add_parser(
         "ground",
-        help="find what a caption names in a picture",
+        help="find what a caption names in an image",
         description="Print the phrases of a caption with their boxes and scores, and draw them.",
     )
     ground.add_argument("image", type=Path)
@@ -100,15 +100,15 @@ def _parser() -> argparse.ArgumentParser:
     ground.add_argument("--model", type=Path, required=True, help="folder of a converted model")
     ground.add_argument("--threshold", type=float, default=0.7, help="least score; default: 0.7")
     ground.add_argument(
-        "--output", type=Path, help="the picture to write; default: IMAGE's name, .grounded.png"
+        "--output", type=Path, help="the image to write; default: IMAGE's name, .grounded.png"
     )
     ground.set_defaults(run=_ground)
     return parser
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from mdetr_model.training import train
-    from mdetr_model.training_config import load
+    from mdetr_model.training.config import load
+    from mdetr_model.training.trainer import train
 
     config = load(arguments.config).below(arguments.root)
     train(config, arguments.output, arguments.resume)
@@ -117,10 +117,10 @@ def _train(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     if (arguments.task == "lvis") != (arguments.annotations is not None):
         raise ValueError("--annotations is needed for lvis, and for no other task")
-    if arguments.task == "lvis" and arguments.pictures:
-        raise ValueError("--pictures draws captions, of which lvis has none")
+    if arguments.task == "lvis" and arguments.images:
+        raise ValueError("--images draws captions, of which lvis has none")
     if arguments.task == "lvis":
-        from mdetr_model.class_detection import evaluate_classes
+        from mdetr_model.evaluation.class_detection import evaluate_classes
 
         evaluate_classes(
             arguments.model,
@@ -132,7 +132,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             workers=arguments.workers,
         )
         return
-    from mdetr_model.evaluation import evaluate
+    from mdetr_model.evaluation.evaluate import evaluate
 
     evaluate(
         arguments.task,
@@ -142,12 +142,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         arguments.output,
         batch=arguments.batch,
         workers=arguments.workers,
-        pictures=arguments.pictures,
+        images=arguments.images,
     )
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from mdetr_model.convert import convert
+    from mdetr_model.conversion.convert import convert
 
     config = convert(
         arguments.checkpoint,
@@ -164,15 +164,15 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def _ground(arguments: argparse.Namespace) -> None:
-    from mdetr_model.ground import drawing, ground, open_picture, table
+    from mdetr_model.inference.ground import drawing, ground, open_image, table
     from mdetr_model.model_folder import read_model
 
-    picture = open_picture(arguments.image)
+    image = open_image(arguments.image)
     model, processor = read_model(arguments.model)
-    found = ground(picture, arguments.caption, model, processor, arguments.threshold)
+    found = ground(image, arguments.caption, model, processor, arguments.threshold)
     print(table(found))
     output = arguments.output or Path(f"{arguments.image.stem}.grounded.png")
-    drawing(picture, arguments.caption, found).save(output)
+    drawing(image, arguments.caption, found).save(output)
     print(output)
 
 

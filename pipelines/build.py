@@ -10,7 +10,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a build; the exit status is 0 if its manifest was written."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.build",
-        description="Turn raw annotation files and pictures into a shard set, with Apache Beam.",
+        description="Turn raw annotation files and images into a shard set, with Apache Beam.",
         epilog="Every other option goes to Beam: --runner, --direct_num_workers, ... "
         "Without any, the local runner is used with one process a core.",
     )

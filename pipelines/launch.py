@@ -15,14 +15,14 @@ import apache_beam as beam
 import grpc
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines import progress, report, runners
-from pipelines.compose import compose
-from pipelines.raw_files import StoreError, exists, is_local, open_binary
+from pipelines.beam import progress, runners, summary
+from pipelines.beam.dofns import Build
+from pipelines.beam.pipeline import compose
+from pipelines.beam.runners import Runner, RunnerError
+from pipelines.captions.parsing import model_name_and_version
+from pipelines.io.raw_files import StoreError, exists, is_local, open_binary
 from pipelines.recipe import RecipeError, load, with_root
-from pipelines.runners import Runner, RunnerError
-from pipelines.stages import Build
-from pipelines.text import model_name_and_version
-from shards import manifest as mf
+from shards.format import manifest as mf
 
 # What the steps raise about the input, which a runner may pass on only as the text of a traceback.
 _PLAIN_ERRORS = re.compile(
@@ -74,7 +74,7 @@ def run(
             stages = progress.read(log) if log else {}
         _remove_scratch(build.scratch)
     if not quiet:
-        print(report.table(manifest, stages, time.monotonic() - started))
+        print(summary.table(manifest, stages, time.monotonic() - started))
         print(f"\nThe shard set is in {output}; {mf.NAME} tells what is in it.")
 
 

@@ -14,18 +14,18 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from pipelines.exclusion import Exclusion
-from pipelines.raw_files import exists
-from pipelines.rules import NAMED, Rules
+from pipelines.captions.options import NAMED, Rules
+from pipelines.dedup.eval_exclusion import Exclusion
+from pipelines.io.raw_files import exists
 from pipelines.sources.base import Source
-from pipelines.sources.clevr import Clevr
+from pipelines.sources.clevr.reader import Clevr
 from pipelines.sources.coco import Coco
 from pipelines.sources.flickr30k import Flickr30k
 from pipelines.sources.gqa import Gqa
 from pipelines.sources.lvis import Lvis
 from pipelines.sources.mdetr_json import MdetrJson
-from pipelines.sources.visual_genome import VisualGenome
-from shards.manifest import recipe_sha256
+from pipelines.sources.visual_genome.reader import VisualGenome
+from shards.format.manifest import recipe_sha256
 
 SOURCES: dict[str, type[Source]] = {
     "clevr": Clevr,
@@ -50,9 +50,9 @@ class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The net of perceptual hashes: pictures of train that look like a held-out picture.
+    """The net of perceptual hashes: images of train that look like a held-out image.
 
-    ``distance``: bits of 64 in which the hashes of two pictures may differ.
+    ``distance``: bits of 64 in which the hashes of two images may differ.
     """
 
     action: Literal["off", "report", "exclude"] = "off"
@@ -62,7 +62,7 @@ class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Plain(msgspec.Struct, kw_only=True):
     name: str
     images: Literal["embed", "none"] = "embed"
-    salt: str = ""  # of the hash that places a picture in a shard
+    salt: str = ""  # of the hash that places an image in a shard
     # Share of a source's records that may be lost; more fail the build.
     reject_limit: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
 
@@ -72,7 +72,7 @@ class Recipe(_Plain, kw_only=True):
 
     rules: Rules
     splits: dict[str, Split]
-    sources: dict[str, Source]  # in the order that ranks the sentences of a picture
+    sources: dict[str, Source]  # in the order that ranks the sentences of an image
     exclude: dict[str, Exclusion]
     near_duplicates: NearDuplicates
 
@@ -88,7 +88,7 @@ class Recipe(_Plain, kw_only=True):
         """Those of one of its sources or evaluation sets."""
         hashed = self.near_duplicates.action != "off"
         needed = self.images == "embed" if isinstance(table, Source) else hashed
-        return [*table.paths(), *(table.pictures if needed else [])]
+        return [*table.paths(), *(table.images if needed else [])]
 
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain values, paths as they were written."""
@@ -239,7 +239,7 @@ class _Parser:
                 if split not in splits:
                     self.errors.append(f"sources.{name}: the recipe has no [splits.{split}]")
         if recipe.near_duplicates.action != "off" and recipe.images == "none":
-            self.errors.append('near_duplicates: needs the pictures; images = "none" has none')
+            self.errors.append('near_duplicates: needs the images; images = "none" has none')
 
     def _split(self, name: str, table: Any) -> Split | None:
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):

@@ -4,15 +4,15 @@ import pyarrow as pa
 
 #: One row an image, in the order of the shards. Offsets are of a member's bytes within its tar, so
 #: that a reader can map a shard and slice it; the CRC-32 of the bytes tells whether they are still
-#: what was written. ``captions`` counts pairs of picture and caption.
+#: what was written. ``captions`` counts pairs of image and caption.
 INDEX = pa.schema(
     [
         ("shard", pa.string()),
         ("key", pa.string()),
-        ("picture_name", pa.string()),  # of the tar member, empty in an annotation-only set
-        ("picture_offset", pa.int64()),
-        ("picture_size", pa.int64()),
-        ("picture_crc32", pa.int64()),
+        ("image_name", pa.string()),  # of the tar member, empty in an annotation-only set
+        ("image_offset", pa.int64()),
+        ("image_size", pa.int64()),
+        ("image_crc32", pa.int64()),
         ("json_offset", pa.int64()),
         ("json_size", pa.int64()),
         ("json_crc32", pa.int64()),
@@ -31,7 +31,7 @@ REJECTED = pa.schema(
         ("record", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
-        ("picture", pa.string()),
+        ("image", pa.string()),
         ("records", pa.int64()),
     ]
 )
@@ -40,7 +40,7 @@ REJECTED = pa.schema(
 EXCLUDED = pa.schema(
     [
         ("split", pa.string()),
-        ("picture", pa.string()),
+        ("image", pa.string()),
         ("copy", pa.string()),
         ("set", pa.string()),
         ("held_out", pa.string()),

@@ -1,6 +1,6 @@
 """The records that travel from the readers to the shard writer.
 
-Boxes are ``(x0, y0, x1, y1)`` in pixels of the picture that the record names, and every number
+Boxes are ``(x0, y0, x1, y1)`` in pixels of the image that the record names, and every number
 of a box is exactly representable as a float32. Spans are half-open character offsets into the
 caption's text. The structs are array-like so that a million of them pack tightly into msgpack,
 and untracked by the garbage collector (``gc=False``), which is safe because none can form a cycle.
@@ -17,7 +17,7 @@ class Region(msgspec.Struct, array_like=True, gc=False):
 
     A region carries its ``box``, or the id of an ``object`` whose box another file of the same
     source holds (RefCOCO sentence -> COCO annotation, GQA question -> scene graph object); the
-    shard writer binds the two once all parts of a picture have met.
+    shard writer binds the two once all parts of an image have met.
     """
 
     spans: list[Span]
@@ -57,7 +57,7 @@ class Question(msgspec.Struct, gc=False):
 
 
 class GroundedCaption(msgspec.Struct, array_like=True, gc=False):
-    """One sentence about one picture, with its regions.
+    """One sentence about one image, with its regions.
 
     ``dataset`` is the published data set the sentence is from (``vg``, ``gqa``, ``refcoco``,
     ``refcoco+``, ``refcocog``, ``flickr30k``); ``record`` is the id of the raw record there.
@@ -74,16 +74,16 @@ class GroundedCaption(msgspec.Struct, array_like=True, gc=False):
     question: Question | None = None
 
 
-class ImagePart(msgspec.Struct, array_like=True, gc=False):
-    """What one slice of one raw file says of one picture.
+class ImageRecord(msgspec.Struct, array_like=True, gc=False):
+    """What one slice of one raw file says of one image.
 
-    ``rank`` orders the parts of a picture as their raw files do: (source, input, slice start).
+    ``rank`` orders the parts of an image as their raw files do: (source, input, slice start).
     ``split`` is empty where the part serves every split (object tables). ``width`` and
     ``height`` are 0 where the file does not state them. ``merged`` counts the raw records that
     became part of another record's caption.
     """
 
-    picture: str  # image key: coco/139, vg/2320633, flickr30k/1000092795
+    image: str  # image key: coco/139, vg/2320633, flickr30k/1000092795
     source: str
     split: str
     captions: list[GroundedCaption] = []
@@ -94,16 +94,16 @@ class ImagePart(msgspec.Struct, array_like=True, gc=False):
     merged: int = 0
 
 
-class Picture(msgspec.Struct, array_like=True, gc=False):
-    """One row of a source's table of pictures.
+class ImageInfo(msgspec.Struct, array_like=True, gc=False):
+    """One row of a source's table of images.
 
-    ``photo`` is the Flickr photo id if the table tells it; ``same_as`` the key of the picture
+    ``photo`` is the Flickr photo id if the table tells it; ``same_as`` the key of the image
     that this one was made from, if the table tells it (VG's ``coco_id``).
     """
 
     key: str
     source: str
-    file: str  # name below the source's picture roots
+    file: str  # name below the source's image roots
     width: int = 0
     height: int = 0
     photo: str = ""
@@ -113,7 +113,7 @@ class Picture(msgspec.Struct, array_like=True, gc=False):
 class Rejected(msgspec.Struct, array_like=True, gc=False):
     """An input record that could not be used. ``reason`` is one of few, ``detail`` is free text.
 
-    ``records`` is how many records were lost by it: several with a missing picture, none where a
+    ``records`` is how many records were lost by it: several with a missing image, none where a
     caption lost one of its regions and is kept.
     """
 
@@ -121,30 +121,30 @@ class Rejected(msgspec.Struct, array_like=True, gc=False):
     record: str
     reason: str
     detail: str = ""
-    picture: str = ""
+    image: str = ""
     records: int = 1
 
 
 class HeldOut(msgspec.Struct, array_like=True, gc=False):
-    """A picture of an evaluation set: it must not be seen in training."""
+    """An image of an evaluation set: it must not be seen in training."""
 
     set: str  # refcoco, flickr30k, lvis_minival, ...
     key: str
     photo: str = ""
-    file: str = ""  # name below the set's picture roots, where its own file tells it
+    file: str = ""  # name below the set's image roots, where its own file tells it
 
 
 class Excluded(msgspec.Struct, array_like=True, gc=False):
-    """A copy of a picture that was left out of a split, and why.
+    """A copy of an image that was left out of a split, and why.
 
-    ``copy`` is the key under which the left-out annotations name the picture, ``picture`` the key
+    ``copy`` is the key under which the left-out annotations name the image, ``image`` the key
     it would have had in the shards, ``held_out`` the key under which ``set`` names it. ``join``
     says what ties the two: ``id``, ``coco_id``, ``flickr photo id`` or ``perceptual hash``.
     ``left_out`` is false where a near-duplicate is only reported.
     """
 
     split: str
-    picture: str
+    image: str
     copy: str
     set: str
     held_out: str
@@ -153,7 +153,7 @@ class Excluded(msgspec.Struct, array_like=True, gc=False):
     left_out: bool = True
 
 
-class Part(msgspec.Struct, array_like=True, gc=False):
+class Provenance(msgspec.Struct, array_like=True, gc=False):
     """Provenance: the raw record that the characters ``span`` of a caption came from."""
 
     dataset: str
@@ -167,13 +167,13 @@ class Caption(msgspec.Struct, gc=False):
     text: str
     regions: list[Region]
     negative: list[Span]
-    parts: list[Part]
+    parts: list[Provenance]
     phrases: list[Phrase] = []
     question: Question | None = None
 
 
 class Sample(msgspec.Struct, gc=False):
-    """One picture with all its captions: one tar sample of a shard."""
+    """One image with all its captions: one tar sample of a shard."""
 
     key: str
     width: int

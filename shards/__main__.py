@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from shards.commands import browse, export, stats, verify
-from shards.printable import printable
+from shards.console.printable import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 from pipelines.build import main as build
-from pipelines.world.__main__ import main as make_world
+from pipelines.synthetic.__main__ import main as make_dataset
 
 REFERENCE = Path(
     os.environ.get("MDETR_REFERENCE", Path(__file__).resolve().parent.parent.parent / "shared")
@@ -45,18 +45,18 @@ def golden_raw(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
-def demo_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small generated world; tests that change it make a copy."""
-    folder = tmp_path_factory.mktemp("demo_world")
-    assert make_world([str(folder), "--images", "300"]) == 0
+    folder = tmp_path_factory.mktemp("demo_dataset")
+    assert make_dataset([str(folder), "--images", "300"]) == 0
     return folder
 
 
 @pytest.fixture(scope="session")
-def demo_set(demo_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shard set of that world, with pictures of all sources; to be read only, too."""
+def demo_set(demo_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shard set of that world, with images of all sources; to be read only, too."""
     output = tmp_path_factory.mktemp("demo_set") / "shards"
-    assert build(["demo", f"--root={demo_world}", f"--output={output}", "--quiet"]) == 0
+    assert build(["demo", f"--root={demo_dataset}", f"--output={output}", "--quiet"]) == 0
     return output
 
 

@@ -4,18 +4,18 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from schemas import Caption, Part, Region, Sample
-from shards import manifest as mf
-from shards.index import IndexRow
-from shards.manifest import FileEntry, Manifest, ShardEntry
-from shards.placement import shard_name
-from shards.tables import encode_index
-from shards.write import shard_writer
+from schemas import Caption, Provenance, Region, Sample
+from shards.format import manifest as mf
+from shards.format.index import IndexRow
+from shards.format.manifest import FileEntry, Manifest, ShardEntry
+from shards.format.placement import shard_name
+from shards.format.tables import encode_index
+from shards.format.writer import shard_writer
 
 
-def picture(key: str) -> bytes:
-    """Stands for the encoded picture of a key."""
-    return f"picture of {key} ".encode() * 20
+def image(key: str) -> bytes:
+    """Stands for the encoded image of a key."""
+    return f"image of {key} ".encode() * 20
 
 
 def sample(key: str, captions: int, width: int = 640, height: int = 480) -> Sample:
@@ -29,7 +29,7 @@ def sample(key: str, captions: int, width: int = 640, height: int = 480) -> Samp
                 text := f"caption {i} of {key}",
                 [Region([(0, 7)], (0.1, 1.7, 30.0, 40.25), "", 12.5)],
                 [],
-                [Part("vg", str(i), (0, len(text)))],
+                [Provenance("vg", str(i), (0, len(text)))],
             )
             for i in range(captions)
         ],
@@ -43,19 +43,19 @@ def write_shard_set(
     *,
     name: str = "vg",
     sizes: Sequence[tuple[int, int]] = ((640, 480),),
-    pictures: bool = True,
+    images: bool = True,
 ) -> Path:
-    """A shard set of one split: for each shard, the number of captions of each of its pictures.
+    """A shard set of one split: for each shard, the number of captions of each of its images.
 
-    Pictures have the keys NAME/0, NAME/1, ..., and take turns at ``sizes``.
+    Images have the keys NAME/0, NAME/1, ..., and take turns at ``sizes``.
     """
     samples: list[list[tuple[Sample, bytes | None]]] = []
     number = 0
-    for pictures_of in shards:
+    for images_of in shards:
         samples.append([])
-        for captions in pictures_of:
+        for captions in images_of:
             of = sample(f"{name}/{number}", captions, *sizes[number % len(sizes)])
-            samples[-1].append((of, picture(of.key) if pictures else None))
+            samples[-1].append((of, image(of.key) if images else None))
             number += 1
     return write_samples(folder, samples, split, name)
 
@@ -66,7 +66,7 @@ def write_samples(
     split: str = "train",
     name: str = "made up",
 ) -> Path:
-    """A shard set of one split: for each shard, its samples with their pictures (as JPEG)."""
+    """A shard set of one split: for each shard, its samples with their images (as JPEG)."""
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[ShardEntry] = []
     rows: list[list[IndexRow]] = []

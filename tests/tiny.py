@@ -1,4 +1,4 @@
-"""Raw files of a few made-up pictures, in the published layouts, for tests that change one thing.
+"""Raw files of a few made-up images, in the published layouts, for tests that change one object.
 
 Record makers (``vg_region``, ``coco_image``, ...) return plain Python values, which a test may
 spoil before a writer (``write_json``, ``write_refs``, ...) makes a file of them. `build` runs the
@@ -23,11 +23,11 @@ from pipelines.build import main
 WIDTH, HEIGHT = 200, 100
 
 
-# --- pictures -------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------
 
 
 def drawing(width: int = WIDTH, height: int = HEIGHT, hue: int = 0) -> Image.Image:
-    """A picture with a gradient and two shapes, so that it is not one flat colour."""
+    """An image with a gradient and two shapes, so that it is not one flat color."""
     image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
     draw = ImageDraw.Draw(image)
     x, y = width / (2 + hue % 5), height / (2 + hue % 3)
@@ -42,7 +42,7 @@ def encoded(image: Image.Image, format_: str = "JPEG", **options: Any) -> bytes:
     return content.getvalue()
 
 
-def picture_file(width: int = WIDTH, height: int = HEIGHT, hue: int = 0) -> bytes:
+def image_file(width: int = WIDTH, height: int = HEIGHT, hue: int = 0) -> bytes:
     return encoded(drawing(width, height, hue))
 
 
@@ -116,8 +116,8 @@ def gqa_question(image_id: str, text: str, **fields: Any) -> dict[str, Any]:
 
 def scene_graph(**objects: tuple[float, float, float, float]) -> dict[str, Any]:
     """A scene graph, its objects as id -> x, y, w, h."""
-    things = {k: dict(zip("xywh", box, strict=True)) for k, box in objects.items()}
-    return {"width": WIDTH, "height": HEIGHT, "objects": things}
+    objects = {k: dict(zip("xywh", box, strict=True)) for k, box in objects.items()}
+    return {"width": WIDTH, "height": HEIGHT, "objects": objects}
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -138,16 +138,16 @@ def write_refs(path: Path, references: Any) -> Path:
 
 
 def write_vg(root: Path, images: Sequence[Any], graphs: Sequence[Any]) -> dict[str, Any]:
-    """Visual Genome with a picture for each row of its table; the recipe's table of it."""
+    """Visual Genome with an image for each row of its table; the recipe's table of it."""
     for image in images:
         id_ = image["image_id"]
-        write(root / f"vg/pictures/{id_}.jpg", picture_file(hue=id_))
+        write(root / f"vg/images/{id_}.jpg", image_file(hue=id_))
     write_json(root / "vg/image_data.json", images)
     write_json(root / "vg/region_graphs.json", graphs)
     return {
         "image_data": "vg/image_data.json",
         "region_graphs": "vg/region_graphs.json",
-        "pictures": ["vg/pictures"],
+        "images": ["vg/images"],
     }
 
 
@@ -155,34 +155,34 @@ def write_coco(
     root: Path, images: Sequence[Any], annotations: Sequence[Any], references: Any
 ) -> dict[str, Any]:
     for image in images:
-        write(root / f"coco/pictures/{image['id']}.jpg", picture_file(hue=image["id"]))
+        write(root / f"coco/images/{image['id']}.jpg", image_file(hue=image["id"]))
     write_json(root / "coco/instances.json", {"images": images, "annotations": annotations})
     write_refs(root / "coco/refs.p", references)
     return {
         "instances": ["coco/instances.json"],
         "refs": {"refcoco": "coco/refs.p"},
-        "pictures": ["coco/pictures"],
+        "images": ["coco/images"],
     }
 
 
 def write_gqa(root: Path, questions: Any, graphs: Any) -> dict[str, Any]:
-    """GQA; its pictures are drawn where it is given scene graphs of them."""
+    """GQA; its images are drawn where it is given scene graphs of them."""
     for id_ in graphs:
-        write(root / f"gqa/pictures/{id_}.jpg", picture_file(hue=int(id_)))
+        write(root / f"gqa/images/{id_}.jpg", image_file(hue=int(id_)))
     write_json(root / "gqa/questions.json", questions)
     write_json(root / "gqa/graphs.json", graphs)
     return {
         "questions": {"train": ["gqa/questions.json"]},
         "scene_graphs": {"train": "gqa/graphs.json"},
-        "pictures": ["gqa/pictures"],
+        "images": ["gqa/images"],
     }
 
 
 def write_flickr30k(root: Path, sentences: dict[int, list[str]], boxes: str = "") -> dict[str, Any]:
-    """Flickr30k Entities: ``sentences`` by picture, ``boxes`` the objects in each picture's XML."""
+    """Flickr30k Entities: ``sentences`` by image, ``boxes`` the objects in each image's XML."""
     size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
     for id_, lines in sentences.items():
-        write(root / f"flickr30k/pictures/{id_}.jpg", picture_file(hue=id_))
+        write(root / f"flickr30k/images/{id_}.jpg", image_file(hue=id_))
         write(root / f"flickr30k/Sentences/{id_}.txt", "\n".join(lines).encode())
         xml = f"<annotation>{size}{boxes}</annotation>"
         write(root / f"flickr30k/Annotations/{id_}.xml", xml.encode())
@@ -190,7 +190,7 @@ def write_flickr30k(root: Path, sentences: dict[int, list[str]], boxes: str = ""
     return {
         "annotations": "flickr30k",
         "split_files": {"train": "flickr30k/train.txt"},
-        "pictures": ["flickr30k/pictures"],
+        "images": ["flickr30k/images"],
     }
 
 
@@ -224,7 +224,7 @@ class Row(msgspec.Struct, frozen=True):
     record: str
     reason: str
     detail: str
-    picture: str
+    image: str
     records: int
 
 
@@ -240,9 +240,9 @@ def rejected(root: Path) -> list[Row]:
 
 
 def samples(root: Path) -> dict[str, dict[str, Any]]:
-    """The samples of a shard set by key, as webdataset reads them; ``picture`` is their bytes."""
+    """The samples of a shard set by key, as webdataset reads them; ``image`` is their bytes."""
     urls = [str(path) for path in sorted((root / "shards").glob("*.tar"))]
     found = {}
     for sample in webdataset.WebDataset(urls, shardshuffle=False, empty_check=False):
-        found[sample["__key__"]] = orjson.loads(sample["json"]) | {"picture": sample.get("jpg")}
+        found[sample["__key__"]] = orjson.loads(sample["json"]) | {"image": sample.get("jpg")}
     return found

@@ -1,11 +1,11 @@
-"""A reader for COCO's caption files: sentences about pictures, without boxes.
+"""A reader for COCO's caption files: sentences about images, without boxes.
 
 The example of docs/new_source.md. Used in a recipe as::
 
     [sources.captions]
     reader = "docs.examples.coco_captions:CocoCaptions"
     captions.train = "annotations/captions_train2017.json"
-    pictures = ["train2017"]
+    images = ["train2017"]
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from typing import ClassVar
 import msgspec
 
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.records import Id, decode_list, malformed
-from schemas import GroundedCaption, ImagePart, Picture, Rejected
+from pipelines.sources.decoding import Id, decode_list, malformed
+from schemas import GroundedCaption, ImageInfo, ImageRecord, Rejected
 
 
 class _Image(msgspec.Struct):
@@ -42,14 +42,14 @@ class CocoCaptions(Source, kw_only=True):
     def split_names(self) -> set[str]:
         return set(self.captions)
 
-    def picture_inputs(self) -> list[Input]:
+    def image_inputs(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.captions.values()]
 
-    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
         images, bad = decode_list(piece.content, _Image)
         yield from malformed("captions", bad, piece.input.path)
         for image in images:
-            yield Picture(
+            yield ImageInfo(
                 f"coco/{image.id}", "captions", image.file_name, image.width, image.height
             )
 
@@ -60,10 +60,10 @@ class CocoCaptions(Source, kw_only=True):
             if split in splits
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         sentences, bad = decode_list(piece.content, _Sentence)
         yield from malformed("captions", bad, piece.input.path)
         for sentence in sentences:
             text = " ".join(sentence.caption.split())
             caption = GroundedCaption(text, [], [(0, len(text))], "coco_captions", str(sentence.id))
-            yield ImagePart(f"coco/{sentence.image_id}", "captions", piece.input.role, [caption])
+            yield ImageRecord(f"coco/{sentence.image_id}", "captions", piece.input.role, [caption])

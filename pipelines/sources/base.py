@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from pipelines.rules import Rules
-from pipelines.text import Parse
-from schemas import ImagePart, Picture, Rejected
+from pipelines.captions.options import Rules
+from pipelines.captions.parsing import Parse
+from schemas import ImageInfo, ImageRecord, Rejected
 
 Layout = Literal["list", "dict", "lines", "file"]
 
@@ -59,26 +59,26 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     Every path in the fields is resolved against the recipe's ``root`` before a method is called.
     """
 
-    #: the name in image keys that pictures of this source have: "coco" gives "coco/139"
+    #: the name in image keys that images of this source have: "coco" gives "coco/139"
     namespace: ClassVar[str]
-    #: whether none of its pictures is a copy of another data set's; every worker knows the rows of
+    #: whether none of its images is a copy of another data set's; every worker knows the rows of
     #: all others, so that only of these there may be any number
-    own_pictures: ClassVar[bool] = False
+    unique_images: ClassVar[bool] = False
     #: whether `read` uses the language model
     parses: ClassVar[bool] = False
 
-    pictures: list[str] = []  # folders or zips below which Picture.file is found, tried in turn
+    images: list[str] = []  # folders or zips below which Image.file is found, tried in turn
 
     def paths(self) -> list[str]:
-        """Every file and folder that must exist before any work starts, pictures aside."""
+        """Every file and folder that must exist before any work starts, images aside."""
         raise NotImplementedError
 
-    def picture_inputs(self) -> list[Input]:
-        """The tables of pictures: small files, or small parts of files."""
+    def image_inputs(self) -> list[Input]:
+        """The tables of images: small files, or small parts of files."""
         return []
 
-    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
-        """The pictures that a slice of a picture table lists."""
+    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
+        """The images that a slice of an image table lists."""
         raise NotImplementedError
 
     def split_names(self) -> set[str]:
@@ -89,6 +89,6 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """The annotation files of these splits, in the order that ranks their records."""
         raise NotImplementedError
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
-        """What a slice of an annotation file says, one part a picture."""
+    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+        """What a slice of an annotation file says, one part an image."""
         raise NotImplementedError

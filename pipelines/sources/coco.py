@@ -10,16 +10,16 @@ from typing import ClassVar
 
 import msgspec
 
-from pipelines import pickles
-from pipelines.boxes import from_xywh
-from pipelines.polygons import FARTHEST, Segmentation, extent
-from pipelines.raw_files import RawFileError
+from pipelines.captions.parsing import MAX_CHARACTERS, root_and_negative
+from pipelines.captions.spans import consolidate
+from pipelines.geometry.boxes import from_xywh
+from pipelines.geometry.polygons import FARTHEST, Segmentation, extent
+from pipelines.io import safe_pickle
+from pipelines.io.raw_files import RawFileError
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.records import Category, Id, decode_list, malformed
-from pipelines.spans import consolidate
-from pipelines.text import MAX_CHARACTERS, root_and_negative
-from schemas import Box, GroundedCaption, ImagePart, Object, Picture, Region, Rejected
-from shards.boxes import as_array, iou
+from pipelines.sources.decoding import Category, Id, decode_list, malformed
+from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, Region, Rejected
+from shards.box_overlap import as_array, iou
 
 SENTENCES_PER_BATCH = 20_000
 LEAST_OVERLAP = 0.5  # IoU of a box and its segmentation's extent
@@ -63,7 +63,7 @@ class _Reference(msgspec.Struct, gc=False):
 
 
 class Coco(Source, kw_only=True):
-    """COCO pictures and boxes, and the sentences of the RefCOCO family about them.
+    """COCO images and boxes, and the sentences of the RefCOCO family about them.
 
     Under ``rules.boxes = "clip"`` a box is held against its segmentation: one that is missing,
     empty, or overlaps the segmentation's extent with an IoU below 0.5 is replaced by that extent.
@@ -79,14 +79,14 @@ class Coco(Source, kw_only=True):
     def paths(self) -> list[str]:
         return [*self.refs.values(), *self.instances]
 
-    def picture_inputs(self) -> list[Input]:
+    def image_inputs(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.instances]
 
-    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
         images, bad = decode_list(piece.content, _Image)
         yield from malformed(self.namespace, bad, piece.input.path)
         for image in images:
-            yield Picture(
+            yield ImageInfo(
                 key=_key(image.id),
                 source=self.namespace,
                 file=image.file_name,
@@ -101,7 +101,7 @@ class Coco(Source, kw_only=True):
             *(Input(path, "list", within="annotations") for path in self.instances),
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         if piece.input.layout == "file":
             yield from _read_references(piece.input, context)
         else:
@@ -125,8 +125,8 @@ def _key(image_id: int) -> str:
 # --- sentences ------------------------------------------------------------------------------------
 
 
-def _read_references(input: Input, context: Context) -> Iterator[ImagePart | Rejected]:
-    content = pickles.load(input.path)
+def _read_references(input: Input, context: Context) -> Iterator[ImageRecord | Rejected]:
+    content = safe_pickle.load(input.path)
     if not isinstance(content, list):
         raise RawFileError(f"{input.path}: a pickled list expected, found {type(content).__name__}")
     by_image: dict[tuple[int, str], list[_Reference]] = {}
@@ -151,7 +151,7 @@ def _read_references(input: Input, context: Context) -> Iterator[ImagePart | Rej
 
 def _captions(
     batch: list[list[_Reference]], dataset: str, context: Context
-) -> Iterator[ImagePart | Rejected]:
+) -> Iterator[ImageRecord | Rejected]:
     """One part for each element of ``batch``: the references of one split to one image."""
     parses = context.parse(
         sentence.sent
@@ -161,14 +161,14 @@ def _captions(
         if _fault(sentence.sent) is None
     )
     for references in batch:
-        part = ImagePart(_key(references[0].image_id), "coco", references[0].split)
+        part = ImageRecord(_key(references[0].image_id), "coco", references[0].split)
         for reference in references:
             for sentence in reference.sentences:
                 text, record = sentence.sent, str(sentence.sent_id)
                 fault = _fault(text)
                 if fault is not None:
                     yield Rejected(
-                        "coco", f"{dataset}/{record}", fault, ascii(text[:100]), part.picture
+                        "coco", f"{dataset}/{record}", fault, ascii(text[:100]), part.image
                     )
                     continue
                 root, negative = root_and_negative(text, parses[text], lazy=True)
@@ -178,7 +178,7 @@ def _captions(
                     category=reference.category_id,
                 )
                 if not region.spans:
-                    yield Rejected("coco", f"{dataset}/{record}", "no words", text, part.picture)
+                    yield Rejected("coco", f"{dataset}/{record}", "no words", text, part.image)
                     continue
                 part.captions.append(
                     GroundedCaption(text, [region], consolidate(negative, text), dataset, record)
@@ -200,11 +200,11 @@ def _fault(text: str) -> str | None:
 # --- boxes ----------------------------------------------------------------------------------------
 
 
-def _read_annotations(piece: Slice, check: bool) -> Iterator[ImagePart | Rejected]:
+def _read_annotations(piece: Slice, check: bool) -> Iterator[ImageRecord | Rejected]:
     # What is lost here is a box: its sentences are counted when they do not find it.
     annotations, bad = decode_list(piece.content, _Annotation)
     yield from malformed("coco", bad, piece.input.path, records=0)
-    parts: dict[int, ImagePart] = {}
+    parts: dict[int, ImageRecord] = {}
     for annotation in annotations:
         key = _key(annotation.image_id)
         box = _stated_box(annotation.bbox)
@@ -217,7 +217,7 @@ def _read_annotations(piece: Slice, check: bool) -> Iterator[ImagePart | Rejecte
             continue
         part = parts.get(annotation.image_id)
         if part is None:
-            part = parts[annotation.image_id] = ImagePart(key, "coco", "")
+            part = parts[annotation.image_id] = ImageRecord(key, "coco", "")
         part.objects[str(annotation.id)] = Object(
             box, annotation.area, annotation.category_id, bool(annotation.iscrowd)
         )

@@ -1,7 +1,7 @@
-"""Flickr30k Entities: five sentences a picture, with boxes for the phrases in them.
+"""Flickr30k Entities: five sentences an image, with boxes for the phrases in them.
 
 Layout: github.com/BryanPlummer/flickr30k_entities. ``Annotations/ID.xml`` has the boxes of the
-entities of a picture; ``Sentences/ID.txt`` marks the phrases that speak of an entity, one sentence
+entities of an image; ``Sentences/ID.txt`` marks the phrases that speak of an entity, one sentence
 a line: ``[/EN#47/people A man] sits on [/EN#48/other a chair] .``
 """
 
@@ -19,15 +19,15 @@ import numpy as np
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
-from pipelines.boxes import clusters
-from pipelines.raw_files import RawFileError, open_binary, read_beginning
+from pipelines.geometry.boxes import clusters
+from pipelines.io.raw_files import RawFileError, open_binary, read_beginning
 from pipelines.sources.base import Context, Input, Slice, Source
-from schemas import Box, GroundedCaption, ImagePart, Phrase, Picture, Region, Rejected, Span
-from shards.boxes import as_array, iou
+from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
+from shards.box_overlap import as_array, iou
 
 SAME_BOX = 0.95  # IoU from which the published conversion takes two boxes for one
-SENTENCES = 5  # that each picture of Flickr30k has
-LARGEST_SIDE = 1 << 24  # of a picture in pixels
+SENTENCES = 5  # that each image of Flickr30k has
+LARGEST_SIDE = 1 << 24  # of an image in pixels
 MAX_BYTES = 1 << 20  # of one XML or sentence file; the published ones have some kB
 
 _PHRASE_START = re.compile(r"\[/EN#([0-9]+)((?:/[^/\[\]]+)+)")
@@ -54,7 +54,7 @@ class Flickr30k(Source, kw_only=True):
     namespace: ClassVar[str] = "flickr30k"
 
     annotations: str  # the folder that has Annotations/ and Sentences/, or annotations.zip
-    split_files: dict[str, str]  # split -> file of picture ids, one a line
+    split_files: dict[str, str]  # split -> file of image ids, one a line
     ground_truth: Literal["separate", "merged"] = "separate"
 
     def paths(self) -> list[str]:
@@ -63,14 +63,14 @@ class Flickr30k(Source, kw_only=True):
     def split_names(self) -> set[str]:
         return set(self.split_files)
 
-    def picture_inputs(self) -> list[Input]:
+    def image_inputs(self) -> list[Input]:
         return [Input(path, "lines", role=split) for split, path in self.split_files.items()]
 
-    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
         for id_ in _ids(piece):
             # `read` goes over the same lines, and reports the bad ones.
             if not isinstance(id_, Rejected):
-                yield Picture(f"flickr30k/{id_}", "flickr30k", file=f"{id_}.jpg", photo=id_)
+                yield ImageInfo(f"flickr30k/{id_}", "flickr30k", file=f"{id_}.jpg", photo=id_)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [
@@ -79,7 +79,7 @@ class Flickr30k(Source, kw_only=True):
             if split in self.split_files
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         with _opened(self.annotations) as read_file:
             for id_ in _ids(piece):
                 if isinstance(id_, Rejected):
@@ -89,8 +89,8 @@ class Flickr30k(Source, kw_only=True):
 
     def _read_image(
         self, id_: str, split: str, read_file: ReadFile
-    ) -> Iterator[ImagePart | Rejected]:
-        part = ImagePart(f"flickr30k/{id_}", "flickr30k", split)
+    ) -> Iterator[ImageRecord | Rejected]:
+        part = ImageRecord(f"flickr30k/{id_}", "flickr30k", split)
         lines: list[bytes] = []
         try:
             content = read_file(f"Sentences/{id_}.txt")
@@ -102,13 +102,13 @@ class Flickr30k(Source, kw_only=True):
         try:
             part.width, part.height, entities, faults = _read_xml(xml)
         except _BadSizeError as fault:
-            yield _lost(part, "bad picture size", fault, lines)
+            yield _lost(part, "bad image size", fault, lines)
             return
         except (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError) as fault:
             yield _lost(part, "malformed record", fault, lines)
             return
         for detail in faults:
-            yield Rejected("flickr30k", id_, "no usable box", detail, part.picture, records=0)
+            yield Rejected("flickr30k", id_, "no usable box", detail, part.image, records=0)
         if self.ground_truth == "merged":
             entities = {entity: [_hull(boxes)] for entity, boxes in entities.items()}
         for number, line in enumerate(lines):
@@ -116,18 +116,18 @@ class Flickr30k(Source, kw_only=True):
             try:
                 text, mentions = _parse_sentence(line.decode())
             except ValueError as fault:
-                yield Rejected("flickr30k", record, "malformed record", str(fault), part.picture)
+                yield Rejected("flickr30k", record, "malformed record", str(fault), part.image)
             else:
                 part.captions.append(_caption(text, mentions, entities, record))
         if part.captions:
             yield part
 
 
-def _lost(part: ImagePart, reason: str, fault: Exception, lines: list[bytes]) -> Rejected:
-    """A picture with all its sentences, which are five where they could not be counted."""
-    id_ = part.picture.removeprefix("flickr30k/")
+def _lost(part: ImageRecord, reason: str, fault: Exception, lines: list[bytes]) -> Rejected:
+    """An image with all its sentences, which are five where they could not be counted."""
+    id_ = part.image.removeprefix("flickr30k/")
     return Rejected(
-        "flickr30k", id_, reason, str(fault), part.picture, records=len(lines) or SENTENCES
+        "flickr30k", id_, reason, str(fault), part.image, records=len(lines) or SENTENCES
     )
 
 

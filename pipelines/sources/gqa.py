@@ -1,7 +1,7 @@
-"""GQA: questions about Visual Genome pictures, with scene graphs that hold the boxes.
+"""GQA: questions about Visual Genome images, with scene graphs that hold the boxes.
 
-Layout: cs.stanford.edu/people/dorarad/gqa/download.html. Pictures of train, val and most of test
-are Visual Genome's under its ids; ids such as ``n578020`` are COCO test2015 pictures.
+Layout: cs.stanford.edu/people/dorarad/gqa/download.html. Images of train, val and most of test
+are Visual Genome's under its ids; ids such as ``n578020`` are COCO test2015 images.
 """
 
 import functools
@@ -12,15 +12,15 @@ from typing import ClassVar
 
 import msgspec
 
-from pipelines.boxes import from_xywh
+from pipelines.captions.spans import consolidate
+from pipelines.geometry.boxes import from_xywh
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.records import decode_dict, malformed
-from pipelines.spans import consolidate
+from pipelines.sources.decoding import decode_dict, malformed
 from schemas import (
     GroundedCaption,
-    ImagePart,
+    ImageInfo,
+    ImageRecord,
     Object,
-    Picture,
     Question,
     Region,
     Rejected,
@@ -57,11 +57,11 @@ class _Question(msgspec.Struct, gc=False):
     types: _Types = msgspec.field(default_factory=_Types)
 
 
-class _PictureOfQuestion(msgspec.Struct, gc=False):
+class _ImageOfQuestion(msgspec.Struct, gc=False):
     imageId: str  # noqa: N815
 
 
-class _Thing(msgspec.Struct, gc=False):
+class _SceneGraphObject(msgspec.Struct, gc=False):
     x: float
     y: float
     w: float
@@ -69,7 +69,7 @@ class _Thing(msgspec.Struct, gc=False):
 
 
 class _SceneGraph(msgspec.Struct, gc=False):
-    objects: dict[str, _Thing]
+    objects: dict[str, _SceneGraphObject]
 
 
 class _Size(msgspec.Struct, gc=False):
@@ -94,7 +94,7 @@ class Gqa(Source, kw_only=True):
     def split_names(self) -> set[str]:
         return {*self.questions, *self.scene_graphs}
 
-    def picture_inputs(self) -> list[Input]:
+    def image_inputs(self) -> list[Input]:
         """The scene graphs, and the question files of the splits that have none."""
         return [
             *(Input(path, "dict") for path in self.scene_graphs.values()),
@@ -106,12 +106,12 @@ class Gqa(Source, kw_only=True):
             ),
         ]
 
-    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
         # `read` decodes the same records, and reports those that it cannot use: here they are
         # skipped, so that each is reported once.
         sizes: dict[str, _Size]
         if piece.input.role:
-            questions, _ = decode_dict(piece.content, _PictureOfQuestion)
+            questions, _ = decode_dict(piece.content, _ImageOfQuestion)
             sizes = dict.fromkeys((q.imageId for q in questions.values()), _Size(0, 0))
         else:
             sizes, bad = decode_dict(piece.content, _Size)
@@ -120,7 +120,7 @@ class Gqa(Source, kw_only=True):
             yield from malformed(self.namespace, without_size, piece.input.path)
         for image_id, size in sizes.items():
             if _IMAGE_ID.fullmatch(image_id):
-                yield Picture(
+                yield ImageInfo(
                     image_key(image_id), self.namespace, f"{image_id}.jpg", size.width, size.height
                 )
 
@@ -138,7 +138,7 @@ class Gqa(Source, kw_only=True):
             ),
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         if piece.input.role:
             boxed = piece.input.role in self.scene_graphs
             yield from _read_questions(piece, boxed, find=context.rules.gqa_words == "find")
@@ -147,7 +147,7 @@ class Gqa(Source, kw_only=True):
 
 
 def image_key(image_id: str) -> str:
-    """The key of a picture by its id in GQA's files.
+    """The key of an image by its id in GQA's files.
 
     >>> image_key("2320633"), image_key("n578020")
     ('vg/2320633', 'coco/578020')
@@ -155,7 +155,7 @@ def image_key(image_id: str) -> str:
     return f"coco/{image_id[1:]}" if image_id.startswith("n") else f"vg/{image_id}"
 
 
-def _read_scene_graphs(piece: Slice) -> Iterator[ImagePart | Rejected]:
+def _read_scene_graphs(piece: Slice) -> Iterator[ImageRecord | Rejected]:
     # What is lost here are boxes: their questions are counted when they do not find them.
     graphs, bad = decode_dict(piece.content, _SceneGraph)
     yield from malformed("gqa", bad, piece.input.path, records=0)
@@ -164,17 +164,17 @@ def _read_scene_graphs(piece: Slice) -> Iterator[ImagePart | Rejected]:
             yield Rejected("gqa", image_id, "bad image id", Path(piece.input.path).name, records=0)
             continue
         objects = {
-            id_: Object(from_xywh(thing.x, thing.y, thing.w, thing.h), area=thing.h * thing.w)
-            for id_, thing in graph.objects.items()
+            id_: Object(from_xywh(obj.x, obj.y, obj.w, obj.h), area=obj.h * obj.w)
+            for id_, obj in graph.objects.items()
         }
-        yield ImagePart(image_key(image_id), "gqa", "", objects=objects)
+        yield ImageRecord(image_key(image_id), "gqa", "", objects=objects)
 
 
-def _read_questions(piece: Slice, boxed: bool, find: bool) -> Iterator[ImagePart | Rejected]:
+def _read_questions(piece: Slice, boxed: bool, find: bool) -> Iterator[ImageRecord | Rejected]:
     """``boxed``: there are scene graphs, which hold the objects that a question names."""
     questions, bad = decode_dict(piece.content, _Question)
     yield from malformed("gqa", bad, piece.input.path)
-    parts: dict[str, ImagePart] = {}
+    parts: dict[str, ImageRecord] = {}
     for id_, question in questions.items():
         image_id, text = question.imageId, question.question
         if not _IMAGE_ID.fullmatch(image_id):
@@ -191,7 +191,7 @@ def _read_questions(piece: Slice, boxed: bool, find: bool) -> Iterator[ImagePart
             continue
         part = parts.get(image_id)
         if part is None:
-            part = parts[image_id] = ImagePart(image_key(image_id), "gqa", piece.input.role)
+            part = parts[image_id] = ImageRecord(image_key(image_id), "gqa", piece.input.role)
         part.captions.append(
             GroundedCaption(
                 text,

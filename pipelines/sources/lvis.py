@@ -1,8 +1,8 @@
-"""LVIS: boxes of 1,203 classes, frequent to rare, and classes that a picture does not show.
+"""LVIS: boxes of 1,203 classes, frequent to rare, and classes that an image does not show.
 
-Layout: lvisdataset.org, version 1, on the pictures of COCO 2017. A caption is the name of one
+Layout: lvisdataset.org, version 1, on the images of COCO 2017. A caption is the name of one
 class, as in the paper's few-shot transfer to long-tailed detection: with all boxes of the class, or
-with none where the picture is known not to show it.
+with none where the image is known not to show it.
 """
 
 from collections import Counter, defaultdict
@@ -11,16 +11,16 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import msgspec
 
-from pipelines.boxes import from_xywh
-from pipelines.polygons import FARTHEST
-from pipelines.raw_files import RawFileError, open_binary
+from pipelines.geometry.boxes import from_xywh
+from pipelines.geometry.polygons import FARTHEST
+from pipelines.io.raw_files import RawFileError, open_binary
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.records import Bad, Category, Id, decode_list, malformed
-from schemas import GroundedCaption, ImagePart, Picture, Region, Rejected
+from pipelines.sources.decoding import Bad, Category, Id, decode_list, malformed
+from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 from schemas.class_names import class_name
-from shards.placement import position
+from shards.format.placement import position
 
-#: Of ten pictures of a share, so many are drawn for a class that they show, the rest for one that
+#: Of ten images of a share, so many are drawn for a class that they show, the rest for one that
 #: they are known not to show.
 SHOWN_OF_TEN = 9
 
@@ -66,11 +66,11 @@ Shown = dict[int, dict[int, list[_Annotation]]]
 
 
 class Lvis(Source, kw_only=True):
-    """LVIS's classes as captions of COCO's pictures.
+    """LVIS's classes as captions of COCO's images.
 
-    ``percent`` is the share of a split's pictures that is read, by default all: the first ones of
-    an order in which the class with the fewest pictures so far has the next turn. So few pictures
-    show all classes, and the more pictures have those of the fewer among them.
+    ``percent`` is the share of a split's images that is read, by default all: the first ones of
+    an order in which the class with the fewest images so far has the next turn. So few images
+    show all classes, and the more images have those of the fewer among them.
     """
 
     namespace: ClassVar[str] = "coco"
@@ -89,15 +89,15 @@ class Lvis(Source, kw_only=True):
     def split_names(self) -> set[str]:
         return set(self.annotations)
 
-    def picture_inputs(self) -> list[Input]:
+    def image_inputs(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.annotations.values()]
 
-    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
         images, bad = decode_list(piece.content, _Image)
         yield from malformed(self.namespace, bad, piece.input.path)
         for image in images:
             file = image.coco_url.rpartition("/")[2]
-            yield Picture(_key(image.id), self.namespace, file, image.width, image.height)
+            yield ImageInfo(_key(image.id), self.namespace, file, image.width, image.height)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         # In one piece: a caption needs all boxes of its class, which lie anywhere in the file.
@@ -107,7 +107,7 @@ class Lvis(Source, kw_only=True):
             if split in self.annotations
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         path, split = piece.input.path, piece.input.role
         tables, bad = _decoded(path)
         names = {of.id: class_name(of.name) for of in tables.classes}
@@ -122,7 +122,7 @@ class Lvis(Source, kw_only=True):
         shown: Shown = {id_: {} for id_ in images}
         for annotation in tables.annotations:
             if annotation.image_id not in shown:
-                reason, detail = "unknown picture", f"image_id {annotation.image_id}"
+                reason, detail = "unknown image", f"image_id {annotation.image_id}"
             elif annotation.category_id not in names:
                 reason, detail = "unknown class", f"category_id {annotation.category_id}"
             else:
@@ -203,10 +203,10 @@ def _next(
 
 def _captions(
     image: _Image, shown: dict[int, list[_Annotation]], names: dict[int, str], split: str
-) -> Iterator[ImagePart | Rejected]:
+) -> Iterator[ImageRecord | Rejected]:
     """One caption a class, by their ids."""
     key = _key(image.id)
-    part = ImagePart(key, "coco", split, width=image.width, height=image.height)
+    part = ImageRecord(key, "coco", split, width=image.width, height=image.height)
     shown_names = {names.get(category) for category in shown}
     for category in sorted({*shown, *image.neg_category_ids}):
         record, boxes = f"{image.id}:{category}", shown.get(category, [])

@@ -14,13 +14,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.boxes import from_xywh
-from pipelines.raw_files import RawFileError, element_borders, mapped, version
+from pipelines.geometry.boxes import from_xywh
+from pipelines.io.raw_files import RawFileError, element_borders, mapped, version
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.records import Bad, Category, Id, decode_list, malformed
-from schemas import GroundedCaption, ImagePart, Phrase, Picture, Region, Rejected, Span
+from pipelines.sources.decoding import Bad, Category, Id, decode_list, malformed
+from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
 
-#: The namespace of a picture whose record names no ``data_source``, by its ``dataset_name``.
+#: The namespace of an image whose record names no ``data_source``, by its ``dataset_name``.
 NAMESPACES = {"flickr": "flickr30k"}
 
 
@@ -62,10 +62,10 @@ class MdetrJson(Source, kw_only=True):
     def split_names(self) -> set[str]:
         return set(self.files)
 
-    def picture_inputs(self) -> list[Input]:
+    def image_inputs(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.paths()]
 
-    def read_pictures(self, piece: Slice) -> Iterator[Picture | Rejected]:
+    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
         images, _ = decode_list(piece.content, _Image)  # `read` reports the bad ones
         rows: set[tuple[str, str, int, int]] = set()
         for image in images:
@@ -73,7 +73,7 @@ class MdetrJson(Source, kw_only=True):
             if key and size:
                 rows.add((key, image.file_name, *size))
         for key, file, width, height in sorted(rows):
-            yield Picture(key, self.namespace, file, width, height)
+            yield ImageInfo(key, self.namespace, file, width, height)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [
@@ -82,33 +82,33 @@ class MdetrJson(Source, kw_only=True):
             for path in self.files.get(split, [])
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImagePart | Rejected]:
+    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         images, bad = decode_list(piece.content, _Image)
         yield from malformed(self.namespace, bad, piece.input.path)
         annotations = annotations_of(piece.input.path)
         if any(image.id == annotations.first_image for image in images):
             for number, image_id in annotations.astray:
                 record, detail = f"annotations/{number}", f"image_id {image_id}"
-                yield Rejected(self.namespace, record, "unknown picture", detail, records=0)
-        parts: dict[str, ImagePart] = {}
+                yield Rejected(self.namespace, record, "unknown image", detail, records=0)
+        parts: dict[str, ImageRecord] = {}
         for image in images:
             key, size = _key(image), _size(image)
             record = f"{image.dataset_name}/{_record(image)}"
             if not key or not size:
-                reason, detail = ("bad picture size", f"{image.width}x{image.height}")
+                reason, detail = ("bad image size", f"{image.width}x{image.height}")
                 if not key:
                     reason, detail = ("bad image id", image.file_name)
                 yield Rejected(self.namespace, record, reason, detail)
                 continue
             found, bad = annotations.of(image.id)
-            yield from malformed(self.namespace, bad, piece.input.path, records=0, picture=key)
-            new = ImagePart(key, self.namespace, piece.input.role, [], {}, *size)
+            yield from malformed(self.namespace, bad, piece.input.path, records=0, image=key)
+            new = ImageRecord(key, self.namespace, piece.input.role, [], {}, *size)
             parts.setdefault(key, new).captions.append(_caption(image, found))
         yield from parts.values()
 
 
 def _key(image: _Image) -> str:
-    """The picture's key; nothing where the record does not tell of which data set it is."""
+    """The image's key; nothing where the record does not tell of which data set it is."""
     namespace = image.data_source or NAMESPACES.get(image.dataset_name, "")
     id_ = image.original_id if image.original_id is not None else image.original_img_id
     return f"{namespace}/{id_}" if namespace and id_ is not None else ""

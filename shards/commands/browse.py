@@ -1,4 +1,4 @@
-"""``shards browse``: the pictures and captions of a shard set, in a browser."""
+"""``shards browse``: the images and captions of a shard set, in a browser."""
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ from shards.commands.parsers import Subparsers, port
 def add_to(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "browse",
-        help="the pictures and captions of a shard set, in a browser",
+        help="the images and captions of a shard set, in a browser",
         description="Serves a shard set to a browser on this machine, until Ctrl-C.",
     )
     parser.add_argument("shard_set", help="a folder, or a URL")
@@ -20,7 +20,7 @@ def add_to(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from shards.inspection.browser import Browser
-    from shards.shard_set import ShardSet
+    from shards.reading.shard_set import ShardSet
 
     shards = ShardSet.open(arguments.shard_set)
     with Browser(shards, arguments.port, arguments.split) as server:

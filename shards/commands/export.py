@@ -23,11 +23,11 @@ def add_to(commands: Subparsers) -> None:
         "--split", action="append", help="only this split; may be given several times"
     )
     parser.add_argument(
-        "--pictures",
+        "--images",
         action="store_true",
-        help="unpack the pictures as well, for formats that name files; for grit, into tars",
+        help="unpack the images as well, for formats that name files; for grit, into tars",
     )
-    parser.add_argument("--no-coco", action="store_true", help="leave out the pictures of COCO")
+    parser.add_argument("--no-coco", action="store_true", help="leave out the images of COCO")
     parser.set_defaults(run=run)
 
 
@@ -42,14 +42,14 @@ def run(arguments: argparse.Namespace) -> int:
     from shards.export.formats import exporter
     from shards.export.output import new_folder
     from shards.export.request import Request
-    from shards.shard_set import ShardSet
+    from shards.reading.shard_set import ShardSet
 
     shards = ShardSet.open(arguments.shard_set)
     splits = list(dict.fromkeys(arguments.split or (entry.split for entry in shards.shards)))
     for split in splits:
         shards.shards_of(split)  # refuses one that is not there, before anything is written
     with new_folder(arguments.out) as folder:
-        request = Request(shards, folder, splits, arguments.pictures, arguments.no_coco)
+        request = Request(shards, folder, splits, arguments.images, arguments.no_coco)
         files = exporter(arguments.format)(request)
         if not files:
             raise ValueError("there is nothing to export")

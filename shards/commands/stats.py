@@ -11,7 +11,7 @@ def add_to(commands: Subparsers) -> None:
         "stats",
         help="what is in a shard set, what was left out, and why",
         description="What is in a shard set, by its manifest and tables. No shard is read, but "
-        "for the pictures that --html shows.",
+        "for the images that --html shows.",
     )
     parser.add_argument("shard_set", help="a folder, or a URL")
     how = parser.add_mutually_exclusive_group()
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from shards.inspection.contents import contents
     from shards.inspection.contents_table import comparison, table
-    from shards.shard_set import ShardSet
+    from shards.reading.shard_set import ShardSet
 
     shards = ShardSet.open(arguments.shard_set)
     if arguments.html is not None:

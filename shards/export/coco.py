@@ -1,6 +1,6 @@
 """COCO's detection layout, for pycocotools and what reads with it.
 
-One image a picture. The classes of boxes are the words that name them, in small letters: of a set
+One image an image. The classes of boxes are the words that name them, in small letters: of a set
 of LVIS its classes, of captions as many as there are different phrases. For class-agnostic average
 precision set ``useCats = 0``.
 """

@@ -1,7 +1,7 @@
 """What Megatron-Energon's ``prepare`` writes about a data set, so that its loader takes the tars.
 
 It reads no shard: the index tells where samples lie. Each split is a data set of its own, because
-Energon wants a key once a data set, and a picture may be in val and in test.
+Energon wants a key once a data set, and an image may be in val and in test.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shards.export.request import Request, Written
-from shards.index import Member
-from shards.manifest import ShardError
+from shards.format.index import Member
+from shards.format.manifest import ShardError
 
 VERSION = "7.4.1"  # the one whose files these are
 _HEADER = _BLOCK = 512  # bytes in a tar
@@ -59,13 +59,13 @@ def export(of: Request) -> list[Written]:
     linked: they have to be brought to these folders.
 
     Raises:
-        ShardError: the index is missing or damaged, or has a picture twice in a split; or a tar is
+        ShardError: the index is missing or damaged, or has an image twice in a split; or a tar is
             missing.
         OSError: a file cannot be written.
-        ValueError: it was asked to unpack or leave out pictures.
+        ValueError: it was asked to unpack or leave out images.
     """
     if of.unpack or of.no_coco:
-        raise ValueError("Energon takes the tars as they are: with all pictures, packed")
+        raise ValueError("Energon takes the tars as they are: with all images, packed")
     found = [_export_split(of, split) for split in of.splits]
     (of.out / "metadataset.yaml").write_text(_metadataset(of.splits))
     return found
@@ -119,7 +119,7 @@ def _write_rows(database: sqlite3.Connection, tar: int, samples: Sequence[Placed
             [(tar, s.key, i, s.start, s.stop - s.start) for i, s in enumerate(samples)],
         )
     except sqlite3.IntegrityError as error:
-        raise ShardError(f"a picture is in the split twice: {error}") from error
+        raise ShardError(f"an image is in the split twice: {error}") from error
     database.executemany(
         "INSERT INTO sample_parts VALUES (?, ?, ?, ?, ?)",
         [

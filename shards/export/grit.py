@@ -1,6 +1,6 @@
 """GRIT, the pairs that Kosmos-2 is trained with: captions with noun chunks and their boxes.
 
-A chunk is start and end in the caption, x0, y0, x1, y1 as shares of the picture's width and height,
+A chunk is start and end in the caption, x0, y0, x1, y1 as shares of the image's width and height,
 and a score. ``ref_exps`` repeats the chunks: the words of a box in a shard are not longer than what
 the sentence calls it.
 """
@@ -24,7 +24,7 @@ SCORE = 1.0  # GRIT's scores are a detector's; here people drew the boxes
 def export(of: Request) -> list[Written]:
     """Writes ``SPLIT.jsonl``: a line a caption that has a box.
 
-    With the pictures also ``SPLIT/00000.tar`` and so on, as img2dataset fetches GRIT: ``KEY.jpg``,
+    With the images also ``SPLIT/00000.tar`` and so on, as img2dataset fetches GRIT: ``KEY.jpg``,
     ``KEY.txt`` and ``KEY.json`` of each line, of whose key the first digits name the tar.
 
     Raises:
@@ -91,9 +91,9 @@ class Tars:
             tar = tarfile.TarFile(path, "w", format=tarfile.USTAR_FORMAT)
             self._tar = self._open.enter_context(tar)
             self._number = number
-        picture = of.picture()
-        extension = picture.name.rpartition(".")[2]
-        members = {extension: bytes(picture.content), "txt": record["caption"].encode()}
+        image = of.image()
+        extension = image.name.rpartition(".")[2]
+        members = {extension: bytes(image.content), "txt": record["caption"].encode()}
         for suffix, content in {**members, "json": line}.items():
             member = tarfile.TarInfo(f"{record['key']}.{suffix}")
             member.size = len(content)

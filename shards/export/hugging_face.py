@@ -1,4 +1,4 @@
-"""A data set as the ``datasets`` library loads it: Parquet with the pictures in it, and a card."""
+"""A data set as the ``datasets`` library loads it: Parquet with the images in it, and a card."""
 
 import itertools
 import json
@@ -54,30 +54,30 @@ _CAPTION = pa.struct(
         ("question", _QUESTION),
     ]
 )
-#: `datasets` takes a struct of exactly these two fields, in this order, for a picture.
+#: `datasets` takes a struct of exactly these two fields, in this order, for an image.
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def export(of: Request) -> list[Written]:
-    """Writes ``data/SPLIT-*.parquet``, a file a shard and a row a picture, and ``README.md``.
+    """Writes ``data/SPLIT-*.parquet``, a file a shard and a row an image, and ``README.md``.
 
     Captions are what they are in the shards, with the same names; boxes x0, y0, x1, y1 in pixels.
 
     Raises:
         ShardError: see `Request.samples`.
         OSError: a file cannot be written.
-        ValueError: it was asked to unpack the pictures.
+        ValueError: it was asked to unpack the images.
     """
     if of.unpack:
-        raise ValueError("the files of this format have the pictures in them")
+        raise ValueError("the files of this format have the images in them")
     (of.out / "data").mkdir()
-    schema = schema_of(with_pictures=_has_pictures(of))
+    schema = schema_of(with_images=_has_images(of))
     found = [written for split in of.splits for written in _export_split(of, split, schema)]
     (of.out / "README.md").write_text(_card(of, found), encoding="utf-8")
     return found
 
 
-def schema_of(*, with_pictures: bool) -> pa.Schema:
+def schema_of(*, with_images: bool) -> pa.Schema:
     """The columns, and what they are to `datasets`."""
     fields = [
         ("key", pa.string()),
@@ -86,7 +86,7 @@ def schema_of(*, with_pictures: bool) -> pa.Schema:
         ("file", pa.string()),
         ("captions", pa.list_(_CAPTION)),
     ]
-    schema = pa.schema([("image", _IMAGE), *fields] if with_pictures else fields)
+    schema = pa.schema([("image", _IMAGE), *fields] if with_images else fields)
     features = {field.name: _feature(field.type) for field in schema}
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 
@@ -102,10 +102,10 @@ def _feature(type_: pa.DataType) -> Any:
     return {"dtype": names.get(type_, str(type_)), "_type": "Value"}
 
 
-def _has_pictures(of: Request) -> bool:
+def _has_images(of: Request) -> bool:
     shards = (shard for split in of.splits for shard in of.shards.shards_of(split))
-    rows = (of.shards.rows(shard, ["picture_name"]) for shard in shards)
-    return any(of_shard["picture_name"][0].as_py() for of_shard in rows)
+    rows = (of.shards.rows(shard, ["image_name"]) for shard in shards)
+    return any(of_shard["image_name"][0].as_py() for of_shard in rows)
 
 
 def _export_split(of: Request, split: str, schema: pa.Schema) -> Iterator[Written]:
@@ -137,8 +137,8 @@ def _row(of: Exported, schema: pa.Schema) -> dict[str, Any]:
         "captions": [_caption(caption) for caption in sample.captions],
     }
     if "image" in schema.names:
-        picture = of.picture()
-        row["image"] = {"bytes": bytes(picture.content), "path": picture.name}
+        image = of.image()
+        row["image"] = {"bytes": bytes(image.content), "path": image.name}
     return row
 
 
@@ -181,11 +181,11 @@ def _card(of: Request, files: list[Written]) -> str:
         "",
         f"# {manifest.name}",
         "",
-        "Pictures with captions, boxes, and the characters of a caption that name a box. A row is",
-        "a picture: `captions[].regions[]` has `box` (x0, y0, x1, y1 in pixels) and `spans`",
+        "Images with captions, boxes, and the characters of a caption that name a box. A row is",
+        "an image: `captions[].regions[]` has `box` (x0, y0, x1, y1 in pixels) and `spans`",
         "(half-open character offsets into `captions[].text`), `captions[].parts[]` the records",
-        "of the published data sets that a caption is made of. Pictures and annotations are under",
-        "the licences of these.",
+        "of the published data sets that a caption is made of. Images and annotations are under",
+        "the licenses of these.",
         "",
         f"Recipe {manifest.recipe_sha256}, code {manifest.code_version}.",
         "",

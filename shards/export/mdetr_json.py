@@ -17,12 +17,12 @@ from shards.export.output import coco_json
 from shards.export.phrases import corners
 from shards.export.request import Exported, Request, Written
 
-FLICKR = "flickr30k"  # the namespace of pictures that have a file of their own
+FLICKR = "flickr30k"  # the namespace of images that have a file of their own
 _DIGITS = 18  # of numbers that JSON's readers take for integers
 
 
 def export(of: Request) -> list[Written]:
-    """Writes a file for the pictures of Flickr30k, and one for all others, of each split.
+    """Writes a file for the images of Flickr30k, and one for all others, of each split.
 
     Raises:
         ShardError: see `Request.samples`.
@@ -92,14 +92,14 @@ def _images(of: Exported, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _id(sample: Sample) -> int | str:
-    """The picture's id in its data set, a number wherever that says the same."""
+    """The image's id in its data set, a number wherever that says the same."""
     id_ = sample.key.partition("/")[2]
     is_number = id_.isdecimal() and len(id_) <= _DIGITS and str(int(id_)) == id_
     return int(id_) if is_number else id_
 
 
 def _sentences(captions: Sequence[Caption]) -> list[int]:
-    """Which of the picture's sentences each caption is; if any are joined, which caption it is."""
+    """Which of the image's sentences each caption is; if any are joined, which caption it is."""
     marked = [caption.parts[0].record.rpartition("#") for caption in captions if caption.parts]
     apart = [
         int(number) for _, mark, number in marked if mark and re.fullmatch("[0-9]{1,9}", number)

@@ -12,7 +12,7 @@ Numbers = list[float]
 
 
 class Named(NamedTuple):
-    """A region's box inside its picture, and the words that name it.
+    """A region's box inside its image, and the words that name it.
 
     ``box`` is x0, y0, x1, y1 in pixels. ``spans`` are in rising order, and what stood apart by no
     more than a space is one. ``phrase`` is their words, of a box that none name ''.
@@ -25,7 +25,7 @@ class Named(NamedTuple):
 
 
 def visible(caption: Caption, width: int, height: int) -> Iterator[Named]:
-    """The regions of a caption, their boxes cut to the picture.
+    """The regions of a caption, their boxes cut to the image.
 
     What is not as much as a pixel inside, as mmdetection and YOLO-World ask for, is left out.
     """

@@ -1,4 +1,4 @@
-"""What is exported: a shard set's splits, picture by picture."""
+"""What is exported: a shard set's splits, image by image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from shards.shard_set import ShardSet
-from shards.store import PictureFile, Store, Stored
+from shards.reading.reader import ImageFile, Store, Stored
+from shards.reading.shard_set import ShardSet
 
-PICTURES = "images"  # the folder of unpacked pictures
+IMAGES = "images"  # the folder of unpacked images
 
 
 class Written(NamedTuple):
@@ -25,8 +25,8 @@ class Written(NamedTuple):
 class Request:
     """``splits`` of a shard set, to be written below ``out``, a new folder.
 
-    ``unpack``: pictures are unpacked as well, to ``out/images/KEY.EXTENSION``. ``no_coco``: without
-    the pictures of COCO, whichever data set speaks of them.
+    ``unpack``: images are unpacked as well, to ``out/images/KEY.EXTENSION``. ``no_coco``: without
+    the images of COCO, whichever data set speaks of them.
     """
 
     shards: ShardSet
@@ -39,12 +39,12 @@ class Request:
         """The samples of a split in the order of the shards.
 
         Raises:
-            ShardError: a shard is missing or damaged, or has no pictures to unpack.
-            OSError: a picture cannot be written.
+            ShardError: a shard is missing or damaged, or has no images to unpack.
+            OSError: an image cannot be written.
         """
         store = Store(self.shards, open_shards=1)
         images = sum(of.images for of in self.shards.shards if of.split == split)
-        with tqdm(total=images, desc=split, unit=" pictures", disable=None) as bar:
+        with tqdm(total=images, desc=split, unit=" images", disable=None) as bar:
             for stored in store.samples(split):
                 if not (self.no_coco and stored.sample.key.startswith("coco/")):
                     yield Exported(self, store, stored)
@@ -67,19 +67,19 @@ class Exported:
 
     @property
     def namespace(self) -> str:
-        """The data set that the picture is of: the first half of its key."""
+        """The data set that the image is of: the first half of its key."""
         return self.sample.key.partition("/")[0]
 
     def file_name(self) -> str:
-        """Where the picture is: below ``out/images``, where it is put now, or below its source."""
+        """Where the image is: below ``out/images``, where it is put now, or below its source."""
         if not self._request.unpack:
             return self.sample.file
-        picture = self.picture()
-        path = self._request.out / PICTURES / picture.name
+        image = self.image()
+        path = self._request.out / IMAGES / image.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture.content)
-        return picture.name
+        path.write_bytes(image.content)
+        return image.name
 
-    def picture(self) -> PictureFile:
-        """The picture, as it was published."""
-        return self._store.picture(self._stored.shard, self._stored.row)
+    def image(self) -> ImageFile:
+        """The image, as it was published."""
+        return self._store.image(self._stored.shard, self._stored.row)

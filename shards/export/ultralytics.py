@@ -1,6 +1,6 @@
 """The grounding JSON of ultralytics and of YOLO-World: MDETR's, with what trains a detector alone.
 
-All pictures of a split are in one file, since these loaders know one folder of pictures a file; and
+All images of a split are in one file, since these loaders know one folder of images a file; and
 it has a name of its own, since ultralytics counts the boxes of files with the published names.
 """
 
@@ -11,7 +11,7 @@ from shards.export.request import Request, Written
 
 
 def export(of: Request) -> list[Written]:
-    """Writes ``SPLIT.json``: captions that have a box, with their boxes inside the picture.
+    """Writes ``SPLIT.json``: captions that have a box, with their boxes inside the image.
 
     Raises:
         ShardError: see `Request.samples`.

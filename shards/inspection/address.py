@@ -68,5 +68,5 @@ def _number(value: str | None, what: str) -> int | None:
 def _place(value: str) -> Place:
     found = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,9})", value)
     if found is None:
-        raise BadAddressError(f"{value[:50]!r} is no place: SHARD.PICTURE is expected.")
+        raise BadAddressError(f"{value[:50]!r} is no place: SHARD.IMAGE is expected.")
     return Place(int(found[1]), int(found[2]))

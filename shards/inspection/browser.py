@@ -7,13 +7,13 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+from shards.console.printable import printable
+from shards.format.manifest import ShardError
 from shards.inspection.address import BadAddressError, parse
-from shards.inspection.browser_pages import BrowserPages, NoSuchPageError, NotAPictureError
+from shards.inspection.browser_pages import BrowserPages, NoSuchPageError, NotAnImageError
 from shards.inspection.templates import render
-from shards.manifest import ShardError
-from shards.printable import printable
-from shards.shard_set import ShardSet
-from shards.store import NoPictureError
+from shards.reading.reader import MissingImageError
+from shards.reading.shard_set import ShardSet
 
 ADDRESS = "127.0.0.1"
 _HOST = re.compile(r"(localhost|127\.0\.0\.1)(:[0-9]{1,5})?")
@@ -29,7 +29,7 @@ _HEADERS = {
 
 
 class Answer(NamedTuple):
-    """What a request gets; a picture's URL names its shard's content, so it may be kept."""
+    """What a request gets; an image's URL names its shard's content, so it may be kept."""
 
     content: bytes | memoryview
     kind: str = "text/html; charset=utf-8"
@@ -106,9 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._page(path, query)
         except BadAddressError as error:
             return _failure(HTTPStatus.BAD_REQUEST, str(error))
-        except (NoSuchPageError, NoPictureError) as error:
+        except (NoSuchPageError, MissingImageError) as error:
             return _failure(HTTPStatus.NOT_FOUND, str(error))
-        except NotAPictureError as error:
+        except NotAnImageError as error:
             return _failure(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error))
         except ShardError as error:
             return _failure(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
@@ -126,14 +126,14 @@ class _Handler(BaseHTTPRequestHandler):
             return Answer(render("keys.js").encode(), "text/javascript; charset=utf-8")
         if path == "/":
             return Answer(pages.list_page(parse(query, pages.split)).encode())
-        found = re.fullmatch(r"/(picture|image)/([0-9]{1,9})/([0-9]{1,9})", path)
+        found = re.fullmatch(r"/(image|image)/([0-9]{1,9})/([0-9]{1,9})", path)
         if found is None:
             raise NoSuchPageError("There is no such page.")
         shard, row = int(found[2]), int(found[3])
         if found[1] == "image":
             content, kind = pages.image(shard, row)
             return Answer(content, kind, cache="private, max-age=86400, immutable")
-        return Answer(pages.picture_page(shard, row, parse(query, pages.split)).encode())
+        return Answer(pages.image_page(shard, row, parse(query, pages.split)).encode())
 
 
 def _failure(status: HTTPStatus, words: str) -> Answer:

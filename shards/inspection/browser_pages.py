@@ -1,35 +1,35 @@
-"""The pages of the browser: a list of pictures that match a search, and one picture."""
+"""The pages of the browser: a list of images that match a search, and one image."""
 
 from typing import NamedTuple
 
 from schemas import Caption, Sample
+from shards.format.manifest import ShardEntry, ShardError
 from shards.inspection.address import Address, BadAddressError
+from shards.inspection.image_formats import kind_of
 from shards.inspection.marked_caption import MarkedCaption, mark
-from shards.inspection.picture_kinds import kind_of
 from shards.inspection.recipe import datasets_of_sources
 from shards.inspection.search import Filters, Match, Place, Search
 from shards.inspection.shared_store import SharedStore
 from shards.inspection.templates import render
-from shards.manifest import ShardEntry, ShardError
-from shards.shard_set import ShardSet
-from shards.store import NoPictureError
+from shards.reading.reader import MissingImageError
+from shards.reading.shard_set import ShardSet
 
-PICTURES = 24  # of a list
+IMAGES = 24  # of a list
 LIST_SECONDS, NEIGHBOUR_SECONDS = 1.0, 0.5  # that a search takes before it is offered to go on
 
 
 class NoSuchPageError(LookupError):
-    """There is no such picture, or no such page at all."""
+    """There is no such image, or no such page at all."""
 
 
-class NotAPictureError(ValueError):
-    """Bytes that do not begin as a picture does that browsers show."""
+class NotAnImageError(ValueError):
+    """Bytes that do not begin as an image does that browsers show."""
 
 
 class Item(NamedTuple):
-    """A picture of a list, with the first of its captions that match.
+    """An image of a list, with the first of its captions that match.
 
-    ``image`` is empty where there is no picture to show. ``fault`` says what cannot be read of it,
+    ``image`` is empty where there is no image to show. ``fault`` says what cannot be read of it,
     or of its captions: ``sample`` and ``marked`` are None then.
     """
 
@@ -44,7 +44,7 @@ class Item(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A caption of a picture's page; ``admitted`` is whether it is one that is searched for."""
+    """A caption of an image's page; ``admitted`` is whether it is one that is searched for."""
 
     caption: Caption
     marked: MarkedCaption
@@ -71,7 +71,7 @@ class BrowserPages:
         shards.shards_of(self.split)
 
     def list_page(self, address: Address) -> str:
-        """Pictures that match, from some place on or up to it.
+        """Images that match, from some place on or up to it.
 
         Raises:
             BadAddressError: the set has no such split or place.
@@ -82,9 +82,9 @@ class BrowserPages:
         start = address.at or search.beginning
         if address.at is not None and not search.has(start):
             raise BadAddressError(
-                f"There is no picture {start.row} in a shard {start.shard} of {filters.split}."
+                f"There is no image {start.row} in a shard {start.shard} of {filters.split}."
             )
-        found = search.find(start, PICTURES, LIST_SECONDS, backward=backward)
+        found = search.find(start, IMAGES, LIST_SECONDS, backward=backward)
         before = (found.end or search.beginning) if backward else start
         behind = start if backward else (found.end or search.ending)
         previous = Link("/?" + address.query(before, backward=True), "Previous")
@@ -101,16 +101,16 @@ class BrowserPages:
             in_time=found.in_time,
             first=first,
             last=last,
-            pictures=search.pictures,
+            images=search.images,
             previous=previous if first > 0 else None,
-            following=following if last < search.pictures else None,
+            following=following if last < search.images else None,
         )
 
-    def picture_page(self, shard: int, row: int, address: Address) -> str:
-        """A picture with all its captions, and the way to the matches before and behind it.
+    def image_page(self, shard: int, row: int, address: Address) -> str:
+        """An image with all its captions, and the way to the matches before and behind it.
 
         Raises:
-            NoSuchPageError: there is no such picture.
+            NoSuchPageError: there is no such image.
             BadAddressError: the set has no such split.
             ShardError: the index is damaged.
         """
@@ -120,7 +120,7 @@ class BrowserPages:
         image, sample, fault = self._read(place)
         first, last = (row, row + 1) if self._opens(shard) else (0, entry.images)
         return self._render(
-            "browse_picture.html",
+            "browse_image.html",
             address.filters,
             entry=entry,
             row=row,
@@ -129,24 +129,24 @@ class BrowserPages:
             image=image,
             fault=fault,
             up="/?" + address.query(place),
-            previous=self._neighbour(address, Place(shard, first), backward=True),
-            following=self._neighbour(address, Place(shard, last), backward=False),
+            previous=self._neighbor(address, Place(shard, first), backward=True),
+            following=self._neighbor(address, Place(shard, last), backward=False),
         )
 
     def image(self, shard: int, row: int) -> tuple[memoryview, str]:
-        """The original bytes of a picture, and their media type.
+        """The original bytes of an image, and their media type.
 
         Raises:
-            NoSuchPageError: there is no such picture.
-            NoPictureError: the set has no pictures.
-            NotAPictureError: they are not of a kind that browsers show.
+            NoSuchPageError: there is no such image.
+            MissingImageError: the set has no images.
+            NotAnImageError: they are not of a kind that browsers show.
             ShardError: the shard is missing or damaged.
         """
         self._entry(shard, row)
-        content = self._store.picture(shard, row)
+        content = self._store.image(shard, row)
         kind = kind_of(content)
         if kind is None:
-            raise NotAPictureError("This is no picture that browsers show.")
+            raise NotAnImageError("This is no image that browsers show.")
         return content, kind.media_type
 
     def _search(self, filters: Filters) -> Search:
@@ -157,14 +157,14 @@ class BrowserPages:
 
     def _entry(self, shard: int, row: int) -> ShardEntry:
         if shard >= len(self._shards.shards) or row >= self._shards.shards[shard].images:
-            raise NoSuchPageError(f"There is no picture {row} in a shard {shard}.")
+            raise NoSuchPageError(f"There is no image {row} in a shard {shard}.")
         return self._shards.shards[shard]
 
     def _item(self, match: Match, address: Address) -> Item:
         sample, place = match.sample, match.place
         image, fault = self._image(place) if sample is not None else ("", match.fault)
         return Item(
-            f"/picture/{place.shard}/{place.row}?{address.query()}",
+            f"/image/{place.shard}/{place.row}?{address.query()}",
             self._shards.shards[place.shard].file,
             place.row,
             image,
@@ -175,7 +175,7 @@ class BrowserPages:
         )
 
     def _opens(self, shard: int) -> bool:
-        """Whether any picture of a shard can be read."""
+        """Whether any image of a shard can be read."""
         try:
             self._store.open(shard)
         except ShardError:  # which the page of each of them says
@@ -183,7 +183,7 @@ class BrowserPages:
         return True
 
     def _read(self, place: Place) -> tuple[str, Sample | None, str]:
-        """The URL of a picture, its captions, and what cannot be read of them."""
+        """The URL of an image, its captions, and what cannot be read of them."""
         image, fault = self._image(place)
         try:
             return image, self._store.sample(*place), fault
@@ -191,26 +191,26 @@ class BrowserPages:
             return image, None, str(error)
 
     def _image(self, place: Place) -> tuple[str, str]:
-        """The URL of a picture, which names its shard's content, or why it cannot be shown.
+        """The URL of an image, which names its shard's content, or why it cannot be shown.
 
-        Both are empty if the set has no pictures.
+        Both are empty if the set has no images.
         """
         try:
             self.image(*place)
-        except NoPictureError:
+        except MissingImageError:
             return "", ""
-        except (ShardError, NotAPictureError) as error:
+        except (ShardError, NotAnImageError) as error:
             return "", str(error)
         return f"/image/{place.shard}/{place.row}?{self._entry(*place).sha256[:16]}", ""
 
-    def _neighbour(self, address: Address, start: Place, *, backward: bool) -> Link | None:
+    def _neighbor(self, address: Address, start: Place, *, backward: bool) -> Link | None:
         """The next match, or where to search on for it."""
         search = self._search(address.filters)
         found = search.find(start, 1, NEIGHBOUR_SECONDS, backward=backward)
         if found.matches:
             shard, row = found.matches[0].place
             words = "Previous" if backward else "Next"
-            return Link(f"/picture/{shard}/{row}?{address.query()}", words)
+            return Link(f"/image/{shard}/{row}?{address.query()}", words)
         if found.end is not None:
             return Link("/?" + address.query(found.end, backward=backward), "Search on")
         return None

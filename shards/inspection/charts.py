@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from shards.stats import Histogram
+from shards.format.stats import Histogram
 
 WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 42, 350, 30, 160  # of the area that has the bars
@@ -24,7 +24,7 @@ class Measure(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """``n`` of the counted things, a ``share`` of all, have one of these values."""
+    """``n`` of the counted objects, a ``share`` of all, have one of these values."""
 
     x: float
     y: float
@@ -41,7 +41,7 @@ class Tick(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A histogram of ``n`` things; ``mean`` and ``limit`` are upright lines, or None."""
+    """A histogram of ``n`` objects; ``mean`` and ``limit`` are upright lines, or None."""
 
     title: str
     measure: Measure

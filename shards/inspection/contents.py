@@ -7,11 +7,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from shards.format.manifest import Manifest
+from shards.format.stats import DatasetStats, Stats
 from shards.inspection import recipe
 from shards.inspection.set_tables import SetTables, grouped, read_tables
-from shards.manifest import Manifest
-from shards.shard_set import ShardSet
-from shards.stats import DatasetStats, Stats
+from shards.reading.shard_set import ShardSet
 
 _EXCLUDED = ["split", "set", "join"]  # the columns that copies are counted by
 _COPIES = [("copy", "count"), ("captions", "sum")]
@@ -35,14 +35,14 @@ class SplitContents(msgspec.Struct):
     words_per_caption: float | None
     boxes_per_caption: float | None
     captions_without_boxes: float | None  # their share
-    box_area: float | None  # the mean share of the picture
+    box_area: float | None  # the mean share of the image
     box_width: float | None  # the mean of the width's share of width and height
     bytes_per_pair: float | None
     datasets: dict[str, DatasetStats]
 
 
 class Excluded(msgspec.Struct):
-    """Copies of pictures that an evaluation set kept out of a split, by how they were known.
+    """Copies of images that an evaluation set kept out of a split, by how they were known.
 
     A copy is counted for each set and join that named it.
     """

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from shards.columns import records_of_sources, row
+from shards.console.columns import records_of_sources, row
+from shards.console.printable import printable
 from shards.inspection.contents import Contents, SplitContents
-from shards.printable import printable
 
 MOST_REASONS = 12
 NARROW, WIDE = 25, 44  # of the first column

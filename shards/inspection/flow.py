@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from shards.format.source_counts import Records, total
 from shards.inspection.contents import SplitContents
-from shards.source_records import Records, total
 
 WIDTH = 1060
 BAR = 14  # the width of a bar
@@ -28,7 +28,7 @@ FATE_NAMES = {
 
 
 class Node(NamedTuple):
-    """A bar for ``n`` things, as high in proportion, in the place (0 to 3) of its column."""
+    """A bar for ``n`` objects, as high in proportion, in the place (0 to 3) of its column."""
 
     name: str
     n: int
@@ -39,14 +39,14 @@ class Node(NamedTuple):
 
 
 class Ribbon(NamedTuple):
-    """What goes from one bar to another; ``colour`` is that of its source, None behind the shards.
+    """What goes from one bar to another; ``color`` is that of its source, None behind the shards.
 
     ``path`` is the ``d`` of an SVG path.
     """
 
     path: str
     title: str
-    colour: int | None
+    color: int | None
 
 
 class Flow(NamedTuple):
@@ -103,12 +103,12 @@ def _to_fates(
     of: list[Records], sources: list[Node], fates: Mapping[str, Node], scale: float
 ) -> Iterable[Ribbon]:
     arrived = dict.fromkeys(fates, 0)
-    for colour, (row, source) in enumerate(zip(of, sources, strict=True)):
+    for color, (row, source) in enumerate(zip(of, sources, strict=True)):
         left = 0
         for kind, fate in fates.items():
             if count := getattr(row, kind):
                 path = _ribbon(source, left * scale, fate, arrived[kind] * scale, count * scale)
-                yield Ribbon(path, f"{row.source}: {count:,} {fate.name}", colour)
+                yield Ribbon(path, f"{row.source}: {count:,} {fate.name}", color)
             left += count
             arrived[kind] += count
 

@@ -1,4 +1,4 @@
-"""Pictures of a shard set to look at: few, spread over it, and always the same ones."""
+"""Images of a shard set to look at: few, spread over it, and always the same ones."""
 
 import base64
 import io
@@ -9,15 +9,15 @@ from typing import NamedTuple
 from PIL import Image
 
 from schemas import Caption, Sample
+from shards.format.manifest import ShardError
+from shards.inspection.image_formats import KINDS
 from shards.inspection.marked_caption import MarkedCaption, mark
-from shards.inspection.picture_kinds import KINDS
-from shards.manifest import ShardError
-from shards.shard_set import ShardSet
-from shards.spread import spread
-from shards.store import NoPictureError, Store
+from shards.inspection.spread import spread
+from shards.reading.reader import MissingImageError, Store
+from shards.reading.shard_set import ShardSet
 
-PICTURES = 12
-PICTURES_OF_DATASET = 3
+IMAGES = 12
+IMAGES_OF_DATASET = 3
 LONGEST_SIDE = 480  # pixels
 QUALITY = 75  # of JPEG
 LISTED_SHARDS_OF_SPLIT = 200  # whose rows of the index are read
@@ -26,7 +26,7 @@ FORMATS = tuple(kind.format for kind in KINDS)
 
 
 class Listed(NamedTuple):
-    """A picture of the index: its shard, its row there, and the data sets that speak of it."""
+    """An image of the index: its shard, its row there, and the data sets that speak of it."""
 
     shard: int
     row: int
@@ -34,10 +34,10 @@ class Listed(NamedTuple):
 
 
 class Exhibit(NamedTuple):
-    """A picture with one of its captions.
+    """An image with one of its captions.
 
     ``source`` is a data: URL, empty where there is nothing to show. ``fault`` says what cannot be
-    read of the picture, or of its captions: ``caption`` is None then. ``number`` is that of the
+    read of the image, or of its captions: ``caption`` is None then. ``number`` is that of the
     caption, of ``captions``, counted from 1.
     """
 
@@ -56,7 +56,7 @@ class Exhibit(NamedTuple):
 
 
 class Gallery:
-    """Chooses among the pictures of all shards by the index, and opens the shards of those chosen.
+    """Chooses among the images of all shards by the index, and opens the shards of those chosen.
 
     Of a split of very many shards the index is read for some, evenly spread: there are
     ``captioned`` shards with captions in all, ``listed`` of them were chosen from. Of a remote set
@@ -72,16 +72,16 @@ class Gallery:
         by_split = [shards.shards_of(split) for split in splits]
         chosen = [shard for of in by_split for shard in spread(of, LISTED_SHARDS_OF_SPLIT)]
         self.faults: list[str] = []
-        self._pictures = self._list(chosen)
+        self._images = self._list(chosen)
         if shards.is_remote:
             middles = [shard for of in by_split for shard in spread(of, 1)]
-            few = _few_shards(middles, self._pictures)
-            self._pictures = [of for of in self._pictures if of.shard in few]
+            few = _few_shards(middles, self._images)
+            self._images = [of for of in self._images if of.shard in few]
         self.captioned = sum(map(len, by_split))
-        self.listed = len({of.shard for of in self._pictures})
+        self.listed = len({of.shard for of in self._images})
 
     def _list(self, shards: Iterable[int]) -> list[Listed]:
-        """Their pictures with captions; a fault that is met twice is one of the whole index."""
+        """Their images with captions; a fault that is met twice is one of the whole index."""
         found: list[Listed] = []
         for shard in shards:
             try:
@@ -98,20 +98,20 @@ class Gallery:
         return found
 
     def overall(self) -> list[Exhibit]:
-        """Pictures evenly spread over the shards, each with the middle one of its captions."""
-        return [self._exhibit(of, None) for of in self._choose(self._pictures, PICTURES)]
+        """Images evenly spread over the shards, each with the middle one of its captions."""
+        return [self._exhibit(of, None) for of in self._choose(self._images, IMAGES)]
 
     def of_dataset(self, dataset: str) -> list[Exhibit]:
-        """Pictures with a caption that a sentence of a data set is in, if possible new ones.
+        """Images with a caption that a sentence of a data set is in, if possible new ones.
 
         There are none where the shards that were chosen from have none.
         """
-        of = [picture for picture in self._pictures if dataset in picture.datasets]
-        new = [picture for picture in of if picture not in self._shown]
-        return [self._exhibit(at, dataset) for at in self._choose(new or of, PICTURES_OF_DATASET)]
+        of = [image for image in self._images if dataset in image.datasets]
+        new = [image for image in of if image not in self._shown]
+        return [self._exhibit(at, dataset) for at in self._choose(new or of, IMAGES_OF_DATASET)]
 
-    def _choose(self, pictures: list[Listed], most: int) -> list[Listed]:
-        chosen = spread(pictures, most)
+    def _choose(self, images: list[Listed], most: int) -> list[Listed]:
+        chosen = spread(images, most)
         self._shown.update(chosen)
         return chosen
 
@@ -124,7 +124,7 @@ class Gallery:
         except ShardError as error:
             return Exhibit("", 4, 3, *at, "", str(error), 0, 0, None, None)
         caption = sample.captions[number]
-        source, fault = self._picture(place)
+        source, fault = self._image(place)
         return Exhibit(
             sample.key,
             sample.width,
@@ -158,59 +158,59 @@ class Gallery:
         ]
         if not numbers:
             name = self._shards.name_of(place.shard)
-            raise ShardError(f"{name}: picture {place.row} has no sentence of {dataset}")
+            raise ShardError(f"{name}: image {place.row} has no sentence of {dataset}")
         return numbers[len(numbers) // 2]
 
-    def _picture(self, place: Listed) -> tuple[str, str]:
-        """A picture as a data: URL, or why it cannot be shown; neither if the set has none."""
+    def _image(self, place: Listed) -> tuple[str, str]:
+        """An image as a data: URL, or why it cannot be shown; neither if the set has none."""
         try:
-            picture = self._store.picture(place.shard, place.row).content
-            return as_url(small_jpeg(bytes(picture))), ""
-        except NoPictureError:
+            image = self._store.image(place.shard, place.row).content
+            return as_url(small_jpeg(bytes(image))), ""
+        except MissingImageError:
             return "", ""
         except ShardError as error:
             return "", str(error)
-        except UnreadablePictureError as error:
-            return "", f"This picture cannot be shown: {error}"
+        except UnreadableImageError as error:
+            return "", f"This image cannot be shown: {error}"
 
 
-class UnreadablePictureError(ValueError):
+class UnreadableImageError(ValueError):
     """Bytes that Pillow cannot decode, or does not within its limit of pixels."""
 
 
-def small_jpeg(picture: bytes) -> bytes:
-    """A picture at most ``LONGEST_SIDE`` wide and high, as JPEG.
+def small_jpeg(image: bytes) -> bytes:
+    """An image at most ``LONGEST_SIDE`` wide and high, as JPEG.
 
     It is not turned by what its EXIF data say: boxes are not, either.
 
     Raises:
-        UnreadablePictureError: it is none, is damaged, or has more than Pillow's
+        UnreadableImageError: it is none, is damaged, or has more than Pillow's
             ``MAX_IMAGE_PIXELS``.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
-                image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
-                small = image.convert("RGB")
+            with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
+                opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
+                small = opened.convert("RGB")
         small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         encoded = io.BytesIO()
         small.save(encoded, "JPEG", quality=QUALITY)
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
-        raise UnreadablePictureError(str(error)) from error
+        raise UnreadableImageError(str(error)) from error
     return encoded.getvalue()
 
 
 def as_url(jpeg: bytes) -> str:
-    """A picture as a data: URL."""
+    """An image as a data: URL."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def _few_shards(middles: list[int], pictures: Sequence[Listed]) -> set[int]:
+def _few_shards(middles: list[int], images: Sequence[Listed]) -> set[int]:
     """The middle shard of every split, and ones of the data sets that those have not."""
     few = set(middles[:REMOTE_SHARDS])
     having: dict[str, set[int]] = {}
-    for of in pictures:
+    for of in images:
         for dataset in of.datasets:
             having.setdefault(dataset, set()).add(of.shard)
     for shards in having.values():

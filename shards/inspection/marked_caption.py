@@ -1,4 +1,4 @@
-"""A caption and its boxes in matching colours: cut into pieces that the same regions name."""
+"""A caption and its boxes in matching colors: cut into pieces that the same regions name."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 from schemas import Caption, Region, Span
 
-COLOURS = 7  # of the style sheet; what names the eighth thing has the first one's again
+COLORS = 7  # of the style sheet; what names the eighth object has the first one's again
 MOST_SPANS = 200  # that are marked: time and page grow with the square of nested ones
 
 
 class Mark(NamedTuple):
-    """Words that name something: its ``number`` from 1, and its ``colour`` from 0.
+    """Words that name something: its ``number`` from 1, and its ``color`` from 0.
 
     ``level`` is how many marks lie below this one's line, from 0; ``ends`` says that the words end
     here, with no more of them behind a mere space.
     """
 
     number: int
-    colour: int
+    color: int
     level: int
     ends: bool
 
@@ -32,9 +32,9 @@ class Piece(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """A box in pixels of the picture, and the words that name it, if any do.
+    """A box in pixels of the image, and the words that name it, if any do.
 
-    ``number`` and ``colour`` are None where no mention is marked for it.
+    ``number`` and ``color`` are None where no mention is marked for it.
     """
 
     x: float
@@ -42,14 +42,14 @@ class Outline(NamedTuple):
     width: float
     height: float
     number: int | None
-    colour: int | None
+    color: int | None
     words: str
 
 
 class MarkedCaption(NamedTuple):
     """The pieces of a text, one after another, and the outlines of its boxes, large ones first.
 
-    ``unmarked`` mentions, the last ones of very many, have neither a number nor a colour.
+    ``unmarked`` mentions, the last ones of very many, have neither a number nor a color.
     """
 
     pieces: list[Piece]
@@ -72,7 +72,7 @@ class _Mention(NamedTuple):
 
 
 def mark(caption: Caption) -> MarkedCaption:
-    """Boxes that the same words name share a number and a colour; numbers follow the text.
+    """Boxes that the same words name share a number and a color; numbers follow the text.
 
     Spans are taken as far as they lie in the text.
     """
@@ -104,7 +104,7 @@ def _pieces(text: str, mentions: list[_Mention]) -> Iterable[Piece]:
         for of in sorted(mentions, key=lambda of: -levels[of.number]):
             if span := next((s for s in of.spans if s[0] <= begin and end <= s[1]), None):
                 ends = end == span[1] and not _goes_on(of, text, end)
-                marks.append(Mark(of.number, _colour(of), levels[of.number], ends))
+                marks.append(Mark(of.number, _color(of), levels[of.number], ends))
         yield Piece(text[begin:end], marks)
 
 
@@ -129,8 +129,8 @@ def _outline(region: Region, text: str, spans: Iterable[Span], mention: _Mention
     words = " … ".join(text[begin:end] for begin, end in spans)
     if mention is None:
         return Outline(*place, None, None, words)
-    return Outline(*place, mention.number, _colour(mention), words)
+    return Outline(*place, mention.number, _color(mention), words)
 
 
-def _colour(mention: _Mention) -> int:
-    return (mention.number - 1) % COLOURS
+def _color(mention: _Mention) -> int:
+    return (mention.number - 1) % COLORS

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shards.format.source_counts import Records, records, total
+from shards.format.stats import DatasetStats, Histogram, Stats
 from shards.inspection.charts import Chart, Measure, charts
 from shards.inspection.contents import (
     Contents,
@@ -19,9 +21,7 @@ from shards.inspection.gallery import Exhibit, Gallery
 from shards.inspection.recipe import datasets_of_sources, max_length
 from shards.inspection.set_tables import read_tables
 from shards.inspection.templates import render
-from shards.shard_set import ShardSet
-from shards.source_records import Records, records, total
-from shards.stats import DatasetStats, Histogram, Stats
+from shards.reading.shard_set import ShardSet
 
 #: The histograms of a split: what they count, their field, and where `SplitContents` has their
 #: mean (shares of 1 are shown in percent).
@@ -39,12 +39,12 @@ SPLIT_MEASURES = [
     ),
     (Measure("Boxes of a caption", "boxes", "captions"), "boxes_per_caption", "boxes_per_caption"),
     (
-        Measure("Captions of a picture", "captions", "pictures"),
+        Measure("Captions of an image", "captions", "images"),
         "captions_per_image",
         "captions_per_image",
     ),
     (
-        Measure("Area of a box", "% of the picture", "boxes", continuous=True),
+        Measure("Area of a box", "% of the image", "boxes", continuous=True),
         "box_area_percent",
         "box_area",
     ),
@@ -57,23 +57,23 @@ SPLIT_MEASURES = [
 DATASET_MEASURES = [
     (Measure("Characters of a sentence", "characters", "sentences"), "sentence_characters"),
     (Measure("Boxes of a sentence", "boxes", "sentences"), "boxes_per_sentence"),
-    (Measure("Area of a box", "% of the picture", "boxes", continuous=True), "box_area_percent"),
+    (Measure("Area of a box", "% of the image", "boxes", continuous=True), "box_area_percent"),
 ]
 
 
 class DatasetSection(NamedTuple):
-    """A published data set: its counts in each split, charts over all of them, and pictures."""
+    """A published data set: its counts in each split, charts over all of them, and images."""
 
     name: str
     splits: dict[str, DatasetStats]
     charts: list[Chart]
-    pictures: list[Exhibit]
+    images: list[Exhibit]
 
 
 class SourceSection(NamedTuple):
     """A source of the recipe: what became of its records, and the data sets that it is read for.
 
-    ``excluded`` are copies of pictures under its own keys; GQA, for one, has none.
+    ``excluded`` are copies of images under its own keys; GQA, for one, has none.
     """
 
     name: str
@@ -117,7 +117,7 @@ def report(shards: ShardSet) -> str:
         flow=flow(sources, found.splits),
         charts=_split_charts(found, tables.stats, max_length(manifest.recipe)),
         gallery=gallery,
-        pictures=gallery.overall(),
+        images=gallery.overall(),
         sections=_sections(found, manifest.recipe, excluded_by_namespace(tables.excluded), gallery),
     )
 

@@ -1,12 +1,12 @@
-"""Searching the pictures of a split for captions, some at a time."""
+"""Searching the images of a split for captions, some at a time."""
 
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from schemas import Caption, Sample
+from shards.format.manifest import ShardError
 from shards.inspection.shared_store import Row, SharedStore
-from shards.manifest import ShardError
 
 
 class Filters(NamedTuple):
@@ -33,7 +33,7 @@ class Filters(NamedTuple):
         )
 
     def may_admit(self, row: Row) -> bool:
-        """False where the index tells already that no caption of a picture is admitted."""
+        """False where the index tells already that no caption of an image is admitted."""
         return (
             row.captions > 0
             and (not self.dataset or self.dataset in row.datasets)
@@ -42,14 +42,14 @@ class Filters(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The picture in a row of a shard; as a bound of a search, the gap before it."""
+    """The image in a row of a shard; as a bound of a search, the gap before it."""
 
     shard: int
     row: int
 
 
 class Match(NamedTuple):
-    """A picture, and the numbers of those of its captions that are admitted.
+    """An image, and the numbers of those of its captions that are admitted.
 
     Or what cannot be read there, which may be the whole shard: ``fault`` says why, and ``sample``
     is None.
@@ -74,7 +74,7 @@ class Found(NamedTuple):
 
 
 class Search:
-    """Searches a split of a shard set; shards are opened when the index admits a picture of them.
+    """Searches a split of a shard set; shards are opened when the index admits an image of them.
 
     Raises:
         ValueError: the set has no such split.
@@ -85,35 +85,35 @@ class Search:
         self._filters = filters
         self._entries = store.shards.shards
         self._shards = store.shards.shards_of(filters.split)
-        self.pictures = sum(self._entries[shard].images for shard in self._shards)
+        self.images = sum(self._entries[shard].images for shard in self._shards)
 
     @property
     def beginning(self) -> Place:
-        """The gap before the first picture."""
+        """The gap before the first image."""
         return Place(self._shards[0] if self._shards else 0, 0)
 
     @property
     def ending(self) -> Place:
-        """The gap behind the last picture."""
+        """The gap behind the last image."""
         last = self._shards[-1] if self._shards else 0
         return Place(last, self._entries[last].images if self._shards else 0)
 
     def has(self, place: Place) -> bool:
-        """Whether a place is one of the split, be it behind the last picture of a shard."""
+        """Whether a place is one of the split, be it behind the last image of a shard."""
         if place.shard >= len(self._entries):
             return False
         entry = self._entries[place.shard]
         return entry.split == self._filters.split and place.row <= entry.images
 
     def position(self, place: Place) -> int:
-        """How many pictures of the split's shards that have captions lie before a place."""
+        """How many images of the split's shards that have captions lie before a place."""
         before = sum(self._entries[shard].images for shard in self._shards if shard < place.shard)
         return before + (place.row if place.shard in self._shards else 0)
 
     def find(self, start: Place, most: int, seconds: float, *, backward: bool = False) -> Found:
         """The ``most`` matches next to ``start``: those behind it, or with ``backward`` before it.
 
-        After so many seconds it ends with what it has; at least one picture is looked at. A remote
+        After so many seconds it ends with what it has; at least one image is looked at. A remote
         shard that is needed is waited for.
 
         Raises:
@@ -141,9 +141,9 @@ class Search:
         return Found(matches, end, end is None or len(matches) == most)
 
     def _steps(self, start: Place, backward: bool) -> Iterator[tuple[Place, Place | None]]:
-        """The pictures that the index admits, each with the gap in front of it as the search goes.
+        """The images that the index admits, each with the gap in front of it as the search goes.
 
-        At the edge of every shard there is a gap with no picture.
+        At the edge of every shard there is a gap with no image.
         """
         for shard in reversed(self._shards) if backward else self._shards:
             images = self._entries[shard].images
@@ -160,7 +160,7 @@ class Search:
                     yield Place(shard, row + 1 if backward else row), Place(shard, row)
 
     def _matches(self, place: Place) -> Iterator[Match]:
-        """A picture, if any of its captions is admitted, or if they are damaged."""
+        """An image, if any of its captions is admitted, or if they are damaged."""
         try:
             sample = self._store.sample(*place)
         except ShardError as error:

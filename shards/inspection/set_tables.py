@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import arrow
-from shards.manifest import ShardError
-from shards.shard_set import ShardSet
-from shards.stats import Stats
+from shards.format.manifest import ShardError
+from shards.format.stats import Stats
+from shards.reading.shard_set import ShardSet
 
 
 class SetTables(NamedTuple):
-    """``stats`` are by split; ``excluded`` has the pictures that were left out alone."""
+    """``stats`` are by split; ``excluded`` has the images that were left out alone."""
 
     stats: dict[str, Stats]
     excluded: pa.Table

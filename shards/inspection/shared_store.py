@@ -4,12 +4,12 @@ import threading
 from typing import NamedTuple
 
 from schemas import Sample
-from shards.shard_set import ShardSet
-from shards.store import Store
+from shards.reading.reader import Store
+from shards.reading.shard_set import ShardSet
 
 
 class Row(NamedTuple):
-    """What the index says of a picture: its captions, their regions in all, and its data sets."""
+    """What the index says of an image: its captions, their regions in all, and its data sets."""
 
     captions: int
     regions: int
@@ -29,7 +29,7 @@ class SharedStore:
         self._lock = threading.Lock()
 
     def rows(self, shard: int) -> list[Row]:
-        """One row a picture of the shard."""
+        """One row an image of the shard."""
         with self._lock:
             table = self.shards.rows(shard, Row._fields)
         columns = (table[name].to_pylist() for name in Row._fields)
@@ -43,6 +43,6 @@ class SharedStore:
         with self._lock:
             return self._store.sample(shard, row)
 
-    def picture(self, shard: int, row: int) -> memoryview:
+    def image(self, shard: int, row: int) -> memoryview:
         with self._lock:
-            return self._store.picture(shard, row).content
+            return self._store.image(shard, row).content

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from shards.inspection import charts, flow
-from shards.inspection.marked_caption import COLOURS
+from shards.inspection.marked_caption import COLORS
 
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats, lone surrogates, separators of lines
 _JOINERS = "\u200c\u200d"
@@ -80,7 +80,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.globals |= {"area": charts, "diagram": flow, "colours": COLOURS}
+    environment.globals |= {"area": charts, "diagram": flow, "colors": COLORS}
     environment.filters["exact"] = Exact
     environment.filters["shortened"] = shortened
     environment.filters["form"] = format

@@ -1,1 +1,1 @@
-"""Whether a shard set is whole, as its recipe says, and free of held-out pictures."""
+"""Whether a shard set is whole, as its recipe says, and free of held-out images."""

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from shards import manifest as mf
+from shards.format import manifest as mf
+from shards.format.manifest import ShardError
+from shards.format.source_counts import records, total
+from shards.format.stats import DatasetStats, Stats
 from shards.inspection.set_tables import read_stats
-from shards.manifest import ShardError
-from shards.shard_set import ShardSet
-from shards.source_records import records, total
-from shards.stats import DatasetStats, Stats
-from shards.verification.faults import Fault, Kind
+from shards.reading.shard_set import ShardSet
+from shards.verification.errors import Fault, Kind
 from shards.verification.set_checks import Indexed
 
 STATS = "stats.json"

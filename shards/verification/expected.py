@@ -5,11 +5,11 @@ from typing import Literal
 
 import msgspec
 
-from shards.manifest import Manifest, NotAShardSetError
+from shards.format.manifest import Manifest, NotAShardSetError
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """The rules that show in captions: ``pipelines/rules.py`` says what they mean."""
+    """The rules that show in captions: ``pipelines/captions/options.py`` says what they mean."""
 
     conflict: Literal["giou", "iou"]
     threshold: float
@@ -35,10 +35,10 @@ class Expected(msgspec.Struct, frozen=True):
 
     ``combined`` has the rules by which its sentences were joined, None where they were not.
     ``as_published`` are the data sets whose words were found as the published scripts find them,
-    who miss word borders. ``clipped``: boxes were cut to their pictures.
+    who miss word borders. ``clipped``: boxes were cut to their images.
     """
 
-    pictures: bool = False  # every sample has one
+    images: bool = False  # every sample has one
     combined: Rules | None = None
     as_published: frozenset[str] = frozenset()
     clipped: bool = True
@@ -70,7 +70,7 @@ class Expectations:
         rules, of_split = self._recipe.rules, self._recipe.splits.get(split)
         published = {"gqa": rules.gqa_words == "find", "vg": rules.vg_text == "characters"}
         return Expected(
-            pictures=self._recipe.images == "embed",
+            images=self._recipe.images == "embed",
             combined=rules if of_split is not None and of_split.combine else None,
             as_published=frozenset(name for name, as_is in published.items() if as_is),
             clipped=rules.boxes == "clip",
@@ -88,4 +88,4 @@ class Expectations:
         if rules.vg_text == "characters":
             yield "word borders of vg: its spans are moved as the published scripts move them"
         if rules.boxes == "as_is":
-            yield "boxes against the borders of their pictures: the recipe leaves them as they are"
+            yield "boxes against the borders of their images: the recipe leaves them as they are"

@@ -1,4 +1,4 @@
-"""Lists of pictures that may not be trained on, from files of ids."""
+"""Lists of images that may not be trained on, from files of ids."""
 
 import re
 from pathlib import Path
@@ -18,11 +18,11 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_+-]+")
 
 
 class HeldOutError(ValueError):
-    """A list of held-out pictures that cannot be read, or names none."""
+    """A list of held-out images that cannot be read, or names none."""
 
 
 class HeldOut(NamedTuple):
-    """A list as it was asked for, ``coco=ids.txt``, and the keys of its pictures."""
+    """A list as it was asked for, ``coco=ids.txt``, and the keys of its images."""
 
     name: str
     namespace: str  # as asked for: ``gqa``, though its keys begin with vg or coco
@@ -51,7 +51,7 @@ def read_held_out(argument: str) -> HeldOut:
     ``gqa`` names stands under ``vg``. Leading zeros of a number are dropped.
 
     Raises:
-        HeldOutError: it is not of that form, names no picture, or has ids of another form.
+        HeldOutError: it is not of that form, names no image, or has ids of another form.
         OSError: the file cannot be read.
     """
     namespace, equals, path = argument.partition("=")
@@ -59,7 +59,7 @@ def read_held_out(argument: str) -> HeldOut:
         raise HeldOutError(f"expected NAMESPACE=FILE, such as coco=ids.txt, found {argument!r}")
     ids = _ids(path)
     if not ids:
-        raise HeldOutError(f"{path} names no picture")
+        raise HeldOutError(f"{path} names no image")
     return HeldOut(argument, namespace, frozenset(_key(namespace, id_, path) for id_ in ids))
 
 
@@ -83,7 +83,7 @@ def _ids(path: str) -> list[str]:
 def _key(namespace: str, id_: str, path: str) -> str:
     found = _NUMBERS.get(namespace, _ID).fullmatch(id_)
     if found is None:
-        raise HeldOutError(f"{path}: {id_[:50]!a} is no id of a picture of {namespace}")
+        raise HeldOutError(f"{path}: {id_[:50]!a} is no id of an image of {namespace}")
     parts = found.groupdict()
     if "number" in parts:
         id_ = str(int(parts["number"]))

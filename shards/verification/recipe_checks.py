@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from shards import manifest as mf
-from shards.verification.faults import Fault, Kind
+from shards.format import manifest as mf
+from shards.verification.errors import Fault, Kind
 
 
 def recipe_faults(manifest: mf.Manifest) -> Iterator[Fault]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from shards.columns import row
-from shards.printable import counted, printable
+from shards.console.columns import row
+from shards.console.printable import counted, printable
 from shards.verification.verify import Report
 
 WIDE = 50  # of the first column
@@ -25,7 +25,7 @@ def lines(report: Report) -> Iterator[str]:
         yield f"not checked: {printable(what)}"
     names = {
         "files": "file",
-        "images": "picture",
+        "images": "image",
         "captions": "caption",
         "regions": "region",
         "held-out ids": "held-out id",

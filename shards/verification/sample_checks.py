@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from schemas import Box, Caption, Part, Sample, Span
-from shards import boxes as bx
+from schemas import Box, Caption, Provenance, Sample, Span
+from shards import box_overlap as bx
+from shards.verification.errors import Fault, Kind
 from shards.verification.expected import Expected, Rules
-from shards.verification.faults import Fault, Kind
 
 #: By how much an overlap may pass the threshold: a few steps of float32, in which it is measured,
 #: so that another order of additions is no fault.
@@ -18,7 +18,7 @@ _NOWHERE: Box = (np.nan, np.nan, np.nan, np.nan)
 
 
 def sample_faults(sample: Sample, expected: Expected) -> Iterator[Fault]:
-    """What is wrong with a sample by itself, with no look at its picture."""
+    """What is wrong with a sample by itself, with no look at its image."""
     for number, caption in enumerate(sample.captions):
         for kind, what in _caption_faults(caption, expected):
             yield Fault(kind, what, key=sample.key, caption=number)
@@ -28,9 +28,9 @@ def sample_faults(sample: Sample, expected: Expected) -> Iterator[Fault]:
 def unchecked(sample: Sample, expected: Expected) -> Iterator[str]:
     """What could not be checked of a sample, in words that are the same for all samples."""
     if any(phrase.boxes for caption in sample.captions for phrase in caption.phrases):
-        yield "boxes of phrases against the borders of their pictures: no rules cut them"
+        yield "boxes of phrases against the borders of their images: no rules cut them"
     if expected.clipped and sample.width == 0 and any(of.regions for of in sample.captions):
-        yield "boxes against the borders of pictures whose sizes are not known"
+        yield "boxes against the borders of images whose sizes are not known"
 
 
 def _caption_faults(caption: Caption, expected: Expected) -> Iterator[tuple[Kind, str]]:
@@ -113,7 +113,7 @@ def _is_within_word(text: str, border: int) -> bool:
     return 0 < border < len(text) and text[border - 1].isalnum() and text[border].isalnum()
 
 
-def part_of(span: Span, parts: Sequence[Part]) -> int | None:
+def part_of(span: Span, parts: Sequence[Provenance]) -> int | None:
     """The number of the part that holds the whole span."""
     for number, part in enumerate(parts):
         if part.span[0] <= span[0] and span[1] <= part.span[1]:
@@ -161,10 +161,10 @@ def overlapping_parts(caption: Caption, rules: Rules) -> Iterable[tuple[int, int
 
 
 def _box_faults(sample: Sample, expected: Expected) -> Iterator[Fault]:
-    """Boxes that are not of numbers, empty, or not inside the picture.
+    """Boxes that are not of numbers, empty, or not inside the image.
 
-    Those of phrases, which models are measured by, are not cut to the picture by any rules; nor
-    can a box be where a set without pictures does not know the size of one (0 x 0).
+    Those of phrases, which models are measured by, are not cut to the image by any rules; nor
+    can a box be where a set without images does not know the size of one (0 x 0).
     """
     regions = [(n, r.box) for n, caption in enumerate(sample.captions) for r in caption.regions]
     phrases = [

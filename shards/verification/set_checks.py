@@ -1,4 +1,4 @@
-"""A shard set without its shards: its files, which pictures are where, and what the counts say."""
+"""A shard set without its shards: its files, which images are where, and what the counts say."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import arrow
-from shards import index
-from shards import manifest as mf
-from shards.manifest import ShardError
-from shards.placement import is_safe_key
-from shards.shard_set import ShardSet
-from shards.verification.faults import Fault, Faults, Kind
+from shards.format import index
+from shards.format import manifest as mf
+from shards.format.manifest import ShardError
+from shards.format.placement import is_safe_key
+from shards.reading.shard_set import ShardSet
+from shards.verification.errors import Fault, Faults, Kind
 from shards.verification.held_out import HeldOut
 
-TRAIN = "train"  # the split whose pictures may be in no other
+TRAIN = "train"  # the split whose images may be in no other
 EXCLUDED = "excluded.parquet"
 REJECTED = "rejected.parquet"
 
@@ -80,14 +80,14 @@ def file_faults(shards: ShardSet) -> Iterator[Fault]:
 
 
 def key_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterator[Fault]:
-    """Keys that cannot name a picture, are in their split twice, or in train and elsewhere."""
+    """Keys that cannot name an image, are in their split twice, or in train and elsewhere."""
     places: dict[str, dict[str, str]] = defaultdict(dict)  # by split: key -> file
     for shard, of_shard in indexed.items():
         entry = shards.shards[shard]
         of_split = places[entry.split]
         for key in of_shard.keys:
             if not is_safe_key(key):
-                yield Fault(Kind.KEY, f"{key!a} cannot name a picture", entry.file)
+                yield Fault(Kind.KEY, f"{key!a} cannot name an image", entry.file)
             if key in of_split:
                 what = f"{of_split[key]} of the same split has it too"
                 yield Fault(Kind.TWICE, what, entry.file, key)
@@ -102,7 +102,7 @@ def key_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterator[Fau
 def held_out_faults(
     shards: ShardSet, indexed: Mapping[int, Indexed], held_out: Sequence[HeldOut]
 ) -> Iterator[Fault]:
-    """Pictures of train that a list of held-out ones names."""
+    """Images of train that a list of held-out ones names."""
     for shard, of_shard in indexed.items():
         entry = shards.shards[shard]
         if entry.split == TRAIN:
@@ -113,7 +113,7 @@ def held_out_faults(
 
 
 def excluded_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterator[Fault]:
-    """Pictures that the table of exclusions says were left out of the split that they are in."""
+    """Images that the table of exclusions says were left out of the split that they are in."""
     try:
         table = _table(shards, EXCLUDED, arrow.EXCLUDED)
     except _TABLE_ERRORS as error:
@@ -123,7 +123,7 @@ def excluded_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterato
         (row["split"], row[name]): f"{EXCLUDED} has it left out: {row['set']}, {row['join']}"
         for row in table.to_pylist()
         if row["left_out"]
-        for name in ("picture", "copy")
+        for name in ("image", "copy")
     }
     for shard, of_shard in indexed.items():
         entry = shards.shards[shard]

@@ -13,24 +13,24 @@ import msgspec
 from PIL import Image, UnidentifiedImageError
 
 from schemas import Sample
-from shards.index import IndexRow
-from shards.manifest import ShardError
-from shards.sample_json import decode_sample
-from shards.shard_set import ShardSet
-from shards.stats import Stats
+from shards.format.index import IndexRow
+from shards.format.manifest import ShardError
+from shards.format.sample_codec import decode_sample
+from shards.format.stats import Stats
+from shards.reading.shard_set import ShardSet
+from shards.verification.errors import Fault, Faults, Kind
 from shards.verification.expected import Expected
-from shards.verification.faults import Fault, Faults, Kind
 from shards.verification.sample_checks import sample_faults, unchecked
 from shards.verification.tar_checks import tar_faults
 
-# By what Pillow calls the content; an MPO is a JPEG that carries more pictures behind the first.
+# By what Pillow calls the content; an MPO is a JPEG that carries more images behind the first.
 _EXTENSIONS = {"JPEG": ("jpg", "jpeg"), "MPO": ("jpg", "jpeg"), "PNG": ("png",)}
 
 
 class Task(NamedTuple):
     """A shard, by its place in the manifest, and how much of it is looked at.
 
-    ``indexed``: whether the index tells of it. ``pictures`` are rows of the index; None: all, and
+    ``indexed``: whether the index tells of it. ``images`` are rows of the index; None: all, and
     the whole file with them.
     """
 
@@ -38,7 +38,7 @@ class Task(NamedTuple):
     shard: int
     expected: Expected
     indexed: bool
-    pictures: Sequence[int] | None = None
+    images: Sequence[int] | None = None
 
 
 class ShardReport(NamedTuple):
@@ -52,7 +52,7 @@ class ShardReport(NamedTuple):
 
 
 def check_shard(task: Task) -> ShardReport:
-    """Faults and counts of a shard, or of some of its pictures."""
+    """Faults and counts of a shard, or of some of its images."""
     entry = task.shards.shards[task.shard]
     report = ShardReport(Faults(), Stats(), set())
     report.faults.add(fault._replace(file=entry.file) for fault in _faults(task, report))
@@ -71,7 +71,7 @@ def _faults(task: Task, report: ShardReport) -> Iterator[Fault]:
             yield Fault(Kind.TAR, "it is empty")  # and cannot be mapped
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
-            if task.pictures is None and (found := hashlib.sha256(tar).hexdigest()) != entry.sha256:
+            if task.images is None and (found := hashlib.sha256(tar).hexdigest()) != entry.sha256:
                 yield Fault(Kind.SHA256, f"it has {found}, the manifest says {entry.sha256}")
             if task.indexed:
                 yield from _content_faults(file, tar, task, report)
@@ -85,45 +85,45 @@ def _content_faults(
     except ShardError as error:
         yield Fault(Kind.INDEX, str(error))
         return
-    if task.pictures is None:
+    if task.images is None:
         yield from tar_faults(file, rows)
-    for row in rows if task.pictures is None else [rows[i] for i in task.pictures]:
-        yield from _picture_faults(tar, row, task.expected)
+    for row in rows if task.images is None else [rows[i] for i in task.images]:
+        yield from _image_faults(tar, row, task.expected)
         yield from _annotation_faults(tar, row, task.expected, report)
 
 
-def _picture_faults(tar: mmap.mmap, row: IndexRow, expected: Expected) -> Iterator[Fault]:
-    """A picture against its row, by its CRC-32 and its header; the pixels are not decoded."""
-    if not row.picture_name:
-        if expected.pictures:
-            yield Fault(Kind.PICTURE, "the recipe embeds pictures, there is none", key=row.key)
+def _image_faults(tar: mmap.mmap, row: IndexRow, expected: Expected) -> Iterator[Fault]:
+    """An image against its row, by its CRC-32 and its header; the pixels are not decoded."""
+    if not row.image_name:
+        if expected.images:
+            yield Fault(Kind.IMAGE, "the recipe embeds images, there is none", key=row.key)
         return
-    if row.picture_name.rpartition(".")[0] != row.key:
-        yield Fault(Kind.MEMBER, f"{row.picture_name} is not named by its key", key=row.key)
-    content = tar[row.picture_offset : row.picture_offset + row.picture_size]
-    if zlib.crc32(content) != row.picture_crc32:
-        yield Fault(Kind.CRC32, _damage(row.picture_name, content, row.picture_crc32), key=row.key)
+    if row.image_name.rpartition(".")[0] != row.key:
+        yield Fault(Kind.MEMBER, f"{row.image_name} is not named by its key", key=row.key)
+    content = tar[row.image_offset : row.image_offset + row.image_size]
+    if zlib.crc32(content) != row.image_crc32:
+        yield Fault(Kind.CRC32, _damage(row.image_name, content, row.image_crc32), key=row.key)
         return
     try:
         with warnings.catch_warnings():
-            # Pillow warns of pictures that builds still take.
+            # Pillow warns of images that builds still take.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=["JPEG", "PNG"]) as image:
                 size, format_ = image.size, str(image.format)
     except UnidentifiedImageError:
-        yield Fault(Kind.PICTURE, f"{row.picture_name} is neither JPEG nor PNG", key=row.key)
+        yield Fault(Kind.IMAGE, f"{row.image_name} is neither JPEG nor PNG", key=row.key)
         return
     except Image.DecompressionBombError as error:
-        yield Fault(Kind.PICTURE, f"{row.picture_name} is too large: {error}", key=row.key)
+        yield Fault(Kind.IMAGE, f"{row.image_name} is too large: {error}", key=row.key)
         return
     except (OSError, ValueError, SyntaxError) as error:
-        yield Fault(Kind.PICTURE, f"{row.picture_name} cannot be read: {error}", key=row.key)
+        yield Fault(Kind.IMAGE, f"{row.image_name} cannot be read: {error}", key=row.key)
         return
-    if row.picture_name.rpartition(".")[2] not in _EXTENSIONS[format_]:
-        yield Fault(Kind.PICTURE, f"{row.picture_name} holds {format_}", key=row.key)
+    if row.image_name.rpartition(".")[2] not in _EXTENSIONS[format_]:
+        yield Fault(Kind.IMAGE, f"{row.image_name} holds {format_}", key=row.key)
     if size != (row.width, row.height):
         what = f"{size[0]}x{size[1]} pixels, the index says {row.width}x{row.height}"
-        yield Fault(Kind.PICTURE, what, key=row.key)
+        yield Fault(Kind.IMAGE, what, key=row.key)
 
 
 def _annotation_faults(

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import BinaryIO
 
-from shards.index import IndexRow, Member
-from shards.verification.faults import Fault, Kind
+from shards.format.index import IndexRow, Member
+from shards.verification.errors import Fault, Kind
 
 
 def tar_faults(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[Fault]:
@@ -14,7 +14,7 @@ def tar_faults(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[Fault]:
     plain file; and what lies behind the end, such as a second tar.
 
     webdataset takes for one sample what follows one another and has one name up to the first dot,
-    so the members of a picture may have either order.
+    so the members of an image may have either order.
     """
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:

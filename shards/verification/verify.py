@@ -1,21 +1,21 @@
-"""Whether a shard set is whole, holds what its recipe promises, and leaks no held-out picture.
+"""Whether a shard set is whole, holds what its recipe promises, and leaks no held-out image.
 
 What is looked at, from the outside in:
 
 1. files: every file of the manifest has its bytes and its sha256, and a local folder has no others;
    the recipe is of the version that the manifest says, and has the splits of the set;
-2. pictures: a key is in a split once, a picture of train in no other split; no held-out picture
+2. images: a key is in a split once, an image of train in no other split; no held-out image
    and none that ``excluded.parquet`` says was left out is in train. One of an evaluation split may
-   be in another: RefCOCO and RefCOCOg divide the same pictures differently;
+   be in another: RefCOCO and RefCOCOg divide the same images differently;
 3. shards (`shards.verification.shard_checks`): tars as the index says, members by their CRC-32,
-   pictures by their headers, samples by what `shards.verification.expected` makes of the recipe;
+   images by their headers, samples by what `shards.verification.expected` makes of the recipe;
 4. counts: shards of the manifest, its totals and sources, ``stats.json``, and the index add up to
    what was found.
 
 A file that cannot be read is a fault, and what is in it is not looked at; all else is.
 
-Which shard a picture lies in is not checked: a crop of a picture has a key of its own but lies in
-the shard of the picture, and nothing in the set says of which.
+Which shard an image lies in is not checked: a crop of an image has a key of its own but lies in
+the shard of the image, and nothing in the set says of which.
 """
 
 import multiprocessing
@@ -28,13 +28,13 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from shards.printable import counted
-from shards.shard_set import ShardSet
-from shards.spread import spread
-from shards.stats import Stats
+from shards.console.printable import counted
+from shards.format.stats import Stats
+from shards.inspection.spread import spread
+from shards.reading.shard_set import ShardSet
 from shards.verification import count_checks
+from shards.verification.errors import Faults
 from shards.verification.expected import Expectations
-from shards.verification.faults import Faults
 from shards.verification.held_out import HeldOut
 from shards.verification.recipe_checks import recipe_faults
 from shards.verification.set_checks import (
@@ -50,7 +50,7 @@ from shards.verification.set_checks import (
 )
 from shards.verification.shard_checks import ShardReport, Task, check_shard
 
-_PICTURES_A_PROCESS = 5_000  # are read in about the second that it takes to start one
+_IMAGES_A_PROCESS = 5_000  # are read in about the second that it takes to start one
 
 
 class Report(NamedTuple):
@@ -70,7 +70,7 @@ def verify(
 ) -> Report:
     """The faults of a shard set.
 
-    ``sample``: of so many pictures, spread evenly over the shards, members and samples are looked
+    ``sample``: of so many images, spread evenly over the shards, members and samples are looked
     at, and no shard as a whole; the rest is checked all the same. ``quiet``: no bar on stderr.
 
     Raises:
@@ -86,12 +86,12 @@ def verify(
     faults.add(excluded_faults(shards, indexed))
 
     tasks = list(_tasks(shards, expectations, indexed, sample))
-    pictures = [_pictures(task, indexed) for task in tasks]
+    images = [_images(task, indexed) for task in tasks]
     samples: dict[str, Stats] = {}
     unchecked: set[str] = set()
-    with tqdm(total=sum(pictures), unit="picture", disable=quiet) as bar:
-        reports = _reports(tasks, sum(pictures) // _PICTURES_A_PROCESS)
-        for task, of_task, report in zip(tasks, pictures, reports, strict=True):
+    with tqdm(total=sum(images), unit="image", disable=quiet) as bar:
+        reports = _reports(tasks, sum(images) // _IMAGES_A_PROCESS)
+        for task, of_task, report in zip(tasks, images, reports, strict=True):
             faults.merge(report.faults)
             unchecked |= report.unchecked
             samples.setdefault(shards.shards[task.shard].split, Stats()).merge(report.stats)
@@ -125,20 +125,20 @@ def _tasks(
     chosen = None if sample is None else spread(range(total), sample)
     for shard, entry in enumerate(shards.shards):
         last = first + (len(indexed[shard].keys) if shard in indexed else 0)
-        pictures = None
+        images = None
         if chosen is not None:
             mine = slice(bisect_left(chosen, first), bisect_left(chosen, last))
-            pictures = [n - first for n in chosen[mine]]
-        if pictures != [] or not shards.is_remote:
+            images = [n - first for n in chosen[mine]]
+        if images != [] or not shards.is_remote:
             expected = expectations.of(entry.split)
-            yield Task(shards, shard, expected, shard in indexed, pictures)
+            yield Task(shards, shard, expected, shard in indexed, images)
         first = last
 
 
-def _pictures(task: Task, indexed: Mapping[int, Indexed]) -> int:
+def _images(task: Task, indexed: Mapping[int, Indexed]) -> int:
     if not task.indexed:
         return 0
-    return len(indexed[task.shard].keys if task.pictures is None else task.pictures)
+    return len(indexed[task.shard].keys if task.images is None else task.images)
 
 
 def _reports(tasks: Sequence[Task], processes: int) -> Iterator[ShardReport]:
@@ -157,16 +157,16 @@ def _not_checked(
     sample: int | None,
     held_out: Sequence[HeldOut],
 ) -> Iterator[str]:
-    """What of pictures, and where they are, a reader of the report could take for checked."""
+    """What of images, and where they are, a reader of the report could take for checked."""
     if unread := len(shards.shards) - len(indexed):
-        told = f"pictures of {counted(unread, 'shard')}, held-out ones too"
+        told = f"images of {counted(unread, 'shard')}, held-out ones too"
         yield f"{told}: the index does not tell of them"
     if sample is not None:
-        yield "the sha256 and the tar of each shard, and all pictures but those of the sample"
+        yield "the sha256 and the tar of each shard, and all images but those of the sample"
         if shards.is_remote:
             yield "whether shards with nothing of the sample are there"
     if EXCLUDED not in (entry.file for entry in shards.manifest.files):
-        yield f"pictures that were left out: the manifest names no {EXCLUDED}"
+        yield f"images that were left out: the manifest names no {EXCLUDED}"
     namespaces = {
         key.partition("/")[0]
         for shard, of in indexed.items()
@@ -176,8 +176,8 @@ def _not_checked(
     for of_list in held_out:
         if of_list.namespace in ("vg", "gqa"):
             yield (
-                f"{of_list.name}: its pictures that COCO has too stand under COCO's keys, "
+                f"{of_list.name}: its images that COCO has too stand under COCO's keys, "
                 "and have to be listed by COCO's ids"
             )
         if namespaces.isdisjoint(key.partition("/")[0] for key in of_list.keys):
-            yield f"{of_list.name}: no picture of {TRAIN} has a key of that kind"
+            yield f"{of_list.name}: no image of {TRAIN} has a key of that kind"

@@ -20,7 +20,7 @@ tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
 tokenizer.decoder = decoders.ByteLevel()
 fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 processor = Kosmos2Processor(CLIPImageProcessorPil(size={"shortest_edge": 224}), fast)
-picture = Image.new("RGB", (64, 64))
+image = Image.new("RGB", (64, 64))
 
 found = []
 for line in Path(file).read_text().splitlines():
@@ -35,7 +35,7 @@ for line in Path(file).read_text().splitlines():
         at = stop
     of_phrases = [boxes[span] for span in sorted(boxes)]
     text = f"<grounding>{text}{caption[at:]}"
-    inputs = processor(images=picture, text=text, bboxes=of_phrases, return_tensors="pt")
+    inputs = processor(images=image, text=text, bboxes=of_phrases, return_tensors="pt")
     decoded = fast.decode(inputs["input_ids"][0])
     answer = decoded[decoded.index("<grounding>") :].replace("</s>", "")
     clean, entities = processor.post_process_generation(answer)

@@ -1,4 +1,4 @@
-"""mmdetection reads lines of ODVG: RESULT FILE PICTURES [LABEL_MAP]."""
+"""mmdetection reads lines of ODVG: RESULT FILE IMAGES [LABEL_MAP]."""
 
 import json
 import sys
@@ -12,11 +12,11 @@ from mmdet.datasets.odvg import ODVGDataset  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
 init_default_scope("mmdet")
-result, file, pictures, *label_map = sys.argv[1:]
+result, file, images, *label_map = sys.argv[1:]
 dataset = ODVGDataset(
     data_root="",
     ann_file=file,
-    data_prefix={"img": pictures},
+    data_prefix={"img": images},
     label_map_file=label_map[0] if label_map else None,
     return_classes=True,
     pipeline=[
@@ -32,7 +32,7 @@ for number in range(len(dataset)):
     labels = sample.gt_instances.labels.tolist()
     found.append(
         {
-            "picture": sample.img_path.removeprefix(pictures + "/"),
+            "image": sample.img_path.removeprefix(images + "/"),
             "size": sample.ori_shape[::-1],
             "text": sample.text,
             "boxes": sample.gt_instances.bboxes.tolist(),

@@ -1,4 +1,4 @@
-"""ultralytics reads a grounding JSON, and makes batches of it: RESULT FILE PICTURES."""
+"""ultralytics reads a grounding JSON, and makes batches of it: RESULT FILE IMAGES."""
 
 import importlib.metadata
 import json
@@ -20,9 +20,9 @@ with mock.patch("importlib.metadata.version", version):
     from ultralytics.cfg import get_cfg
     from ultralytics.data.dataset import GroundingDataset
 
-result, file, pictures = sys.argv[1:]
+result, file, images = sys.argv[1:]
 dataset = GroundingDataset(
-    img_path=pictures,
+    img_path=images,
     json_file=file,
     task="detect",
     imgsz=320,
@@ -32,9 +32,9 @@ dataset = GroundingDataset(
 )
 found = [
     {
-        "picture": str(label["im_file"]).removeprefix(pictures + "/"),
+        "image": str(label["im_file"]).removeprefix(images + "/"),
         "size": label["shape"][::-1],
-        "boxes": label["bboxes"].tolist(),  # centre, width and height as shares
+        "boxes": label["bboxes"].tolist(),  # center, width and height as shares
         "phrases": [label["texts"][int(of)][0] for of in label["cls"].ravel()],
     }
     for label in dataset.labels

@@ -26,8 +26,8 @@ from pipelines.build import main as build
 from schemas import Caption, Region, Sample
 from shards.__main__ import main as shards
 from shards.export.phrases import pieces
-from shards.shard_set import ShardSet
-from shards.store import Store
+from shards.reading.reader import Store
+from shards.reading.shard_set import ShardSet
 from tests.shard_sets import write_shard_set
 
 REPOSITORY = Path(__file__).parents[2]
@@ -84,17 +84,17 @@ def words(region: Region, text: str) -> str:
 
 
 def test_ultralytics(demo_set: Path, tmp_path: Path) -> None:
-    out = export("ultralytics", demo_set, tmp_path / "out", "--pictures")
+    out = export("ultralytics", demo_set, tmp_path / "out", "--images")
     read_back = read("read_ultralytics", tmp_path, out / "train.json", out / "images")
     expected = list(with_boxes(demo_set, "train"))
     assert len(expected) > 100
     boxes = 0
     for found, (sample, caption) in zip(read_back["found"], expected, strict=True):
-        assert found["picture"] == f"{sample.key}.jpg"
+        assert found["image"] == f"{sample.key}.jpg"
         assert found["size"] == [sample.width, sample.height]
         size = np.array([sample.width, sample.height] * 2)
-        centre, sides = np.split(np.array(found["boxes"]).reshape(-1, 4), 2, axis=1)
-        corners = np.concatenate([centre - sides / 2, centre + sides / 2], axis=1) * size
+        center, sides = np.split(np.array(found["boxes"]).reshape(-1, 4), 2, axis=1)
+        corners = np.concatenate([center - sides / 2, center + sides / 2], axis=1) * size
         # It keeps one of boxes that are equal and have equal phrases.
         ours = {(words(r, caption.text).lower(), r.box) for r in caption.regions}
         assert same_boxes(list(zip(found["phrases"], corners, strict=True)), list(ours))
@@ -118,14 +118,14 @@ def same_boxes(theirs: list[tuple[str, Any]], ours: list[tuple[str, Any]]) -> bo
 
 
 @pytest.mark.parametrize("name", ["ultralytics", "mdetr-json"])
-def test_yolo_world(demo_set: Path, tmp_path: Path, name: str) -> None:
-    out = export(name, demo_set, tmp_path / "out", "--pictures")
+def test_yolo_dataset(demo_set: Path, tmp_path: Path, name: str) -> None:
+    out = export(name, demo_set, tmp_path / "out", "--images")
     if name == "mdetr-json":
         namespaces = {"final_mixed_train.json": False, "final_flickr_separateGT_train.json": True}
     else:
         namespaces = {"train.json": None}
     for file, is_flickr in namespaces.items():
-        read_back = read("read_yolo_world", tmp_path, out / file, out / "images")
+        read_back = read("read_yolo_dataset", tmp_path, out / file, out / "images")
         # It keeps captions without boxes; MDETR's files have them, ultralytics' have none.
         read_back = [found for found in read_back if found["boxes"]]
         expected = [
@@ -135,17 +135,17 @@ def test_yolo_world(demo_set: Path, tmp_path: Path, name: str) -> None:
         ]
         assert expected
         for found, (sample, caption) in zip(read_back, expected, strict=True):
-            assert found["picture"] == f"{sample.key}.jpg"
+            assert found["image"] == f"{sample.key}.jpg"
             assert found["size"] == [sample.width, sample.height]
             assert found["phrases"] == [words(r, caption.text) for r in caption.regions]
             assert np.abs(np.array(found["boxes"]) - [r.box for r in caption.regions]).max() < 1e-3
 
 
 def test_mmdetection_reads_captions(demo_set: Path, tmp_path: Path) -> None:
-    out = export("odvg", demo_set, tmp_path / "out", "--pictures")
+    out = export("odvg", demo_set, tmp_path / "out", "--images")
     read_back = read("read_odvg", tmp_path, out / "train_vg.jsonl", out / "images")
     for found, (sample, caption) in zip(read_back, with_boxes(demo_set, "train"), strict=True):
-        assert found["picture"] == f"{sample.key}.jpg"
+        assert found["image"] == f"{sample.key}.jpg"
         assert found["size"] == [sample.width, sample.height]
         assert found["text"] == caption.text
         assert found["boxes"] == [list(region.box or ()) for region in caption.regions]
@@ -160,11 +160,11 @@ def letters(spans: Any, text: str) -> set[int]:
     return {at for start, stop in spans for at in range(start, stop) if text[at] != " "}
 
 
-def test_mmdetection_reads_classes(demo_world: Path, tmp_path: Path) -> None:
-    recipe, root = "demo_lvis", f"--root={demo_world}"
+def test_mmdetection_reads_classes(demo_dataset: Path, tmp_path: Path) -> None:
+    recipe, root = "demo_lvis", f"--root={demo_dataset}"
     made = tmp_path / "shards"
     assert build([recipe, root, f"--output={made}", "--quiet"]) == 0
-    out = export("odvg", made, tmp_path / "out", "--pictures")
+    out = export("odvg", made, tmp_path / "out", "--images")
     arguments = (out / "train_od.jsonl", out / "images", out / "label_map.json")
     read_back = read("read_odvg", tmp_path, *arguments)
     names = json.loads((out / "label_map.json").read_bytes())
@@ -172,7 +172,7 @@ def test_mmdetection_reads_classes(demo_world: Path, tmp_path: Path) -> None:
     expected = samples(made, "train")
     assert not (out / "train_vg.jsonl").exists()
     for found, sample in zip(read_back, expected, strict=True):
-        assert found["picture"] == f"{sample.key}.jpg"
+        assert found["image"] == f"{sample.key}.jpg"
         theirs = Counter(
             (names[str(label)], *box)
             for label, box in zip(found["labels"], found["boxes"], strict=True)
@@ -231,8 +231,8 @@ def as_caption(fields: dict[str, Any]) -> Caption:
     return msgspec.convert(fields | lists | {"regions": regions}, Caption)
 
 
-def test_hugging_face_without_pictures(tmp_path: Path) -> None:
-    made = write_shard_set(tmp_path / "shards", [[2, 1], [3]], pictures=False)
+def test_hugging_face_without_images(tmp_path: Path) -> None:
+    made = write_shard_set(tmp_path / "shards", [[2, 1], [3]], images=False)
     out = export("hf", made, tmp_path / "out")
     [rows] = read("read_hugging_face", tmp_path, out, tmp_path / "cache").values()
     assert [row["image"] for row in rows] == [None] * 3

@@ -8,7 +8,7 @@ Box = list[float]
 
 
 def check_sample(sample: dict[str, Any]) -> None:
-    """Captions below 250 characters, of sentences that speak of different things, boxes inside."""
+    """Captions below 250 characters, of sentences that speak of different objects, boxes inside."""
     for caption in sample["captions"]:
         text = caption["text"]
         assert len(text) < 250

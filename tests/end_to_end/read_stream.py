@@ -13,9 +13,9 @@ import numpy as np
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 
-from shards.order import PairOrder
-from shards.shard_set import ShardSet
-from shards.stream import GlobalBatchSampler, Pair, PairDataset, Place, every_pair
+from shards.reading.shard_set import ShardSet
+from shards.sampling.dataset import GlobalBatchSampler, Pair, PairDataset, SampleIndex, every_pair
+from shards.sampling.sample_order import PairOrder
 
 WORKERS = (0, 2, 4)
 EPOCHS = 2
@@ -40,8 +40,8 @@ def train(
 ) -> list[list[Read]]:
     """The global batches of each epoch."""
     order = PairOrder(shards, "train", seed=SEED, block_shards=2)
-    rank, world = dist.get_rank(), dist.get_world_size()
-    sampler = GlobalBatchSampler(order, global_batch, rank=rank, world=world)
+    rank, synthetic = dist.get_rank(), dist.get_world_size()
+    sampler = GlobalBatchSampler(order, global_batch, rank=rank, synthetic=synthetic)
     loader = DataLoader(
         PairDataset([shards], transform, seed=SEED),
         batch_sampler=sampler,
@@ -59,8 +59,8 @@ def train(
 
 def evaluate(shards: ShardSet, workers: int) -> list[Read]:
     """What each rank has read of the split."""
-    places: list[Place] = every_pair(
-        shards, "train", rank=dist.get_rank(), world=dist.get_world_size()
+    places: list[SampleIndex] = every_pair(
+        shards, "train", rank=dist.get_rank(), synthetic=dist.get_world_size()
     )
     loader = DataLoader(
         PairDataset([shards], transform),
@@ -76,13 +76,13 @@ def evaluate(shards: ShardSet, workers: int) -> list[Read]:
 def main(folder: Path, output: Path) -> None:
     dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE))
     uneven, single = (ShardSet.open(folder / name) for name in ("uneven", "single"))
-    world = dist.get_world_size()
+    synthetic = dist.get_world_size()
     found: dict[str, object] = {"resumed": train(uneven, 8, 1, (0, 5))}
     for workers in WORKERS:
         found[f"train {workers}"] = train(uneven, 8, workers)
     found["evaluate"] = evaluate(uneven, 2)
     found["evaluate single"] = evaluate(single, 1)
-    found["train single"] = train(single, 1, 1) if world == 1 else None
+    found["train single"] = train(single, 1, 1) if synthetic == 1 else None
     if dist.get_rank() == 0:
         output.write_text(json.dumps(found), encoding="utf-8")
     dist.destroy_process_group()

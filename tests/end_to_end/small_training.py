@@ -1,4 +1,4 @@
-"""A training run that takes seconds: a few pictures, a model of some thousand weights."""
+"""A training run that takes seconds: a few images, a model of some thousand weights."""
 
 import json
 import os
@@ -11,13 +11,13 @@ import torch
 from msgspec.structs import replace
 from safetensors.torch import load_file
 
-from mdetr_model import checkpoints
-from schemas import Caption, Part, Question, Region, Sample
+from mdetr_model.training import checkpoints
+from schemas import Caption, Provenance, Question, Region, Sample
 from tests.shard_sets import write_samples
 from tests.tiny import drawing, encoded
 
 REPOSITORY = Path(__file__).parents[2]
-COLOURS = ("red", "green", "blue", "black")
+COLORS = ("red", "green", "blue", "black")
 
 CONFIG = """
 seed = 3
@@ -61,18 +61,18 @@ validation = [{{ shards = "{val}", split = "val" }}]
 {cache}
 workers = {workers}
 block_shards = 2
-captions_together = {together}
+captions_per_image = {together}
 aspect_window = {window}
 augmentation = {{ shortest = [32, 40], longest = 64, crop_shortest = [48], crop_least = 24 }}
 view = {{ shortest = 32, longest = 64 }}
 
-[optimisation]
+[optimization]
 epochs = {epochs}
 batch = 8
 {micro_batch}
-learning_rate = {rate}
-image_learning_rate = {rate}
-text_learning_rate = {rate}
+lr = {rate}
+lr_backbone = {rate}
+lr_text_encoder = {rate}
 schedule = "cosine"
 average = 0.9
 clip = {clip}
@@ -111,34 +111,34 @@ def write_config(folder: Path, name: str = "config", **changes: Any) -> Path:
     return path
 
 
-def write_shards(folder: Path, pictures: int = 36, validation: int = 1) -> None:
+def write_shards(folder: Path, images: int = 36, validation: int = 1) -> None:
     """Shard sets "train", of unequal shards, and "val", of as many pairs as asked for."""
-    train = [_sample(i) for i in range(pictures)]
+    train = [_sample(i) for i in range(images)]
     write_samples(folder / "train", [train[:5], train[5:6], train[6:]], "train")
-    write_samples(folder / "val", [[_sample(pictures + i) for i in range(validation)]], "val")
+    write_samples(folder / "val", [[_sample(images + i) for i in range(validation)]], "val")
 
 
-def write_questions(folder: Path, pictures: int = 24) -> None:
-    """Shard sets "asked" and "asked-val" of questions: of each picture what colour its thing has.
+def write_questions(folder: Path, images: int = 24) -> None:
+    """Shard sets "asked" and "asked-val" of questions: of each image what color its object has.
 
     The last one's answer is not among those of the others.
     """
-    samples = [_question(i, COLOURS[i % len(COLOURS)]) for i in range(pictures)]
+    samples = [_question(i, COLORS[i % len(COLORS)]) for i in range(images)]
     write_samples(folder / "asked", [samples[:5], samples[5:]], "train")
-    validation = [_question(pictures + i, COLOURS[i % len(COLOURS)]) for i in range(7)]
+    validation = [_question(images + i, COLORS[i % len(COLORS)]) for i in range(7)]
     write_samples(folder / "asked-val", [[*validation, _question(99, "mauve")]], "val")
 
 
-def write_classes(folder: Path, pictures: int = 5) -> Path:
-    """A shard set "classes" of COCO's pictures, and LVIS's file about them and one picture more.
+def write_classes(folder: Path, count: int = 5) -> Path:
+    """A shard set "classes" of COCO's images, and LVIS's file about them and one image more.
 
     Returns:
         The file.
     """
     samples, images, annotations = [], [], []
-    for number in range(1, pictures + 1):
-        sample, picture = _sample(number)
-        samples.append((replace(sample, key=f"coco/{number}"), picture))
+    for number in range(1, count + 1):
+        sample, image = _sample(number)
+        samples.append((replace(sample, key=f"coco/{number}"), image))
         images.append(
             {"id": number, "width": sample.width, "height": sample.height, "neg_category_ids": [2]}
         )
@@ -146,8 +146,8 @@ def write_classes(folder: Path, pictures: int = 5) -> Path:
     images.append({"id": 99, "width": 64, "height": 64})
     write_samples(folder / "classes", [samples[:2], samples[2:]], "val")
     categories = [
-        {"id": 1, "name": "thing", "frequency": "f"},
-        {"id": 2, "name": "green_thing_(number)", "frequency": "r"},
+        {"id": 1, "name": "object", "frequency": "f"},
+        {"id": 2, "name": "green_object_(number)", "frequency": "r"},
         {"id": 3, "name": "number", "frequency": "c"},
     ]
     path = folder / "lvis.json"
@@ -158,23 +158,23 @@ def write_classes(folder: Path, pictures: int = 5) -> Path:
 
 
 def _question(number: int, answer: str) -> tuple[Sample, bytes]:
-    sample, picture = _sample(number)
-    text = f"What color is thing number {number}?"
+    sample, image = _sample(number)
+    text = f"What color is object number {number}?"
     region = Region([(14, 19)], (4.0, 6.0, 40.0, 50.0))
     question = Question(f"q{number}", answer, "attr", "query")
-    caption = Caption(text, [region], [], [Part("gqa", f"{number}", (0, len(text)))])
-    return replace(sample, captions=[replace(caption, question=question)]), picture
+    caption = Caption(text, [region], [], [Provenance("gqa", f"{number}", (0, len(text)))])
+    return replace(sample, captions=[replace(caption, question=question)]), image
 
 
 def _sample(number: int) -> tuple[Sample, bytes]:
     width, height = (96, 64) if number % 3 else (64, 80)
-    colour = COLOURS[number % len(COLOURS)]
-    text = f"the {colour} thing, number {number}"
-    region = Region([(0, 4 + len(colour))], (4.0 + number % 9, 6.0, 40.0, 50.0))
-    caption = Caption(text, [region], [], [Part("vg", str(number), (0, len(text)))])
-    picture = encoded(drawing(width, height, hue=number))
+    color = COLORS[number % len(COLORS)]
+    text = f"the {color} object, number {number}"
+    region = Region([(0, 4 + len(color))], (4.0 + number % 9, 6.0, 40.0, 50.0))
+    caption = Caption(text, [region], [], [Provenance("vg", str(number), (0, len(text)))])
+    image = encoded(drawing(width, height, hue=number))
     key = f"vg/{number}"
-    return Sample(key, width, height, f"{number}.jpg", [caption]), picture
+    return Sample(key, width, height, f"{number}.jpg", [caption]), image
 
 
 def command(config: Path, output: Path, *more: str) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipelines.build import main as build
-from pipelines.world.__main__ import main as make_world
+from pipelines.synthetic.__main__ import main as make_dataset
 from tests.end_to_end import made
 from tests.end_to_end import small_training as small
 from tests.s3_server import options_of, requests, serve_s3
@@ -19,7 +19,7 @@ from tests.s3_server import options_of, requests, serve_s3
 REPOSITORY = Path(__file__).parents[2]
 BUILD = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
 INTO_BUCKET = ["--root=s3://raw/world", "--output=s3://made/shards"]
-PICTURE_FOLDERS = [
+IMAGE_FOLDERS = [
     "coco/train2014",
     "coco/val2014",
     "vg/VG_100K",
@@ -30,16 +30,16 @@ JUNK = 8 << 20  # bytes, twice in each zip
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world") / "world"
-    assert make_world([str(folder), "--images", "24", "--seed", "3"]) == 0
+    assert make_dataset([str(folder), "--images", "24", "--seed", "3"]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
-def expected(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def expected(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     output = tmp_path_factory.mktemp("local") / "shards"
-    arguments = [f"--root={world}", f"--output={output}", "--quiet"]
+    arguments = [f"--root={synthetic}", f"--output={output}", "--quiet"]
     assert build(["demo", *arguments, "--direct_running_mode=in_memory"]) == 0
     return made.digests(output)
 
@@ -52,18 +52,18 @@ def store_of(environment: dict[str, str]) -> fsspec.AbstractFileSystem:
     return system
 
 
-def uploaded(world: Path, environment: dict[str, str]) -> fsspec.AbstractFileSystem:
+def uploaded(synthetic: Path, environment: dict[str, str]) -> fsspec.AbstractFileSystem:
     """The store, with the world in a bucket."""
     system = store_of(environment)
-    system.put(str(world), "raw/world", recursive=True)
+    system.put(str(synthetic), "raw/world", recursive=True)
     return system
 
 
 def test_a_store_that_is_slow_and_fails_every_tenth_request(
-    world: Path, expected: dict[str, str], tmp_path: Path
+    synthetic: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     with serve_s3(fail_every=10, delay=0.01) as environment:
-        system = uploaded(world, environment)
+        system = uploaded(synthetic, environment)
         subprocess.run(
             [*BUILD, *INTO_BUCKET],
             check=True,
@@ -75,9 +75,9 @@ def test_a_store_that_is_slow_and_fails_every_tenth_request(
         made.verify("s3://made/shards", environment, tmp_path)
 
 
-def test_a_file_that_was_cut_off_on_its_way_leaves_no_manifest(world: Path) -> None:
+def test_a_file_that_was_cut_off_on_its_way_leaves_no_manifest(synthetic: Path) -> None:
     with serve_s3() as environment:
-        system = uploaded(world, environment)
+        system = uploaded(synthetic, environment)
         system.rm("raw/world/gqa/train_sceneGraphs.json")
         system.pipe_file("raw/world/gqa/train_sceneGraphs.json", b"{")
         done = subprocess.run(
@@ -93,22 +93,22 @@ def test_a_file_that_was_cut_off_on_its_way_leaves_no_manifest(world: Path) -> N
         assert "manifest.json" not in made.stored_digests(system)
 
 
-def test_pictures_in_zips_in_a_bucket(
-    world: Path, expected: dict[str, str], tmp_path: Path
+def test_images_in_zips_in_a_bucket(
+    synthetic: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
-    """The pictures that are needed are read, one request each, whatever else is in their zips."""
+    """The images that are needed are read, one request each, whatever else is in their zips."""
     recipe = (REPOSITORY / "pipelines/recipes/demo.toml").read_text()
-    for folder in PICTURE_FOLDERS:
+    for folder in IMAGE_FOLDERS:
         recipe = recipe.replace(f'"{folder}"', f'"{folder}.zip"')
     path = tmp_path / "demo.toml"
     path.write_text(recipe)
     log = tmp_path / "log"
     with serve_s3(log=log) as environment:
-        system = uploaded(world, environment)
-        for folder in PICTURE_FOLDERS:
+        system = uploaded(synthetic, environment)
+        for folder in IMAGE_FOLDERS:
             system.rm(f"raw/world/{folder}", recursive=True)
-            zip_pictures(world / folder, tmp_path / "pictures.zip")
-            system.put_file(str(tmp_path / "pictures.zip"), f"raw/world/{folder}.zip")
+            zip_images(synthetic / folder, tmp_path / "images.zip")
+            system.put_file(str(tmp_path / "images.zip"), f"raw/world/{folder}.zip")
         log.write_text("")
         subprocess.run(
             [sys.executable, "-m", "pipelines.build", str(path), "--quiet", *INTO_BUCKET],
@@ -120,17 +120,17 @@ def test_pictures_in_zips_in_a_bucket(
         stored = made.stored_digests(system)
     tars = {name for name in expected if name.endswith((".tar", ".parquet"))}
     assert {name: stored[name] for name in tars} == {name: expected[name] for name in tars}
-    for folder in PICTURE_FOLDERS:
-        sizes = [file.stat().st_size for file in (world / folder).iterdir()]
+    for folder in IMAGE_FOLDERS:
+        sizes = [file.stat().st_size for file in (synthetic / folder).iterdir()]
         of_zip = [of for of in requests(log) if of.path == f"/raw/world/{folder}.zip"]
         asked = sum(of.method == "GET" for of in of_zip)
         opened = len(of_zip) - asked  # at most: HEAD is asked for the size
-        # A picture is read once to be compared and once to be written, its zip opened in three.
+        # An image is read once to be compared and once to be written, its zip opened in three.
         assert asked <= 2 * len(sizes) + 3 * opened
         assert sum(of.sent for of in of_zip) <= 2 * sum(sizes) + 5000 * asked < JUNK
 
 
-def zip_pictures(folder: Path, path: Path) -> None:
+def zip_images(folder: Path, path: Path) -> None:
     """The files of a folder, and much that is none of them, in a zip without compression."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("before.bin", os.urandom(JUNK))

@@ -10,22 +10,22 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.metrics.cells import DistributionData
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.compose import compose
-from pipelines.packing import pack
+from pipelines.beam.dofns import Build
+from pipelines.beam.pipeline import compose
+from pipelines.beam.serialization import pack
 from pipelines.recipe import load, with_root
-from pipelines.stages import Build
-from pipelines.world import clevr
-from pipelines.world.__main__ import main as make_world
-from shards import manifest
+from pipelines.synthetic import clevr
+from pipelines.synthetic.__main__ import main as make_dataset
+from shards.format import manifest
 
 
-def run(recipe: str, world: Path, output: Path) -> Mapping[str, Any]:
+def run(recipe: str, synthetic: Path, output: Path) -> Mapping[str, Any]:
     """Builds a set, and tells the metrics of its steps."""
     output.mkdir()
     as_written = load(recipe)
     options = PipelineOptions(["--prism_location=none"])
     with beam.Pipeline("DirectRunner", options=options) as pipeline:
-        compose(pipeline, Build(with_root(as_written, str(world)), as_written, str(output)))
+        compose(pipeline, Build(with_root(as_written, str(synthetic)), as_written, str(output)))
     return pipeline.result.metrics().query(MetricsFilter().with_namespace("compose"))
 
 
@@ -38,9 +38,9 @@ def sizes_of(query: Mapping[str, Any]) -> dict[str, list[DistributionData]]:
 
 
 def test_counters_are_the_figures_of_the_manifest(tmp_path: Path) -> None:
-    world, output = tmp_path / "world", tmp_path / "shards"
-    make_world([str(world), "--images", "30"])
-    query = run("demo", world, output)
+    synthetic, output = tmp_path / "world", tmp_path / "shards"
+    make_dataset([str(synthetic), "--images", "30"])
+    query = run("demo", synthetic, output)
     counters = {counter.key.metric.name: counter.committed for counter in query["counters"]}
     made = manifest.load(output)
     for source, of in made.sources.items():
@@ -56,14 +56,14 @@ def test_counters_are_the_figures_of_the_manifest(tmp_path: Path) -> None:
     sizes = sizes_of(query)
     [groups], [summaries] = sizes["groups"], sizes["summaries"]
     assert groups.count == summaries.count == len(made.shards)
-    assert groups.sum == sum(of.sum for of in sizes["deliveries"])
-    assert groups.max >= max(of.max for of in sizes["deliveries"])
-    assert {"slices", "tables of pictures", "evaluation sets"} <= sizes.keys()
+    assert groups.sum == sum(of.sum for of in sizes["slice_outputs"])
+    assert groups.max >= max(of.max for of in sizes["slice_outputs"])
+    assert {"slices", "tables of images", "evaluation sets"} <= sizes.keys()
 
 
-def test_pictures_that_are_copies_of_none_are_not_sent_to_every_worker(tmp_path: Path) -> None:
-    world, output = tmp_path / "world", tmp_path / "shards"
-    clevr.write(world, images=12, seed=0)
-    sizes = sizes_of(run("clevr", world, output))
+def test_images_that_are_copies_of_none_are_not_sent_to_every_worker(tmp_path: Path) -> None:
+    synthetic, output = tmp_path / "world", tmp_path / "shards"
+    clevr.write(synthetic, images=12, seed=0)
+    sizes = sizes_of(run("clevr", synthetic, output))
     assert manifest.load(output).totals["train"]["images"] > 0
-    assert max(of.max for of in sizes["tables of pictures"]) == len(pack([]))
+    assert max(of.max for of in sizes["tables of images"]) == len(pack([]))

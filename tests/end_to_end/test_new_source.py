@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.build import main as build
-from shards import manifest
+from shards.format import manifest
 from tests.end_to_end.test_golden import samples
 
 RECIPE = """
@@ -19,7 +19,7 @@ val = { shards = 1 }
 reader = "docs.examples.coco_captions:CocoCaptions"
 captions.train = "annotations/captions_train2017.json"
 captions.val = "annotations/captions_val2017.json"
-pictures = ["train2017", "val2017"]
+images = ["train2017", "val2017"]
 """
 
 

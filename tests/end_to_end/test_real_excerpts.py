@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipelines.build import main as build
-from shards import manifest
+from shards.format import manifest
 from tests.end_to_end import recipes
 from tests.end_to_end.test_golden import samples
 
@@ -30,7 +30,7 @@ val = { shards = 1 }
 
 [sources.gqa]
 questions.val = ["val_balanced_questions.json"]
-pictures = ["images"]
+images = ["images"]
 """
 
 
@@ -46,7 +46,7 @@ def rejected(shard_set: Path) -> list[dict[str, Any]]:
 
 
 def test_flickr30k_entities(reference: Path, tmp_path: Path) -> None:
-    """1,503 pictures of train, combined, and all of val, kept apart."""
+    """1,503 images of train, combined, and all of val, kept apart."""
     recipe = recipes.flickr30k(tmp_path, "separate")
     made = run(recipe, reference / "real/flickr30k_entities", tmp_path / "shards")
     assert made.totals["train"]["images"] == 1_503
@@ -61,15 +61,15 @@ def test_flickr30k_entities(reference: Path, tmp_path: Path) -> None:
     assert train["captions"] < train["sentences"]
 
 
-def test_flickr30k_pictures(reference: Path, tmp_path: Path) -> None:
-    """Five of the pictures are there; each of the others takes its five sentences with it."""
+def test_flickr30k_images(reference: Path, tmp_path: Path) -> None:
+    """Five of the images are there; each of the others takes its five sentences with it."""
     recipe = recipes.flickr30k(tmp_path, "separate")
     text = recipe.read_text().replace('images = "none"', "reject_limit = 1.0")
-    recipe.write_text(text.replace("[exclude", 'pictures = ["images"]\n\n[exclude', 1))
+    recipe.write_text(text.replace("[exclude", 'images = ["images"]\n\n[exclude', 1))
     root = reference / "real/flickr30k_entities"
     made = run(recipe, root, tmp_path / "shards")
     assert sum(of["images"] for of in made.totals.values()) == 5
-    missing = [row for row in rejected(tmp_path / "shards") if row["reason"] == "picture missing"]
+    missing = [row for row in rejected(tmp_path / "shards") if row["reason"] == "image missing"]
     assert len(missing) == 2_503 - 5
     assert {row["records"] for row in missing} == {5}
 
@@ -86,7 +86,7 @@ def test_refcoco(reference: Path, tmp_path: Path) -> None:
 
 
 def test_gqa(reference: Path, tmp_path: Path) -> None:
-    """Questions of val without their scene graphs: no boxes, but the answers and the pictures."""
+    """Questions of val without their scene graphs: no boxes, but the answers and the images."""
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(GQA)
     made = run(recipe, reference / "real/gqa_excerpt", tmp_path / "shards")

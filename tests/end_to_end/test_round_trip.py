@@ -7,8 +7,8 @@ import msgspec
 from pipelines.build import main as build
 from schemas import Caption, Sample
 from shards.__main__ import main as shards
-from shards.shard_set import ShardSet
-from shards.store import Store
+from shards.reading.reader import Store
+from shards.reading.shard_set import ShardSet
 
 RECIPE = """
 name = "round_trip"
@@ -21,14 +21,14 @@ val = { shards = 1 }
 [sources.mdetr_json]
 files.train = ["final_mixed_train.json", "final_flickr_separateGT_train.json"]
 files.val = ["final_mixed_val.json", "final_flickr_separateGT_val.json"]
-pictures = ["images"]
+images = ["images"]
 """
 
 
 def samples(made: Path, split: str) -> dict[str, tuple[Sample, bytes]]:
     store = Store(ShardSet.open(made))
     return {
-        of.sample.key: (of.sample, bytes(store.picture(of.shard, of.row).content))
+        of.sample.key: (of.sample, bytes(store.image(of.shard, of.row).content))
         for of in store.samples(split)
     }
 
@@ -40,16 +40,16 @@ def bare(caption: Caption) -> Caption:
 
 def test_round_trip(demo_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "exported"
-    assert shards(["export", "mdetr-json", str(demo_set), str(out), "--pictures"]) == 0
+    assert shards(["export", "mdetr-json", str(demo_set), str(out), "--images"]) == 0
     (tmp_path / "recipe.toml").write_text(RECIPE)
     arguments = [f"--root={out}", f"--output={tmp_path / 'shards'}", "--quiet", "--strict"]
     assert build([str(tmp_path / "recipe.toml"), *arguments]) == 0
     for split in ("train", "val"):
         before, after = samples(demo_set, split), samples(tmp_path / "shards", split)
         assert before.keys() == after.keys()
-        for key, (sample, picture) in before.items():
-            found, found_picture = after[key]
-            assert found_picture == picture
+        for key, (sample, image) in before.items():
+            found, found_image = after[key]
+            assert found_image == image
             assert (found.width, found.height) == (sample.width, sample.height)
             assert list(map(bare, found.captions)) == list(map(bare, sample.captions))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.world.__main__ import main as make_world
+from pipelines.synthetic.__main__ import main as make_dataset
 from tests.end_to_end.made import digests
 from tests.servers import server
 
@@ -22,21 +22,21 @@ KILLS = 5
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world") / "world"
-    assert make_world([str(folder), "--images", "60", "--seed", "3"]) in (0, None)
+    assert make_dataset([str(folder), "--images", "60", "--seed", "3"]) in (0, None)
     return folder
 
 
 @pytest.fixture(scope="module")
-def expected(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def expected(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The digests of an undisturbed build in one process."""
     output = tmp_path_factory.mktemp("memory") / "shards"
-    return build(world, output, "--direct_running_mode=in_memory")
+    return build(synthetic, output, "--direct_running_mode=in_memory")
 
 
-def build(world: Path, output: Path, *options: str) -> dict[str, str]:
-    command = [*BUILD, f"--root={world}", f"--output={output}", *options]
+def build(synthetic: Path, output: Path, *options: str) -> dict[str, str]:
+    command = [*BUILD, f"--root={synthetic}", f"--output={output}", *options]
     subprocess.run(command, check=True, cwd=REPOSITORY, timeout=300)
     return digests(output)
 
@@ -58,14 +58,14 @@ def test_a_shard_set_holds_what_it_should(expected: dict[str, str]) -> None:
     ids=["two processes", "every bundle twice"],
 )
 def test_local_modes(
-    world: Path, expected: dict[str, str], tmp_path: Path, options: list[str]
+    synthetic: Path, expected: dict[str, str], tmp_path: Path, options: list[str]
 ) -> None:
-    assert build(world, tmp_path / "shards", *options) == expected
+    assert build(synthetic, tmp_path / "shards", *options) == expected
 
 
-def test_at_another_place(world: Path, expected: dict[str, str], tmp_path: Path) -> None:
+def test_at_another_place(synthetic: Path, expected: dict[str, str], tmp_path: Path) -> None:
     elsewhere = tmp_path / "moved"
-    shutil.copytree(world, elsewhere)
+    shutil.copytree(synthetic, elsewhere)
     assert build(elsewhere, tmp_path / "shards", "--direct_running_mode=in_memory") == expected
 
 
@@ -86,7 +86,7 @@ def worker_pool(tmp_path: Path) -> Iterator[int]:
 
 
 def test_portable_job_server_with_two_worker_processes(
-    world: Path, expected: dict[str, str], tmp_path: Path, job_server: int, worker_pool: int
+    synthetic: Path, expected: dict[str, str], tmp_path: Path, job_server: int, worker_pool: int
 ) -> None:
     options = [
         "--runner=PortableRunner",
@@ -94,16 +94,16 @@ def test_portable_job_server_with_two_worker_processes(
         "--environment_type=EXTERNAL",
         f"--environment_config=localhost:{worker_pool}",
     ]
-    assert build(world, tmp_path / "shards", *options) == expected
+    assert build(synthetic, tmp_path / "shards", *options) == expected
     assert (tmp_path / "worker_pool.log").read_text().count("Starting worker with command") == 2
 
 
-def test_killed_and_restarted(world: Path, expected: dict[str, str], tmp_path: Path) -> None:
+def test_killed_and_restarted(synthetic: Path, expected: dict[str, str], tmp_path: Path) -> None:
     output = tmp_path / "shards"
-    command = [*BUILD, f"--root={world}", f"--output={output}"]
+    command = [*BUILD, f"--root={synthetic}", f"--output={output}"]
     moments = random.Random(0)
     started = time.monotonic()
-    build(world, tmp_path / "undisturbed")
+    build(synthetic, tmp_path / "undisturbed")
     whole = time.monotonic() - started
     for i in range(KILLS):
         process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
@@ -118,4 +118,4 @@ def test_killed_and_restarted(world: Path, expected: dict[str, str], tmp_path: P
             # Killed after the commit: what is there must already be whole.
             assert {n: d for n, d in digests(output).items() if n in expected} == expected
         (output / "manifest.json").unlink(missing_ok=True)
-    assert build(world, output) == expected
+    assert build(synthetic, output) == expected

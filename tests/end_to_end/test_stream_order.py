@@ -22,13 +22,17 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]
     folder = tmp_path_factory.mktemp("sets")
     write_shard_set(folder / "uneven", UNEVEN)
     write_shard_set(folder / "single", [[1]])
-    return {world: read(folder, world) for world in WORLDS}
+    return {synthetic: read(folder, synthetic) for synthetic in WORLDS}
 
 
-def read(folder: Path, world: int) -> dict[str, Any]:
-    output = folder / f"{world}.json"
+def read(folder: Path, synthetic: int) -> dict[str, Any]:
+    output = folder / f"{synthetic}.json"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1"]
-    torchrun += [f"--nproc-per-node={world}", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+    torchrun += [
+        f"--nproc-per-node={synthetic}",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=localhost:0",
+    ]
     module = ["-m", "tests.end_to_end.read_stream", str(folder), str(output)]
     result = subprocess.run(
         [*torchrun, *module],
@@ -47,9 +51,9 @@ def test_global_batches_are_the_same_for_any_ranks_and_workers(
 ) -> None:
     expected = found[1]["train 0"]
     assert [[len(batch) for batch in epoch] for epoch in expected] == [[8] * 9] * 2
-    for world in WORLDS:
+    for synthetic in WORLDS:
         for workers in (0, 2, 4):
-            assert found[world][f"train {workers}"] == expected, (world, workers)
+            assert found[synthetic][f"train {workers}"] == expected, (synthetic, workers)
 
 
 def test_an_epoch_sees_every_pair_once_but_for_the_remainder(
@@ -66,20 +70,20 @@ def test_an_epoch_sees_every_pair_once_but_for_the_remainder(
 def test_a_run_goes_on_with_another_number_of_ranks(found: dict[int, dict[str, Any]]) -> None:
     """Two ranks take the first five steps, one or four the rest of them, or the other way round."""
     first, second = found[2]["train 2"]
-    for world in WORLDS:
-        rest, after = found[world]["resumed"]
+    for synthetic in WORLDS:
+        rest, after = found[synthetic]["resumed"]
         assert first[:5] + rest == found[1]["train 0"][0]
         assert after == second
 
 
 def test_evaluation_is_of_every_pair_once(found: dict[int, dict[str, Any]]) -> None:
-    for world in WORLDS:
-        parts = found[world]["evaluate"]
-        assert len(parts) == world
+    for synthetic in WORLDS:
+        parts = found[synthetic]["evaluate"]
+        assert len(parts) == synthetic
         assert [pair for part in parts for pair in part] == found[1]["evaluate"][0]
 
 
 def test_a_single_pair_is_read_by_one_rank(found: dict[int, dict[str, Any]]) -> None:
-    for world in WORLDS:
-        assert sorted(map(len, found[world]["evaluate single"])) == [0] * (world - 1) + [1]
+    for synthetic in WORLDS:
+        assert sorted(map(len, found[synthetic]["evaluate single"])) == [0] * (synthetic - 1) + [1]
     assert [[len(b) for b in epoch] for epoch in found[1]["train single"]] == [[1], [1]]

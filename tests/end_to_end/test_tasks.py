@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from mdetr_model import checkpoints
 from mdetr_model.__main__ import main
-from mdetr_model.training import train
-from mdetr_model.training_config import load
+from mdetr_model.training import checkpoints
+from mdetr_model.training.config import load
+from mdetr_model.training.trainer import train
 from tests.end_to_end import small_training as small
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
-    small.write_shards(folder, pictures=16)
+    small.write_shards(folder, images=16)
     small.write_questions(folder)
     return folder
 
@@ -131,9 +131,9 @@ def test_a_second_stage_keeps_the_answers(folder: Path, answering: Path, tmp_pat
 
 def test_clevr_from_raw_files_to_accuracy(tmp_path: Path) -> None:
     """Through the shipped recipe, with its three heads."""
-    world = [sys.executable, "-m", "pipelines.world.clevr", str(tmp_path / "world")]
-    assert small.run([*world, "--images", "40", "--seed", "1"]).returncode == 0
-    places = [f"--root={tmp_path / 'world'}", f"--output={tmp_path / 'shards'}"]
+    synthetic = [sys.executable, "-m", "pipelines.synthetic.clevr", str(tmp_path / "world")]
+    assert small.run([*synthetic, "--images", "40", "--seed", "1"]).returncode == 0
+    places = [f"--root={tmp_path / 'synthetic'}", f"--output={tmp_path / 'shards'}"]
     result = small.run([sys.executable, "-m", "pipelines.build", "clevr", *places])
     assert result.returncode == 0, result.stderr
     config = small.write_config(
@@ -218,10 +218,10 @@ def test_classes_are_found_by_any_number_of_ranks(
         assert (one / name).read_text() == (two / name).read_text()
     metrics = json.loads((one / "metrics.json").read_text())
     assert metrics["classes"]["all"].keys() == {"AP", "AP50", "AP75", "APf"}
-    assert (metrics["pictures"], metrics["pictures not in the shards"]) == (5, 1)
-    assert metrics["blind"]["all"]["random object AP"] == 1  # there is but one in each picture
+    assert (metrics["images"], metrics["images not in the shards"]) == (5, 1)
+    assert metrics["blind"]["all"]["random object AP"] == 1  # there is but one in each image
     predictions = json.loads((one / "predictions.json").read_text())
-    assert len(predictions) == 5 * 3 * 4  # pictures, classes, queries
+    assert len(predictions) == 5 * 3 * 4  # images, classes, queries
     assert {of["category_id"] for of in predictions} == {1, 2, 3}
     assert predictions[0].keys() == {"image_id", "category_id", "bbox", "score"}
 
@@ -231,9 +231,9 @@ def test_classes_are_found_by_any_number_of_ranks(
     [
         ("classes", [], "--annotations is needed for lvis"),
         ("classes", ["--annotations", "no.json"], "no.json"),
-        ("classes", ["--annotations", "{truth}", "--pictures", "1"], "--pictures draws captions"),
-        ("classes", ["--annotations", "{other}"], "have no picture coco/1: are they of val?"),
-        ("val", ["--annotations", "{truth}"], "vg/16 is no picture of COCO"),
+        ("classes", ["--annotations", "{truth}", "--images", "1"], "--images draws captions"),
+        ("classes", ["--annotations", "{other}"], "have no image coco/1: are they of val?"),
+        ("val", ["--annotations", "{truth}"], "vg/16 is no image of COCO"),
     ],
 )
 def test_what_lvis_is_not_evaluated_on(

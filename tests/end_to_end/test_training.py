@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mdetr_model import checkpoints
 from mdetr_model.__main__ import main
-from shards.manifest import load
+from mdetr_model.training import checkpoints
+from shards.format.manifest import load
 from tests.end_to_end import small_training as small
 from tests.http_server import serve
 
@@ -99,7 +99,7 @@ def test_stopped_and_resumed_is_as_if_not_stopped(
 def test_the_model_is_written_and_can_be_used(folder: Path, whole: Path, tmp_path: Path) -> None:
     evaluate = [*small.command(folder, tmp_path)[:3], "evaluate", "grounding"]
     evaluate += ["--model", str(whole / "model"), "--shards", str(folder / "val")]
-    result = small.run([*evaluate, "--output", str(tmp_path), "--pictures", "3"])
+    result = small.run([*evaluate, "--output", str(tmp_path), "--images", "3"])
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["phrases"] == 1
@@ -115,7 +115,7 @@ def test_the_model_is_written_and_can_be_used(folder: Path, whole: Path, tmp_pat
 
 
 def test_referring_expressions_on_two_ranks(folder: Path, whole: Path, tmp_path: Path) -> None:
-    """Each of the 36 sentences names one thing; what two processes find is what one finds."""
+    """Each of the 36 sentences names one object; what two processes find is what one finds."""
     for ranks, name in ((1, "one"), (2, "two")):
         launch = (
             small.torchrun(ranks, folder, tmp_path) if ranks > 1 else small.command(folder, folder)
@@ -344,7 +344,7 @@ def test_a_compiled_run(
 def test_other_precisions_and_orders(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
-    """In half precision, with captions of a picture together and pictures of like shapes."""
+    """In half precision, with captions of an image together and images of like shapes."""
     config = small.write_config(
         folder, precision, epochs=1, precision=precision, together=2, window=2
     )

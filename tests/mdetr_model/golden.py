@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import RobertaTokenizer
 
-from mdetr_model.token_maps import token_map
+from mdetr_model.modeling.positive_map import positive_map
 
 
 def formulas(reference: Path) -> ModuleType:
@@ -62,9 +62,9 @@ def labels(reference: Path, results: dict[str, Any], texts: list[str], key: str)
         real = slice(0, len(target["boxes_cxcywh"]))
         boxes[item, real] = torch.tensor(target["boxes_cxcywh"]).reshape(-1, 4)
         mask[item, real] = True
-        rows = token_map(np.array(offsets[item]), target["tokens_positive"], "mdetr").rows
+        rows = positive_map(np.array(offsets[item]), target["tokens_positive"], "mdetr").rows
         tokens[item, real] = torch.from_numpy(rows)
-    result: dict[str, Any] = {"boxes": boxes, "box_mask": mask, "token_map": tokens}
+    result: dict[str, Any] = {"boxes": boxes, "box_mask": mask, "positive_map": tokens}
     if "answers" in results[key]:
         result["answers"] = answers(results[key]["answers"])
     return result

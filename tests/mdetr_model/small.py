@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdetr_model.backbone import FrozenBatchNorm2d
-from mdetr_model.configuration import MdetrConfig
-from mdetr_model.modeling import MdetrForGrounding, MdetrOutput
+from mdetr_model.modeling.backbone import FrozenBatchNorm2d
+from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding, MdetrOutput
 
 RESNET = {
     "model_type": "resnet",
@@ -64,7 +64,7 @@ def tiny_model(kind: type = MdetrForGrounding, **fields: Any) -> Any:
 
 
 def two_inputs() -> dict[str, Tensor]:
-    """Two pictures, 75 x 100 and 61 x 70, with 9 and 6 tokens."""
+    """Two images, 75 x 100 and 61 x 70, with 9 and 6 tokens."""
     torch.manual_seed(1)
     pixel_mask = torch.zeros(2, 75, 100, dtype=torch.long)
     pixel_mask[0] = 1
@@ -81,11 +81,17 @@ def two_inputs() -> dict[str, Tensor]:
 
 
 def two_labels() -> dict[str, Any]:
-    token_map = torch.zeros(2, 3, 256, dtype=torch.bool)
-    token_map[0, 0, 1:3] = token_map[0, 1, 4] = token_map[0, 2, 2:6] = token_map[1, 0, 3] = True
+    positive_map = torch.zeros(2, 3, 256, dtype=torch.bool)
+    positive_map[0, 0, 1:3] = positive_map[0, 1, 4] = positive_map[0, 2, 2:6] = positive_map[
+        1, 0, 3
+    ] = True
     box_mask = torch.tensor([[True, True, True], [True, False, False]])
     boxes = torch.rand(2, 3, 4) * 0.4 + 0.3
-    return {"boxes": boxes * box_mask[..., None], "box_mask": box_mask, "token_map": token_map}
+    return {
+        "boxes": boxes * box_mask[..., None],
+        "box_mask": box_mask,
+        "positive_map": positive_map,
+    }
 
 
 @torch.no_grad()

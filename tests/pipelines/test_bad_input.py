@@ -47,7 +47,7 @@ def texts(root: Path, key: str) -> str:
 
 
 def test_visual_genome(tmp_path: Path) -> None:
-    """Bad texts, bad boxes, bad records and an unknown picture beside a good region."""
+    """Bad texts, bad boxes, bad records and an unknown image beside a good region."""
     good = tiny.vg_region(1, "a red cat on the mat", 5, 5)
     regions = [
         good,
@@ -82,17 +82,17 @@ def test_visual_genome(tmp_path: Path) -> None:
     assert by_record["9"] == "bad box"
     by_caption = {row.record: row.reason for row in rows if row.record.startswith("vg/")}
     assert by_caption == {
-        "vg/5": "box outside the picture",
+        "vg/5": "box outside the image",
         "vg/6": "empty box",
         "vg/12": "caption too long",
         "vg/1": "duplicate id",
-        "vg/404": "unknown picture",
+        "vg/404": "unknown image",
     }
     malformed = [row for row in rows if row.reason == "malformed record"]
     assert {r.record for r in malformed if "/" in r.record} == {
         f"1/regions/{i}" for i in (6, 7, 10, 13)
     }
-    assert len(malformed) == 6  # and the two elements that are no pictures with regions
+    assert len(malformed) == 6  # and the two elements that are no images with regions
     assert all("region_graphs.json" in row.detail for row in malformed)
     assert one_of(tmp_path, "vg/404").records == 2
 
@@ -128,19 +128,19 @@ def test_coco_and_gqa(tmp_path: Path) -> None:
             tiny.reference(9, 91, {6: "no box"}),
             tiny.reference(9, 93, {7: "far outside"}),
             tiny.reference(9, 999, {8: "no such object"}),
-            tiny.reference(404, 90, {9: "no such picture"}),
+            tiny.reference(404, 90, {9: "no such image"}),
             tiny.reference(10, 100, {10: "climbs out of the folder"}),
             tiny.reference(11, 110, {11: "an absolute name"}),
             {"image_id": 9},
         ],
     )
-    (tmp_path / "secret.jpg").write_bytes(tiny.picture_file())
+    (tmp_path / "secret.jpg").write_bytes(tiny.image_file())
     annotated = {"question": {"1": "o1"}}
     gqa = tiny.write_gqa(
         tmp_path,
         {
             "50": tiny.gqa_question("1", "Is the cat red?", annotations={"question": {"2": "o1"}}),
-            "51": tiny.gqa_question("2", "Is there a dog?"),  # a picture without a scene graph
+            "51": tiny.gqa_question("2", "Is there a dog?"),  # an image without a scene graph
             "52": tiny.gqa_question("1", "Is it big?", annotations={"question": {"40": "o1"}}),
             "53": tiny.gqa_question("1", "Is that so?", annotations={"question": {"1": "gone"}}),
             "54": tiny.gqa_question("../1", "Is this a path?"),
@@ -166,13 +166,13 @@ def test_coco_and_gqa(tmp_path: Path) -> None:
         "coco 91": "no usable box",
         "coco 92": "no usable box",
         "coco refcoco/6": "unknown object",
-        "coco refcoco/7": "box outside the picture",
+        "coco refcoco/7": "box outside the image",
         "coco refcoco/8": "unknown object",
-        "coco coco/404": "unknown picture",
-        "coco coco/10": "unsafe picture name",
-        "coco coco/11": "unsafe picture name",
-        "coco coco/12": "bad picture size",
-        "gqa vg/2": "unknown picture",
+        "coco coco/404": "unknown image",
+        "coco coco/10": "unsafe image name",
+        "coco coco/11": "unsafe image name",
+        "coco coco/12": "bad image size",
+        "gqa vg/2": "unknown image",
         "gqa 52": "no such words",
         "gqa gqa/53": "unknown object",
         "gqa 54": "bad image id",
@@ -181,9 +181,9 @@ def test_coco_and_gqa(tmp_path: Path) -> None:
     malformed = sorted((r.source, r.detail) for r in rows if r.reason == "malformed record")
     assert [source for source, _ in malformed] == ["coco"] * 4 + ["gqa"] * 2
     assert any("utf-8" in detail for _, detail in malformed)
-    # A box or a row of the table of pictures is no record: what is lost with it is counted.
+    # A box or a row of the table of images is no record: what is lost with it is counted.
     no_records = [row for row in rows if row.records == 0]
-    lost = {"malformed record", "no usable box", "bad picture size"}
+    lost = {"malformed record", "no usable box", "bad image size"}
     assert {row.reason for row in no_records} == lost
     assert sum(row.records for row in rows) == len(rows) - len(no_records) == len(rows) - 6
     assert texts(tmp_path, "coco/9") == "the left cat."
@@ -216,8 +216,8 @@ def test_flickr30k(tmp_path: Path) -> None:
     assert list(tiny.samples(tmp_path)) == ["flickr30k/1"]
 
 
-def test_picture_files(tmp_path: Path) -> None:
-    from tests.pipelines.test_pictures import png_header
+def test_image_files(tmp_path: Path) -> None:
+    from tests.pipelines.io.test_images import png_header
 
     ids = range(1, 9)
     vg = tiny.write_vg(
@@ -225,30 +225,30 @@ def test_picture_files(tmp_path: Path) -> None:
         [tiny.vg_image(i) for i in ids],
         [tiny.vg_graph(i, tiny.vg_region(i, f"a cat number {i}")) for i in ids],
     )
-    folder = tmp_path / "vg/pictures"
-    good = tiny.picture_file()
+    folder = tmp_path / "vg/images"
+    good = tiny.image_file()
     (folder / "2.jpg").write_text("<html>Not found</html>")
     (folder / "3.jpg").write_bytes(png_header(50_000, 50_000))
     (folder / "4.jpg").write_bytes(good[: len(good) // 2])
-    (folder / "5.jpg").write_bytes(tiny.picture_file(100, 200))
+    (folder / "5.jpg").write_bytes(tiny.image_file(100, 200))
     (folder / "6.jpg").unlink()
     (folder / "7.jpg").unlink()
     (folder / "7.jpg").mkdir()
     (folder / "8.jpg").write_bytes(b"")
     assert tiny.build(tmp_path, sources={"vg": vg}) == 0
     assert reasons(tmp_path) == {
-        "vg vg/2": ("not a picture", 1),
-        "vg vg/3": ("picture too large", 1),
-        "vg vg/4": ("truncated picture", 1),
-        "vg vg/5": ("picture of another size", 1),
-        "vg vg/6": ("picture missing", 1),
-        "vg vg/7": ("unreadable picture", 1),
-        "vg vg/8": ("not a picture", 1),
+        "vg vg/2": ("not an image", 1),
+        "vg vg/3": ("image too large", 1),
+        "vg vg/4": ("truncated image", 1),
+        "vg vg/5": ("image of another size", 1),
+        "vg vg/6": ("image missing", 1),
+        "vg vg/7": ("unreadable image", 1),
+        "vg vg/8": ("not an image", 1),
     }
     assert list(tiny.samples(tmp_path)) == ["vg/1"]
 
 
-def test_broken_pixels_where_pictures_are_compared(tmp_path: Path) -> None:
+def test_broken_pixels_where_images_are_compared(tmp_path: Path) -> None:
     vg = tiny.write_vg(
         tmp_path,
         [tiny.vg_image(1), tiny.vg_image(2), tiny.vg_image(3)],
@@ -257,7 +257,7 @@ def test_broken_pixels_where_pictures_are_compared(tmp_path: Path) -> None:
     content = bytearray(tiny.encoded(tiny.drawing(), "PNG"))
     at = content.index(b"IDAT") + 10
     content[at : at + 50] = b"\xff" * 50
-    (tmp_path / "vg/pictures/2.jpg").write_bytes(content)
+    (tmp_path / "vg/images/2.jpg").write_bytes(content)
     tiny.write(tmp_path / "held_out.txt", b"3\n")
     status = tiny.build(
         tmp_path,
@@ -266,13 +266,13 @@ def test_broken_pixels_where_pictures_are_compared(tmp_path: Path) -> None:
         near_duplicates={"action": "exclude"},
     )
     assert status == 0
-    assert reasons(tmp_path) == {"vg vg/2": ("not a picture", 1)}
+    assert reasons(tmp_path) == {"vg vg/2": ("not an image", 1)}
     assert list(tiny.samples(tmp_path)) == ["vg/1"]
 
 
-def test_a_picture_with_5000_captions(tmp_path: Path) -> None:
+def test_an_image_with_5000_captions(tmp_path: Path) -> None:
     regions = [
-        tiny.vg_region(i, f"thing {i} of many", i % 150, i // 150, width=8, height=8)
+        tiny.vg_region(i, f"object {i} of many", i % 150, i // 150, width=8, height=8)
         for i in range(5000)
     ]
     vg = tiny.write_vg(tmp_path, [tiny.vg_image(1)], [tiny.vg_graph(1, *regions)])

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from pipelines.captions.options import MDETR, PAPER
 from pipelines.recipe import Recipe, RecipeError, load, shipped, with_root
-from pipelines.rules import MDETR, PAPER
 from pipelines.sources.base import Source
 from tests import tiny
 
@@ -60,7 +60,7 @@ def test_defaults(tmp_path: Path) -> None:
 def test_rules(tmp_path: Path) -> None:
     assert read(tmp_path, sources={"vg": VG}, rules="mdetr").rules == MDETR
     own = read(tmp_path, sources={"vg": VG}, rules={"base": "mdetr", "threshold": 0.3}).rules
-    assert (own.threshold, own.conflict, own.colouring) == (0.3, "iou", "first_fit")
+    assert (own.threshold, own.conflict, own.coloring) == (0.3, "iou", "first_fit")
     assert read(tmp_path, sources={"vg": VG}, rules={"max_length": 99}).rules.conflict == "giou"
 
 
@@ -125,7 +125,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
         ("name = 'x'\n[rules]\nthreshold = -1.0", "rules: Expected `float` >= 0.0"),
         (
             "name = 'x'\nimages = 'none'\nnear_duplicates = { action = 'report' }",
-            "near_duplicates: needs the pictures",
+            "near_duplicates: needs the images",
         ),
         (
             "name = 'x'\n[splits]\ntrain = { shards = 1 }\n[sources.flickr30k]\n"
@@ -167,7 +167,7 @@ def test_two_sources_with_one_reader(tmp_path: Path) -> None:
 def test_every_missing_file_is_named(tmp_path: Path) -> None:
     recipe = read(
         tmp_path,
-        sources={"vg": {**VG, "pictures": ["vg/VG_100K"]}},
+        sources={"vg": {**VG, "images": ["vg/VG_100K"]}},
         exclude={"refcoco": {"refs": ["refcoco/refs(unc).p"]}},
         rules={"stop_words": "stop.txt"},
     )
@@ -182,24 +182,24 @@ def test_every_missing_file_is_named(tmp_path: Path) -> None:
     ]
 
 
-def test_pictures_need_not_be_there_if_none_are_embedded(tmp_path: Path) -> None:
+def test_images_need_not_be_there_if_none_are_embedded(tmp_path: Path) -> None:
     vg = tiny.write_vg(tmp_path, [], [])
-    recipe = read(tmp_path, images="none", sources={"vg": vg | {"pictures": ["nowhere"]}})
+    recipe = read(tmp_path, images="none", sources={"vg": vg | {"images": ["nowhere"]}})
     with_root(recipe, str(tmp_path))
 
 
 def test_zips_are_found_and_absolute_paths_are_left(tmp_path: Path) -> None:
     tiny.write(tmp_path / "vg/image_data.json.zip", b"")
     absolute = tiny.write(tmp_path / "elsewhere.json", b"")
-    tiny.write(tmp_path / "vg/pictures.zip", b"")
+    tiny.write(tmp_path / "vg/images.zip", b"")
     vg = {
         "image_data": "vg/image_data.json",
         "region_graphs": str(absolute),
-        "pictures": ["vg/pictures"],
+        "images": ["vg/images"],
     }
     located = with_root(read(tmp_path, sources={"vg": vg}), f"{tmp_path}/").sources["vg"]
     assert located.paths() == [f"{tmp_path}/vg/image_data.json.zip", str(absolute)]
-    assert located.pictures == [f"{tmp_path}/vg/pictures.zip"]
+    assert located.images == [f"{tmp_path}/vg/images.zip"]
 
 
 def test_the_version_of_the_data_does_not_depend_on_where_it_lies(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 import schemas
 from schemas import Excluded, Rejected, arrow
-from shards.index import IndexRow
-from shards.tables import encode_table
+from shards.format.index import IndexRow
+from shards.format.tables import encode_table
 
 TABLES = [(Rejected, arrow.REJECTED), (Excluded, arrow.EXCLUDED), (IndexRow, arrow.INDEX)]
 ARROW_TYPES = {
@@ -50,7 +50,7 @@ def test_everything_that_is_exported_is_documented() -> None:
 
 def test_no_record_can_be_part_of_a_cycle() -> None:
     """``gc=False`` is safe only as long as records hold no records of their own kind."""
-    for name in ("Region", "Object", "Phrase", "Part", "Picture", "Rejected", "HeldOut"):
+    for name in ("Region", "Object", "Phrase", "Provenance", "ImageInfo", "Rejected", "HeldOut"):
         struct = getattr(schemas, name)
         assert not struct.__struct_config__.gc
         assert name not in {str(f.type) for f in msgspec.structs.fields(struct)}

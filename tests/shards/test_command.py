@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shards import printable, spread
 from shards.__main__ import main
+from shards.console import printable
+from shards.inspection import spread
 from tests.shard_sets import write_shard_set
 
 

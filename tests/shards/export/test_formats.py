@@ -12,19 +12,19 @@ import fsspec
 import msgspec
 import pytest
 
-from schemas import Caption, Part, Region, Sample
-from shards import manifest as mf
+from schemas import Caption, Provenance, Region, Sample
 from shards.__main__ import main
 from shards.export.formats import FORMATS
-from shards.shard_set import ShardSet
-from shards.tables import encode_index
+from shards.format import manifest as mf
+from shards.format.tables import encode_index
+from shards.reading.shard_set import ShardSet
 from tests.shard_sets import write_samples, write_shard_set
 
 NAMING_FILES = ["mdetr-json", "ultralytics", "odvg", "coco"]
 
 
 def caption(text: str, *regions: Region, dataset: str = "vg") -> Caption:
-    return Caption(text, list(regions), [], [Part(dataset, "1", (0, len(text)))])
+    return Caption(text, list(regions), [], [Provenance(dataset, "1", (0, len(text)))])
 
 
 def region(*spans: tuple[int, int], category: int = 1) -> Region:
@@ -83,7 +83,7 @@ def test_a_set_from_afar(name: str, tmp_path: Path) -> None:
     assert files(remote) == [file for file in files(local) if not file.endswith(".tar")]
 
 
-def test_pictures_of_flickr30k_have_a_file_of_their_own(tmp_path: Path) -> None:
+def test_images_of_flickr30k_have_a_file_of_their_own(tmp_path: Path) -> None:
     out = export("mdetr-json", set_of(tmp_path, *MIXED), tmp_path / "out")
     assert files(out) == ["final_flickr_separateGT_train.json", "final_mixed_train.json"]
     mixed = json.loads((out / "final_mixed_train.json").read_bytes())
@@ -106,11 +106,11 @@ def test_pictures_of_flickr30k_have_a_file_of_their_own(tmp_path: Path) -> None:
         ([["33#1"], ["7"]], [0, 1]),  # a sentence of Visual Genome
     ],
 )
-def test_sentences_of_a_picture_have_numbers_of_their_own(
+def test_sentences_of_an_image_have_numbers_of_their_own(
     records: list[list[str]], expected: list[int], tmp_path: Path
 ) -> None:
     captions = [
-        Caption("a hat", [], [], [Part("flickr30k", record, (0, 5)) for record in of])
+        Caption("a hat", [], [], [Provenance("flickr30k", record, (0, 5)) for record in of])
         for of in records
     ]
     out = export("mdetr-json", set_of(tmp_path, sample("flickr30k/33", *captions)), tmp_path / "o")
@@ -144,8 +144,8 @@ def test_without_coco(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMING_FILES)
-def test_pictures_are_unpacked_under_their_keys(name: str, tmp_path: Path) -> None:
-    out = export(name, set_of(tmp_path, *MIXED), tmp_path / "out", "--pictures")
+def test_images_are_unpacked_under_their_keys(name: str, tmp_path: Path) -> None:
+    out = export(name, set_of(tmp_path, *MIXED), tmp_path / "out", "--images")
     for of in MIXED:
         assert (out / "images" / f"{of.key}.jpg").read_bytes() == of.key.encode()
     content = b"".join((out / f).read_bytes() for f in files(out) if not f.endswith(".jpg"))
@@ -154,12 +154,12 @@ def test_pictures_are_unpacked_under_their_keys(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", [*NAMING_FILES, "grit"])
-def test_a_set_without_pictures_has_none_to_unpack(
+def test_a_set_without_images_has_none_to_unpack(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = write_shard_set(tmp_path / "set", [[2, 1]], pictures=False)
+    made = write_shard_set(tmp_path / "set", [[2, 1]], images=False)
     arguments = ["export", name, str(made), str(tmp_path / "out")]
-    assert main([*arguments, "--pictures"]) == 2
+    assert main([*arguments, "--images"]) == 2
     assert "holds annotations alone" in capsys.readouterr().err
     assert files(tmp_path / "out") == []
     assert main(arguments) == 0
@@ -240,7 +240,7 @@ def test_a_box_with_one_name_is_one_of_coco(tmp_path: Path) -> None:
 
 def test_tars_of_grit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shards.export.grit.PAIRS_PER_TAR", 2)
-    out = export("grit", set_of(tmp_path, *MIXED), tmp_path / "out", "--pictures")
+    out = export("grit", set_of(tmp_path, *MIXED), tmp_path / "out", "--images")
     assert files(out) == ["train.jsonl", "train/00000.tar", "train/00001.tar"]
     records = lines(out / "train.jsonl")
     assert [of["key"] for of in records] == ["000000000", "000000001", "000010000", "000010001"]
@@ -257,7 +257,7 @@ def test_tars_of_grit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert records[0]["noun_chunks"] == records[0]["ref_exps"] == [[0, 9, *box]]
 
 
-@pytest.mark.parametrize("option", ["--pictures", "--no-coco"])
+@pytest.mark.parametrize("option", ["--images", "--no-coco"])
 def test_energon_takes_tars_as_they_are(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -267,21 +267,21 @@ def test_energon_takes_tars_as_they_are(
     assert not (tmp_path / "out").exists()
 
 
-def test_energon_wants_a_picture_once_a_split(
+def test_energon_wants_an_image_once_a_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = write_samples(tmp_path / "set", [[(MIXED[0], b"1")], [(MIXED[0], b"1")]])
     assert main(["export", "energon", str(made), str(tmp_path / "out")]) == 2
-    assert "a picture is in the split twice" in capsys.readouterr().err
+    assert "an image is in the split twice" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_hugging_face_has_the_pictures_already(
+def test_hugging_face_has_the_images_already(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["export", "hf", str(set_of(tmp_path, *MIXED)), str(tmp_path / "out")]
-    assert main([*arguments, "--pictures"]) == 2
-    assert "have the pictures in them" in capsys.readouterr().err
+    assert main([*arguments, "--images"]) == 2
+    assert "have the images in them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [*NAMING_FILES, "grit", "hf"])
@@ -299,8 +299,8 @@ def test_nothing_to_export(name: str, tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("column", "value", "refusal"),
     [
-        ("picture_name", "../../../evil.jpg", "is no name of a picture"),
-        ("picture_name", "coco/139.jpg/../../../evil", "is no name of a picture"),
+        ("image_name", "../../../evil.jpg", "is no name of an image"),
+        ("image_name", "coco/139.jpg/../../../evil", "is no name of an image"),
         ("split", "/../../evil", "names a split"),
         ("file", "../evil.tar", "names a file"),
     ],
@@ -310,16 +310,16 @@ def test_a_hostile_set_writes_nowhere(
 ) -> None:
     made = set_of(tmp_path, MIXED[0])
     manifest = mf.load(made)
-    if column == "picture_name":
+    if column == "image_name":
         [row] = ShardSet.open(made).index_rows(0)
-        content = encode_index([[msgspec.structs.replace(row, picture_name=value)]])
+        content = encode_index([[msgspec.structs.replace(row, image_name=value)]])
         (made / "index.parquet").write_bytes(content)
         manifest.files[0].bytes = len(content)
     else:
         setattr(manifest.shards[0], column, value)
     (made / mf.NAME).write_bytes(mf.encode(manifest))
     before = files(tmp_path)
-    arguments = ["export", "coco", str(made), str(tmp_path / "out"), "--pictures"]
+    arguments = ["export", "coco", str(made), str(tmp_path / "out"), "--images"]
     assert main(arguments) == 2
     assert refusal in capsys.readouterr().err
     assert files(tmp_path) == before

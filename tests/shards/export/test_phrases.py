@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.boxes import from_xywh
+from pipelines.geometry.boxes import from_xywh
 from schemas import Caption, Region, Span
 from shards.export.phrases import corners, named, pieces, visible, xywh
 
@@ -58,7 +58,7 @@ def test_what_a_detector_can_be_trained_on() -> None:
     words = [(4, 7), (0, 3)]
     regions = [
         Region(words, (10, 10, 30, 30)),
-        Region(words, (-5, 10, 700, 30)),  # beyond the picture
+        Region(words, (-5, 10, 700, 30)),  # beyond the image
         Region(words, (10, 10, 30, 30), crowd=True),
         Region([], (10, 10, 30, 30)),
         Region(words, (10, 10, 10.5, 30)),  # half a pixel wide

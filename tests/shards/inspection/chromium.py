@@ -1,4 +1,4 @@
-"""Pages as a browser shows them: where things are, and which colours they have there."""
+"""Pages as a browser shows them: where objects are, and which colors they have there."""
 
 import json
 import re

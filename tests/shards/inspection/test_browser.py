@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from schemas import Caption, Part, Phrase, Question, Region, Sample
+from schemas import Caption, Phrase, Provenance, Question, Region, Sample
 from shards.inspection import browser_pages
 from shards.inspection.address import parse
 from shards.inspection.browser_pages import BrowserPages
 from shards.inspection.gallery import as_url
-from shards.shard_set import ShardSet
+from shards.reading.shard_set import ShardSet
 from tests.shard_sets import write_samples, write_shard_set
 from tests.shards.inspection.browse_server import Server, browse
 from tests.shards.inspection.chromium import Chromium
@@ -30,7 +30,7 @@ TOLD = Caption(
     "a man and a dog. Is it red?",
     [Region([(0, 5)], (10.0, 20.0, 110.0, 90.0)), Region([(10, 15)], (200.0, 100.0, 300.0, 280.0))],
     [(0, 5)],
-    [Part("flickr30k", "7#1", (0, 16)), Part("gqa", "0042", (17, 27))],
+    [Provenance("flickr30k", "7#1", (0, 16)), Provenance("gqa", "0042", (17, 27))],
     [Phrase([(0, 5)], "1234", ["people"], [(10.0, 20.0, 110.0, 90.0)])],
     Question("0042", "no", "attr", "verify", False),
 )
@@ -38,7 +38,7 @@ TOLD = Caption(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """40 pictures of one caption each, and at the end one that has everything to tell."""
+    """40 images of one caption each, and at the end one that has everything to tell."""
     folder = tmp_path_factory.mktemp("set")
     plain = [
         Sample(
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             400,
             300,
             "",
-            [Caption(f"cat {i}", [], [], [Part("vg", str(i), (0, 3))])],
+            [Caption(f"cat {i}", [], [], [Provenance("vg", str(i), (0, 3))])],
         )
         for i in range(40)
     ]
@@ -57,8 +57,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def shown(page: str) -> list[str]:
-    """The keys of the pictures of a list."""
-    return re.findall(r'<p class="where"><a href="/picture/[^"]*">([^<]*)</a>', page)
+    """The keys of the images of a list."""
+    return re.findall(r'<p class="where"><a href="/image/[^"]*">([^<]*)</a>', page)
 
 
 def link(page: str, rel: str) -> str | None:
@@ -77,7 +77,7 @@ def test_next_and_previous_walk_every_match_once(server: Server) -> None:
     back = link(server.page(last), "prev")
     assert back is not None
     assert shown(server.page(back)) == keys[0]
-    assert "24 pictures found among\n1 to 24 of 41" in server.page("/?text=CAT")
+    assert "24 images found among\n1 to 24 of 41" in server.page("/?text=CAT")
 
 
 def test_a_search_that_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_a_search_that_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
         query = (link(page, "next") or "/?").removeprefix("/?")
         assert ("Search on" in page) == (looked_at < 6)
     assert (query, keys) == ("", ["vg/5"])
-    assert link(pages.picture_page(0, 1, parse("text=vg%2F5", "train")), "next") == (
+    assert link(pages.image_page(0, 1, parse("text=vg%2F5", "train")), "next") == (
         "/?split=train&text=vg%2F5&from=1.0"
     )
 
@@ -107,10 +107,10 @@ def test_many_ask_at_once(server: Server) -> None:
     assert found == [[f"vg/{number}"] for number in range(10, 20)]
 
 
-def test_pictures_lead_to_the_next_match_and_back(server: Server) -> None:
+def test_images_lead_to_the_next_match_and_back(server: Server) -> None:
     page = server.page("/?text=cat+1")
     assert shown(page) == ["vg/1", *(f"vg/{i}" for i in range(10, 20))]
-    found = re.search('href="(/picture/[^"]*)"', page)
+    found = re.search('href="(/image/[^"]*)"', page)
     assert found is not None
     paths, path = [], unescape(found[1])
     while path:
@@ -135,8 +135,8 @@ def test_filters(server: Server, query: str, expected: list[str]) -> None:
     assert shown(server.page(f"/?{query}")) == expected
 
 
-def test_a_picture_tells_where_its_words_are_from(server: Server) -> None:
-    page = server.page("/picture/2/20?text=dog")
+def test_an_image_tells_where_its_words_are_from(server: Server) -> None:
+    page = server.page("/image/2/20?text=dog")
     text = " ".join(unescape(re.sub("<[^>]*>", " ", page)).split())
     for told in (
         *("400 × 300 px", "train-00002-of-00003.tar", "27 characters", "2 boxes"),
@@ -150,7 +150,7 @@ def test_a_picture_tells_where_its_words_are_from(server: Server) -> None:
     assert page.count('class="told other"') == 1
 
 
-def test_pictures_are_the_original_bytes(server: Server) -> None:
+def test_images_are_the_original_bytes(server: Server) -> None:
     found = re.search('src="(/image/[^"]*)"', server.page("/"))
     assert found is not None
     answer = server.ask(found[1])
@@ -163,7 +163,7 @@ def test_pictures_are_the_original_bytes(server: Server) -> None:
 
 
 def test_text_of_a_set_does_nothing(server: Server) -> None:
-    for path in ("/?shortest=30", "/picture/2/20", f"/?text={'%22%3E%3Cscript%3E'}"):
+    for path in ("/?shortest=30", "/image/2/20", f"/?text={'%22%3E%3Cscript%3E'}"):
         answer = server.ask(path)
         assert answer.text.count("<script") == answer.text.count('<script src="/keys.js"') == 1
         assert "<img src=x" not in answer.text
@@ -171,7 +171,7 @@ def test_text_of_a_set_does_nothing(server: Server) -> None:
         policy = answer.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
-    assert "\\u202e\\u001b" in server.page("/picture/2/20")
+    assert "\\u202e\\u001b" in server.page("/image/2/20")
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost:1@evil", ""])
@@ -206,9 +206,9 @@ def test_every_answer_is_guarded(server: Server, path: str) -> None:
         ("longest=-1", "a whole number is expected"),
         ("split=nothing", "There is no split 'nothing'; there are train"),
         ("from=here", "'here' is no place"),
-        ("from=99.0", "There is no picture 0 in a shard 99"),
-        ("from=2.22", "There is no picture 22 in a shard 2"),
-        ("before=0.21", "There is no picture 21 in a shard 0"),
+        ("from=99.0", "There is no image 0 in a shard 99"),
+        ("from=2.22", "There is no image 22 in a shard 2"),
+        ("before=0.21", "There is no image 21 in a shard 0"),
         ("text=%ff", "The address cannot be read"),
         ("&".join(f"a{i}=1" for i in range(30)), "The address cannot be read"),
     ],
@@ -223,8 +223,8 @@ def test_bad_queries_are_explained(server: Server, query: str, words: str) -> No
     "path",
     [
         "/nothing",
-        "/picture/0/20",
-        "/picture/1/0",
+        "/image/0/20",
+        "/image/1/0",
         "/image/9/0",
         "/image/0/99",
         "/image/../../etc",
@@ -239,7 +239,7 @@ def test_damage_is_said_in_its_place(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1, 1, 1], [1]])
     first = tmp_path / "train-00000-of-00002.tar"
     content = first.read_bytes()
-    content = content.replace(b"picture of vg/0", b"Picture of vg/0")
+    content = content.replace(b"image of vg/0", b"Image of vg/0")
     first.write_bytes(content.replace(b"caption 0 of vg/1", b"caption 0 of vg/9"))
     (tmp_path / "train-00001-of-00002.tar").unlink()
     with browse(tmp_path) as server:
@@ -248,18 +248,18 @@ def test_damage_is_said_in_its_place(tmp_path: Path) -> None:
         assert "vg/0.jpg is damaged" in page
         assert "vg/1.json is damaged" in page
         assert "train-00001-of-00002.tar cannot be opened" in page
-        assert "vg/1.json is damaged" in server.page("/picture/0/1")
-        assert link(server.page("/picture/0/1"), "next") == "/picture/0/2?split=train"
-        assert link(server.page("/picture/0/2"), "next") == "/picture/1/0?split=train"
-        assert "cannot be opened" in server.page("/picture/1/0")
-        assert link(server.page("/picture/1/0"), "prev") == "/picture/0/2?split=train"
+        assert "vg/1.json is damaged" in server.page("/image/0/1")
+        assert link(server.page("/image/0/1"), "next") == "/image/0/2?split=train"
+        assert link(server.page("/image/0/2"), "next") == "/image/1/0?split=train"
+        assert "cannot be opened" in server.page("/image/1/0")
+        assert link(server.page("/image/1/0"), "prev") == "/image/0/2?split=train"
         assert server.ask("/image/0/0").status == 500
-        assert server.ask("/image/0/2").status == 415  # not a picture at all
+        assert server.ask("/image/0/2").status == 415  # not an image at all
 
 
-def test_a_set_without_pictures(tmp_path: Path) -> None:
-    with browse(write_shard_set(tmp_path, [[2]], pictures=False)) as server:
-        for page in (server.page("/"), server.page("/picture/0/0")):
+def test_a_set_without_images(tmp_path: Path) -> None:
+    with browse(write_shard_set(tmp_path, [[2]], images=False)) as server:
+        for page in (server.page("/"), server.page("/image/0/0")):
             assert 'class="box"' in page
             assert "<img" not in page
             assert 'class="fault"' not in page
@@ -334,19 +334,19 @@ def test_arrow_keys_follow_the_links(server: Server, tmp_path: Path) -> None:
 
 def test_a_browser_shows_boxes_where_they_are(server: Server, tmp_path: Path) -> None:
     chromium = Chromium(tmp_path, height=900)
-    url = f"http://127.0.0.1:{server.port}/picture/2/20"
+    url = f"http://127.0.0.1:{server.port}/image/2/20"
     # A copy that is measured gets nothing from the server, which refuses pages from elsewhere.
     style = f"<style>{server.page('/style.css')}</style>"
-    page = server.page("/picture/2/20").replace("<head>", f"<head>{style}")
+    page = server.page("/image/2/20").replace("<head>", f"<head>{style}")
     page = re.sub('src="/image/[^"]*"', f'src="{as_url(jpeg(400, 300))}"', page)
-    picture, *_ = chromium.find(page, ".told img")
+    image, *_ = chromium.find(page, ".told img")
     man, dog = chromium.find(page, ".told .m")[:2]
     seen = chromium.screenshot(url)
-    scale = picture[2] / 400
-    colours = []
+    scale = image[2] / 400
+    colors = []
     for mark, (x0, y0, y1) in ((man, (10, 20, 90)), (dog, (200, 100, 280))):
-        edge = (round(picture[0] + x0 * scale), round(picture[1] + (y0 + y1) / 2 * scale))
+        edge = (round(image[0] + x0 * scale), round(image[1] + (y0 + y1) / 2 * scale))
         line = (round(mark[0] + 3), round(mark[1] + mark[3] - 2))
-        colours.append(seen.getpixel(edge))
-        assert seen.getpixel(line) == colours[-1] != (255, 255, 255)
-    assert colours[0] != colours[1]
+        colors.append(seen.getpixel(edge))
+        assert seen.getpixel(line) == colors[-1] != (255, 255, 255)
+    assert colors[0] != colors[1]

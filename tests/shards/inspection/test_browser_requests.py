@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from schemas import Caption, Part, Sample
+from schemas import Caption, Provenance, Sample
 from shards.inspection.browser import Browser
 from shards.inspection.browser_pages import BrowserPages
-from shards.shard_set import ShardSet
+from shards.reading.shard_set import ShardSet
 from tests.shard_sets import write_shard_set
 from tests.shards.inspection.browse_server import Server, browse
 from tests.shards.inspection.whole_sets import write_whole_set
@@ -37,7 +37,7 @@ def sent(server: Server, request: bytes) -> bytes:
 
 @pytest.mark.parametrize("header", [b"Content-Length: 40", b"Transfer-Encoding: chunked"])
 def test_a_body_is_not_taken_for_a_request(server: Server, header: bytes) -> None:
-    hidden = b"GET /picture/0/1 HTTP/1.1\r\n" + HOST + b"\r\n"
+    hidden = b"GET /image/0/1 HTTP/1.1\r\n" + HOST + b"\r\n"
     found = sent(server, b"GET /keys.js HTTP/1.1\r\n" + HOST + header + b"\r\n\r\n" + hidden)
     assert found.count(b"HTTP/1.1 ") == 1
     assert b"Connection: close" in found
@@ -57,7 +57,7 @@ def test_an_unforeseen_fault_is_answered_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> str:
-        raise RuntimeError("no such \x1b[2J thing")
+        raise RuntimeError("no such \x1b[2J object")
 
     monkeypatch.setattr(BrowserPages, "list_page", fail)
     shards = ShardSet.open(write_shard_set(tmp_path, [[1]]))
@@ -71,7 +71,7 @@ def test_an_unforeseen_fault_is_answered_and_told(
     assert found.startswith(b"HTTP/1.1 500 ")
     assert GUARDED in found
     assert b"no such" not in found
-    assert "RuntimeError: no such \\x1b[2J thing" in capsys.readouterr().err
+    assert "RuntimeError: no such \\x1b[2J object" in capsys.readouterr().err
 
 
 def test_a_recipe_of_another_form_is_no_fault(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_recipe_of_another_form_is_no_fault(tmp_path: Path) -> None:
     manifest["recipe"] = {"sources": ["vg"]}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with browse(tmp_path) as running:
-        assert "1 picture found" in running.page("/?dataset=vg")
+        assert "1 image found" in running.page("/?dataset=vg")
 
 
 class Form(HTMLParser):
@@ -104,7 +104,7 @@ class Form(HTMLParser):
 
 def test_a_form_sends_what_it_was_given(tmp_path: Path) -> None:
     odd = '<b>\u200bdata \u202e"set" &amp;'
-    of = Sample("vg/1", 4, 3, "", [Caption(odd, [], [], [Part(odd, "1", (0, 1))])])
+    of = Sample("vg/1", 4, 3, "", [Caption(odd, [], [], [Provenance(odd, "1", (0, 1))])])
     shards = write_whole_set(
         tmp_path, {"train": [[(of, None)]]}, recipe={"sources": {odd: {}, "vg": {}}}
     )
@@ -113,7 +113,7 @@ def test_a_form_sends_what_it_was_given(tmp_path: Path) -> None:
         sent_again = Form(page).values
         assert (sent_again["text"], sent_again["dataset"]) == (odd, odd)
         assert sent_again["split"] == "train"
-        assert "1 picture found" in running.page("/?" + urlencode(sent_again))
+        assert "1 image found" in running.page("/?" + urlencode(sent_again))
         assert "data \\u202e" in page
 
 
@@ -123,4 +123,4 @@ def test_a_place_of_another_split_is_refused(tmp_path: Path) -> None:
         assert running.ask("/?split=train&from=0.1").status == 200
         answer = running.ask("/?split=train&from=1.0")
         assert answer.status == 400
-        assert "There is no picture 0 in a shard 1 of train" in answer.text
+        assert "There is no image 0 in a shard 1 of train" in answer.text

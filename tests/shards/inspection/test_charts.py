@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.format.stats import Histogram
 from shards.inspection.charts import BOTTOM, LEFT, MOST_BARS, RIGHT, TOP, Measure, charts
-from shards.stats import Histogram
 
 WORDS = Measure("Words of a caption", "words", "captions")
-AREA = Measure("Area of a box", "% of the picture", "boxes", continuous=True)
+AREA = Measure("Area of a box", "% of the image", "boxes", continuous=True)
 
 
 def histogram(width: int, *values: float) -> Histogram:
@@ -44,7 +44,7 @@ def test_continuous_values_lie_between_the_ticks() -> None:
     assert chart.mean.at == pytest.approx((ticks["2"] + ticks["4"]) / 2)
 
 
-def test_all_of_a_picture_is_in_the_last_bin() -> None:
+def test_all_of_an_image_is_in_the_last_bin() -> None:
     of = Histogram.empty(2)
     for area in (99, 100, 100, 100.5):
         of.add(area, closed_at=100)

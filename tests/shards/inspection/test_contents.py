@@ -9,14 +9,14 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from schemas import Caption, Part, Rejected, Sample
+from schemas import Caption, Provenance, Rejected, Sample
 from shards.__main__ import main
 from shards.inspection.address import parse
 from shards.inspection.browser_pages import BrowserPages
 from shards.inspection.contents import contents
 from shards.inspection.contents_table import comparison, table
-from shards.shard_set import ShardSet
-from shards.store import Store
+from shards.reading.reader import Store
+from shards.reading.shard_set import ShardSet
 from tests.shards.inspection.whole_sets import jpeg, write_whole_set
 
 
@@ -183,7 +183,7 @@ def test_odd_stats_are_refused(
     ids=str,
 )
 def test_a_recipe_that_is_not_understood(recipe: dict[str, Any], tmp_path: Path) -> None:
-    of = Sample("vg/1", 4, 3, "", [Caption("a cat", [], [], [Part("vg", "1", (0, 5))])])
+    of = Sample("vg/1", 4, 3, "", [Caption("a cat", [], [], [Provenance("vg", "1", (0, 5))])])
     shards = write_whole_set(tmp_path, {"train": [[(of, jpeg(4, 3))]]}, recipe=recipe)
     assert contents(ShardSet.open(shards)).splits["train"].fill is None
     assert main(["stats", str(shards), "--html", str(tmp_path / "report.html")]) == 0
@@ -195,7 +195,7 @@ def test_names_do_nothing_to_a_terminal(
     how: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hostile = "\x1b[2Ja\u202eb\x9bc\n"
-    of = Sample("vg/1", 4, 3, "", [Caption("a cat", [], [], [Part(hostile, "1", (0, 5))])])
+    of = Sample("vg/1", 4, 3, "", [Caption("a cat", [], [], [Provenance(hostile, "1", (0, 5))])])
     shards = write_whole_set(
         tmp_path,
         {"train": [[(of, None)]]},

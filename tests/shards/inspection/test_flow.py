@@ -6,9 +6,9 @@ from itertools import pairwise
 import msgspec
 import pytest
 
+from shards.format.source_counts import Records, records, total
 from shards.inspection.contents import SplitContents
 from shards.inspection.flow import RECORDS_HEIGHT, Flow, flow
-from shards.source_records import Records, records, total
 
 SOURCES = {
     "coco": {"read": 100, "merged": 0, "rejected": 1, "excluded": 19},

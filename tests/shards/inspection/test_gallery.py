@@ -1,21 +1,21 @@
-"""Pictures are chosen by the index, from all shards."""
+"""Images are chosen by the index, from all shards."""
 
 from pathlib import Path
 
 import pytest
 
-from schemas import Caption, Part, Sample
+from schemas import Caption, Provenance, Sample
 from shards.inspection import gallery
 from shards.inspection.gallery import Gallery
 from shards.inspection.report import report
-from shards.remote import Retries
-from shards.shard_set import ShardSet
+from shards.reading.remote import Retries
+from shards.reading.shard_set import ShardSet
 from tests.http_server import serve
 from tests.shards.inspection.whole_sets import Given, jpeg, write_whole_set
 
 
-def pictures(name: str, n: int, dataset: str = "vg") -> list[Given]:
-    part = Part(dataset, "1", (0, 5))
+def images(name: str, n: int, dataset: str = "vg") -> list[Given]:
+    part = Provenance(dataset, "1", (0, 5))
     samples = (
         Sample(f"vg/{name}-{i}", 40, 30, "", [Caption("a cat", [], [], [part])]) for i in range(n)
     )
@@ -25,13 +25,13 @@ def pictures(name: str, n: int, dataset: str = "vg") -> list[Given]:
 @pytest.fixture
 def rare_in_one(tmp_path: Path) -> Path:
     """40 shards, one of which has a data set of its own."""
-    shards = [pictures(str(i), 2, "rare" if i == 17 else "vg") for i in range(40)]
+    shards = [images(str(i), 2, "rare" if i == 17 else "vg") for i in range(40)]
     return write_whole_set(tmp_path / "set", {"train": shards})
 
 
-def test_every_picture_is_from_another_shard(rare_in_one: Path) -> None:
+def test_every_image_is_from_another_shard(rare_in_one: Path) -> None:
     found = Gallery(ShardSet.open(rare_in_one))
-    assert len({exhibit.file for exhibit in found.overall()}) == gallery.PICTURES
+    assert len({exhibit.file for exhibit in found.overall()}) == gallery.IMAGES
     assert (found.listed, found.captioned, found.faults) == (40, 40, [])
 
 
@@ -59,7 +59,7 @@ def test_few_shards_are_fetched(rare_in_one: Path, tmp_path: Path) -> None:
 
 
 def test_a_shard_that_cannot_be_fetched_is_asked_for_once(tmp_path: Path) -> None:
-    folder = write_whole_set(tmp_path / "set", {"train": [pictures("1", 9)]})
+    folder = write_whole_set(tmp_path / "set", {"train": [images("1", 9)]})
     for path in folder.glob("*.tar"):
         path.unlink()
     with serve(folder) as server:
@@ -74,7 +74,7 @@ def test_a_damaged_shard_is_shown_as_such(rare_in_one: Path) -> None:
     for path in shards:
         path.write_bytes(b"" if path.name < "train-00020" else path.read_bytes()[:-10_000])
     page = report(ShardSet.open(rare_in_one))
-    assert page.count("bytes, the manifest says") >= gallery.PICTURES
+    assert page.count("bytes, the manifest says") >= gallery.IMAGES
     assert "<img" not in page
 
 
@@ -86,7 +86,7 @@ def test_a_damaged_row_of_the_index_is_told(rare_in_one: Path) -> None:
     assert [fault.partition(" has ")[2] for fault in found.faults] == [
         f"2 images in train-0000{i}-of-00040.tar, the manifest 7" for i in (3, 5)
     ]
-    assert len([exhibit for exhibit in found.overall() if exhibit.source]) == gallery.PICTURES
+    assert len([exhibit for exhibit in found.overall() if exhibit.source]) == gallery.IMAGES
     assert report(shards).count('<p class="fault">') == 2
 
 

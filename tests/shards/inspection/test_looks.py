@@ -1,4 +1,4 @@
-"""What the pages look like: colours that can be read, and room on a small screen."""
+"""What the pages look like: colors that can be read, and room on a small screen."""
 
 import re
 from collections.abc import Iterator
@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from schemas import Caption, Part, Region, Sample
+from schemas import Caption, Provenance, Region, Sample
 from shards.inspection.gallery import as_url
 from shards.inspection.report import report
 from shards.inspection.templates import render
-from shards.shard_set import ShardSet
+from shards.reading.shard_set import ShardSet
 from tests.shards.inspection.browse_server import Server, browse
 from tests.shards.inspection.chromium import Chromium
 from tests.shards.inspection.whole_sets import jpeg, write_whole_set
 
 LEAST_CONTRAST = 4.5  # of text, WCAG 2.2 AA
-PAGES = ["/", "/picture/0/0?text=cat"]
-PART = Part("vg", "1", (0, 1))
+PAGES = ["/", "/image/0/0?text=cat"]
+PART = Provenance("vg", "1", (0, 1))
 DARK_PAPER = (0x17, 0x19, 0x1C)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Long names and texts, and a caption that is not searched for."""
-    parts = [Part("d" * 50, "r" * 80, (0, 3))]
+    parts = [Provenance("d" * 50, "r" * 80, (0, 3))]
     captions = [
         Caption("cat" * 80, [Region([(0, 3)], (10.0, 20.0, 110.0, 90.0))], [], parts),
         Caption("a dog", [Region([(2, 5)], (10.0, 20.0, 110.0, 90.0))], [], parts),
@@ -63,13 +63,13 @@ def test_browse_is_dark_for_whoever_prefers_that(server: Server, path: str, tmp_
 
 
 @pytest.mark.parametrize("number", range(7))
-def test_numbers_can_be_read_on_their_colours(number: int) -> None:
+def test_numbers_can_be_read_on_their_colors(number: int) -> None:
     style = render("page.css")
-    colour = re.search(rf"--c{number}: (#\w+);", style)
+    color = re.search(rf"--c{number}: (#\w+);", style)
     on = re.search(rf"\.c{number}\b[^{{}}]*{{ --on: (#\w+); }}", style)
-    assert colour is not None
+    assert color is not None
     assert on is not None
-    assert contrast(colour[1], on[1]) >= LEAST_CONTRAST
+    assert contrast(color[1], on[1]) >= LEAST_CONTRAST
 
 
 def test_text_can_be_read_in_both_schemes() -> None:
@@ -89,8 +89,8 @@ def contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def luminance(colour: str) -> float:
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+def luminance(color: str) -> float:
+    digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
     parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

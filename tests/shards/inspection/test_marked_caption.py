@@ -18,7 +18,7 @@ def numbers(of: Caption) -> list[tuple[str, list[int]]]:
     return [(piece.text, [m.number for m in piece.marks]) for piece in mark(of).pieces]
 
 
-def test_words_and_boxes_have_the_same_number_and_colour() -> None:
+def test_words_and_boxes_have_the_same_number_and_color() -> None:
     found = mark(caption("a dog on a sofa", [(9, 15)], [(2, 5)], []))
     assert [(p.text, p.marks) for p in found.pieces] == [
         ("a ", []),
@@ -26,7 +26,7 @@ def test_words_and_boxes_have_the_same_number_and_colour() -> None:
         (" on ", []),
         ("a sofa", [Mark(2, 1, 0, True)]),
     ]
-    outlines = {(of.x, of.number, of.colour, of.words) for of in found.outlines}
+    outlines = {(of.x, of.number, of.color, of.words) for of in found.outlines}
     assert outlines == {(0, 2, 1, "a sofa"), (1, 1, 0, "dog"), (2, None, None, "")}
 
 

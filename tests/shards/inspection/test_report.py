@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from schemas import Caption, Excluded, Part, Question, Region, Rejected, Sample
+from schemas import Caption, Excluded, Provenance, Question, Region, Rejected, Sample
 from shards.__main__ import main
-from shards.inspection.gallery import UnreadablePictureError, small_jpeg
+from shards.inspection.gallery import UnreadableImageError, small_jpeg
 from shards.inspection.report import report
+from shards.inspection.spread import spread
 from shards.inspection.templates import visible
-from shards.shard_set import ShardSet
-from shards.spread import spread
+from shards.reading.shard_set import ShardSet
 from tests.http_server import serve
 from tests.shards.inspection.chromium import Chromium
 from tests.shards.inspection.whole_sets import Given, jpeg, write_whole_set
@@ -32,14 +32,14 @@ def sample(
             text,
             [Region([(0, 3)], (10.0, 20.0, 110.0, 90.0)), Region([], (1.0, 2.0, 30.0, 40.0))],
             [],
-            [Part(dataset, f"record {number}", (0, len(text)))],
+            [Provenance(dataset, f"record {number}", (0, len(text)))],
         )
         for number, text in enumerate(texts)
     ]
     return Sample(key, *size, f"{key}.jpg", captions)
 
 
-def pictures(n: int, dataset: str = "vg") -> list[Given]:
+def several_images(n: int, dataset: str = "vg") -> list[Given]:
     return [
         (sample(f"{dataset}/{i}", f"cat {i} on a mat", dataset=dataset), jpeg(400, 300))
         for i in range(n)
@@ -68,12 +68,12 @@ def page_of(folder: Path) -> str:
     return report(ShardSet.open(folder))
 
 
-def images(page: str) -> int:
+def count_image_tags(page: str) -> int:
     return page.count('<img src="data:image/jpeg;base64,')
 
 
 def test_it_is_written_whole_and_needs_nothing(tmp_path: Path) -> None:
-    shards = write_whole_set(tmp_path / "set", {"train": [pictures(3)]}, sources=SOURCES)
+    shards = write_whole_set(tmp_path / "set", {"train": [several_images(3)]}, sources=SOURCES)
     to = tmp_path / "report.html"
     to.write_text("what was there before")
     assert main(["stats", str(shards), "--html", str(to)]) == 0
@@ -90,7 +90,11 @@ def test_it_is_written_whole_and_needs_nothing(tmp_path: Path) -> None:
 def test_it_says_what_was_left_out_and_shows_every_data_set(tmp_path: Path) -> None:
     shards = write_whole_set(
         tmp_path,
-        {"train": [[*pictures(9), *pictures(9, "refcoco")]], "val": [pictures(2)], "test": [[]]},
+        {
+            "train": [[*several_images(9), *several_images(9, "refcoco")]],
+            "val": [several_images(2)],
+            "test": [[]],
+        },
         sources=SOURCES | {"coco": {"read": 9}},
         recipe={"sources": {"coco": {"refs": {"refcoco": "refs(unc).p"}}, "vg": {}}},
         excluded=[Excluded("train", "coco/1", "vg/1", "lvis_minival", "coco/1", "coco_id", 5)],
@@ -103,18 +107,16 @@ def test_it_says_what_was_left_out_and_shows_every_data_set(tmp_path: Path) -> N
     assert text.rindex("train lvis_minival") > text.index("Source vg")
     assert "vg no words 3 1" in text
     assert (
-        text.index("Source coco")
-        < text.index("refcoco pictures captions")
-        < text.index("Source vg")
+        text.index("Source coco") < text.index("refcoco images captions") < text.index("Source vg")
     )
-    assert images(page) == 12 + 3 + 3
+    assert count_image_tags(page) == 12 + 3 + 3
     assert "nothing to count" in page
 
 
-def test_a_set_without_pictures_is_shown_by_its_boxes(tmp_path: Path) -> None:
+def test_a_set_without_images_is_shown_by_its_boxes(tmp_path: Path) -> None:
     given: list[Given] = [(sample("vg/1", "cat on a mat"), None)]
     page = page_of(write_whole_set(tmp_path, {"train": [given]}, sources=SOURCES))
-    assert images(page) == 0
+    assert count_image_tags(page) == 0
     assert "The set holds\nannotations alone" in page
     assert 'class="fault"' not in page
     assert page.count('class="box"') == 4
@@ -122,14 +124,14 @@ def test_a_set_without_pictures_is_shown_by_its_boxes(tmp_path: Path) -> None:
 
 def test_an_empty_set(tmp_path: Path) -> None:
     page = page_of(write_whole_set(tmp_path, {"train": [[]], "val": []}))
-    for words in ("no records", "No picture was excluded", "No record was rejected", "no captions"):
+    for words in ("no records", "No image was excluded", "No record was rejected", "no captions"):
         assert words in page
 
 
 def test_what_cannot_be_shown_is_said_in_its_place(tmp_path: Path) -> None:
     broken = jpeg(400, 300)[:-300]
     given: list[Given] = [
-        (sample("vg/1", "cat one"), b"GIF89a of no picture"),
+        (sample("vg/1", "cat one"), b"GIF89a of no image"),
         (sample("vg/2", "cat two"), broken),
         (sample("vg/3", "cat three"), jpeg(400, 300)),
         (sample("vg/4", "cat four"), jpeg(400, 300)),
@@ -139,18 +141,18 @@ def test_what_cannot_be_shown_is_said_in_its_place(tmp_path: Path) -> None:
     tar.write_bytes(tar.read_bytes().replace(b"cat four", b"cat flou"))
     page = page_of(shards)
     # All are in the gallery; the first and the last two are those of the data set.
-    assert page.count("This picture cannot be shown") == 2 + 1
+    assert page.count("This image cannot be shown") == 2 + 1
     assert page.count("vg/4.json is damaged") == 2
     assert "cat</span> three" in page
-    assert images(page) == 2
+    assert count_image_tags(page) == 2
 
 
-def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UnreadablePictureError, match="exceeds limit of 1000 pixels"):
+    with pytest.raises(UnreadableImageError, match="exceeds limit of 1000 pixels"):
         small_jpeg(jpeg(40, 30))
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(UnreadablePictureError, match="exceeds limit"):
+    with pytest.raises(UnreadableImageError, match="exceeds limit"):
         small_jpeg(jpeg(40, 30))
 
 
@@ -177,19 +179,21 @@ def test_text_of_a_set_does_nothing(tmp_path: Path, hostile: str) -> None:
     assert visible(hostile) in found.text
 
 
-def test_pictures_are_few_and_always_the_same(tmp_path: Path) -> None:
-    shards = write_whole_set(tmp_path, {"train": [pictures(2) for _ in range(40)]})
+def test_images_are_few_and_always_the_same(tmp_path: Path) -> None:
+    shards = write_whole_set(tmp_path, {"train": [several_images(2) for _ in range(40)]})
     page = page_of(shards)
-    assert images(page) == 15
+    assert count_image_tags(page) == 15
     assert spread(range(100), 4) == [12, 37, 62, 87]
     assert page_of(shards) == page
 
 
 def test_a_remote_set(tmp_path: Path) -> None:
-    write_whole_set(tmp_path / "set", {"train": [pictures(9) for _ in range(4)]}, sources=SOURCES)
+    write_whole_set(
+        tmp_path / "set", {"train": [several_images(9) for _ in range(4)]}, sources=SOURCES
+    )
     with serve(tmp_path / "set") as server:
         page = report(ShardSet.open(server.url, cache=tmp_path / "cache"))
-    assert images(page) == 9 + 3
+    assert count_image_tags(page) == 9 + 3
     assert sum(n for name, n in server.requests.items() if name.endswith(".tar")) == 1
 
 
@@ -201,7 +205,7 @@ def test_one_way_to_show_at_a_time(how: list[str], capsys: pytest.CaptureFixture
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shards = write_whole_set(tmp_path, {"train": [pictures(1)]})
+    shards = write_whole_set(tmp_path, {"train": [several_images(1)]})
     assert main(["stats", str(shards), "--html", str(tmp_path / "no" / "report.html")]) == 2
     assert "No such file" in capsys.readouterr().err
     assert main(["stats", str(shards), "--html", str(tmp_path)]) == 2
@@ -209,7 +213,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def nested() -> Sample:
-    """A white picture, with words in words."""
+    """A white image, with words in words."""
     text = "the man in a red hat and a dog"
     regions = [
         Region([(0, 20)], (100.0, 60.0, 180.0, 270.0)),
@@ -218,38 +222,38 @@ def nested() -> Sample:
         Region([], (20.0, 150.0, 60.0, 280.0)),
     ]
     return Sample(
-        "vg/1", 400, 300, "1.jpg", [Caption(text, regions, [], [Part("vg", "1", (0, 30))])]
+        "vg/1", 400, 300, "1.jpg", [Caption(text, regions, [], [Provenance("vg", "1", (0, 30))])]
     )
 
 
-def test_a_browser_shows_words_and_boxes_in_the_same_colours(tmp_path: Path) -> None:
+def test_a_browser_shows_words_and_boxes_in_the_same_colors(tmp_path: Path) -> None:
     chromium = Chromium(tmp_path)
     shards = write_whole_set(tmp_path / "set", {"train": [[(nested(), jpeg(400, 300))]]})
     page = page_of(shards)
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
     seen = chromium.screenshot((tmp_path / "report.html").as_uri())
 
-    [picture] = chromium.find(page, ".opening img")
+    [image] = chromium.find(page, ".opening img")
     boxes = chromium.find(page, ".opening .box")
-    scale = picture[2] / 400
-    colour_of = {}
+    scale = image[2] / 400
+    color_of = {}
     for (left, top, width, height, _), region in zip(
         boxes, sorted(nested().captions[0].regions, key=_minus_area), strict=True
     ):
         x0, y0, x1, _ = region.box or (0, 0, 0, 0)
-        where = (picture[0] + x0 * scale, picture[1] + y0 * scale, (x1 - x0) * scale)
+        where = (image[0] + x0 * scale, image[1] + y0 * scale, (x1 - x0) * scale)
         assert (left, top, width) == pytest.approx(where, abs=1.5)
         middle = round(top + height / 2)
-        colour_of[tuple(region.spans)] = seen.getpixel((round(left), middle))
+        color_of[tuple(region.spans)] = seen.getpixel((round(left), middle))
         assert near(seen.getpixel((round(left + 8), middle)), (255, 255, 255))
-    assert len(set(colour_of.values())) == 4
+    assert len(set(color_of.values())) == 4
 
     man, hat, dog = ((0, 20),), ((11, 20),), ((25, 30),)
     marks = chromium.find(page, ".opening .m")
     named = [man, man, hat, dog]  # of the pieces "the man in", "a red hat" twice, and "a dog"
     for (left, top, _, height, classes), spans in zip(marks, named, strict=True):
         line = seen.getpixel((round(left + 3), round(top + height - 2)))
-        assert near(line, colour_of[spans])
+        assert near(line, color_of[spans])
         if "innermost" in classes:
             tinted = seen.getpixel((round(left + 1), round(top + 4)))
             assert not near(tinted, (252, 252, 250))
@@ -270,7 +274,7 @@ def near(one: object, other: object, most: int = 6) -> bool:
 def test_a_browser_asks_for_nothing_else(tmp_path: Path) -> None:
     chromium = Chromium(tmp_path)
     hostile = sample("vg/1", HOSTILE + "<iframe src='/frame'>", dataset=HOSTILE)
-    write_whole_set(tmp_path / "set", {"train": [[(hostile, jpeg(40, 30)), *pictures(2)]]})
+    write_whole_set(tmp_path / "set", {"train": [[(hostile, jpeg(40, 30)), *several_images(2)]]})
     (tmp_path / "set" / "report.html").write_text(page_of(tmp_path / "set"), encoding="utf-8")
     with serve(tmp_path / "set") as server:
         dom = chromium.dom(f"{server.url}/report.html")
@@ -284,7 +288,11 @@ def test_a_browser_has_no_need_to_scroll_sideways(tmp_path: Path, width: int) ->
     long = sample("vg/" + "1" * 60, "cat" * 80, dataset="d" * 50)
     shards = write_whole_set(
         tmp_path / "set",
-        {"train": [[(long, jpeg(400, 300)), *pictures(6)]], "val": [pictures(1)], "test": [[]]},
+        {
+            "train": [[(long, jpeg(400, 300)), *several_images(6)]],
+            "val": [several_images(1)],
+            "test": [[]],
+        },
         sources=SOURCES,
         excluded=[Excluded("train", "", "", "a set of a long name", "", "flickr photo id", 1)],
         name="a-very-long-name" * 5,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from schemas import Caption, Part, Region, Sample
+from schemas import Caption, Provenance, Region, Sample
 from shards.inspection.search import Filters, Found, Place, Search
 from shards.inspection.shared_store import SharedStore
-from shards.shard_set import ShardSet
+from shards.reading.shard_set import ShardSet
 from tests.shard_sets import write_samples, write_shard_set
 from tests.shards.inspection.whole_sets import write_whole_set
 
@@ -32,7 +32,7 @@ def made_up(number: int, rng: random.Random) -> Sample:
     for _ in range(rng.randrange(4)):
         text = " ".join(rng.choices(WORDS, k=rng.randrange(1, 5)))
         boxes = [Region([(0, 1)], (0.0, 0.0, 9.0, 9.0)) for _ in range(rng.randrange(4))]
-        parts = [Part(rng.choice(("vg", "gqa")), "1", (0, len(text)))]
+        parts = [Provenance(rng.choice(("vg", "gqa")), "1", (0, len(text)))]
         captions.append(Caption(text, boxes, [], parts))
     return Sample(f"vg/{number}", 64, 48, "", captions)
 
@@ -105,7 +105,7 @@ def test_a_search_that_takes_too_long_says_where_it_stopped(store: SharedStore) 
     found = search.find(search.beginning, 5, 0)
     assert not found.in_time
     assert found.end is not None
-    assert 0 < search.position(found.end) < search.pictures == 31
+    assert 0 < search.position(found.end) < search.images == 31
     assert search.position(search.ending) == 31
 
 

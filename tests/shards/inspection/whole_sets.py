@@ -9,14 +9,14 @@ from typing import Any
 from PIL import Image
 
 from schemas import Excluded, Rejected, Sample, arrow
-from shards import manifest as mf
-from shards.manifest import FileEntry, Manifest, ShardEntry
-from shards.placement import shard_name
-from shards.stats import Stats, as_json
-from shards.tables import encode_index, encode_table
-from shards.write import IndexRow, shard_writer
+from shards.format import manifest as mf
+from shards.format.manifest import FileEntry, Manifest, ShardEntry
+from shards.format.placement import shard_name
+from shards.format.stats import Stats, as_json
+from shards.format.tables import encode_index, encode_table
+from shards.format.writer import IndexRow, shard_writer
 
-#: A sample, and its encoded picture: None in a set without pictures.
+#: A sample, and its encoded image: None in a set without images.
 Given = tuple[Sample, bytes | None]
 
 
@@ -39,8 +39,8 @@ def write_whole_set(
         for i, samples in enumerate(shards):
             file = shard_name(split, i, len(shards))
             with (folder / file).open("wb") as stream, shard_writer(stream, file) as writer:
-                for sample, picture in samples:
-                    writer.write(sample, "jpg", picture)
+                for sample, image in samples:
+                    writer.write(sample, "jpg", image)
                     stats[split].add(sample)
             counts = (len(writer.rows), sum(row.captions for row in writer.rows))
             entries.append(ShardEntry(file, split, writer.size, writer.sha256, *counts))
@@ -71,8 +71,8 @@ def write_whole_set(
     return folder
 
 
-def jpeg(width: int, height: int, colour: tuple[int, int, int] = (255, 255, 255)) -> bytes:
-    """A picture of one colour."""
+def jpeg(width: int, height: int, color: tuple[int, int, int] = (255, 255, 255)) -> bytes:
+    """An image of one color."""
     to = io.BytesIO()
-    Image.new("RGB", (width, height), colour).save(to, "JPEG")
+    Image.new("RGB", (width, height), color).save(to, "JPEG")
     return to.getvalue()

@@ -8,8 +8,8 @@ import pytest
 from pipelines.build import main as build
 
 
-def build_set(recipe: str, world: Path, output: Path) -> None:
-    arguments = [recipe, f"--root={world}", f"--output={output}", "--quiet"]
+def build_set(recipe: str, synthetic: Path, output: Path) -> None:
+    arguments = [recipe, f"--root={synthetic}", f"--output={output}", "--quiet"]
     assert build([*arguments, "--direct_running_mode=in_memory"]) == 0
 
 

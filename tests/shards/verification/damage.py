@@ -1,4 +1,4 @@
-"""Shard sets with one thing wrong, and all the rest, checksums included, as it should be."""
+"""Shard sets with one object wrong, and all the rest, checksums included, as it should be."""
 
 import hashlib
 import io
@@ -11,26 +11,26 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas import Sample
-from shards import manifest as mf
-from shards.index import IndexRow
-from shards.sample_json import decode_sample
-from shards.shard_set import ShardSet
-from shards.stats import Stats, as_json
-from shards.tables import encode_index
-from shards.verification.faults import Fault, Kind
+from shards.format import manifest as mf
+from shards.format.index import IndexRow
+from shards.format.sample_codec import decode_sample
+from shards.format.stats import Stats, as_json
+from shards.format.tables import encode_index
+from shards.format.writer import shard_writer
+from shards.reading.shard_set import ShardSet
+from shards.verification.errors import Fault, Kind
 from shards.verification.verify import Report, verify
-from shards.write import shard_writer
 
 SHARD = "train-00001-of-00008.tar"
 OTHER = "train-00002-of-00008.tar"
 
 
 class Item(NamedTuple):
-    """A sample with its picture, and what kind of file that is."""
+    """A sample with its image, and what kind of file that is."""
 
     sample: Sample
     extension: str
-    picture: bytes | None
+    image: bytes | None
 
 
 Contents = dict[str, list[Item]]  # by shard
@@ -49,8 +49,8 @@ def rewrite(folder: Path, edit: Callable[[Contents], object]) -> None:
             (folder / entry.file).open("wb") as stream,
             shard_writer(stream, entry.file) as writer,
         ):
-            for sample, extension, picture in contents[entry.file]:
-                writer.write(sample, extension, picture)
+            for sample, extension, image in contents[entry.file]:
+                writer.write(sample, extension, image)
                 stats[entry.split].add(sample)
         rows.append(writer.rows)
         entry.images, entry.captions = len(writer.rows), sum(row.captions for row in writer.rows)
@@ -96,7 +96,7 @@ def retar(folder: Path, file: str, edit: Callable[[dict[str, bytes]], dict[str, 
 
     def edit_index(rows: dict[str, list[IndexRow]]) -> None:
         for row in rows[file]:
-            for kind, name in (("json", f"{row.key}.json"), ("picture", row.picture_name)):
+            for kind, name in (("json", f"{row.key}.json"), ("image", row.image_name)):
                 if name in found:
                     setattr(row, f"{kind}_offset", found[name].offset_data)
                     setattr(row, f"{kind}_size", found[name].size)
@@ -151,9 +151,9 @@ def _read(folder: Path) -> Contents:
         contents[entry.file] = [
             Item(
                 decode_sample(tar[row.json_offset : row.json_offset + row.json_size]),
-                row.picture_name.rpartition(".")[2],
-                tar[row.picture_offset : row.picture_offset + row.picture_size]
-                if row.picture_name
+                row.image_name.rpartition(".")[2],
+                tar[row.image_offset : row.image_offset + row.image_size]
+                if row.image_name
                 else None,
             )
             for row in shards.index_rows(i)

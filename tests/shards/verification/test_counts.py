@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from shards import manifest as mf
-from shards.shard_set import ShardSet
-from shards.verification.faults import Kind
+from shards.format import manifest as mf
+from shards.reading.shard_set import ShardSet
+from shards.verification.errors import Kind
 from shards.verification.verify import verify
 from tests.shards.verification.damage import (
     SHARD,

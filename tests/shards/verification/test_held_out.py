@@ -1,4 +1,4 @@
-"""Lists of held-out pictures, in the forms in which they come."""
+"""Lists of held-out images, in the forms in which they come."""
 
 import pickle
 from pathlib import Path
@@ -35,18 +35,18 @@ def test_forms(namespace: str, content: str, keys: set[str], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "names no picture"),
-        (b"\n \n", "names no picture"),
-        (b"[]", "names no picture"),
-        (b'{"images": []}', "names no picture"),
-        (b"139 285", "is no id of a picture"),
-        (b"n139", "is no id of a picture of coco"),
-        (b"-139", "is no id of a picture of coco"),
-        (b"[-139]", "is no id of a picture of coco"),
-        (b"image_id\n139", "'image_id' is no id of a picture of coco"),
-        (b"COCO_000000000139", "is no id of a picture of coco"),
-        (b"139.png", "is no id of a picture of coco"),
-        (b"1" * 21, "is no id of a picture of coco"),
+        (b"", "names no image"),
+        (b"\n \n", "names no image"),
+        (b"[]", "names no image"),
+        (b'{"images": []}', "names no image"),
+        (b"139 285", "is no id of an image"),
+        (b"n139", "is no id of an image of coco"),
+        (b"-139", "is no id of an image of coco"),
+        (b"[-139]", "is no id of an image of coco"),
+        (b"image_id\n139", "'image_id' is no id of an image of coco"),
+        (b"COCO_000000000139", "is no id of an image of coco"),
+        (b"139.png", "is no id of an image of coco"),
+        (b"1" * 21, "is no id of an image of coco"),
         (b"[1.5]", "is not JSON of image ids"),
         (b"[139", "is not JSON of image ids"),
         (b'{"ids": [139]}', "is not JSON of image ids"),
@@ -65,5 +65,5 @@ def test_what_is_no_list(content: bytes, message: str, tmp_path: Path) -> None:
 )
 def test_ids_of_another_data_set(namespace: str, id_: str, tmp_path: Path) -> None:
     (tmp_path / "ids").write_text(f"139\n{id_}\n")
-    with pytest.raises(HeldOutError, match=f"'{id_}' is no id of a picture of {namespace}"):
+    with pytest.raises(HeldOutError, match=f"'{id_}' is no id of an image of {namespace}"):
         read_held_out(f"{namespace}={tmp_path / 'ids'}")

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from schemas import Box, Caption, Part, Phrase, Region, Sample, Span
-from shards.shard_set import ShardSet
-from shards.verification import faults, sample_checks
+from schemas import Box, Caption, Phrase, Provenance, Region, Sample, Span
+from shards.reading.shard_set import ShardSet
+from shards.verification import errors, sample_checks
+from shards.verification.errors import Kind
 from shards.verification.expected import Expected, Rules
-from shards.verification.faults import Kind
 from shards.verification.sample_checks import (
     cut_words,
     is_too_long,
@@ -35,7 +35,7 @@ PAPER = Rules("giou", 0.5, 250, "joined", "object", "tokens", "clip")
 MDETR = Rules("iou", 0.5, 250, "parts", "find", "characters", "as_is")
 
 
-@pytest.mark.parametrize("module", [faults, sample_checks])
+@pytest.mark.parametrize("module", [errors, sample_checks])
 def test_examples(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted > 0 and result.failed == 0
@@ -52,7 +52,7 @@ def is_suitable(item: Item) -> bool:
 
 
 def edit_one(folder: Path, edit: Callable[[Caption], object]) -> str:
-    """Edits the first caption of a picture of train, whose key it returns."""
+    """Edits the first caption of an image of train, whose key it returns."""
     keys: list[str] = []
 
     def edit_set(contents: Contents) -> None:
@@ -65,7 +65,7 @@ def edit_one(folder: Path, edit: Callable[[Caption], object]) -> str:
 
 
 def png(width: int, height: int) -> bytes:
-    """The beginning of a picture of that size, which is all that is read of it."""
+    """The beginning of an image of that size, which is all that is read of it."""
     header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 0, 0, 0, 0)
     crc32 = struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + header + crc32 + b"\0\0\0\x0aIDAT"
@@ -135,18 +135,18 @@ def test_a_damage_is_one_kind_of_fault(name: str, damaged: Path) -> None:
     ("edit", "what"),
     [
         (lambda item: change(item, width=item.sample.width + 1), "pixels, the index says"),
-        (lambda item: item._replace(picture=b"no picture"), "neither JPEG nor PNG"),
-        (lambda item: item._replace(picture=item.picture[:20]), ".jpg"),
-        (lambda item: item._replace(picture=None), "there is none"),
+        (lambda item: item._replace(image=b"no image"), "neither JPEG nor PNG"),
+        (lambda item: item._replace(image=item.image[:20]), ".jpg"),
+        (lambda item: item._replace(image=None), "there is none"),
         (lambda item: item._replace(extension="png"), ".png holds JPEG"),
-        (lambda item: item._replace(picture=png(20_000, 20_000)), "is too large: Image size"),
+        (lambda item: item._replace(image=png(20_000, 20_000)), "is too large: Image size"),
         (
-            lambda item: item._replace(picture=png(9_500, 9_500), extension="png"),
+            lambda item: item._replace(image=png(9_500, 9_500), extension="png"),
             "9500x9500 pixels",
         ),
     ],
 )
-def test_a_picture_that_is_not_as_stated(
+def test_an_image_that_is_not_as_stated(
     edit: Callable[[Item], Item], what: str, damaged: Path
 ) -> None:
     def edit_first(contents: Contents) -> None:
@@ -155,16 +155,16 @@ def test_a_picture_that_is_not_as_stated(
     rewrite(damaged, edit_first)
     with warnings.catch_warnings(action="error"):
         [fault] = verify(ShardSet.open(damaged)).faults.first
-    assert fault.kind is Kind.PICTURE and what in fault.what
+    assert fault.kind is Kind.IMAGE and what in fault.what
 
 
-def test_a_jpeg_with_more_pictures_behind_the_first_is_one(damaged: Path) -> None:
+def test_a_jpeg_with_more_images_behind_the_first_is_one(damaged: Path) -> None:
     def edit(contents: Contents) -> None:
         item = contents[SHARD][0]
         to = io.BytesIO()
-        picture = Image.new("RGB", (item.sample.width, item.sample.height))
-        picture.save(to, "MPO", save_all=True, append_images=[picture])
-        contents[SHARD][0] = item._replace(picture=to.getvalue())
+        image = Image.new("RGB", (item.sample.width, item.sample.height))
+        image.save(to, "MPO", save_all=True, append_images=[image])
+        contents[SHARD][0] = item._replace(image=to.getvalue())
 
     rewrite(damaged, edit)
     assert verify(ShardSet.open(damaged)).faults.first == []
@@ -173,8 +173,8 @@ def test_a_jpeg_with_more_pictures_behind_the_first_is_one(damaged: Path) -> Non
 @pytest.mark.parametrize(
     ("field", "value", "kinds"),
     [
-        ("width", 7, {Kind.SAMPLE, Kind.PICTURE}),
-        ("height", 7, {Kind.SAMPLE, Kind.PICTURE}),
+        ("width", 7, {Kind.SAMPLE, Kind.IMAGE}),
+        ("height", 7, {Kind.SAMPLE, Kind.IMAGE}),
         ("captions", 999, {Kind.SAMPLE, Kind.TOTALS}),
         ("regions", 999, {Kind.SAMPLE, Kind.TOTALS}),
         ("datasets", ["coco"], {Kind.SAMPLE}),
@@ -198,7 +198,7 @@ def test_json_that_is_no_sample(content: bytes, damaged: Path) -> None:
     assert fault.kind is Kind.SAMPLE
 
 
-def test_json_of_another_picture(damaged: Path) -> None:
+def test_json_of_another_image(damaged: Path) -> None:
     def swap(members: dict[str, bytes]) -> dict[str, bytes]:
         one, other = [name for name in members if name.endswith(".json")][:2]
         return members | {one: members[other], other: members[one]}
@@ -212,7 +212,7 @@ def test_json_of_another_picture(damaged: Path) -> None:
 
 
 def caption(text: str, *parts: Span, regions: list[Region] = [], dataset: str = "vg") -> Caption:  # noqa: B006
-    return Caption(text, regions, [], [Part(dataset, "1", part) for part in parts])
+    return Caption(text, regions, [], [Provenance(dataset, "1", part) for part in parts])
 
 
 def kinds_of(of: Caption, expected: Expected) -> set[Kind]:
@@ -266,7 +266,7 @@ pixels = st.floats(-10, 110, width=32) | st.just(math.nan) | st.just(math.inf)
 
 
 @given(st.tuples(pixels, pixels, pixels, pixels))
-def test_boxes_are_held_against_their_picture(box: Box) -> None:
+def test_boxes_are_held_against_their_image(box: Box) -> None:
     x0, y0, x1, y1 = box
     of = caption("a man", (0, 5), regions=[region((2, 5), box)])
     inside = 0 <= x0 < x1 <= 100 and 0 <= y0 < y1 <= 50
@@ -275,7 +275,7 @@ def test_boxes_are_held_against_their_picture(box: Box) -> None:
     assert kinds_of(of, Expected(clipped=False)) == (set() if finite else {Kind.BOX})
 
 
-def test_boxes_of_phrases_may_be_outside_of_the_picture() -> None:
+def test_boxes_of_phrases_may_be_outside_of_the_image() -> None:
     of = caption("a man", (0, 5))
     of.phrases = [Phrase([(2, 5)], "1", ["people"], [(-5.0, 0.0, 500.0, 20.0)])]
     assert kinds_of(of, Expected()) == set()

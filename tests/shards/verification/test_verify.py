@@ -10,11 +10,11 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 
-from shards import manifest as mf
 from shards.__main__ import main
-from shards.shard_set import ShardSet
+from shards.format import manifest as mf
+from shards.reading.shard_set import ShardSet
 from shards.verification import verify as verify_module
-from shards.verification.faults import SHOWN, Fault, Kind
+from shards.verification.errors import SHOWN, Fault, Kind
 from shards.verification.held_out import read_held_out
 from shards.verification.set_checks import Indexed, key_faults
 from shards.verification.verify import verify
@@ -48,8 +48,8 @@ def test_a_clean_set_passes(demo_set: Path, capsys: pytest.CaptureFixture[str]) 
     )
     assert out == (
         "not checked: pixels, which are not decoded\n"
-        "not checked: boxes of phrases against the borders of their pictures: no rules cut them\n"
-        f"checked 16 files, {images:,} pictures, {captions:,} captions, {regions:,} regions, "
+        "not checked: boxes of phrases against the borders of their images: no rules cut them\n"
+        f"checked 16 files, {images:,} images, {captions:,} captions, {regions:,} regions, "
         "0 held-out ids: no fault\n"
     )
     assert err == ""
@@ -67,12 +67,12 @@ def test_a_clean_set_passes(demo_set: Path, capsys: pytest.CaptureFixture[str]) 
     ],
 )
 def test_sets_of_other_recipes_pass(
-    recipe: str, rules: str, unchecked: list[str], demo_world: Path, tmp_path: Path
+    recipe: str, rules: str, unchecked: list[str], demo_dataset: Path, tmp_path: Path
 ) -> None:
     text = (Path("pipelines/recipes") / f"{recipe}.toml").read_text()
     path = tmp_path / "recipe.toml"
     path.write_text(text.replace('rules = "paper"', f'rules = "{rules}"'))
-    build_set(str(path), demo_world, tmp_path / "shards")
+    build_set(str(path), demo_dataset, tmp_path / "shards")
     report = verified(tmp_path / "shards")
     assert report.faults.first == []
     assert report.checked["images"] > 10
@@ -89,9 +89,9 @@ def test_several_processes_find_what_one_finds(
     damaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for file in (SHARD, OTHER):
-        flip(damaged / file, rows_of(damaged, file)[0].picture_offset)
+        flip(damaged / file, rows_of(damaged, file)[0].image_offset)
     alone = verified(damaged)
-    monkeypatch.setattr(verify_module, "_PICTURES_A_PROCESS", 10)
+    monkeypatch.setattr(verify_module, "_IMAGES_A_PROCESS", 10)
     together = verified(damaged)
     assert together.faults.first == alone.faults.first
     assert (together.checked, together.not_checked) == (alone.checked, alone.not_checked)
@@ -99,14 +99,14 @@ def test_several_processes_find_what_one_finds(
 
 def test_a_set_without_a_recipe(tmp_path: Path) -> None:
     """One that other code than a build has written: what no recipe promises is not checked."""
-    report = verified(write_shard_set(tmp_path / "set", [[1, 2], [3]], pictures=False))
+    report = verified(write_shard_set(tmp_path / "set", [[1, 2], [3]], images=False))
     assert {fault.kind for fault in report.faults.first} == {Kind.TOTALS}  # it states none
     assert [what.partition(":")[0] for what in report.not_checked] == [
         "pixels, which are not decoded",
         "length of captions, overlap of parts",
         "counts of stats.json",
         "sentences of the sources",
-        "pictures that were left out",
+        "images that were left out",
     ]
 
 
@@ -126,17 +126,17 @@ def test_a_set_behind_a_url(damaged: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache of one").glob("*.tar"))) == 1
 
 
-# --- which pictures are where ---------------------------------------------------------------------
+# --- which images are where ---------------------------------------------------------------------
 
 
-def test_a_picture_twice_in_a_split(damaged: Path) -> None:
+def test_an_image_twice_in_a_split(damaged: Path) -> None:
     rewrite(damaged, lambda contents: contents[OTHER].append(contents[SHARD][0]))
     fault = one_fault(damaged)
     assert (fault.kind, fault.file) == (Kind.TWICE, OTHER)
     assert SHARD in fault.what
 
 
-def test_a_picture_of_train_in_val(damaged: Path) -> None:
+def test_an_image_of_train_in_val(damaged: Path) -> None:
     val = "val-00000-of-00002.tar"
 
     def leak(contents: Contents) -> None:
@@ -148,7 +148,7 @@ def test_a_picture_of_train_in_val(damaged: Path) -> None:
     assert val in fault.what
 
 
-def test_a_picture_in_two_splits_for_evaluation_is_no_fault(damaged: Path) -> None:
+def test_an_image_in_two_splits_for_evaluation_is_no_fault(damaged: Path) -> None:
     val, test = "val-00000-of-00002.tar", "test-00000-of-00002.tar"
     rewrite(damaged, lambda contents: contents[test].append(contents[val][0]))
     assert kinds(damaged) == {}
@@ -160,11 +160,11 @@ def test_an_unsafe_key(damaged: Path) -> None:
     assert (fault.kind, fault.file) == (Kind.KEY, SHARD)
 
 
-@pytest.mark.parametrize("name", ["picture", "copy"])
-def test_an_excluded_picture(name: str, damaged: Path) -> None:
+@pytest.mark.parametrize("name", ["image", "copy"])
+def test_an_excluded_image(name: str, damaged: Path) -> None:
     """By the key that it would have, and by that of the copy that was left out."""
     rows = pq.read_table(damaged / "excluded.parquet").to_pylist()
-    row = next(row for row in rows if row["left_out"] and row["picture"] != row["copy"])
+    row = next(row for row in rows if row["left_out"] and row["image"] != row["copy"])
 
     def put_back(contents: Contents) -> None:
         contents[SHARD][0] = change(contents[SHARD][0], key=row[name])
@@ -177,7 +177,7 @@ def test_an_excluded_picture(name: str, damaged: Path) -> None:
     assert "has it left out: " in faults.first[-1].what
 
 
-def test_held_out_pictures(
+def test_held_out_images(
     demo_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = pq.read_table(demo_set / "index.parquet", columns=["shard", "key"]).to_pylist()
@@ -201,10 +201,10 @@ def test_held_out_pictures(
     assert report.checked["held-out ids"] == 2
     ids.write_text("n999999999\n")
     told = verify(ShardSet.open(demo_set), held_out=[read_held_out(f"gqa={ids}")]).not_checked
-    assert told[-1].startswith(f"gqa={ids}: its pictures that COCO has too stand under COCO's keys")
+    assert told[-1].startswith(f"gqa={ids}: its images that COCO has too stand under COCO's keys")
 
 
-# --- a sample of the pictures ---------------------------------------------------------------------
+# --- a sample of the images ---------------------------------------------------------------------
 
 
 def test_a_sample_is_spread_and_says_what_it_leaves_out(
@@ -221,9 +221,9 @@ def test_a_sample_is_spread_and_says_what_it_leaves_out(
     assert "not checked: the sha256 and the tar of each shard" in capsys.readouterr().out
 
 
-def test_a_sample_of_all_pictures_sees_a_damaged_one(damaged: Path) -> None:
+def test_a_sample_of_all_images_sees_a_damaged_one(damaged: Path) -> None:
     row = rows_of(damaged)[0]
-    flip(damaged / SHARD, row.picture_offset)
+    flip(damaged / SHARD, row.image_offset)
     report = verify(ShardSet.open(damaged), sample=10_000)
     [fault] = report.faults.first
     assert (fault.kind, fault.key) == (Kind.CRC32, row.key)
@@ -237,7 +237,7 @@ def test_many_faults_are_counted_and_some_are_shown(
 ) -> None:
     def empty(contents: Contents) -> None:
         for items in contents.values():
-            items[:] = [item._replace(picture=b"no picture") for item in items]
+            items[:] = [item._replace(image=b"no image") for item in items]
 
     rewrite(damaged, empty)
     images = sum(of["images"] for of in mf.load(damaged).totals.values())
@@ -246,7 +246,7 @@ def test_many_faults_are_counted_and_some_are_shown(
     lines = capsys.readouterr().out.splitlines()
     assert lines[SHOWN] == f"and {images - SHOWN} more"
     assert lines[-1].endswith(f": {images} faults")
-    assert Counter(line.split(": ")[2] for line in lines[:SHOWN]) == {"picture": SHOWN}
+    assert Counter(line.split(": ")[2] for line in lines[:SHOWN]) == {"image": SHOWN}
 
 
 @pytest.mark.parametrize("recipe", [{"rules": {}}, {"rules": {"conflict": "none"}}])

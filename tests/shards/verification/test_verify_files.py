@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from shards import manifest as mf
-from shards.verification.faults import Kind
+from shards.format import manifest as mf
+from shards.verification.errors import Kind
 from tests.shards.verification.damage import (
     OTHER,
     SHARD,
@@ -33,9 +33,9 @@ def edit_manifest(folder: Path, edit: Callable[[mf.Manifest], object]) -> None:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def test_a_damaged_byte_of_a_picture(damaged: Path, demo_set: Path) -> None:
+def test_a_damaged_byte_of_an_image(damaged: Path, demo_set: Path) -> None:
     row = rows_of(damaged)[1]
-    flip(damaged / SHARD, row.picture_offset + row.picture_size // 2)
+    flip(damaged / SHARD, row.image_offset + row.image_size // 2)
     report = verified(damaged)
     assert [(f.kind, f.file, f.key) for f in report.faults.first] == [
         (Kind.SHA256, SHARD, ""),
@@ -93,14 +93,14 @@ def test_an_index_that_is_missing(damaged: Path) -> None:
     (damaged / "index.parquet").unlink()
     report = verified(damaged)
     assert report.faults.counts == {Kind.FILE: 1, Kind.INDEX: 1}
-    assert report.not_checked[-1].startswith("pictures of 12 shards")
+    assert report.not_checked[-1].startswith("images of 12 shards")
 
 
 def test_an_index_that_is_damaged_at_a_shard(damaged: Path) -> None:
     path = damaged / "index.parquet"
     group = pq.ParquetFile(path).metadata.row_group(1)
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
-    column = columns["picture_crc32"]
+    column = columns["image_crc32"]
     flip(path, column.data_page_offset + column.total_compressed_size - 1)
     restate(damaged)
     found = [(fault.kind, fault.file) for fault in verified(damaged).faults.first]
@@ -177,11 +177,11 @@ def test_a_tar_whose_end_is_missing(damaged: Path) -> None:
 
 def test_a_tar_with_a_damaged_header(damaged: Path) -> None:
     first, second = rows_of(damaged)[:2]
-    flip(damaged / SHARD, second.picture_offset - 512)
+    flip(damaged / SHARD, second.image_offset - 512)
     restate(damaged)
     assert one_fault(damaged).kind is Kind.TAR
     assert "ends after 2 of" in one_fault(damaged).what
-    flip(damaged / SHARD, first.picture_offset - 512)
+    flip(damaged / SHARD, first.image_offset - 512)
     restate(damaged)
     assert "cannot be read" in one_fault(damaged).what
 
@@ -196,7 +196,7 @@ def test_a_member_that_is_gone(damaged: Path) -> None:
     gone = rows_of(damaged)[1]
 
     def drop(members: dict[str, bytes]) -> dict[str, bytes]:
-        return {name: of for name, of in members.items() if name != gone.picture_name}
+        return {name: of for name, of in members.items() if name != gone.image_name}
 
     retar(damaged, SHARD, drop)
     found = verified(damaged).faults.first
@@ -234,22 +234,22 @@ def test_a_member_that_no_index_lists(damaged: Path) -> None:
     assert (one_fault(damaged).kind, one_fault(damaged).key) == (Kind.MEMBER, "coco/7")
 
 
-def test_a_picture_that_is_not_named_by_its_key(damaged: Path) -> None:
-    key, name = (row := rows_of(damaged)[0]).key, row.picture_name
+def test_an_image_that_is_not_named_by_its_key(damaged: Path) -> None:
+    key, name = (row := rows_of(damaged)[0]).key, row.image_name
 
     def rename(members: dict[str, bytes]) -> dict[str, bytes]:
         return {("coco/7.jpg" if of == name else of): members[of] for of in members}
 
     retar(damaged, SHARD, rename)
-    reindex(damaged, lambda rows: setattr(rows[SHARD][0], "picture_name", "coco/7.jpg"))
+    reindex(damaged, lambda rows: setattr(rows[SHARD][0], "image_name", "coco/7.jpg"))
     assert (one_fault(damaged).kind, one_fault(damaged).key) == (Kind.MEMBER, key)
 
 
-def test_members_of_a_picture_that_lie_apart(damaged: Path) -> None:
+def test_members_of_an_image_that_lie_apart(damaged: Path) -> None:
     apart = rows_of(damaged)[0]
 
     def move(members: dict[str, bytes]) -> dict[str, bytes]:
-        return members | {apart.picture_name: members.pop(apart.picture_name)}
+        return members | {apart.image_name: members.pop(apart.image_name)}
 
     retar(damaged, SHARD, move)
     fault = one_fault(damaged)
@@ -257,7 +257,7 @@ def test_members_of_a_picture_that_lie_apart(damaged: Path) -> None:
     assert "do not follow one another" in fault.what
 
 
-def test_members_of_a_picture_in_the_other_order(damaged: Path) -> None:
+def test_members_of_an_image_in_the_other_order(damaged: Path) -> None:
     """As webdataset takes them, too."""
     retar(damaged, SHARD, lambda members: dict(reversed(members.items())))
     reindex(damaged, lambda rows: rows[SHARD].reverse())

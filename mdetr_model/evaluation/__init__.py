@@ -1,0 +1,1 @@
+"""Evaluates a model on a split of a shard set."""

@@ -1,0 +1,1 @@
+"""Grounds one caption in one image."""

@@ -1,0 +1,283 @@
+"""Image encoders: the convolutional part of transformers' ResNet and EfficientNet.
+
+Both halve the size five times, rounding up. The published encoders let the padding of an image
+into it: it is zero in the pixels only, since batch norm moves it. Given a mask, padding is kept at
+zero in front of every convolution, so an image has the same features in every batch.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    AutoBackbone,
+    EfficientNetConfig,
+    EfficientNetModel,
+    PreTrainedConfig,
+    ResNetConfig,
+    initialization,
+)
+
+# The published model uses this in every backbone, also in EfficientNets trained with 1e-3.
+BATCH_NORM_EPSILON = 1e-5
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm with fixed statistics and fixed affine parameters: all of it are buffers."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What each channel is multiplied by, and what is then added to it, both (C,)."""
+        scale = self.weight * (self.running_var + BATCH_NORM_EPSILON).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (B, C, H, W) to (B, C, H, W)."""
+        scale, shift = self.scale_and_shift()
+        return x * scale[:, None, None] + shift[:, None, None]
+
+
+def normed(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """The convolution of (B, C, H, W), and the batch norm behind it.
+
+    A frozen norm scales and shifts the kernels instead of what they give: one pass over the
+    features less on the way forward, and two on the way back.
+    """
+    if not isinstance(norm, FrozenBatchNorm2d):
+        return norm(convolution(x))
+    scale, shift = norm.scale_and_shift()
+    return F.conv2d(
+        x,
+        convolution.weight * scale[:, None, None, None],
+        shift,
+        convolution.stride,
+        convolution.padding,
+        convolution.dilation,
+        convolution.groups,
+    )
+
+
+class SamePadding(nn.Module):
+    """TensorFlow's "same" padding before a strided convolution, for any size.
+
+    The output has ceil(size / stride) cells, and an odd amount of padding has its larger half on
+    the right and at the bottom. How much is needed depends on the size of the input, which is why
+    padding fixed for even sizes shifts the grid of odd ones by a pixel.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.kernel = convolution.kernel_size[0]
+        self.stride = convolution.stride[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (B, C, H, W) to (B, C, H + padding, W + padding)."""
+        top, bottom = self._padding(x.shape[-2])
+        left, right = self._padding(x.shape[-1])
+        return F.pad(x, (left, right, top, bottom))
+
+    def _padding(self, size: int) -> tuple[int, int]:
+        cells = (size + self.stride - 1) // self.stride
+        # Never negative where the kernel is at least as large as the stride, as it is here.
+        total = (cells - 1) * self.stride + self.kernel - size
+        return total // 2, total - total // 2
+
+
+class ResNetEncoder(nn.Module):
+    """ResNet up to its last stage.
+
+    Attributes:
+        channels: of the features.
+        stride: pixels to a side of a cell of the features.
+    """
+
+    def __init__(self, config: ResNetConfig, freeze_norms: bool, freeze_first_layers: bool) -> None:
+        super().__init__()
+        self.backbone: Any = AutoBackbone.from_config(config)
+        if freeze_norms:
+            freeze_batch_norms(self.backbone)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.ReLU):
+                # Nothing needs what was before it: that is a copy of every activation saved.
+                module.inplace = True
+        self.channels: int = self.backbone.num_features[-1]
+        self.stride = 2 ** (
+            len(self.backbone.encoder.stages) + (2 if config.downsample_in_first_stage else 1)
+        )
+        self.has_frozen_layers = freeze_first_layers
+        self.freeze_first_layers()
+
+    def freeze_first_layers(self) -> None:
+        """Takes the stem and the first stage out of training, as in DETR, if they are to be."""
+        if self.has_frozen_layers:
+            self.backbone.embedder.requires_grad_(False)
+            self.backbone.encoder.stages[0].requires_grad_(False)
+
+    def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """From (B, 3, H, W) to (B, C, ceil(H / stride), ceil(W / stride)).
+
+        ``mask`` is (B, 1, H, W), 1 on the image and 0 on its padding; None leaves padding be.
+        """
+        x, mask = _convolved(self.backbone.embedder.embedder, _channels_last(pixels), mask)
+        # What is pooled is not negative, so zeros are as good as nothing.
+        x = self.backbone.embedder.pooler(_masked(x, mask))
+        mask = halved(mask)
+        for stage in self.backbone.encoder.stages:
+            for block in stage.layers:
+                shortcut = x
+                if not isinstance(block.shortcut, nn.Identity):
+                    shortcut = normed(block.shortcut.convolution, block.shortcut.normalization, x)
+                for layer in block.layer:
+                    x, mask = _convolved(layer, x, mask)
+                x = block.activation(x + shortcut)
+        return x
+
+
+def _convolved(layer: Any, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """What a layer of a ResNet makes of the features, and the mask of it."""
+    x = layer.activation(normed(layer.convolution, layer.normalization, _masked(x, mask)))
+    return x, mask if layer.convolution.stride == (1, 1) else halved(mask)
+
+
+class EfficientNetEncoder(nn.Module):
+    """EfficientNet up to its last block, without the convolution on top.
+
+    Attributes:
+        channels: of the features.
+        stride: pixels to a side of a cell of the features.
+    """
+
+    def __init__(self, config: EfficientNetConfig, freeze_norms: bool) -> None:
+        super().__init__()
+        model: Any = EfficientNetModel(config)
+        self.stem = model.embeddings
+        self.blocks = model.encoder.blocks
+        if freeze_norms:
+            freeze_batch_norms(self)
+        # transformers draws all weights, those of norms too, with a deviation of 0.02: from such
+        # a beginning nothing of an image would get through.
+        for module in self.modules():
+            initialize(module)
+        self.stem.padding = SamePadding(self.stem.convolution)
+        for block in self.blocks:
+            depthwise = block.depthwise_conv
+            if depthwise.stride == 2:
+                depthwise.depthwise_conv_pad = SamePadding(depthwise.depthwise_conv)
+        self.channels: int = model.encoder.top_conv.in_channels
+        self.stride = 2 * math.prod(config.strides)
+
+    def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """From (B, 3, H, W) to (B, C, ceil(H / 32), ceil(W / 32)).
+
+        ``mask`` is (B, 1, H, W), 1 on the image and 0 on its padding; None leaves padding be.
+        With it, sides have to be multiples of 32: "same" padding shifts the grid by the parity.
+        """
+        stem = self.stem
+        x = stem.padding(_masked(_channels_last(pixels), mask))
+        x = stem.activation(normed(stem.convolution, stem.batchnorm, x))
+        mask = halved(mask)
+        for block in self.blocks:
+            x, mask = _inverted_bottleneck(block, x, mask)
+        return x
+
+
+def _inverted_bottleneck(
+    block: Any, x: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """What a block of an EfficientNet makes of the features, and the mask of it."""
+    inner = x
+    if block.expand:
+        layer = block.expansion
+        inner = layer.expand_act(normed(layer.expand_conv, layer.expand_bn, inner))
+    layer = block.depthwise_conv
+    inner = _masked(inner, mask)
+    if layer.stride == 2:
+        inner, mask = layer.depthwise_conv_pad(inner), halved(mask)
+    inner = layer.depthwise_act(normed(layer.depthwise_conv, layer.depthwise_norm, inner))
+    inner = _squeeze_excite(block.squeeze_excite, inner, mask)
+    layer = block.projection
+    inner = normed(layer.project_conv, layer.project_bn, inner)
+    return (x + layer.dropout(inner) if layer.apply_dropout else inner), mask
+
+
+def _squeeze_excite(layer: Any, x: Tensor, mask: Tensor | None) -> Tensor:
+    """The channels of (B, C, H, W), weighted by what is in the image and not in its padding."""
+    if mask is None:
+        mean = x.mean((2, 3), keepdim=True)
+    else:
+        mean = (x * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
+    return x * layer.act_expand(layer.expand(layer.act_reduce(layer.reduce(mean))))
+
+
+def _channels_last(pixels: Tensor) -> Tensor:
+    """The layout in which convolutions need not reorder what they read and write."""
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
+
+
+def halved(mask: Tensor | None) -> Tensor | None:
+    """The mask (B, 1, ceil(H / 2), ceil(W / 2)) behind a convolution of stride 2."""
+    return None if mask is None else mask[..., ::2, ::2]
+
+
+def freeze_batch_norms(module: nn.Module) -> None:
+    """Replaces every batch norm inside ``module`` by a frozen one, in place."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, FrozenBatchNorm2d(child.num_features))
+        else:
+            freeze_batch_norms(child)
+
+
+@torch.no_grad()
+def initialize(module: nn.Module) -> None:
+    """Gives a convolution or a batch norm its initial weights; other modules are left alone.
+
+    Norms change nothing. Convolutions are Kaiming normal, with no more outputs counted than an
+    input has: torch counts those of all groups, and would leave next to nothing of a depthwise one.
+    """
+    if isinstance(module, nn.Conv2d):
+        outputs = module.out_channels // module.groups * math.prod(module.kernel_size)
+        initialization.normal_(module.weight, std=math.sqrt(2 / outputs))
+        if module.bias is not None:
+            initialization.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
+        for name, values in module.state_dict(keep_vars=True).items():
+            is_scale = name in ("weight", "running_var")
+            (initialization.ones_ if is_scale else initialization.zeros_)(values)
+
+
+def image_encoder(
+    config: PreTrainedConfig, freeze_norms: bool = True, freeze_first_layers: bool = True
+) -> ResNetEncoder | EfficientNetEncoder:
+    """The encoder for a backbone configuration of transformers.
+
+    Args:
+        config: of a ResNet or an EfficientNet.
+        freeze_norms: whether batch norm keeps the statistics and weights that are loaded.
+        freeze_first_layers: whether the stem and the first stage of a ResNet are not trained.
+
+    Raises:
+        ValueError: the configuration is for neither ResNet nor EfficientNet.
+    """
+    if isinstance(config, ResNetConfig):
+        return ResNetEncoder(config, freeze_norms, freeze_first_layers)
+    if isinstance(config, EfficientNetConfig):
+        return EfficientNetEncoder(config, freeze_norms)
+    raise ValueError(f"no image encoder for a backbone of type {config.model_type!r}")

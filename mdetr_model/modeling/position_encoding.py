@@ -1,0 +1,35 @@
+"""Sine positions of a two-dimensional grid."""
+
+import math
+
+import torch
+from torch import Tensor
+
+TEMPERATURE = 10_000.0
+# Part of the published positions: keeps the division safe, and shifts every position by a hair.
+EPSILON = 1e-6
+
+
+def sine_positions(mask: Tensor, size: int) -> Tensor:
+    """Positions of grid cells as sines and cosines of 2π · (row or column) / (last of them).
+
+    The encoding of "Attention is all you need" (section 3.5) on both axes, as in DETR (section 4
+    and appendix A.4): rows and columns are counted over the valid cells of each image, so a
+    position does not change with the padding around it.
+
+    Args:
+        mask: (B, H, W) bool, True on the image and False on padding.
+        size: number of channels, divisible by four: the first half is for the row, the rest for
+            the column, sines on even and cosines on odd channels.
+
+    Returns:
+        (B, H·W, size) float32.
+    """
+    rows = mask.cumsum(1, dtype=torch.float32)
+    columns = mask.cumsum(2, dtype=torch.float32)
+    rows = rows / (rows[:, -1:, :] + EPSILON) * 2 * math.pi
+    columns = columns / (columns[:, :, -1:] + EPSILON) * 2 * math.pi
+    exponents = torch.arange(0, size // 2, 2, dtype=torch.float32, device=mask.device)
+    periods = TEMPERATURE ** (exponents / (size // 2))
+    angles = torch.stack([rows, columns], dim=-1).flatten(1, 2)[..., None] / periods
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(2)

@@ -1,0 +1,145 @@
+"""The end of a build: tables, stats and manifest from the summaries of all shards."""
+
+import hashlib
+import re
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
+import msgspec
+from apache_beam.io.filesystems import FileSystems
+
+from pipelines import __version__
+from pipelines.beam.dofns import Build
+from pipelines.beam.serialization import unpack
+from pipelines.beam.shard_builder import ShardSummary, SourceCounts
+from pipelines.captions.parsing import model_name_and_version
+from pipelines.recipe import Recipe
+from schemas import Rejected, arrow
+from shards.format import manifest as mf
+from shards.format.index import IndexRow
+from shards.format.stats import Stats, as_json
+from shards.format.tables import encode_index, encode_table
+
+_OURS = re.compile(
+    r"\.?[\w-]+-\d{5}-of-\d{5}\.tar(\.[0-9a-f]{32})?"
+    r"|\.(index|rejected|excluded)\.parquet\.[0-9a-f]{32}|\.(stats|manifest)\.json\.[0-9a-f]{32}"
+)
+
+
+class TooManyRejectedError(Exception):
+    """More of a source's records were rejected than the recipe allows."""
+
+
+class Commit(beam.DoFn):
+    """The summaries of all shards -> the tables, and the manifest as the mark of a complete set."""
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+
+    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[str]:
+        recipe, output = self._build.recipe, self._build.output
+        order = list(recipe.splits)
+        summaries = sorted(
+            (unpack(content, ShardSummary) for content in element[1]),
+            key=lambda s: (order.index(s.entry.split), s.shard),
+        )
+        counts = _total_counts(summaries)
+        rejected = sorted((r for s in summaries for r in s.rejected), key=msgspec.structs.astuple)
+        _check_limit(counts, rejected, recipe.reject_limit)
+        excluded = sorted((e for s in summaries for e in s.excluded), key=msgspec.structs.astuple)
+        stats = {split: Stats() for split in order}
+        for summary in summaries:
+            stats[summary.entry.split].merge(summary.stats)
+        files = [
+            _write(
+                output,
+                "index.parquet",
+                encode_index(unpack(s.rows, list[IndexRow]) for s in summaries),
+            ),
+            _write(output, "rejected.parquet", encode_table(rejected, arrow.REJECTED)),
+            _write(output, "excluded.parquet", encode_table(excluded, arrow.EXCLUDED)),
+            _write(output, "stats.json", as_json(stats)),
+        ]
+        manifest = mf.Manifest(
+            name=recipe.name,
+            recipe_sha256=self._build.as_written.sha256(),
+            recipe=self._build.as_written.resolved(),
+            code_version=__version__,
+            language_model=_language_model(recipe),
+            totals={split: _totals(of) for split, of in stats.items()},
+            sources={name: msgspec.to_builtins(c) for name, c in sorted(counts.items())},
+            shards=[s.entry for s in summaries],
+            files=files,
+        )
+        _remove_leftovers(output, {s.entry.file for s in summaries})
+        yield _write(output, mf.NAME, mf.encode(manifest)).file
+
+
+def _total_counts(summaries: Iterable[ShardSummary]) -> dict[str, SourceCounts]:
+    totals: dict[str, SourceCounts] = {}
+    for summary in summaries:
+        for source, counts in summary.sources.items():
+            total = totals.setdefault(source, SourceCounts())
+            for field, value in msgspec.structs.asdict(counts).items():
+                setattr(total, field, getattr(total, field) + value)
+    return totals
+
+
+def _check_limit(counts: dict[str, SourceCounts], rejected: list[Rejected], limit: float) -> None:
+    for source, of in sorted(counts.items()):
+        if of.rejected <= limit * of.read:
+            continue
+        reasons: Counter[str] = Counter()
+        for row in rejected:
+            if row.source == source:
+                reasons[row.reason] += row.records
+        top = ", ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3))
+        example = next(r for r in rejected if r.source == source and r.records)
+        raise TooManyRejectedError(
+            f"{of.rejected} of {of.read} records of {source} were rejected, more than the recipe's "
+            f"reject_limit of {limit:.2%}: {top}; for example {example.record}: {example.reason} "
+            f"{example.detail}"
+        )
+
+
+def _totals(stats: Stats) -> dict[str, int]:
+    return {
+        "images": stats.images,
+        "captions": stats.captions,
+        "sentences": stats.sentences,
+        "characters": stats.characters,
+        "regions": stats.regions,
+        "questions": stats.questions,
+    }
+
+
+def _language_model(recipe: Recipe) -> dict[str, str]:
+    """The model that the sentences were parsed with, if any source has them parsed."""
+    if not any(source.parses for source in recipe.sources.values()):
+        return {}
+    name, version = model_name_and_version()
+    return {"name": name, "version": version}
+
+
+def _write(output: str, name: str, content: bytes) -> mf.FileEntry:
+    temporary = FileSystems.join(output, f".{name}.{uuid.uuid4().hex}")
+    with FileSystems.create(temporary, compression_type="uncompressed") as file:
+        file.write(content)
+    FileSystems.rename([temporary], [FileSystems.join(output, name)])
+    return mf.FileEntry(name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def _remove_leftovers(output: str, shards: set[str]) -> None:
+    """Removes what killed or differently sharded builds have left: nothing but names of ours."""
+    [match] = FileSystems.match([FileSystems.join(output, "*")])
+    hidden = FileSystems.match([FileSystems.join(output, ".*")])[0]
+    found = {m.path for m in [*match.metadata_list, *hidden.metadata_list]}
+    leftovers = []
+    for path in sorted(found):
+        name = FileSystems.split(path)[1]
+        if _OURS.fullmatch(name) and name not in shards:
+            leftovers.append(path)
+    if leftovers:
+        FileSystems.delete(leftovers)

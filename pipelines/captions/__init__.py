@@ -1,0 +1,1 @@
+"""Sentences of an image, combined into captions."""

@@ -1,0 +1,94 @@
+"""Sentences of one image -> captions: a conflict graph on box overlap, then its coloring.
+
+Two sentences conflict if a box of one overlaps a box of the other too much: they speak of the same
+object. A caption is a set of sentences without conflicts whose joined text fits (MDETR, section
+4.1 and appendix A). Sentences are nodes, conflicts edges, captions colors.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines.captions.graph_coloring import best, first_fit
+from pipelines.captions.options import Rules
+from pipelines.captions.spans import consolidate, shift
+from schemas import Caption, GroundedCaption, Provenance, Region, Span
+from shards import box_overlap as bx
+
+# Rows of the overlap matrix held at once: an image may have 5,000 captions, 25 million pairs.
+_ROWS = 512
+
+
+def combine(captions: Sequence[GroundedCaption], rules: Rules) -> list[Caption]:
+    """The captions of one image from its sentences, whose boxes are bound and in its pixels.
+
+    Under ``length = "joined"`` every sentence must be shorter than ``max_length`` by itself.
+    """
+    apart = [c for c in captions if rules.flickr30k == "apart" and c.dataset == "flickr30k"]
+    together = [c for c in captions if rules.flickr30k == "joined" or c.dataset != "flickr30k"]
+    conflicts = conflict_graph(together, rules)
+    if rules.length == "joined":
+        # n sentences and n - 1 spaces below max_length: each brings one space, and one is free.
+        sizes, capacity = [len(sentence(c.text)) + 1 for c in together], rules.max_length
+    else:
+        sizes, capacity = [len(c.text) for c in together], rules.max_length - 2
+    color = best if rules.coloring == "best" else first_fit
+    groups = color(sizes, conflicts, capacity)
+    return [keep(c) for c in apart] + [join([together[i] for i in group]) for group in groups]
+
+
+def conflict_graph(captions: Sequence[GroundedCaption], rules: Rules) -> list[int]:
+    """For each caption the set of captions that conflict with it, as the bits of an integer."""
+    boxes = bx.as_array([r.box for c in captions for r in c.regions if r.box is not None])
+    owner = np.repeat(
+        np.arange(len(captions)), [sum(r.box is not None for r in c.regions) for c in captions]
+    )
+    overlap = bx.giou if rules.conflict == "giou" else bx.iou
+    graph = [0] * len(captions)
+    for start in range(0, len(boxes), _ROWS):
+        rows, columns = np.nonzero(overlap(boxes[start : start + _ROWS], boxes) > rules.threshold)
+        pairs = owner[rows + start] * len(captions) + owner[columns]
+        for pair in np.unique(pairs).tolist():
+            a, b = divmod(pair, len(captions))
+            if a != b:
+                graph[a] |= 1 << b
+    return graph
+
+
+def sentence(text: str) -> str:
+    """The text as it stands in a joined caption: with a full stop, unless it ends in "." or "?"."""
+    return text if text.endswith((".", "?")) else text + "."
+
+
+def join(captions: Sequence[GroundedCaption]) -> Caption:
+    """One caption of several, the spans moved to where each sentence begins."""
+    texts: list[str] = []
+    regions: list[Region] = []
+    negative: list[Span] = []
+    parts: list[Provenance] = []
+    offset = 0
+    for caption in captions:
+        for region in caption.regions:
+            moved = shift(region.spans, offset)
+            regions.append(
+                Region(moved, region.box, "", region.area, region.category, region.crowd)
+            )
+        negative += shift(consolidate(caption.negative, caption.text), offset)
+        parts.append(
+            Provenance(caption.dataset, caption.record, (offset, offset + len(caption.text)))
+        )
+        texts.append(sentence(caption.text))
+        offset += len(texts[-1]) + 1
+    return Caption(" ".join(texts), regions, negative, parts)
+
+
+def keep(caption: GroundedCaption) -> Caption:
+    """A caption of one sentence, as it is, with what its evaluator needs."""
+    return Caption(
+        caption.text,
+        caption.regions,
+        caption.negative,
+        [Provenance(caption.dataset, caption.record, (0, len(caption.text)))],
+        caption.phrases,
+        caption.question,
+    )

@@ -1,0 +1,1 @@
+"""One identity for each image, and which images evaluation sets hold out."""

@@ -1,0 +1,45 @@
+"""Boxes as raw formats have them, and which of many belong together: see also `shards.box_overlap`."""
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas import Box
+
+
+def from_xywh(x: float, y: float, w: float, h: float) -> Box:
+    """The one place where the raw formats' ``x, y, width, height`` become corners.
+
+    Computed in float64 and rounded once to float32.
+
+    >>> from_xywh(10, 20, 30, 40)
+    (10.0, 20.0, 40.0, 60.0)
+    """
+    corners = np.array((x, y, x + w, y + h), np.float32).tolist()
+    return (corners[0], corners[1], corners[2], corners[3])
+
+
+def clusters(close: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """Connected components of the graph whose (n, n) adjacency matrix is given.
+
+    Components come in the order of their first member, members in rising order.
+
+    >>> clusters(np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]], bool))
+    [[0, 2], [1]]
+    """
+    n = len(close)
+    component = [-1] * n
+    result: list[list[int]] = []
+    for first in range(n):
+        if component[first] >= 0:
+            continue
+        label, members, frontier = len(result), [], [first]
+        component[first] = label
+        while frontier:
+            i = frontier.pop()
+            members.append(i)
+            for j in np.flatnonzero(close[i] | close[:, i]).tolist():
+                if component[j] < 0:
+                    component[j] = label
+                    frontier.append(j)
+        result.append(sorted(members))
+    return result

@@ -1,0 +1,1 @@
+"""Raw files and images: opened, unpacked, sliced."""

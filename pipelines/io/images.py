@@ -1,0 +1,192 @@
+"""Image files: found below their roots, bounded, and looked at before they go into a shard."""
+
+import contextlib
+import io
+import re
+import zipfile
+import zlib
+from pathlib import PurePosixPath
+from typing import BinaryIO, NamedTuple
+
+import msgspec
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pipelines.io.raw_files import RawFileError, open_binary, read_beginning
+from schemas import ImageInfo
+
+MAX_BYTES = 64 << 20
+MAX_PIXELS = 100_000_000  # of an image whose header is believed; a decoded one takes 3 bytes each
+
+_MEMBER_HEADER = 4096  # bytes of a zip before the content of a member: rarely more
+_LONGEST_NAME = 255  # of a file, on most file systems
+_EXTENSIONS = {"JPEG": "jpg", "PNG": "png"}
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*)*")
+
+
+class UnusableImageError(Exception):
+    """Why an image cannot go into a shard: one of few reasons, and a detail."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class File(msgspec.Struct):
+    """The original bytes of an image, and what its header says."""
+
+    content: bytes
+    extension: str  # jpg or png
+    width: int
+    height: int
+
+
+class _Stretch:
+    """A file of which a stretch is at hand: zipfile reads in bits, each a request from afar."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._start, self._content = 0, b""
+
+    def fetch(self, start: int, size: int) -> None:
+        self._file.seek(start)
+        self._start, self._content = start, self._file.read(size)
+        self._file.seek(start)
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._file.tell() - self._start
+        if start >= 0 and 0 <= size <= len(self._content) - start:
+            self._file.seek(size, io.SEEK_CUR)
+            return self._content[start : start + size]
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+
+class _Zip(NamedTuple):
+    file: _Stretch
+    archive: zipfile.ZipFile
+    members: dict[str, zipfile.ZipInfo]  # by file name: the folders in it vary between mirrors
+
+
+class ImageStore:
+    """The images of each source, below its roots: folders, or zips as they are published."""
+
+    def __init__(self, roots: dict[str, list[str]]) -> None:
+        self._roots = roots
+        self._zips: dict[str, _Zip] = {}
+
+    def read(self, image: ImageInfo) -> File:
+        """The image's file, if it is one and of the size that the annotations speak of.
+
+        Raises:
+            UnusableImageError: it is missing, no JPEG or PNG, truncated, too large, of another
+                size than its source states, or its name would leave the root.
+        """
+        content = self._content(image)
+        if content is None:
+            raise UnusableImageError("image missing", image.file)
+        if len(content) > MAX_BYTES:
+            raise UnusableImageError("image too large", f"{len(content)} bytes")
+        file = inspect(content)
+        stated = (image.width, image.height)
+        if stated != (0, 0) and stated != (file.width, file.height):
+            raise UnusableImageError(
+                "image of another size",
+                f"{file.width}x{file.height}, annotated as {stated[0]}x{stated[1]}",
+            )
+        return file
+
+    def _content(self, image: ImageInfo) -> bytes | None:
+        if len(image.file) > _LONGEST_NAME or not _PLAIN_NAME.fullmatch(image.file):
+            raise UnusableImageError("unsafe image name", ascii(image.file[:200]))
+        for root in self._roots.get(image.source, []):
+            if root.endswith(".zip"):
+                opened = self._zip(root)
+                member = opened.members.get(PurePosixPath(image.file).name)
+                if member is not None:
+                    return _read_member(opened, member)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    return _read_file(f"{root.rstrip('/')}/{image.file}")
+        return None
+
+    def _zip(self, path: str) -> _Zip:
+        if path not in self._zips:
+            file = _Stretch(open_binary(path, read_ahead=False))
+            try:
+                archive = zipfile.ZipFile(file)
+            except zipfile.BadZipFile as error:
+                raise RawFileError(f"{path}: not a readable zip file: {error}") from error
+            members = {PurePosixPath(of.filename).name: of for of in archive.infolist()}
+            self._zips[path] = _Zip(file, archive, members)
+        return self._zips[path]
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        return read_beginning(path, MAX_BYTES + 1)
+    except RawFileError as error:
+        raise UnusableImageError("unreadable image", PurePosixPath(path).name) from error
+
+
+def _read_member(opened: _Zip, member: zipfile.ZipInfo) -> bytes:
+    size = _MEMBER_HEADER + min(member.compress_size, MAX_BYTES)
+    opened.file.fetch(member.header_offset, size)
+    try:
+        with opened.archive.open(member) as file:
+            return file.read(MAX_BYTES + 1)
+    # zipfile has no class of its own for an encrypted member or an unknown method.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise UnusableImageError("unreadable image", str(error)) from error
+
+
+def inspect(content: bytes) -> File:
+    """What the header says; the pixels are not decoded.
+
+    Raises:
+        UnusableImageError: no JPEG or PNG, a truncated one, or of more than ``MAX_PIXELS``.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=list(_EXTENSIONS)) as image:
+            # A JPEG that carries more images behind the first is an MPO to Pillow.
+            format_ = "JPEG" if image.format == "MPO" else str(image.format)
+            width, height = image.width, image.height
+    except UnidentifiedImageError as error:
+        raise UnusableImageError("not an image", "neither JPEG nor PNG") from error
+    except Image.DecompressionBombError as error:
+        raise UnusableImageError("image too large", str(error)) from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnusableImageError("not an image", str(error)) from error
+    if width * height > MAX_PIXELS:
+        raise UnusableImageError("image too large", f"{width}x{height} pixels")
+    # Some published JPEGs have bytes behind their end mark; a thumbnail's own mark comes early.
+    end = b"\xff\xd9" if format_ == "JPEG" else b"IEND"
+    if content.rfind(end) < len(content) // 2:
+        raise UnusableImageError("truncated image", f"{len(content)} bytes without an end mark")
+    return File(content, _EXTENSIONS[format_], width, height)
+
+
+def perceptual_hash(content: bytes) -> int:
+    """64 bits that near-duplicates share, at any size and JPEG quality (``imagehash.phash``).
+
+    Raises:
+        UnusableImageError: its pixels cannot be decoded.
+    """
+    import imagehash
+
+    try:
+        with Image.open(io.BytesIO(content), formats=list(_EXTENSIONS)) as image:
+            image.draft("L", (64, 64))
+            bits = imagehash.phash(image).hash
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnusableImageError("not an image", str(error)) from error
+    return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big")

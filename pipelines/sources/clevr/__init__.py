@@ -1,0 +1,1 @@
+"""CLEVR and CLEVR-CoGenT."""

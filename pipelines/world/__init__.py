@@ -1,1 +1,0 @@
-"""A made-up world: rendered pictures and, about them, raw annotation files as published."""

@@ -1,0 +1,20 @@
+"""Rows of tables for a terminal."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from shards.format.source_counts import KINDS, records
+
+
+def row(first: str, cells: Iterable[object], width: int) -> str:
+    """A line: a name of that width, and cells at the right of their columns."""
+    shown = (f"{cell:>12,}" if isinstance(cell, int) else f"{cell!s:>12}" for cell in cells)
+    return f"{first:<{width}}" + "".join(shown)
+
+
+def records_of_sources(
+    heading: str, sources: Mapping[str, Mapping[str, int]], width: int
+) -> Iterator[str]:
+    """What became of the records of each source, as a manifest counts them."""
+    yield row(heading, [*KINDS, "in shards"], width)
+    for of in records(sources):
+        yield row(of.source, [*of[1:], of.kept], width)

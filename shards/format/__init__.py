@@ -1,0 +1,1 @@
+"""A shard set on disk: tars, tables, manifest."""

@@ -1,0 +1,44 @@
+"""Which shard an image is in: a pure function of its canonical key, whatever the runner.
+
+A crop of an image has a key of its own, and lies in the shard of the image.
+"""
+
+import hashlib
+import re
+
+_SAFE_KEY = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)+")
+
+
+def position(key: str, salt: str) -> int:
+    """Where an image stands in the order of its split: 64 bits of a salted hash of its key.
+
+    Images of one source, and neighbors in it, are scattered evenly.
+    """
+    digest = hashlib.blake2b(key.encode(), key=salt.encode()[:64], digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def shard_of(key: str, shards: int, salt: str) -> int:
+    """The shard whose range of positions the image falls into.
+
+    >>> shard_of("coco/139", 8, "") in range(8)
+    True
+    """
+    return position(key, salt) * shards >> 64
+
+
+def shard_name(split: str, shard: int, shards: int) -> str:
+    """
+    >>> shard_name("train", 3, 64)
+    'train-00003-of-00064.tar'
+    """
+    return f"{split}-{shard:05d}-of-{shards:05d}.tar"
+
+
+def is_safe_key(key: str) -> bool:
+    """Whether a key can name a tar member: a namespace and a plain name, no dots, at most 80 long.
+
+    >>> is_safe_key("coco/139"), is_safe_key("coco/../139"), is_safe_key("139")
+    (True, False, False)
+    """
+    return len(key) <= 80 and _SAFE_KEY.fullmatch(key) is not None

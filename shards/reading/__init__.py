@@ -1,0 +1,1 @@
+"""Opens a shard set, local or remote, and reads its samples."""

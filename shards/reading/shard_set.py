@@ -1,0 +1,151 @@
+"""A shard set, opened: what is in it, and its files, wherever they are."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from schemas import arrow
+from shards.format import index
+from shards.format import manifest as mf
+from shards.format.index import Index, IndexRow
+from shards.format.manifest import FileEntry, NotAShardSetError, ShardEntry, ShardError
+from shards.reading.cache import DEFAULT_BYTES, DEFAULT_FOLDER, Cache
+from shards.reading.remote import Remote, Retries
+
+
+class ShardSet:
+    """The manifest of a shard set, and the way to its files.
+
+    Picklable and small: a process that unpickles one opens the index again, as a memory map.
+
+    >>> ShardSet.open("build/demo/shards").pairs("train")  # doctest: +SKIP
+    7421
+    """
+
+    def __init__(
+        self, location: str, manifest: mf.Manifest, remote: Remote | None, cache: Cache
+    ) -> None:
+        self.location = location
+        self.manifest = manifest
+        self.shards: list[ShardEntry] = manifest.shards
+        self._files = {entry.file: entry for entry in manifest.files}
+        self._remote = remote
+        self._cache = cache
+        self._index: Index | None = None
+
+    @classmethod
+    def open(
+        cls,
+        location: str | Path,
+        *,
+        cache: str | Path = DEFAULT_FOLDER,
+        cache_bytes: int = DEFAULT_BYTES,
+        options: Mapping[str, Any] | None = None,
+        retries: Retries | None = None,
+    ) -> "ShardSet":
+        """Opens a local folder, or one behind a URL that fsspec knows.
+
+        ``cache`` is the folder that keeps the files of remote sets, at most ``cache_bytes`` of
+        them; ``options`` are those of fsspec's file system.
+
+        Raises:
+            NotAShardSetError: it has no manifest that this version can read.
+            ShardError: the manifest could not be fetched.
+        """
+        location = str(location)
+        at_hand = Cache(Path(cache), cache_bytes)
+        if "://" not in location:
+            return cls(location, mf.load(location), None, at_hand)
+        remote = Remote(location, options or {}, retries or Retries())
+        try:
+            content = remote.read(mf.NAME)
+        except FileNotFoundError:
+            raise NotAShardSetError(f"{location} is not a shard set: it has no {mf.NAME}") from None
+        return cls(location, mf.decode(content, location), remote, at_hand)
+
+    def name_of(self, shard: int) -> str:
+        """A shard as errors call it: the location of the set, and its file."""
+        return f"{self.location}: {self.shards[shard].file}"
+
+    def shards_of(self, split: str) -> list[int]:
+        """The shards of a split that are not empty, as their places in `shards`.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        found = [i for i, entry in enumerate(self.shards) if entry.split == split]
+        if not found:
+            splits = ", ".join(sorted({entry.split for entry in self.shards}))
+            raise ValueError(f"{self.location} has no split {split!r}; it has {splits}")
+        return [i for i in found if self.shards[i].captions]
+
+    def pairs(self, split: str) -> int:
+        """How many pairs of an image and a caption a split has."""
+        return sum(self.shards[i].captions for i in self.shards_of(split))
+
+    def rows(self, shard: int, columns: Sequence[str]) -> pa.Table:
+        """Columns of the index (`schemas.arrow.INDEX`), one row an image of the shard.
+
+        Raises:
+            ShardError: the index is missing or not that of this manifest.
+        """
+        if self._index is None:
+            self._index = Index(self.open_file(index.NAME), self.shards, self.location)
+        return self._index.rows(shard, columns)
+
+    def index_rows(self, shard: int) -> list[IndexRow]:
+        """All that the index says of the images of a shard.
+
+        Raises:
+            ShardError: see `rows`.
+        """
+        table = self.rows(shard, arrow.INDEX.names)
+        columns = (column.to_pylist() for column in table.columns)
+        return [IndexRow(*row) for row in zip(*columns, strict=True)]
+
+    def open_shard(self, shard: int) -> BinaryIO:
+        """The tar of a shard; a remote one is fetched first, if it is not in the cache.
+
+        Raises:
+            ShardError: it is missing, or is not what the manifest says.
+        """
+        return self._open(self.shards[shard])
+
+    def open_file(self, name: str) -> BinaryIO:
+        """One of the files beside the shards, ``index.parquet`` for example; see `open_shard`.
+
+        Raises:
+            ShardError: as there, or the manifest does not name it.
+        """
+        entry = self._files.get(name)
+        if entry is None:
+            raise ShardError(f"the manifest of {self.location} names no {name}")
+        return self._open(entry)
+
+    @property
+    def is_remote(self) -> bool:
+        return self._remote is not None
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._cache.max_bytes
+
+    def _open(self, entry: ShardEntry | FileEntry) -> BinaryIO:
+        if self._remote is not None:
+            remote = self._remote
+            return self._cache.open(entry, lambda to: remote.download(entry, to))
+        path = Path(self.location) / entry.file
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise ShardError(f"{path} cannot be opened: {error.strerror}") from error
+        size = path.stat().st_size
+        if size != entry.bytes:
+            file.close()
+            raise ShardError(f"{path} has {size} bytes, the manifest says {entry.bytes}")
+        return file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_index": None}

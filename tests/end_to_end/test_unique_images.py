@@ -1,0 +1,88 @@
+"""A source with images of its own, of which none is a copy of another data set's."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+import pytest
+
+from pipelines.build import main as build
+from pipelines.sources.base import Context, Input, Slice, Source
+from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
+from shards.format import manifest
+from tests.end_to_end.test_golden import samples
+
+RECIPE = """
+name = "web"
+images = "none"
+reject_limit = 1.0
+
+[splits]
+train = {{ shards = 3 }}
+val = {{ shards = 2 }}
+
+[sources.web]
+reader = "tests.end_to_end.test_unique_images:Web"
+pages = "pages.json"
+{exclude}
+"""
+
+
+class Page(msgspec.Struct):
+    id: int
+    split: str
+    text: str
+
+
+class Web(Source):
+    namespace: ClassVar[str] = "web"
+    unique_images: ClassVar[bool] = True
+
+    pages: str
+
+    def paths(self) -> list[str]:
+        return [self.pages]
+
+    def image_inputs(self) -> list[Input]:
+        return [Input(self.pages, "list")]
+
+    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
+        for page in msgspec.json.decode(piece.content, type=list[Page]):
+            yield ImageInfo(f"web/{page.id}", "web", f"{page.id}.jpg", 100, 80)
+
+    def inputs(self, splits: tuple[str, ...]) -> list[Input]:
+        return [Input(self.pages, "list")]
+
+    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+        for page in msgspec.json.decode(piece.content, type=list[Page]):
+            region = Region([(0, 3)], (1, 1, 50, 50))
+            caption = GroundedCaption(page.text, [region], [], "web", str(page.id))
+            yield ImageRecord(f"web/{page.id}", "web", page.split, [caption])
+
+
+def made(tmp_path: Path, exclude: str = "") -> Path:
+    pages = [
+        {"id": i, "split": "val" if i % 5 == 0 else "train", "text": f"cat {i}"} for i in range(40)
+    ]
+    (tmp_path / "pages.json").write_text(json.dumps(pages))
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(exclude=exclude))
+    places = [f"--root={tmp_path}", f"--output={tmp_path / 'shards'}"]
+    arguments = [str(tmp_path / "recipe.toml"), *places, "--quiet"]
+    assert build([*arguments, "--direct_running_mode=in_memory"]) == 0
+    return tmp_path / "shards"
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_every_image_is_found_where_it_is_written(tmp_path: Path, split: str) -> None:
+    output = made(tmp_path)
+    found = {sample["key"]: sample for sample in samples(output, split)}
+    assert len(found) == (8 if split == "val" else 32)
+    assert all((sample["width"], sample["height"]) == (100, 80) for sample in found.values())
+    assert manifest.load(output).sources["web"]["rejected"] == 0
+
+
+def test_all_of_them_may_be_held_out(tmp_path: Path) -> None:
+    totals = manifest.load(made(tmp_path, '[exclude.web]\nnamespace = "web"')).totals
+    assert (totals["train"]["images"], totals["val"]["images"]) == (0, 8)

@@ -1,0 +1,386 @@
+"""Published checkpoints: what becomes of a file, and clear refusals."""
+
+import argparse
+import os
+import pickle
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from torch import Tensor
+from transformers import (
+    AutoModelForZeroShotObjectDetection,
+    AutoProcessor,
+    RobertaTokenizerFast,
+)
+
+from mdetr_model.__main__ import main
+from mdetr_model.conversion.convert import (
+    CheckpointError,
+    configuration_of,
+    convert,
+    converted_state,
+    read_checkpoint,
+)
+from mdetr_model.data.answers import CLEVR, read_answers
+from mdetr_model.modeling.configuration_mdetr import (
+    CLEVR_ANSWERS,
+    GQA_ANSWERS,
+    UNIFIED_GQA_ANSWERS,
+    MdetrConfig,
+    image_config_of,
+)
+from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding, MdetrForQuestionAnswering
+from mdetr_model.modeling.processing_mdetr import MdetrProcessor
+
+
+def _tiny(**fields: Any) -> MdetrConfig:
+    text = {
+        "model_type": "roberta",
+        "vocab_size": 50,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 1,
+        "intermediate_size": 80,
+        "max_position_embeddings": 40,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 1e-5,
+    }
+    size = {"hidden_size": 32, "encoder_layers": 2, "decoder_layers": 2, "feedforward_size": 48}
+    image = fields.pop("image_config", image_config_of("resnet18"))
+    return MdetrConfig(image_config=image, text_config=text, num_queries=5, **size, **fields)
+
+
+def _published(config: MdetrConfig) -> dict[str, Tensor]:
+    """A published state dict for a small configuration: names by the published code's rules."""
+    state: dict[str, Tensor] = {}
+
+    def add(name: str, *shape: int) -> None:
+        state[name] = torch.zeros(shape)
+
+    def linear(name: str, outputs: int, inputs: int) -> None:
+        add(f"{name}.weight", outputs, inputs)
+        add(f"{name}.bias", outputs)
+
+    def attention(name: str, size: int) -> None:
+        add(f"{name}.in_proj_weight", 3 * size, size)
+        add(f"{name}.in_proj_bias", 3 * size)
+        linear(f"{name}.out_proj", size, size)
+
+    def norm(name: str, size: int) -> None:
+        add(f"{name}.weight", size)
+        add(f"{name}.bias", size)
+
+    size = config.hidden_size
+    for side, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
+        for layer in range(layers):
+            prefix = f"transformer.{side}.layers.{layer}"
+            attention(f"{prefix}.self_attn", size)
+            linear(f"{prefix}.linear1", config.feedforward_size, size)
+            linear(f"{prefix}.linear2", size, config.feedforward_size)
+            for number in (1, 2) if side == "encoder" else (1, 3, 4):
+                norm(f"{prefix}.norm{number}", size)
+            if side == "decoder":
+                attention(f"{prefix}.cross_attn_image", size)
+    norm("transformer.decoder.norm", size)
+    add("query_embed.weight", config.num_queries, size)
+    linear("class_embed", config.num_token_positions, size)
+    for layer, outputs in enumerate((size, size, 4)):
+        linear(f"bbox_embed.layers.{layer}", outputs, size)
+    if config.contrastive_alignment:
+        linear("contrastive_align_projection_image", config.contrastive_size, size)
+        linear("contrastive_align_projection_text", config.contrastive_size, size)
+    if config.predict_final:
+        linear("isfinal_embed", 1, size)
+    if config.answer_heads:
+        add("qa_embed.weight", len(config.answer_heads), size)
+    for head, answers in config.answer_heads:
+        name = "answer_head" if head == "total" else f"answer_{head}_head"
+        if head in config.mlp_answer_heads:
+            for layer, outputs in enumerate((size, size, answers)):
+                linear(f"{name}.layers.{layer}", outputs, size)
+        else:
+            linear(name, answers, size)
+    # Backbone and text encoder keep their names within; take them from a model of ours.
+    model = MdetrForGrounding(config)
+    for name, tensor in model.mdetr.text_encoder.state_dict().items():
+        state[f"transformer.text_encoder.{name}"] = tensor
+    add("transformer.text_encoder.embeddings.position_ids", 1, 40)
+    linear("transformer.text_encoder.pooler.dense", 64, 64)
+    linear("transformer.resizer.fc", size, 64)
+    norm("transformer.resizer.layer_norm", size)
+    linear("input_proj", size, 512)
+    state["input_proj.weight"] = state["input_proj.weight"][..., None, None]
+    for name, tensor in model.mdetr.image_encoder.state_dict().items():
+        state[f"backbone.0.body.{_torchvision_name(name)}"] = tensor
+    return state
+
+
+def _torchvision_name(name: str) -> str:
+    words = name.removeprefix("backbone.").split(".")
+    kind = {"convolution": "conv", "normalization": "bn"}[words[-2]]
+    if words[0] == "embedder":
+        return f"{kind}1.{words[-1]}"
+    block = f"layer{int(words[2]) + 1}.{words[4]}"
+    if words[5] == "shortcut":
+        return f"{block}.downsample.{0 if kind == 'conv' else 1}.{words[-1]}"
+    return f"{block}.{kind}{int(words[6]) + 1}.{words[-1]}"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"predict_final": True},
+        {"contrastive_alignment": False, "answer_heads": GQA_ANSWERS},
+        {"answer_heads": CLEVR_ANSWERS},
+        {"answer_heads": UNIFIED_GQA_ANSWERS},
+    ],
+)
+def test_configuration_comes_from_the_tensors(tmp_path: Path, fields: dict[str, Any]) -> None:
+    config = _tiny(**fields)
+    state = _published(config)
+    found = configuration_of(state, {})
+    for name in ("hidden_size", "encoder_layers", "decoder_layers", "feedforward_size"):
+        assert getattr(found, name) == getattr(config, name)
+    assert found.num_queries == 5
+    assert found.text_config.max_position_embeddings == 40
+    assert found.image_config.depths == [2, 2, 2, 2]
+    assert found.answer_heads == config.answer_heads
+    assert found.predict_final == config.predict_final
+    assert found.contrastive_alignment == config.contrastive_alignment
+
+    torch.save({"model": state}, tmp_path / "published.pth")
+    convert(tmp_path / "published.pth", tmp_path / "model")
+    kind = MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding
+    _, info = kind.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not any(info[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+def test_answers_are_told_with_the_checkpoint(reference: Path, tmp_path: Path) -> None:
+    """Those of GQA by a file, CLEVR's by themselves."""
+    published = reference / "real" / "gqa_answers" / "gqa_answer2id_by_type.json"
+    torch.save({"model": _published(_tiny(answer_heads=GQA_ANSWERS))}, tmp_path / "gqa.pth")
+    config = convert(tmp_path / "gqa.pth", tmp_path / "gqa", answers=published)
+    again = MdetrConfig.from_pretrained(tmp_path / "gqa")
+    assert again.answers == config.answers == read_answers(published).names
+    assert convert(tmp_path / "gqa.pth", tmp_path / "without").answers is None
+
+    torch.save({"model": _published(_tiny(answer_heads=CLEVR_ANSWERS))}, tmp_path / "clevr.pth")
+    assert convert(tmp_path / "clevr.pth", tmp_path / "clevr").answers == CLEVR.names
+    with pytest.raises(ValueError, match="is for the heads"):
+        convert(tmp_path / "clevr.pth", tmp_path / "clevr", answers=published)
+
+
+def test_options_of_the_file_are_kept() -> None:
+    options = {"nheads": 4, "eos_coef": 0.2, "set_cost_bbox": 3, "qa_loss_coef": 25, "lr": 1e-4}
+    config = configuration_of(_published(_tiny()), options)
+    assert config.num_attention_heads == 4
+    assert config.eos_coef == 0.2
+    assert config.box_cost == 3.0
+    assert config.answer_weight == 25.0
+
+
+def test_projections_of_attention_are_unpacked() -> None:
+    config = _tiny()
+    published = _published(config)
+    name = "transformer.encoder.layers.1.self_attn.in_proj_weight"
+    published[name] = torch.arange(96 * 32).reshape(96, 32).float()
+    state = converted_state(published, config)
+    attention = "mdetr.encoder.layers.1.attention"
+    parts = [state[f"{attention}.{part}.weight"] for part in ("query", "key", "value")]
+    assert torch.equal(torch.cat(parts), published[name])
+
+
+def test_either_weights_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "published.pth"
+    torch.save({"model": {"a": torch.zeros(1)}, "model_ema": {"a": torch.ones(1)}}, path)
+    assert read_checkpoint(path)[0]["a"] == 1
+    assert read_checkpoint(path, "model_ema")[0]["a"] == 1
+    assert read_checkpoint(path, "model")[0]["a"] == 0
+
+
+def test_auto_class_loads_what_was_converted(tmp_path: Path) -> None:
+    torch.save({"model": _published(_tiny())}, tmp_path / "published.pth")
+    convert(tmp_path / "published.pth", tmp_path / "model")
+    model = AutoModelForZeroShotObjectDetection.from_pretrained(tmp_path / "model")
+    assert isinstance(model, MdetrForGrounding)
+
+
+def test_with_a_tokenizer_there_is_a_processor(tmp_path: Path) -> None:
+    special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+    vocabulary = {token: i for i, token in enumerate([*special, *sorted(ByteLevel.alphabet())])}
+    RobertaTokenizerFast(vocab=vocabulary, merges=[]).save_pretrained(tmp_path / "tokenizer")
+    torch.save({"model": _published(_tiny())}, tmp_path / "published.pth")
+    paths = [str(tmp_path / name) for name in ("published.pth", "model", "tokenizer")]
+    assert main(["convert", *paths[:2], "--tokenizer", paths[2]]) == 0
+    processor = AutoProcessor.from_pretrained(tmp_path / "model")
+    assert isinstance(processor, MdetrProcessor)
+    assert processor.tokenizer("a dog")["input_ids"][0] == vocabulary["<s>"]
+
+
+def test_options_are_read_with_the_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "published.pth"
+    options = argparse.Namespace(nheads=4, lr=1e-4, text_encoder_type="roberta-base")
+    torch.save({"model": {"a": torch.zeros(1)}, "args": options}, path)
+    assert read_checkpoint(path)[1] == vars(options)
+
+
+class _Attack:
+    """Makes a folder when it is read by an unpickler that runs what it is told to."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.made),)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", ["pickle", "checkpoint", "weights", "options"])
+def test_nothing_in_a_file_is_executed(tmp_path: Path, kind: str) -> None:
+    path, made = tmp_path / "file.pth", tmp_path / "made"
+    attack, tensors = _Attack(made), {"a": torch.zeros(1)}
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(attack))
+    else:
+        contents = {
+            "checkpoint": attack,
+            "weights": {"model": {**tensors, "b": attack}},
+            "options": {"model": tensors, "args": argparse.Namespace(lr=attack)},
+        }
+        torch.save(contents[kind], path)
+    with pytest.raises(CheckpointError, match="not a PyTorch checkpoint"):
+        read_checkpoint(path)
+    assert not made.exists()
+    # Others would run it.
+    with suppress(RuntimeError):
+        torch.load(path, weights_only=False)
+    assert made.is_dir()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"this is text", "not a PyTorch checkpoint"),
+        (b"", "not a PyTorch checkpoint"),
+        (pickle.dumps({"model": 1}), "not a PyTorch checkpoint"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "file.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ([torch.zeros(1)], "expected a dictionary, found list"),
+        ({"state_dict": {}, "epoch": 3}, "tensors by name under 'model', found 'state_dict'"),
+        ({"model": {"a": 1}}, "expected tensors by name under 'model'"),
+        ({"model": {3: torch.zeros(1)}}, "expected tensors by name under 'model'"),
+        ({"model_ema": torch.zeros(2)}, "expected tensors by name under 'model_ema'"),
+        (Path("model"), "not a PyTorch checkpoint"),
+    ],
+)
+def test_other_checkpoints_are_refused(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "file.pth"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(path)
+
+
+def test_other_models_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="not an MDETR model: missing query_embed"):
+        configuration_of({"fc.weight": torch.zeros(1)}, {})
+    state = _published(_tiny())
+    del state["transformer.encoder.layers.0.linear1.weight"]
+    with pytest.raises(CheckpointError, match=r"missing transformer\.encoder\.layers\.0"):
+        configuration_of(state, {})
+    with pytest.raises(CheckpointError, match="PhraseCut"):
+        configuration_of({"detr.query_embed.weight": torch.zeros(1)}, {})
+
+
+def test_other_image_encoders_are_refused() -> None:
+    state = _published(_tiny())
+    without = {name: t for name, t in state.items() if name != "backbone.0.body.conv1.weight"}
+    with pytest.raises(CheckpointError, match=r"a ResNet without backbone\.0\.body\.conv1"):
+        configuration_of(without, {})
+    del state["backbone.0.body.layer1.0.bn1.running_mean"]
+    with pytest.raises(CheckpointError, match="neither a ResNet with batch norm nor"):
+        configuration_of(state, {})
+    with pytest.raises(CheckpointError, match="neither B3 nor B5"):
+        configuration_of(state | {"backbone.0.body.conv_stem.weight": torch.zeros(32, 3, 3, 3)}, {})
+
+
+@pytest.mark.parametrize(
+    "option, value", [("pre_norm", True), ("dilation", True), ("pass_pos_and_query", False)]
+)
+def test_variants_that_are_not_built_are_refused(option: str, value: bool) -> None:
+    with pytest.raises(CheckpointError, match=f"trained with {option}={value}"):
+        configuration_of(_published(_tiny()), {option: value})
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"nheads": None}, "trained with nheads=None, which is no int"),
+        ({"nheads": 3}, "hidden_size is 32, with 3 attention heads"),
+        ({"nheads": 0}, "num_attention_heads is 0"),
+        ({"dropout": "0.1"}, "trained with dropout='0.1', which is no float"),
+        ({"aux_loss": "False"}, "trained with aux_loss='False', which is no bool"),
+        ({"pre_norm": torch.zeros(2)}, "trained with pre_norm=tensor"),
+    ],
+)
+def test_options_that_no_model_has_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        configuration_of(_published(_tiny()), options)
+
+
+ATTENTION = "transformer.encoder.layers.0.self_attn"
+WORDS = "transformer.text_encoder.embeddings.word_embeddings.weight"
+
+
+@pytest.mark.parametrize(
+    "name, tensor, message",
+    [
+        ("query_embed.weight", torch.zeros(5), r"query_embed\.weight has shape \(5,\)"),
+        ("query_embed.weight", torch.zeros(5, 30), "hidden_size is 30, with 8 attention heads"),
+        ("query_embed.weight", torch.zeros(5, 32).long(), "queries.weight is of torch.int64"),
+        ("backbone.0.body.conv1.weight", torch.zeros(()), r"conv1\.weight has shape \(\)"),
+        (f"{ATTENTION}.in_proj_bias", torch.zeros(2), r"bias has shape \(1,\), expected \(32,\)"),
+        (f"{ATTENTION}.in_proj_bias", torch.zeros(97), r"shape \(33,\), expected \(32,\)"),
+        (WORDS, torch.zeros(50, 32), "a text encoder of 32 channels"),
+        ("answer_type_head.weight", torch.zeros(4, 32), "type has 4 answers for 3 types"),
+    ],
+)
+def test_tensors_of_other_shapes_are_refused(
+    tmp_path: Path, name: str, tensor: Tensor, message: str
+) -> None:
+    state = _published(_tiny(answer_heads=CLEVR_ANSWERS))
+    assert name in state
+    torch.save({"model": state | {name: tensor}}, tmp_path / "published.pth")
+    with pytest.raises(CheckpointError, match=message):
+        convert(tmp_path / "published.pth", tmp_path / "model")
+
+
+def test_missing_and_unexpected_tensors_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "published.pth"
+    state = _published(_tiny())
+    torch.save({"model": {**state, "transformer.CLS.weight": torch.zeros(1, 32)}}, path)
+    with pytest.raises(CheckpointError, match=r"unexpected tensors: transformer\.CLS\.weight"):
+        convert(path, tmp_path / "model")
+    del state["class_embed.bias"]
+    state["bbox_embed.layers.2.bias"] = torch.zeros(5)
+    torch.save({"model": state}, path)
+    with pytest.raises(CheckpointError) as error:
+        convert(path, tmp_path / "model")
+    assert "missing tensors: object_heads.tokens.bias" in str(error.value)
+    assert "object_heads.box.last.bias has shape (5,), expected (4,)" in str(error.value)
+    assert not (tmp_path / "model").exists()

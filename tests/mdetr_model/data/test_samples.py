@@ -1,0 +1,308 @@
+"""Examples and batches of pairs: as the processor has them, and the same for the same generator."""
+
+import dataclasses
+import io
+from dataclasses import fields
+from functools import partial
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mdetr_model.data.samples import (
+    RECENT,
+    TrainingSample,
+    TrainingSampleBuilder,
+    collate,
+    normalized,
+    phrases_of,
+)
+from mdetr_model.data.transforms import EVALUATION, Augmentation
+from mdetr_model.modeling.box_ops import cxcywh_to_xyxy
+from mdetr_model.modeling.image_processing_mdetr import MdetrImageProcessor
+from mdetr_model.modeling.processing_mdetr import MdetrProcessor
+from mdetr_model.training.tokenizer import train_tokenizer
+from schemas import Box, Caption, Phrase, Question, Region, Span
+from shards.sampling.dataset import Pair
+from tests.mdetr_model.small import TEXT as TEXT_CONFIG
+from tests.mdetr_model.small import tiny_model
+
+TEXT = "a red bus behind the tall tree and a café"
+RED_BUS, TREE, CAFE, BUS = (2, 9), (21, 30), (37, 41), (6, 9)
+TOKENIZER = train_tokenizer([TEXT], 300)
+SMALL = Augmentation(shortest=(32, 48), longest=90, crop_shortest=(40,), crop_least=20)
+SMALL_EVALUATION = Augmentation(shortest=(32,), longest=60, crop_chance=0, mirror_chance=0)
+BATCH = partial(collate, pad_id=TOKENIZER.pad_token_id)
+
+
+def region(box: Box, *spans: Span, crowd: bool = False) -> Region:
+    return Region(list(spans), box, crowd=crowd)
+
+
+def pair(
+    text: str = TEXT,
+    regions: tuple[Region, ...] = (),
+    size: tuple[int, int] = (60, 40),
+    phrases: tuple[Phrase, ...] = (),
+    question: Question | None = None,
+) -> Pair:
+    width, height = size
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG")
+    caption = Caption(text, list(regions), [], [], list(phrases), question)
+    return Pair("coco/139", 3, width, height, memoryview(stream.getvalue()), caption)
+
+
+PAIRS = [
+    pair(TEXT, (region((1, 2, 30.5, 40), RED_BUS), region((0, 0, 60, 40), TREE, CAFE))),
+    pair("no box here", size=(40, 60)),
+    pair("a \N{ROCKET} tree", (region((3, 3, 9, 11), (4, 8)),), size=(33, 35)),
+    pair("", size=(50, 50)),
+]
+
+
+def made(of: Pair, maker: TrainingSampleBuilder | None = None, seed: int = 0) -> TrainingSample:
+    maker = maker or TrainingSampleBuilder(TOKENIZER, SMALL_EVALUATION)
+    return maker(of, np.random.default_rng(seed))
+
+
+def same(first: TrainingSample, second: TrainingSample) -> bool:
+    values = ((getattr(first, f.name), getattr(second, f.name)) for f in fields(TrainingSample))
+    return all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in values)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "shortest", "longest"), [(SMALL_EVALUATION, 32, 60), (EVALUATION, 800, 1333)]
+)
+def test_a_batch_for_evaluation_is_what_the_processor_makes(
+    augmentation: Augmentation, shortest: int, longest: int
+) -> None:
+    image_processor = MdetrImageProcessor(size={"shortest_edge": shortest, "longest_edge": longest})
+    processor = MdetrProcessor(image_processor, TOKENIZER)
+    captions = [of.caption for of in PAIRS]
+    texts = [caption.text for caption in captions]
+    images = [Image.open(io.BytesIO(of.image)) for of in PAIRS]
+    expected = processor(images=images, text=texts, return_tensors="pt")
+    labels = processor.labels(
+        texts,
+        [[region.spans for region in caption.regions] for caption in captions],
+        [[region.box for region in caption.regions if region.box] for caption in captions],
+        [(of.height, of.width) for of in PAIRS],
+    )
+
+    maker = TrainingSampleBuilder(TOKENIZER, augmentation)
+    batch = BATCH([made(of, maker) for of in PAIRS])
+    inputs = batch.inputs()
+    of = inputs.pop("image_index")
+    assert inputs.keys() == expected.keys()
+    assert torch.equal(inputs["pixel_mask"][of], expected["pixel_mask"].bool())
+    assert torch.equal(inputs["input_ids"], expected["input_ids"])
+    assert torch.equal(inputs["attention_mask"], expected["attention_mask"])
+    # Resampled by PyTorch here, by Pillow there: now and then one or two of 255 levels apart.
+    apart = (inputs["pixel_values"][of] - expected["pixel_values"]).abs() * 255 * 0.225
+    assert apart.max() <= 2.1
+    assert apart.mean() < 0.05
+    assert batch.dropped_spans == labels.pop("dropped_spans").sum()
+    assert batch.labels.keys() == labels.keys()
+    torch.testing.assert_close(batch.labels, labels, rtol=0, atol=1e-6)
+
+
+@given(st.integers(0, 1000), st.sampled_from(PAIRS))
+def test_an_example_depends_on_the_generator_alone(seed: int, of: Pair) -> None:
+    maker = TrainingSampleBuilder(TOKENIZER, SMALL)
+    first = made(of, maker, seed)
+    assert same(first, made(of, maker, seed))
+    _, height, width = first.pixels.shape
+    assert min(height, width) <= 48 and max(height, width) <= 90
+    assert len(first.boxes) == len(first.positive_map) == len(of.caption.regions)
+
+
+def test_boxes_go_where_the_pixels_go() -> None:
+    pixels = np.zeros((400, 600, 3), np.uint8)
+    pixels[100:200, 50:250] = 255
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    caption = Caption("a white box", [region((50, 100, 250, 200), (8, 11))], [], [])
+    white = Pair("vg/1", 0, 600, 400, memoryview(stream.getvalue()), caption)
+    maker = TrainingSampleBuilder(TOKENIZER, Augmentation())
+    for seed in range(12):
+        example = made(white, maker, seed)
+        _, height, width = example.pixels.shape
+        rows, columns = (example.pixels[0] > 127).nonzero().T
+        seen = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        stated = cxcywh_to_xyxy(example.boxes)[0] * torch.tensor([width, height, width, height])
+        torch.testing.assert_close(seen.float(), stated, rtol=0, atol=1.5)
+
+
+@pytest.mark.parametrize(("answer", "mirrored"), [("left", False), ("yes", True), (None, True)])
+def test_an_image_is_not_mirrored_where_the_answer_is_a_side(
+    answer: str | None, mirrored: bool
+) -> None:
+    of = pair("On which side is the bus?", question=Question("q1", answer))
+    maker = TrainingSampleBuilder(TOKENIZER, Augmentation(shortest=(40,), crop_chance=0))
+    images = {made(of, maker, seed).pixels.numpy().tobytes() for seed in range(20)}
+    assert len(images) == 1 + mirrored
+
+
+def test_crowds_and_boxes_without_area_are_left_out_with_their_spans() -> None:
+    boxes = (
+        region((0, 0, 30, 20), RED_BUS, crowd=True),
+        region((70, 5, 90, 20), (90, 95)),
+        region((5, 5, 5, 20), BUS),
+        region((30, 20, 70, 50), TREE),
+    )
+    example = made(pair(regions=boxes))
+    assert example.boxes.tolist() == [[0.75, 0.75, 0.5, 0.5]]
+    assert example.positive_map.shape == (1, 256) and example.positive_map.any()
+    assert example.dropped_spans == 0
+
+
+def test_captions_of_more_than_256_tokens_are_cut() -> None:
+    text = "a " * 400 + "dog"
+    example = made(pair(text, (region((0, 0, 5, 5), (0, 1), (800, 803)),)))
+    assert example.input_ids.shape == (256,) and example.dropped_spans == 1
+    assert example.positive_map.nonzero().tolist() == [[0, 1]]
+
+
+def test_an_example_without_a_reference_keeps_the_question() -> None:
+    question = Question("q1", "yes")
+    example = made(pair(question=question))
+    assert example.question == question and example.reference is None
+    assert (example.key, example.number) == ("coco/139", 3)
+
+
+def test_the_phrases_of_a_caption_are_its_own_or_those_of_its_regions() -> None:
+    boxes: list[Box] = [(0, 0, 5, 5), (1, 1, 60, 40), (2, 2, 3, 3)]
+    regions = (
+        region(boxes[0], RED_BUS, TREE),
+        region(boxes[1], BUS),
+        region(boxes[2], TREE, RED_BUS, crowd=True),
+        region(boxes[2]),
+    )
+    by_spans = phrases_of(pair(regions=regions).caption)
+    assert by_spans == [
+        Phrase([RED_BUS, TREE], "", [], [boxes[0], boxes[2]]),
+        Phrase([BUS], "", [], [boxes[1]]),
+    ]
+    stated = Phrase([TREE], "12", ["other"], boxes)
+    assert phrases_of(pair(regions=regions, phrases=(stated,)).caption) == [stated]
+    assert phrases_of(pair().caption) == []
+
+
+def test_a_reference_has_the_whole_image_and_the_tokens_of_phrases() -> None:
+    maker = TrainingSampleBuilder(TOKENIZER, SMALL_EVALUATION, evaluation=True)
+    box = (1.0, 2.0, 30.5, 40.0)
+    example = made(pair(regions=(region(box, BUS), region(box, BUS))), maker)
+    reference = example.reference
+    assert reference is not None and reference.size == (40, 60)
+    assert [phrase.boxes for phrase in reference.phrases] == [[box, box]]
+    assert torch.equal(reference.positive_map, example.positive_map[:1])
+    nothing = made(PAIRS[1], maker).reference
+    assert nothing is not None and (nothing.size, nothing.phrases) == ((60, 40), [])
+    assert nothing.positive_map.shape == (0, 256)
+
+
+def test_padding_is_zero_masked_and_measured() -> None:
+    examples = [made(of) for of in PAIRS[:2]]
+    batch = BATCH(examples)
+    assert batch.pixels.shape == (2, 3, 48, 48) and batch.pixels.dtype == torch.uint8
+    assert batch.pixel_mask.sum((1, 2)).tolist() == [32 * 48, 48 * 32]
+    assert not batch.pixels.permute(1, 0, 2, 3)[:, ~batch.pixel_mask].any()
+    assert not batch.inputs()["pixel_values"].permute(1, 0, 2, 3)[:, ~batch.pixel_mask].any()
+    assert batch.padding == pytest.approx(1 / 3)
+    for pixels, example in zip(batch.pixels, examples, strict=True):
+        _, height, width = example.pixels.shape
+        assert torch.equal(pixels[:, :height, :width], example.pixels)
+    assert (batch.keys, batch.numbers) == (["coco/139"] * 2, [3, 3])
+    assert batch.questions == batch.references == [None, None]
+    assert batch.labels["box_mask"].tolist() == [[True, True], [False, False]]
+
+
+def test_a_batch_without_any_box() -> None:
+    batch = BATCH([made(PAIRS[1]), made(PAIRS[3])])
+    assert {name: tuple(label.shape) for name, label in batch.labels.items()} == {
+        "boxes": (2, 0, 4),
+        "box_mask": (2, 0),
+        "positive_map": (2, 0, 256),
+    }
+
+
+def test_pixels_are_normalized_by_their_channel() -> None:
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).expand(1, 3, 1, 2)
+    mask = torch.tensor([[[True, True]]])
+    found = normalized(pixels, mask, mean=(0.5, 0, 1), std=(0.5, 1, 2))
+    assert found.tolist() == [[[[-1, 1]], [[0, 1]], [[-0.5, 0]]]]
+    assert pixels.tolist() == [[[[0, 255]]] * 3]
+
+
+def test_moving_a_batch_moves_its_tensors() -> None:
+    batch = BATCH([made(of) for of in PAIRS]).to("meta", non_blocking=True)
+    tensors = [*batch.inputs().values(), batch.pixels, *batch.labels.values()]
+    assert all(tensor.device.type == "meta" for tensor in tensors)
+    assert batch.keys == ["coco/139"] * 4
+
+
+def test_captions_that_see_an_image_alike_have_it_once() -> None:
+    maker = TrainingSampleBuilder(TOKENIZER, SMALL_EVALUATION)
+    one, other = PAIRS[0], PAIRS[1]
+    examples = [maker(of, np.random.default_rng(0)) for of in (one, one, other, one)]
+    batch = BATCH(examples)
+    assert batch.image_index.tolist() == [0, 0, 1, 0]
+    assert batch.pixels.shape[0] == batch.pixel_mask.shape[0] == 2
+    assert torch.equal(batch.input_ids[0], batch.input_ids[1])
+
+    others = [dataclasses.replace(other, key=f"coco/{number}") for number in range(RECENT)]
+    again = [maker(of, np.random.default_rng(0)) for of in (one, *others, one)]
+    assert BATCH([examples[0], *again]).image_index.tolist()[-1] != 0  # too many came between
+    for of in others:  # what is used is kept
+        maker(of, np.random.default_rng(0))
+        last = maker(one, np.random.default_rng(0))
+    assert last.pixels is again[-1].pixels
+
+    cropping = TrainingSampleBuilder(TOKENIZER, replace(SMALL, crop_chance=1.0))
+    seen = BATCH([cropping(PAIRS[1], np.random.default_rng(seed)) for seed in (0, 1)])
+    assert seen.image_index.tolist() == [0, 1]
+
+
+class _Made(torch.utils.data.Dataset[TrainingSample]):
+    """The pairs, each with a generator of its own."""
+
+    maker = TrainingSampleBuilder(TOKENIZER, SMALL, evaluation=True)
+
+    def __len__(self) -> int:
+        return len(PAIRS)
+
+    def __getitem__(self, item: int) -> TrainingSample:
+        return self.maker(PAIRS[item], np.random.default_rng(item))
+
+
+def test_batches_of_data_workers_are_those_of_one_process() -> None:
+    here, there = (
+        list(DataLoader(_Made(), batch_size=2, num_workers=number, collate_fn=BATCH))
+        for number in (0, 1)
+    )
+    assert len(here) == len(there) == 2
+    for first, second in zip(here, there, strict=True):
+        for a, b in zip(
+            chain(first.inputs().values(), first.labels.values()),
+            chain(second.inputs().values(), second.labels.values()),
+            strict=True,
+        ):
+            assert torch.equal(a, b)
+        assert first.pixels.stride() == second.pixels.stride()
+
+
+def test_a_model_takes_a_batch() -> None:
+    text = TEXT_CONFIG | {"vocab_size": len(TOKENIZER), "max_position_embeddings": 260}
+    model = tiny_model(text_config=text)
+    batch = BATCH([made(of) for of in PAIRS])
+    loss = model(**batch.inputs(), labels=batch.labels).loss
+    loss.backward()
+    assert loss > 0 and torch.isfinite(loss)

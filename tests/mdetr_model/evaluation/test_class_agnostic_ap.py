@@ -1,0 +1,54 @@
+"""Average precision whatever the boxes are called."""
+
+import numpy as np
+import pytest
+
+from mdetr_model.evaluation.metrics.class_agnostic_ap import Detected, class_agnostic_ap
+
+TRUTH = np.array([[10, 10, 50, 60], [60, 20, 90, 80]], np.float32)
+
+
+def detected(boxes: object, scores: object, truth: object = TRUTH) -> Detected:
+    return Detected(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(scores, np.float32),
+        np.array(truth, np.float32).reshape(-1, 4),
+    )
+
+
+def test_all_found_and_nothing_else() -> None:
+    found = class_agnostic_ap([detected(TRUTH, [0.9, 0.2])] * 3)
+    assert found == pytest.approx({"AP": 1, "AP50": 1, "AP75": 1, "AR@100": 1})
+
+
+def test_half_found() -> None:
+    """Precision is 1 up to a recall of a half: at 51 of the 101 points where it is asked for."""
+    found = class_agnostic_ap([detected(TRUTH[:1], [0.9])])
+    assert found["AP"] == pytest.approx(51 / 101)
+    assert found["AR@100"] == pytest.approx(0.5)
+
+
+def test_a_surer_wrong_box_halves_precision() -> None:
+    boxes = np.concatenate([[[0, 0, 5, 5]], TRUTH[:1]])
+    found = class_agnostic_ap([detected(boxes, [0.9, 0.5], TRUTH[:1])])
+    assert found["AP50"] == pytest.approx(0.5)
+
+
+def test_boxes_of_an_iou_between_count_for_some_thresholds() -> None:
+    """An IoU of 0.8 is enough for 0.50, 0.55, ... 0.80 or 0.75: six or seven of ten."""
+    found = class_agnostic_ap([detected([[0, 0, 80, 100]], [0.9], [[0, 0, 100, 100]])])
+    assert found["AP50"] == found["AP75"] == pytest.approx(1)
+    assert 0.59 < found["AP"] < 0.71
+
+
+def test_captions_are_images_of_their_own() -> None:
+    """A box of another caption is not found there."""
+    one = detected(TRUTH[:1], [0.9], TRUTH[1:])
+    other = detected(TRUTH[1:], [0.9], TRUTH[:1])
+    assert class_agnostic_ap([one, other])["AP50"] == pytest.approx(0)
+
+
+def test_nothing_found_and_nothing_to_find() -> None:
+    assert class_agnostic_ap([detected([], [])])["AP"] == 0
+    assert class_agnostic_ap([detected(TRUTH, [0.9, 0.1], [])]) == {}
+    assert class_agnostic_ap([]) == {}

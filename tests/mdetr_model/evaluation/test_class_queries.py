@@ -1,0 +1,61 @@
+"""An image asked for many classes."""
+
+import pytest
+import torch
+
+from mdetr_model.evaluation.class_queries import ClassQueries, best_of_all
+from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
+from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores
+from mdetr_model.training.tokenizer import train_tokenizer
+from tests.mdetr_model.small import TEXT, tiny_model
+
+NAMES = ["red cup", "a very long name of a class", "mug", "blue mug", "cup"]
+TOKENIZER = train_tokenizer(NAMES, 300)
+
+
+def model() -> MdetrForGrounding:
+    return tiny_model(text_config=TEXT | {"vocab_size": 320}).eval()
+
+
+@pytest.mark.parametrize("together", [1, 2, 5, 8])
+def test_as_if_each_class_were_asked_for_alone(together: int) -> None:
+    mdetr, pixels = model(), torch.randn(1, 3, 48, 64)
+    scores, boxes = ClassQueries(mdetr, TOKENIZER, NAMES, together)(pixels, 480, 640)
+    assert scores.shape == (5, 5)
+    assert boxes.shape == (5, 5, 4)
+    for number, name in enumerate(NAMES):
+        tokens = TOKENIZER([name], return_tensors="pt")
+        with torch.inference_mode():
+            alone = mdetr(pixels, tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        torch.testing.assert_close(scores[number], object_scores(alone.logits)[0])
+        expected = boxes_in_pixels(alone.pred_boxes, torch.tensor([(480, 640)]))[0]
+        torch.testing.assert_close(boxes[number], expected, rtol=1e-4, atol=1e-3)
+    assert scores[0].sub(scores[2]).abs().max() > 1e-4  # they do depend on the class
+
+
+def test_the_image_is_encoded_once() -> None:
+    mdetr, calls = model(), []
+    queries = ClassQueries(mdetr, TOKENIZER, NAMES, together=2)
+    mdetr.mdetr.image_encoder.register_forward_hook(lambda *_: calls.append("image"))
+    mdetr.mdetr.text_encoder.register_forward_hook(lambda *_: calls.append("text"))
+    queries(torch.randn(1, 3, 48, 64), 480, 640)
+    assert calls == ["image"]
+
+
+@pytest.mark.parametrize("names", [[], ["cup", " "]])
+def test_classes_need_names(names: list[str]) -> None:
+    with pytest.raises(ValueError, match="every class needs a name"):
+        ClassQueries(model(), TOKENIZER, names, together=2)
+
+
+def test_classes_come_one_at_a_time_at_least() -> None:
+    with pytest.raises(ValueError, match="0 classes at a time"):
+        ClassQueries(model(), TOKENIZER, NAMES, together=0)
+
+
+def test_the_best_over_all_classes() -> None:
+    scores = torch.tensor([[0.1, 0.9], [0.5, 0.2]])
+    boxes = torch.arange(16.0).view(2, 2, 4)
+    best = best_of_all(scores, boxes, 2)
+    assert [(n, round(score, 3), box[0]) for n, score, box in best] == [(0, 0.9, 4), (1, 0.5, 8)]
+    assert len(best_of_all(scores, boxes, 300)) == 4

@@ -1,0 +1,176 @@
+"""LVIS's average precision, against what its own tool says of the same boxes."""
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from mdetr_model.evaluation.class_detection import blind
+from mdetr_model.evaluation.metrics.lvis_ap import MOST_FOUND, FoundBox, Lvis, lvis_ap, read_lvis
+
+Found = list[tuple[int, list[FoundBox]]]
+
+#: What ``LVISEval`` of lvis 0.5.3 says of ``random_world(seed)``, rounded to ten decimals; -1 of a
+#: frequency that no class has.
+PUBLISHED = {
+    0: (0.1349672927, 0.1742178202, 0.1356819772, 0.146039604, 0.124360011, 0.1981459536),
+    1: (0.2076417789, 0.3228235578, 0.227539278, 0.2334181867, 0.1799631277, 0.1837676146),
+    2: (0.2501612011, 0.3598907983, 0.2461111313, 0.1875310842, 0.3114817617, 0.2834405941),
+    5: (0.1790979098, 0.195819582, 0.195819582, -1.0, 0.2524752475, 0.1424092409),
+    11: (0.236350385, 0.3662266227, 0.204950495, 0.2302970297, 0.2239768977, 0.2466171617),
+}
+NAMES = ("AP", "AP50", "AP75", "APr", "APc", "APf")
+
+
+def random_world(seed: int) -> tuple[dict[str, Any], Found]:
+    """Images, and boxes found in most of them; of some more than count."""
+    r = Random(seed)
+    classes = r.randint(3, 9)
+    categories = [
+        {"id": number + 1, "name": f"c{number}", "frequency": r.choice("rcf")}
+        for number in range(classes)
+    ]
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    found: Found = []
+    for image in range(1, r.randint(5, 25)):
+        width, height = r.choice([(640, 480), (320, 200)])
+        objects = []
+        for _ in range(r.randint(0, 7)):
+            category = r.randint(1, classes)
+            x, y = r.uniform(0, width * 0.7), r.uniform(0, height * 0.7)
+            w, h = r.uniform(10, width * 0.3), r.uniform(10, height * 0.3)
+            objects.append((category, (x, y, w, h)))
+        shown = {category for category, _ in objects}
+        absent = [c for c in range(1, classes + 1) if c not in shown and r.random() < 0.4]
+        partly = [c for c in shown if r.random() < 0.3]
+        images.append(
+            {
+                "id": image,
+                "width": width,
+                "height": height,
+                "neg_category_ids": absent,
+                "not_exhaustive_category_ids": partly,
+            }
+        )
+        for category, box in objects:
+            annotations.append({"image_id": image, "category_id": category, "bbox": box})
+        if r.random() >= 0.9:
+            continue
+        boxes = []
+        for category, box in objects:
+            for _ in range(r.randint(0, 3)):
+                s = r.choice([2, 8, 40])
+                x, y = box[0] + r.uniform(-s, s), box[1] + r.uniform(-s, s)
+                w, h = max(1, box[2] + r.uniform(-s, s)), max(1, box[3] + r.uniform(-s, s))
+                said = category if r.random() < 0.8 else r.randint(1, classes)
+                boxes.append(FoundBox(said, r.random(), (x, y, x + w, y + h)))
+        for _ in range(r.choice([0, 5, 10, 400 if seed % 5 == 0 else 3])):
+            said, score = r.randint(1, classes), r.random() * 0.8
+            x, y = r.uniform(0, width * 0.7), r.uniform(0, height * 0.7)
+            w, h = r.uniform(5, width * 0.5), r.uniform(5, height * 0.5)
+            boxes.append(FoundBox(said, score, (x, y, x + w, y + h)))
+        found.append((image, boxes))
+    return {"images": images, "annotations": annotations, "categories": categories}, found
+
+
+@pytest.mark.parametrize("seed", PUBLISHED)
+def test_as_the_tool_of_lvis(seed: int) -> None:
+    truth, found = random_world(seed)
+    assert any(len(boxes) > MOST_FOUND for _, boxes in found) == (seed == 0)
+    measured = lvis_ap(msgspec.convert(truth, Lvis), found)
+    assert [measured.get(name, -1) for name in NAMES] == pytest.approx(PUBLISHED[seed], abs=1e-9)
+
+
+def two_images(**fields: Any) -> Lvis:
+    """Class 7 is in image 1, and known not to be in image 2; of class 8 nothing is known."""
+    truth = {
+        "images": [
+            {"id": 1, "width": 100, "height": 100, **fields},
+            {"id": 2, "width": 100, "height": 100, "neg_category_ids": [7]},
+        ],
+        "annotations": [{"image_id": 1, "category_id": 7, "bbox": [10, 10, 20, 20]}],
+        "categories": [
+            {"id": 7, "name": "cup", "frequency": "r"},
+            {"id": 8, "name": "mug", "frequency": "f"},
+        ],
+    }
+    return msgspec.convert(truth, Lvis)
+
+
+RIGHT = FoundBox(7, 0.5, (10, 10, 30, 30))
+WRONG = FoundBox(7, 0.9, (60, 60, 90, 90))
+
+
+def test_a_class_counts_where_it_is_or_is_known_not_to_be() -> None:
+    right = (1, [RIGHT])
+    assert lvis_ap(two_images(), [right])["AP"] == pytest.approx(1)
+    assert lvis_ap(two_images(), [right, (2, [WRONG])])["AP"] == pytest.approx(0.5)
+    elsewhere = (2, [FoundBox(8, 0.9, (60, 60, 90, 90))])
+    assert lvis_ap(two_images(), [right, elsewhere])["AP"] == pytest.approx(1)
+
+
+def test_what_may_not_be_annotated_is_passed_over() -> None:
+    flat, outside = (60, 60, 60, 90), (250, 250, 290, 290)
+    found = [(1, [RIGHT, WRONG, FoundBox(7, 0.8, flat), FoundBox(7, 0.7, outside)])]
+    assert lvis_ap(two_images(), found)["AP"] < 0.5
+    partly = two_images(not_exhaustive_category_ids=[7])
+    assert lvis_ap(partly, found)["AP"] == pytest.approx(1)
+
+
+def test_an_image_that_is_not_among_the_found_is_missed() -> None:
+    assert lvis_ap(two_images(), []) == {"AP": 0, "AP50": 0, "AP75": 0, "APr": 0}
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([(1, []), (1, [])], "image 1 comes twice"),
+        ([(3, [])], "image 3 is none of those"),
+        ([(1, [RIGHT._replace(category=9)])], "image 1: there is no class 9"),
+        ([(1, [RIGHT._replace(score=float("nan"))])], "with the score nan"),
+        ([(1, [RIGHT._replace(box=(1, 2, float("inf"), 4))])], "image 1: a box"),
+    ],
+)
+def test_what_is_refused(found: Found, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lvis_ap(two_images(), found)
+
+
+CUP = {"id": 1, "name": "cup", "frequency": "r"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"categories": []}, "has no classes to ask for"),
+        ({"images": 3}, "not in the layout of LVIS"),
+        ({"categories": [{"id": 1, "name": "cup", "frequency": "x"}]}, "not in the layout of LVIS"),
+        ({"categories": [CUP, {**CUP, "name": "mug"}]}, "two classes of one id"),
+        ({"images": [{"id": 1, "width": 9, "height": 9}] * 2}, "two images of one id"),
+        ({"annotations": [{"image_id": 5, "category_id": 1, "bbox": [1, 2, 3, 4]}]}, "image 5"),
+    ],
+)
+def test_files_that_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "lvis.json"
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": [CUP], **change}))
+    with pytest.raises(ValueError, match=message):
+        read_lvis(path)
+
+
+def test_a_random_object_for_each_class_is_often_another() -> None:
+    """Of two objects of two classes, in thirty images."""
+    images = [{"id": number, "width": 100, "height": 100} for number in range(30)]
+    boxes = {1: [10, 10, 20, 20], 2: [60, 60, 20, 20]}
+    annotations = [
+        {"image_id": number, "category_id": category, "bbox": box}
+        for number in range(30)
+        for category, box in boxes.items()
+    ]
+    classes = [{"id": number, "name": "x", "frequency": "c"} for number in boxes]
+    content = {"images": images, "annotations": annotations, "categories": classes}
+    truth = msgspec.convert(content, Lvis)
+    assert 0.1 < lvis_ap(truth, blind(truth))["AP"] < 0.6

@@ -1,0 +1,152 @@
+"""Recall of phrases, and of those who do not look or do not read."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mdetr_model.data.samples import Reference
+from mdetr_model.evaluation.metrics.phrase_grounding import (
+    NEVER,
+    Ranks,
+    blind_recalls,
+    first_right,
+    ranks_of,
+    ranks_of_phrases,
+    recalls,
+)
+from schemas import Phrase
+from tests.mdetr_model import golden
+
+LEFT, RIGHT, BOTH = (0.0, 0.0, 50.0, 100.0), (50.0, 0.0, 100.0, 100.0), (0.0, 0.0, 100.0, 100.0)
+
+
+def boxes(*found: tuple[float, ...]) -> Tensor:
+    return torch.tensor(found)
+
+
+def test_the_place_of_the_first_right_box() -> None:
+    ranked = boxes(RIGHT, LEFT, BOTH)
+    assert first_right(ranked, boxes(RIGHT)) == 0
+    assert first_right(ranked, boxes(LEFT)) == 1
+    assert first_right(ranked, boxes(LEFT, RIGHT)) == 0
+    assert first_right(ranked[:1], boxes(LEFT)) == NEVER
+    # Exactly half is enough; a hair less is not.
+    assert first_right(boxes(BOTH), boxes(LEFT)) == 0
+    assert first_right(boxes(BOTH), boxes((0.0, 0.0, 49.9, 100.0))) == NEVER
+
+
+def reference(*phrases: tuple[list[int], list[tuple[float, ...]]]) -> Reference:
+    positive_map = torch.zeros(len(phrases), 256, dtype=torch.bool)
+    for row, (tokens, _) in zip(positive_map, phrases, strict=True):
+        row[tokens] = True
+    found = [Phrase([(0, 1)], "", [], list(of)) for _, of in phrases]
+    return Reference((100, 200), "", found, positive_map)
+
+
+def test_queries_are_ranked_by_the_words_of_each_phrase() -> None:
+    """In pixels of each image; phrases without boxes or tokens are not counted."""
+    logits = torch.full((1, 3, 256), -5.0)
+    logits[0, 0, 1] = logits[0, 1, 2] = logits[0, 2, 255] = 5.0
+    logits[0, 2, 2] = 4.0  # names the second phrase, too, but not as surely as the other one
+    left, right = [0.125, 0.5, 0.25, 1.0], [0.375, 0.5, 0.25, 1.0]
+    outputs = SimpleNamespace(logits=logits, pred_boxes=torch.tensor([[left, [0.9] * 4, right]]))
+    of = reference(([1], [LEFT]), ([2, 3], [RIGHT]), ([2], []), ([], [LEFT]))
+    found = ranks_of_phrases(outputs, [of])
+    assert [ranks.any_box for ranks in found] == [0, 1, NEVER]
+
+
+def test_both_protocols() -> None:
+    """The box around all boxes of a phrase is right for one of them, each box for the other."""
+    truth = boxes((0.0, 0.0, 10.0, 10.0), (90.0, 0.0, 100.0, 10.0))
+    ranked = boxes((0.0, 0.0, 100.0, 10.0), (0.0, 0.0, 10.0, 9.0))
+    assert ranks_of(ranked, truth, ["people"]) == Ranks(("people",), 1, 0)
+
+
+def test_recalls() -> None:
+    found = [Ranks(("people",), 0, 3), Ranks(("people", "other"), 7, 0), Ranks((), 12, NEVER)]
+    any_box = recalls(found, "any-box")
+    assert list(any_box) == ["all", "people", "other"]
+    assert any_box["all"] == {
+        "recall@1": 1 / 3, "recall@5": 1 / 3, "recall@10": 2 / 3, "recall@all": 1.0
+    }  # fmt: skip
+    assert any_box["people"]["recall@1"] == 0.5
+    assert any_box["other"]["recall@10"] == 1.0
+    merged = recalls(found, "merged-boxes")
+    assert merged["all"]["recall@5"] == merged["all"]["recall@all"] == 2 / 3
+    assert recalls([], "any-box") == {}
+
+
+def test_real_phrases_are_counted_as_published(reference: Path) -> None:
+    """All 1,000 val images of Flickr30k Entities with made-up boxes, by both protocols."""
+    published_recalls = json.loads((reference / "golden/functions/flickr_recall.json").read_text())
+    rng = golden.formulas(reference).rng
+    found: list[Ranks] = []
+    with zipfile.ZipFile(reference / "real/flickr30k_entities/annotations.zip") as files:
+        for image in (reference / "real/flickr30k_entities/val.txt").read_text().split():
+            found += _ranks_of_image(rng, files, image)
+    assert len(found) == published_recalls["phrases"]
+    for protocol, published in (("any-box", "any_box"), ("merged-boxes", "merged")):
+        ours = recalls(found, protocol)
+        for k, by_kind in published_recalls[published].items():
+            name = f"recall@{'all' if k == '-1' else k}"
+            assert {kind: values[name] for kind, values in ours.items()} == pytest.approx(by_kind)
+
+
+def _ranks_of_image(rng: Any, files: zipfile.ZipFile, image: str) -> list[Ranks]:
+    root = ElementTree.fromstring(files.read(f"Annotations/{image}.xml"))
+    width, height = (float(root.findtext(f"size/{side}")) for side in ("width", "height"))
+    truth: dict[str, list[list[float]]] = {}
+    for obj in root.iter("object"):
+        corners = [obj.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
+        for name in obj.iter("name"):
+            if None not in corners:
+                truth.setdefault(name.text, []).append([float(corner) for corner in corners])
+    sentences = files.read(f"Sentences/{image}.txt").decode().split("\n")
+    found = []
+    for number, sentence in enumerate(filter(None, sentences)):
+        drawn = rng(f"flickr/{image}_{number}")
+        for entity, types in re.findall(r"\[/EN#(\d+)/(\S+) ", sentence):
+            if entity in truth:
+                boxes_ = _made_up(drawn, np.array(truth[entity]), width, height)
+                ranks = ranks_of(
+                    torch.from_numpy(boxes_), torch.tensor(truth[entity]).double(), types.split("/")
+                )
+                found.append(ranks)
+    return found
+
+
+def _made_up(
+    rng: np.random.Generator, truth: np.ndarray, width: float, height: float
+) -> np.ndarray:
+    """Twenty boxes by the rule of the reference data."""
+    share, rank = rng.random(), int(rng.integers(0, 15))
+    chosen = truth[int(rng.integers(0, len(truth)))]
+    jitter, c = (rng.random(4) - 0.5) * 0.4, rng.random((20, 4))
+    left, top = c[:, 0] * width * 0.7, c[:, 1] * height * 0.7
+    right, bottom = left + c[:, 2] * width * 0.3 + 1, top + c[:, 3] * height * 0.3 + 1
+    boxes_ = np.stack([left, top, right, bottom], axis=-1)
+    if share < 0.6:
+        sides = np.tile(chosen[2:] - chosen[:2], 2)
+        boxes_[rank if share < 0.35 else 0] = chosen + jitter * sides
+    return boxes_
+
+
+def test_blind_recalls() -> None:
+    """Two objects an image: one of them at random is right half of the time."""
+    left, right = np.array([[0, 0, 0.4, 1]]), np.array([[0.6, 0, 1, 1]])
+    # A box that is nearly that of another phrase is the same object.
+    again = left + np.array([[0, 0, 0.01, 0]])
+    phrases = [("a", left), ("a", right), ("a", again), ("b", left), ("b", right)]
+    training = np.concatenate([right, right, left])
+    found = blind_recalls(phrases, training)
+    assert found == {"random object": pytest.approx(0.5), "frequent box": pytest.approx(2 / 5)}
+    assert blind_recalls([], training) == {}

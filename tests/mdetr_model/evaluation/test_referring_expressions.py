@@ -1,0 +1,59 @@
+"""Precision of referring expressions, as published and as in the literature."""
+
+from collections import defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mdetr_model.data.samples import Reference
+from mdetr_model.evaluation.metrics.phrase_grounding import NEVER
+from mdetr_model.evaluation.metrics.referring_expressions import (
+    Ranks,
+    precisions,
+    ranks_of,
+    ranks_of_expressions,
+)
+from schemas import Phrase
+from tests.mdetr_model import golden
+
+
+def test_expressions_are_counted_as_published(reference: Path) -> None:
+    """Ties and boxes between the two measures included."""
+    for case in golden.function(reference, "refexp_eval")["cases"]:
+        found: dict[str, list[Ranks]] = defaultdict(list)
+        for (data_set, (x, y, width, height)), predicted in zip(
+            case["images"], case["predictions"], strict=True
+        ):
+            boxes, scores = (torch.tensor(predicted[name]) for name in ("boxes_xyxy", "scores"))
+            truth = torch.tensor([x, y, x + width, y + height])
+            found[data_set].append(ranks_of(boxes, scores, truth))
+        for data_set, published in case["refexp_result"].items():
+            ours = precisions(found[data_set]).get("GIoU >= 0.5", {"none": 0.0})
+            assert list(ours.values()) == pytest.approx(published[: len(ours)]), case["key"]
+        between = sum(of.iou < of.giou for ranks in found.values() for of in ranks)
+        assert (between > 0) == (case["counts"]["iou_ge_05_but_giou_lt_05"] > 0)
+
+
+def test_the_surest_query_is_asked_first() -> None:
+    logits = torch.zeros(1, 2, 256)
+    logits[0, :, 255] = torch.tensor([4.0, 2.0])  # the second has more surely found anything
+    outputs = SimpleNamespace(
+        logits=logits, pred_boxes=torch.tensor([[[0.5, 0.5, 1.0, 1.0], [0.2, 0.5, 0.4, 1.0]]])
+    )
+    phrase = Phrase([(0, 3)], "", [], [(0.0, 0.0, 200.0, 100.0)])
+    of = Reference((100, 200), "", [phrase], torch.zeros(1, 256, dtype=torch.bool))
+    assert ranks_of_expressions(outputs, [of]) == [Ranks(1, 1)]
+    two = Reference((100, 200), "", [phrase, phrase], torch.zeros(2, 256, dtype=torch.bool))
+    with pytest.raises(ValueError, match="2 boxes is no referring expression"):
+        ranks_of_expressions(outputs, [two])
+
+
+def test_exactly_half_is_enough_for_one_of_the_measures() -> None:
+    half = ranks_of(torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1), torch.tensor([0.0, 0, 1, 2]))
+    assert half == Ranks(0, NEVER)
+
+
+def test_no_expressions() -> None:
+    assert precisions([]) == {}

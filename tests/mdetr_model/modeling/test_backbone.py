@@ -1,0 +1,224 @@
+"""Image encoders: frozen norms, "same" padding, sizes, and the influence of padding."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from transformers import BertConfig, EfficientNetConfig, PreTrainedConfig, ResNetConfig
+
+from mdetr_model.modeling.backbone import (
+    BATCH_NORM_EPSILON,
+    FrozenBatchNorm2d,
+    SamePadding,
+    image_encoder,
+)
+from mdetr_model.modeling.configuration_mdetr import image_config_of
+from mdetr_model.modeling.position_encoding import sine_positions
+
+BASIC = ResNetConfig(
+    layer_type="basic", embedding_size=4, hidden_sizes=[4, 8, 8, 16], depths=[1, 2, 1, 1]
+)
+BOTTLENECK = ResNetConfig(embedding_size=4, hidden_sizes=[8, 8, 16, 16], depths=[1, 2, 1, 1])
+EFFICIENT = EfficientNetConfig(
+    width_coefficient=0.25, depth_coefficient=0.5, hidden_dim=320, drop_connect_rate=0.0
+)
+
+
+def _encoder(config: PreTrainedConfig) -> nn.Module:
+    """An encoder with norms that move zeros, as those of trained ones do."""
+    torch.manual_seed(0)
+    encoder = image_encoder(config)
+    for module in encoder.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.bias.normal_(std=0.3)
+            module.running_mean.normal_(std=0.1)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return encoder.eval()
+
+
+def test_frozen_batch_norm_is_its_formula() -> None:
+    norm = FrozenBatchNorm2d(3)
+    for buffer, value in zip(norm.buffers(), torch.rand(4, 3) + 0.5, strict=True):
+        buffer.copy_(value)
+    x = torch.randn(2, 3, 4, 5)
+    shape = (1, 3, 1, 1)
+    scale = norm.weight / (norm.running_var + BATCH_NORM_EPSILON).sqrt()
+    expected = (x - norm.running_mean.view(shape)) * scale.view(shape) + norm.bias.view(shape)
+    assert torch.allclose(norm.train()(x), expected, atol=1e-6)
+    assert not list(norm.parameters())
+    assert len(norm.state_dict()) == 4
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([3, 5]), st.integers(1, 2))
+@settings(deadline=None, max_examples=100)
+def test_same_padding_is_that_of_tensorflow(
+    height: int, width: int, kernel: int, stride: int
+) -> None:
+    """Its definition: ceil(size / stride) outputs, each of its axes padded as little as needed."""
+    convolution = nn.Conv2d(1, 1, kernel, stride, bias=False)
+    x = torch.rand(1, 1, height, width)
+    padded = SamePadding(convolution)(x)
+    assert convolution(padded).shape[-2:] == (-(-height // stride), -(-width // stride))
+    for size, axis in ((height, 2), (width, 3)):
+        needed = (-(-size // stride) - 1) * stride + kernel
+        total = needed - size
+        assert padded.shape[axis] == needed
+        before = total // 2
+        inner = padded.narrow(axis, before, size)
+        assert torch.equal(inner.sum(), x.sum()) or torch.allclose(inner.sum(), x.sum())
+        assert padded.narrow(axis, 0, before).abs().sum() == 0
+
+
+@pytest.mark.parametrize("size, before", [(7, 1), (8, 0)])
+def test_same_padding_shifts_with_the_parity(size: int, before: int) -> None:
+    padded = SamePadding(nn.Conv2d(1, 1, 3, 2))(torch.ones(1, 1, size, size))
+    assert padded[0, 0, -1, -1] == 0
+    assert (padded[0, 0, 0] == 0).all() == bool(before)
+
+
+@pytest.mark.parametrize("config", [BASIC, BOTTLENECK, EFFICIENT])
+@pytest.mark.parametrize("height, width", [(64, 96), (33, 65), (1, 31)])
+def test_cells_are_a_32nd_of_the_size(config: PreTrainedConfig, height: int, width: int) -> None:
+    encoder = _encoder(config)
+    features = encoder(torch.randn(1, 3, height, width))
+    assert features.shape == (1, encoder.channels, -(-height // 32), -(-width // 32))
+
+
+@pytest.mark.parametrize(
+    "config, height, width", [(BASIC, 75, 90), (BOTTLENECK, 75, 90), (EFFICIENT, 96, 64)]
+)
+def test_masked_padding_has_no_influence(config: PreTrainedConfig, height: int, width: int) -> None:
+    encoder = _encoder(config)
+    image = torch.randn(1, 3, height, width)
+    batch = F.pad(image, (0, 160 - width, 0, 128 - height), value=7.0)
+    mask = F.pad(torch.ones(1, 1, height, width), (0, 160 - width, 0, 128 - height))
+    alone = encoder(image, torch.ones(1, 1, height, width))
+    cells = alone.shape[-2:]
+    within = encoder(batch, mask)[..., : cells[0], : cells[1]]
+    assert torch.allclose(alone, within, atol=1e-5)
+    # Without a mask there is an influence; and on an image without padding the mask has none.
+    assert not torch.allclose(alone, encoder(batch * mask)[..., : cells[0], : cells[1]], atol=1e-3)
+    assert torch.allclose(alone, encoder(image), atol=1e-5)
+
+
+def test_first_layers_of_resnets_are_not_trained() -> None:
+    encoder = _encoder(BASIC)
+    frozen = {name for name, p in encoder.named_parameters() if not p.requires_grad}
+    assert frozen
+    assert all("embedder" in name or "stages.0." in name for name in frozen)
+    assert all(p.requires_grad for p in _encoder(EFFICIENT).parameters())
+
+
+@pytest.mark.parametrize(
+    "name, channels, blocks",
+    [
+        ("resnet18", 512, 8),
+        ("resnet50", 2048, 16),
+        ("resnet101", 2048, 33),
+        ("efficientnet-b3", 384, 26),
+        ("efficientnet-b5", 512, 39),
+    ],
+)
+def test_encoders_of_the_paper(name: str, channels: int, blocks: int) -> None:
+    with torch.device("meta"):
+        encoder = image_encoder(image_config_of(name))
+    assert encoder.channels == channels
+    found = sum(
+        type(m).__name__.endswith(("BasicLayer", "NeckLayer", "Block")) for m in encoder.modules()
+    )
+    assert found == blocks
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in encoder.modules())
+
+
+@pytest.mark.parametrize("config", [BASIC, BOTTLENECK, EFFICIENT])
+def test_frozen_norms_are_part_of_their_convolutions(config: PreTrainedConfig) -> None:
+    """The same as one after the other, forwards and backwards."""
+    encoder = _encoder(config)
+    x = torch.randn(2, 3, 64, 64)
+    folded = encoder(x)
+    folded.square().sum().backward()
+    gradients = {n: p.grad.clone() for n, p in encoder.named_parameters() if p.grad is not None}
+    encoder.zero_grad()
+    for module in list(encoder.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, FrozenBatchNorm2d):
+                setattr(module, name, nn.Sequential(child))  # not seen as frozen: it is run
+    in_turn = encoder(x)
+    assert torch.allclose(folded, in_turn, atol=1e-4, rtol=1e-4)
+    in_turn.square().sum().backward()
+    assert gradients
+    for name, parameter in encoder.named_parameters():
+        if parameter.grad is not None:
+            scale = parameter.grad.abs().max()
+            assert torch.allclose(gradients[name], parameter.grad, atol=float(1e-4 * scale)), name
+
+
+@pytest.mark.parametrize("config", [BASIC, EFFICIENT])
+def test_everything_is_trained_from_scratch(config: PreTrainedConfig) -> None:
+    encoder = image_encoder(config, freeze_norms=False, freeze_first_layers=False)
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    encoder.train()(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+    assert all(norm.num_batches_tracked == 1 for norm in norms)
+
+
+def test_an_efficientnet_begins_with_features_that_tell_images_apart() -> None:
+    torch.manual_seed(0)
+    encoder = image_encoder(image_config_of("efficientnet-b3"), freeze_norms=False).train()
+    features = encoder(torch.randn(2, 3, 96, 96))
+    assert (features[0] - features[1]).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize("freeze_norms", [True, False])
+def test_initial_weights_of_an_efficientnet(freeze_norms: bool) -> None:
+    torch.manual_seed(0)
+    encoder = image_encoder(image_config_of("efficientnet-b3"), freeze_norms)
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            expected = (2 / module.weight[0].numel()) ** 0.5
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.1)
+        elif isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
+            assert (module.weight == 1).all() and (module.bias == 0).all()
+
+
+def test_fewer_stages_have_a_smaller_stride() -> None:
+    config = ResNetConfig(
+        layer_type="basic", embedding_size=4, hidden_sizes=[4, 8, 8], depths=[1, 1, 1]
+    )
+    encoder = image_encoder(config)
+    assert encoder.stride == 16
+    assert encoder(torch.randn(1, 3, 65, 96)).shape == (1, 8, 5, 6)
+    assert image_encoder(BASIC).stride == image_encoder(EFFICIENT).stride == 32
+
+
+def test_other_encoders_are_refused() -> None:
+    with pytest.raises(ValueError, match="'bert'"):
+        image_encoder(BertConfig())
+    with pytest.raises(ValueError, match="'vgg'"):
+        image_config_of("vgg")
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return sine_positions(mask, 16)
+
+
+def test_positions_do_not_see_the_padding() -> None:
+    alone = _positions(torch.ones(1, 3, 4, dtype=torch.bool)).unflatten(1, (3, 4))
+    mask = torch.zeros(1, 5, 7, dtype=torch.bool)
+    mask[:, :3, :4] = True
+    padded = _positions(mask).unflatten(1, (5, 7))
+    assert torch.equal(alone, padded[:, :3, :4])
+
+
+def test_positions_are_sines_of_the_share_of_the_way() -> None:
+    positions = _positions(torch.ones(1, 2, 4, dtype=torch.bool)).unflatten(1, (2, 4))
+    way = torch.tensor([0.25, 0.5, 0.75, 1.0]) * 2 * torch.pi
+    assert torch.allclose(positions[0, 0, :, 8], way.sin(), atol=1e-5)
+    assert torch.allclose(positions[0, 0, :, 9], way.cos(), atol=1e-5)
+    # Row 1 of 2 is half of the way; the second period of four is 10000 ** (1 / 4).
+    half = torch.tensor(torch.pi)
+    assert torch.allclose(positions[0, 0, :, 2], (half / 10).sin().expand(4), atol=1e-5)

@@ -1,0 +1,51 @@
+"""Models as graphs: torch.compile and torch.export."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from mdetr_model import MdetrForQuestionAnswering
+from mdetr_model.modeling.configuration_mdetr import CLEVR_ANSWERS
+from tests.mdetr_model.small import EFFICIENTNET, difference, run, tiny_model, two_inputs
+
+
+# Inductor once, since its kernels take a compiler's time.
+@pytest.mark.parametrize(
+    ("backend", "fields"),
+    [
+        ("inductor", {}),
+        ("aot_eager", {"mask_padding": True}),
+        ("aot_eager", {"image_config": EFFICIENTNET}),
+    ],
+)
+def test_compiles_as_one_graph(backend: str, fields: dict[str, Any]) -> None:
+    model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWERS, **fields)
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    assert difference(run(compiled, two_inputs()), run(model, two_inputs())) <= 1e-5
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("mask_padding", [False, True])
+def test_exports_for_any_size(mask_padding: bool, strict: bool) -> None:
+    model, inputs = tiny_model(mask_padding=mask_padding), two_inputs()
+    any_size = torch.export.Dim.DYNAMIC
+    program = torch.export.export(
+        model,
+        (),
+        inputs,
+        dynamic_shapes={
+            "pixel_values": {0: any_size, 2: any_size, 3: any_size},
+            "input_ids": {0: any_size, 1: any_size},
+            "pixel_mask": {0: any_size, 1: any_size, 2: any_size},
+            "attention_mask": {0: any_size, 1: any_size},
+        },
+        strict=strict,
+    )
+    other = {
+        "pixel_values": torch.randn(3, 3, 101, 64),
+        "input_ids": torch.randint(3, 50, (3, 12)),
+        "pixel_mask": torch.ones(3, 101, 64, dtype=torch.long),
+        "attention_mask": torch.ones(3, 12, dtype=torch.long),
+    }
+    assert difference(run(program.module(), other), run(model, other)) <= 1e-5

@@ -1,0 +1,77 @@
+"""Losses of the encoder's cells."""
+
+import torch
+import torch.nn.functional as F
+
+from mdetr_model.modeling.losses import word_loss
+from mdetr_model.modeling.matching import Matching
+from tests.mdetr_model.small import tiny_model, two_inputs, two_labels
+
+
+def test_padding_is_no_cell() -> None:
+    """However much of it there is."""
+    model = tiny_model(grid_loss_coef=1.0, mask_padding=True)
+    inputs, labels = two_inputs(), two_labels()
+    padded = {**inputs}
+    padded["pixel_values"] = F.pad(inputs["pixel_values"], (0, 140, 0, 133))
+    padded["pixel_mask"] = F.pad(inputs["pixel_mask"], (0, 140, 0, 133))
+    with torch.no_grad():
+        expected = model(**inputs, labels=labels).loss_dict
+        found = model(**padded, labels=labels).loss_dict
+    assert any(name.endswith("_cells") for name in found)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_words_of_cells_are_told_from_the_image_alone() -> None:
+    """Whatever the caption: its tokens are targets only."""
+    model, inputs, labels = tiny_model(word_loss_coef=2.0), two_inputs(), two_labels()
+    plain = tiny_model()
+    with torch.no_grad():
+        found = model(**inputs, labels=labels)
+        other = model(**{**inputs, "input_ids": inputs["input_ids"].flip(1)}, labels=labels)
+    assert torch.equal(found.cell_features, other.cell_features)
+    assert model.word_head is not None
+    assert (model.word_head(found.cell_features).sigmoid() < 0.2).all(), "most name nothing"
+    assert found.loss_dict["loss_words"] != other.loss_dict["loss_words"]
+    assert "loss_ce_cells" not in found.loss_dict
+    assert "loss_words" not in plain(**inputs, labels=labels).loss_dict
+    same = found.loss_dict
+    added = sum(
+        weight * same[f"loss_{name}{layer}"]
+        for name, weight in {"ce": 1, "bbox": 5, "giou": 2, "contrastive_align": 1}.items()
+        for layer in ("", "_0", "_1")
+    )
+    torch.testing.assert_close(found.loss, added + 2 * found.loss_dict["loss_words"])
+
+
+def test_the_loss_of_words_is_that_of_each_token_by_itself() -> None:
+    """By hand: two tokens name the first box, one the second, none the third."""
+    words = torch.randn(3, 6)
+    matching = Matching(
+        torch.tensor([0, 0, 0]), torch.tensor([[3, 1, 1]]), torch.tensor([[0, 1, 2]])
+    )
+    positive_map = torch.tensor([[[0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]], dtype=torch.bool)
+    found = word_loss(words, torch.tensor([[5, 2, 4, 0]]), positive_map, matching)
+    yes, no = -F.logsigmoid(words), -F.logsigmoid(-words)
+    first = yes[0, [2, 4]].sum() + no[0, [0, 1, 3, 5]].sum()
+    second = yes[1, 5] + no[1, :5].sum()
+    torch.testing.assert_close(found, first + second)
+
+
+def test_cells_learn_what_queries_learn() -> None:
+    """On one batch, in a few steps."""
+    torch.manual_seed(0)
+    model = tiny_model(grid_loss_coef=1.0, word_loss_coef=1.0).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    inputs, labels = two_inputs(), two_labels()
+    losses = []
+    for _ in range(40):
+        found = model(**inputs, labels=labels)
+        found.loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append({k: v.item() for k, v in found.loss_dict.items()})
+    for name in ("loss_ce_cells", "loss_bbox_cells", "loss_contrastive_align_cells", "loss_words"):
+        assert losses[-1][name] < 0.7 * losses[0][name], name

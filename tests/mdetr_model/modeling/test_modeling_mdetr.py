@@ -1,0 +1,388 @@
+"""MDETR as a transformers model: shapes, batches, saving, losses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForVisualQuestionAnswering,
+    AutoModelForZeroShotObjectDetection,
+)
+
+import mdetr_model
+from mdetr_model import (
+    MdetrConfig,
+    MdetrForGrounding,
+    MdetrForQuestionAnswering,
+    MdetrModel,
+)
+from mdetr_model.modeling.configuration_mdetr import CLEVR_ANSWERS, GQA_ANSWERS, UNIFIED_GQA_ANSWERS
+from mdetr_model.modeling.position_encoding import sine_positions
+from tests.mdetr_model.small import (
+    EFFICIENTNET,
+    LAYERS,
+    QUERIES,
+    RESNET,
+    difference,
+    run,
+    tiny_config,
+    tiny_model,
+    two_inputs,
+    two_labels,
+)
+
+# Cells of 16 pixels.
+THREE_STAGES = RESNET | {"hidden_sizes": [8, 8, 16], "depths": [1, 1, 1]}
+
+
+def test_shapes() -> None:
+    outputs = run(tiny_model(predict_final=True), two_inputs())
+    assert outputs.logits.shape == (2, QUERIES, 256)
+    assert outputs.pred_boxes.shape == (2, QUERIES, 4)
+    assert outputs.proj_queries.shape == (2, QUERIES, 64)
+    assert outputs.proj_tokens.shape == (2, 9, 64)
+    assert outputs.is_final.shape == (2, QUERIES)
+    assert ((outputs.pred_boxes >= 0) & (outputs.pred_boxes <= 1)).all()
+    assert torch.allclose(outputs.proj_queries.norm(dim=-1), torch.ones(2, QUERIES))
+    for name in ("logits", "pred_boxes", "proj_queries", "is_final"):
+        layers = outputs[f"layer_{name}"]
+        assert layers.shape == (LAYERS, *outputs[name].shape)
+        assert torch.equal(layers[-1], outputs[name])
+        assert not torch.allclose(layers[0], layers[-1])
+
+
+@pytest.mark.parametrize("image_config", [RESNET, EFFICIENTNET])
+def test_images_matter(image_config: Any) -> None:
+    model, inputs = tiny_model(image_config=image_config), two_inputs()
+    other = inputs | {"pixel_values": torch.randn(2, 3, 75, 100)}
+    assert difference(run(model, inputs), run(model, other)) > 1e-2
+
+
+def test_a_difference_that_is_no_number_is_none() -> None:
+    first, second = ({"a": torch.tensor([x]), "b": torch.tensor([1.0])} for x in (torch.nan, 1.0))
+    assert not difference(first, second) <= 1.0
+
+
+def test_captions_of_one_image() -> None:
+    """What is encoded once is what is encoded for each."""
+    model, inputs = tiny_model(), two_inputs()
+    of = torch.tensor([1, 0, 1])
+    each = {name: value[of] for name, value in inputs.items()}
+    once = {name: inputs[name] for name in ("pixel_values", "pixel_mask")}
+    texts = {name: each[name] for name in ("input_ids", "attention_mask")}
+    outputs = run(model, {**once, **texts, "image_index": of})
+    assert difference(outputs, run(model, each)) < 1e-5
+
+
+def test_cells_are_trained_where_that_is_asked_for() -> None:
+    """They have the heads and the losses of queries, and are no outputs without labels."""
+    model, plain, inputs, labels = (
+        tiny_model(grid_loss_coef=2.0), tiny_model(), two_inputs(), two_labels()
+    )  # fmt: skip
+    assert difference(run(model, inputs), run(plain, inputs)) == 0
+    outputs, without = model(**inputs, labels=labels), plain(**inputs, labels=labels)
+    assert outputs.cell_logits.shape == (2, 3 * 4, 256)
+    of_cells = {name: v for name, v in outputs.loss_dict.items() if name.endswith("_cells")}
+    assert of_cells.keys() >= {f"loss_{n}_cells" for n in ("ce", "bbox", "giou")}
+    assert not any(name.endswith("_cells") for name in without.loss_dict)
+    added = sum(
+        weight * outputs.loss_dict[f"loss_{name}_cells"]
+        for name, weight in {"ce": 1, "bbox": 5, "giou": 2, "contrastive_align": 1}.items()
+    )
+    torch.testing.assert_close(outputs.loss, without.loss + 2 * added)
+
+
+def test_positions_at_the_input_are_added_to_what_is_projected() -> None:
+    model, inputs = tiny_model(), two_inputs()
+    without, mask = run(model, inputs), run(model.mdetr, inputs).image_mask
+
+    def placed(module: torch.nn.Module, args: Any, cells: Tensor) -> Tensor:
+        positions = sine_positions(mask, cells.shape[1])
+        return cells + positions.transpose(1, 2).unflatten(2, cells.shape[2:])
+
+    model.mdetr.image_projection.register_forward_hook(placed)
+    by_hand = run(model, inputs)
+    assert difference(by_hand, without) > 1e-3
+    assert difference(run(tiny_model(positions_at_input=True), inputs), by_hand) <= 1e-6
+
+
+def test_only_the_first_decoder_layer_starts_with_a_bias() -> None:
+    biases = {
+        name: bias.abs().max().item()
+        for name, bias in tiny_model().mdetr.decoder.named_parameters()
+        if name.endswith("bias")
+    }
+    assert biases.pop("layers.0.self_attention.output.bias") > 0
+    assert biases and not any(biases.values())
+
+
+def test_token_embeddings_can_be_resized() -> None:
+    model, inputs = tiny_model(), two_inputs()
+    before = run(model, inputs)
+    model.resize_token_embeddings(60)
+    assert model.get_input_embeddings().num_embeddings == 60
+    assert model.config.text_config.vocab_size == 60
+    assert difference(run(model, inputs), before) <= 1e-6
+    assert run(model, inputs | {"input_ids": torch.full((2, 9), 59)}).logits.isfinite().all()
+
+
+def test_what_a_configuration_leaves_out() -> None:
+    model = tiny_model(contrastive_alignment=False, auxiliary_outputs=False)
+    outputs = run(model, two_inputs())
+    assert set(outputs.keys()) == {"logits", "pred_boxes", "input_ids"}
+    whole = tiny_model(contrastive_alignment=False)
+    whole.load_state_dict(model.state_dict())
+    assert torch.allclose(run(whole, two_inputs()).logits, outputs.logits, atol=1e-5)
+
+
+def test_answers() -> None:
+    outputs = run(tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWERS), two_inputs())
+    shapes = {head: tuple(logits.shape) for head, logits in outputs.answers.items()}
+    assert shapes == {"type": (2, 3), "binary": (2,), "reg": (2, 20), "attr": (2, 15)}
+    assert outputs.logits.shape == (2, QUERIES, 256)
+    unified = run(
+        tiny_model(MdetrForQuestionAnswering, answer_heads=UNIFIED_GQA_ANSWERS), two_inputs()
+    )
+    assert unified.answers["total"].shape == (2, 1853)
+    with pytest.raises(ValueError, match="answer_heads"):
+        MdetrForQuestionAnswering(tiny_config())
+
+
+@pytest.mark.parametrize("image_config", [RESNET, THREE_STAGES, EFFICIENTNET])
+@pytest.mark.parametrize("item", [0, 1])
+def test_a_sample_is_the_same_alone_and_in_a_batch(image_config: Any, item: int) -> None:
+    model = tiny_model(image_config=image_config, mask_padding=True)
+    inputs = two_inputs()
+    whole = run(model, inputs)
+    height = int(inputs["pixel_mask"][item].any(1).sum())
+    width = int(inputs["pixel_mask"][item].any(0).sum())
+    tokens = int(inputs["attention_mask"][item].sum())
+    one = slice(item, item + 1)
+    alone = run(
+        model,
+        {
+            "pixel_values": inputs["pixel_values"][one, :, :height, :width],
+            "input_ids": inputs["input_ids"][one, :tokens],
+        },
+    )
+    for name in ("logits", "pred_boxes", "proj_queries"):
+        assert (alone[name] - whole[name][one]).abs().max() <= 1e-4, name
+    assert (alone.proj_tokens - whole.proj_tokens[one, :tokens]).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("item", [0, 1])
+def test_padding_of_captions_has_no_influence(item: int) -> None:
+    """As published, padding of images has one on the image encoder; captions never do."""
+    model, inputs = tiny_model(), two_inputs()
+    whole = run(model, inputs)
+    one, tokens = slice(item, item + 1), int(inputs["attention_mask"][item].sum())
+    alone = {name: value[one] for name, value in inputs.items()}
+    alone["input_ids"], alone["attention_mask"] = (
+        alone[name][:, :tokens] for name in ("input_ids", "attention_mask")
+    )
+    outputs = run(model, alone)
+    assert (outputs.logits - whole.logits[one]).abs().max() <= 1e-4
+    assert (outputs.pred_boxes - whole.pred_boxes[one]).abs().max() <= 1e-4
+
+
+def test_padding_behind_everything_has_no_influence() -> None:
+    model, inputs = tiny_model(mask_padding=True), two_inputs()
+    more = {name: F.pad(inputs[name], (0, 33, 0, 40)) for name in ("pixel_values", "pixel_mask")}
+    more |= {name: F.pad(inputs[name], (0, 4)) for name in ("input_ids", "attention_mask")}
+    first, second = run(model, inputs), run(model, more)
+    assert (first.logits - second.logits).abs().max() <= 1e-4
+    assert (first.pred_boxes - second.pred_boxes).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    "kind, auto, fields",
+    [
+        (MdetrForGrounding, AutoModelForZeroShotObjectDetection, {"predict_final": True}),
+        (
+            MdetrForQuestionAnswering,
+            AutoModelForVisualQuestionAnswering,
+            {"answer_heads": CLEVR_ANSWERS, "image_config": EFFICIENTNET},
+        ),
+    ],
+)
+def test_saved_and_loaded(tmp_path: Path, kind: type, auto: Any, fields: dict[str, Any]) -> None:
+    model = tiny_model(kind, **fields)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+    assert AutoConfig.from_pretrained(tmp_path).to_diff_dict() == model.config.to_diff_dict()
+    loaded = auto.from_pretrained(tmp_path)
+    assert type(loaded) is kind
+    # Not always to the bit: where a tensor lies in memory decides how it is summed.
+    assert difference(run(loaded, two_inputs()), run(model, two_inputs())) <= 1e-5
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert {name for name, p in loaded.named_parameters() if not p.requires_grad} == frozen
+
+
+def test_a_grounding_model_becomes_one_for_questions(tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path)
+    model, info = MdetrForQuestionAnswering.from_pretrained(
+        tmp_path, answer_heads=CLEVR_ANSWERS, output_loading_info=True
+    )
+    assert not info["unexpected_keys"]
+    assert all(name.startswith("answer_") for name in info["missing_keys"])
+    base = AutoModel.from_pretrained(tmp_path)
+    assert isinstance(base, MdetrModel)
+    assert torch.equal(base.queries.weight, model.mdetr.queries.weight)
+
+
+def test_bfloat16_autocast() -> None:
+    model, inputs = tiny_model(), two_inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(**inputs, labels=two_labels())
+    assert torch.isfinite(outputs.loss)
+    outputs.loss.backward()
+    exact = run(model, inputs)
+    assert (outputs.pred_boxes.float() - exact.pred_boxes).abs().max() < 0.05
+    assert (outputs.logits.float() - exact.logits).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("image_config", [RESNET, EFFICIENTNET])
+def test_an_image_encoder_that_is_trained_from_scratch(tmp_path: Path, image_config: Any) -> None:
+    scratch = {"frozen_batch_norm": False, "frozen_first_layers": False}
+    model = tiny_model(image_config=image_config, **scratch).train()
+    model(**two_inputs(), labels=two_labels()).loss.backward()
+    encoder = model.mdetr.image_encoder
+    assert all(parameter.grad.abs().sum() > 0 for parameter in encoder.parameters())
+    norms = [module for module in encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert norms and all(norm.running_mean.abs().sum() > 0 for norm in norms)
+
+    model.eval().save_pretrained(tmp_path)
+    loaded = MdetrForGrounding.from_pretrained(tmp_path)
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+    assert difference(run(loaded, two_inputs()), run(model, two_inputs())) <= 1e-6
+    # Trained further with what was gathered as fixed statistics: the outputs are the same.
+    frozen = MdetrForGrounding.from_pretrained(tmp_path, frozen_batch_norm=True)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in frozen.modules())
+    if image_config is RESNET:  # EfficientNet's batch norm has an epsilon of its own.
+        assert difference(run(frozen, two_inputs()), run(model, two_inputs())) <= 1e-5
+        frozen.save_pretrained(tmp_path)
+        thawed = MdetrForGrounding.from_pretrained(tmp_path, **scratch)
+        assert difference(run(thawed, two_inputs()), run(model, two_inputs())) <= 1e-5
+
+
+def test_losses_reach_every_trained_parameter() -> None:
+    model = tiny_model(predict_final=True).train()
+    labels = two_labels() | {"is_final": torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0]])}
+    outputs = model(**two_inputs(), labels=labels)
+    assert {"loss_ce", "loss_bbox_0", "loss_contrastive_align", "loss_isfinal"} <= set(
+        outputs.loss_dict
+    )
+    outputs.loss.backward()
+    without = {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    }
+    assert not without
+    assert model.mdetr.queries.weight.grad.abs().sum() > 0
+
+
+def test_missing_labels_are_named() -> None:
+    model, labels = tiny_model(predict_final=True), two_labels()
+    del labels["positive_map"]
+    message = (
+        r"labels lack positive_map, is_final; .* need boxes, box_mask, positive_map, is_final$"
+    )
+    with pytest.raises(ValueError, match=message):
+        model(**two_inputs(), labels=labels)
+    model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWERS)
+    with pytest.raises(ValueError, match=r"labels lack answers; .* heads type, binary, reg, attr$"):
+        model(**two_inputs(), labels=two_labels())
+    answers = {head: torch.zeros(2, dtype=torch.long) for head in ("type", "binary", "attr")}
+    with pytest.raises(ValueError, match=r"labels lack answers\['reg'\]; "):
+        model(**two_inputs(), labels=two_labels() | {"answers": answers})
+
+
+def test_numbers_of_images_captions_and_labels_that_differ_are_refused() -> None:
+    model, inputs = tiny_model(), two_inputs()
+    one_image = inputs | {name: inputs[name][:1] for name in ("pixel_values", "pixel_mask")}
+    with pytest.raises(ValueError, match="1 images and 2 captions, without image_index"):
+        model(**one_image)
+    for image_index in (torch.zeros(3, dtype=torch.long), torch.zeros(2, 1, dtype=torch.long)):
+        with pytest.raises(ValueError, match=r"image_index of shape \(.*\), for 2 captions"):
+            model(**one_image, image_index=image_index)
+    for name, label in two_labels().items():
+        with pytest.raises(ValueError, match=f"{name} for 3 captions instead of 2"):
+            model(**inputs, labels=two_labels() | {name: torch.cat([label, label[:1]])})
+
+
+def test_answers_to_other_questions_are_refused() -> None:
+    model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWERS)
+    answers = {head: torch.zeros(2, dtype=torch.long) for head, _ in CLEVR_ANSWERS}
+    model(**two_inputs(), labels=two_labels() | {"answers": answers})
+    answers["reg"] = torch.zeros(1, dtype=torch.long)
+    with pytest.raises(ValueError, match="reg for 1 captions instead of 2"):
+        model(**two_inputs(), labels=two_labels() | {"answers": answers})
+
+
+@pytest.mark.parametrize("kind", [MdetrModel, MdetrForGrounding, MdetrForQuestionAnswering])
+def test_outputs_as_a_tuple(kind: type) -> None:
+    model = tiny_model(kind, answer_heads=CLEVR_ANSWERS)
+    named = run(model, two_inputs())
+    values = run(model, two_inputs() | {"return_dict": False})
+    assert isinstance(values, tuple) and len(values) == len(named.to_tuple())
+    tensor = named.to_tuple()[0]
+    assert torch.equal(values[0], tensor)
+    if kind is MdetrForGrounding:
+        values = run(model, two_inputs() | {"return_dict": False, "labels": two_labels()})
+        assert values[0].shape == ()  # The loss, as training loops expect.
+    model.config.return_dict = False
+    assert torch.equal(run(model, two_inputs())[0], tensor)
+    assert run(model, two_inputs() | {"return_dict": True}).keys() == named.keys()
+
+
+def test_values_that_cannot_be_trained_with_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"num_token_positions is 128; .* have 256 positions"):
+        MdetrConfig(num_token_positions=128)
+    with pytest.raises(ValueError, match="'soft'; it has to be 'normalized' or 'binary'"):
+        MdetrConfig(token_targets="soft")
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"hidden_size": 30, "num_attention_heads": 5}, "hidden_size is 30, with 5 attention"),
+        ({"hidden_size": 32, "num_attention_heads": 5}, "multiple of 4 and of the number of heads"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0; it has to be at least 1"),
+        ({"hidden_size": 0}, "hidden_size is 0"),
+        ({"decoder_layers": 0}, "decoder_layers is 0"),
+        ({"num_queries": -1}, "num_queries is -1"),
+        ({"answer_heads": [("total", 5), ("total", 5)]}, "are total, total; they have to be total"),
+        ({"answer_heads": [*UNIFIED_GQA_ANSWERS, *CLEVR_ANSWERS]}, "; they have to be total; or"),
+        ({"answer_heads": CLEVR_ANSWERS[:3]}, "are binary, reg, type; .* type, binary, attr, reg;"),
+        ({"answer_heads": [("type", 3), *CLEVR_ANSWERS]}, "are attr, binary, reg, type, type"),
+        ({"answer_heads": [("kind", 3)]}, "answer_heads are kind"),
+        ({"answer_heads": [("type", 4), *CLEVR_ANSWERS[1:]]}, "type has 4 answers for 3 types"),
+        (
+            {"answer_heads": [("binary", 2), *(h for h in CLEVR_ANSWERS if h[0] != "binary")]},
+            "binary has 2 outputs instead of 1",
+        ),
+    ],
+)
+def test_values_that_no_model_can_be_built_with_are_refused(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        MdetrConfig(**fields)
+
+
+def test_answer_heads_may_have_any_order() -> None:
+    for heads in (CLEVR_ANSWERS[::-1], GQA_ANSWERS[::-1], UNIFIED_GQA_ANSWERS):
+        assert MdetrConfig(answer_heads=heads).answer_heads == [list(head) for head in heads]
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(AttributeError, match="Nothing"):
+        _ = mdetr_model.Nothing
+    with pytest.raises(ValueError, match="'gpt'"):
+        MdetrConfig(text_config="gpt")

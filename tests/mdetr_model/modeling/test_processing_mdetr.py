@@ -1,0 +1,242 @@
+"""The processors: sizes, padding, captions that are too long, labels, and grounded phrases."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import AutoImageProcessor, AutoProcessor, RobertaTokenizer
+
+from mdetr_model.modeling.image_processing_mdetr import MdetrImageProcessor
+from mdetr_model.modeling.processing_mdetr import MdetrProcessor
+
+CAPTION = "a red bus behind the tall tree"
+RED_BUS, TREE = [(2, 9)], [(21, 30)]
+
+
+@pytest.fixture(scope="module")
+def processor() -> MdetrProcessor:
+    """With a byte-level tokenizer of which every token is one byte or a space and one."""
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())]
+    merges: Any = [("Ġ", letter) for letter in "abcdefghijklmnopqrstuvwxyz"]
+    words += ["".join(pair) for pair in merges]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = RobertaTokenizer(vocab=vocabulary, merges=merges)
+    return MdetrProcessor(MdetrImageProcessor(), tokenizer)
+
+
+def image_of_size(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "resized"),
+    [
+        (640, 480, (800, 1066)),
+        (480, 640, (1066, 800)),
+        (1000, 200, (267, 1333)),
+        (1, 1, (800, 800)),
+    ],
+)
+def test_the_shortest_side_is_800_and_the_longest_at_most_1333(
+    width: int, height: int, resized: tuple[int, int]
+) -> None:
+    features = MdetrImageProcessor()(image_of_size(width, height), return_tensors="pt")
+    assert features["pixel_values"].shape == (1, 3, *resized)
+    assert features["pixel_mask"].shape == (1, *resized) and features["pixel_mask"].all()
+
+
+def test_pixels_are_resized_as_pillow_does_and_normalized() -> None:
+    image = image_of_size(60, 40)
+    features = MdetrImageProcessor(size={"shortest_edge": 20, "longest_edge": 100})(
+        image, return_tensors="pt"
+    )
+    expected = np.array(image.resize((30, 20), Image.Resampling.BILINEAR), np.float32) / 255
+    expected = (expected - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    wanted = torch.from_numpy(expected.transpose(2, 0, 1)[None]).float()
+    torch.testing.assert_close(features["pixel_values"], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_every_kind_of_image_gives_the_same_pixels() -> None:
+    image = image_of_size(40, 30)
+    array = np.array(image)
+    kinds: list[Any] = [image, array, torch.from_numpy(array).permute(2, 0, 1)]
+    pixels = MdetrImageProcessor()(kinds, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(pixels[1], pixels[0], rtol=0, atol=0)
+    torch.testing.assert_close(pixels[2], pixels[0], rtol=0, atol=0)
+    gray = MdetrImageProcessor()(image.convert("L"), return_tensors="pt")["pixel_values"]
+    assert gray.shape == (1, 3, 800, 1066)
+
+
+def test_images_are_padded_on_the_right_and_at_the_bottom() -> None:
+    processor = MdetrImageProcessor(size={"shortest_edge": 10, "longest_edge": 20})
+    features = processor([image_of_size(20, 10), image_of_size(10, 20)], return_tensors="pt")
+    assert features["pixel_values"].shape == (2, 3, 20, 20)
+    assert features["pixel_mask"][0, :10].all() and not features["pixel_mask"][0, 10:].any()
+    assert features["pixel_mask"][1, :, :10].all() and not features["pixel_mask"][1, :, 10:].any()
+    assert not features["pixel_values"][0, :, 10:].any()
+
+
+def test_processors_are_saved_and_found_by_the_auto_classes(
+    processor: MdetrProcessor, tmp_path: Path
+) -> None:
+    processor.save_pretrained(tmp_path)
+    for auto in (MdetrProcessor, AutoProcessor):
+        loaded = auto.from_pretrained(tmp_path)
+        assert isinstance(loaded, MdetrProcessor)
+        before = processor(image_of_size(30, 40), CAPTION, return_tensors="pt")
+        after = loaded(image_of_size(30, 40), CAPTION, return_tensors="pt")
+        assert before.keys() == after.keys() >= {"pixel_values", "pixel_mask", "input_ids"}
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    custom = MdetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+    custom.save_pretrained(tmp_path / "image")
+    image_processor = AutoImageProcessor.from_pretrained(tmp_path / "image")
+    assert isinstance(image_processor, MdetrImageProcessor)
+    assert dict(image_processor.size) == dict(custom.size)
+
+
+def test_captions_that_are_too_long_are_cut_and_their_spans_dropped_and_counted(
+    processor: MdetrProcessor,
+) -> None:
+    long = "a " * 400 + "dog"
+    inputs = processor(images=[image_of_size(8, 8)] * 2, text=[long, CAPTION], return_tensors="pt")
+    assert inputs["input_ids"].shape == (2, 256)
+    assert inputs["attention_mask"].sum(-1).tolist()[0] == 256
+    labels = processor.labels(
+        [long, CAPTION],
+        spans=[[[(0, 1), (800, 803)], [(800, 803)]], [RED_BUS]],
+        boxes=[[(0, 0, 10, 10), (0, 0, 5, 5)], [(10, 20, 30, 60)]],
+        sizes=[(10, 10), (80, 40)],
+    )
+    assert labels["dropped_spans"].tolist() == [2, 0]
+    assert labels["positive_map"].sum(-1).tolist() == [[1, 0], [6, 0]]
+    assert labels["box_mask"].tolist() == [[True, True], [True, False]]
+    assert labels["boxes"][1, 0].tolist() == [0.5, 0.5, 0.5, 0.5]
+
+
+def test_labels_of_no_boxes_and_of_boxes_without_spans(processor: MdetrProcessor) -> None:
+    labels = processor.labels([CAPTION], spans=[[]], boxes=[[]], sizes=[(5, 5)])
+    assert labels["boxes"].shape == (1, 0, 4) and labels["positive_map"].shape == (1, 0, 256)
+    with pytest.raises(ValueError, match="caption 0: 1 boxes, spans of 0"):
+        processor.labels([CAPTION], spans=[[]], boxes=[[(0, 0, 1, 1)]], sizes=[(5, 5)])
+
+
+@pytest.mark.parametrize(
+    "box, size, message",
+    [
+        ((0, 0, 1, 1), (0, 5), "caption 0: an image of height 0, width 5"),
+        ((0, 0, 1, 1), (5, -1), "caption 0: an image of height 5, width -1"),
+        ((3, 0, 1, 1), (5, 5), r"a box ends before it begins: .*\(3, 0, 1, 1\)"),
+        ((0, 3, 1, 1), (5, 5), "a box ends before it begins"),
+        ((0, 0, float("nan"), 1), (5, 5), "a box ends before it begins"),
+    ],
+)
+def test_boxes_that_are_none_are_refused(
+    processor: MdetrProcessor, box: Any, size: tuple[int, int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        processor.labels(
+            [CAPTION], spans=[[RED_BUS, TREE]], boxes=[[(0, 0, 1, 1), box]], sizes=[size]
+        )
+
+
+def outputs_for(processor: MdetrProcessor, caption: str = CAPTION) -> SimpleNamespace:
+    """Query 1 is the red bus, query 2 the tree and less sure, query 0 nothing."""
+    tokens = processor.labels(
+        [CAPTION], spans=[[RED_BUS, TREE]], boxes=[[(0, 0, 1, 1)] * 2], sizes=[(1, 1)]
+    )["positive_map"]
+    logits = torch.full((1, 3, 256), -10.0)
+    logits[0, 0, -1] = 10
+    logits[0, 1:][tokens[0]] = 5
+    logits[0, 2, -1] = 5
+    boxes = torch.tensor([[[0.5, 0.5, 1, 1], [0.5, 0.5, 0.5, 0.5], [0.25, 0.25, 0.5, 0.5]]])
+    # Padded, as beside a longer caption.
+    ids = processor(text=[caption, "a " * 50], return_tensors="pt")["input_ids"][:1]
+    return SimpleNamespace(logits=logits, pred_boxes=boxes, input_ids=ids)
+
+
+def test_grounded_phrases(processor: MdetrProcessor) -> None:
+    outputs = outputs_for(processor)
+    (result,) = processor.post_process_grounding(
+        outputs, target_sizes=[(100, 200)], token_threshold=0.05
+    )
+    assert result["phrases"] == ["red bus", "tall tree"]
+    assert result["spans"] == [RED_BUS, TREE]
+    assert result["boxes"].tolist() == [[50, 25, 150, 75], [0, 0, 100, 50]]
+    assert result["scores"].tolist() == pytest.approx([1, 1 - 1 / 9], abs=1e-4)
+
+
+def test_what_the_caption_refers_to_is_found_before_what_it_mentions(
+    processor: MdetrProcessor,
+) -> None:
+    outputs = outputs_for(processor)
+    outputs.is_final = torch.tensor([[9.0, -1.0, 2.0]])
+    (result,) = processor.post_process_grounding(outputs, threshold=0, token_threshold=0.05)
+    assert result["phrases"][:2] == ["tall tree", "red bus"]
+    final = torch.tensor([2.0, -1.0]).sigmoid() * torch.tensor([1 - 1 / 9, 1])
+    assert result["scores"][:2].tolist() == pytest.approx(final.tolist(), abs=1e-4)
+
+
+def test_answers_are_given_by_type(processor: MdetrProcessor) -> None:
+    answers = {
+        "type": torch.tensor([[0.0, 3, 1], [4, 0, 0], [0, 0, 9]]),
+        "binary": torch.tensor([-1.0, 2, 0]),
+        "attr": torch.eye(15)[[7, 0, 0]],
+        "reg": torch.eye(20)[[0, 0, 19]],
+    }
+    given = processor.post_process_answers(SimpleNamespace(answers=answers))
+    assert [answer["type"] for answer in given] == ["attr", "binary", "reg"]
+    assert [answer["answer"] for answer in given] == [7, 1, 19]
+    unified = SimpleNamespace(answers={"total": torch.eye(1853)[[1852]]})
+    assert processor.post_process_answers(unified) == [{"type": "total", "answer": 1852}]
+    with pytest.raises(ValueError, match="without answers"):
+        processor.post_process_answers(outputs_for(processor))
+
+
+def test_captions_are_read_off_the_tokens_or_given(processor: MdetrProcessor) -> None:
+    odd = "  A  red café\u2019s  bus , 'tis \U0001f68c , "
+    outputs = outputs_for(processor, odd)
+    (read,) = processor.post_process_grounding(outputs)
+    (given,) = processor.post_process_grounding(outputs, text=[odd])
+    assert read["phrases"] == given["phrases"] and read["spans"] == given["spans"]
+    assert read["phrases"] and all(phrase in odd for phrase in read["phrases"])
+
+
+def test_a_caption_that_is_cut_within_a_character_is_read_off_the_tokens(
+    processor: MdetrProcessor,
+) -> None:
+    caption = "a red bus behind the tall tree " + "a" * 219 + "\U0001f68c" * 9
+    outputs = outputs_for(processor, caption)
+    assert outputs.input_ids.shape == (1, 256)
+    assert processor.tokenizer.decode(outputs.input_ids[0, :-1]).endswith("\ufffd")
+    (result,) = processor.post_process_grounding(outputs)
+    assert result["phrases"] == ["red bus", "tall tree"]
+
+
+def test_tokens_that_no_caption_has_are_refused(processor: MdetrProcessor) -> None:
+    outputs = outputs_for(processor)
+    # A space and a letter, each of its own, where the tokenizer has one token for both.
+    words = processor.tokenizer.convert_tokens_to_ids(["<s>", "a", "Ġ", "b", "</s>"])
+    outputs.input_ids = torch.tensor([words])
+    with pytest.raises(ValueError, match="image 0 read 'a b', which has other tokens"):
+        processor.post_process_grounding(outputs)
+    (result,) = processor.post_process_grounding(outputs, text=[CAPTION])
+    assert result["phrases"] == ["red bus", "tall tree"]
+
+
+def test_the_threshold_and_boxes_without_target_sizes(processor: MdetrProcessor) -> None:
+    outputs = outputs_for(processor)
+    (result,) = processor.post_process_grounding(outputs, threshold=0.95)
+    assert result["phrases"] == ["red bus"]
+    assert result["boxes"].tolist() == [[0.25, 0.25, 0.75, 0.75]]
+    (nothing,) = processor.post_process_grounding(outputs, threshold=1.0)
+    assert nothing["phrases"] == [] and nothing["boxes"].shape == (0, 4)
+    with pytest.raises(ValueError, match="1 images, 2 captions"):
+        processor.post_process_grounding(outputs, text=[CAPTION] * 2)
+    with pytest.raises(ValueError, match="3 target sizes"):
+        processor.post_process_grounding(outputs, target_sizes=[(1, 1)] * 3)

@@ -1,0 +1,146 @@
+"""The model that training begins with: one that is there, or one of parts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from mdetr_model.data.answers import CLEVR, AnswerVocabulary
+from mdetr_model.model_folder import write_model
+from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from mdetr_model.modeling.modeling_mdetr import MdetrForQuestionAnswering
+from mdetr_model.training.config import Start, View
+from mdetr_model.training.init_model import init_model, load_image_weights
+from mdetr_model.training.tokenizer import train_tokenizer
+from tests.mdetr_model.small import EFFICIENTNET, RESNET, TEXT, tiny_model
+
+VIEW = View(shortest=40, longest=60)
+SMALL = {"hidden_size": 32, "num_attention_heads": 4, "encoder_layers": 1, "decoder_layers": 1}
+CAPTIONS = ["a red circle", "two blue stars on the left"]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image encoder and, in half precision, a text encoder with its tokenizer."""
+    folder = tmp_path_factory.mktemp("parts")
+    torch.manual_seed(1)
+    for name, config in (("resnet", RESNET), ("efficientnet", EFFICIENTNET)):
+        AutoModel.from_config(AutoConfig.for_model(**config)).save_pretrained(folder / name)
+    tokenizer = train_tokenizer(CAPTIONS, 270)
+    text = AutoConfig.for_model(**(TEXT | {"vocab_size": len(tokenizer)}))
+    AutoModel.from_config(text).half().save_pretrained(folder / "text")
+    tokenizer.save_pretrained(folder / "text")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["resnet", "efficientnet"])
+def test_weights_of_image_and_text_encoders(parts: Path, kind: str) -> None:
+    """As ``from_pretrained`` loads them from a folder or the hub, in float32."""
+    start = Start(
+        image_weights=str(parts / kind), text_weights=str(parts / "text"), config=dict(SMALL)
+    )
+    model, processor = init_model(start, VIEW, None)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    text = AutoModel.from_pretrained(parts / "text", dtype=torch.float32)
+    words = model.mdetr.text_encoder.embeddings.word_embeddings.weight
+    assert torch.equal(words, text.embeddings.word_embeddings.weight)
+
+    pixels = torch.randn(1, 3, 64, 64)
+    image = AutoModel.from_pretrained(parts / kind, dtype=torch.float32).eval()
+    found = model.mdetr.image_encoder.eval()(pixels)
+    with torch.no_grad():
+        stem = image.embedder if kind == "resnet" else image.embeddings
+        features = image.encoder(stem(pixels)).last_hidden_state
+    if kind == "resnet":
+        torch.testing.assert_close(found, features, rtol=1e-4, atol=1e-5)
+    else:
+        assert found.shape[-2:] == features.shape[-2:]  # ours is without the convolution on top
+    assert processor.image_processor.size == {"shortest_edge": 40, "longest_edge": 60}
+    assert len(processor.tokenizer) == 270
+
+
+def test_weights_of_another_make_are_refused(parts: Path) -> None:
+    model = tiny_model()
+    other = AutoModel.from_config(AutoConfig.for_model(**(RESNET | {"depths": [2, 1, 1, 1]})))
+    load_image_weights(model.mdetr.image_encoder, AutoModel.from_pretrained(parts / "resnet"))
+    with pytest.raises(ValueError, match="does not fit the image encoder"):
+        load_image_weights(model.mdetr.image_encoder, AutoModel.from_pretrained(parts / "text"))
+    deeper = tiny_model(image_config=RESNET | {"depths": [2, 1, 1, 1]})
+    with pytest.raises(ValueError, match=r"does not fit .*stages\.0"):
+        load_image_weights(deeper.mdetr.image_encoder, AutoModel.from_pretrained(parts / "resnet"))
+    load_image_weights(deeper.mdetr.image_encoder, other)
+
+
+def test_a_model_folder(parts: Path, tmp_path: Path) -> None:
+    """With other losses, and seen at another size."""
+    start = Start(text_weights=str(parts / "text"), config={**SMALL, "image_config": RESNET})
+    first, processor = init_model(start, View(), None)
+    write_model(tmp_path / "model", first, processor)
+    again = Start(folder=str(tmp_path / "model"), config={"token_weight": 3.0})
+    model, processor = init_model(again, VIEW, None)
+    assert model.config.token_weight == 3.0
+    assert processor.image_processor.size["shortest_edge"] == 40
+    for (name, one), other in zip(first.named_parameters(), model.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_a_tokenizer_of_its_own_sizes_a_new_text_encoder() -> None:
+    tokenizer = train_tokenizer(CAPTIONS, 280)
+    start = Start(vocabulary=280, config={**SMALL, "image_config": RESNET, "text_config": TEXT})
+    model, _ = init_model(start, VIEW, tokenizer)
+    assert model.mdetr.text_encoder.config.vocab_size == len(tokenizer)
+    assert model.mdetr.text_encoder.config.pad_token_id == tokenizer.pad_token_id
+
+
+def test_a_tokenizer_that_does_not_fit_the_weights(parts: Path, tmp_path: Path) -> None:
+    train_tokenizer(CAPTIONS * 3 + ["hexagons and pentagons"], 290).save_pretrained(tmp_path)
+    start = Start(
+        text_weights=str(parts / "text"),
+        tokenizer=str(tmp_path),
+        config={**SMALL, "image_config": RESNET},
+    )
+    with pytest.raises(ValueError, match=r"the text encoder .* only 270"):
+        init_model(start, VIEW, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"predict_final": True}, "predict_final cannot be trained on pairs"),
+        ({"answer_heads": [("total", 3)]}, "not known what the model's answer heads stand for"),
+    ],
+)
+def test_models_without_labels_are_refused(field: dict[str, object], message: str) -> None:
+    start = Start(vocabulary=280, config={**SMALL, "image_config": RESNET, **field})
+    with pytest.raises(ValueError, match=message):
+        init_model(start, VIEW, train_tokenizer(CAPTIONS, 280))
+
+
+def test_a_model_that_answers_keeps_its_answers(tmp_path: Path) -> None:
+    """What its heads have learned would be taken for other words."""
+    start = Start(vocabulary=280, config={**SMALL, "image_config": RESNET})
+    model, processor = init_model(start, VIEW, train_tokenizer(CAPTIONS, 280), CLEVR)
+    assert isinstance(model, MdetrForQuestionAnswering)
+    write_model(tmp_path / "model", model, processor)
+    again = Start(folder=str(tmp_path / "model"))
+    for answers in (None, CLEVR):
+        found, _ = init_model(again, VIEW, None, answers)
+        assert found.config.answers == CLEVR.names
+        assert torch.equal(found.answer_queries.weight, model.answer_queries.weight)
+    renamed = {**CLEVR.answers, "attr": CLEVR.answers["attr"][::-1]}
+    for other in (AnswerVocabulary(renamed), AnswerVocabulary({"total": ("no", "yes")})):
+        with pytest.raises(ValueError, match="gives other answers"):
+            init_model(again, VIEW, None, other)
+
+
+def test_parts_that_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="those of that model"):
+        Start(folder="here", tokenizer="there")
+    with pytest.raises(ValueError, match="start needs a folder"):
+        Start(image_weights="here")
+    with pytest.raises(ValueError, match="MdetrConfig has no hidden_sise"):
+        Start(vocabulary=300, config={"hidden_sise": 3})
+    with pytest.raises(ValueError, match="start has answers"):
+        Start(vocabulary=300, answers="gqa", config={"answers": {}})
+    assert MdetrConfig(**SMALL).hidden_size == 32

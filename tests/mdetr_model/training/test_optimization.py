@@ -1,0 +1,101 @@
+"""Parameter groups, learning rates, and the average of the weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from mdetr_model.training.config import Optimization
+from mdetr_model.training.optimization import EMA, parameter_groups, rate_factor, set_rates
+from tests.mdetr_model.small import tiny_model
+
+PUBLISHED = Optimization(epochs=40, batch=64)
+STEPS = 100  # of an epoch
+
+
+def test_every_trained_parameter_is_in_the_group_of_its_part() -> None:
+    model = tiny_model()
+    groups = {group["name"]: group for group in parameter_groups(model, PUBLISHED)}
+    peaks = {name: group["peak"] for name, group in groups.items()}
+    assert peaks == {"rest": 1e-4, "image": 1e-5, "text": 5e-5}
+    members = {name: {id(p) for p in group["params"]} for name, group in groups.items()}
+    encoders = {"image": model.mdetr.image_encoder, "text": model.mdetr.text_encoder}
+    for name, encoder in encoders.items():
+        assert members[name] == {id(p) for p in encoder.parameters() if p.requires_grad}
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    assert members["rest"] == trained - members["image"] - members["text"]
+    assert len(trained) < len(list(model.parameters()))  # the stem and first stage are frozen
+
+
+def test_the_published_schedule() -> None:
+    """Text rises over a hundredth of all steps and falls to nothing; the rest drops once."""
+    text = [rate_factor("text", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
+    assert text[:3] == pytest.approx([1 / 40, 2 / 40, 3 / 40])
+    assert text.index(1.0) == 39
+    assert text[2020] == pytest.approx(0.5, abs=0.01)
+    assert 0 < text[-1] < 0.001
+    rest = [rate_factor("rest", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
+    assert rest == [1.0] * 35 * STEPS + [0.1] * 5 * STEPS
+    assert rest == [rate_factor("image", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
+
+
+def test_the_cosine_schedule() -> None:
+    options = Optimization(epochs=10, batch=8, schedule="cosine", warmup_fraction=0.1)
+    for group in ("rest", "image", "text"):
+        factors = [rate_factor(group, step, STEPS, options) for step in range(10 * STEPS)]
+        assert factors[99] == 1.0
+        assert factors[49] == pytest.approx(0.5)
+        assert factors[550] == pytest.approx(0.5, abs=0.01)
+        assert factors[-1] < 1e-4
+        assert factors[100:] == sorted(factors[100:], reverse=True)
+
+
+def test_rates_are_set_by_group() -> None:
+    optimizer = torch.optim.AdamW(parameter_groups(tiny_model(), PUBLISHED))
+    set_rates(optimizer, 36 * STEPS, STEPS, PUBLISHED)
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert rates["rest"] == pytest.approx(1e-5)
+    assert rates["image"] == pytest.approx(1e-6)
+    assert rates["text"] < 5e-5 * 0.11
+
+
+def test_the_average_forgets_the_start_and_follows_the_weights() -> None:
+    """As the sums that it stands for; buffers too, those of whole numbers as they are."""
+    model = nn.BatchNorm1d(1)
+    average = EMA(model, 0.9)
+    expected, shown = 1.0, []
+    for step in range(1, 200):
+        with torch.no_grad():
+            model.weight.fill_(step)
+            model.num_batches_tracked.fill_(step)
+        average.update(model)
+        decay = min(0.9, step / (step + 10))
+        expected = decay * expected + (1 - decay) * step
+        shown.append(average.values["weight"].item())
+    assert shown[-1] == pytest.approx(expected, rel=1e-5)
+    assert shown[-1] == pytest.approx(199 - 9, abs=0.1)  # nine steps behind, for ever
+    assert average.values["num_batches_tracked"] == 199
+
+
+def test_the_average_takes_the_place_of_the_weights_for_a_while() -> None:
+    model = nn.Linear(1, 1)
+    average = EMA(model, 0.5)
+    with torch.no_grad():
+        model.weight.fill_(5.0)
+    average.update(model)
+    mine, averaged = model.weight.item(), average.values["weight"].item()
+    assert mine != averaged
+    with pytest.raises(KeyError), average.in_place_of(model):
+        assert model.weight.item() == averaged
+        raise KeyError
+    assert model.weight.item() == mine
+    assert average.values["weight"].item() == averaged
+
+
+def test_the_average_goes_on_from_its_state() -> None:
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    average, again = EMA(model, 0.9), EMA(other, 0.9)
+    average.update(model)
+    again.load(average.state())
+    for of in (average, again):
+        of.update(other)
+    assert torch.equal(average.values["weight"], again.values["weight"])

@@ -1,0 +1,57 @@
+"""Packed records are the same records."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.beam.dofns import SliceOutput
+from pipelines.beam.serialization import pack, unpack
+from schemas import (
+    GroundedCaption,
+    ImageInfo,
+    ImageRecord,
+    Object,
+    Phrase,
+    Question,
+    Region,
+    Rejected,
+)
+
+text = st.text(st.characters(codec="utf-8"), max_size=5)
+number = st.integers(0, 2**31 - 1)
+pixel = st.floats(width=32, allow_nan=False)
+box = st.tuples(pixel, pixel, pixel, pixel)
+spans = st.lists(st.tuples(number, number), max_size=2)
+images = st.builds(ImageInfo, text, text, text, number, number, text, text)
+rejected = st.builds(Rejected, text, text, text, text, text, number)
+regions = st.builds(Region, spans, st.none() | box, text, st.none() | pixel, number, st.booleans())
+captions = st.builds(
+    GroundedCaption,
+    text,
+    st.lists(regions, max_size=2),
+    spans,
+    text,
+    text,
+    st.lists(
+        st.builds(Phrase, spans, text, st.lists(text, max_size=2), st.lists(box, max_size=2)),
+        max_size=1,
+    ),
+    st.none() | st.builds(Question, text, st.none() | text),
+)
+objects = st.dictionaries(text, st.builds(Object, box, st.none() | pixel), max_size=2)
+parts = st.builds(ImageRecord, text, text, text, st.lists(captions, max_size=2), objects, number)
+
+
+@given(st.lists(images, max_size=5))
+def test_tables_survive(rows: list[ImageInfo]) -> None:
+    assert unpack(pack(rows), list[ImageInfo]) == rows
+
+
+@given(st.lists(parts, max_size=3), st.lists(rejected, max_size=3))
+def test_deliveries_survive(parts: list[ImageRecord], rejected: list[Rejected]) -> None:
+    found = unpack(pack(SliceOutput(parts, rejected)), SliceOutput)
+    assert (found.parts, found.rejected) == (parts, rejected)
+
+
+def test_records_of_a_kind_pack_small() -> None:
+    rows = [ImageInfo(f"vg/{i}", "vg", f"{i}.jpg", 800, 600) for i in range(10_000)]
+    assert len(pack(rows)) < 10 * len(rows)

@@ -1,0 +1,193 @@
+"""One shard, from the parts that the slices have for it."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipelines.beam.serialization import unpack
+from pipelines.beam.shard_builder import HashedImage, ShardBuilder, ShardSummary
+from pipelines.captions.options import MDETR, PAPER
+from pipelines.dedup.image_registry import ImageRegistry
+from pipelines.io.images import ImageStore, perceptual_hash
+from pipelines.recipe import NearDuplicates, Recipe, Split
+from schemas import GroundedCaption, HeldOut, ImageInfo, ImageRecord, Region, Rejected
+from shards.format.index import IndexRow
+from shards.format.placement import position
+from tests import tiny
+
+RECIPE = Recipe(
+    name="tiny",
+    rules=PAPER,
+    splits={"train": Split(1, True), "val": Split(1)},
+    sources={},
+    exclude={},
+    near_duplicates=NearDuplicates(),
+)
+TABLE = [ImageInfo(f"vg/{i}", "vg", f"{i}.jpg", tiny.WIDTH, tiny.HEIGHT) for i in range(1, 6)]
+
+
+def caption(record: str, text: str = "") -> GroundedCaption:
+    text = text or f"a cat {record}"
+    return GroundedCaption(text, [Region([(2, 5)], (1, 1, 50, 50))], [], "vg", record)
+
+
+def part(image: int, *captions: GroundedCaption, **fields: Any) -> ImageRecord:
+    return ImageRecord(f"vg/{image}", "vg", "train", list(captions), **fields)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ImageStore:
+    for i in range(1, 6):
+        tiny.write(tmp_path / f"images/{i}.jpg", tiny.image_file(hue=i))
+    return ImageStore({"vg": [str(tmp_path / "images")]})
+
+
+def shard(
+    output: Path,
+    store: ImageStore,
+    *parts: ImageRecord,
+    split: str = "train",
+    held_out: list[HeldOut] | None = None,
+    hashes: list[HashedImage] | None = None,
+    rejected: list[Rejected] | None = None,
+    **changes: Any,
+) -> ShardSummary:
+    (output / "shards").mkdir(exist_ok=True)
+    recipe = msgspec.structs.replace(RECIPE, **changes)
+    image_registry = ImageRegistry(TABLE, held_out or [], True)
+    builder = ShardBuilder(
+        recipe, str(output / "shards"), split, 0, image_registry, store, hashes or []
+    )
+    builder.add(parts, rejected or [])
+    summary = builder.write()
+    # What was read is in the shard or accounted for.
+    for of in summary.sources.values():
+        in_shard = summary.stats.sentences if len(summary.sources) == 1 else None
+        if in_shard is not None:
+            assert of.read == of.merged + of.rejected + of.excluded + in_shard
+    return summary
+
+
+def rows_of(summary: ShardSummary) -> list[IndexRow]:
+    return unpack(summary.rows, list[IndexRow])
+
+
+def keys_of(summary: ShardSummary) -> list[str]:
+    return [row.key for row in rows_of(summary)]
+
+
+def test_samples_stand_in_the_order_of_their_positions(tmp_path: Path, images: ImageStore) -> None:
+    parts = [part(i, caption(str(i))) for i in range(1, 6)]
+    summary = shard(tmp_path, images, *parts)
+    keys = keys_of(summary)
+    assert keys == sorted((p.key for p in TABLE), key=lambda k: position(k, ""))
+    again = shard(tmp_path, images, *parts[::-1])
+    assert (again.entry, again.rows) == (summary.entry, summary.rows)
+    salted = shard(tmp_path, images, *parts, salt="x")
+    assert keys_of(salted) == sorted(keys, key=lambda k: position(k, "x"))
+
+
+def test_the_entry_describes_the_file(tmp_path: Path, images: ImageStore) -> None:
+    summary = shard(tmp_path, images, part(1, caption("1"), caption("2")))
+    [path] = (tmp_path / "shards").iterdir()
+    assert path.name == summary.entry.file == "train-00000-of-00001.tar"
+    assert summary.entry.bytes == path.stat().st_size
+    assert summary.entry.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (summary.entry.images, summary.entry.captions) == (1, 2)  # their boxes are one
+
+
+def test_only_the_split_that_combines_combines(tmp_path: Path, images: ImageStore) -> None:
+    apart = [
+        GroundedCaption("a cat", [], [], "vg", "1"),
+        GroundedCaption("a dog", [], [], "vg", "2"),
+    ]
+    assert shard(tmp_path, images, part(1, *apart)).stats.captions == 1
+    assert shard(tmp_path, images, part(1, *apart), split="val").stats.captions == 2
+
+
+def test_held_out_images_are_kept_out_of_train_only(tmp_path: Path, images: ImageStore) -> None:
+    held_out = [HeldOut("refcoco", "vg/1"), HeldOut("gqa", "vg/1")]
+    parts = [part(1, caption("1"), caption("2")), part(2, caption("3"))]
+    summary = shard(tmp_path, images, *parts, held_out=held_out)
+    assert keys_of(summary) == ["vg/2"]
+    assert [(e.set, e.copy, e.join, e.captions) for e in summary.excluded] == [
+        ("gqa", "vg/1", "id", 2),
+        ("refcoco", "vg/1", "id", 2),
+    ]
+    assert summary.sources["vg"].excluded == 2  # each sentence once, however many sets there are
+    val = shard(tmp_path, images, *parts, split="val", held_out=held_out)
+    assert (len(rows_of(val)), val.excluded) == (2, [])
+
+
+def test_a_held_out_image_that_nobody_speaks_of_is_not_reported(
+    tmp_path: Path, images: ImageStore
+) -> None:
+    summary = shard(tmp_path, images, part(1), held_out=[HeldOut("refcoco", "vg/1")])
+    assert (summary.excluded, rows_of(summary)) == ([], [])
+
+
+@pytest.mark.parametrize("action", ["report", "exclude"])
+def test_near_duplicates(tmp_path: Path, images: ImageStore, action: Any) -> None:
+    content = tiny.encoded(tiny.drawing(400, 200, hue=1), quality=40)
+    hashes = [
+        HashedImage(perceptual_hash(content), "flickr30k", "flickr30k/7"),
+        HashedImage(perceptual_hash(content) ^ (2**64 - 1), "flickr30k", "flickr30k/8"),
+    ]
+    summary = shard(
+        tmp_path,
+        images,
+        part(1, caption("1")),
+        hashes=hashes,
+        near_duplicates=NearDuplicates(action),
+    )
+    [row] = summary.excluded
+    leave_out = action == "exclude"
+    assert (row.held_out, row.join, row.left_out) == ("flickr30k/7", "perceptual hash", leave_out)
+    assert len(rows_of(summary)) == (0 if leave_out else 1)
+    assert summary.sources["vg"].excluded == (1 if leave_out else 0)
+
+
+def test_sentences_that_are_too_long_by_themselves(tmp_path: Path, images: ImageStore) -> None:
+    captions = [caption("1", "a" * 248), caption("2", "a" * 249), caption("3", "a" * 248 + ".")]
+    summary = shard(tmp_path, images, part(1, *captions, caption("4", "b" * 249 + "?")))
+    assert [(r.record, r.reason, r.detail) for r in summary.rejected] == [
+        ("vg/2", "caption too long", "250 characters"),
+        ("vg/4", "caption too long", "250 characters"),
+    ]
+    assert shard(tmp_path, images, part(1, *captions), split="val").rejected == []
+    assert shard(tmp_path, images, part(1, *captions), rules=MDETR).rejected == []
+
+
+def test_an_image_without_captions_is_not_written(tmp_path: Path, images: ImageStore) -> None:
+    summary = shard(tmp_path, images, part(1, caption("1", "a" * 300)), part(2, caption("2")))
+    assert keys_of(summary) == ["vg/2"]
+    assert summary.stats.images == 1
+
+
+def test_a_missing_image_loses_all_its_records_in_one_row(
+    tmp_path: Path, images: ImageStore
+) -> None:
+    (tmp_path / "images/1.jpg").unlink()
+    summary = shard(tmp_path, images, part(1, caption("1"), caption("2")), part(2, caption("3")))
+    [row] = summary.rejected
+    assert (row.record, row.reason, row.records) == ("vg/1", "image missing", 2)
+    assert summary.sources["vg"].rejected == 2
+
+
+def test_without_images_nothing_is_opened(tmp_path: Path) -> None:
+    summary = shard(tmp_path, ImageStore({}), part(1, caption("1")), images="none")
+    [row] = rows_of(summary)
+    assert (row.image_name, row.width, row.height) == ("", tiny.WIDTH, tiny.HEIGHT)
+
+
+def test_records_that_were_merged_or_rejected_before_are_counted(
+    tmp_path: Path, images: ImageStore
+) -> None:
+    before = [Rejected("vg", "9", "no words"), Rejected("vg", "1", "no usable box", records=0)]
+    summary = shard(tmp_path, images, part(1, caption("1"), merged=3), rejected=before)
+    of = summary.sources["vg"]
+    assert (of.read, of.merged, of.rejected, of.excluded) == (5, 3, 1, 0)
+    assert summary.rejected == before

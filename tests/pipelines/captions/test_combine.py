@@ -1,0 +1,222 @@
+"""Joining the sentences of an image into captions."""
+
+import itertools
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.captions.combine import combine, conflict_graph, join, keep, sentence
+from pipelines.captions.options import MDETR, PAPER
+from schemas import Box, Caption, GroundedCaption, Phrase, Question, Region
+
+NEAR_THRESHOLD = 1e-5  # what float32 may make of an overlap
+
+
+def caption(
+    text: str, *boxes: Box, dataset: str = "vg", record: str = "1", spans: list | None = None
+) -> GroundedCaption:
+    spans = [(0, 1)] if spans is None else spans
+    return GroundedCaption(text, [Region(spans, box) for box in boxes], [], dataset, record)
+
+
+def plain_giou(a: Box, b: Box) -> float:
+    """Algorithm 1 of arXiv 1902.09630, in float64."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    intersection = max(width, 0) * max(height, 0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
+    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+    return intersection / union - (hull - union) / hull
+
+
+def plain_iou(a: Box, b: Box) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    intersection = max(width, 0) * max(height, 0)
+    return intersection / (
+        (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
+    )
+
+
+@st.composite
+def random_boxes(draw: st.DrawFn) -> Box:
+    """Boxes on a coarse grid, so that many of them overlap."""
+    x, y = draw(st.integers(0, 6)) * 10, draw(st.integers(0, 6)) * 10
+    w, h = draw(st.integers(1, 6)) * 10, draw(st.integers(1, 6)) * 10
+    return float(x), float(y), float(x + w), float(y + h)
+
+
+@st.composite
+def images(draw: st.DrawFn) -> list[GroundedCaption]:
+    """The sentences of one image, each with a number of its own in the text."""
+    captions = []
+    for i in range(draw(st.integers(0, 12))):
+        words = draw(st.lists(st.sampled_from(["red", "cat", "mat's", "zoë", "x-y"]), max_size=50))
+        text = (" ".join([f"n{i}", *words]) + draw(st.sampled_from(["", ".", "?", "!"])))[:249]
+        text = text if len(sentence(text)) < 250 else text[:248]
+        regions = []
+        for box in draw(st.lists(random_boxes(), max_size=3)):
+            start = draw(st.integers(0, len(text) - 1))
+            stop = draw(st.integers(start + 1, len(text)))
+            regions.append(Region([(start, stop)], box, "", float(i)))
+        captions.append(GroundedCaption(text, regions, [(0, len(text))], "vg", str(i)))
+    return captions
+
+
+def copied(captions: list[GroundedCaption]) -> list[GroundedCaption]:
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(captions), type=list[GroundedCaption])
+
+
+@given(images())
+@settings(max_examples=200)
+def test_paper_rules(sentences: list[GroundedCaption]) -> None:
+    by_record = {s.record: s for s in sentences}
+    captions = combine(copied(sentences), PAPER)
+
+    # Every sentence is in exactly one caption.
+    parts = [part.record for c in captions for part in c.parts]
+    assert sorted(parts) == sorted(by_record)
+    for c in captions:
+        assert len(c.text) < 250
+        # The caption is its sentences with full stops, and the parts say where they are.
+        assert c.text == " ".join(sentence(by_record[p.record].text) for p in c.parts)
+        for part in c.parts:
+            assert c.text[slice(*part.span)] == by_record[part.record].text
+        # Each region is its sentence's, on the same characters.
+        regions = [(p, r) for p in c.parts for r in by_record[p.record].regions]
+        assert len(regions) == len(c.regions)
+        for (part, raw), region in zip(regions, c.regions, strict=True):
+            assert (region.box, region.area) == (raw.box, raw.area)
+            own = by_record[part.record].text
+            assert [c.text[a:b] for a, b in region.spans] == [own[a:b] for a, b in raw.spans]
+            assert all(part.span[0] <= a < b <= part.span[1] for a, b in region.spans)
+        # No two of its sentences speak of the same object.
+        for one, other in itertools.combinations(c.parts, 2):
+            for a in by_record[one.record].regions:
+                for b in by_record[other.record].regions:
+                    assert a.box and b.box
+                    assert plain_giou(a.box, b.box) <= 0.5 + NEAR_THRESHOLD
+
+
+@given(images())
+def test_best_needs_no_more_captions_than_first_fit(sentences: list[GroundedCaption]) -> None:
+    greedy = msgspec.structs.replace(PAPER, coloring="first_fit")
+    assert len(combine(sentences, PAPER)) <= len(combine(sentences, greedy))
+
+
+@given(images())
+def test_the_same_sentences_make_the_same_captions(sentences: list[GroundedCaption]) -> None:
+    for rules in (PAPER, MDETR):
+        assert combine(copied(sentences), rules) == combine(copied(sentences), rules)
+
+
+@given(images(), st.sampled_from(["giou", "iou"]))
+def test_conflicts_are_overlaps_over_the_threshold(
+    sentences: list[GroundedCaption], conflict: str
+) -> None:
+    graph = conflict_graph(sentences, msgspec.structs.replace(PAPER, conflict=conflict))
+    overlap = plain_giou if conflict == "giou" else plain_iou
+    for i, one in enumerate(sentences):
+        for j, other in enumerate(sentences):
+            if i == j:
+                assert not graph[i] >> j & 1
+                continue
+            values = [
+                overlap(a.box, b.box)
+                for a in one.regions
+                for b in other.regions
+                if a.box is not None and b.box is not None
+            ]
+            if any(abs(value - 0.5) < NEAR_THRESHOLD for value in values):
+                continue
+            assert bool(graph[i] >> j & 1) == any(value > 0.5 for value in values)
+
+
+def test_conflicts_of_more_boxes_than_are_compared_at_once() -> None:
+    """2,000 boxes in 1,000 sentences: sentence i speaks of object i // 2 twice."""
+    sentences = [
+        caption(f"n{i}", *[(20.0 * (i // 2), 0.0, 20.0 * (i // 2) + 10, 10.0)] * 2)
+        for i in range(1000)
+    ]
+    graph = conflict_graph(sentences, PAPER)
+    assert graph == [1 << (i ^ 1) for i in range(1000)]
+
+
+def test_published_order_and_length() -> None:
+    """Most conflicts first, of equals the last; raw lengths plus 2 may reach 250."""
+    box, other = (0.0, 0.0, 10.0, 10.0), (50.0, 50.0, 60.0, 60.0)
+    sentences = [
+        caption("a" * 100, box, record="0"),
+        caption("b" * 100, other, record="1"),
+        caption("c" * 148, record="2"),
+        caption("d" * 101, box, record="3"),
+    ]
+    # 3 and 0 conflict and go first; 2 fits behind 0 (248 + 2 = 250) and not behind 3; 1 behind 3.
+    groups = [[p.record for p in c.parts] for c in combine(sentences, MDETR)]
+    assert groups == [["3", "1"], ["0", "2"]]
+
+
+def test_published_rules_let_a_single_long_sentence_pass() -> None:
+    [one] = combine([caption("a" * 300)], MDETR)
+    assert one.text == "a" * 300 + "."
+
+
+def test_flickr30k_is_kept_apart_or_joined_as_the_rules_say() -> None:
+    sentences = [
+        caption("a dog", dataset="flickr30k", record="5#0"),
+        caption("a cat", dataset="flickr30k", record="5#1"),
+        caption("a mat", record="7"),
+    ]
+    assert [c.text for c in combine(sentences, PAPER)] == ["a dog. a cat. a mat."]
+    assert [c.text for c in combine(sentences, MDETR)] == ["a dog", "a cat", "a mat."]
+
+
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [("a cat", "a cat."), ("a cat.", "a cat."), ("a cat?", "a cat?"), ("a cat!", "a cat!.")],
+)
+def test_full_stops(text: str, joined: str) -> None:
+    assert sentence(text) == joined
+
+
+def test_join_moves_spans_and_keeps_what_a_region_says() -> None:
+    first = GroundedCaption(
+        "a cat", [Region([(2, 5)], (0, 0, 5, 5), "9", 12.5, 17, True)], [(0, 5)], "vg", "1"
+    )
+    second = GroundedCaption("the mat?", [Region([(4, 7)], (6, 6, 9, 9))], [(4, 7)], "gqa", "2")
+    joined = join([first, second])
+    assert joined.text == "a cat. the mat?"
+    assert joined.regions == [
+        Region([(2, 5)], (0, 0, 5, 5), "", 12.5, 17, True),
+        Region([(11, 14)], (6, 6, 9, 9)),
+    ]
+    assert joined.negative == [(0, 5), (11, 14)]
+    assert [(p.dataset, p.record, p.span) for p in joined.parts] == [
+        ("vg", "1", (0, 5)),
+        ("gqa", "2", (7, 15)),
+    ]
+
+
+def test_keep_leaves_a_sentence_as_it_is() -> None:
+    phrases = [Phrase([(2, 5)], "47", ["animals"], [(0, 0, 5, 5)])]
+    question = Question("12", "yes", "obj", "verify")
+    kept = keep(
+        GroundedCaption("a cat", [], [(0, 5)], "gqa", "12", phrases=phrases, question=question)
+    )
+    assert isinstance(kept, Caption)
+    assert (kept.text, kept.phrases, kept.question) == ("a cat", phrases, question)
+    assert [p.span for p in kept.parts] == [(0, 5)]
+
+
+def test_an_image_with_many_sentences_takes_seconds_not_minutes() -> None:
+    random = np.random.default_rng(0)
+    corners = random.integers(0, 500, (5000, 2))
+    sentences = [
+        caption(f"sentence {i} of many", (float(x), float(y), float(x + 40), float(y + 40)))
+        for i, (x, y) in enumerate(corners)
+    ]
+    captions = combine(sentences, PAPER)
+    assert sum(len(c.parts) for c in captions) == 5000

@@ -1,0 +1,108 @@
+"""Coloring conflict graphs whose colors have a capacity."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.captions.graph_coloring import Groups, best, first_fit
+
+CAPACITY = 20
+Problem = tuple[list[int], list[int]]
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Sizes that fit the capacity, and a random symmetric conflict graph."""
+    sizes = draw(st.lists(st.integers(1, CAPACITY), max_size=14))
+    conflicts = [0] * len(sizes)
+    if len(sizes) > 1:
+        node = st.integers(0, len(sizes) - 1)
+        for a, b in draw(st.lists(st.tuples(node, node), max_size=40)):
+            if a != b:
+                conflicts[a] |= 1 << b
+                conflicts[b] |= 1 << a
+    return sizes, conflicts
+
+
+def assert_coloring(groups: Groups, sizes: Sequence[int], conflicts: Sequence[int]) -> None:
+    """Every node once, no conflict and no overflow within a group, no empty group."""
+    assert sorted(node for group in groups for node in group) == list(range(len(sizes)))
+    for group in groups:
+        assert group
+        assert sum(sizes[node] for node in group) <= CAPACITY
+        assert not any(conflicts[a] >> b & 1 for a in group for b in group)
+
+
+@given(problems())
+def test_first_fit_colors(problem: Problem) -> None:
+    assert_coloring(first_fit(*problem, CAPACITY), *problem)
+
+
+@given(problems())
+def test_best_colors_with_no_more_groups_than_first_fit(problem: Problem) -> None:
+    groups = best(*problem, CAPACITY)
+    assert_coloring(groups, *problem)
+    assert len(groups) <= len(first_fit(*problem, CAPACITY))
+
+
+@given(problems())
+def test_the_same_problem_has_the_same_solution(problem: Problem) -> None:
+    assert best(*problem, CAPACITY) == best(*problem, CAPACITY)
+    assert first_fit(*problem, CAPACITY) == first_fit(*problem, CAPACITY)
+
+
+@given(problems())
+def test_best_sorts_groups_and_their_nodes(problem: Problem) -> None:
+    groups = best(*problem, CAPACITY)
+    assert groups == sorted(sorted(group) for group in groups)
+
+
+def plain_greedy(sizes: list[int], conflicts: list[int], capacity: int) -> Groups:
+    """The published order in plain words: most conflicts first, of equals the last one first."""
+    degree = [bin(c).count("1") for c in conflicts]
+    groups: Groups = []
+    for _, node in sorted(zip(degree, range(len(sizes)), strict=True), reverse=True):
+        for group in groups:
+            fits = sum(sizes[i] for i in group) + sizes[node] <= capacity
+            if fits and not any(conflicts[node] >> i & 1 for i in group):
+                group.append(node)
+                break
+        else:
+            groups.append([node])
+    return groups
+
+
+@given(problems())
+def test_first_fit_is_the_published_greedy(problem: Problem) -> None:
+    assert first_fit(*problem, CAPACITY) == plain_greedy(*problem, CAPACITY)
+
+
+def test_first_fit_gives_a_node_larger_than_the_capacity_a_group_of_its_own() -> None:
+    assert first_fit([30, 5, 5], [0, 0, 0], CAPACITY) == [[2, 1], [0]]
+
+
+def test_best_refuses_a_node_larger_than_the_capacity() -> None:
+    with pytest.raises(ValueError, match="size 30 cannot fit the capacity 20"):
+        best([5, 30], [0, 0], CAPACITY)
+
+
+def test_best_beats_first_fit_where_large_nodes_must_go_first() -> None:
+    sizes, conflicts = [12, 12, 8, 8], [0, 0, 0, 0]
+    assert len(first_fit(sizes, conflicts, CAPACITY)) == 3
+    assert best(sizes, conflicts, CAPACITY) == [[0, 2], [1, 3]]
+
+
+def test_best_tries_the_published_order_too() -> None:
+    sizes, conflicts = [41, 19, 40, 21, 55, 23], [0] * 6
+    assert best(sizes, conflicts, 100) == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_best_moves_nodes_to_dissolve_a_group() -> None:
+    # No conflicts; 40 in all fills two groups exactly, which greedy orders by size miss.
+    assert len(best([9, 8, 7, 6, 5, 5], [0] * 6, CAPACITY)) == 2
+
+
+def test_nothing_to_color() -> None:
+    assert best([], [], CAPACITY) == [] == first_fit([], [], CAPACITY)

@@ -1,0 +1,288 @@
+"""All that is said of one image, brought together."""
+
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.captions.merge import Merged, merge
+from pipelines.captions.options import MDETR, PAPER, Rules
+from pipelines.dedup.image_registry import ImageRegistry
+from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, Phrase, Region, Rejected
+
+VG = ImageInfo("vg/1", "vg", "1.jpg", 800, 600, same_as="coco/9")
+COCO = ImageInfo("coco/9", "coco", "9.jpg", 640, 480)
+BOTH = ImageRegistry([VG, COCO], [], same_photo=True)
+UNIQUE_IMAGES = ImageRegistry([ImageInfo("vg/1", "vg", "1.jpg", 100, 80)], [], same_photo=True)
+
+
+def caption(*regions: Region, text: str = "a cat", record: str = "1") -> GroundedCaption:
+    return GroundedCaption(text, list(regions), [], "vg", record)
+
+
+def region(box: Box | None = None, object: str = "", spans: Any = ((2, 5),), **more: Any) -> Region:
+    return Region(list(spans), box, object, **more)
+
+
+def part(*captions: GroundedCaption, image: str = "vg/1", **fields: Any) -> ImageRecord:
+    return ImageRecord(image, image.partition("/")[0], "train", list(captions), **fields)
+
+
+def merged(
+    *parts: ImageRecord, image_registry: ImageRegistry = UNIQUE_IMAGES, rules: Rules = PAPER
+) -> tuple[list[Merged], list[Rejected]]:
+    """The images and what was rejected; no record may be lost, and none twice."""
+    read = sum(len(p.captions) for p in parts)
+    found = list(merge(parts, image_registry, rules))
+    images = [item for item in found if isinstance(item, Merged)]
+    rejected = [item for item in found if isinstance(item, Rejected)]
+    kept = sum(len(m.captions) for m in images)
+    assert kept + sum(r.records for r in rejected) == read
+    assert all(len(m.captions) == len(m.sources) for m in images)
+    return images, rejected
+
+
+def boxes(images: list[Merged]) -> list[Box | None]:
+    return [r.box for m in images for c in m.captions for r in c.regions]
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+@given(st.tuples(*[st.floats(0, 600, width=32)] * 4))
+def test_boxes_are_rescaled_in_float64_and_rounded_once(corners: Box) -> None:
+    (x0, x1), (y0, y1) = sorted(corners[::2]), sorted(corners[1::2])
+    rules = msgspec.structs.replace(PAPER, boxes="as_is")
+    [found], _ = merged(part(caption(region((x0, y0, x1, y1)))), image_registry=BOTH, rules=rules)
+    assert found.image == COCO
+    expected = (x0 / 800 * 640, y0 / 600 * 480, x1 / 800 * 640, y1 / 600 * 480)
+    assert boxes([found]) == [tuple(float(np.float32(value)) for value in expected)]
+
+
+def test_parts_of_both_copies_meet_in_one_image() -> None:
+    on_coco = part(caption(region((1, 2, 3, 4)), record="2"), image="coco/9", rank=(0, 0, 0))
+    on_vg = part(caption(region((100, 60, 200, 120))), rank=(1, 0, 0))
+    [found], rejected = merged(on_vg, on_coco, image_registry=BOTH)
+    assert rejected == []
+    assert found.image.key == "coco/9"
+    assert found.sources == ["coco", "vg"]  # by rank, not by arrival
+    assert boxes([found]) == [(1, 2, 3, 4), (80, 48, 160, 96)]
+
+
+def test_a_crop_stays_an_image_of_its_own() -> None:
+    crop = msgspec.structs.replace(VG, width=820)  # 2.5 % wider than COCO's shape
+    almost = msgspec.structs.replace(VG, width=812)  # 1.5 %
+    parts = [part(caption(region((10, 10, 20, 20)))), part(caption(record="2"), image="coco/9")]
+    both, _ = merged(*parts, image_registry=ImageRegistry([crop, COCO], [], same_photo=True))
+    assert [m.image.key for m in both] == ["vg/1", "coco/9"]
+    assert boxes(both) == [(10, 10, 20, 20)]
+    one, _ = merged(*parts, image_registry=ImageRegistry([almost, COCO], [], same_photo=True))
+    assert [m.image.key for m in one] == ["coco/9"]
+
+
+def test_the_published_rules_rescale_crops_too() -> None:
+    crop = msgspec.structs.replace(VG, width=1600)
+    image_registry = ImageRegistry([crop, COCO], [], same_photo=True)
+    one, _ = merged(
+        part(caption(region((160, 60, 320, 120)))), image_registry=image_registry, rules=MDETR
+    )
+    assert [m.image.key for m in one] == ["coco/9"]
+    assert boxes(one) == [(64, 48, 128, 96)]
+
+
+def test_the_size_that_a_part_states_comes_first() -> None:
+    row = ImageInfo("flickr30k/5", "flickr30k", "5.jpg", photo="5")
+    image_registry = ImageRegistry([row], [], same_photo=True)
+    spoken = part(caption(region((0, 0, 90, 90))), image="flickr30k/5", width=50, height=40)
+    [found], _ = merged(spoken, image_registry=image_registry)
+    assert (found.image.width, found.image.height) == (50, 40)
+    assert found.image.file == "5.jpg"
+    assert boxes([found]) == [(0, 0, 50, 40)]
+
+
+def test_phrases_are_rescaled_with_their_boxes() -> None:
+    spoken = caption()
+    spoken.phrases = [Phrase([(2, 5)], "47", ["animals"], [(80, 60, 160, 120)])]
+    [found], _ = merged(part(spoken), image_registry=BOTH)
+    assert found.captions[0].phrases[0].boxes == [(64, 48, 128, 96)]
+
+
+def test_areas() -> None:
+    inside = region((80, 60, 160, 120), area=1000.0)
+    cut = region((700, 500, 900, 700), area=1000.0)
+    unstated = region((80, 60, 160, 120))
+    [found], _ = merged(part(caption(inside, cut, unstated)), image_registry=BOTH)
+    # In COCO's pixels, which are 0.64 of VG's; of a clipped box, and of none stated, the box's own.
+    assert [r.area for r in found.captions[0].regions] == [640.0, 80 * 80, 64 * 48]
+    [found], _ = merged(part(caption(inside, cut, unstated)), image_registry=BOTH, rules=MDETR)
+    assert [r.area for r in found.captions[0].regions] == [1000.0, 1000.0, None]
+
+
+# --- objects --------------------------------------------------------------------------------------
+
+
+def test_objects_are_bound_by_id_within_source_and_image() -> None:
+    """Ids are of a source: the same id in another source, or of another image, is another."""
+    objects = part(
+        objects={"7": Object((1, 1, 5, 5), 12.0, 17, True)}, rank=(0, 1, 0), image="vg/1"
+    )
+    others = ImageRecord(
+        "vg/1", "gqa", "", objects={"7": Object((2, 2, 6, 6)), "8": Object((3, 3, 7, 7))}
+    )
+    spoken = part(caption(region(object="7", category=44), region(object="8")), rank=(0, 0, 0))
+    [found], rejected = merged(others, objects, spoken)
+    assert found.captions[0].regions == [Region([(2, 5)], (1, 1, 5, 5), "", 12.0, 44, True)]
+    assert [(r.reason, r.detail, r.records) for r in rejected] == [("unknown object", "8", 0)]
+
+
+def test_a_caption_that_loses_all_its_regions_is_lost_once() -> None:
+    spoken = caption(region(object="7"), region((50, 50, 40, 40)), record="33")
+    found, rejected = merged(part(spoken, caption(record="34")))
+    assert [c.record for m in found for c in m.captions] == ["34"]
+    assert [(r.record, r.reason, r.records) for r in rejected] == [
+        ("vg/33", "unknown object", 1),
+        ("vg/33", "empty box", 0),
+    ]
+    assert {(r.source, r.image) for r in rejected} == {("vg", "vg/1")}
+
+
+def test_a_caption_without_regions_is_kept() -> None:
+    [found], rejected = merged(part(caption()))
+    assert (len(found.captions), rejected) == (1, [])
+
+
+# --- boxes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ((math.nan, 0, 5, 5), "box is not of numbers"),
+        ((0, 0, math.inf, 5), "box is not of numbers"),
+        ((0, -math.inf, 5, 5), "box is not of numbers"),
+        ((5, 5, 5, 9), "empty box"),
+        ((5, 5, 9, 5), "empty box"),
+        ((9, 5, 5, 9), "empty box"),
+        ((0, 0, 0, 0), "empty box"),
+        ((100, 0, 120, 20), "box outside the image"),
+        ((0, 80, 20, 90), "box outside the image"),
+        ((-20, 0, 0, 20), "box outside the image"),
+        ((-20, -20, -1, -1), "box outside the image"),
+    ],
+)
+def test_unusable_boxes(box: Box, reason: str) -> None:
+    good = region((10, 10, 20, 20))
+    [found], rejected = merged(part(caption(region(box), good)))
+    assert [r.box for r in found.captions[0].regions] == [(10, 10, 20, 20)]
+    assert [(r.record, r.reason, r.detail, r.records) for r in rejected] == [
+        ("vg/1", reason, str(box), 0)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("box", "clipped"),
+    [
+        ((-5, -5, 20, 20), (0, 0, 20, 20)),
+        ((90, 70, 130, 130), (90, 70, 100, 80)),
+        ((-1e6, -1e6, 1e6, 1e6), (0, 0, 100, 80)),
+        ((0, 0, 100, 80), (0, 0, 100, 80)),
+        ((99.5, 79.25, 100.5, 80.5), (99.5, 79.25, 100, 80)),
+    ],
+)
+def test_boxes_are_clipped_at_the_borders(box: Box, clipped: Box) -> None:
+    found, rejected = merged(part(caption(region(box))))
+    assert (boxes(found), rejected) == ([clipped], [])
+
+
+def test_the_published_rules_do_not_look_at_boxes() -> None:
+    box = (-5.0, 90.0, -5.0, 20.0)
+    found, rejected = merged(part(caption(region(box))), rules=MDETR)
+    assert (boxes(found), rejected) == ([box], [])
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def test_of_records_with_one_id_the_first_by_rank_is_kept() -> None:
+    later = part(caption(text="a dog"), caption(text="a mat", record="2"), rank=(0, 0, 900))
+    first = part(caption(text="a cat"), rank=(0, 0, 0))
+    [found], rejected = merged(later, first)
+    assert [c.text for c in found.captions] == ["a cat", "a mat"]
+    assert [(r.record, r.reason, r.records) for r in rejected] == [("vg/1", "duplicate id", 1)]
+
+
+def test_ids_of_two_data_sets_may_be_equal() -> None:
+    other = msgspec.structs.replace(caption(), dataset="gqa")
+    [found], rejected = merged(part(caption(), other))
+    assert (len(found.captions), rejected) == (2, [])
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t"])
+def test_empty_captions(text: str) -> None:
+    found, rejected = merged(part(caption(text=text)))
+    assert [(r.reason, r.records) for r in rejected] == [("empty caption", 1)]
+    assert [m.captions for m in found] == [[]]
+
+
+@pytest.mark.parametrize("span", [(-1, 3), (3, 3), (4, 3), (2, 6), (100, 103)])
+def test_spans_outside_the_caption(span: tuple[int, int]) -> None:
+    spoken = caption(region((1, 1, 5, 5)), region((1, 1, 5, 5), spans=[(0, 1), span]))
+    found, rejected = merged(part(spoken))
+    assert [(r.reason, r.records) for r in rejected] == [("span outside the caption", 1)]
+    assert rejected[0].detail == f"{span} of 5 characters"
+    assert boxes(found) == []
+
+
+def test_spans_that_end_with_the_caption() -> None:
+    found, rejected = merged(part(caption(region((1, 1, 5, 5), spans=[(0, 5)]))))
+    assert (boxes(found), rejected) == ([(1, 1, 5, 5)], [])
+
+
+def test_captions_of_an_image_that_no_table_lists() -> None:
+    spoken = part(caption(region((1, 1, 5, 5))), caption(record="2"), image="vg/404")
+    found, rejected = merged(spoken, part(caption(record="3")))
+    assert [m.image.key for m in found] == ["vg/1"]
+    assert [(r.record, r.reason, r.records) for r in rejected] == [("vg/404", "unknown image", 2)]
+
+
+random_regions = st.lists(
+    st.builds(
+        region,
+        box=st.none() | st.tuples(*[st.sampled_from([-5.0, 0.0, 40.0, 90.0, 200.0, math.nan])] * 4),
+        object=st.sampled_from(["7", "8"]),
+        spans=st.lists(st.tuples(st.integers(-1, 6), st.integers(0, 6)), max_size=2),
+    ),
+    max_size=3,
+)
+random_captions = st.lists(
+    st.builds(
+        lambda regions, text, record: caption(*regions, text=text, record=record),
+        random_regions,
+        st.sampled_from(["a cat", "", " "]),
+        st.sampled_from("123"),
+    ),
+    max_size=6,
+)
+
+
+@given(random_captions, random_captions, st.sampled_from([PAPER, MDETR]))
+def test_every_record_is_kept_or_lost_once(
+    one: list[GroundedCaption], other: list[GroundedCaption], rules: Rules
+) -> None:
+    parts = [
+        part(*one, rank=(0, 0, 0), objects={"7": Object((1, 1, 9, 9))}),
+        part(*other, image="coco/9", rank=(1, 0, 0), objects={"8": Object((1, 1, 9, 9))}),
+    ]
+    images, _ = merged(*parts, image_registry=BOTH, rules=rules)
+    for c in (c for m in images for c in m.captions):
+        assert c.text.strip()
+        for r in c.regions:
+            assert r.box is not None
+            assert all(0 <= a < b <= len(c.text) for a, b in r.spans)
+            if rules is PAPER:
+                assert 0 <= r.box[0] < r.box[2] <= 640
+                assert 0 <= r.box[1] < r.box[3] <= 480

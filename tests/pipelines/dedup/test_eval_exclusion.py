@@ -1,0 +1,168 @@
+"""The images of evaluation sets, from each kind of file that names them."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.dedup.eval_exclusion import Exclusion, read_held_out
+from pipelines.io import raw_files
+from pipelines.io.raw_files import Cut, RawFileError
+from schemas import HeldOut
+from tests import tiny
+
+
+def read(exclusion: Exclusion, scratch: Path) -> list[HeldOut]:
+    """What all files of an evaluation set named ``set`` say, as the pipeline reads them."""
+    found: list[HeldOut] = []
+    for input in exclusion.inputs():
+        for cut in raw_files.cut("set", 0, input, str(scratch)):
+            assert isinstance(cut, Cut)
+            found += read_held_out("set", exclusion.of, raw_files.read(cut))
+    return found
+
+
+def keys(exclusion: Exclusion, scratch: Path) -> dict[str, str]:
+    """The keys that are held out, to the photo's id."""
+    held = read(exclusion, scratch)
+    assert all(h.set == "set" for h in held)
+    return {h.key: h.photo for h in held}
+
+
+def test_refs_that_are_not_in_train(tmp_path: Path) -> None:
+    splits = {1: "train", 2: "val", 3: "testA", 4: "testB", 5: "test"}
+    refs = [tiny.reference(i, 10 * i, {i: "a cat"}, split) for i, split in splits.items()]
+    refs.append(tiny.reference(2, 21, {6: "a dog"}, "val"))
+    refs.append(tiny.reference(3, 31, {7: "a dog"}, "train"))  # RefCOCOg's splits are by object
+    path = tiny.write_refs(tmp_path / "refs(unc).p", refs)
+    held = keys(Exclusion(refs=[str(path)]), tmp_path)
+    assert held == {"coco/2": "", "coco/3": "", "coco/4": "", "coco/5": ""}
+
+
+def test_questions_on_images_of_visual_genome_and_of_coco(tmp_path: Path) -> None:
+    questions = {str(i): {"imageId": id_} for i, id_ in enumerate(["7", "n9", "7", "n10", 8])}
+    path = tiny.write_json(tmp_path / "testdev.json", questions)
+    held = keys(Exclusion(questions=[str(path)]), tmp_path)
+    assert set(held) == {"vg/7", "coco/9", "coco/10", "vg/8"}
+
+
+def test_instances_with_the_photo_that_their_url_names(tmp_path: Path) -> None:
+    url = "http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg"
+    images = [{"id": 1, "flickr_url": url}, {"id": 2}]  # LVIS has no flickr_url
+    path = tiny.write_json(tmp_path / "val.json", {"annotations": [], "images": images})
+    held = keys(Exclusion(instances=[str(path)]), tmp_path)
+    assert held == {"coco/1": "5896644212", "coco/2": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("ids.txt", b"12\n\n 34 \r\n56"),
+        ("ids.json", b'[12, "34", 56]'),
+        ("refer_val.json", b'[{"image_id": 12, "x": 1}, {"image_id": "34"}, {"image_id": 56}]'),
+        ("ids.p", pickle.dumps([12, "34", 56])),
+        ("ids.pkl", pickle.dumps({12, 34, 56}, protocol=2)),
+        ("ids.pickle", pickle.dumps(frozenset({"12", 34, 56}))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",  # the bytes of a set vary
+)
+def test_ids(tmp_path: Path, name: str, content: bytes) -> None:
+    path = str(tiny.write(tmp_path / name, content))
+    held = {"12": "", "34": "", "56": ""}
+    assert keys(Exclusion(ids=[path]), tmp_path) == {f"coco/{k}": "" for k in held}
+    assert keys(Exclusion(ids=[path], of="vg"), tmp_path) == {f"vg/{k}": "" for k in held}
+    photos = keys(Exclusion(ids=[path], of="flickr30k"), tmp_path)
+    assert photos == {f"flickr30k/{k}": k for k in held}
+
+
+def test_ids_of_gqa_may_be_of_coco(tmp_path: Path) -> None:
+    path = tiny.write(tmp_path / "ids.txt", b"12\nn34\n")
+    assert set(keys(Exclusion(ids=[str(path)], of="vg"), tmp_path)) == {"vg/12", "coco/34"}
+    assert set(keys(Exclusion(ids=[str(path)]), tmp_path)) == {"coco/12", "coco/34"}
+
+
+def test_several_files_are_read_together(tmp_path: Path) -> None:
+    paths = [str(tiny.write(tmp_path / f"{i}.txt", f"{i}\n".encode())) for i in (1, 2)]
+    exclusion = Exclusion(ids=paths)
+    assert exclusion.paths() == paths
+    assert set(keys(exclusion, tmp_path)) == {"coco/1", "coco/2"}
+
+
+def test_a_bad_record_stops_the_build(tmp_path: Path) -> None:
+    """What it names could otherwise be trained on."""
+    path = tiny.write_json(tmp_path / "q.json", {"1": {"imageId": "7"}, "2": {"image": "8"}})
+    with pytest.raises(RawFileError, match="malformed record 2"):
+        read(Exclusion(questions=[str(path)]), tmp_path)
+    path = tiny.write_json(tmp_path / "val.json", {"images": [{"id": "x"}, {"id": 5}]})
+    with pytest.raises(RawFileError, match="malformed record 0"):
+        read(Exclusion(instances=[str(path)]), tmp_path)
+
+
+def test_a_bad_reference_of_train_is_not_of_the_evaluation_set(tmp_path: Path) -> None:
+    refs = [{"image_id": None, "split": "train"}, tiny.reference(2, 20, {1: "a cat"}, "val")]
+    path = tiny.write_refs(tmp_path / "refs(unc).p", refs)
+    assert set(keys(Exclusion(refs=[str(path)]), tmp_path)) == {"coco/2"}
+    path = tiny.write_refs(tmp_path / "refs(umd).p", [{"image_id": None, "split": "val"}])
+    with pytest.raises(RawFileError, match="not a list of refs"):
+        read(Exclusion(refs=[str(path)]), tmp_path)
+
+
+@pytest.mark.parametrize("of", ["coco", "vg", "flickr30k"])
+def test_ids_are_taken_as_numbers(tmp_path: Path, of: str) -> None:
+    path = str(tiny.write(tmp_path / "ids.txt", b"\xef\xbb\xbf000000000139\n42\n"))
+    assert set(keys(Exclusion(ids=[path], of=of), tmp_path)) == {f"{of}/139", f"{of}/42"}
+
+
+@pytest.mark.parametrize(
+    ("of", "line"), [("coco", "7.jpg"), ("flickr30k", "n7"), ("vg", "vg/7"), ("coco", "-7")]
+)
+def test_what_is_no_id_stops_the_build(tmp_path: Path, of: str, line: str) -> None:
+    path = str(tiny.write(tmp_path / "ids.txt", line.encode()))
+    with pytest.raises(RawFileError, match="is no image id of"):
+        read(Exclusion(ids=[path], of=of), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "content"),
+    [
+        ("refs", "refs.p", pickle.dumps({"image_id": 1})),
+        ("refs", "refs.p", pickle.dumps([{"image_id": 1}])),
+        ("refs", "refs.p", pickle.dumps([1, 2])),
+        ("refs", "refs.p", b"no pickle"),
+        ("refs", "refs.p", pickle.dumps([print])),
+        ("questions", "q.json", b"[1, 2]"),
+        ("questions", "q.json", b'{"1": {"imageId": "7"}'),
+        ("instances", "val.json", b"[]"),
+        ("instances", "val.json", b'{"annotations": []}'),
+        ("ids", "ids.json", b'{"12": 1}'),
+        ("ids", "ids.json", b"[1.5]"),
+        ("ids", "ids.json", b"[null]"),
+        ("ids", "ids.json", b'[{"image": 1}]'),
+        ("ids", "ids.json", b"[1, 2"),
+        ("ids", "ids.json", b'["\xff"]'),
+        ("ids", "ids.txt", b"\xff\xfe1\x00"),
+        ("ids", "ids.pkl", pickle.dumps({"a": 1})),
+        ("ids", "ids.pkl", pickle.dumps({1, None})),
+        ("ids", "ids.pkl", pickle.dumps([Path("x")])),
+    ],
+)
+def test_wrong_content_names_the_file(tmp_path: Path, role: str, name: str, content: bytes) -> None:
+    path = str(tiny.write(tmp_path / name, content))
+    fields: dict[str, Any] = {role: [path]}
+    with pytest.raises(RawFileError) as error:
+        read(Exclusion(**fields), tmp_path)
+    assert path in str(error.value)
+
+
+def test_a_text_file_named_json(tmp_path: Path) -> None:
+    path = str(tiny.write(tmp_path / "ids.json", b"12\n34\n"))
+    with pytest.raises(RawFileError, match="expected a JSON list of image ids"):
+        read(Exclusion(ids=[path]), tmp_path)
+
+
+def test_json_lists_survive_a_round_trip(tmp_path: Path) -> None:
+    ids = list(range(1000))
+    path = tiny.write(tmp_path / "ids.json", json.dumps(ids).encode())
+    assert set(keys(Exclusion(ids=[str(path)]), tmp_path)) == {f"coco/{i}" for i in ids}

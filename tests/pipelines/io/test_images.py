@@ -1,0 +1,292 @@
+"""Image files: found, bounded and looked at."""
+
+import io
+import os
+import struct
+import tracemalloc
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines.io import images
+from pipelines.io.images import ImageStore, UnusableImageError, inspect, perceptual_hash
+from pipelines.io.raw_files import RawFileError
+from schemas import ImageInfo
+from tests import tiny
+
+
+def image(file: str, width: int = 0, height: int = 0) -> ImageInfo:
+    return ImageInfo("vg/1", "vg", file, width, height)
+
+
+def store(*roots: Path | str) -> ImageStore:
+    return ImageStore({"vg": [str(root) for root in roots]})
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of some hundred bytes that says it is of this size."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + crc
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(b"\0" * 1000)
+    signature = b"\x89PNG\r\n\x1a\n"
+    return signature + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def reason(content: bytes) -> str:
+    with pytest.raises(UnusableImageError) as error:
+        inspect(content)
+    return error.value.reason
+
+
+# --- what is in a file ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("format_", "extension"), [("JPEG", "jpg"), ("PNG", "png")])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_jpeg_and_png(format_: str, extension: str, mode: str) -> None:
+    content = tiny.encoded(tiny.drawing().convert(mode), format_)
+    file = inspect(content)
+    assert (file.content, file.extension) == (content, extension)
+    assert (file.width, file.height) == (tiny.WIDTH, tiny.HEIGHT)
+
+
+@pytest.mark.parametrize("format_", ["GIF", "BMP", "TIFF", "WEBP"])
+def test_other_formats_are_refused(format_: str) -> None:
+    assert reason(tiny.encoded(tiny.drawing(), format_)) == "not an image"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>404</html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]
+)
+def test_no_images(content: bytes) -> None:
+    assert reason(content) == "not an image"
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG"])
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_truncated_images(format_: str, share: float) -> None:
+    content = tiny.encoded(tiny.drawing(), format_)
+    assert reason(content[: int(len(content) * share)]) == "truncated image"
+
+
+def test_the_end_mark_of_a_thumbnail_is_not_that_of_the_image() -> None:
+    image = tiny.drawing(800, 600)
+    exif = Image.Exif()
+    content = tiny.encoded(image, exif=exif.tobytes() + tiny.image_file(16, 16))
+    assert b"\xff\xd9" in content[: len(content) // 2]
+    assert inspect(content).width == 800
+    assert reason(content[: int(len(content) * 0.8)]) == "truncated image"
+
+
+def test_bytes_behind_the_end_are_kept() -> None:
+    content = tiny.image_file() + b"\r\n" * 20
+    assert inspect(content).content == content
+
+
+@pytest.mark.parametrize(("width", "height"), [(50_000, 50_000), (12_000, 10_000), (2**31 - 1, 1)])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_enormous_images_are_refused_by_their_header(width: int, height: int) -> None:
+    content = png_header(width, height)
+    tracemalloc.start()
+    try:
+        assert reason(content) == "image too large"
+        assert tracemalloc.get_traced_memory()[1] < 5 << 20
+    finally:
+        tracemalloc.stop()
+
+
+# --- where files are ------------------------------------------------------------------------------
+
+
+def unusable(of: ImageStore, row: ImageInfo) -> tuple[str, str]:
+    with pytest.raises(UnusableImageError) as error:
+        of.read(row)
+    return error.value.reason, error.value.detail
+
+
+def test_roots_are_tried_in_turn(tmp_path: Path) -> None:
+    first = tiny.write(tmp_path / "VG_100K/1.jpg", tiny.image_file(hue=1)).read_bytes()
+    second = tiny.write(tmp_path / "VG_100K_2/2.jpg", tiny.image_file(hue=2)).read_bytes()
+    tiny.write(tmp_path / "VG_100K_2/1.jpg", b"not reached")
+    of = store(tmp_path / "VG_100K", tmp_path / "VG_100K_2")
+    assert of.read(image("1.jpg")).content == first
+    assert of.read(image("2.jpg")).content == second
+    assert unusable(of, image("3.jpg")) == ("image missing", "3.jpg")
+    assert unusable(ImageStore({}), image("1.jpg")) == ("image missing", "1.jpg")
+
+
+def test_images_in_folders_below_the_root(tmp_path: Path) -> None:
+    tiny.write(tmp_path / "train2014/COCO_train2014_000000000009.jpg", tiny.image_file())
+    assert store(tmp_path).read(image("train2014/COCO_train2014_000000000009.jpg")).width == 200
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG"])
+def test_the_content_tells_the_format_not_the_name(tmp_path: Path, format_: str) -> None:
+    tiny.write(tmp_path / "1.jpg", tiny.encoded(tiny.drawing(), format_))
+    assert store(tmp_path).read(image("1.jpg")).extension == {"JPEG": "jpg", "PNG": "png"}[format_]
+
+
+def test_size(tmp_path: Path) -> None:
+    tiny.write(tmp_path / "1.jpg", tiny.image_file(200, 100))
+    assert store(tmp_path).read(image("1.jpg", 200, 100)).height == 100
+    assert store(tmp_path).read(image("1.jpg")).height == 100
+    expected = ("image of another size", "200x100, annotated as 100x200")
+    assert unusable(store(tmp_path), image("1.jpg", 100, 200)) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret.jpg",
+        "a/../../secret.jpg",
+        "..",
+        ".",
+        "",
+        "/etc/passwd",
+        "a//b.jpg",
+        "a/./b.jpg",
+        ".hidden.jpg",
+        "a\\..\\b.jpg",
+        "gs://bucket/a.jpg",
+        "a.jpg\n",
+        "a\0.jpg",
+        "x" * 300 + ".jpg",
+    ],
+)
+def test_names_that_could_leave_the_root(tmp_path: Path, name: str) -> None:
+    tiny.write(tmp_path / "secret.jpg", tiny.image_file())
+    root = tmp_path / "root"
+    root.mkdir()
+    assert unusable(store(root), image(name))[0] == "unsafe image name"
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").mkdir()
+    assert unusable(store(tmp_path), image("1.jpg")) == ("unreadable image", "1.jpg")
+
+
+def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_BYTES", 1000)
+    tiny.write(tmp_path / "1.jpg", tiny.image_file() + b"\0" * 5000)
+    assert unusable(store(tmp_path), image("1.jpg")) == ("image too large", "1001 bytes")
+
+
+def zip_of(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"any/folder/{name}.jpg", content)
+    return path
+
+
+def test_images_in_a_zip(tmp_path: Path) -> None:
+    content = tiny.image_file()
+    of = store(zip_of(tmp_path / "images.zip", a=b"", b=content), tmp_path)
+    assert of.read(image("b.jpg")).content == content
+    assert of.read(image("train/b.jpg")).content == content
+    assert unusable(of, image("a.jpg"))[0] == "not an image"
+    assert unusable(of, image("c.jpg")) == ("image missing", "c.jpg")
+    assert unusable(of, image("../b.jpg"))[0] == "unsafe image name"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("extra", [0, 3000, 9000])
+def test_ways_to_be_in_a_zip(tmp_path: Path, method: int, extra: int) -> None:
+    """With headers of any length, of which so much is read as most have."""
+    contents = {f"{i}.jpg": tiny.image_file() + bytes(1000 * i) for i in range(3)}
+    with zipfile.ZipFile(tmp_path / "images.zip", "w", method) as archive:
+        for name, content in contents.items():
+            member = zipfile.ZipInfo(name)
+            member.compress_type = method
+            member.extra = struct.pack("<HH", 0x7777, extra) + bytes(extra)
+            archive.writestr(member, content)
+    of = store(tmp_path / "images.zip")
+    for name in ("1.jpg", "0.jpg", "2.jpg", "1.jpg"):
+        assert of.read(image(name)).content == contents[name]
+
+
+def test_an_image_in_a_zip_is_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From afar a read is a request."""
+    reads: list[int] = []
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            reads.append(size or 0)
+            return super().read(size)
+
+    path = zip_of(tmp_path / "images.zip", **{name: tiny.image_file() for name in "abcd"})
+    content = path.read_bytes()
+    monkeypatch.setattr(images, "open_binary", lambda path, read_ahead: Counted(content))
+    of = store(path)
+    of.read(image("c.jpg"))
+    for name in "adb":
+        reads.clear()
+        of.read(image(f"{name}.jpg"))
+        assert len(reads) == 1
+
+
+def test_a_large_member_of_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_BYTES", 1000)
+    of = store(zip_of(tmp_path / "images.zip", a=os.urandom(9000)))
+    assert unusable(of, image("a.jpg")) == ("image too large", "1001 bytes")
+
+
+def test_a_damaged_image_in_a_zip(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "images.zip", a=tiny.image_file(), b=tiny.image_file())
+    content = bytearray(path.read_bytes())
+    content[200] ^= 0xFF
+    path.write_bytes(content)
+    of = store(path)
+    assert unusable(of, image("a.jpg"))[0] == "unreadable image"
+    assert of.read(image("b.jpg")).width == 200
+
+
+def test_a_truncated_zip_of_images(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "images.zip", a=tiny.image_file())
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(RawFileError, match=r"images\.zip: not a readable zip file"):
+        store(path).read(image("a.jpg"))
+
+
+# --- perceptual hashes ----------------------------------------------------------------------------
+
+
+def distance(a: bytes, b: bytes) -> int:
+    return (perceptual_hash(a) ^ perceptual_hash(b)).bit_count()
+
+
+@pytest.mark.parametrize("hue", range(5))
+def test_the_hash_survives_size_and_quality(hue: int) -> None:
+    image = tiny.drawing(640, 480, hue)
+    original = tiny.encoded(image, quality=95)
+    assert 0 <= perceptual_hash(original) < 2**64
+    assert distance(original, tiny.encoded(image, quality=30)) <= 4
+    assert distance(original, tiny.encoded(image, "PNG")) <= 4
+    assert distance(original, tiny.encoded(image.resize((500, 375)))) <= 4
+
+
+def test_the_hash_tells_images_apart() -> None:
+    originals = [tiny.encoded(tiny.drawing(640, 480, hue)) for hue in range(2)]
+    turned = tiny.encoded(tiny.drawing(640, 480).transpose(Image.Transpose.ROTATE_180))
+    assert distance(originals[0], originals[1]) > 4
+    assert distance(originals[0], turned) > 16
+
+
+def test_pixels_that_cannot_be_decoded(tmp_path: Path) -> None:
+    content = bytearray(tiny.encoded(tiny.drawing(), "PNG"))
+    start = content.index(b"IDAT") + 10
+    content[start : start + 50] = b"\xff" * 50
+    assert inspect(bytes(content)).width == tiny.WIDTH  # the header is sound
+    with pytest.raises(UnusableImageError, match="not an image"):
+        perceptual_hash(bytes(content))
+
+
+def test_drawings_are_what_they_should_be() -> None:
+    with Image.open(io.BytesIO(tiny.image_file(120, 80))) as image:
+        assert (image.size, image.format) == ((120, 80), "JPEG")

@@ -1,0 +1,126 @@
+import io
+import os
+import pickle
+import pickletools
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.io import safe_pickle
+from pipelines.io.raw_files import RawFileError
+
+REFERENCE = Path(os.environ.get("MDETR_REFERENCE", Path(__file__).parents[3] / "shared"))
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+plain = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(), inner)
+        | st.sets(st.integers())
+        | st.frozensets(st.text(max_size=3))
+    ),
+    max_leaves=20,
+)
+
+
+@given(plain, st.integers(0, pickle.HIGHEST_PROTOCOL))
+def test_plain_data_of_every_protocol_is_read(data: object, protocol: int) -> None:
+    assert safe_pickle.load(io.BytesIO(pickle.dumps(data, protocol))) == data
+
+
+def test_a_path_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "refs(unc).p"
+    path.write_bytes(pickle.dumps([{"sent": "left man"}], 2))
+    assert safe_pickle.load(str(path)) == [{"sent": "left man"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"\x80\x02U\x05caf\xc3\xa9.", "café"),
+        (b"\x80\x02U\x04caf\xe9.", "café"),
+        (b"(lp0\nS'man'\np1\na.", ["man"]),
+    ],
+)
+def test_strings_of_python_2_are_read(content: bytes, text: object) -> None:
+    assert safe_pickle.load(io.BytesIO(content)) == text
+
+
+def test_sets_of_python_2_are_read() -> None:
+    content = b"c__builtin__\nset\np0\n((lp1\nI7\natp2\nRp3\n."
+    assert safe_pickle.load(io.BytesIO(content)) == {7}
+
+
+class _Command:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_command_is_refused_by_name_and_not_run(tmp_path: Path) -> None:
+    content = tmp_path / "refs.p"
+    content.write_bytes(pickle.dumps([_Command(tmp_path / "made")]))
+    with pytest.raises(RawFileError, match=r"refs\.p: .*posix\.mkdir"):
+        safe_pickle.load(str(content))
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (pickle.dumps(Fraction(1, 2)), "fractions.Fraction"),
+        (b"cbuiltins\neval\n(S'1'\ntR.", "builtins.eval"),
+        (b"cbuiltins\ngetattr\n.", "builtins.getattr"),
+        (b"\x80\x04\x8c\x08builtins\x8c\x0cset.__base__\x93.", r"builtins\.set\.__base__"),
+        (b"Pother\n.", "outside of the file"),
+    ],
+)
+def test_anything_else_is_refused_by_name(content: bytes, name: str) -> None:
+    with pytest.raises(RawFileError, match=name):
+        safe_pickle.load(io.BytesIO(content))
+
+
+def test_every_truncation_is_refused_and_names_the_file(tmp_path: Path) -> None:
+    content = pickle.dumps([{"ann_id": 1, "sents": ["left man", "é"], "box": (1.5, None)}], 2)
+    assert sum(1 for _ in pickletools.genops(content)) > 20
+    path = tmp_path / "refs.p"
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(RawFileError, match=r"refs\.p: not a pickle"):
+            safe_pickle.load(str(path))
+
+
+@given(st.binary(max_size=60))
+def test_arbitrary_bytes_are_read_or_refused(content: bytes) -> None:
+    try:
+        safe_pickle.load(io.BytesIO(content))
+    except RawFileError as fault:
+        assert "<pickle>" in str(fault)
+
+
+@pytest.mark.parametrize("content", [b"]r\xff\xff\xff\xff.", b"]p99999999999\n."])
+def test_a_few_bytes_cannot_ask_for_gigabytes(content: bytes) -> None:
+    with pytest.raises(RawFileError, match="object number"):
+        safe_pickle.load(io.BytesIO(content))
+
+
+def test_a_file_beyond_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safe_pickle, "MAX_BYTES", 10)
+    with pytest.raises(RawFileError, match="more than 10 bytes"):
+        safe_pickle.load(io.BytesIO(pickle.dumps(list(range(100)))))
+
+
+def test_the_published_excerpt() -> None:
+    path = REFERENCE / "real/refcoco_excerpt/refs(unc).p"
+    if not path.exists():
+        pytest.skip("no MDETR_REFERENCE")
+    (reference,) = safe_pickle.load(str(path))
+    assert reference["ann_id"] == 1719310
+    assert len(reference["sentences"]) == 3

@@ -1,0 +1,403 @@
+"""CLEVR: programs, the words of objects, boxes, and the reader on a generated world."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.captions.options import PAPER
+from pipelines.captions.parsing import SpacyParser
+from pipelines.io import raw_files
+from pipelines.sources.base import Context
+from pipelines.sources.clevr.programs import (
+    ClevrObject,
+    Node,
+    names_an_object_twice,
+    objects_of,
+    references,
+)
+from pipelines.sources.clevr.reader import Clevr, PlacedObject, Scene, box_of, read_scenes
+from pipelines.sources.clevr.words import Phrase, aligned, phrases
+from pipelines.synthetic.clevr import write
+from schemas import GroundedCaption, ImageInfo, ImageRecord, Rejected
+
+ANY = (None, None, None, None)
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("clevr") / "world"
+    write(out, images=40, seed=3)
+    return out / "clevr"
+
+
+def source(folder: Path, **fields: Any) -> Clevr:
+    splits = ("train", "val")
+    return Clevr(
+        questions={s: [str(folder / "questions" / f"CLEVR_{s}_questions.json")] for s in splits},
+        scenes={s: str(folder / "scenes" / f"CLEVR_{s}_scenes.json") for s in splits},
+        **fields,
+    )
+
+
+def read_all(of: Clevr, split: str = "train") -> Iterator[ImageRecord | Rejected]:
+    context = Context(PAPER, (split,), SpacyParser(), frozenset())
+    for rank, input_ in enumerate(of.inputs((split,))):
+        for cut in raw_files.cut("clevr", rank, input_, ""):
+            assert isinstance(cut, raw_files.Cut)
+            yield from of.read(raw_files.read(cut), context)
+
+
+def captions(of: Clevr) -> list[GroundedCaption]:
+    return [c for part in read_all(of) if isinstance(part, ImageRecord) for c in part.captions]
+
+
+def real_scene(reference: Path) -> Scene:
+    path = reference / "real" / "clevr" / "CLEVR_val_scenes_excerpt.json"
+    [scene] = read_scenes(str(path)).values()
+    return msgspec.json.decode(scene, type=Scene)
+
+
+# --- real questions -------------------------------------------------------------------------------
+
+
+def test_real_programs_yield_what_the_generator_says(reference: Path) -> None:
+    folder = reference / "real" / "clevr"
+    scene = real_scene(reference)
+    questions = json.loads((folder / "CLEVR_generated_questions.json").read_text())["questions"]
+    steps = 0
+    for question in questions:
+        program = msgspec.convert(question["program"], list[Node])
+        found = objects_of(program, scene.objects, scene.relationships)
+        for objects, step in zip(found, question["program"], strict=True):
+            if objects is not None:
+                output = step["_output"]
+                assert objects == set(output if isinstance(output, list) else [output])
+                steps += 1
+    assert steps > 100
+
+
+def test_all_objects_of_real_questions_are_found_in_their_words(reference: Path) -> None:
+    scene = real_scene(reference)
+    path = reference / "real" / "clevr" / "CLEVR_generated_questions.json"
+    for question in json.loads(path.read_text())["questions"]:
+        program = msgspec.convert(question["program"], list[Node])
+        found = objects_of(program, scene.objects, scene.relationships)
+        said, meant = phrases(question["question"]), references(program, found)
+        pairs = aligned(said, meant)
+        assert len(pairs) == len(said) == len(meant) >= 3
+        for phrase, of in pairs:
+            for value, obj in ((v, i) for v in of.attributes if v for i in of.objects):
+                assert value in msgspec.structs.astuple(scene.objects[obj]), phrase
+
+
+def test_the_middles_of_real_objects_are_where_the_camera_sees_them(reference: Path) -> None:
+    """By the lens that boxes are made with, to some pixels: each camera is shifted a little."""
+    scene = real_scene(reference)
+    for obj in scene.objects:
+        x, _, distance = obj.pixel_coords
+        across = sum(a * b for a, b in zip(obj.middle, scene.directions.right, strict=True))
+        assert x == pytest.approx(240 + 480 * 35 / 32 * across / distance, abs=10)
+        x0, y0, x1, y1 = box_of(obj, scene.directions.right)
+        assert (x0 + x1) / 2 == pytest.approx(x)
+        assert (y0 + y1) / 2 == pytest.approx(obj.pixel_coords[1])
+        assert 0 < x0 < x1 < 480
+        assert 0 < y0 < y1 < 320
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        (
+            "How many big shiny blocks are left of the ball?",
+            [("large", None, "metal", "cube"), (None, None, None, "sphere")],
+        ),
+        (
+            "There is a tiny gray cylinder; how many matte objects are behind it?",
+            [(None, None, "rubber", None), ("small", "gray", None, "cylinder")],
+        ),
+        ("Is there anything else of the same shape as the other object?", [ANY]),
+        ("What is its color?", []),
+        ("Are the metallic spheres and redcubes thingsome?", [(None, None, "metal", "sphere")]),
+    ],
+)
+def test_phrases(question: str, expected: list[Any]) -> None:
+    found = phrases(question)
+    assert [phrase.attributes for phrase in found] == expected
+    for phrase in found:
+        assert question[slice(*phrase.span)].strip() == question[slice(*phrase.span)] != ""
+
+
+OBJECTS = [
+    ClevrObject("small", "red", "metal", "cube"),
+    ClevrObject("large", "blue", "rubber", "sphere"),
+    ClevrObject("small", "green", "metal", "cylinder"),
+    ClevrObject("large", "red", "rubber", "cube"),
+]
+# From left to right as they are numbered.
+RELATIONSHIPS = {"left": [[], [0], [0, 1], [0, 1, 2]], "right": [[1, 2, 3], [2, 3], [3], []]}
+
+
+def program(*steps: str) -> list[Node]:
+    """Of steps as "relate left < 3": a name, a value and inputs; the step before, if none is said.
+
+    Nothing is before a scene.
+    """
+    nodes = []
+    for number, step in enumerate(steps):
+        said, _, inputs = step.partition("<")
+        name, *values = said.split()
+        places = [int(place) for place in inputs.split()]
+        if not places and name != "scene":
+            places = [number - 1]
+        nodes.append(Node(places, values, name))
+    return nodes
+
+
+@pytest.mark.parametrize(
+    ("question", "steps", "expected"),
+    [
+        (
+            # An intersection's second input is named first.
+            "How many cubes are both left of the blue sphere and right of the tiny cube?",
+            "scene|filter_size small|filter_shape cube|unique|relate right|scene|filter_color blue"
+            "|filter_shape sphere|unique|relate left|intersect < 4 9|filter_shape cube|count",
+            {"cubes": set(), "blue sphere": {1}, "tiny cube": {0}},
+        ),
+        (
+            # A comparison's first input is what its statement says.
+            "There is a small red object; does it have the same color as the big cube?",
+            "scene|filter_size small|filter_color red|unique|query_color|scene|filter_size large"
+            "|filter_shape cube|unique|query_color|equal_color < 4 9",
+            {"small red object": {0}, "big cube": {3}},
+        ),
+        (
+            "There is a green object; how many red objects are left of it?",
+            "scene|filter_color green|unique|relate left|filter_color red|count",
+            {"green object": {2}, "red objects": {0}},
+        ),
+        (
+            # What is counted is large: of the red objects only one.
+            "How many large objects are spheres or red objects?",
+            "scene|filter_shape sphere|scene|filter_color red|union < 1 3|filter_size large|count",
+            {"large objects": {1, 3}, "spheres": {1}, "red objects": {3}},
+        ),
+        (
+            "How many other objects are of the same material as the big sphere?",
+            "scene|filter_size large|filter_shape sphere|unique|same_material|count",
+            {"objects": {3}, "big sphere": {1}},
+        ),
+        (
+            "Is the number of cubes greater than the number of metallic objects?",
+            "scene|filter_shape cube|count|scene|filter_material metal|count|greater_than < 2 5",
+            {"cubes": {0, 3}, "metallic objects": {0, 2}},
+        ),
+    ],
+)
+def test_words_and_their_objects(question: str, steps: str, expected: dict[str, set[int]]) -> None:
+    nodes = program(*steps.split("|"))
+    found = objects_of(nodes, OBJECTS, RELATIONSHIPS)
+    said = phrases(question, compares=nodes[-1].name.startswith("equal_"))
+    pairs = aligned(said, references(nodes, found))
+    assert {question[slice(*of.span)]: set(meant.objects) for of, meant in pairs} == expected
+
+
+def test_nothing_said_and_nothing_meant() -> None:
+    assert references([], []) == aligned([], []) == []
+    assert aligned([Phrase(ANY, (0, 5))], []) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "twice"),
+    [
+        ("scene|filter_color red|count", False),
+        ("scene|filter_color blue|unique|query_size", False),
+        ("scene|filter_color blue|unique|relate left|filter_color red|count", False),
+        ("scene|filter_color blue|unique|relate left|unique|relate right|exist", True),
+        ("scene|filter_shape sphere|scene|filter_color red|union < 1 3|count", False),
+        ("scene|filter_shape cube|scene|filter_color red|union < 1 3|count", True),
+    ],
+)
+def test_what_names_an_object_twice(steps: str, twice: bool) -> None:
+    nodes = program(*steps.split("|"))
+    assert names_an_object_twice(nodes, objects_of(nodes, OBJECTS, RELATIONSHIPS)) == twice
+
+
+# --- programs that are none -----------------------------------------------------------------------
+
+SCENE = Node([], [], "scene")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([Node([0], [], "scene")], r"step 0 takes \[0\]"),
+        ([SCENE, Node([0], [], "count"), Node([0], [], "exist")], r"step 2 takes \[0\]"),
+        ([SCENE, Node([0, 0], [], "union")], r"step 1 takes \[0, 0\]"),
+        ([Node([], [], "filter_color")], "step 0, filter_color"),
+        ([SCENE, Node([0], ["x"], "filter_weight")], "step 1, filter_weight"),
+        ([SCENE, Node([0], [], "weigh")], "there is no such step"),
+        ([SCENE, Node([0], [], "unique")], "unique, of 4 objects"),
+        ([SCENE, Node([0], ["up"], "relate")], "too many values"),
+        ([SCENE, Node([0], [], "count"), Node([1], [], "unique")], "step 2"),
+        ([SCENE] * 101, "101 steps"),
+        (program("scene", "filter_color blue", "unique", "relate far"), "does not have: "),
+        (program("scene", "filter_color blue", "unique", "relate behind"), "does not have: "),
+    ],
+)
+def test_programs_that_do_not_fit_their_scene(nodes: list[Node], message: str) -> None:
+    related = {"up": [[]] * 4, "far": [[99]] * 4, "behind": [[-1]] * 4}
+    with pytest.raises(ValueError, match=message):
+        objects_of(nodes, OBJECTS, related)
+
+
+# --- the reader -----------------------------------------------------------------------------------
+
+
+def test_boxes_are_around_what_is_drawn(synthetic: Path) -> None:
+    """Of objects that no other overlaps: the pixels that are not the ground's."""
+    seen = 0
+    for content in read_scenes(str(synthetic / "scenes" / "CLEVR_train_scenes.json")).values():
+        scene = msgspec.json.decode(content, type=Scene)
+        pixels = np.array(Image.open(synthetic / "images" / "train" / scene.image_filename))
+        boxes = [box_of(obj, scene.directions.right) for obj in scene.objects]
+        for box in boxes:
+            near = (box[0] - 4, box[1] - 4, box[2] + 4, box[3] + 4)
+            if sum(_meet(near, other) for other in boxes) > 1:
+                continue
+            x0, y0, x1, y1 = (math.floor(near[0]), math.floor(near[1]), *map(math.ceil, near[2:]))
+            drawn = (pixels[max(y0, 0) : y1, max(x0, 0) : x1] != 150).any(-1).nonzero()
+            found = drawn[1].min(), drawn[0].min(), drawn[1].max() + 1, drawn[0].max() + 1
+            offset = np.array([max(x0, 0), max(y0, 0)] * 2)
+            np.testing.assert_allclose(found + offset, box, atol=2)
+            seen += 1
+    assert seen > 30
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def test_questions_name_their_objects(synthetic: Path) -> None:
+    found = captions(source(synthetic))
+    assert len(found) > 200
+    kinds = {caption.question.structural_type for caption in found if caption.question}
+    assert kinds == {"count", "exist", "compare number", "compare attribute", "query attribute"}
+    for caption in found:
+        assert caption.question is not None
+        if caption.text.startswith("What color is the "):
+            [region] = caption.regions
+            assert f"What color is the {caption.text[slice(*region.spans[0])]}?" == caption.text
+    images = [
+        image
+        for input_ in source(synthetic).image_inputs()
+        for cut in raw_files.cut("clevr", 0, input_, "")
+        for image in source(synthetic).read_images(raw_files.read(cut))
+    ]
+    assert all(isinstance(image, ImageInfo) for image in images)
+    assert {p.key for p in images if isinstance(p, ImageInfo)} == {
+        f"clevr/CLEVR_{split}_{i:06d}" for split, n in (("train", 32), ("val", 8)) for i in range(n)
+    }
+
+
+def test_counting_programs_count_their_regions(synthetic: Path) -> None:
+    """The answer is as many objects as the words behind "How many" name."""
+    seen = 0
+    for caption in captions(source(synthetic)):
+        if not caption.text.startswith("How many "):
+            continue
+        begin = len("How many ")
+        named = [r for r in caption.regions if any(s[0] == begin for s in r.spans)]
+        assert caption.question is not None
+        assert caption.question.answer == str(len(named))
+        seen += 1
+    assert seen > 20
+
+
+def test_medium_leaves_out_what_names_an_object_twice(synthetic: Path) -> None:
+    whole, medium = captions(source(synthetic)), captions(source(synthetic, medium=True))
+    kept = {caption.record for caption in medium}
+    left_out = [caption for caption in whole if caption.record not in kept]
+    assert left_out
+    assert len(medium) + len(left_out) == len(whole)
+    spans = [len(region.spans) for caption in medium for region in caption.regions]
+    assert set(spans) == {1}
+
+
+def test_a_cube_that_stands_askew_is_wider() -> None:
+    """By the square root of two at 45 degrees; its upper face is as much deeper."""
+    straight, askew = (
+        PlacedObject("large", "red", "metal", "cube", angle, (100.0, 90.0, 10.0), (0.0, 0.0, 0.7))
+        for angle in (0.0, 45.0)
+    )
+    boxes = [np.array(box_of(obj, (1.0, 0.0, 0.0))) for obj in (straight, askew)]
+    (wide, tall), (wider, taller) = (box[2:] - box[:2] for box in boxes)
+    assert wide == pytest.approx(2 * 0.7 * 480 * 35 / 32 / 10)
+    assert wider == pytest.approx(wide * math.sqrt(2))
+    assert tall < taller < tall * math.sqrt(2)
+
+
+def test_bad_records_are_rejected_each_with_its_reason(synthetic: Path, tmp_path: Path) -> None:
+    good = json.loads((synthetic / "questions" / "CLEVR_train_questions.json").read_text())[
+        "questions"
+    ]
+    bad = [
+        {**good[0], "image_filename": "../secret.png"},
+        {**good[0], "question": " "},
+        {**good[0], "image_filename": "CLEVR_train_999999.png"},
+        {**good[0], "program": [{"function": "unique", "inputs": [7]}]},
+        {**good[0], "image_filename": "CLEVR_train_000001.png"},
+        {**good[0], "question": 5},
+    ]
+    (tmp_path / "questions").mkdir()
+    path = tmp_path / "questions" / "CLEVR_train_questions.json"
+    path.write_text(json.dumps({"questions": [good[0], *bad]}))
+    scenes = json.loads((synthetic / "scenes" / "CLEVR_train_scenes.json").read_text())["scenes"]
+    scenes[1]["objects"][0]["pixel_coords"][2] = 0
+    (tmp_path / "scenes.json").write_text(json.dumps({"scenes": scenes}))
+    of = Clevr(questions={"train": [str(path)]}, scenes={"train": str(tmp_path / "scenes.json")})
+    records = list(read_all(of))
+    reasons = [record.reason for record in records if isinstance(record, Rejected)]
+    assert sorted(reasons) == sorted(
+        ["bad image name", "no words", *["bad program"] * 3, "malformed record"]
+    )
+    assert sum(len(r.captions) for r in records if isinstance(r, ImageRecord)) == 1
+
+
+def test_questions_without_programs_have_no_regions(synthetic: Path, tmp_path: Path) -> None:
+    """As CLEVR-Humans has them, and test splits."""
+    path = tmp_path / "humans.json"
+    question = {"image_filename": "CLEVR_train_000001.png", "question": "Is it a ball?"}
+    other = {**question, "question": "What is it?", "program": None}
+    path.write_text(json.dumps({"questions": [{**question, "answer": True}, other]}))
+    of = Clevr(questions={"train": [str(path)]})
+    found = captions(of)
+    assert [caption.regions for caption in found] == [[], []]
+    asked = [caption.question for caption in found]
+    assert [q.answer for q in asked if q] == ["yes", None]
+    assert len({q.id for q in asked if q}) == 2
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scenes.json"
+    for content in ("[]", "{}", '{"scenes": [{"image_filename": 5}]}', "\xff"):
+        path.write_bytes(content.encode("latin-1"))
+        read_scenes.cache_clear()
+        with pytest.raises(raw_files.RawFileError, match=r"scenes\.json: not a file of CLEVR"):
+            read_scenes(str(path))
+
+
+def test_the_same_seed_gives_the_same_dataset(synthetic: Path, tmp_path: Path) -> None:
+    write(tmp_path / "again", images=40, seed=3)
+    for path in synthetic.rglob("*.*"):
+        again = tmp_path / "again" / "clevr" / path.relative_to(synthetic)
+        assert path.read_bytes() == again.read_bytes()

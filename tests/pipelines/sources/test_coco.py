@@ -1,0 +1,373 @@
+import json
+import lzma
+import os
+import pickle
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.captions.options import MDETR, PAPER, Rules
+from pipelines.captions.parsing import SpacyParser
+from pipelines.geometry.boxes import from_xywh
+from pipelines.io import raw_files
+from pipelines.sources import coco
+from pipelines.sources.base import Context, Input, Slice
+from pipelines.sources.coco import Coco
+from schemas import Box, ImageInfo, ImageRecord, Object, Rejected
+
+REFERENCE = Path(os.environ.get("MDETR_REFERENCE", Path(__file__).parents[3] / "shared"))
+needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="no MDETR_REFERENCE")
+
+
+@pytest.fixture(scope="session")
+def parser() -> SpacyParser:
+    return SpacyParser()
+
+
+@pytest.fixture(scope="session")
+def golden(golden_raw: Path) -> Path:
+    return next(golden_raw.rglob("refexp")).parent
+
+
+def read_all(
+    source: Coco, splits: tuple[str, ...], rules: Rules, parser: SpacyParser, scratch: Path
+) -> Iterator[ImageRecord | Rejected]:
+    context = Context(rules, splits, parser, frozenset())
+    for rank, input_ in enumerate(source.inputs(splits)):
+        for cut in raw_files.cut("coco", rank, input_, str(scratch)):
+            assert isinstance(cut, raw_files.Cut)
+            yield from source.read(raw_files.read(cut), context)
+
+
+def images(source: Coco) -> list[ImageInfo | Rejected]:
+    return [
+        image
+        for input_ in source.image_inputs()
+        for cut in raw_files.cut("coco", 0, input_, "")
+        if isinstance(cut, raw_files.Cut)
+        for image in source.read_images(raw_files.read(cut))
+    ]
+
+
+def parts_of(records: list[ImageRecord | Rejected]) -> list[ImageRecord]:
+    return [record for record in records if isinstance(record, ImageRecord)]
+
+
+def objects_of(records: list[ImageRecord | Rejected]) -> Mapping[str, Object]:
+    return {id_: item for part in parts_of(records) for id_, item in part.objects.items()}
+
+
+# --- published results ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rules", [MDETR, PAPER], ids=["mdetr", "paper"])
+def test_the_published_datapoints(
+    golden: Path, rules: Rules, parser: SpacyParser, tmp_path: Path
+) -> None:
+    source = Coco(
+        instances=[str(golden / "coco/annotations/instances_train2014.json")],
+        refs={
+            "refcoco": str(golden / "refexp/refcoco/refs(unc).p"),
+            "refcoco+": str(golden / "refexp/refcoco+/refs(unc).p"),
+            "refcocog": str(golden / "refexp/refcocog/refs(umd).p"),
+        },
+    )
+    records = list(read_all(source, ("train",), rules, parser, tmp_path))
+    objects = objects_of(records)
+    # The published script leaves the images of every evaluation split out by this list.
+    kept = set((golden / "side/combined_ref_exp_safe_train_ids.txt").read_text().split())
+    ours = Counter(
+        (
+            part.image,
+            caption.dataset,
+            region.object,
+            caption.text,
+            tuple(caption.negative),
+            objects[region.object].area,
+            int(objects[region.object].crowd),
+            region.category,
+            objects[region.object].box,
+            tuple(region.spans),
+        )
+        for part in parts_of(records)
+        if part.image.removeprefix("coco/") in kept
+        for caption in part.captions
+        for region in caption.regions
+    )
+    with lzma.open(REFERENCE / "golden/mixed/refexp_datapoints.json.xz") as file:
+        datapoints = json.load(file)
+    theirs = Counter(
+        (
+            f"coco/{datapoint['image_id']}",
+            datapoint["dataset_name"],
+            str(datapoint["original_id"]),
+            datapoint["caption"],
+            tuple(map(tuple, datapoint["tokens_negative"])),
+            annotation["area"],
+            annotation["iscrowd"],
+            annotation["category_id"],
+            from_xywh(*annotation["bbox"]),
+            tuple(map(tuple, annotation["tokens_positive"])),
+        )
+        for datapoint in datapoints
+        for annotation in datapoint["annotations"]
+    )
+    assert ours == theirs
+    assert sum(ours.values()) == 6512
+    assert all(item.category == objects[r.object].category for item, r in _regions(records))
+    assert not [record for record in records if isinstance(record, Rejected)]
+
+
+def _regions(records: list[ImageRecord | Rejected]) -> Iterator[tuple[Object, Any]]:
+    objects = objects_of(records)
+    for part in parts_of(records):
+        for caption in part.captions:
+            for region in caption.regions:
+                yield objects[region.object], region
+
+
+def test_only_the_splits_asked_for_are_read(
+    golden: Path, parser: SpacyParser, tmp_path: Path
+) -> None:
+    path = golden / "refexp/refcoco/refs(unc).p"
+    source = Coco(instances=[], refs={"refcoco": str(path)})
+    parts = parts_of(list(read_all(source, ("testA", "testB"), PAPER, parser, tmp_path)))
+    refs = pickle.loads(path.read_bytes())
+    expected = Counter(
+        (f"coco/{ref['image_id']}", ref["split"], sentence["sent"])
+        for ref in refs
+        if ref["split"] in ("testA", "testB")
+        for sentence in ref["sentences"]
+    )
+    assert expected == Counter((p.image, p.split, c.text) for p in parts for c in p.captions)
+    assert len({(part.image, part.split) for part in parts}) == len(parts)
+
+
+@needs_reference
+def test_the_real_excerpt_of_refcoco(parser: SpacyParser, tmp_path: Path) -> None:
+    folder = REFERENCE / "real/refcoco_excerpt"
+    source = Coco(
+        instances=[str(folder / "instances.json")], refs={"refcoco": str(folder / "refs(unc).p")}
+    )
+    records = list(read_all(source, ("train",), PAPER, parser, tmp_path))
+    assert not [record for record in records if isinstance(record, Rejected)]
+    (part,) = [part for part in parts_of(records) if part.captions]
+    assert part.image == "coco/581857"
+    assert [caption.record for caption in part.captions] == ["0", "1", "2"]
+    assert {region.object for c in part.captions for region in c.regions} == {"1719310"}
+    assert "1719310" in objects_of(records)
+    by_key = {p.key: p for p in images(source) if isinstance(p, ImageInfo)}
+    assert by_key["coco/98304"].photo == "5896644212"
+    assert by_key["coco/581857"] == ImageInfo(
+        "coco/581857", "coco", "COCO_train2014_000000581857.jpg", width=427, height=640
+    )
+
+
+@needs_reference
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_real_boxes_agree_with_their_segmentations(
+    split: str, parser: SpacyParser, tmp_path: Path
+) -> None:
+    path = REFERENCE / f"real/coco_mini/annotations/instances_{split}2017.json"
+    source = Coco(instances=[str(path)])
+    stated = list(read_all(source, ("train",), MDETR, parser, tmp_path))
+    checked = list(read_all(source, ("train",), PAPER, parser, tmp_path))
+    assert stated == checked
+    raw = json.loads(path.read_text())
+    assert objects_of(stated) == {
+        str(a["id"]): Object(from_xywh(*a["bbox"]), a["area"], a["category_id"], bool(a["iscrowd"]))
+        for a in raw["annotations"]
+    }
+    assert any(item.crowd for item in objects_of(stated).values()) or split == "val"
+    assert all(isinstance(p, ImageInfo) and p.photo.isdigit() for p in images(source))
+    assert len(images(source)) == len(raw["images"])
+
+
+# --- boxes ----------------------------------------------------------------------------------------
+
+SQUARE = [[10, 20, 50, 20, 50, 60, 10, 60]]
+RUNS = {"size": [8, 8], "counts": [16, 16, 32]}  # columns 2 and 3
+
+
+def read_annotation(rules: Rules, **fields: Any) -> Object | Rejected:
+    annotation = {"id": 7, "image_id": 9, "category_id": 3, "iscrowd": 0, "area": 5.5, **fields}
+    content = json.dumps([annotation]).encode()
+    piece = Slice(Input("instances.json", "list", within="annotations"), content)
+    context = Context(rules, ("train",), SpacyParser(), frozenset())
+    (record,) = Coco(instances=[]).read(piece, context)
+    if isinstance(record, Rejected):
+        return record
+    assert (record.image, record.split, list(record.objects)) == ("coco/9", "", ["7"])
+    return record.objects["7"]
+
+
+@pytest.mark.parametrize(
+    ("bbox", "segmentation", "box"),
+    [
+        ([10, 20, 40, 40], SQUARE, (10, 20, 50, 60)),
+        ([12, 22, 37, 37], SQUARE, (12, 22, 49, 59)),
+        ([10, 20, 40, 0], SQUARE, (10, 20, 50, 60)),
+        ([10, 20, -40, 40], SQUARE, (10, 20, 50, 60)),
+        ([90, 90, 40, 40], SQUARE, (10, 20, 50, 60)),
+        ([None, 20, 40, 40], SQUARE, (10, 20, 50, 60)),
+        ([1e300, 20, 40, 40], SQUARE, (10, 20, 50, 60)),
+        ([], SQUARE, (10, 20, 50, 60)),
+        (None, SQUARE, (10, 20, 50, 60)),
+        (None, RUNS, (2, 0, 4, 8)),
+        ([10, 20, 40, 40], [], (10, 20, 50, 60)),
+        ([10, 20, 40, 40], "nothing", (10, 20, 50, 60)),
+    ],
+)
+def test_a_box_that_does_not_fit_takes_the_extent(bbox: Any, segmentation: Any, box: Box) -> None:
+    read = read_annotation(PAPER, bbox=bbox, segmentation=segmentation)
+    assert read == Object(box, 5.5, 3, False)
+
+
+@pytest.mark.parametrize("bbox", [[10, 20, 40, 0], [10, 20, 40], None, [0, 0, None, 1]])
+@pytest.mark.parametrize("segmentation", [[], [[1, 2, 3]], {"size": [2, 2], "counts": "P"}])
+def test_neither_box_nor_segmentation(bbox: Any, segmentation: Any) -> None:
+    read = read_annotation(PAPER, bbox=bbox, segmentation=segmentation)
+    assert isinstance(read, Rejected)
+    assert (read.record, read.reason, read.image) == ("7", "no usable box", "coco/9")
+
+
+def test_under_the_published_rules_a_box_is_taken_as_it_is() -> None:
+    far = read_annotation(MDETR, bbox=[90, 90, 40, 0], segmentation=SQUARE)
+    assert far == Object((90, 90, 130, 90), 5.5, 3, False)
+    assert isinstance(read_annotation(MDETR, segmentation=SQUARE), Rejected)
+
+
+def test_a_malformed_annotation_or_image_costs_only_itself() -> None:
+    good = b'{"id": 1, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}'
+    bad = b'{"id": "x", "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}'
+    piece = Slice(Input("/a/i.json", "list", within="annotations"), b"[" + bad + b"," + good + b"]")
+    context = Context(PAPER, ("train",), SpacyParser(), frozenset())
+    rejected, part = Coco(instances=[]).read(piece, context)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == "malformed record"
+    assert rejected.detail.startswith("i.json: Expected `int`")
+    assert isinstance(part, ImageRecord)
+    assert part.objects == {"1": Object((1, 2, 4, 6), category=3)}
+
+    images = b'[{"id": 1, "file_name": "\xff.jpg", "width": 2, "height": 3}]'
+    piece = Slice(Input("i.json", "list", within="images"), images)
+    (record,) = Coco(instances=[]).read_images(piece)
+    assert isinstance(record, Rejected)
+    assert "utf-8" in record.detail
+
+
+@pytest.mark.parametrize(
+    "field", [{"category_id": 2**31}, {"category_id": 2**70}, {"id": 2**70}, {"image_id": 2**63}]
+)
+def test_a_number_of_more_bits_than_can_be_kept(field: dict[str, int]) -> None:
+    record = read_annotation(PAPER, bbox=[1, 2, 3, 4], **field)
+    assert isinstance(record, Rejected)
+    assert (record.reason, record.records) == ("malformed record", 0)
+
+
+def test_crowds_have_ids_of_more_than_32_bits() -> None:
+    good = {"id": 900100259564, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}
+    piece = Slice(Input("i.json", "list", within="annotations"), json.dumps([good]).encode())
+    (part,) = Coco(instances=[]).read(piece, Context(PAPER, (), SpacyParser(), frozenset()))
+    assert isinstance(part, ImageRecord)
+    assert list(part.objects) == ["900100259564"]
+
+
+@pytest.mark.parametrize(
+    ("url", "photo"),
+    [
+        ("http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg", "5896644212"),
+        ("https://live.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg", "5896644212"),
+        ("https://flickr.example/5062/5896644212_a326e96ea9_z.jpg", ""),
+        ("", ""),
+    ],
+)
+def test_the_photo_id_in_a_flickr_address(url: str, photo: str) -> None:
+    image = {"id": 1, "file_name": "a.jpg", "width": 2, "height": 3, "flickr_url": url}
+    piece = Slice(Input("i.json", "list", within="images"), json.dumps([image]).encode())
+    (record,) = Coco(instances=[]).read_images(piece)
+    assert record == ImageInfo("coco/1", "coco", "a.jpg", 2, 3, photo)
+
+
+# --- sentences ------------------------------------------------------------------------------------
+
+
+def reference(image_id: int, *texts: str, **fields: Any) -> dict[str, Any]:
+    sentences = [{"sent_id": 100 * image_id + i, "sent": text} for i, text in enumerate(texts)]
+    return {
+        "image_id": image_id,
+        "ann_id": 5,
+        "category_id": 3,
+        "split": "train",
+        "sentences": sentences,
+        **fields,
+    }
+
+
+def read_references(
+    folder: Path, references: Any, parser: SpacyParser
+) -> list[ImageRecord | Rejected]:
+    path = folder / "refs.p"
+    path.write_bytes(pickle.dumps(references, 2))
+    source = Coco(instances=[], refs={"refcoco": str(path)})
+    return list(read_all(source, ("train", "val"), PAPER, parser, folder))
+
+
+def test_sentences_that_cannot_be_used(tmp_path: Path, parser: SpacyParser) -> None:
+    texts = ("left man", "", " ... ", "man \ud800", "man " * 5000, "right man")
+    *rejected, part = read_references(tmp_path, [reference(8, *texts)], parser)
+    assert isinstance(part, ImageRecord)
+    assert [caption.text for caption in part.captions] == ["left man", "right man"]
+    assert [(r.record, r.reason) for r in rejected if isinstance(r, Rejected)] == [
+        ("refcoco/801", "no words"),
+        ("refcoco/802", "no words"),
+        ("refcoco/803", "not Unicode text"),
+        ("refcoco/804", "text too long"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "a string",
+        None,
+        {},
+        reference(8, "a", split=3),
+        reference(8, "a", category_id=2**70),
+        reference(8, "a", ann_id=2**70),
+        reference(2**40000, "a"),
+        reference(8, "a", sentences=[{"sent_id": 2**70, "sent": "a"}]),
+        reference(8, "a", ann_id="5"),
+        reference(8, "a", sentences=None),
+        reference(8, "a", sentences=[{"sent_id": 1}]),
+        reference(8, "a", sentences=[{"sent_id": 1, "sent": 4}]),
+    ],
+)
+def test_a_malformed_reference_costs_only_itself(
+    item: Any, tmp_path: Path, parser: SpacyParser
+) -> None:
+    rejected, part = read_references(tmp_path, [item, reference(9, "left man")], parser)
+    assert isinstance(rejected, Rejected)
+    assert (rejected.record, rejected.reason) == ("0", "malformed record")
+    assert rejected.detail.startswith("refs.p: ")
+    assert isinstance(part, ImageRecord)
+    assert part.image == "coco/9"
+
+
+def test_a_pickle_of_something_else_names_the_file(tmp_path: Path, parser: SpacyParser) -> None:
+    with pytest.raises(raw_files.RawFileError, match=r"refs\.p: .* list expected, found dict"):
+        read_references(tmp_path, {"refs": []}, parser)
+
+
+def test_batches_do_not_change_the_parts(
+    tmp_path: Path, parser: SpacyParser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references = [reference(i % 4, "left man", f"dog number {i}") for i in range(12)]
+    whole = read_references(tmp_path, references, parser)
+    monkeypatch.setattr(coco, "SENTENCES_PER_BATCH", 3)
+    assert read_references(tmp_path, references, parser) == whole
+    assert [part.image for part in parts_of(whole)] == [f"coco/{i}" for i in range(4)]
+    assert [len(part.captions) for part in parts_of(whole)] == [6, 6, 6, 6]

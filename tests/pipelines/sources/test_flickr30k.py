@@ -1,0 +1,397 @@
+import json
+import lzma
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.captions.options import MDETR
+from pipelines.captions.parsing import SpacyParser
+from pipelines.io import raw_files
+from pipelines.sources import flickr30k
+from pipelines.sources.base import Context, Slice
+from pipelines.sources.flickr30k import Flickr30k
+from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected
+
+REFERENCE = Path(os.environ.get("MDETR_REFERENCE", Path(__file__).parents[3] / "shared"))
+REAL = REFERENCE / "real/flickr30k_entities"
+needs_reference = pytest.mark.skipif(not REAL.exists(), reason="no MDETR_REFERENCE")
+
+CONTEXT = Context(MDETR, ("train", "val"), SpacyParser(), frozenset())
+
+
+def read_all(source: Flickr30k, *splits: str) -> list[ImageRecord | Rejected]:
+    return [
+        record
+        for rank, input_ in enumerate(source.inputs(splits))
+        for cut in raw_files.cut("flickr30k", rank, input_, "")
+        if isinstance(cut, raw_files.Cut)
+        for record in source.read(raw_files.read(cut), CONTEXT)
+    ]
+
+
+def parts_of(records: Iterable[ImageRecord | Rejected]) -> list[ImageRecord]:
+    return [record for record in records if isinstance(record, ImageRecord)]
+
+
+def rejections(records: Iterable[ImageRecord | Rejected]) -> list[tuple[str, str, int]]:
+    return [(r.record, r.reason, r.records) for r in records if isinstance(r, Rejected)]
+
+
+# --- published results ----------------------------------------------------------------------------
+
+
+@needs_reference
+@pytest.mark.parametrize(
+    ("ground_truth", "name"), [("separate", "separateGT"), ("merged", "mergedGT")]
+)
+def test_the_published_val_set(ground_truth: Literal["separate", "merged"], name: str) -> None:
+    source = Flickr30k(
+        annotations=str(REAL / "annotations.zip"),
+        split_files={"val": str(REAL / "val.txt")},
+        ground_truth=ground_truth,
+    )
+    records = read_all(source, "val")
+    assert len(parts_of(records)) == len(records) == 1000
+    ours = Counter(
+        (
+            part.image,
+            caption.record,
+            caption.text,
+            part.width,
+            part.height,
+            tuple(caption.negative),
+            tuple(tuple(phrase.spans) for phrase in caption.phrases),
+            tuple(sorted(_comparable(region) for region in caption.regions)),
+        )
+        for part in parts_of(records)
+        for caption in part.captions
+    )
+    with lzma.open(REFERENCE / f"golden/flickr/final_flickr_{name}_val.json.xz") as file:
+        published = json.load(file)
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for annotation in published["annotations"]:
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    # Published: sizes are strings, boxes have width and height, and the order of the spans of one
+    # box is that of a set of numbers.
+    theirs = Counter(
+        (
+            f"flickr30k/{image['original_img_id']}",
+            f"{image['original_img_id']}#{image['sentence_id']}",
+            image["caption"],
+            int(image["width"]),
+            int(image["height"]),
+            tuple(map(tuple, image["tokens_negative"])),
+            tuple(tuple(map(tuple, spans)) for spans in image["tokens_positive_eval"]),
+            tuple(
+                sorted(
+                    (
+                        (x, y, x + w, y + h),
+                        tuple(sorted(map(tuple, annotation["tokens_positive"]))),
+                        annotation["area"],
+                        annotation["category_id"],
+                        bool(annotation["iscrowd"]),
+                    )
+                    for annotation in by_image.get(image["id"], [])
+                    for x, y, w, h in [annotation["bbox"]]
+                )
+            ),
+        )
+        for image in published["images"]
+    )
+    assert ours == theirs
+    assert sum(ours.values()) == 5000
+
+
+def _comparable(region: Region) -> tuple[object, ...]:
+    assert region.box is not None
+    x0, y0, x1, y1 = region.box
+    spans = tuple(sorted(region.spans))
+    return region.box, spans, (x1 - x0) * (y1 - y0), region.category, region.crowd
+
+
+@needs_reference
+def test_the_real_train_excerpt_from_zip_and_from_folder(tmp_path: Path) -> None:
+    with zipfile.ZipFile(REAL / "annotations.zip") as archive:
+        archive.extractall(tmp_path)
+    split_files = {"train": str(REAL / "train.txt")}
+    zipped = Flickr30k(annotations=str(REAL / "annotations.zip"), split_files=split_files)
+    folder = Flickr30k(annotations=str(tmp_path), split_files=split_files)
+    records = read_all(zipped, "train")
+    assert read_all(folder, "train") == records
+    assert len(parts_of(records)) == len(records) == 1503
+    for part in parts_of(records):
+        assert part.width > 0
+        assert part.height > 0
+        for caption in part.captions:
+            for phrase in caption.phrases:
+                ((start, stop),) = phrase.spans
+                assert caption.text[start:stop].strip() == caption.text[start:stop] != ""
+
+
+# --- a world of one image -----------------------------------------------------------------------
+
+XML = """<annotation><filename>8.jpg</filename>
+<size><width>500</width><height>375</height><depth>3</depth></size>{}</annotation>"""
+
+
+def obj(*names: str, box: str = "1 2 30 40") -> str:
+    sides = zip(("xmin", "ymin", "xmax", "ymax"), box.split(), strict=True)
+    return (
+        "<object>"
+        + "".join(f"<name>{name}</name>" for name in names)
+        + "<bndbox>"
+        + "".join(f"<{side}>{value}</{side}>" for side, value in sides)
+        + "</bndbox></object>"
+    )
+
+
+MAN_AND_DOG = obj("1") + obj("2", box="50 60 90 100")
+SENTENCE = "[/EN#1/people A man] walks [/EN#2/animals/other a dog] ."
+
+
+def source_of(
+    folder: Path,
+    objects: str | bytes = MAN_AND_DOG,
+    sentences: str | bytes = SENTENCE,
+    ids: bytes = b"8\n",
+    ground_truth: Literal["separate", "merged"] = "separate",
+) -> Flickr30k:
+    for name in ("Annotations", "Sentences"):
+        (folder / name).mkdir(exist_ok=True)
+    xml = objects if isinstance(objects, bytes) else XML.format(objects).encode()
+    text = sentences if isinstance(sentences, bytes) else sentences.encode()
+    (folder / "Annotations/8.xml").write_bytes(xml)
+    (folder / "Sentences/8.txt").write_bytes(text)
+    (folder / "train.txt").write_bytes(ids)
+    return Flickr30k(
+        annotations=str(folder),
+        split_files={"train": str(folder / "train.txt")},
+        ground_truth=ground_truth,
+    )
+
+
+def the_caption(source: Flickr30k) -> GroundedCaption:
+    (part,) = parts_of(read_all(source, "train"))
+    (caption,) = part.captions
+    return caption
+
+
+def test_a_sentence_and_its_boxes(tmp_path: Path) -> None:
+    man, dog = (1.0, 2.0, 30.0, 40.0), (50.0, 60.0, 90.0, 100.0)
+    assert read_all(source_of(tmp_path), "train") == [
+        ImageRecord(
+            "flickr30k/8",
+            "flickr30k",
+            "train",
+            captions=[
+                GroundedCaption(
+                    "A man walks a dog .",
+                    [Region([(0, 5)], man), Region([(12, 17)], dog)],
+                    [(0, 19)],
+                    "flickr30k",
+                    "8#0",
+                    [
+                        Phrase([(0, 5)], "1", ["people"], [man]),
+                        Phrase([(12, 17)], "2", ["animals", "other"], [dog]),
+                    ],
+                )
+            ],
+            width=500,
+            height=375,
+        )
+    ]
+
+
+def test_boxes_that_are_nearly_the_same_become_one_with_all_spans(tmp_path: Path) -> None:
+    objects = obj("1", box="1 1 101 101") + obj("2", box="1 1 101 100")
+    caption = the_caption(source_of(tmp_path, objects))
+    assert caption.regions == [Region([(0, 5), (12, 17)], (1, 1, 101, 100))]
+    assert [phrase.boxes for phrase in caption.phrases] == [[(1, 1, 101, 101)], [(1, 1, 101, 100)]]
+
+
+def test_an_entity_of_two_boxes(tmp_path: Path) -> None:
+    objects = obj("1", box="1 1 10 10") + obj("1", "7", box="50 60 90 100")
+    caption = the_caption(source_of(tmp_path, objects))
+    assert [region.box for region in caption.regions] == [(1, 1, 10, 10), (50, 60, 90, 100)]
+    assert [len(phrase.boxes) for phrase in caption.phrases] == [2]
+    caption = the_caption(source_of(tmp_path, objects, ground_truth="merged"))
+    assert [region.box for region in caption.regions] == [(1, 1, 90, 100)]
+    assert caption.phrases[0].boxes == [(1, 1, 90, 100)]
+
+
+def test_entities_without_boxes_are_no_phrases(tmp_path: Path) -> None:
+    unseen = "<object><name>2</name><scene>1</scene><nobndbox>1</nobndbox></object>"
+    caption = the_caption(source_of(tmp_path, unseen))
+    assert caption.text == "A man walks a dog ."
+    assert caption.regions == caption.phrases == []
+
+
+def test_images_and_paths(tmp_path: Path) -> None:
+    source = source_of(tmp_path, ids=b"8\r\n\n../9\n")
+    assert source.paths() == [str(tmp_path), str(tmp_path / "train.txt")]
+    assert source.inputs(("val",)) == []
+    (input_,) = source.image_inputs()
+    images = source.read_images(Slice(input_, (tmp_path / "train.txt").read_bytes()))
+    assert list(images) == [ImageInfo("flickr30k/8", "flickr30k", "8.jpg", photo="8")]
+    assert source.split_names() == {"train"}
+
+
+def test_bad_ids_are_reported_once_by_the_name_of_their_file(tmp_path: Path) -> None:
+    long = "9" * 21
+    source = source_of(tmp_path, ids=f"8\n../9\n{long}\n".encode())
+    records = read_all(source, "train")
+    assert rejections(records) == [(repr(id_), "bad image id", 1) for id_ in ("../9", long)]
+    assert {r.detail for r in records if isinstance(r, Rejected)} == {"train.txt"}
+
+
+phrases = st.lists(st.sampled_from(["a", "man", "é", "t-shirt", "'s", ",", "]]x"]), min_size=1)
+
+
+@given(st.lists(st.tuples(st.booleans(), phrases), max_size=6))
+def test_marks_are_taken_out_and_spans_point_at_the_phrases(
+    pieces: list[tuple[bool, list[str]]],
+) -> None:
+    line = " ".join(
+        f"[/EN#{i}/other {' '.join(words)}]" if marked else " ".join(words)
+        for i, (marked, words) in enumerate(pieces)
+    )
+    text, mentions = flickr30k._parse_sentence(line)
+    assert text == " ".join(word for _, words in pieces for word in words)
+    assert [(m.entity, text[m.span[0] : m.span[1]]) for m in mentions] == [
+        (str(i), " ".join(words)) for i, (marked, words) in enumerate(pieces) if marked
+    ]
+
+
+# --- malformed input ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[/EN#1/people A man walks .",
+        "[/EN#1/people A [/EN#2/other man] ]",
+        "A man] walks .",
+        "[/EN#1/people ] walks .",
+        "[/EN#1/people] A man walks .",
+        "[EN1 A man] walks .",
+        "[/EN#x/people A man] walks .",
+        "[/EN#1 A man] walks .",
+        b"\xe9t\xe9 [/EN#1/people A man] walks .",
+    ],
+)
+def test_a_malformed_sentence_costs_only_itself(line: str | bytes, tmp_path: Path) -> None:
+    bad = line if isinstance(line, bytes) else line.encode()
+    source = source_of(tmp_path, sentences=bad + b"\n\n" + SENTENCE.encode())
+    records = read_all(source, "train")
+    assert rejections(records) == [("8#0", "malformed record", 1)]
+    assert [caption.record for caption in parts_of(records)[0].captions] == ["8#1"]
+
+
+ENTITY_BOMB = b'<!DOCTYPE a [<!ENTITY b "bbbb">]><annotation>&b;</annotation>'
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        b"",
+        b"<annotation><size>",
+        b"<annotation>\xff</annotation>",
+        b'<?xml version="1.0" encoding="none"?><annotation/>',
+        b"<annotation><size><width>5</width></size></annotation>",
+        b"<annotation><size><width>wide</width></size></annotation>",
+        ENTITY_BOMB,
+    ],
+)
+def test_malformed_xml_costs_its_image(xml: bytes, tmp_path: Path) -> None:
+    source = source_of(tmp_path, objects=xml, sentences=f"{SENTENCE}\n{SENTENCE}\n")
+    assert rejections(read_all(source, "train")) == [("8", "malformed record", 2)]
+
+
+@pytest.mark.parametrize("width", ["0", "-5", str(2**24 + 1), str(2**70)])
+def test_a_size_that_no_image_has_costs_its_image(width: str, tmp_path: Path) -> None:
+    xml = XML.format(MAN_AND_DOG).replace("<width>500", f"<width>{width}").encode()
+    records = read_all(source_of(tmp_path, objects=xml), "train")
+    assert rejections(records) == [("8", "bad image size", 1)]
+    assert isinstance(records[0], Rejected)
+    assert records[0].detail == f"{width}x375"
+
+
+def test_a_size_that_is_not_stated_is_unknown(tmp_path: Path) -> None:
+    xml = f"<annotation>{MAN_AND_DOG}</annotation>".encode()
+    (part,) = parts_of(read_all(source_of(tmp_path, objects=xml), "train"))
+    assert (part.width, part.height) == (0, 0)
+    assert len(part.captions[0].regions) == 2
+
+
+@pytest.mark.parametrize("box", ["30 2 30 40", "1 40 30 2", "nan 2 30 40", "a 2 30 40"])
+def test_a_box_without_extent_is_left_out(box: str, tmp_path: Path) -> None:
+    records = read_all(source_of(tmp_path, obj("1", box=box) + obj("2")), "train")
+    assert rejections(records) == [("8", "no usable box", 0)]
+    (part,) = parts_of(records)
+    assert [phrase.entity for phrase in part.captions[0].phrases] == ["2"]
+
+
+@pytest.mark.parametrize(("name", "records"), [("Annotations/8.xml", 1), ("Sentences/8.txt", 5)])
+def test_a_missing_or_huge_file_costs_its_image(
+    name: str, records: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_of(tmp_path)
+    (tmp_path / name).write_bytes(b" " * (flickr30k.MAX_BYTES + 1))
+    assert rejections(read_all(source, "train")) == [("8", "unreadable file", records)]
+    (tmp_path / name).unlink()
+    (rejected,) = read_all(source, "train")
+    assert isinstance(rejected, Rejected)
+    assert (rejected.reason, rejected.detail) == ("unreadable file", f"no {name}")
+    assert rejected.records == records
+    with zipfile.ZipFile(tmp_path / "annotations.zip", "w") as archive:
+        for kept in {"Annotations/8.xml", "Sentences/8.txt"} - {name}:
+            archive.write(tmp_path / kept, kept)
+    zipped = Flickr30k(
+        annotations=str(tmp_path / "annotations.zip"), split_files=source.split_files
+    )
+    assert rejections(read_all(zipped, "train")) == [("8", "unreadable file", records)]
+
+
+def test_a_damaged_zip(tmp_path: Path) -> None:
+    source = source_of(tmp_path)
+    path = tmp_path / "annotations.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("Annotations/8.xml", "Sentences/8.txt"):
+            archive.write(tmp_path / name, name)
+        damaged = archive.getinfo("Annotations/8.xml").header_offset + 60
+    zipped = Flickr30k(annotations=str(path), split_files=source.split_files)
+    assert read_all(zipped, "train") == read_all(source, "train")
+
+    content = bytearray(path.read_bytes())
+    content[damaged : damaged + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    assert rejections(read_all(zipped, "train")) == [("8", "unreadable file", 1)]
+    path.write_bytes(b"no zip")
+    with pytest.raises(raw_files.RawFileError, match=r"annotations\.zip: not a readable zip"):
+        read_all(zipped, "train")
+
+
+def test_an_encrypted_zip(tmp_path: Path) -> None:
+    source = source_of(tmp_path)
+    path = tmp_path / "annotations.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("Annotations/8.xml", "Sentences/8.txt"):
+            archive.write(tmp_path / name, name)
+    content = path.read_bytes()  # bit 0 of the flags, in the headers of the member and the list
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        flagged = bytearray(content)
+        at = -1
+        while (at := content.find(signature, at + 1)) >= 0:
+            flagged[at + offset] |= 1
+        content = bytes(flagged)
+    path.write_bytes(content)
+    zipped = Flickr30k(annotations=str(path), split_files=source.split_files)
+    with pytest.raises(raw_files.RawFileError, match=r"annotations\.zip: .*encrypted"):
+        read_all(zipped, "train")

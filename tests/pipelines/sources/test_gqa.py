@@ -1,0 +1,442 @@
+import json
+import lzma
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.captions.options import MDETR, PAPER, Rules
+from pipelines.captions.parsing import SpacyParser
+from pipelines.geometry.boxes import from_xywh
+from pipelines.io import raw_files
+from pipelines.sources.base import Context, Input, Slice
+from pipelines.sources.gqa import Gqa
+from schemas import GroundedCaption, ImageInfo, ImageRecord, Object, Question, Rejected, Span
+
+REFERENCE = Path(os.environ.get("MDETR_REFERENCE", Path(__file__).parents[3] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def golden(golden_raw: Path) -> Path:
+    return next(golden_raw.rglob("train_sceneGraphs.json")).parent
+
+
+def golden_source(golden: Path) -> Gqa:
+    return Gqa(
+        questions={"train": [str(golden / "train_balanced_questions.json")]},
+        scene_graphs={"train": str(golden / "train_sceneGraphs.json")},
+    )
+
+
+def context(rules: Rules) -> Context:
+    return Context(rules, ("train",), SpacyParser(), frozenset())
+
+
+def read_all(source: Gqa, rules: Rules) -> Iterator[ImageRecord | Rejected]:
+    for rank, input_ in enumerate(source.inputs(("train", "val"))):
+        for cut in raw_files.cut("gqa", rank, input_, ""):
+            assert isinstance(cut, raw_files.Cut)
+            yield from source.read(raw_files.read(cut), context(rules))
+
+
+# --- published results ----------------------------------------------------------------------------
+
+
+def test_the_published_datapoints(golden: Path) -> None:
+    records = list(read_all(golden_source(golden), MDETR))
+    parts = [record for record in records if isinstance(record, ImageRecord)]
+    assert len(parts) == len(records)
+    objects = {(p.image, id_): item for p in parts for id_, item in p.objects.items()}
+    ours = Counter(
+        (
+            part.image,
+            caption.dataset,
+            caption.record,
+            caption.text,
+            tuple(caption.negative),
+            tuple(
+                sorted(
+                    (item.area, int(item.crowd), item.category, item.box, tuple(region.spans))
+                    for region in caption.regions
+                    for item in [objects[part.image, region.object]]
+                )
+            ),
+        )
+        for part in parts
+        for caption in part.captions
+    )
+    with lzma.open(REFERENCE / "golden/mixed/gqa_datapoints.json.xz") as file:
+        datapoints = json.load(file)
+    theirs = Counter(
+        (
+            f"vg/{datapoint['image_id']}",
+            datapoint["dataset_name"],
+            datapoint["original_id"],
+            datapoint["caption"],
+            tuple(map(tuple, datapoint["tokens_negative"])),
+            tuple(
+                sorted(
+                    (
+                        annotation["area"],
+                        annotation["iscrowd"],
+                        annotation["category_id"],
+                        from_xywh(*annotation["bbox"]),
+                        tuple(map(tuple, annotation["tokens_positive"])),
+                    )
+                    for annotation in datapoint["annotations"]
+                )
+            ),
+        )
+        for datapoint in datapoints
+    )
+    assert ours == theirs
+    assert sum(ours.values()) == 8032
+
+
+def test_an_object_is_named_by_whole_words_and_once(golden: Path) -> None:
+    source = golden_source(golden)
+    captions = [
+        caption
+        for record in read_all(source, PAPER)
+        if isinstance(record, ImageRecord)
+        for caption in record.captions
+    ]
+    assert len(captions) == 8032
+    for caption in captions:
+        ids = [region.object for region in caption.regions]
+        assert len(set(ids)) == len(ids)
+        for region in caption.regions:
+            assert region.spans
+            for start, stop in region.spans:
+                assert caption.text[start].isalnum()
+                assert start == 0 or not caption.text[start - 1].isalnum()
+                assert stop == len(caption.text) or not caption.text[stop].isalnum()
+
+
+def test_the_real_excerpt() -> None:
+    path = REFERENCE / "real/gqa_excerpt/val_balanced_questions.json"
+    if not path.exists():
+        pytest.skip("no MDETR_REFERENCE")
+    raw = json.loads(path.read_text())
+    for rules in (PAPER, MDETR):
+        source = Gqa(questions={"val": [str(path)]}, scene_graphs={"val": "not in the excerpt"})
+        piece = Slice(source.inputs(("val",))[0], path.read_bytes())
+        parts = list(source.read(piece, context(rules)))
+        read = {}
+        for part in parts:
+            assert isinstance(part, ImageRecord)
+            assert part.split == "val"
+            for caption in part.captions:
+                read[caption.record] = caption
+                assert part.image == f"vg/{raw[caption.record]['imageId']}"
+        assert sorted(read) == sorted(raw)
+        for id_, question in raw.items():
+            assert read[id_].text == question["question"]
+            assert read[id_].question == Question(
+                id_,
+                question["answer"],
+                question["types"]["semantic"],
+                question["types"]["structural"],
+                question["isBalanced"],
+            )
+            named = {region.object for region in read[id_].regions}
+            assert named >= set(question["annotations"]["question"].values())
+
+
+# --- which words name an object -------------------------------------------------------------------
+
+
+def ask(
+    text: str,
+    rules: Rules = PAPER,
+    words: dict[str, str] | None = None,
+    answer: dict[str, str] | None = None,
+    program: tuple[tuple[str, str], ...] = (),
+) -> GroundedCaption | Rejected:
+    question = {
+        "question": text,
+        "imageId": "12",
+        "isBalanced": True,
+        "answer": "yes",
+        "semantic": [{"operation": op, "dependencies": [], "argument": arg} for op, arg in program],
+        "annotations": {"question": words or {}, "answer": answer or {}, "fullAnswer": {}},
+        "types": {"detailed": "d", "semantic": "rel", "structural": "query"},
+    }
+    (record,) = read_questions(json.dumps({"1": question}).encode(), rules)
+    if isinstance(record, Rejected):
+        return record
+    assert record.image == "vg/12"
+    return record.captions[0]
+
+
+def read_questions(content: bytes, rules: Rules = PAPER) -> list[ImageRecord | Rejected]:
+    piece = Slice(Input("questions.json", "dict", role="train"), content)
+    source = Gqa(questions={}, scene_graphs={"train": "sceneGraphs.json"})
+    return list(source.read(piece, context(rules)))
+
+
+def named(caption: GroundedCaption | Rejected) -> list[tuple[str, list[str]]]:
+    assert isinstance(caption, GroundedCaption)
+    return [(r.object, [caption.text[a:b] for a, b in r.spans]) for r in caption.regions]
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "paper", "find"),
+    [
+        pytest.param(
+            "Is there a vehicle here?",
+            {"program": (("select", "bus (7)"),)},
+            [],
+            [("7", ["Is"])],
+            id="not-there",
+        ),
+        pytest.param(
+            "Is the traffic light red?",
+            {"program": (("select", "traffic light (7)"),)},
+            [("7", ["traffic light"])],
+            [("7", ["traffic"])],
+            id="two-words",
+        ),
+        pytest.param(
+            "Are the buses near the boxes?",
+            {"program": (("select", "box (7)"), ("relate", "bus,near,s (8)"))},
+            [("7", ["boxes"]), ("8", ["buses"])],
+            [("7", ["box"])],
+            id="plural-and-relate",
+        ),
+        pytest.param(
+            "Is the pony near the ponies?",
+            {"program": (("select", "ponies (7)"), ("select", "pony (8)"))},
+            [("7", ["pony"]), ("8", ["ponies"])],
+            [("7", ["ponies"]), ("8", ["pony"])],
+            id="two-of-a-name",
+        ),
+        pytest.param(
+            "Which toy is on the bed?",
+            {"words": {"5": "7"}, "answer": {"0": "8"}, "program": (("select", "bed (7)"),)},
+            [("7", ["bed"]), ("8", ["Which"])],
+            [("7", ["bed"])],
+            id="which",
+        ),
+        pytest.param(
+            "On what is the cup?",
+            {"words": {"4": "7"}, "answer": {"0": "8", "1": "9"}},
+            [("7", ["cup"]), ("8", ["what"]), ("9", ["what"])],
+            [("7", ["cup"]), ("9", ["what"])],
+            id="two-answers",
+        ),
+        pytest.param(
+            "The somewhat old man is whose?",
+            {"answer": {"0": "8"}},
+            [],
+            [("8", ["what"])],
+            id="question-word-inside-a-word",
+        ),
+        pytest.param(
+            "Is the cup near the red cup?",
+            {"words": {"2": "7", "5:7": "7"}, "answer": {"0": "7"}},
+            [("7", ["cup", "red cup"])],
+            [("7", ["cup"]), ("7", ["red cup"])],
+            id="one-object-twice",
+        ),
+        pytest.param(
+            "What is the pizza on?",
+            {
+                "words": {"3": "7"},
+                "program": (
+                    ("select", "pizza (7)"),
+                    ("relate", "_,on,s (8)"),
+                    ("select", "scene"),
+                    ("select", "dog (-)"),
+                    ("exist", "?"),
+                    ("choose", ""),
+                    ("select", ")"),
+                ),
+            },
+            [("7", ["pizza"])],
+            [("7", ["pizza"])],
+            id="arguments-of-every-kind",
+        ),
+    ],
+)
+def test_words_of_objects(
+    text: str,
+    asked: dict[str, Any],
+    paper: list[tuple[str, list[str]]],
+    find: list[tuple[str, list[str]]],
+) -> None:
+    assert named(ask(text, PAPER, **asked)) == paper
+    assert named(ask(text, MDETR, **asked)) == find
+
+
+@pytest.mark.parametrize(("rules", "span"), [(PAPER, (23, 26)), (MDETR, (9, 12))])
+def test_only_the_published_rules_find_man_in_woman(rules: Rules, span: Span) -> None:
+    caption = ask("Is the woman left of a man?", rules, program=(("select", "man (7)"),))
+    assert isinstance(caption, GroundedCaption)
+    assert [region.spans for region in caption.regions] == [[span]]
+
+
+def test_words_are_counted_where_spaces_are_doubled() -> None:
+    assert named(ask("Is  the cup red?", words={"2": "7"})) == [("7", ["cup"])]
+
+
+@pytest.mark.parametrize("key", ["9", "3:9", "-1", "2:2", "3:2", "x", "", ":", "1:"])
+@pytest.mark.parametrize("rules", [PAPER, MDETR])
+def test_words_that_the_question_does_not_have(key: str, rules: Rules) -> None:
+    record = ask("Is the cup red?", rules, words={key: "7"})
+    assert isinstance(record, Rejected)
+    assert (record.record, record.reason, record.image) == ("1", "no such words", "vg/12")
+
+
+names = st.sampled_from(["man", "woman", "traffic light", "bus", "box", "scene", "_", "c++ (x"])
+
+
+@given(
+    st.lists(names | st.sampled_from(["what", "Who", "is", "the", "-", "men's"]), max_size=8),
+    st.lists(st.tuples(names, st.integers(1, 5)), max_size=5),
+    st.lists(st.integers(1, 9), max_size=3),
+    st.sampled_from([PAPER, MDETR]),
+)
+def test_spans_are_inside_the_question(
+    words: list[str], program: list[tuple[str, int]], answers: list[int], rules: Rules
+) -> None:
+    caption = ask(
+        "Is " + " ".join(words),
+        rules,
+        program=tuple(("select", f"{name} ({id_})") for name, id_ in program),
+        answer={str(i): str(id_) for i, id_ in enumerate(answers)},
+    )
+    assert isinstance(caption, GroundedCaption)
+    for region in caption.regions:
+        last: Span = (0, 0)
+        for span in region.spans:
+            assert last[1] <= span[0] < span[1] <= len(caption.text)
+            last = span
+
+
+# --- scene graphs and images --------------------------------------------------------------------
+
+
+def test_scene_graphs_hold_the_objects(golden: Path) -> None:
+    raw = json.loads((golden / "train_sceneGraphs.json").read_text())
+    (input_,) = [i for i in golden_source(golden).inputs(("train",)) if not i.role]
+    piece = Slice(input_, (golden / "train_sceneGraphs.json").read_bytes())
+    parts = list(golden_source(golden).read(piece, context(PAPER)))
+    assert len(parts) == len(raw)
+    for part, (image_id, graph) in zip(parts, raw.items(), strict=True):
+        assert isinstance(part, ImageRecord)
+        assert (part.image, part.split) == (f"vg/{image_id}", "")
+        assert part.objects == {
+            id_: Object(from_xywh(o["x"], o["y"], o["w"], o["h"]), o["w"] * o["h"])
+            for id_, o in graph["objects"].items()
+        }
+
+
+def test_images_come_from_scene_graphs_or_else_from_questions() -> None:
+    source = Gqa(
+        questions={"train": ["a.json", "b.json"], "testdev": ["c.json"]},
+        scene_graphs={"train": "s.json"},
+    )
+    assert source.paths() == ["a.json", "b.json", "c.json", "s.json"]
+    graphs, questions = source.image_inputs()
+    assert (graphs.path, questions.path) == ("s.json", "c.json")
+    content = b'{"12": {"width": 640, "height": 480, "objects": {"1": {"name": "x"}}}}'
+    assert list(source.read_images(Slice(graphs, content))) == [
+        ImageInfo("vg/12", "gqa", "12.jpg", 640, 480)
+    ]
+    content = b'{"1": {"imageId": "n5"}, "2": {"imageId": "n5"}, "3": {"imageId": "../6"}}'
+    assert list(source.read_images(Slice(questions, content))) == [
+        ImageInfo("coco/5", "gqa", "n5.jpg")
+    ]
+    assert source.split_names() == {"train", "testdev"}
+
+
+def test_each_fault_is_reported_once() -> None:
+    source = Gqa(
+        questions={"train": ["q.json"], "testdev": ["t.json"]}, scene_graphs={"train": "s.json"}
+    )
+    graphs, questions = source.image_inputs()
+    good = '{"width": 6, "height": 4, "objects": {}}'
+    bad = f'"1": {good}, "2": null, "3": {{"objects": {{}}}}, "..": {good}, "{"9" * 30}": {good}'
+    of_graphs = Slice(graphs, f"{{{bad}}}".encode())
+    of_questions = Slice(
+        questions, b'{"1": {"imageId": 4}, "2": {"question": "a?", "imageId": "/"}}'
+    )
+    rejected = [
+        (one.record, one.reason, one.detail.partition(":")[0])
+        for piece in (of_graphs, of_questions)
+        for one in [*source.read_images(piece), *source.read(piece, context(PAPER))]
+        if isinstance(one, Rejected)
+    ]
+    assert sorted(rejected) == [
+        ("..", "bad image id", "s.json"),
+        ("1", "malformed record", "t.json"),
+        ("2", "bad image id", "/"),
+        ("2", "malformed record", "s.json"),
+        ("3", "malformed record", "s.json"),
+        ("9" * 30, "bad image id", "s.json"),
+    ]
+
+
+def test_inputs_are_those_of_the_splits_questions_first() -> None:
+    source = Gqa(
+        questions={"train": ["a.json", "b.json"], "val": ["v.json"], "testdev": ["c.json"]},
+        scene_graphs={"train": "s.json", "val": "t.json"},
+    )
+    assert [(i.path, i.role) for i in source.inputs(("val", "testdev", "other"))] == [
+        ("v.json", "val"),
+        ("c.json", "testdev"),
+        ("t.json", ""),
+    ]
+
+
+# --- malformed input ------------------------------------------------------------------------------
+
+
+def test_questions_of_the_test_split_have_no_answers() -> None:
+    content = b'{"5": {"question": "Is it red?", "imageId": "n578020", "isBalanced": false}}'
+    (part,) = read_questions(content)
+    assert isinstance(part, ImageRecord)
+    assert part.image == "coco/578020"
+    assert part.captions[0].question == Question("5", None, None, None, balanced=False)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (b'{"question": "a?"}', "malformed record"),
+        (b'{"question": 4, "imageId": "1"}', "malformed record"),
+        (b'{"question": "a?", "imageId": 1}', "malformed record"),
+        (b'{"question": "\xff?", "imageId": "1"}', "malformed record"),
+        (b'{"question": "a?", "imageId": "1", "annotations": []}', "malformed record"),
+        (b'{"question": "a?", "imageId": "1", "semantic": [{}]}', "malformed record"),
+        (b"null", "malformed record"),
+        (b'{"question": "a?", "imageId": "../1"}', "bad image id"),
+        (b'{"question": "a?", "imageId": "1\\n"}', "bad image id"),
+        (b'{"question": " ", "imageId": "1"}', "no words"),
+    ],
+)
+def test_a_malformed_question_costs_only_itself(record: bytes, reason: str) -> None:
+    good = b'{"question": "Is it red?", "imageId": "8"}'
+    rejected, part = read_questions(b'{"x": ' + record + b', "y": ' + good + b"}")
+    assert isinstance(rejected, Rejected)
+    assert (rejected.record, rejected.reason) == ("x", reason)
+    assert isinstance(part, ImageRecord)
+    assert [caption.record for caption in part.captions] == ["y"]
+
+
+def test_a_malformed_scene_graph_costs_only_itself() -> None:
+    box = b'{"x": 1, "y": 2, "w": 3, "h": 4}'
+    content = b'{"1": {"objects": {"5": {"x": 1}}}, "..": {"objects": {}}, "2": {"objects": {"6":'
+    piece = Slice(Input("s.json", "dict"), content + box + b"}}}")
+    malformed, misnamed, part = Gqa(questions={}).read(piece, context(PAPER))
+    assert isinstance(malformed, Rejected)
+    assert (malformed.record, malformed.reason) == ("1", "malformed record")
+    assert isinstance(misnamed, Rejected)
+    assert misnamed.reason == "bad image id"
+    assert part == ImageRecord("vg/2", "gqa", "", objects={"6": Object((1, 2, 4, 6), 12)})

@@ -1,0 +1,170 @@
+"""LVIS: classes as captions, and shares of the images."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.captions.options import PAPER
+from pipelines.captions.parsing import SpacyParser
+from pipelines.io import raw_files
+from pipelines.io.raw_files import RawFileError
+from pipelines.sources.base import Context
+from pipelines.sources.lvis import Lvis, _Annotation, _Image, drawn
+from schemas import ImageRecord, Rejected
+
+CLASSES = [
+    {"id": 3, "name": "aerosol_can"},
+    {"id": 5, "name": "bow_(weapon)"},
+    {"id": 8, "name": "cup"},
+]
+
+
+def image(number: int, **fields: Any) -> dict[str, Any]:
+    url = f"http://images.cocodataset.org/train2017/{number:012d}.jpg"
+    return {"id": number, "coco_url": url, "width": 640, "height": 480, **fields}
+
+
+def obj(number: int, image: int, category: int, **fields: Any) -> dict[str, Any]:
+    box = {"bbox": [10.5, 20, 30, 40], "area": 800.0, "segmentation": [[1, 2, 3, 4, 5, 6]]}
+    return {"id": number, "image_id": image, "category_id": category, **box, **fields}
+
+
+def write(folder: Path, **tables: Any) -> Lvis:
+    path = folder / "lvis.json"
+    content = {"images": [], "annotations": [], "categories": CLASSES, **tables}
+    path.write_text(json.dumps(content))
+    return Lvis(annotations={"train": str(path)})
+
+
+def read(source: Lvis) -> list[ImageRecord | Rejected]:
+    context = Context(PAPER, ("train",), SpacyParser(), frozenset())
+    [piece] = source.inputs(("train", "val"))
+    [cut] = raw_files.cut("lvis", 0, piece, "")
+    assert isinstance(cut, raw_files.Cut)
+    return list(source.read(raw_files.read(cut), context))
+
+
+def test_a_caption_for_each_class_that_is_shown_or_known_not_to_be(tmp_path: Path) -> None:
+    """The boxes of a class lie anywhere in the file."""
+    source = write(
+        tmp_path,
+        images=[image(9, neg_category_ids=[8]), image(4)],
+        annotations=[obj(1, 9, 5), obj(2, 4, 3), obj(3, 9, 5, bbox=[0, 0, 5, 5])],
+    )
+    parts = [part for part in read(source) if isinstance(part, ImageRecord)]
+    assert [(part.image, part.split, part.width) for part in parts] == [
+        ("coco/9", "train", 640),
+        ("coco/4", "train", 640),
+    ]
+    bow, cup = parts[0].captions
+    assert (bow.text, bow.record, cup.text, cup.regions) == ("bow", "9:5", "cup", [])
+    assert [region.box for region in bow.regions] == [(10.5, 20, 40.5, 60), (0, 0, 5, 5)]
+    assert {(*region.spans[0], region.category) for region in bow.regions} == {(0, 3, 5)}
+    assert [caption.text for caption in parts[1].captions] == ["aerosol can"]
+
+
+def test_images_are_those_of_coco_2017(tmp_path: Path) -> None:
+    source = write(tmp_path, images=[image(9), {"id": "x"}])
+    [table] = source.image_inputs()
+    cuts = [cut for cut in raw_files.cut("lvis", 0, table, "") if isinstance(cut, raw_files.Cut)]
+    row, bad = (of for cut in cuts for of in source.read_images(raw_files.read(cut)))
+    assert (row.key, row.file, row.width) == ("coco/9", "000000000009.jpg", 640)
+    assert isinstance(bad, Rejected)
+
+
+def test_records_that_cannot_be_used(tmp_path: Path) -> None:
+    source = write(
+        tmp_path,
+        images=[image(9, neg_category_ids=[8, 77]), image(4), {"id": "x"}],
+        annotations=[
+            obj(1, 9, 8),
+            obj(2, 6, 8),
+            obj(3, 9, 66),
+            obj(4, 9, 3, bbox=[1, 2, 3]),
+            obj(5, 9, 3, bbox=[1, 2, None, 3]),
+            obj(6, 9, 3),
+        ],
+    )
+    found = read(source)
+    rejected = [(of.record, of.reason) for of in found if isinstance(of, Rejected)]
+    assert rejected == [
+        ("images/2", "malformed record"),
+        ("annotations/3", "malformed record"),
+        ("annotations/4", "malformed record"),
+        ("2", "unknown image"),
+        ("3", "unknown class"),
+        ("9:8", "class both shown and not shown"),
+        ("9:77", "unknown class"),
+        ("4", "no classes"),
+    ]
+    [part] = [of for of in found if isinstance(of, ImageRecord)]
+    assert [(of.text, len(of.regions)) for of in part.captions] == [("aerosol can", 1)]
+
+
+def test_of_two_rows_of_an_image_the_first_counts(tmp_path: Path) -> None:
+    rows = [image(9, neg_category_ids=[3]), image(9, neg_category_ids=[5])]
+    rejected, part = read(write(tmp_path, images=rows))
+    assert isinstance(rejected, Rejected)
+    assert (rejected.record, rejected.reason) == ("9", "duplicate id")
+    assert isinstance(part, ImageRecord)
+    assert [caption.text for caption in part.captions] == ["aerosol can"]
+
+
+def test_a_name_of_what_is_shown_is_not_said_to_be_absent(tmp_path: Path) -> None:
+    classes = [{"id": 1, "name": "fish"}, {"id": 2, "name": "fish_(food)"}]
+    rows, objects = [image(9, neg_category_ids=[2])], [obj(1, 9, 1)]
+    source = write(tmp_path, images=rows, annotations=objects, categories=classes)
+    rejected, part = read(source)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == "class not shown has the name of one shown"
+    assert isinstance(part, ImageRecord)
+    assert [(caption.text, len(caption.regions)) for caption in part.captions] == [("fish", 1)]
+
+
+def test_shares_are_of_splits_with_annotations() -> None:
+    with pytest.raises(ValueError, match="percent of val"):
+        Lvis(annotations={"train": "lvis.json"}, percent={"val": 10.0})
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"categories": []}, "it has no categories"),
+        ({"categories": [{"id": 1}]}, "not in the layout of LVIS"),
+        ({"images": {}}, "not in the layout of LVIS"),
+    ],
+)
+def test_files_that_are_refused(tables: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(RawFileError, match=message):
+        read(write(tmp_path, **tables))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(1, 120), st.integers(1, 12))
+def test_few_images_show_all_classes(data: st.DataObject, count: int, classes: int) -> None:
+    category = st.integers(1, classes)
+    images, shown = [], {}
+    for number in range(count):
+        here = data.draw(st.sets(category, max_size=3))
+        absent = data.draw(st.sets(category, max_size=2)) - here
+        images.append(_Image(number, "", 640, 480, sorted(absent)))
+        shown[number] = {of: [_Annotation(0, number, of, (0, 0, 1, 1))] for of in here}
+    order = [image.id for image in drawn(images, shown, 100 * (1 - 1e-9) if count > 1 else 100)]
+    assert sorted(order) == list(range(count))
+    for percent in (1.0, 10.0, 50.0):
+        few = [image.id for image in drawn(images, shown, percent)]
+        assert len(few) == round(images * percent / 100)
+        assert drawn(images[::-1], shown, percent) == [images[i] for i in few]
+        counts = Counter(of for number in few for of in shown[number])
+        there = {of for here in shown.values() for of in here}
+        # Nine of ten images are of the class with the fewest: none is left out for long.
+        if len(few) >= 2 * len(there) + 1 and len(few) < images:
+            assert counts.keys() == there
+    half = [image.id for image in drawn(images, shown, 50)]
+    tenth = [image.id for image in drawn(images, shown, 10)]
+    assert half[: len(tenth)] == tenth

@@ -1,0 +1,241 @@
+"""MDETR's own JSON as a source."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipelines.captions.options import MDETR
+from pipelines.captions.parsing import SpacyParser
+from pipelines.io import raw_files
+from pipelines.io.raw_files import RawFileError
+from pipelines.sources.base import Context
+from pipelines.sources.mdetr_json import MdetrJson
+from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected
+
+
+def image(number: int, **fields: Any) -> dict[str, Any]:
+    """As in final_mixed_train.json."""
+    return {
+        "file_name": "COCO_train2014_000000581857.jpg",
+        "height": 640,
+        "width": 427,
+        "id": number,
+        "original_id": "581857",
+        "caption": "a shop. a man",
+        "tokens_negative": [[0, 1], [2, 6]],
+        "data_source": "coco",
+        "dataset_name": "mixed",
+        **fields,
+    }
+
+
+def box(number: int, image: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "area": 1200.0,
+        "iscrowd": 0,
+        "image_id": image,
+        "category_id": 1,
+        "id": number,
+        "bbox": [10, 20, 30, 40],
+        "tokens_positive": [[0, 1], [2, 6]],
+        **fields,
+    }
+
+
+def write(folder: Path, images: list[Any], annotations: list[Any]) -> MdetrJson:
+    content = {"images": images, "annotations": annotations}
+    (folder / "final.json").write_text(json.dumps({"info": [], **content, "categories": []}))
+    return MdetrJson(files={"train": [str(folder / "final.json")]})
+
+
+def read(source: MdetrJson) -> list[ImageRecord | Rejected]:
+    context = Context(MDETR, ("train",), SpacyParser(), frozenset())
+    [input] = source.inputs(("train", "val"))
+    cuts = raw_files.cut("mdetr_json", 0, input, "")
+    pieces = [raw_files.read(cut) for cut in cuts if isinstance(cut, raw_files.Cut)]
+    return [record for piece in pieces for record in source.read(piece, context)]
+
+
+def test_captions_with_their_boxes_wherever_they_stand(tmp_path: Path) -> None:
+    """The published annotations are in the order of their images; others need not be."""
+    source = write(
+        tmp_path,
+        [image(0), image(1, caption="a hat"), image(7, original_id="9", data_source="vg")],
+        [
+            box(4, 7, bbox=[0.5, 1, 2, 3], category_id=3, iscrowd=1),
+            box(0, 0),
+            box(1, 7, tokens_positive=[]),
+            box(2, 0, area=None),
+        ],
+    )
+    own = [(0, 1), (2, 6)]
+    expected = {
+        "coco/581857": [
+            GroundedCaption(
+                "a shop. a man",
+                [
+                    Region(own, (10, 20, 40, 60), "", 1200),
+                    Region(own, (10, 20, 40, 60), "", None),
+                ],
+                own,
+                "mixed",
+                "0",
+            ),
+            GroundedCaption("a hat", [], own, "mixed", "1"),
+        ],
+        "vg/9": [
+            GroundedCaption(
+                "a shop. a man",
+                [
+                    Region(own, (0.5, 1, 2.5, 4), "", 1200, 3, True),
+                    Region([], (10, 20, 40, 60), "", 1200),
+                ],
+                own,
+                "mixed",
+                "7",
+            )
+        ],
+    }
+    parts = read(source)
+    found: dict[str, list[GroundedCaption]] = {}
+    for part in parts:
+        assert isinstance(part, ImageRecord)
+        assert (part.split, part.width, part.height) == ("train", 427, 640)
+        found.setdefault(part.image, []).extend(part.captions)
+    assert found == expected
+
+
+def test_sentences_of_flickr30k_with_the_boxes_of_their_phrases(tmp_path: Path) -> None:
+    """Its sizes are strings, and what it calls the image's id has another name."""
+    fields = {
+        "file_name": "33.jpg",
+        "height": "334",
+        "width": "500",
+        "id": 27,
+        "caption": "Two men and a dog",
+        "dataset_name": "flickr",
+        "tokens_negative": [[0, 17]],
+        "sentence_id": 2,
+        "original_img_id": 33,
+        "tokens_positive_eval": [[[0, 7]], [[12, 17]]],
+    }
+    men = [
+        box(0, 27, tokens_positive=[[0, 7]]),
+        box(1, 27, tokens_positive=[[0, 7]], bbox=[1, 1, 5, 5]),
+    ]
+    source = write(tmp_path, [fields], [*men, box(2, 27, tokens_positive=[[12, 17]])])
+    [part] = read(source)
+    assert isinstance(part, ImageRecord)
+    assert (part.image, part.width, part.height) == ("flickr30k/33", 500, 334)
+    [caption] = part.captions
+    assert (caption.dataset, caption.record) == ("flickr", "33#2")
+    assert caption.phrases == [
+        Phrase([(0, 7)], "", [], [(10, 20, 40, 60), (1, 1, 6, 6)]),
+        Phrase([(12, 17)], "", [], [(10, 20, 40, 60)]),
+    ]
+
+
+def test_an_image_is_listed_once(tmp_path: Path) -> None:
+    source = write(tmp_path, [image(0), image(1), image(2, original_id="9", file_name="x")], [])
+    rows = []
+    for cut in raw_files.cut("mdetr_json", 0, source.image_inputs()[0], ""):
+        assert isinstance(cut, raw_files.Cut)
+        rows += list(source.read_images(raw_files.read(cut)))
+    name = "COCO_train2014_000000581857.jpg"
+    assert {msgspec.structs.astuple(row) for row in rows if isinstance(row, ImageInfo)} == {
+        ("coco/581857", "mdetr_json", name, 427, 640, "", ""),
+        ("coco/9", "mdetr_json", "x", 427, 640, "", ""),
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"caption": 7}, "malformed record"),
+        ({"id": "x"}, "malformed record"),
+        ({"width": "wide"}, "bad image size"),
+        ({"data_source": "", "dataset_name": "refcoco"}, "bad image id"),
+        ({"original_id": None}, "bad image id"),
+    ],
+)
+def test_a_caption_that_cannot_be_used(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
+    found = read(write(tmp_path, [image(3), image(4, **fields)], [box(0, 3)]))
+    [rejected] = [record for record in found if isinstance(record, Rejected)]
+    assert (rejected.reason, rejected.records) == (reason, 1)
+    [part] = [record for record in found if isinstance(record, ImageRecord)]
+    assert len(part.captions) == 1
+
+
+def test_a_box_that_cannot_be_read_is_told_and_its_caption_kept(tmp_path: Path) -> None:
+    found = read(write(tmp_path, [image(3)], [box(0, 3, bbox=[1, 2]), box(1, 3)]))
+    [rejected] = [record for record in found if isinstance(record, Rejected)]
+    assert (rejected.reason, rejected.records) == ("malformed record", 0)
+    [part] = [record for record in found if isinstance(record, ImageRecord)]
+    assert len(part.captions[0].regions) == 1
+
+
+def test_boxes_of_images_that_are_not_there_are_told(tmp_path: Path) -> None:
+    """Once, however many slices the images are cut into."""
+    last = 2**63 - 1
+    images = [image(n, caption="a hat" * 20) for n in (*range(200), last)]
+    found = read(write(tmp_path, images, [box(0, 7), box(1, 998), box(2, last), box(3, -1)]))
+    rejected = [record for record in found if isinstance(record, Rejected)]
+    assert [(of.record, of.detail, of.records) for of in rejected] == [
+        ("annotations/1", "image_id 998", 0),
+        ("annotations/3", "image_id -1", 0),
+    ]
+    captions = [c for part in found if isinstance(part, ImageRecord) for c in part.captions]
+    assert [c.record for c in captions if c.regions] == ["7", str(last)]
+
+
+def test_a_file_in_its_zip(tmp_path: Path) -> None:
+    source = write(tmp_path, [image(3)], [box(0, 3)])
+    [path] = source.files["train"]
+    with zipfile.ZipFile(f"{path}.zip", "w") as archive:
+        archive.write(path, "final.json")
+    [input] = MdetrJson(files={"train": [f"{path}.zip"]}).inputs(("train",))
+    [cut] = raw_files.cut("mdetr_json", 0, input, str(tmp_path / "scratch"))
+    assert isinstance(cut, raw_files.Cut)
+    context = Context(MDETR, ("train",), SpacyParser(), frozenset())
+    assert list(source.read(raw_files.read(cut), context)) == read(source)
+
+
+def test_an_annotation_of_no_image_stops_the_build(tmp_path: Path) -> None:
+    with pytest.raises(RawFileError, match=r"final\.json: an annotation of no image"):
+        read(write(tmp_path, [image(3)], [{"id": 1}]))
+
+
+def test_a_file_of_another_layout(tmp_path: Path) -> None:
+    source = write(tmp_path, [image(3)], [])
+    Path(source.files["train"][0]).write_text(json.dumps({"images": [image(3)]}))
+    with pytest.raises(RawFileError, match='a JSON list under the key "annotations"'):
+        read(source)
+
+
+def test_a_file_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
+    for width in (30, 50):
+        [part] = read(write(tmp_path, [image(3)], [box(0, 3, bbox=[0, 0, width, 7])]))
+        assert isinstance(part, ImageRecord)
+        assert part.captions[0].regions[0].box == (0, 0, width, 7)
+
+
+@pytest.mark.parametrize("name", ["mixed", "flickr_separateGT"])
+def test_the_published_excerpts(reference: Path, tmp_path: Path, name: str) -> None:
+    folder = reference / "real/mdetr_json_excerpts"
+    content = json.loads((folder / f"final_{name}_train_excerpt.json").read_bytes())
+    images = [image for image in content["images"] if "id" in image]  # one is cut short
+    annotations = content.get("annotations", [])
+    if name == "flickr_separateGT":  # its excerpt has those of the first image, as a set
+        boxes = content["annotations_image0_as_set"]
+        annotations = [{**of, "id": i, "image_id": 0} for i, of in enumerate(boxes)]
+    found = read(write(tmp_path, images, annotations))
+    captions = [c for part in found if isinstance(part, ImageRecord) for c in part.captions]
+    assert len(found) == len({image["file_name"] for image in images})  # none rejected
+    assert [c.text for c in captions] == [image["caption"] for image in images]
+    known = {image["id"] for image in images}
+    boxes = [of for of in annotations if of["image_id"] in known]
+    assert sum(len(c.regions) for c in captions) == len(boxes) > 0

@@ -1,0 +1,59 @@
+"""The manifest makes a folder a shard set."""
+
+from pathlib import Path
+
+import msgspec
+import orjson
+import pytest
+
+from shards.format import manifest as mf
+from shards.format.manifest import FileEntry, Manifest, NotAShardSetError, ShardEntry
+
+MANIFEST = Manifest(
+    name="tiny",
+    recipe_sha256="ab" * 32,
+    recipe={"name": "tiny", "splits": {"train": {"shards": 1}}},
+    code_version="0.1.0",
+    language_model={"name": "en", "version": "3.8.0"},
+    totals={"train": {"images": 1}},
+    sources={"vg": {"read": 1}},
+    shards=[ShardEntry("train-00000-of-00001.tar", "train", 10240, "cd" * 32, 1, 2)],
+    files=[FileEntry("index.parquet", 100, "ef" * 32)],
+)
+
+
+def test_a_manifest_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(mf.encode(MANIFEST))
+    assert mf.load(tmp_path) == MANIFEST
+    assert mf.load(str(tmp_path)) == MANIFEST
+
+
+def test_equal_manifests_are_equal_bytes() -> None:
+    other = msgspec.structs.replace(
+        MANIFEST, recipe={"splits": {"train": {"shards": 1}}, "name": "tiny"}
+    )
+    assert mf.encode(other) == mf.encode(MANIFEST)
+    assert mf.encode(MANIFEST).endswith(b"}\n")
+
+
+def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(NotAShardSetError, match=r"not a shard set: it has no manifest\.json"):
+        mf.load(tmp_path)
+    with pytest.raises(NotAShardSetError, match="not a shard set"):
+        mf.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b'{"name": 3}', b"\xff", b'{"name": "\xff"}']
+)
+def test_what_is_no_manifest(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(NotAShardSetError, match=r"manifest\.json of .* is not a manifest"):
+        mf.load(tmp_path)
+
+
+def test_a_manifest_of_another_version(tmp_path: Path) -> None:
+    table = orjson.loads(mf.encode(MANIFEST)) | {"schema_version": 99}
+    (tmp_path / "manifest.json").write_bytes(orjson.dumps(table))
+    with pytest.raises(NotAShardSetError, match="schema version 99, this is 1"):
+        mf.load(tmp_path)
