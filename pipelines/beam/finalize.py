@@ -10,13 +10,13 @@ import apache_beam as beam
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines import __version__
 from pipelines.beam.dofns import Build
 from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import ShardSummary, SourceCounts
 from pipelines.captions.parsing import model_name_and_version
 from pipelines.recipe import Recipe
 from schemas import Rejected, arrow
+from schemas.version import package_version
 from shards.format import manifest as mf
 from shards.format.index import IndexRow
 from shards.format.stats import Stats, as_json
@@ -37,6 +37,7 @@ class Commit(beam.DoFn):
 
     def __init__(self, build: Build) -> None:
         self._build = build
+        self._code_version = package_version()  # of the launcher, not of a worker
 
     def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[str]:
         recipe, output = self._build.recipe, self._build.output
@@ -66,7 +67,7 @@ class Commit(beam.DoFn):
             name=recipe.name,
             recipe_sha256=self._build.as_written.sha256(),
             recipe=self._build.as_written.resolved(),
-            code_version=__version__,
+            code_version=self._code_version,
             language_model=_language_model(recipe),
             totals={split: _totals(of) for split, of in stats.items()},
             sources={name: msgspec.to_builtins(c) for name, c in sorted(counts.items())},

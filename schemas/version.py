@@ -1,0 +1,8 @@
+"""The version of this package, which pyproject.toml alone states."""
+
+from importlib import metadata
+
+
+def package_version() -> str:
+    """Returns the version of the installed distribution, as "0.1.0"."""
+    return metadata.version("grounded-text")
