@@ -107,7 +107,7 @@ PROSE = {
     r"\bfaults?\b": "error",
     r"\bdefects?\b": "corrupted record",
     r"\btoken maps?\b": "positive map",
-    r"\bworlds?\b": "synthetic dataset",
+    r"(?<!yolo-)\bworlds?\b": "synthetic dataset",
     r"\bhabits?\b": "text-only baseline",
     r"\bwords alone\b": "text-only baseline",
     r"\bdeliver(y|ies)\b": "slice output",
