@@ -11,7 +11,7 @@ TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node=2 -m mdetr_model tra
 demo: demo-shards $(VENV)/.installed-model
 	$(TRAIN) demo --root $(DEMO) --output $(DEMO)/training
 	$(BIN)/python -m mdetr_model evaluate grounding --model $(DEMO)/training/model \
-		--shards $(DEMO)/shards --split val --output $(DEMO)/evaluation --images 12
+		--shards $(DEMO)/shards --split val --output $(DEMO)/evaluation --num-images 12
 
 demo-shards: $(VENV)/.installed
 	rm -rf $(DEMO)
@@ -22,7 +22,7 @@ demo-shards: $(VENV)/.installed
 # made again, whatever is newer.
 long: $(LONG)/training/model
 	$(BIN)/python -m mdetr_model evaluate grounding --model $(LONG)/training/model \
-		--shards $(LONG)/shards --split val --output $(LONG)/evaluation --images 12
+		--shards $(LONG)/shards --split val --output $(LONG)/evaluation --num-images 12
 
 $(LONG)/training/model: | $(LONG)/expressions/manifest.json
 	$(TRAIN) demo_long --root $(LONG) --output $(LONG)/training --resume auto
@@ -48,11 +48,11 @@ define task
 task-$(1): | $(LONG)/training/model $(TASKS)/$(3)
 	rm -rf $(TASKS)/$(1)
 	$(BIN)/python -m pipelines.build $(2) --root=$(TASKS)/$(3) --output=$(TASKS)/$(1)/shards
-	cp -r $(LONG)/training/model $(TASKS)/$(1)/start
+	cp -r $(LONG)/training/model $(TASKS)/$(1)/init_model
 	$(TRAIN) demo_$(1) --root $(TASKS)/$(1) --output $(TASKS)/$(1)/training
 	set -e; for split in $(5); do $(BIN)/python -m mdetr_model evaluate $(4) \
 		--model $(TASKS)/$(1)/training/model --shards $(TASKS)/$(1)/shards --split $$$$split \
-		--output $(TASKS)/$(1)/evaluation-$$$$split --batch 32 $(6); done
+		--output $(TASKS)/$(1)/evaluation-$$$$split --batch-size 32 $(6); done
 endef
 $(eval $(call task,referring,refcoco,world,referring,val testA testB))
 $(eval $(call task,gqa,demo_gqa,world,answering,val))

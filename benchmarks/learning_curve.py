@@ -19,7 +19,7 @@ COLUMNS = ("step", "samples", "minutes", "loss", "recall@1", "recall@5", "recall
 
 def curve(run: Path, every: int) -> list[dict[str, float]]:
     """A row of `COLUMNS` every so many steps, and for each validation of a run."""
-    batch = json.loads((run / "config.json").read_text())["optimization"]["batch"]
+    batch = json.loads((run / "config.json").read_text())["optimizer"]["global_batch_size"]
     rows: list[dict[str, float]] = []
     losses: list[float] = []
     seconds, before = 0.0, 0

@@ -34,7 +34,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from benchmarks import published_loader as published
 from mdetr_model.data.samples import TrainingSampleBuilder, collate
-from mdetr_model.data.transforms import Augmentation
+from mdetr_model.data.transforms import TrainTransform
 from mdetr_model.training.tokenizer import train_tokenizer
 from schemas import Sample
 from shards.format.sample_codec import decode_caption
@@ -108,7 +108,7 @@ def ours(
 ) -> Iterator[Any]:
     shards = ShardSet.open(work / f"shards{times}")
     sampler = GlobalBatchSampler(PairOrder(shards, "train", seed=0), BATCH)
-    dataset = PairDataset([shards], TrainingSampleBuilder(tokenizer, Augmentation()), seed=0)
+    dataset = PairDataset([shards], TrainingSampleBuilder(tokenizer, TrainTransform()), seed=0)
     collate_fn = partial(collate, pad_id=tokenizer.pad_token_id)
     loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=collate_fn)
     return iter(loader)
@@ -117,7 +117,7 @@ def ours(
 def plain_webdataset(
     work: Path, tokenizer: PreTrainedTokenizerBase, times: int = 1, workers: int = 0
 ) -> Iterator[Any]:
-    maker, rng = TrainingSampleBuilder(tokenizer, Augmentation()), np.random.default_rng(0)
+    maker, rng = TrainingSampleBuilder(tokenizer, TrainTransform()), np.random.default_rng(0)
 
     def pairs(samples: Iterator[dict[str, Any]]) -> Iterator[Pair]:
         for sample in samples:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mdetr_model.data.transforms import Augmentation
+from mdetr_model.data.transforms import TrainTransform
 from shards.format.index import IndexRow
 from shards.format.manifest import ShardEntry
 from shards.reading.reader import Store
@@ -116,7 +116,7 @@ def resume() -> None:
 def padding(folder: Path, rank_batch: int = 4) -> None:
     """Of views as training draws them; a rank's slice of each global batch is padded alone."""
     shards = ShardSet.open(folder)
-    store, augmentation = Store(shards), Augmentation()
+    store, transform = Store(shards), TrainTransform()
     plain = PairOrder(shards, "train", seed=0)
     orders: dict[str, Order] = {"as they come": plain}
     orders |= {f"window of {n:2}": AspectOrder(plain, BATCH, seed=0, window=n) for n in (4, 16, 32)}
@@ -128,7 +128,7 @@ def padding(folder: Path, rank_batch: int = 4) -> None:
             boxes = np.array([region.box for region in pair.caption.regions]).reshape(-1, 4)
             rng = np.random.Generator(stream(0, Draw.SAMPLE, 0, position))
             text = pair.caption.text
-            sizes.append(augmentation.view(pair.width, pair.height, boxes, text, rng).size)
+            sizes.append(transform.sample((pair.width, pair.height), boxes, text, rng).size)
         batches = np.array(sizes).reshape(-1, rank_batch, 2)
         padded = rank_batch * batches.max(1).prod(-1).sum()
         print(f"{name}   {1 - batches.prod(-1).sum() / padded:.1%} of {len(batches)} batches")

@@ -1,134 +1,173 @@
-"""``python -m mdetr_model train|evaluate|ground|convert ...``; with torchrun, the first two."""
+"""``mdetr train|evaluate|ground|convert ...``; the first two also run under torchrun."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from schemas.toml_config import add_set_option
+from schemas.version import package_version
+
+PROGRAM = "mdetr"
+TASKS = ("grounding", "referring", "detection", "answering", "lvis")
+
+
+class UsageError(ValueError):
+    """Options that exclude or require each other."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit status is 0 if it did what it was asked."""
+    """Runs one command; returns the exit status: 0, 1 for a failure, 2 for wrong usage."""
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except (OSError, ValueError) as error:
-        print(f"mdetr {arguments.command}: {error}", file=sys.stderr)
-        return 1
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m mdetr_model", description="MDETR: find in an image what a caption names."
+        prog=PROGRAM, description="MDETR: detect the objects that a caption names."
     )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {package_version()}")
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_ground(commands)
+    _add_convert(commands)
+    return parser
 
+
+def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     train = commands.add_parser(
         "train",
         help="train a model on shards",
-        description="Train on shards what a configuration says. Several processes: "
+        description="Train a model on shards. On several GPUs or processes: "
         "torchrun --nproc-per-node=N -m mdetr_model train ...",
     )
-    train.add_argument("config", help="a TOML file, or the name of a configuration shipped here")
-    train.add_argument("--output", type=Path, required=True, help="checkpoints, logs, the model")
+    train.add_argument("config", help="name of a shipped configuration, or a TOML file")
     train.add_argument(
-        "--root", type=Path, default=Path(), help="where relative paths of a configuration begin"
+        "--output", type=Path, required=True, help="folder of checkpoints, logs and the model"
+    )
+    train.add_argument(
+        "--root",
+        type=Path,
+        default=Path(),
+        help="folder that relative paths of the configuration start from; default: .",
     )
     train.add_argument(
         "--resume",
         default="never",
         help="'auto': from the latest checkpoint in OUTPUT, if there is one; a checkpoint's path; "
-        "default: never, and a folder with checkpoints is refused",
+        "default: 'never', which refuses a folder with checkpoints",
     )
+    add_set_option(train)
     train.set_defaults(run=_train)
 
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     evaluate = commands.add_parser(
         "evaluate",
-        help="measure a model on shards",
-        description="Measure a model on a split of a shard set, beside blind baselines.",
+        help="evaluate a model on shards",
+        description="Evaluate a model on a split of a shard set, beside text-only and image-only "
+        "baselines.",
+    )
+    evaluate.add_argument("task", choices=TASKS)
+    evaluate.add_argument("--model", type=Path, required=True, help="model folder")
+    evaluate.add_argument("--shards", required=True, help="shard set: folder or URL")
+    evaluate.add_argument("--split", default="val", help="default: val")
+    evaluate.add_argument(
+        "--output", type=Path, required=True, help="folder of metrics and predictions"
     )
     evaluate.add_argument(
-        "task", choices=["grounding", "referring", "detection", "answering", "lvis"]
+        "--batch-size",
+        type=int,
+        default=8,
+        metavar="N",
+        help="pairs of a forward pass; for lvis, classes of an image; default: 8",
     )
-    evaluate.add_argument("--model", type=Path, required=True, help="a model folder")
-    evaluate.add_argument("--shards", required=True, help="a shard set: folder or URL")
-    evaluate.add_argument("--split", default="val")
-    evaluate.add_argument("--output", type=Path, required=True, help="metrics and predictions")
     evaluate.add_argument(
-        "--batch", type=int, default=8, help="pairs at a time, or classes of an image; default: 8"
+        "--workers", type=int, default=2, metavar="N", help="data loader processes; default: 2"
     )
-    evaluate.add_argument("--workers", type=int, default=2, help="processes that read and decode")
-    evaluate.add_argument("--images", type=int, default=0, help="draw so many predictions")
     evaluate.add_argument(
-        "--annotations", type=Path, help="for lvis, and only for it: LVIS's file about the split"
+        "--num-images", type=int, default=0, metavar="N", help="draw predictions on N images"
+    )
+    evaluate.add_argument(
+        "--annotations", type=Path, help="LVIS's annotation file of the split; only for lvis"
     )
     evaluate.set_defaults(run=_evaluate)
 
+
+def _add_ground(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    ground = commands.add_parser(
+        "ground",
+        help="detect what a caption names in one image",
+        description="Print the phrases of a caption with boxes and scores, and draw them.",
+    )
+    ground.add_argument("image", type=Path)
+    ground.add_argument("caption")
+    ground.add_argument("--model", type=Path, required=True, help="model folder")
+    ground.add_argument("--threshold", type=float, default=0.7, help="minimum score; default: 0.7")
+    ground.add_argument(
+        "--output", type=Path, help="image file to write; default: IMAGE's name + .grounded.png"
+    )
+    ground.set_defaults(run=_ground)
+
+
+def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     convert = commands.add_parser(
         "convert",
-        help="turn a published MDETR checkpoint into a model folder",
-        description="Turn a published MDETR checkpoint into a model folder with the same outputs. "
+        help="convert a published MDETR checkpoint to a model folder",
+        description="Convert a published MDETR checkpoint to a model folder with the same outputs. "
         "Nothing in the file is executed.",
     )
-    convert.add_argument("checkpoint", type=Path, help="a .pth file")
-    convert.add_argument("output", type=Path, help="folder of the model")
+    convert.add_argument("checkpoint", type=Path, help=".pth file")
+    convert.add_argument("--output", type=Path, required=True, help="model folder to write")
     convert.add_argument(
         "--weights",
         choices=["model", "model_ema"],
-        help="which of the file's weights; default: model_ema where the file has it",
+        help="which weights of the file; default: model_ema where it has them",
     )
     convert.add_argument(
         "--tokenizer",
-        help="folder of the RoBERTa tokenizer, or its name on the Hugging Face hub; with it the "
-        "processor is written too, which 'ground' needs",
+        help="folder or hub name of the RoBERTa tokenizer; needed to write the processor, which "
+        "'ground' and 'evaluate' need",
     )
     convert.add_argument(
         "--answers",
         type=Path,
-        help="what the answer heads of GQA's checkpoints stand for: gqa_answer2id_by_type.json, or "
+        help="the answer vocabulary of GQA's checkpoints: gqa_answer2id_by_type.json, or "
         "gqa_answer2id.json for the unified head; 'evaluate answering' needs it",
     )
     convert.set_defaults(run=_convert)
 
-    ground = commands.add_parser(
-        "ground",
-        help="find what a caption names in an image",
-        description="Print the phrases of a caption with their boxes and scores, and draw them.",
-    )
-    ground.add_argument("image", type=Path)
-    ground.add_argument("caption")
-    ground.add_argument("--model", type=Path, required=True, help="folder of a converted model")
-    ground.add_argument("--threshold", type=float, default=0.7, help="least score; default: 0.7")
-    ground.add_argument(
-        "--output", type=Path, help="the image to write; default: IMAGE's name, .grounded.png"
-    )
-    ground.set_defaults(run=_ground)
-    return parser
 
-
+# Imports are inside the commands, so that --help does not wait for torch.
 def _train(arguments: argparse.Namespace) -> None:
-    from mdetr_model.training.config import load
+    from mdetr_model.training.config import load_config
     from mdetr_model.training.trainer import train
 
-    config = load(arguments.config).below(arguments.root)
-    train(config, arguments.output, arguments.resume)
+    config = load_config(arguments.config, arguments.overrides)
+    train(config.resolve_paths(arguments.root), arguments.output, arguments.resume)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     if (arguments.task == "lvis") != (arguments.annotations is not None):
-        raise ValueError("--annotations is needed for lvis, and for no other task")
-    if arguments.task == "lvis" and arguments.images:
-        raise ValueError("--images draws captions, of which lvis has none")
+        raise UsageError("--annotations is required for lvis, and for no other task")
+    if arguments.task == "lvis" and arguments.num_images:
+        raise UsageError("--num-images draws captions, which lvis does not have")
     if arguments.task == "lvis":
-        from mdetr_model.evaluation.class_detection import evaluate_classes
+        from mdetr_model.evaluation.lvis_evaluation import evaluate_lvis
 
-        evaluate_classes(
+        evaluate_lvis(
             arguments.model,
             arguments.shards,
             arguments.split,
             arguments.annotations,
             arguments.output,
-            together=arguments.batch,
+            batch_size=arguments.batch_size,
             workers=arguments.workers,
         )
         return
@@ -140,10 +179,23 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         arguments.shards,
         arguments.split,
         arguments.output,
-        batch=arguments.batch,
+        batch_size=arguments.batch_size,
         workers=arguments.workers,
-        images=arguments.images,
+        num_images=arguments.num_images,
     )
+
+
+def _ground(arguments: argparse.Namespace) -> None:
+    from mdetr_model.inference.ground import drawing, ground, open_image, table
+    from mdetr_model.model_folder import read_model
+
+    image = open_image(arguments.image)
+    model, processor = read_model(arguments.model)
+    objects = ground(image, arguments.caption, model, processor, arguments.threshold)
+    print(table(objects))
+    output = arguments.output or Path(f"{arguments.image.stem}.grounded.png")
+    drawing(image, arguments.caption, objects).save(output)
+    print(output)
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -156,24 +208,13 @@ def _convert(arguments: argparse.Namespace) -> None:
         arguments.tokenizer,
         arguments.answers,
     )
-    image, text = config.image_config.model_type, config.text_config.num_hidden_layers
-    print(f"{arguments.output}: {image}, text encoder of {text} layers, ", end="")
-    print(f"{config.num_queries} queries, answer heads: {len(config.answer_heads)}")
+    print(
+        f"{arguments.output}: {config.image_config.model_type}, "
+        f"text encoder of {config.text_config.num_hidden_layers} layers, "
+        f"{config.num_queries} queries, {len(config.answer_heads)} answer heads"
+    )
     if arguments.tokenizer is None:
-        print("Without --tokenizer there is no processor; 'ground' needs one.")
-
-
-def _ground(arguments: argparse.Namespace) -> None:
-    from mdetr_model.inference.ground import drawing, ground, open_image, table
-    from mdetr_model.model_folder import read_model
-
-    image = open_image(arguments.image)
-    model, processor = read_model(arguments.model)
-    found = ground(image, arguments.caption, model, processor, arguments.threshold)
-    print(table(found))
-    output = arguments.output or Path(f"{arguments.image.stem}.grounded.png")
-    drawing(image, arguments.caption, found).save(output)
-    print(output)
+        print("No processor was written: 'ground' and 'evaluate' need one, see --tokenizer.")
 
 
 if __name__ == "__main__":

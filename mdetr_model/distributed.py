@@ -1,4 +1,4 @@
-"""The processes of a training or evaluation run: one alone, or those that torchrun started."""
+"""The processes of a run: a single one, or those that torchrun started."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,11 +12,12 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
-    """This process among those of the run.
+class DistributedContext:
+    """This process among those of the run, with the collectives that training needs.
 
     Attributes:
-        rank: from 0 to ``world_size - 1``; rank 0 writes files and speaks.
+        rank: from 0 to ``world_size - 1``; rank 0 writes files and prints.
+        world_size: number of processes.
         device: where this process computes.
     """
 
@@ -25,48 +26,49 @@ class Ranks:
     device: torch.device
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
+        """Whether this is rank 0."""
         return self.rank == 0
 
-    def sum(self, values: Tensor) -> Tensor:
-        """The sum of a tensor over all ranks."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Sums a tensor over all ranks, in place, and returns it."""
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
 
-    def gathered(self, value: Any) -> list[Any]:
-        """The value of every rank, in order, on every rank."""
+    def all_gather(self, value: Any) -> list[Any]:
+        """Returns the value of every rank, in order of rank."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
-        """Gives all ranks what rank 0 has."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrites tensors with those of rank 0."""
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
-    def wait(self) -> None:
-        """Returns when every rank has come here."""
+    def barrier(self) -> None:
+        """Returns when every rank has called it."""
         if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
-def joined_ranks() -> Iterator[Ranks]:
-    """Joins the group that torchrun describes in the environment, if there is one."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
+def distributed_context() -> Iterator[DistributedContext]:
+    """Joins the process group that torchrun describes in the environment, if there is one."""
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     if "RANK" not in os.environ:
-        yield Ranks(0, 1, device)
+        yield DistributedContext(rank=0, world_size=1, device=device)
         return
     dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+        yield DistributedContext(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()

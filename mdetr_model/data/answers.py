@@ -1,7 +1,7 @@
-"""The answers that a model can give to questions, and which of them is right (paper, section 4.4).
+"""The answer vocabulary of question answering, and the labels of a question (paper, section 4.4).
 
-The heads are those of ``answer_losses``: of GQA one for each semantic type, or ``total`` for all;
-of CLEVR yes or no, attributes, and numbers.
+The heads are those of ``answer_losses``: for GQA one for each semantic type, or ``total`` for all;
+for CLEVR yes or no, attributes, and numbers.
 """
 
 import json
@@ -15,10 +15,10 @@ from mdetr_model.json_files import write_json
 from mdetr_model.modeling.answer_losses import CLEVR_TYPES, GQA_TYPES, NOT_ASKED
 from schemas import Question
 
-# What the heads of GQA say in place of an answer that they do not have.
+# GQA's heads give this answer in place of one that they do not have.
 UNKNOWN = "unknown"
 BINARY = ("no", "yes")
-# The order of the published checkpoints, whose head of numbers has twenty of them.
+# The order of the published checkpoints, whose head of numbers has twenty.
 CLEVR_ATTRIBUTES = (
     *("small", "large"),
     *("gray", "red", "blue", "green", "brown", "purple", "cyan", "yellow"),
@@ -26,7 +26,7 @@ CLEVR_ATTRIBUTES = (
     *("rubber", "metal"),
 )
 NUMBERS = tuple(map(str, range(20)))
-# In the order of the published models' queries, those of GQA and those of CLEVR.
+# The order of the published models' answer queries, of GQA's and of CLEVR's.
 HEADS = ("type", "total", "binary", "reg", "obj", "rel", "attr", "cat", "global")
 
 
@@ -38,31 +38,31 @@ class AnswerVocabulary:
         answers: by head.
 
     Raises:
-        ValueError: these are not the heads of GQA, of its unified head or of CLEVR, or a head
-            has no answer, or one twice.
+        ValueError: the heads are neither GQA's, nor its unified head, nor CLEVR's; or a head has
+            no answer, or one twice.
     """
 
     answers: Mapping[str, tuple[str, ...]]
-    _numbers: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
+    _indices: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.answers.keys() != set(self.types) or not all(self.answers.values()):
             raise ValueError(f"no model has the answer heads {', '.join(sorted(self.answers))}")
-        numbers = {
-            head: {answer: number for number, answer in enumerate(answers)}
+        indices = {
+            head: {answer: index for index, answer in enumerate(answers)}
             for head, answers in self.answers.items()
         }
         for head, answers in self.answers.items():
-            if len(numbers[head]) < len(answers):
+            if len(indices[head]) < len(answers):
                 raise ValueError(f"the answer head {head} has an answer twice")
-        object.__setattr__(self, "_numbers", numbers)
+        object.__setattr__(self, "_indices", indices)
 
     @property
     def heads(self) -> list[list[str | int]]:
-        """``answer_heads`` of ``MdetrConfig``."""
+        """``answer_heads`` of ``MdetrConfig``: names and numbers of outputs."""
         sizes = {head: len(answers) for head, answers in self.answers.items()}
         if "binary" in sizes:
-            sizes["binary"] = 1  # one output for both
+            sizes["binary"] = 1  # one output for both answers
         if "total" not in sizes:
             sizes["type"] = len(self.answers)
         return [[head, sizes[head]] for head in HEADS if head in sizes]
@@ -70,49 +70,49 @@ class AnswerVocabulary:
     @property
     def names(self) -> dict[str, list[str]]:
         """``answers`` of ``MdetrConfig``."""
-        return {head: list(of) for head, of in self.answers.items()}
+        return {head: list(answers) for head, answers in self.answers.items()}
 
     @property
     def types(self) -> tuple[str, ...]:
         """The heads that a question may belong to, in the order of the type head's classes."""
         return next(
-            kind for kind in (("total",), GQA_TYPES, CLEVR_TYPES) if kind[0] in self.answers
+            types for types in (("total",), GQA_TYPES, CLEVR_TYPES) if types[0] in self.answers
         )
 
     def knows(self, question: Question) -> bool:
-        """Whether the right answer is one that can be given."""
-        return question.answer in self._numbers[self._head(question)]
+        """Whether the vocabulary has the right answer of a question."""
+        return question.answer in self._indices[self._head(question)]
 
     def labels(self, question: Question | None) -> dict[str, int]:
-        """What ``answer_losses`` takes of one question: by head, the number of the right answer.
+        """Returns the labels of one question for ``answer_losses``: by head, the answer's index.
 
-        An answer that the vocabulary does not have is ``UNKNOWN``, as in published training, where
-        the head has that; of another head, or of no question or none with an answer, nothing is
-        asked.
+        An answer that the head does not have is labeled ``UNKNOWN``, as in published training, if
+        the head has that. ``NOT_ASKED`` is the label of all other heads, and of captions that are
+        no questions or have no answer.
 
         Raises:
-            ValueError: GQA's question states no type that there is.
+            ValueError: a question of GQA states no known semantic type.
         """
         labels = {str(head): NOT_ASKED for head, _ in self.heads}
         if question is None or question.answer is None:
             return labels
         head = self._head(question)
-        numbers = self._numbers[head]
-        number = numbers.get(question.answer, numbers.get(UNKNOWN))
-        if number is not None:
-            labels[head] = number
+        indices = self._indices[head]
+        index = indices.get(question.answer, indices.get(UNKNOWN))
+        if index is not None:
+            labels[head] = index
             if "type" in labels:
                 labels["type"] = self.types.index(head)
         return labels
 
     def _head(self, question: Question) -> str:
-        """The head that has to answer; that of CLEVR is told by the answer."""
+        """Returns the head that has to answer; for CLEVR, the answer decides it."""
         if "total" in self.answers:
             return "total"
         if "binary" in self.answers:
             if question.answer in BINARY:
                 return "binary"
-            return "attr" if question.answer in self._numbers["attr"] else "reg"
+            return "attr" if question.answer in self._indices["attr"] else "reg"
         return _semantic_type(question)
 
 
@@ -125,53 +125,56 @@ def _semantic_type(question: Question) -> str:
     return str(question.semantic_type)
 
 
-def answers_of(config: Any) -> AnswerVocabulary | None:
-    """Those of a model's configuration, where it has any."""
+def vocabulary_of(config: Any) -> AnswerVocabulary | None:
+    """Returns the answer vocabulary of an ``MdetrConfig``, if it has one."""
     answers: Mapping[str, list[str]] | None = config.answers
     if answers is None:
         return None
-    return AnswerVocabulary({head: tuple(of) for head, of in answers.items()})
+    return AnswerVocabulary({head: tuple(names) for head, names in answers.items()})
 
 
 CLEVR = AnswerVocabulary({"binary": BINARY, "attr": CLEVR_ATTRIBUTES, "reg": NUMBERS})
 
 
 def write_answers(path: Path, vocabulary: AnswerVocabulary) -> None:
-    """Writes what ``read_answers`` reads; complete, or not at all.
+    """Writes a file that ``read_answers`` reads: complete, or not at all.
 
     Raises:
         OSError: it cannot be written.
     """
-    numbered = {
-        f"answer_{head}": {answer: number for number, answer in enumerate(answers)}
+    indices = {
+        f"answer_{head}": {answer: index for index, answer in enumerate(answers)}
         for head, answers in vocabulary.answers.items()
     }
-    write_json(path, numbered)
+    write_json(path, indices)
 
 
 def gqa_answers(questions: Iterable[Question | None]) -> AnswerVocabulary:
-    """All right answers of GQA's questions, by semantic type; the most frequent come first.
+    """Collects the answers of GQA's questions by semantic type, the most frequent first.
 
     Raises:
-        ValueError: a question states no type that there is, or no question has an answer.
+        ValueError: a question states no known type, or no question has an answer.
     """
-    found: dict[str, Counter[str]] = {kind: Counter() for kind in GQA_TYPES}
+    counts: dict[str, Counter[str]] = {semantic_type: Counter() for semantic_type in GQA_TYPES}
     for question in questions:
         if question is None or question.answer is None:
             continue
-        found[_semantic_type(question)][question.answer] += 1
-    if not any(found.values()):
+        counts[_semantic_type(question)][question.answer] += 1
+    if not any(counts.values()):
         raise ValueError("there are no questions with answers")
     return AnswerVocabulary(
         {
-            kind: (*sorted(answers.keys() - {UNKNOWN}, key=lambda a: (-answers[a], a)), UNKNOWN)
-            for kind, answers in found.items()
+            semantic_type: (
+                *sorted(counter.keys() - {UNKNOWN}, key=lambda a: (-counter[a], a)),
+                UNKNOWN,
+            )
+            for semantic_type, counter in counts.items()
         }
     )
 
 
 def read_answers(path: Path) -> AnswerVocabulary:
-    """The answers of a published file: of ``gqa_answer2id_by_type.json`` or ``gqa_answer2id.json``.
+    """Reads a published ``gqa_answer2id_by_type.json`` or ``gqa_answer2id.json``.
 
     Raises:
         ValueError: it is neither.
@@ -179,14 +182,14 @@ def read_answers(path: Path) -> AnswerVocabulary:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(number, int) for number in content.values()):
+        if all(isinstance(index, int) for index in content.values()):
             content = {"answer_total": content}
         answers = {
-            head.removeprefix("answer_"): tuple(sorted(numbers, key=numbers.__getitem__))
-            for head, numbers in content.items()
+            head.removeprefix("answer_"): tuple(sorted(indices, key=indices.__getitem__))
+            for head, indices in content.items()
         }
-        for head, numbers in content.items():
-            if sorted(numbers.values()) != list(range(len(numbers))):
+        for head, indices in content.items():
+            if sorted(indices.values()) != list(range(len(indices))):
                 raise ValueError(f"the answers of {head} are not numbered from 0 on")
         return AnswerVocabulary(answers)
     except (ValueError, TypeError, AttributeError) as error:

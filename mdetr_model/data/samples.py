@@ -1,10 +1,9 @@
-"""From a pair, an image with one caption, to what a training step and the evaluators take.
+"""From a pair (image bytes with one caption) to a training sample, and from samples to a batch.
 
-Data workers do all of it: a step neither tokenizes nor loops over boxes. Images travel as bytes
-and are normalized where the model is.
+All of it happens in the data workers: a training step neither tokenizes nor loops over boxes.
+Images travel as uint8 and are normalized on the model's device.
 
-Shapes: B images with their captions, V different views of images, T tokens, N boxes,
-P phrases, 256 token positions.
+Shapes: B captions, V distinct images of a batch, T tokens, N boxes, P phrases, 256 token positions.
 """
 
 from collections import OrderedDict
@@ -12,31 +11,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from mdetr_model.data.answers import AnswerVocabulary
-from mdetr_model.data.transforms import Augmentation, View, pixels_of_view
+from mdetr_model.data.transforms import (
+    CropResizeFlip,
+    EvalTransform,
+    TrainTransform,
+    decode_transformed,
+)
 from mdetr_model.modeling.box_ops import xyxy_to_cxcywh
 from mdetr_model.modeling.positive_map import COLUMNS, Rules, positive_map
 from schemas import Caption, Phrase, Question, Span
 from shards.sampling.dataset import Pair
 
-# Images whose pixels are kept: the captions of an image stand among those of other shard sets.
-RECENT = 4
+# Decoded images in the cache: captions of an image may alternate with those of other shard sets.
+CACHED_IMAGES = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reference:
+class GroundTruth:
     """What an evaluator compares the predictions for a pair with.
 
     Attributes:
-        size: height and width of the whole image, in pixels.
-        caption: its text.
-        phrases: of the caption, with boxes as xyxy in those pixels.
+        size: height and width of the original image in pixels.
+        caption: the text.
+        phrases: the phrases to ground, with boxes as xyxy in those pixels.
         positive_map: (P, 256) boolean, the tokens of each phrase.
     """
 
@@ -48,19 +53,19 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingSample:
-    """A pair as the model takes it.
+    """One caption with its image, as the model takes them.
 
     Attributes:
-        key, number: the pair's: of its image, and which of its captions it is.
+        key, number: the pair's: the key of its image, and the index of the caption there.
         pixels: (3, H, W) uint8 RGB.
         input_ids: (T,) int64, at most 256.
         boxes: (N, 4) float32 as cxcywh, 0 to 1.
         positive_map: (N, 256) boolean, the tokens of each box.
-        dropped_spans: how many spans name no token, most of them for lying behind the 256th.
-        answers: the number of the right answer by head, where the model answers questions.
-        unknown_answer: whether it is none of those that the model can give.
-        question: the caption's, if it is one.
-        reference: where evaluation was asked for.
+        dropped_spans: number of spans without a token, most of them behind the 256th.
+        answers: the index of the right answer by head, for a question answering model.
+        unknown_answer: whether the right answer is missing from the model's vocabulary.
+        question: the caption's, if it is a question.
+        ground_truth: only for evaluation.
     """
 
     key: str
@@ -73,51 +78,49 @@ class TrainingSample:
     answers: dict[str, int]
     unknown_answer: bool
     question: Question | None = None
-    reference: Reference | None = None
+    ground_truth: GroundTruth | None = None
 
 
 @dataclass(slots=True)
 class TrainingSampleBuilder:
-    """Makes examples of pairs.
+    """Builds training samples from pairs.
 
-    Captions of one image that come soon after one another and see it alike share their pixels.
+    Captions of one image that follow closely and sample the same geometry share the pixel tensor.
 
-    Boxes of crowds are left out, as in published training, and so are those that have no area
-    within the image; a pair of which no box remains is an example without boxes.
+    Crowd boxes are left out, as in published training, and so are boxes without area within the
+    image; a pair that loses all its boxes becomes a sample without boxes.
 
     Attributes:
         tokenizer: a fast one.
-        augmentation: how the image is seen.
-        answers: those of a model that answers questions.
-        evaluation: whether examples have a reference.
+        transform: the geometry of the image.
+        answers: the vocabulary of a question answering model.
+        evaluation: whether samples carry their ground truth.
         rules: see ``positive_map``.
     """
 
     tokenizer: PreTrainedTokenizerBase
-    augmentation: Augmentation
+    transform: TrainTransform | EvalTransform
     answers: AnswerVocabulary | None = None
     evaluation: bool = False
     rules: Rules = "paper"
-    _recent: OrderedDict[tuple[str, View], Tensor] = field(
+    _cache: OrderedDict[tuple[str, CropResizeFlip], Tensor] = field(
         default_factory=OrderedDict, init=False, repr=False
     )
 
     def __call__(self, pair: Pair, rng: np.random.Generator) -> TrainingSample:
-        """The example of a pair: the same for the same state of the generator.
+        """Returns the sample of a pair, which depends on the generator's state alone.
 
         Raises:
-            ValueError: the image cannot be used, or the question is none of those that the
-                answers are for.
+            ValueError: the image is unusable, or the question does not fit the answer vocabulary.
         """
-        caption, size = pair.caption, (pair.width, pair.height)
+        caption, question = pair.caption, pair.caption.question
         regions = [region for region in caption.regions if not region.crowd]
         corners = np.array([region.box for region in regions], np.float64).reshape(-1, 4)
-        question = caption.question
-        # "On which side is the dog?" names none, its answer does.
-        said = f"{caption.text} {question.answer or ''}" if question else caption.text
-        view = self.augmentation.view(*size, corners, said, rng)
-        boxes = view.of_boxes(corners)
-        kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(-1))
+        # "On which side is the dog?" names no side, but its answer does.
+        text = f"{caption.text} {question.answer or ''}" if question else caption.text
+        geometry = self.transform.sample((pair.width, pair.height), corners, text, rng)
+        boxes = geometry.transform_boxes(corners)
+        with_area = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(-1))
 
         encoded = self.tokenizer(
             caption.text,
@@ -127,54 +130,58 @@ class TrainingSampleBuilder:
             return_attention_mask=False,
         )
         offsets = np.array(encoded["offset_mapping"])
-        tokens = positive_map(offsets, [regions[i].spans for i in kept], self.rules)
+        tokens = positive_map(offsets, [regions[i].spans for i in with_area], self.rules)
         return TrainingSample(
             key=pair.key,
             number=pair.number,
-            pixels=self._pixels(pair, view),
+            pixels=self._pixels(pair, geometry),
             input_ids=torch.tensor(encoded["input_ids"], dtype=torch.int64),
-            boxes=xyxy_to_cxcywh(torch.from_numpy(boxes[kept])),
+            boxes=xyxy_to_cxcywh(torch.from_numpy(boxes[with_area])),
             positive_map=torch.from_numpy(tokens.rows),
             dropped_spans=tokens.dropped,
             answers=self.answers.labels(question) if self.answers else {},
-            unknown_answer=self._cannot_answer(question),
+            unknown_answer=self._is_unknown(question),
             question=question,
-            reference=self._reference(pair, offsets) if self.evaluation else None,
+            ground_truth=self._ground_truth(pair, offsets) if self.evaluation else None,
         )
 
-    def _cannot_answer(self, question: Question | None) -> bool:
+    def _is_unknown(self, question: Question | None) -> bool:
         if self.answers is None or question is None or question.answer is None:
             return False
         return not self.answers.knows(question)
 
-    def _pixels(self, pair: Pair, view: View) -> Tensor:
-        seen = pair.key, view
-        if seen not in self._recent:
-            pixels = pixels_of_view(pair.image, pair.key, pair.width, pair.height, view)
-            self._recent[seen] = torch.from_numpy(pixels).permute(2, 0, 1)
-            if len(self._recent) > RECENT:
-                self._recent.popitem(last=False)
-        self._recent.move_to_end(seen)
-        return self._recent[seen]
+    def _pixels(self, pair: Pair, geometry: CropResizeFlip) -> Tensor:
+        cache_key = pair.key, geometry
+        if cache_key not in self._cache:
+            pixels = decode_transformed(pair.image, pair.key, (pair.width, pair.height), geometry)
+            self._cache[cache_key] = torch.from_numpy(pixels).permute(2, 0, 1)
+            if len(self._cache) > CACHED_IMAGES:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(cache_key)
+        return self._cache[cache_key]
 
-    def _reference(self, pair: Pair, offsets: np.ndarray) -> Reference:
-        phrases = phrases_of(pair.caption)
+    def _ground_truth(self, pair: Pair, offsets: npt.NDArray[np.int64]) -> GroundTruth:
+        phrases = phrases_to_ground(pair.caption)
         rows = positive_map(offsets, [phrase.spans for phrase in phrases], self.rules).rows
-        size = pair.height, pair.width
-        return Reference(size, pair.caption.text, phrases, torch.from_numpy(rows))
+        return GroundTruth(
+            size=(pair.height, pair.width),
+            caption=pair.caption.text,
+            phrases=phrases,
+            positive_map=torch.from_numpy(rows),
+        )
 
 
-def phrases_of(caption: Caption) -> list[Phrase]:
-    """The phrases to be grounded, with all boxes of each.
+def phrases_to_ground(caption: Caption) -> list[Phrase]:
+    """Returns the phrases of a caption, each with all its boxes.
 
-    They are those that the caption states; otherwise the regions of the same spans are one phrase,
-    and a region without spans is of none.
+    They are those that the caption states; otherwise regions of equal spans form one phrase, and
+    regions without spans belong to none.
     """
     if caption.phrases:
         return caption.phrases
     phrases: dict[tuple[Span, ...], Phrase] = {}
     for region in filter(lambda region: region.spans, caption.regions):
-        assert region.box is not None  # those of a shard have one
+        assert region.box is not None  # regions of a shard have one
         spans = sorted((begin, end) for begin, end in region.spans)
         phrase = phrases.setdefault(tuple(spans), Phrase(spans, entity="", types=[], boxes=[]))
         phrase.boxes.append(region.box)
@@ -183,23 +190,21 @@ def phrases_of(caption: Caption) -> list[Phrase]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Examples of one step.
+    """The samples of one forward pass.
 
     Attributes:
-        pixels: (V, 3, H, W) uint8, padded with zeros on the right and at the bottom; a pixel's
-            channels lie together in memory, as images have them and convolutions like them.
-            Examples that share their pixels have them once.
+        pixels: (V, 3, H, W) uint8, zero-padded on the right and at the bottom, in channels_last
+            memory layout. Samples that share their pixels have them here once.
         pixel_mask: (V, H, W) boolean, False on the padding.
-        image_index: (B,) int64, which of the V views an example has.
+        image_index: (B,) int64, the row of ``pixels`` for each sample.
         input_ids: (B, T) int64, padded.
         attention_mask: (B, T) int64, 0 on the padding.
         labels: what ``MdetrCriterion`` takes: ``boxes`` (B, N, 4) as cxcywh, 0 to 1;
             ``box_mask`` (B, N), False for padding; ``positive_map`` (B, N, 256) boolean.
-        answers: the rest of what it takes, (B,) int64 by head; empty of a model that does not
-            answer questions.
-        keys, numbers, questions, references: of each example.
-        dropped_spans, unknown_answers: how many, of all examples.
-        padding: the share of the pixels that is padding.
+        answers: its answer labels, (B,) int64 by head; empty for models without answer heads.
+        keys, numbers, questions, ground_truths: one for each sample.
+        dropped_spans, unknown_answers: totals over the samples.
+        padding: the fraction of the pixels that is padding.
     """
 
     pixels: Tensor
@@ -212,15 +217,15 @@ class Batch:
     keys: list[str]
     numbers: list[int]
     questions: list[Question | None]
-    references: list[Reference | None]
+    ground_truths: list[GroundTruth | None]
     dropped_spans: int
     unknown_answers: int
     padding: float
 
     def inputs(self) -> dict[str, Tensor]:
-        """What models take, by the names of their arguments."""
+        """Returns the arguments of the model's ``forward``, labels aside."""
         return {
-            "pixel_values": normalized(self.pixels, self.pixel_mask),
+            "pixel_values": normalize(self.pixels, self.pixel_mask),
             "pixel_mask": self.pixel_mask,
             "image_index": self.image_index,
             "input_ids": self.input_ids,
@@ -228,83 +233,89 @@ class Batch:
         }
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        """On a device, but for the references: evaluators work on the host."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Returns the batch on a device; ground truths stay on the host for the evaluators."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
-        """In memory that devices copy from on their own; data loaders call this."""
-        return self._each(Tensor.pin_memory)
+        """Returns the batch in pinned memory; data loaders call this."""
+        return self._map(Tensor.pin_memory)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         return replace(
             self,
-            pixels=change(self.pixels),
-            pixel_mask=change(self.pixel_mask),
-            image_index=change(self.image_index),
-            input_ids=change(self.input_ids),
-            attention_mask=change(self.attention_mask),
-            labels={name: change(label) for name, label in self.labels.items()},
-            answers={head: change(answer) for head, answer in self.answers.items()},
+            pixels=function(self.pixels),
+            pixel_mask=function(self.pixel_mask),
+            image_index=function(self.image_index),
+            input_ids=function(self.input_ids),
+            attention_mask=function(self.attention_mask),
+            labels={name: function(label) for name, label in self.labels.items()},
+            answers={head: function(answer) for head, answer in self.answers.items()},
         )
 
 
-def collate(examples: Sequence[TrainingSample], pad_id: int) -> Batch:
-    """One batch of at least one example.
+def collate(samples: Sequence[TrainingSample], pad_id: int) -> Batch:
+    """Collates at least one sample into a batch.
 
     Args:
+        samples: of the batch, in order.
         pad_id: the tokenizer's ``pad_token_id``.
     """
-    images = list({id(example.pixels): example.pixels for example in examples}.values())
-    number = {id(image): item for item, image in enumerate(images)}
-    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
-    pixels = torch.zeros(len(images), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
-    pixel_mask = torch.zeros(len(images), height, width, dtype=torch.bool)
-    for item, image in enumerate(images):
-        _, bottom, right = image.shape
-        pixels[item, :, :bottom, :right] = image
-        pixel_mask[item, :bottom, :right] = True
-    seen = sum(image[0].numel() for image in images)
+    images = list({id(sample.pixels): sample.pixels for sample in samples}.values())
+    row_of_image = {id(image): row for row, image in enumerate(images)}
+    pixels, pixel_mask = _pad_images(images)
     return Batch(
         pixels=pixels,
         pixel_mask=pixel_mask,
-        image_index=torch.tensor([number[id(example.pixels)] for example in examples]),
-        input_ids=_padded([example.input_ids for example in examples], pad_id),
-        attention_mask=_padded([torch.ones_like(example.input_ids) for example in examples]),
+        image_index=torch.tensor([row_of_image[id(sample.pixels)] for sample in samples]),
+        input_ids=_pad([sample.input_ids for sample in samples], pad_id),
+        attention_mask=_pad([torch.ones_like(sample.input_ids) for sample in samples]),
         labels={
-            "boxes": _padded([example.boxes for example in examples]),
-            "box_mask": _padded([torch.ones(len(e.boxes), dtype=torch.bool) for e in examples]),
-            "positive_map": _padded([example.positive_map for example in examples]),
+            "boxes": _pad([sample.boxes for sample in samples]),
+            "box_mask": _pad([torch.ones(len(s.boxes), dtype=torch.bool) for s in samples]),
+            "positive_map": _pad([sample.positive_map for sample in samples]),
         },
         answers={
-            head: torch.tensor([example.answers[head] for example in examples])
-            for head in examples[0].answers
+            head: torch.tensor([sample.answers[head] for sample in samples])
+            for head in samples[0].answers
         },
-        keys=[example.key for example in examples],
-        numbers=[example.number for example in examples],
-        questions=[example.question for example in examples],
-        references=[example.reference for example in examples],
-        dropped_spans=sum(example.dropped_spans for example in examples),
-        unknown_answers=sum(example.unknown_answer for example in examples),
-        padding=1 - seen / pixel_mask.numel(),
+        keys=[sample.key for sample in samples],
+        numbers=[sample.number for sample in samples],
+        questions=[sample.question for sample in samples],
+        ground_truths=[sample.ground_truth for sample in samples],
+        dropped_spans=sum(sample.dropped_spans for sample in samples),
+        unknown_answers=sum(sample.unknown_answer for sample in samples),
+        padding=1 - pixel_mask.float().mean().item(),
     )
 
 
-def _padded(rows: list[Tensor], value: int = 0) -> Tensor:
+def _pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Pads images (3, H, W) to a common size; returns pixels (V, 3, H, W) and mask (V, H, W)."""
+    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
+    pixels = torch.zeros(len(images), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    pixel_mask = torch.zeros(len(images), height, width, dtype=torch.bool)
+    for row, image in enumerate(images):
+        _, bottom, right = image.shape
+        pixels[row, :, :bottom, :right] = image
+        pixel_mask[row, :bottom, :right] = True
+    return pixels, pixel_mask
+
+
+def _pad(rows: list[Tensor], value: int = 0) -> Tensor:
     return pad_sequence(rows, batch_first=True, padding_value=value)
 
 
-def normalized(
+def normalize(
     pixels: Tensor,
     pixel_mask: Tensor,
     mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
     std: Sequence[float] = IMAGENET_DEFAULT_STD,
 ) -> Tensor:
-    """Pixels (B, 3, H, W) as the model takes them: float32, and 0 on the padding.
+    """Returns the model's ``pixel_values`` (B, 3, H, W): float32, and 0 on the padding.
 
     Args:
-        pixels: uint8.
+        pixels: (B, 3, H, W) uint8.
         pixel_mask: (B, H, W), False on the padding.
-        mean, std: of each channel, of pixels from 0 to 1.
+        mean, std: of each channel, for pixels from 0 to 1.
     """
     center, scale = pixels.new_tensor([mean, std], dtype=torch.float32)[..., None, None] * 255
     return pixels.float().sub_(center).div_(scale).mul_(pixel_mask[:, None])

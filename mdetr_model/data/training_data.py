@@ -1,4 +1,4 @@
-"""The shards of a training run as batches."""
+"""The training data of a run: shard sets, their order, and the data loader."""
 
 import hashlib
 import os
@@ -21,8 +21,8 @@ from mdetr_model.data.answers import (
     write_answers,
 )
 from mdetr_model.data.samples import TrainingSampleBuilder, collate
-from mdetr_model.distributed import Ranks
-from mdetr_model.training.config import Data, Shards, TrainingConfig
+from mdetr_model.distributed import DistributedContext
+from mdetr_model.training.config import DataConfig, SplitConfig, TrainingConfig
 from mdetr_model.training.tokenizer import tokenizer_of_run
 from schemas import Caption
 from shards.reading.cache import DEFAULT_FOLDER
@@ -36,58 +36,65 @@ from shards.sampling.sample_order import Order, PairOrder
 
 
 class TrainingData:
-    """What a run is trained on, in its order.
+    """The training data of a run, in its order.
 
     Attributes:
-        micro_batches: how many of the loader's batches are one step of a rank.
+        micro_batch_size: pairs of one batch of the loader.
+        micro_batches: number of batches that a rank takes for one step.
 
     Raises:
         NotAShardSetError, ShardError: a shard set cannot be read.
-        ValueError: the ranks do not divide a step, or a split has too few pairs.
+        ValueError: the global batch cannot be divided among the ranks, or a split has too few
+            pairs.
     """
 
-    def __init__(self, config: TrainingConfig, ranks: Ranks) -> None:
+    def __init__(self, config: TrainingConfig, context: DistributedContext) -> None:
         self._config = config
-        self._ranks = ranks
-        self._sets = [open_shards(of, config.data) for of in config.data.train]
-        batch, micro_batch = config.optimization.batch, config.optimization.micro_batch
-        if micro_batch is not None and batch % (ranks.world_size * micro_batch):
-            raise ValueError(
-                f"steps of {batch} pairs cannot be divided among {ranks.world_size} ranks by "
-                f"{micro_batch} pairs"
+        self._context = context
+        self._sets = [open_shards(entry, config.data) for entry in config.data.train]
+        global_batch_size = config.optimizer.global_batch_size
+        micro_batch_size = config.optimizer.micro_batch_size
+        self.micro_batches = 1
+        if micro_batch_size is not None:
+            self.micro_batches, remainder = divmod(
+                global_batch_size, context.world_size * micro_batch_size
             )
-        self.micro_batches = batch // (ranks.world_size * micro_batch) if micro_batch else 1
+            if remainder:
+                raise ValueError(
+                    f"a global batch of {global_batch_size} pairs cannot be divided among "
+                    f"{context.world_size} ranks in micro batches of {micro_batch_size}"
+                )
+        self.micro_batch_size = global_batch_size // (context.world_size * self.micro_batches)
 
     def loader(
         self, tokenizer: PreTrainedTokenizerBase, answers: AnswerVocabulary | None = None
     ) -> tuple[DataLoader[Any], GlobalBatchSampler]:
-        """This rank's batches, and the sampler that says where they begin.
+        """Returns this rank's batches, and the sampler that sets their position.
 
-        With ``answers``, the batches have labels for them.
+        With ``answers``, the batches have answer labels.
         """
-        order = self._order()
+        data, order = self._config.data, self._order()
         sampler = GlobalBatchSampler(
             order,
-            self._config.optimization.batch,
-            rank=self._ranks.rank,
-            world_size=self._ranks.world_size,
+            self._config.optimizer.global_batch_size,
+            rank=self._context.rank,
+            world_size=self._context.world_size,
             micro_batches=self.micro_batches,
             read_ahead=ReadAhead(order, self._sets),
         )
-        data = self._config.data
-        maker = TrainingSampleBuilder(tokenizer, data.augmentation, answers)
+        dataset = PairDataset(
+            self._sets,
+            TrainingSampleBuilder(tokenizer, data.train_transform, answers),
+            seed=self._config.seed,
+            # The next block begins while batches of the last one are still being built.
+            open_shards=2 * data.block_shards,
+        )
         loader: DataLoader[Any] = DataLoader(
-            PairDataset(
-                self._sets,
-                maker,
-                seed=self._config.seed,
-                # The next block begins while batches of the last one are still made.
-                open_shards=2 * data.block_shards,
-            ),
+            dataset,
             batch_sampler=sampler,
             num_workers=data.workers,
             collate_fn=partial(collate, pad_id=tokenizer.pad_token_id),
-            pin_memory=self._ranks.device.type == "cuda",
+            pin_memory=self._context.device.type == "cuda",
             persistent_workers=data.workers > 0,
             **worker_options(self._sets if data.workers else []),
         )
@@ -95,128 +102,134 @@ class TrainingData:
 
     def _order(self) -> Order:
         data, seed = self._config.data, self._config.seed
+        splits = [entry.split for entry in data.train]
         order: Order
-        splits = [of.split for of in data.train]
-        blocks, together = data.block_shards, data.captions_per_image
         if len(self._sets) == 1:
             order = PairOrder(
-                self._sets[0], splits[0], seed=seed, block_shards=blocks, together=together
+                self._sets[0],
+                splits[0],
+                seed=seed,
+                block_shards=data.block_shards,
+                together=data.captions_per_image,
             )
         else:
-            weights = [of.weight for of in data.train if of.weight is not None]
+            weights = [entry.weight for entry in data.train if entry.weight is not None]
             order = MixedOrder(
                 self._sets,
                 splits,
                 seed=seed,
                 weights=weights or None,
-                block_shards=blocks,
-                together=together,
+                block_shards=data.block_shards,
+                together=data.captions_per_image,
             )
         if data.aspect_window:
-            batch = self._config.optimization.batch
-            order = AspectOrder(order, batch, seed=seed, window=data.aspect_window)
+            batch_size = self._config.optimizer.global_batch_size
+            order = AspectOrder(order, batch_size, seed=seed, window=data.aspect_window)
         return order
 
     @property
-    def order_of_samples(self) -> dict[str, Any]:
-        """All that decides which samples a step sees: a run may go on if it is the same."""
+    def sample_order_settings(self) -> dict[str, Any]:
+        """All that determines the samples of a step, which a resumed run must not change."""
         data = self._config.data
         return {
             "seed": self._config.seed,
-            "batch": self._config.optimization.batch,
+            "global_batch_size": self._config.optimizer.global_batch_size,
             "block_shards": data.block_shards,
             "captions_per_image": data.captions_per_image,
             "aspect_window": data.aspect_window,
             "shards": [
-                [_content(shards), of.split, of.weight]
-                for shards, of in zip(self._sets, data.train, strict=True)
+                [_digest(shards), entry.split, entry.weight]
+                for shards, entry in zip(self._sets, data.train, strict=True)
             ],
         }
 
     def captions(self) -> Iterator[Caption]:
-        """The captions of all pairs."""
-        for shards, of in zip(self._sets, self._config.data.train, strict=True):
-            for stored in Store(shards).samples(of.split):
+        """Yields the captions of all pairs."""
+        for shards, entry in zip(self._sets, self._config.data.train, strict=True):
+            for stored in Store(shards).samples(entry.split):
                 yield from stored.sample.captions
 
-    def tokenizer(self, kept: Path, *, goes_on: bool) -> PreTrainedTokenizerBase | None:
-        """That of the captions, where a configuration asks for one; kept as the answers are."""
-        vocabulary = self._config.start.vocabulary
-        if vocabulary is None:
+    def tokenizer(self, folder: Path, *, resumed: bool) -> PreTrainedTokenizerBase | None:
+        """Returns the tokenizer trained on the captions, if the configuration asks for one.
+
+        See ``tokenizer_of_run``.
+        """
+        vocab_size = self._config.init.vocab_size
+        if vocab_size is None:
             return None
         return tokenizer_of_run(
-            kept,
+            folder,
             lambda: (caption.text for caption in self.captions()),
-            vocabulary,
-            self._ranks,
-            goes_on=goes_on,
+            vocab_size,
+            self._context,
+            resumed=resumed,
         )
 
-    def answers(self, kept: Path, *, goes_on: bool) -> AnswerVocabulary | None:
-        """The answers that a configuration asks for, see ``Start.answers``.
+    def answers(self, path: Path, *, resumed: bool) -> AnswerVocabulary | None:
+        """Returns the answer vocabulary that the configuration asks for: see ``InitConfig``.
 
-        Those of the data are collected when the run begins and kept in the file ``kept``, which
-        all ranks see, so that a run that goes on need not read all captions again.
+        That of the training questions is collected when the run begins and kept in ``path``, which
+        all ranks share, so that a resumed run does not read all captions again.
 
         Raises:
-            ValueError: the questions of the data, or the file, are not what they have to be.
+            ValueError: the questions, or the file, are not what they have to be.
             OSError: the file cannot be read or written.
         """
-        name = self._config.start.answers
+        name = self._config.init.answers
         if name is None:
             return None
         if name == "clevr":
             return CLEVR
         if name != "gqa":
             return read_answers(Path(name))
-        if self._ranks.is_first and not (goes_on and kept.exists()):
-            write_answers(kept, gqa_answers(caption.question for caption in self.captions()))
-        self._ranks.wait()
-        return read_answers(kept)
+        if self._context.is_main and not (resumed and path.exists()):
+            write_answers(path, gqa_answers(caption.question for caption in self.captions()))
+        self._context.barrier()
+        return read_answers(path)
 
 
-def open_shards(of: Shards, data: Data) -> ShardSet:
-    """A shard set of a configuration."""
+def open_shards(entry: SplitConfig, data: DataConfig) -> ShardSet:
+    """Opens a shard set of a configuration."""
     cache = Path(data.cache).expanduser() if data.cache else DEFAULT_FOLDER
-    return ShardSet.open(of.shards, cache=cache, cache_bytes=int(data.cache_gigabytes * 1e9))
+    return ShardSet.open(entry.shards, cache=cache, cache_bytes=int(data.cache_gigabytes * 1e9))
 
 
 def worker_options(sets: Sequence[ShardSet]) -> dict[str, Any]:
-    """How a loader has to start its workers."""
-    # The network client of remote sets has threads, which a fork does not take along.
-    remote = any(of.is_remote for of in sets)
+    """Returns the arguments with which a ``DataLoader`` has to start its workers."""
+    # A fork does not inherit the threads of the network client of remote sets.
+    remote = any(shards.is_remote for shards in sets)
     if remote:
         _start_fork_server()
     return {
-        "worker_init_fn": partial(_leave_signals_to, os.getpid()),
+        "worker_init_fn": partial(_ignore_signals, os.getpid()),
         "multiprocessing_context": "forkserver" if remote else None,
     }
 
 
 def _start_fork_server() -> None:
-    """Starts the process that forks data workers, deaf to SIGTERM: they end when it does."""
+    """Starts the process that forks data workers. It ignores SIGTERM, and ends with the trainer."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     forkserver.ensure_running()
     signal.signal(signal.SIGTERM, before)
 
 
-def _leave_signals_to(trainer: int, worker: int) -> None:
-    """Lets a data worker work on when all processes of a job are interrupted or terminated.
+def _ignore_signals(trainer_pid: int, worker_id: int) -> None:
+    """Keeps a data worker running when all processes of a job are interrupted or terminated.
 
-    What that means is for the trainer to say, who needs batches until its step is done. Where the
-    trainer itself terminates its workers, they end.
+    The trainer handles those signals, and needs batches until its step is done. The worker ends
+    where the trainer itself terminates it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with, args=[trainer], daemon=True).start()
+    threading.Thread(target=_exit_with, args=[trainer_pid], daemon=True).start()
 
 
-def _end_with(trainer: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
+def _exit_with(trainer_pid: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer_pid:
         pass
     os._exit(0)
 
 
-def _content(shards: ShardSet) -> str:
-    """A digest of all shards of a set, wherever it lies."""
+def _digest(shards: ShardSet) -> str:
+    """Returns a digest of the content of all shards of a set, wherever it is stored."""
     return hashlib.sha256("".join(entry.sha256 for entry in shards.shards).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""What training and evaluation see of an image: resized, cropped, mirrored (as in DETR).
+"""The image transforms of training and evaluation: crop, resize, horizontal flip (as in DETR).
 
-The geometry is drawn first, from the image's size and boxes alone, and then applied at once: the
-JPEG is decoded no larger than it has to be, and resampled one time.
+The geometry is sampled first, from the image's size and boxes alone, and then applied at once: the
+JPEG is decoded no larger than necessary, and resampled a single time.
 """
 
 import io
@@ -17,17 +17,19 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 
-Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Pixels = Annotated[tuple[Annotated[int, msgspec.Meta(ge=1)], ...], msgspec.Meta(min_length=1)]
-
 # An image of more pixels than this is not decoded: it would take gigabytes.
 MAX_PIXELS = 100_000_000
+
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Pixels = Annotated[int, msgspec.Meta(ge=1)]
+Scales = Annotated[tuple[Pixels, ...], msgspec.Meta(min_length=1)]
+Size = tuple[int, int]
 
 # left, leftmost, left-hand, topright, lefty, counterclockwise, and what people type for them; but
 # not leftovers, bright, upright or copyright.
 _SIDE = re.compile(
     r"(?<![^\W\d_])("
-    r"(top|upper|bottom|lower|front|back|far|mid|middle|center|center)?"
+    r"(top|upper|bottom|lower|front|back|far|mid|middle|cent(er|re))?"
     r"(left|right)(t|s|er|most|side|hand|handed|hander|wards?|y|ie|ies)?"
     r"|lft|rgt|rt|lhs|rhs|l|r|(counter|anti)?clockwise"
     r")(?![^\W\d_])",
@@ -36,91 +38,86 @@ _SIDE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What is seen of an image.
+class CropResizeFlip:
+    """The geometry of a transformed image.
 
     Attributes:
-        crop: xyxy in whole pixels of the whole image.
-        size: width and height, in pixels, that it is resized to.
-        mirrored: whether left and right are exchanged.
+        crop: xyxy in whole pixels of the original image.
+        size: width and height in pixels that the crop is resized to.
+        flip: whether the result is flipped horizontally.
     """
 
     crop: tuple[int, int, int, int]
-    size: tuple[int, int]
-    mirrored: bool
+    size: Size
+    flip: bool
 
-    def of_boxes(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Boxes (N, 4) as the view has them: xyxy, 0 to 1, clipped to it.
+    def transform_boxes(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Returns boxes (N, 4) in the transformed image: xyxy, 0 to 1, clipped to it.
 
         Args:
-            boxes: (N, 4) as xyxy in pixels of the whole image.
+            boxes: (N, 4) as xyxy in pixels of the original image.
         """
         corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
         origin, end = np.array(self.crop).reshape(2, 2)
         corners = ((corners - origin) / (end - origin)).clip(0, 1)
-        if self.mirrored:
+        if self.flip:
             corners[..., 0] = 1 - corners[:, ::-1, 0]
-        return corners.reshape(-1, 4).astype(np.float32)
+        return np.asarray(corners.reshape(-1, 4), np.float32)
 
 
-class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How views are drawn; the defaults are the published training, with mirroring.
+class TrainTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The random transform of training; the defaults are the published ones, plus flips.
 
-    A view is the image resized or, with ``crop_chance``, the image resized to one of
-    ``crop_shortest``, then cropped around all boxes, then resized.
+    The image is resized to one of ``scales``, or, with probability ``crop_prob``, resized to one of
+    ``crop_scales``, cropped around all boxes, and then resized to one of ``scales``.
 
     Attributes:
-        shortest: one of these, in pixels, will be the shortest side,
-        longest: unless the longest side would be longer than this; a crop's sides are not either.
-        crop_chance: 0 to 1.
-        crop_shortest: the shortest side before a crop.
-        crop_least: a crop has sides of at least so many pixels, or the image's own.
-        mirror_chance: 0 to 1, of an image whose caption names no side. Published training
-            mirrors none.
+        scales: lengths of the shortest side in pixels, of which one is drawn;
+        max_size: limit of the longest side, which may leave the shortest side shorter, and of the
+            sides of a crop.
+        crop_prob: probability of a crop.
+        crop_scales: lengths of the shortest side before a crop.
+        crop_min_size: minimum length of the sides of a crop, where the image is as large.
+        hflip_prob: probability of a horizontal flip, for captions without left or right.
+            Published training flips no image.
     """
 
-    shortest: Pixels = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
-    longest: Annotated[int, msgspec.Meta(ge=1)] = 1333
-    crop_chance: Chance = 0.5
-    crop_shortest: Pixels = (400, 500, 600)
-    crop_least: Annotated[int, msgspec.Meta(ge=1)] = 384
-    mirror_chance: Chance = 0.5
+    scales: Scales = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+    max_size: Pixels = 1333
+    crop_prob: Probability = 0.5
+    crop_scales: Scales = (400, 500, 600)
+    crop_min_size: Pixels = 384
+    hflip_prob: Probability = 0.5
 
-    def view(
-        self,
-        width: int,
-        height: int,
-        boxes: npt.ArrayLike,
-        caption: str,
-        rng: np.random.Generator,
-    ) -> View:
-        """A view of an image in which each of its boxes is whole.
+    def sample(
+        self, size: Size, boxes: npt.ArrayLike, caption: str, rng: np.random.Generator
+    ) -> CropResizeFlip:
+        """Samples a geometry that keeps every box whole.
 
         Args:
-            width, height: of the image, in pixels.
+            size: width and height of the image in pixels.
             boxes: (N, 4) as xyxy in pixels; what lies outside of the image may be cut off.
-            caption: left and right stay as they are where it names one of them.
+            caption: a caption that names left or right keeps the image from being flipped.
+            rng: source of all randomness.
         """
-        crop = (0, 0, width, height)
-        shape = width, height
-        if rng.random() < self.crop_chance:
-            crop, shape = self._crop(width, height, boxes, rng)
-        size = resized(*shape, rng.choice(self.shortest), self.longest)
-        mirrored = rng.random() < self.mirror_chance and not names_a_side(caption)
-        return View(crop, size, mirrored)
+        crop, crop_size = (0, 0, *size), size
+        if rng.random() < self.crop_prob:
+            crop, crop_size = self._sample_crop(size, boxes, rng)
+        resized = resized_size(crop_size, rng.choice(self.scales), self.max_size)
+        flip = rng.random() < self.hflip_prob and not names_a_side(caption)
+        return CropResizeFlip(crop=crop, size=resized, flip=flip)
 
-    def _crop(
-        self, width: int, height: int, boxes: npt.ArrayLike, rng: np.random.Generator
-    ) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
-        """A crop in pixels of the image, and its size in those of the image once resized."""
-        sides = np.array(resized(width, height, rng.choice(self.crop_shortest)))
-        corners = np.asarray(boxes, np.float64).reshape(-1, 2) * sides / [width, height]
-        corners = corners.clip(0, sides)
-        (left, right), (top, bottom) = (
-            self._stretch(side, along, rng)
-            for side, along in zip(sides.tolist(), corners.T, strict=True)
-        )
-        across, down = sides.tolist()
+    def _sample_crop(
+        self, size: Size, boxes: npt.ArrayLike, rng: np.random.Generator
+    ) -> tuple[tuple[int, int, int, int], Size]:
+        """Samples a crop in pixels of the image, and its size in those of the resized image."""
+        width, height = size
+        resized = resized_size(size, rng.choice(self.crop_scales))
+        corners = np.asarray(boxes, np.float64).reshape(-1, 2) * np.array(resized) / size
+        corners = corners.clip(0, resized)
+        across, down = resized
+        left, right = self._sample_interval(across, corners[:, 0], rng)
+        top, bottom = self._sample_interval(down, corners[:, 1], rng)
         crop = (
             left * width // across,
             top * height // down,
@@ -129,109 +126,123 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
         return crop, (right - left, bottom - top)
 
-    def _stretch(
+    def _sample_interval(
         self, side: int, corners: npt.NDArray[np.float64], rng: np.random.Generator
     ) -> tuple[int, int]:
-        """Begin and end of a crop along one side of an image that holds all the corners.
+        """Samples the begin and end of a crop along one side, around all corners.
 
-        Its length and then its place are drawn evenly, and drawn again until it holds them: that
-        is how it is distributed. Nothing is drawn twice, though, for a length is as probable as
-        the share of its places that hold the corners.
+        The distribution is that of published training: length and then offset are drawn uniformly,
+        and drawn again until the interval holds all corners. It is sampled directly here: a length
+        is as probable as the fraction of its offsets that hold the corners.
         """
         begin, end = (corners.min(), corners.max()) if len(corners) else (side, 0)
         begin, end = floor(begin), ceil(end)
-        most = max(min(side, self.longest), end - begin)
-        lengths = np.arange(min(self.crop_least, most), most + 1)
+        max_length = max(min(side, self.max_size), end - begin)
+        lengths = np.arange(min(self.crop_min_size, max_length), max_length + 1)
         first, last = np.maximum(0, end - lengths), np.minimum(side - lengths, begin)
-        places = np.maximum(0, last - first + 1)
-        chances = places / (side - lengths + 1)
-        drawn = rng.choice(len(lengths), p=chances / chances.sum())
-        place = int(rng.integers(first[drawn], last[drawn], endpoint=True))
-        return place, place + int(lengths[drawn])
+        weights = np.maximum(0, last - first + 1) / (side - lengths + 1)
+        drawn = rng.choice(len(lengths), p=weights / weights.sum())
+        offset = int(rng.integers(first[drawn], last[drawn], endpoint=True))
+        return offset, offset + int(lengths[drawn])
 
 
-def whole_image(shortest: int = 800, longest: int = 1333) -> Augmentation:
-    """How evaluation sees images: whole, and without chance; sides in pixels."""
-    return Augmentation(shortest=(shortest,), longest=longest, crop_chance=0, mirror_chance=0)
+class EvalTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The resize of evaluation: the whole image, without randomness.
 
-
-EVALUATION = whole_image()
-
-
-def resized(width: int, height: int, shortest: int, longest: float = inf) -> tuple[int, int]:
-    """Width and height of a resized image: those that ``MdetrImageProcessor`` gives it.
-
-    The shortest side becomes ``shortest``, or less where the longest would be over ``longest``; it
-    is rounded, the other one cut off. An image whose shortest side has its length stays as it is.
+    Attributes:
+        size: length of the shortest side in pixels,
+        max_size: unless the longest side would exceed this.
     """
-    short, long = sorted((width, height))
+
+    size: Pixels = 800
+    max_size: Pixels = 1333
+
+    def sample(
+        self, size: Size, boxes: npt.ArrayLike, caption: str, rng: np.random.Generator
+    ) -> CropResizeFlip:
+        """Returns the geometry of an image of this width and height; nothing else matters."""
+        resized = resized_size(size, self.size, self.max_size)
+        return CropResizeFlip(crop=(0, 0, *size), size=resized, flip=False)
+
+
+def resized_size(size: Size, shortest: int, longest: float = inf) -> Size:
+    """Returns width and height of a resized image, as ``MdetrImageProcessor`` computes them.
+
+    The shortest side becomes ``shortest``, or less where the longest would exceed ``longest``. It
+    is rounded, the other one truncated. An image whose shortest side has that length is unchanged.
+    """
+    short, long = sorted(size)
     exact = float(shortest)
     if long / short * shortest > longest:
         exact = longest * short / long
     if round(exact) == short:
-        return width, height
+        return size
     sides = max(1, round(exact)), max(1, int(exact * long / short))
-    return sides if width < height else sides[::-1]
+    return sides if size[0] < size[1] else sides[::-1]
 
 
 def names_a_side(caption: str) -> bool:
-    """Whether a caption speaks of left or right, so that it is wrong of a mirrored image."""
+    """Whether a caption names left or right, which makes it wrong for a flipped image."""
     return _SIDE.search(caption) is not None
 
 
-def pixels_of_view(
-    image: bytes | memoryview, key: str, width: int, height: int, view: View
+def decode_transformed(
+    image: bytes | memoryview, key: str, size: Size, geometry: CropResizeFlip
 ) -> npt.NDArray[np.uint8]:
-    """The pixels (H, W, 3) of a view, RGB.
+    """Decodes an image and applies a geometry to it.
 
-    The image is taken as it is stored, whatever its EXIF data says of turning it: that is what
-    annotations speak of. Resampling is bilinear, and smooth when it shrinks; by PyTorch, whose
-    vectorized code takes a quarter of Pillow's time for a result that is now and then one or two
-    of 255 levels off. A crop of an image that is decoded smaller may have up to one of the pixels
-    of that more on each side.
+    The EXIF orientation is ignored: annotations refer to the pixels as stored. Resampling is
+    bilinear with antialiasing, by PyTorch, whose vectorized code takes a quarter of Pillow's time
+    for a result that is now and then one or two of 255 levels off. Where the image was decoded at a
+    smaller scale, the crop may include up to one of its pixels more on each side.
 
     Args:
         image: an encoded JPEG or PNG.
         key: the image's, for error messages.
-        width, height: those that the annotations speak of, in pixels.
+        size: width and height that the annotations state, in pixels.
+        geometry: crop, size and flip.
+
+    Returns:
+        (H, W, 3) RGB.
 
     Raises:
-        ValueError: it cannot be decoded, has another size, or more than ``MAX_PIXELS``.
+        ValueError: the image cannot be decoded, has another size, or more than ``MAX_PIXELS``.
     """
+    width, height = size
     if width * height > MAX_PIXELS:
         raise ValueError(f"{key}: {width}x{height} pixels are too many")
     try:
         with Image.open(io.BytesIO(image), formats=("JPEG", "PNG")) as opened:
-            if opened.size != (width, height):
-                found = "x".join(map(str, opened.size))
-                raise ValueError(f"an image of {found} pixels, annotated as {width}x{height}")
-            scale = _decode(opened, view)
+            if opened.size != size:
+                actual = "x".join(map(str, opened.size))
+                raise ValueError(f"an image of {actual} pixels, annotated as {width}x{height}")
+            scale = _decode(opened, geometry)
             pixels = torch.from_numpy(np.array(opened.convert("RGB")))
     except UnidentifiedImageError as error:
         raise ValueError(f"{key}: neither JPEG nor PNG") from error
-    # Pillow's decoders raise any of these on files that are damaged.
+    # Pillow's decoders raise any of these on damaged files.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{key}: {error}") from error
-    # Where the image was decoded smaller, to no fewer pixels than the view has, the crop's edges
-    # may lie within a pixel, which is then taken whole.
-    left, top = (floor(side * scale) for side in view.crop[:2])
-    right, bottom = (ceil(side * scale) for side in view.crop[2:])
-    cropped = pixels[top:bottom, left:right]
-    seen = F.interpolate(
-        cropped.permute(2, 0, 1)[None], view.size[::-1], mode="bilinear", antialias=True
-    )[0].permute(1, 2, 0)
-    return (seen.flip(1) if view.mirrored else seen).numpy()
+    # The edges of the crop may lie within a pixel of a smaller scale, which is then taken whole.
+    left, top = (floor(side * scale) for side in geometry.crop[:2])
+    right, bottom = (ceil(side * scale) for side in geometry.crop[2:])
+    cropped = pixels[top:bottom, left:right].permute(2, 0, 1)[None]
+    resized = F.interpolate(cropped, geometry.size[::-1], mode="bilinear", antialias=True)
+    transformed = resized[0].permute(1, 2, 0)
+    result: npt.NDArray[np.uint8] = (transformed.flip(1) if geometry.flip else transformed).numpy()
+    return result
 
 
-def _decode(opened: Image.Image, view: View) -> float:
-    """Decodes an image, and tells at what share of its size.
+def _decode(opened: Image.Image, geometry: CropResizeFlip) -> float:
+    """Decodes an image, and returns the scale at which it was decoded.
 
-    A JPEG is decoded at a half, a quarter or an eighth for less work; that is done where the view
-    has no more pixels.
+    A JPEG can be decoded at a half, a quarter or an eighth of its size with less work; that is done
+    where the transformed image needs no more pixels.
     """
-    left, top, right, bottom = view.crop
+    left, top, right, bottom = geometry.crop
     width, height = opened.size
     across, down = width / (right - left), height / (bottom - top)
-    drafted = opened.draft(None, (ceil(view.size[0] * across), ceil(view.size[1] * down)))
+    needed = ceil(geometry.size[0] * across), ceil(geometry.size[1] * down)
+    drafted = opened.draft(None, needed)
     opened.load()
     return drafted[1][2] / width if drafted else 1.0

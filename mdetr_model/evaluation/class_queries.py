@@ -1,4 +1,4 @@
-"""All objects of every class in an image: one caption a class.
+"""Detection of the objects of many classes in an image: one caption a class.
 
 Shapes: C classes, T tokens, Q queries, D channels.
 """
@@ -14,17 +14,19 @@ from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores
 
 
 class ClassQueries:
-    """A model that is asked for each of many classes.
+    """A model that detects each of many classes.
 
     The captions are encoded once, and an image once for all of them; only the joint transformer
-    runs for each pair of the two.
+    runs for each combination of the two.
 
     Args:
-        names: what the classes are called in captions.
-        together: captions that are in memory with an image at a time.
+        model: a grounding model.
+        tokenizer: the model's.
+        names: the captions, one a class.
+        batch_size: number of captions in one forward pass with an image.
 
     Raises:
-        ValueError: there are no classes, one without a name, or not one at a time.
+        ValueError: there are no classes, one has no name, or ``batch_size`` is not positive.
     """
 
     def __init__(
@@ -32,55 +34,60 @@ class ClassQueries:
         model: MdetrForGrounding,
         tokenizer: PreTrainedTokenizerBase,
         names: Sequence[str],
-        together: int,
+        batch_size: int,
     ) -> None:
         if not names or not all(name.strip() for name in names):
             raise ValueError("every class needs a name, and there must be one")
-        if together < 1:
-            raise ValueError(f"{together} classes at a time")
+        if batch_size < 1:
+            raise ValueError(f"a batch of {batch_size} classes")
         self._model = model
         tokens = tokenizer(list(names), padding=True, return_tensors="pt").to(model.device)
         with torch.inference_mode():
-            chunks = zip(
-                *(tokens[of].split(together) for of in ("input_ids", "attention_mask")), strict=True
+            batches = zip(
+                tokens["input_ids"].split(batch_size),
+                tokens["attention_mask"].split(batch_size),
+                strict=True,
             )
             self._captions = [
-                (model.mdetr.encode_captions(ids, mask), mask) for ids, mask in chunks
+                (model.mdetr.encode_captions(ids, mask), mask) for ids, mask in batches
             ]
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """What is found of each class in one image.
+        """Detects all classes in one image.
 
         Args:
             pixels: (1, 3, H, W), normalized, without padding.
-            height, width: of the image, in its own pixels.
+            height, width: of the original image in pixels.
 
         Returns:
             Scores (C, Q), and boxes (C, Q, 4) as xyxy in those pixels; on the host.
         """
-        image, on_image = self._model.mdetr.encode_images(pixels)
+        image, image_mask = self._model.mdetr.encode_images(pixels)
         scores, boxes = [], []
-        for text, mask in self._captions:
-            number = len(text)
+        for text, text_mask in self._captions:
+            count = len(text)
             decoded = self._model.mdetr.join(
-                image.expand(number, -1, -1), on_image.expand(number, -1, -1), text, mask
+                image.expand(count, -1, -1), image_mask.expand(count, -1, -1), text, text_mask
             )
-            logits, found, _ = self._model.object_heads(decoded.last_hidden_state)
+            logits, pred_boxes, _ = self._model.object_heads(decoded.last_hidden_state)
             scores.append(object_scores(logits.float()).cpu())
-            sizes = torch.tensor([(height, width)]).expand(number, -1)
-            boxes.append(boxes_in_pixels(found.float().cpu(), sizes))
+            sizes = torch.tensor([(height, width)]).expand(count, -1)
+            boxes.append(boxes_in_pixels(pred_boxes.float().cpu(), sizes))
         return torch.cat(scores), torch.cat(boxes)
 
 
-def best_of_all(scores: Tensor, boxes: Tensor, most: int) -> list[tuple[int, float, list[float]]]:
-    """The best boxes of an image over all classes, from the best on: class, score and box.
+def best_over_classes(
+    scores: Tensor, boxes: Tensor, max_detections: int
+) -> list[tuple[int, float, list[float]]]:
+    """Returns the best detections of an image, the best first: index of class, score and box.
 
     Args:
         scores: (C, Q)
         boxes: (C, Q, 4)
+        max_detections: over all classes.
     """
-    values, places = scores.flatten().topk(min(most, scores.numel()))
-    classes = (places // scores.shape[1]).tolist()
-    chosen = boxes.flatten(0, 1)[places].tolist()
-    return list(zip(classes, values.tolist(), chosen, strict=True))
+    values, positions = scores.flatten().topk(min(max_detections, scores.numel()))
+    classes = (positions // scores.shape[1]).tolist()
+    best_boxes = boxes.flatten(0, 1)[positions].tolist()
+    return list(zip(classes, values.tolist(), best_boxes, strict=True))

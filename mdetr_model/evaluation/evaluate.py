@@ -1,31 +1,16 @@
-"""``python -m mdetr_model evaluate TASK``: a model measured on a split of a shard set."""
+"""``mdetr evaluate TASK``: evaluates a model on a split of a shard set."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader
-from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
-from mdetr_model.data.answers import answers_of
-from mdetr_model.data.samples import Batch, TrainingSampleBuilder, collate
-from mdetr_model.data.training_data import worker_options
-from mdetr_model.data.transforms import Augmentation, whole_image
-from mdetr_model.distributed import Ranks, joined_ranks
-from mdetr_model.evaluation.tasks import (
-    Answering,
-    Detection,
-    Grounding,
-    Referring,
-    Task,
-    TextOnlySample,
-)
+from mdetr_model.distributed import distributed_context
+from mdetr_model.evaluation.loop import collect_outputs, evaluation_loader, transform_of
+from mdetr_model.evaluation.tasks import TextOnlySample, make_task
 from mdetr_model.inference.ground import drawing, ground
 from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import read_model
@@ -33,76 +18,9 @@ from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
 from shards.reading.reader import Pair, Store
 from shards.reading.shard_set import ShardSet
-from shards.sampling.dataset import PairDataset, SampleIndex, every_pair
+from shards.sampling.dataset import every_pair
 
-Kept = TypeVar("Kept")
-
-DRAWN_ABOVE = 0.5  # an object's score
-
-
-def evaluation_loader(
-    shards: ShardSet,
-    places: Sequence[SampleIndex],
-    tokenizer: PreTrainedTokenizerBase,
-    view: Augmentation,
-    *,
-    batch: int,
-    workers: int,
-) -> DataLoader[Any]:
-    """Batches of pairs with what their predictions are compared with."""
-    return DataLoader(
-        PairDataset([shards], TrainingSampleBuilder(tokenizer, view, evaluation=True)),
-        batch_size=batch,
-        sampler=places,
-        num_workers=workers,
-        collate_fn=partial(collate, pad_id=tokenizer.pad_token_id),
-        **worker_options([shards] if workers else []),
-    )
-
-
-def kept(
-    model: MdetrForGrounding,
-    batches: Iterable[Batch],
-    ranks: Ranks,
-    keep: Callable[[Any, Batch], list[Kept]],
-) -> list[Kept]:
-    """What a function keeps of the outputs for each batch, of all processes."""
-    return of_all(
-        batches, ranks, lambda batch: keep(model(**batch.to(ranks.device).inputs()), batch)
-    )
-
-
-@torch.no_grad()
-def of_all(
-    batches: Iterable[Batch], ranks: Ranks, keep: Callable[[Batch], list[Kept]]
-) -> list[Kept]:
-    """What a function makes of each batch, of all processes.
-
-    A process has its own batches, and may have none: nothing is waited for but the end.
-    """
-    found: list[Kept] = []
-    for batch in tqdm(batches, disable=not ranks.is_first, unit="batch", leave=False):
-        found += keep(batch)
-    return [value for part in ranks.gathered(found) for value in part]
-
-
-def task_of(name: str, model: MdetrForGrounding) -> Task:
-    """The task of a name.
-
-    Raises:
-        ValueError: the model gives no answers, or none that are known, and "answering" is asked.
-    """
-    boxes: dict[str, type[Task]] = {
-        "grounding": Grounding,
-        "referring": Referring,
-        "detection": Detection,
-    }
-    if name != "answering":
-        return boxes[name]()
-    answers = answers_of(model.config)
-    if answers is None:
-        raise ValueError("the model has no answers to give; see 'convert --answers'")
-    return Answering(answers)
+MIN_DRAWN_SCORE = 0.5
 
 
 def evaluate(
@@ -112,88 +30,98 @@ def evaluate(
     split: str,
     output: Path,
     *,
-    batch: int,
+    batch_size: int,
     workers: int,
-    images: int,
+    num_images: int,
 ) -> None:
-    """A model measured on a split of a shard set, beside blind baselines.
+    """Evaluates a model on a split of a shard set, beside baselines.
 
-    Prints the metrics; writes them as ``metrics.json`` to the folder ``output``, what the model
-    found as ``predictions.json``, and so many images of it.
+    Prints the metrics; writes them as ``metrics.json`` to the folder ``output``, the predictions as
+    ``predictions.json``, and ``num_images`` drawn images.
 
     Args:
         task_name: "grounding", "referring", "detection" or "answering".
+        model_folder: folder of the model and its processor.
+        location: folder or URL of the shard set.
+        split: of the shard set.
+        output: folder of the results.
+        batch_size: pairs of a forward pass.
+        workers: data loader processes.
+        num_images: number of images to draw with the model's predictions.
 
     Raises:
         OSError: a model or shard set cannot be read, or the output not written.
-        ValueError: the shard set has no such split, or holds something else than the task asks.
+        ValueError: the shard set has no such split, or its captions do not fit the task.
     """
-    with joined_ranks() as ranks:
+    with distributed_context() as context:
         model, processor = read_model(model_folder)
-        task = task_of(task_name, model)
-        model.to(ranks.device)
+        task = make_task(task_name, model)
+        model.to(context.device)
         shards = ShardSet.open(location)
-        places = every_pair(shards, split, rank=ranks.rank, world_size=ranks.world_size)
         loader = evaluation_loader(
-            shards, places, processor.tokenizer, view_of(processor), batch=batch, workers=workers
+            shards,
+            every_pair(shards, split, rank=context.rank, world_size=context.world_size),
+            processor.tokenizer,
+            transform_of(processor),
+            batch_size=batch_size,
+            workers=workers,
         )
-        found = kept(
+        results = collect_outputs(
             model,
             loader,
-            ranks,
-            lambda outputs, batch: [(task.measured(outputs, batch), task.found(outputs, batch))],
+            context,
+            lambda outputs, batch: [
+                (task.score(outputs, batch), task.predictions(outputs, batch)),
+            ],
         )
-        if not ranks.is_first:
+        if not context.is_main:
             return
-        metrics = task.metrics([value for measured, _ in found for value in measured])
+        metrics = task.metrics([score for scores, _ in results for score in scores])
         has_train = any(entry.split == "train" for entry in shards.shards)
-        known = _unseen(shards, "train") if has_train else iter(())
-        metrics["blind"] = task.blind(_unseen(shards, split), known)
-        print(table(metrics))
+        training_samples = _text_only_samples(shards, "train") if has_train else iter(())
+        metrics["baselines"] = task.baselines(_text_only_samples(shards, split), training_samples)
+        print(metrics_table(metrics))
         write_json(output / "metrics.json", metrics)
-        predictions = [prediction for _, of_batch in found for prediction in of_batch]
-        predictions.sort(key=lambda of: tuple(of.values())[:2])
+        predictions = [entry for _, entries in results for entry in entries]
+        predictions.sort(key=lambda entry: tuple(entry.values())[:2])
         write_json(output / "predictions.json", predictions)
-        for number, pair in enumerate(_spread(shards, split, images)):
+        for number, pair in enumerate(_evenly_spaced_pairs(shards, split, num_images)):
             _draw(model, processor, pair, output / f"{number:03d}.png")
 
 
-def table(metrics: dict[str, Any]) -> str:
-    """Metrics for people: a line for each, after what they are of."""
+def metrics_table(metrics: dict[str, Any]) -> str:
+    """Formats metrics as a table, with one line for each group of values."""
     lines = []
-    for name, found in metrics.items():
-        if not isinstance(found, dict):
-            lines.append(f"{name}: {found}")
+    for name, value in metrics.items():
+        if not isinstance(value, dict):
+            lines.append(f"{name}: {value}")
             continue
-        for part, values in found.items():
-            shares = "   ".join(f"{metric} {value:.3f}" for metric, value in values.items())
-            lines.append(f"{name:13} {part:12} {shares}")
+        for group, values in value.items():
+            columns = "   ".join(f"{metric} {number:.3f}" for metric, number in values.items())
+            lines.append(f"{name:13} {group:12} {columns}")
     return "\n".join(lines)
 
 
-def view_of(processor: MdetrProcessor) -> Augmentation:
-    """How the processor sees an image."""
-    size = processor.image_processor.size
-    return whole_image(size["shortest_edge"], size["longest_edge"])
+def _text_only_samples(shards: ShardSet, split: str) -> Iterator[TextOnlySample]:
+    """Yields the captions of a split without reading an image."""
+    for stored in Store(shards).samples(split):
+        sample = stored.sample
+        for caption in sample.captions:
+            yield TextOnlySample(
+                key=sample.key, width=sample.width, height=sample.height, caption=caption
+            )
 
 
-def _unseen(shards: ShardSet, split: str) -> Iterator[TextOnlySample]:
-    """The captions of a split; no image is read."""
-    for _, _, of in Store(shards).samples(split):
-        for caption in of.captions:
-            yield TextOnlySample(of.key, of.width, of.height, caption)
-
-
-def _spread(shards: ShardSet, split: str, number: int) -> Iterator[Pair]:
-    """So many pairs, spread evenly over a split."""
-    places = every_pair(shards, split)
-    numbers = np.linspace(0, len(places) - 1, min(number, len(places))).round().astype(int)
+def _evenly_spaced_pairs(shards: ShardSet, split: str, count: int) -> Iterator[Pair]:
+    """Yields at most ``count`` pairs, spread evenly over a split."""
+    indices = every_pair(shards, split)
+    positions = np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int)
     store = Store(shards)
-    for place in (places[i] for i in numbers):
-        yield store.pair(place.shard, place.row, place.number)
+    for index in (indices[position] for position in positions):
+        yield store.pair(index.shard, index.row, index.number)
 
 
 def _draw(model: MdetrForGrounding, processor: MdetrProcessor, pair: Pair, path: Path) -> None:
     image = Image.open(io.BytesIO(pair.image)).convert("RGB")
-    found = ground(image, pair.caption.text, model, processor, DRAWN_ABOVE)
-    drawing(image, pair.caption.text, found).save(path)
+    objects = ground(image, pair.caption.text, model, processor, MIN_DRAWN_SCORE)
+    drawing(image, pair.caption.text, objects).save(path)

@@ -1,4 +1,4 @@
-"""The tasks that a model is evaluated on: what is kept of each batch, and what it adds up to."""
+"""The evaluation tasks: what is collected from each batch, and the metrics of all of it."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -9,34 +9,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mdetr_model.data.answers import AnswerVocabulary
-from mdetr_model.data.samples import Batch, Reference, phrases_of
-from mdetr_model.evaluation.metrics.class_agnostic_ap import Detected, class_agnostic_ap
-from mdetr_model.evaluation.metrics.phrase_grounding import (
-    PROTOCOLS,
-    blind_recalls,
-    ranks_of_phrases,
-    recalls,
-)
+from mdetr_model.data.answers import AnswerVocabulary, vocabulary_of
+from mdetr_model.data.samples import Batch, GroundTruth, phrases_to_ground
+from mdetr_model.evaluation.metrics import phrase_grounding, referring_expressions
+from mdetr_model.evaluation.metrics.class_agnostic_ap import CaptionDetections, class_agnostic_ap
 from mdetr_model.evaluation.metrics.question_answering import (
-    Prediction,
+    PredictedAnswer,
     TextOnlyBaseline,
     accuracies,
 )
-from mdetr_model.evaluation.metrics.referring_expressions import precisions, ranks_of_expressions
 from mdetr_model.modeling.answer_losses import given_answers
 from mdetr_model.modeling.box_ops import cxcywh_to_xyxy
+from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores, phrase_scores
 from schemas import Caption, Question
 
-KEPT = 10  # boxes of a prediction, the best ones
-# As many boxes and questions of the training data are enough to know what is frequent.
-SAMPLED_BOXES = 2000
-KNOWN_QUESTIONS = 200_000
+MAX_PREDICTED_BOXES = 10  # of an entry of predictions.json
+# This much of the training data is enough for baselines to learn what is frequent.
+MAX_TRAINING_BOXES = 2000
+MAX_TRAINING_QUESTIONS = 200_000
 
 
 class TextOnlySample(NamedTuple):
-    """A pair without its image, of which it says the key, and width and height in pixels."""
+    """A caption without its image, of which only the key and the size in pixels are known."""
 
     key: str
     width: int
@@ -44,225 +39,262 @@ class TextOnlySample(NamedTuple):
     caption: Caption
 
 
-class Task(Protocol):
-    """One of the paper's tasks."""
+class EvaluationTask(Protocol):
+    """A task of the paper."""
 
-    def measured(self, outputs: Any, batch: Batch) -> list[Any]:
-        """What metrics are made of, of the outputs for a batch with references."""
+    def score(self, outputs: Any, batch: Batch) -> list[Any]:
+        """Returns what ``metrics`` needs of a batch with ground truths."""
 
-    def found(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
-        """Entries of ``predictions.json``; each begins with what they are sorted by."""
+    def predictions(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """Returns entries of ``predictions.json``; their first two fields are the sort key."""
 
-    def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
-        """What has been measured of all batches, added up: tables of shares, and counts."""
+    def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
+        """Returns the metrics over the scores of all batches: tables of fractions, and counts."""
 
-    def blind(
-        self, asked: Iterator[TextOnlySample], known: Iterator[TextOnlySample]
+    def baselines(
+        self, samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]
     ) -> dict[str, dict[str, float]]:
-        """What those reach on pairs who see no image or read no caption, but know others.
+        """Returns the metrics of baselines that see no image or read no caption.
 
-        As tables of metrics are: by part, "all" first.
+        They are grouped like the metrics: by type, "all" first.
         """
 
 
-class Grounding:
+def make_task(name: str, model: MdetrForGrounding) -> EvaluationTask:
+    """Returns the task "grounding", "referring", "detection" or "answering".
+
+    Raises:
+        ValueError: "answering" for a model without an answer vocabulary.
+    """
+    match name:
+        case "grounding":
+            return PhraseGroundingTask()
+        case "referring":
+            return ReferringExpressionTask()
+        case "detection":
+            return ObjectDetectionTask()
+    vocabulary = vocabulary_of(model.config)
+    if vocabulary is None:
+        raise ValueError("the model has no answer vocabulary; see 'mdetr convert --answers'")
+    return QuestionAnsweringTask(vocabulary)
+
+
+class PhraseGroundingTask:
     """Phrase grounding: see ``phrase_grounding``."""
 
-    def measured(self, outputs: Any, batch: Batch) -> list[Any]:
-        """The ranks of phrases."""
-        return list(ranks_of_phrases(outputs, _references(batch)))
+    def score(self, outputs: Any, batch: Batch) -> list[Any]:
+        """Returns the hit ranks of phrases."""
+        return list(phrase_grounding.batch_hit_ranks(outputs, _ground_truths(batch)))
 
-    def found(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
-        """For each phrase the boxes that answer to it best."""
-        boxes, logits = _boxes(outputs, batch), outputs.logits.float().cpu()
+    def predictions(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """Returns the best boxes of each phrase."""
+        boxes, logits = _pixel_boxes(outputs, batch), outputs.logits.float().cpu()
         predictions = []
-        for item, reference in enumerate(_references(batch)):
-            scores = phrase_scores(logits[item, None], reference.positive_map[None])[0]
-            for phrase, of_phrase in zip(reference.phrases, scores, strict=True):
-                words = [reference.caption[begin:end] for begin, end in phrase.spans]
-                best = {"phrase": " ".join(words), **_best(boxes[item], of_phrase)}
-                predictions.append({**_caption(batch, item), **best})
+        for item, truth in enumerate(_ground_truths(batch)):
+            scores = phrase_scores(logits[item, None], truth.positive_map[None])[0]
+            for phrase, query_scores in zip(truth.phrases, scores, strict=True):
+                words = " ".join(truth.caption[begin:end] for begin, end in phrase.spans)
+                best = _best_boxes(boxes[item], query_scores)
+                predictions.append({**_caption_fields(batch, item), "phrase": words, **best})
         return predictions
 
-    def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
-        """Recall by protocol and kind of phrase."""
-        found: dict[str, Any] = {protocol: recalls(measured, protocol) for protocol in PROTOCOLS}
-        return {**found, "phrases": len(measured)}
+    def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
+        """Returns recall by protocol and type of phrase."""
+        tables: dict[str, Any] = {
+            protocol: phrase_grounding.recalls(scores, protocol)
+            for protocol in phrase_grounding.PROTOCOLS
+        }
+        return {**tables, "phrases": len(scores)}
 
-    def blind(
-        self, asked: Iterator[TextOnlySample], known: Iterator[TextOnlySample]
+    def baselines(
+        self, samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]
     ) -> dict[str, dict[str, float]]:
-        """A random object, and the most frequent box: see ``blind_recalls``."""
-        return {"all": _blind_boxes(asked, known)}
+        """Returns the recall of a random object, and of the most frequent box."""
+        return {"all": _box_baselines(samples, training_samples)}
 
 
-class Referring:
+class ReferringExpressionTask:
     """Referring expressions: see ``referring_expressions``."""
 
-    def measured(self, outputs: Any, batch: Batch) -> list[Any]:
-        """The ranks of expressions."""
-        return list(ranks_of_expressions(outputs, _references(batch)))
+    def score(self, outputs: Any, batch: Batch) -> list[Any]:
+        """Returns the hit ranks of expressions."""
+        return list(referring_expressions.batch_hit_ranks(outputs, _ground_truths(batch)))
 
-    def found(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
-        """The best boxes of each expression."""
-        return _objects(outputs, batch)
+    def predictions(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """Returns the best boxes of each expression."""
+        return _object_predictions(outputs, batch)
 
-    def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
-        """Precision by measure."""
-        return {"all": precisions(measured), "expressions": len(measured)}
+    def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
+        """Returns precision by criterion."""
+        return {"all": referring_expressions.precisions(scores), "expressions": len(scores)}
 
-    def blind(
-        self, asked: Iterator[TextOnlySample], known: Iterator[TextOnlySample]
+    def baselines(
+        self, samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]
     ) -> dict[str, dict[str, float]]:
-        """A random object, and the most frequent box: see ``blind_recalls``."""
-        return {"all": _blind_boxes(asked, known)}
+        """Returns the precision of a random object, and of the most frequent box."""
+        return {"all": _box_baselines(samples, training_samples)}
 
 
-class Detection:
-    """All objects that a caption speaks of: see ``class_agnostic_ap``."""
+class ObjectDetectionTask:
+    """Detection of all objects that a caption names: see ``class_agnostic_ap``."""
 
-    def measured(self, outputs: Any, batch: Batch) -> list[Any]:
-        """All boxes with the scores of objects."""
-        boxes, scores = _boxes(outputs, batch), object_scores(outputs.logits.float()).cpu()
-        measured = []
-        for item, reference in enumerate(_references(batch)):
-            height, width = reference.size
-            whole = torch.tensor([width, height] * 2)
-            of_item = batch.labels["boxes"][item][batch.labels["box_mask"][item]].cpu()
-            truth = cxcywh_to_xyxy(of_item) * whole
-            measured.append(Detected(boxes[item].numpy(), scores[item].numpy(), truth.numpy()))
-        return measured
+    def score(self, outputs: Any, batch: Batch) -> list[Any]:
+        """Returns all boxes with their object scores, beside the ground truth."""
+        boxes, scores = _pixel_boxes(outputs, batch), object_scores(outputs.logits.float()).cpu()
+        detections = []
+        for item, ground_truth in enumerate(_ground_truths(batch)):
+            height, width = ground_truth.size
+            true_boxes = batch.labels["boxes"][item][batch.labels["box_mask"][item]].cpu()
+            truth = cxcywh_to_xyxy(true_boxes) * torch.tensor([width, height] * 2)
+            detections.append(
+                CaptionDetections(boxes[item].numpy(), scores[item].numpy(), truth.numpy())
+            )
+        return detections
 
-    def found(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
-        """The best boxes of each caption."""
-        return _objects(outputs, batch)
+    def predictions(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """Returns the best boxes of each caption."""
+        return _object_predictions(outputs, batch)
 
-    def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
-        """Average precision and recall."""
-        return {"boxes": {"all": class_agnostic_ap(measured)}, "captions": len(measured)}
+    def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
+        """Returns average precision and recall."""
+        return {"boxes": {"all": class_agnostic_ap(scores)}, "captions": len(scores)}
 
-    def blind(
-        self, asked: Iterator[TextOnlySample], known: Iterator[TextOnlySample]
+    def baselines(
+        self, samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]
     ) -> dict[str, dict[str, float]]:
-        """AP of boxes that are the same for every caption: the first ten that are known."""
-        phrases = (boxes for pair in known for _, boxes in _phrases(pair))
-        habit = np.concatenate(list(islice(phrases, KEPT)) or [np.zeros((0, 4))])[:KEPT]
-        scores = np.linspace(1, 0, len(habit), dtype=np.float32)
-        guesses = []
-        for pair in asked:
-            scale = np.array([pair.width, pair.height] * 2)
-            truth = [region.box for region in pair.caption.regions if not region.crowd]
-            boxes = np.array(truth, np.float32).reshape(-1, 4)
-            guesses.append(Detected((habit * scale).astype(np.float32), scores, boxes))
-        found = class_agnostic_ap(guesses)
-        return {"all": {f"same boxes {name}": value for name, value in found.items()}}
+        """Returns AP of the same boxes for every caption: the first ten of the training data."""
+        phrases = (boxes for sample in training_samples for _, boxes in _relative_boxes(sample))
+        first = list(islice(phrases, MAX_PREDICTED_BOXES)) or [np.zeros((0, 4))]
+        constant = np.concatenate(first)[:MAX_PREDICTED_BOXES]
+        scores = np.linspace(1, 0, len(constant), dtype=np.float32)
+        detections = []
+        for sample in samples:
+            scale = np.array([sample.width, sample.height] * 2)
+            truth = [region.box for region in sample.caption.regions if not region.crowd]
+            detections.append(
+                CaptionDetections(
+                    boxes=(constant * scale).astype(np.float32),
+                    scores=scores,
+                    truth=np.array(truth, np.float32).reshape(-1, 4),
+                )
+            )
+        metrics = class_agnostic_ap(detections)
+        return {"all": {f"same boxes {name}": value for name, value in metrics.items()}}
 
 
-class Answering:
+class QuestionAnsweringTask:
     """Question answering: see ``question_answering``."""
 
-    def __init__(self, answers: AnswerVocabulary) -> None:
-        self._answers = answers
+    def __init__(self, vocabulary: AnswerVocabulary) -> None:
+        self._vocabulary = vocabulary
 
-    def measured(self, outputs: Any, batch: Batch) -> list[Any]:
-        """Questions, each with the answer given.
+    def score(self, outputs: Any, batch: Batch) -> list[Any]:
+        """Returns questions, each with the model's answer.
 
         Raises:
             ValueError: a caption is no question.
         """
-        return list(self._given(outputs, batch))
+        return list(self._answers(outputs, batch))
 
-    def found(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
-        """Answers as the evaluation server of GQA takes them."""
-        given = (prediction for _, prediction in self._given(outputs, batch))
-        return [{"questionId": of.question, "prediction": of.answer} for of in given]
+    def predictions(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """Returns answers in the format of GQA's evaluation server."""
+        return [
+            {"questionId": prediction.question_id, "prediction": prediction.answer}
+            for _, prediction in self._answers(outputs, batch)
+        ]
 
-    def _given(self, outputs: Any, batch: Batch) -> Iterator[tuple[Question, Prediction]]:
-        given = given_answers({head: of.float().cpu() for head, of in outputs.answers.items()})
-        for key, question, (head, number) in zip(batch.keys, batch.questions, given, strict=True):
+    def _answers(self, outputs: Any, batch: Batch) -> Iterator[tuple[Question, PredictedAnswer]]:
+        answers = given_answers({head: x.float().cpu() for head, x in outputs.answers.items()})
+        for key, question, (head, index) in zip(batch.keys, batch.questions, answers, strict=True):
             if question is None:
-                raise ValueError(f"{key}: a caption that is no question")
-            yield question, Prediction(question.id, self._answers.answers[head][number])
+                raise ValueError(f"{key}: a caption is no question")
+            answer = self._vocabulary.answers[head][index]
+            yield question, PredictedAnswer(question.id, answer)
 
-    def metrics(self, measured: Sequence[Any]) -> dict[str, Any]:
-        """Accuracy by type of question, and how many right answers it cannot give."""
-        questions = {question.id: question for question, _ in measured}
-        found = accuracies([prediction for _, prediction in measured], questions)
-        asked = [question for question in questions.values() if question.answer is not None]
-        unknown = sum(not self._answers.knows(question) for question in asked)
-        return {"answers": found, "questions": len(questions), "unknown answers": unknown}
+    def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
+        """Returns accuracy by type of question, and the number of right answers out of reach."""
+        questions = {question.id: question for question, _ in scores}
+        answered = [question for question in questions.values() if question.answer is not None]
+        return {
+            "answers": accuracies([prediction for _, prediction in scores], questions),
+            "questions": len(questions),
+            "unknown answers": sum(not self._vocabulary.knows(question) for question in answered),
+        }
 
-    def blind(
-        self, asked: Iterator[TextOnlySample], known: Iterator[TextOnlySample]
+    def baselines(
+        self, samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]
     ) -> dict[str, dict[str, float]]:
-        """The accuracy of who reads the question only: see ``TextOnlyBaseline``; none without known ones."""
-        learned = [
-            (caption, question.answer)
-            for caption, question in _questions(islice(known, KNOWN_QUESTIONS))
+        """Returns the accuracy of ``TextOnlyBaseline``; empty without training questions."""
+        training_questions = [
+            (text, question.answer)
+            for text, question in _questions(islice(training_samples, MAX_TRAINING_QUESTIONS))
             if question.answer is not None
         ]
-        if not learned:
+        if not training_questions:
             return {}
-        habit = TextOnlyBaseline(learned)
-        questions = list(_questions(asked))
-        guesses = [Prediction(question.id, habit.answer(text)) for text, question in questions]
-        found = accuracies(guesses, {question.id: question for _, question in questions})
-        return {part: {"words alone": of["accuracy"]} for part, of in found.items()}
+        baseline = TextOnlyBaseline(training_questions)
+        questions = list(_questions(samples))
+        predictions = [PredictedAnswer(q.id, baseline.answer(text)) for text, q in questions]
+        by_type = accuracies(predictions, {question.id: question for _, question in questions})
+        return {name: {"text only": values["accuracy"]} for name, values in by_type.items()}
 
 
-def _blind_boxes(
-    asked: Iterator[TextOnlySample], known: Iterator[TextOnlySample]
+def _box_baselines(
+    samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]
 ) -> dict[str, float]:
+    """Returns the recall of the baselines of ``phrase_grounding.baseline_recalls``."""
     boxes: list[npt.NDArray[np.float64]] = []
-    for pair in known:
-        boxes += [of for _, of in _phrases(pair)]
-        if len(boxes) >= SAMPLED_BOXES:
+    for sample in training_samples:
+        boxes += [phrase_boxes for _, phrase_boxes in _relative_boxes(sample)]
+        if len(boxes) >= MAX_TRAINING_BOXES:
             break
-    phrases = [phrase for pair in asked for phrase in _phrases(pair)]
-    return blind_recalls(phrases, np.concatenate(boxes) if boxes else np.zeros((0, 4)))
+    phrases = [phrase for sample in samples for phrase in _relative_boxes(sample)]
+    training_boxes = np.concatenate(boxes) if boxes else np.zeros((0, 4))
+    return phrase_grounding.baseline_recalls(phrases, training_boxes)
 
 
-def _phrases(pair: TextOnlySample) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
-    """The image's key and the boxes of each phrase, in shares of the image's sides."""
-    scale = np.array([pair.width, pair.height] * 2)
-    for phrase in phrases_of(pair.caption):
+def _relative_boxes(sample: TextOnlySample) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
+    """Yields the image's key and the boxes of each phrase, relative to the image's sides."""
+    scale = np.array([sample.width, sample.height] * 2)
+    for phrase in phrases_to_ground(sample.caption):
         if phrase.boxes:
-            yield pair.key, np.array(phrase.boxes, np.float64) / scale
+            yield sample.key, np.array(phrase.boxes, np.float64) / scale
 
 
-def _questions(pairs: Iterator[TextOnlySample]) -> Iterator[tuple[str, Question]]:
-    """The texts of questions, with what is known of them."""
-    for pair in pairs:
-        if pair.caption.question is not None:
-            yield pair.caption.text, pair.caption.question
+def _questions(samples: Iterator[TextOnlySample]) -> Iterator[tuple[str, Question]]:
+    """Yields text and annotation of every caption that is a question."""
+    for sample in samples:
+        if sample.caption.question is not None:
+            yield sample.caption.text, sample.caption.question
 
 
-def _references(batch: Batch) -> list[Reference]:
-    """Batches of evaluation have one for each caption."""
-    return [reference for reference in batch.references if reference is not None]
+def _ground_truths(batch: Batch) -> list[GroundTruth]:
+    """Returns the ground truths, of which an evaluation batch has one for each caption."""
+    return [truth for truth in batch.ground_truths if truth is not None]
 
 
-def _caption(batch: Batch, item: int) -> dict[str, Any]:
-    caption = _references(batch)[item].caption
+def _caption_fields(batch: Batch, item: int) -> dict[str, Any]:
+    caption = _ground_truths(batch)[item].caption
     return {"key": batch.keys[item], "number": batch.numbers[item], "caption": caption}
 
 
-def _boxes(outputs: Any, batch: Batch) -> Tensor:
-    """Boxes (B, Q, 4) as xyxy in pixels of the whole images."""
-    sizes = torch.tensor([reference.size for reference in _references(batch)])
+def _pixel_boxes(outputs: Any, batch: Batch) -> Tensor:
+    """Returns the predicted boxes (B, Q, 4) as xyxy in pixels of the original images."""
+    sizes = torch.tensor([truth.size for truth in _ground_truths(batch)])
     return boxes_in_pixels(outputs.pred_boxes.float().cpu(), sizes)
 
 
-def _objects(outputs: Any, batch: Batch) -> list[dict[str, Any]]:
-    """For each caption the boxes that most surely are what it speaks of."""
-    boxes, scores = _boxes(outputs, batch), object_scores(outputs.logits.float()).cpu()
+def _object_predictions(outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+    """Returns the boxes of each caption with the highest object scores."""
+    boxes, scores = _pixel_boxes(outputs, batch), object_scores(outputs.logits.float()).cpu()
     return [
-        {**_caption(batch, item), **_best(boxes[item], scores[item])} for item in range(len(boxes))
+        {**_caption_fields(batch, item), **_best_boxes(boxes[item], scores[item])}
+        for item in range(len(boxes))
     ]
 
 
-def _best(boxes: Tensor, scores: Tensor) -> dict[str, Any]:
-    best = scores.argsort(descending=True)[:KEPT]
+def _best_boxes(boxes: Tensor, scores: Tensor) -> dict[str, Any]:
+    best = scores.argsort(descending=True)[:MAX_PREDICTED_BOXES]
     return {
         "boxes": [[round(side, 2) for side in box] for box in boxes[best].tolist()],
         "scores": [round(score, 5) for score in scores[best].tolist()],

@@ -1,4 +1,4 @@
-"""The state of a training run on disk: complete files only, and nothing in them is executed."""
+"""Checkpoints of a training run: only complete files, and reading one executes nothing in it."""
 
 import os
 import re
@@ -7,69 +7,68 @@ from typing import Any
 
 import torch
 
-FORMAT = 2
+FORMAT = 3
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
-def path_of(folder: Path, step: int) -> Path:
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Returns the path of a step's checkpoint."""
     return folder / f"step-{step:09d}.pt"
 
 
 def step_of(path: Path) -> int:
-    """The step of a checkpoint, from its name.
+    """Returns the step of a checkpoint, which its name states.
 
     Raises:
-        ValueError: it is not the name of one.
+        ValueError: it is not the name of a checkpoint.
     """
-    found = _NAME.fullmatch(path.name)
-    if found is None:
+    match = _NAME.fullmatch(path.name)
+    if match is None:
         raise ValueError(f"{path} is not named like a checkpoint, step-000001000.pt for example")
-    return int(found[1])
+    return int(match[1])
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, the oldest first."""
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Returns the checkpoints of a folder, the oldest first."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
-def to_go_on_from(folder: Path, resume: str) -> Path | None:
-    """The checkpoint that a run goes on from, if it is not to begin.
+def find_resume_point(folder: Path, resume: str) -> Path | None:
+    """Returns the checkpoint to resume from, or None for a run that starts anew.
 
     Args:
-        folder: of the run's own checkpoints.
-        resume: "auto", "never" or a checkpoint's path, as of ``training.train``.
+        folder: the run's own checkpoints.
+        resume: "auto", "never" or a checkpoint's path, as of ``trainer.train``.
 
     Raises:
-        ValueError: the folder has checkpoints, or later ones, which this run would mix with its
-            own; or the path is not that of a checkpoint.
+        ValueError: the folder has checkpoints, or later ones, that would mix with this run's; or
+            the path is not that of a checkpoint.
     """
-    found = checkpoints(folder)
+    existing = list_checkpoints(folder)
     if resume == "auto":
-        return found[-1] if found else None
+        return existing[-1] if existing else None
     if resume == "never":
-        if found:
-            raise ValueError(f"{folder} has {found[-1].name}: --resume auto goes on from it")
+        if existing:
+            raise ValueError(f"{folder} has {existing[-1].name}: resume with --resume auto")
         return None
     step = step_of(Path(resume))
-    later = [path.name for path in found if step_of(path) > step]
+    later = [path.name for path in existing if step_of(path) > step]
     if later:
         raise ValueError(f"{folder} has later checkpoints, {', '.join(later)}: use another output")
     return Path(resume)
 
 
-def write(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Writes a checkpoint, then removes all but the latest ``keep``.
-
-    It has its name only once it is complete on disk: one that was cut short is never taken for
-    one, and the one before is still there.
+def write(folder: Path, step: int, state: dict[str, Any], max_checkpoints: int) -> Path:
+    """Writes a checkpoint, then removes all but the latest ``max_checkpoints``.
 
     Raises:
-        OSError: it cannot be written, for example for want of space; names the file.
+        OSError: it cannot be written, for example for want of space; names the file. No part of it
+            is left, and the earlier checkpoints are untouched.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = path_of(folder, step)
+    path = checkpoint_path(folder, step)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -80,13 +79,13 @@ def write(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
         temporary.unlink(missing_ok=True)
         raise OSError(f"cannot write the checkpoint {path}: {error}") from error
     temporary.replace(path)
-    for old in checkpoints(folder)[:-keep]:
+    for old in list_checkpoints(folder)[:-max_checkpoints]:
         old.unlink()
     return path
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint, on the CPU.
+    """Reads the state of a checkpoint, onto the CPU.
 
     Raises:
         ValueError: the file is not a checkpoint of this version.
@@ -96,9 +95,9 @@ def read(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # bytes that are no pickle make the unpickler raise nearly anything
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is not a checkpoint: {why}") from error
+    except Exception as error:  # the unpickler raises nearly anything for bytes that are no pickle
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is not a checkpoint: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of a training run")
+        raise ValueError(f"{path} is not a checkpoint of a training run of this version")
     return state

@@ -1,4 +1,4 @@
-"""The model that training begins with, and the processor that goes with it."""
+"""The initial model of a training run, with its processor."""
 
 from typing import Any
 
@@ -6,111 +6,115 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from mdetr_model.data.answers import AnswerVocabulary
+from mdetr_model.data.transforms import EvalTransform
 from mdetr_model.modeling.backbone import ResNetEncoder
 from mdetr_model.modeling.configuration_mdetr import MdetrConfig
 from mdetr_model.modeling.image_processing_mdetr import MdetrImageProcessor
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding, MdetrForQuestionAnswering
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
-from mdetr_model.training.config import Start, View
+from mdetr_model.training.config import InitConfig
 
 
 def init_model(
-    start: Start,
-    view: View,
+    init: InitConfig,
+    eval_transform: EvalTransform,
     tokenizer: PreTrainedTokenizerBase | None,
     answers: AnswerVocabulary | None = None,
 ) -> tuple[MdetrForGrounding, MdetrProcessor]:
-    """The model and its processor; weights are float32, whatever they were stored as.
+    """Returns the initial model, in float32 whatever its weights are stored as, and its processor.
 
-    Heads for answers that the model of ``start.folder`` does not have begin with random weights.
+    Answer heads that the model of ``init.model`` lacks begin with random weights.
 
     Args:
-        start: what it is made of.
-        view: how the processor will see images.
-        tokenizer: one that was trained for this model, where ``start`` asks for that.
-        answers: those that it is to give, where ``start`` asks for that.
+        init: the model to load, or the parts to assemble.
+        eval_transform: sizes of the processor's resize.
+        tokenizer: the tokenizer that was trained for this run, if ``init`` asks for one.
+        answers: the answer vocabulary, if ``init`` asks for one.
 
     Raises:
-        ValueError: the parts do not fit together, the model has heads for answers that are not
-            known or for others, or it tells what is final, which no labels of pairs do.
+        ValueError: the parts do not fit together; the model has answer heads without or with
+            another vocabulary; or it has ``predict_final``, for which pairs have no labels.
         OSError: a folder or hub model cannot be read.
     """
-    size = {"shortest_edge": view.shortest, "longest_edge": view.longest}
-    of_answers: dict[str, Any] = {}
+    size = {"shortest_edge": eval_transform.size, "longest_edge": eval_transform.max_size}
+    answer_fields: dict[str, Any] = {}
     if answers is not None:
-        of_answers = {"answer_heads": answers.heads, "answers": answers.names}
-    if start.folder is not None:
-        _check_answers(MdetrConfig.from_pretrained(start.folder), answers)
-        config = MdetrConfig.from_pretrained(start.folder, **start.config, **of_answers)
-        processor = MdetrProcessor.from_pretrained(start.folder)
+        answer_fields = {"answer_heads": answers.heads, "answers": answers.names}
+    if init.model is not None:
+        _check_answers(MdetrConfig.from_pretrained(init.model), answers)
+        config = MdetrConfig.from_pretrained(init.model, **init.config, **answer_fields)
+        processor = MdetrProcessor.from_pretrained(init.model)
         processor.image_processor.size = size
-        kind = _kind(config)
-        return kind.from_pretrained(start.folder, config=config, dtype=torch.float32), processor
+        model_class = _model_class(config)
+        model = model_class.from_pretrained(init.model, config=config, dtype=torch.float32)
+        return model, processor
 
     if tokenizer is None:
-        tokenizer = AutoTokenizer.from_pretrained(start.tokenizer or start.text_weights)
-    config = _config(start, tokenizer, of_answers)
-    model = _kind(config)(config)
-    if start.image_weights is not None:
-        weights = AutoModel.from_pretrained(start.image_weights, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(init.tokenizer or init.text_weights)
+    config = _new_config(init, tokenizer, answer_fields)
+    model = _model_class(config)(config)
+    if init.image_weights is not None:
+        weights = AutoModel.from_pretrained(init.image_weights, dtype=torch.float32)
         load_image_weights(model.mdetr.image_encoder, weights)
-    if start.text_weights is not None:
-        text_encoder = AutoModel.from_pretrained(start.text_weights, dtype=torch.float32)
+    if init.text_weights is not None:
+        text_encoder = AutoModel.from_pretrained(init.text_weights, dtype=torch.float32)
         text_encoder.pooler = None
         model.mdetr.text_encoder = text_encoder
     return model, MdetrProcessor(MdetrImageProcessor(size=size), tokenizer)
 
 
 def _check_answers(config: MdetrConfig, answers: AnswerVocabulary | None) -> None:
-    """A model that answers keeps its heads, and what they stand for if that is known."""
+    """Checks that a model with answer heads keeps them, and their vocabulary if that is known.
+
+    Raises:
+        ValueError: what the heads have learned would be taken for other answers.
+    """
     if answers is None or not config.answer_heads:
         return
-    known = config.answers is None or config.answers == answers.names
-    if config.answer_heads != answers.heads or not known:
+    is_same = config.answers is None or config.answers == answers.names
+    if config.answer_heads != answers.heads or not is_same:
         raise ValueError(
-            "the model that it starts from gives other answers; without start.answers it keeps them"
+            "the model of init.model has other answers; leave out init.answers to keep them"
         )
 
 
-def _kind(config: MdetrConfig) -> type[MdetrForGrounding]:
-    """What can be trained with labels of pairs."""
+def _model_class(config: MdetrConfig) -> type[MdetrForGrounding]:
+    """Returns the class that trains on pairs with this configuration."""
     if config.predict_final:
         raise ValueError("a model with predict_final cannot be trained on pairs")
     if config.answer_heads and config.answers is None:
-        raise ValueError(
-            "it is not known what the model's answer heads stand for: start needs answers"
-        )
+        raise ValueError("the model has answer heads without a vocabulary: state init.answers")
     return MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding
 
 
-def _config(
-    start: Start, tokenizer: PreTrainedTokenizerBase, of_answers: dict[str, Any]
+def _new_config(
+    init: InitConfig, tokenizer: PreTrainedTokenizerBase, answer_fields: dict[str, Any]
 ) -> MdetrConfig:
-    fields: dict[str, Any] = {**start.config, **of_answers}
-    parts = {"image_config": start.image_weights, "text_config": start.text_weights}
-    for part, weights in parts.items():
+    """Returns the configuration of a model that is assembled from parts."""
+    fields: dict[str, Any] = {**init.config, **answer_fields}
+    for part, weights in (("image_config", init.image_weights), ("text_config", init.text_weights)):
         if weights is not None:
             fields[part] = AutoConfig.from_pretrained(weights)
         elif isinstance(fields.get(part), dict):
             fields[part] = AutoConfig.for_model(**fields[part])
     config = MdetrConfig(**fields)
-    if start.text_weights is None:
+    if init.text_weights is None:
         config.text_config.vocab_size = len(tokenizer)
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             setattr(config.text_config, name, getattr(tokenizer, name))
     elif config.text_config.vocab_size < len(tokenizer):
         raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens, the text encoder {start.text_weights} "
+            f"the tokenizer has {len(tokenizer)} tokens, the text encoder {init.text_weights} "
             f"only {config.text_config.vocab_size}"
         )
     return config
 
 
 def load_image_weights(encoder: Any, source: Any) -> None:
-    """Puts the weights of a ResNet or EfficientNet of transformers into an image encoder.
+    """Loads the weights of a transformers ResNet or EfficientNet into an image encoder.
 
     Raises:
-        ValueError: the two are not of the same make.
+        ValueError: the architectures differ.
     """
     names = {
         name: f"backbone.{name}"

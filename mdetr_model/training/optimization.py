@@ -1,4 +1,4 @@
-"""Parameter groups, learning rates and the average of the weights (paper, appendix A)."""
+"""Parameter groups, learning rate schedules and the EMA of the weights (paper, appendix A)."""
 
 import math
 from collections.abc import Iterator
@@ -8,61 +8,67 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mdetr_model.training.config import Optimization
-
-WARM = "text"  # the group whose rate rises first and falls steadily in the published schedule
+from mdetr_model.training.config import OptimizerConfig
 
 
-def parameter_groups(model: nn.Module, options: Optimization) -> list[dict[str, object]]:
-    """The groups "rest", "image" and "text" of the parameters that are trained, for AdamW."""
-    rates = {
-        "rest": options.lr,
-        "image": options.lr_backbone,
-        "text": options.lr_text_encoder,
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Returns AdamW's groups "rest", "backbone" and "text_encoder" of the trainable parameters."""
+    peak_lrs = {
+        "rest": config.lr,
+        "backbone": config.lr_backbone,
+        "text_encoder": config.lr_text_encoder,
     }
-    members: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
+    parameters: dict[str, list[nn.Parameter]] = {group: [] for group in peak_lrs}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            members[_group_of(name)].append(parameter)
+            parameters[_group_of(name)].append(parameter)
     return [
-        {"name": name, "params": members[name], "lr": rate, "peak": rate}
-        for name, rate in rates.items()
-        if members[name]
+        {"name": group, "params": parameters[group], "lr": lr, "peak_lr": lr}
+        for group, lr in peak_lrs.items()
+        if parameters[group]
     ]
 
 
-def _group_of(name: str) -> str:
-    if ".image_encoder." in name:
-        return "image"
-    return "text" if ".text_encoder." in name else "rest"
+def _group_of(parameter_name: str) -> str:
+    if ".image_encoder." in parameter_name:
+        return "backbone"
+    return "text_encoder" if ".text_encoder." in parameter_name else "rest"
 
 
-def rate_factor(group: str, step: int, steps_of_epoch: int, options: Optimization) -> float:
-    """What the peak rate of a group is multiplied by at a step, counted from 0 over all epochs."""
-    steps = steps_of_epoch * options.epochs
-    rise = max(1, round(options.warmup_fraction * steps))
-    if options.schedule == "published" and group != WARM:
-        return 1.0 if step // steps_of_epoch < options.lr_drop else 0.1
-    if step < rise:
-        return (step + 1) / rise
-    share = (step - rise) / max(1, steps - rise)
-    return 1 - share if options.schedule == "published" else (1 + math.cos(math.pi * share)) / 2
+def lr_factor(group: str, step: int, epoch_steps: int, config: OptimizerConfig) -> float:
+    """Returns the factor of a group's peak learning rate at a step.
+
+    Args:
+        group: name of the parameter group.
+        step: counted from 0 over all epochs.
+        epoch_steps: steps of an epoch.
+        config: schedule, epochs, ``warmup_fraction`` and ``lr_drop``.
+    """
+    if config.schedule == "published" and group != "text_encoder":
+        return 1.0 if step // epoch_steps < config.lr_drop else 0.1
+    steps = epoch_steps * config.epochs
+    warmup_steps = max(1, round(config.warmup_fraction * steps))
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
+    if config.schedule == "published":
+        return 1 - progress
+    return (1 + math.cos(math.pi * progress)) / 2
 
 
-def set_rates(
-    optimizer: torch.optim.Optimizer, step: int, steps_of_epoch: int, options: Optimization
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer, step: int, epoch_steps: int, config: OptimizerConfig
 ) -> None:
-    """Gives every group its rate at a step."""
+    """Sets the learning rate of every parameter group for a step."""
     for group in optimizer.param_groups:
-        factor = rate_factor(group["name"], step, steps_of_epoch, options)
-        group["lr"] = group["peak"] * factor
+        group["lr"] = group["peak_lr"] * lr_factor(group["name"], step, epoch_steps, config)
 
 
 class EMA:
-    """A moving average of a model's weights and buffers, in its own memory.
+    """An exponential moving average of a model's weights and buffers, in memory of its own.
 
-    ``decay`` is what an old value keeps of its weight at each step. Over the first steps it is
-    less, so that the random weights of the start are forgotten.
+    Over the first steps ``decay`` is capped at ``steps / (steps + 10)``, so that the initial random
+    weights are forgotten.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -72,37 +78,39 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Takes in the weights as they are now."""
+        """Averages the model's current weights in; integer buffers are copied."""
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 10))
         state = _state(model)
         floats = [name for name, value in self.values.items() if value.is_floating_point()]
-        mine, theirs = [self.values[n] for n in floats], [state[n] for n in floats]
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        averages, weights = [self.values[n] for n in floats], [state[n] for n in floats]
+        torch._foreach_lerp_(averages, weights, 1 - decay)
         for name in self.values.keys() - set(floats):
             self.values[name].copy_(state[name])
 
     @contextmanager
-    def in_place_of(self, model: nn.Module) -> Iterator[None]:
-        """The model has the averaged values inside the block, and its own ones after it."""
-        self._exchange(model)
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Gives the model the averaged values inside the block, and its own ones back after it."""
+        self._swap(model)
         try:
             yield
         finally:
-            self._exchange(model)
+            self._swap(model)
 
     @torch.no_grad()
-    def _exchange(self, model: nn.Module) -> None:
+    def _swap(self, model: nn.Module) -> None:
         for name, value in _state(model).items():
-            kept = value.clone()
+            before = value.clone()
             value.copy_(self.values[name])
-            self.values[name].copy_(kept)
+            self.values[name].copy_(before)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the number of steps and the averaged values."""
         return {"steps": self.steps, "values": self.values}
 
     @torch.no_grad()
-    def load(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what ``state_dict`` returned."""
         self.steps = state["steps"]
         for name, value in state["values"].items():
             self.values[name].copy_(value)

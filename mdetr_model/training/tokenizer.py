@@ -1,4 +1,4 @@
-"""A tokenizer of captions like RoBERTa's, for models that are trained from nothing."""
+"""A tokenizer trained on captions, of RoBERTa's kind, for models trained from scratch."""
 
 import json
 import shutil
@@ -12,27 +12,30 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
 
-from mdetr_model.distributed import Ranks
+from mdetr_model.distributed import DistributedContext
 
-# In the order of their ids, which roberta-base shares but for the last.
+# In the order of their ids; all but the last are those of roberta-base.
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-LEAST = len(SPECIAL_TOKENS) + 256  # every byte is a token, so that none is unknown
+MIN_VOCAB_SIZE = len(SPECIAL_TOKENS) + 256  # every byte is a token, so that none is unknown
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> RobertaTokenizer:
-    """A byte-level BPE of the captions, whatever their order.
+    """Trains a byte-level BPE on captions; their order does not matter.
 
-    Folders that it is saved to are read by ``AutoTokenizer``.
+    ``AutoTokenizer`` reads the folders that it is saved to.
 
     Args:
-        vocab_size: how many tokens it has at most; fewer where the captions have no more pairs to
-            merge. Its ``len`` is what a text encoder's ``vocab_size`` has to be.
+        captions: the training text.
+        vocab_size: maximum number of tokens; there are fewer where the captions have no more pairs
+            to merge. A text encoder's ``vocab_size`` has to be the tokenizer's ``len``.
 
     Raises:
-        ValueError: so few tokens cannot be all bytes and the special tokens.
+        ValueError: ``vocab_size`` is too small for all bytes and the special tokens.
     """
-    if vocab_size < LEAST:
-        raise ValueError(f"a vocabulary of {vocab_size} tokens: {LEAST} are needed for all bytes")
+    if vocab_size < MIN_VOCAB_SIZE:
+        raise ValueError(
+            f"a vocabulary of {vocab_size} tokens: {MIN_VOCAB_SIZE} are needed for all bytes"
+        )
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     trainer = BpeTrainer(
@@ -42,7 +45,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> RobertaTokenize
         show_progress=False,
     )
     tokenizer.train_from_iterator(captions, trainer)
-    # Loaded from files instead, RobertaTokenizer would have none but the special tokens.
+    # Loaded from files, RobertaTokenizer would have the special tokens alone.
     trained = json.loads(tokenizer.to_str())["model"]
     merges: Any = [tuple(pair) for pair in trained["merges"]]
     return RobertaTokenizer(vocab=trained["vocab"], merges=merges)
@@ -52,22 +55,22 @@ def tokenizer_of_run(
     folder: Path,
     captions: Callable[[], Iterable[str]],
     vocab_size: int,
-    ranks: Ranks,
+    context: DistributedContext,
     *,
-    goes_on: bool,
+    resumed: bool,
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a training run that has its own; all ranks see the same folder.
+    """Returns the tokenizer of a run that trains its own.
 
-    It is trained when the run begins and kept in the folder, so that a run that goes on need not
-    read all captions again.
+    It is trained when the run begins and kept in ``folder``, which all ranks share, so that a
+    resumed run does not read all captions again.
     """
-    if ranks.is_first and not (goes_on and folder.exists()):
+    if context.is_main and not (resumed and folder.exists()):
         temporary = folder.with_name(f".{folder.name}.tmp")
-        for left_over in (temporary, folder):
-            if left_over.exists():
-                shutil.rmtree(left_over)
+        for leftover in (temporary, folder):
+            if leftover.exists():
+                shutil.rmtree(leftover)
         train_tokenizer(captions(), vocab_size).save_pretrained(temporary)
         temporary.replace(folder)
-    ranks.wait()
+    context.barrier()
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     return tokenizer

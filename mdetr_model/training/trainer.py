@@ -1,9 +1,8 @@
-"""Training, from the shards to a model folder: one loop, on one process or those of torchrun.
+"""The training loop, from shards to a model folder, in one process or those of torchrun.
 
-What a step does is a function of the configuration, the weights and the step's number alone. The
-order of the pairs and each pair's augmentation follow from (seed, epoch, position), and the random
-numbers of dropout are drawn anew for every step: so a run that was stopped goes on as if it had
-not been.
+A step is a function of the configuration, the weights and the step's number alone: the order of the
+pairs and the transform of each follow from (seed, epoch, position), and dropout is seeded anew for
+every step. So a run that was stopped and resumed is the same, bit for bit, as one that was not.
 """
 
 import math
@@ -21,21 +20,22 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mdetr_model.data.answers import answers_of
+from mdetr_model.data.answers import vocabulary_of
 from mdetr_model.data.samples import Batch
 from mdetr_model.data.training_data import TrainingData
-from mdetr_model.distributed import Ranks, joined_ranks
+from mdetr_model.distributed import DistributedContext, distributed_context
 from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import write_model
 from mdetr_model.training import checkpoints
 from mdetr_model.training.config import TrainingConfig
 from mdetr_model.training.init_model import init_model
-from mdetr_model.training.optimization import EMA, parameter_groups, set_rates
-from mdetr_model.training.training_log import Meter, TrainingLog
+from mdetr_model.training.optimization import EMA, parameter_groups, set_learning_rates
+from mdetr_model.training.training_log import IntervalMetrics, TrainingLog
 from mdetr_model.training.validation import Validation
 
-MOST_SKIPPED_STEPS = 20
-PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+# Steps in a row that the gradient scaler of float16 may skip before the run is given up.
+MAX_SKIPPED_STEPS = 20
+AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class NonFiniteLossError(ValueError):
@@ -43,184 +43,204 @@ class NonFiniteLossError(ValueError):
 
 
 class Trainer:
-    """A run: the model, its optimizer, and how far it has come.
+    """A training run: model, optimizer, and progress.
 
     Args:
-        config: the run.
-        output: its folder.
-        ranks: this process among the others.
-        checkpoint: what the run goes on from; None begins it.
+        config: the run's configuration.
+        output: the run's folder.
+        context: this process among the others.
+        checkpoint: where to resume from; None starts from the initial model.
 
     Attributes:
-        step: how many steps have been taken, over all epochs.
+        step: number of steps taken, over all epochs.
+        stopping: whether the ranks have agreed to stop.
     """
 
     def __init__(
-        self, config: TrainingConfig, output: Path, ranks: Ranks, checkpoint: Path | None = None
+        self,
+        config: TrainingConfig,
+        output: Path,
+        context: DistributedContext,
+        checkpoint: Path | None = None,
     ) -> None:
         self.config = config
         self.output = output
-        self.ranks = ranks
+        self.context = context
         self.step = 0
-        torch.manual_seed(config.seed)  # the same first weights on every rank
-        self.data = TrainingData(config, ranks)
-        self.validation = Validation(config, ranks)
-        kept, goes_on = output / "checkpoints", checkpoint is not None
-        model, self.processor = init_model(
-            config.start,
-            config.data.view,
-            self.data.tokenizer(kept / "tokenizer", goes_on=goes_on),
-            self.data.answers(kept / "answers.json", goes_on=goes_on),
-        )
-        answers = answers_of(model.config)
-        self.loader, self.sampler = self.data.loader(self.processor.tokenizer, answers)
-        self.model = model.train()
-        self.model.to(ranks.device)
-        options = config.optimization
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, options), weight_decay=options.weight_decay, fused=True
-        )
-        self.scaler = torch.amp.GradScaler(
-            ranks.device.type, enabled=options.precision == "float16"
-        )
-        self.average = EMA(self.model, options.average) if options.average else None
-        self.trained = self._wrapped()
-        self.stopping = False  # agreed upon by all ranks
-        self._stop_asked = False
+        self.stopping = False
+        self._stop_requested = False
         self._saved_step = 0
         self._skipped_steps = 0
+        torch.manual_seed(config.seed)  # the same initial weights on every rank
+        self.data = TrainingData(config, context)
+        self.validation = Validation(config, context)
+        folder, resumed = output / "checkpoints", checkpoint is not None
+        model, self.processor = init_model(
+            config.init,
+            config.data.eval_transform,
+            self.data.tokenizer(folder / "tokenizer", resumed=resumed),
+            self.data.answers(folder / "answers.json", resumed=resumed),
+        )
+        self.model = model.train().to(context.device)
+        self.loader, self.sampler = self.data.loader(
+            self.processor.tokenizer, vocabulary_of(model.config)
+        )
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.model, config.optimizer),
+            weight_decay=config.optimizer.weight_decay,
+            fused=True,
+        )
+        self.scaler = torch.amp.GradScaler(
+            context.device.type, enabled=config.optimizer.precision == "float16"
+        )
+        self.ema = (
+            EMA(self.model, config.optimizer.ema_decay) if config.optimizer.ema_decay else None
+        )
+        self.training_model = self._wrap()
         if checkpoint is not None:
             self._resume(checkpoint)
 
-    def ask_to_stop(self) -> None:
-        """Has all ranks stop after the step that they are in or the next, with a checkpoint."""
-        self._stop_asked = True
+    def request_stop(self) -> None:
+        """Makes all ranks stop after the current or the next step, with a checkpoint."""
+        self._stop_requested = True
 
     @property
-    def steps(self) -> int:
-        """Of all epochs."""
-        return self.sampler.steps * self.config.optimization.epochs
+    def epoch_steps(self) -> int:
+        """The number of steps of an epoch."""
+        return self.sampler.steps
 
-    def _wrapped(self) -> nn.Module:
-        """The model as it is called in training."""
-        if self.config.optimization.compile:
-            # Of convolutions of ever other sizes nothing is gained, and inductor refuses some.
+    @property
+    def total_steps(self) -> int:
+        """The number of steps of all epochs."""
+        return self.epoch_steps * self.config.optimizer.epochs
+
+    def _wrap(self) -> nn.Module:
+        """Returns the model as the training step calls it: compiled, and DDP on several ranks."""
+        if self.config.optimizer.compile:
+            # Convolutions of ever-changing sizes gain nothing, and inductor refuses some of them.
             mdetr = self.model.mdetr
-            for part in (mdetr.text_encoder, mdetr.encoder, mdetr.decoder):
-                part.compile(dynamic=True)
-        if self.ranks.world_size == 1:
+            for module in (mdetr.text_encoder, mdetr.encoder, mdetr.decoder):
+                module.compile(dynamic=True)
+        if self.context.world_size == 1:
             return self.model
-        device = self.ranks.device
+        device = self.context.device
         return DistributedDataParallel(
             self.model,
             device_ids=[device.index] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # those of rank 0 count, and are shared where they are used
+            broadcast_buffers=False,  # rank 0's are broadcast where they are used: see _ema_weights
         )
 
     def run(self) -> None:
-        """Trains to the end, or until the process is asked to stop, which may be in a validation.
+        """Trains to the end, or until a stop is requested, which may be during a validation.
 
         Raises:
             NonFiniteLossError: names the samples of the step.
             ShardError: a shard cannot be read.
             OSError: a checkpoint cannot be written.
         """
-        log = TrainingLog(self.output, self.step, self.steps) if self.ranks.is_first else None
-        self._meter = Meter()
+        log = (
+            TrainingLog(self.output, self.step, self.total_steps) if self.context.is_main else None
+        )
+        self._metrics = IntervalMetrics()
         try:
-            self._save()  # what it goes on from may lie elsewhere
-            self._validate(log)  # if the run was stopped before it could be
-            while self.step < self.steps and not self.stopping:
-                epoch, step_of_epoch = divmod(self.step, self.sampler.steps)
-                self.sampler.set_position(epoch, step_of_epoch)
-                self._epoch(log)
+            self._save()  # a checkpoint of another folder becomes one of this run
+            self._validate(log)  # the run may have been stopped before it could validate
+            while self.step < self.total_steps and not self.stopping:
+                epoch, epoch_step = divmod(self.step, self.epoch_steps)
+                self.sampler.set_position(epoch, epoch_step)
+                self._train_epoch(log)
                 self._save()
                 self._validate(log)
             if not self.stopping:
                 self._write_model()
             elif log is not None:
-                log.say(f"stopped after step {self.step}; --resume auto goes on")
+                log.print(f"stopped after step {self.step}; resume with --resume auto")
         finally:
             if log is not None:
                 log.close()
 
-    def _epoch(self, log: TrainingLog | None) -> None:
-        """The rest of an epoch from the sampler's position on."""
-        records, batches = self.config.records, iter(self.loader)
-        for _ in range(self.sampler.steps - self.step % self.sampler.steps):
+    def _train_epoch(self, log: TrainingLog | None) -> None:
+        """Trains from the sampler's position to the end of the epoch."""
+        batches = iter(self.loader)
+        for _ in range(self.epoch_steps - self.step % self.epoch_steps):
             begin = time.perf_counter()
-            step = [next(batches) for _ in range(self.data.micro_batches)]
-            self._meter.waited += time.perf_counter() - begin
-            values = self._step(step)
-            self._meter.took(self.config.optimization.batch, values, step)
+            micro_batches = [next(batches) for _ in range(self.data.micro_batches)]
+            self._metrics.data_seconds += time.perf_counter() - begin
+            values = self._train_step(micro_batches)
+            self._metrics.add_step(self.config.optimizer.global_batch_size, values, micro_batches)
             if log is not None:
                 log.bar.update()
-            if self.step % records.log_steps == 0:
+            if self.step % self.config.logging.log_steps == 0:
                 self._log(log)
-            if self.step % records.checkpoint_steps == 0:
+            if self.step % self.config.logging.checkpoint_steps == 0:
                 self._save()
             if self.stopping:
                 return
 
-    def _step(self, batches: list[Batch]) -> dict[str, float]:
-        """One step of the optimizer: its losses, means over all ranks and micro batches.
+    def _train_step(self, batches: list[Batch]) -> dict[str, float]:
+        """Takes one optimizer step; returns its losses, as means over ranks and micro batches.
 
         Args:
             batches: the micro batches of this rank.
         """
-        options, device = self.config.optimization, self.ranks.device
-        batches = [batch.to(device, non_blocking=True) for batch in batches]
-        torch.manual_seed(_seed(self.config.seed, self.step, self.ranks.rank))
-        # Losses are divided by the boxes that a micro batch has on average, over all of the step:
-        # so that their sum does not depend on how the step is cut up.
+        config, context = self.config.optimizer, self.context
+        batches = [batch.to(context.device, non_blocking=True) for batch in batches]
+        torch.manual_seed(_derive_seed(self.config.seed, self.step, context.rank))
+        # Losses are normalized by the mean number of boxes of a micro batch, over the whole global
+        # batch: so their sum does not depend on how the global batch is divided.
         boxes = torch.stack([batch.labels["box_mask"].sum() for batch in batches]).sum().float()
-        counts = self.ranks.sum(torch.stack([boxes, boxes.new_tensor(float(self._stop_asked))]))
-        normalizer = counts[0].clamp(min=1) / (self.ranks.world_size * len(batches))
+        stop_requested = boxes.new_tensor(float(self._stop_requested))
+        total_boxes, stop_requests = context.all_reduce_sum(torch.stack([boxes, stop_requested]))
+        normalizer = total_boxes.clamp(min=1) / (context.world_size * len(batches))
 
         losses = []
-        for number, batch in enumerate(batches):
-            last = number == len(batches) - 1
-            with self._without_sync() if not last else nullcontext():
+        for number, batch in enumerate(batches, start=1):
+            with self._gradient_sync(enabled=number == len(batches)):
                 with self._autocast():
                     labels = {**batch.labels, "answers": batch.answers, "normalizer": normalizer}
-                    outputs = self.trained(**batch.inputs(), labels=labels)
+                    outputs = self.training_model(**batch.inputs(), labels=labels)
                 self.scaler.scale(outputs.loss / len(batches)).backward()
             losses.append({"loss": outputs.loss.detach(), **outputs.loss_dict})
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
 
         names = list(losses[0])
-        means = torch.stack([torch.stack([of[name] for of in losses]).mean() for name in names])
-        loss = means[names.index("loss")].clone()
-        means = self.ranks.sum(means) / self.ranks.world_size
-        # All that the host has to know, in one copy.
-        *values, loss, norm, stop = torch.stack([*means, loss, norm, counts[1]]).tolist()
-        self._check(loss, norm, batches)
-        set_rates(self.optimizer, self.step, self.sampler.steps, options)
+        local_means = torch.stack(
+            [torch.stack([loss[name] for loss in losses]).mean() for name in names]
+        )
+        local_loss = local_means[names.index("loss")].clone()
+        means = context.all_reduce_sum(local_means) / context.world_size
+        # All that the host needs to know, in a single device-to-host copy.
+        *values, loss, norm, stop = torch.stack(
+            [*means, local_loss, grad_norm, stop_requests]
+        ).tolist()
+        self._check_finite(loss, norm, batches)
+        set_learning_rates(self.optimizer, self.step, self.epoch_steps, config)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._skipped_steps = 0 if math.isfinite(norm) else self._skipped_steps + 1
         self.optimizer.zero_grad()
-        if self.average is not None:
-            self.average.update(self.model)
+        if self.ema is not None:
+            self.ema.update(self.model)
         self.step += 1
         self.stopping = stop > 0
-        return {**dict(zip(names, values, strict=True)), "gradient": norm}
+        return {**dict(zip(names, values, strict=True)), "grad_norm": norm}
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        kind = PRECISIONS.get(self.config.optimization.precision)
-        return torch.autocast(self.ranks.device.type, kind) if kind else nullcontext()
+        dtype = AUTOCAST_DTYPES.get(self.config.optimizer.precision)
+        return torch.autocast(self.context.device.type, dtype) if dtype else nullcontext()
 
-    def _without_sync(self) -> AbstractContextManager[Any]:
-        if isinstance(self.trained, DistributedDataParallel):
-            return self.trained.no_sync()
+    def _gradient_sync(self, *, enabled: bool) -> AbstractContextManager[Any]:
+        """DDP exchanges gradients in the backward pass of the last micro batch only."""
+        if isinstance(self.training_model, DistributedDataParallel) and not enabled:
+            return self.training_model.no_sync()
         return nullcontext()
 
-    def _check(self, loss: float, norm: float, batches: list[Batch]) -> None:
-        # Scaled gradients of float16 overflow now and then: the scaler skips these steps, and
-        # halves its scale until they no longer do.
-        may_pass = self.scaler.is_enabled() and self._skipped_steps < MOST_SKIPPED_STEPS
-        if math.isfinite(loss) and (math.isfinite(norm) or may_pass):
+    def _check_finite(self, loss: float, grad_norm: float, batches: list[Batch]) -> None:
+        # Scaled float16 gradients overflow now and then: the scaler skips these steps, and halves
+        # its scale until they no longer do.
+        skips = self.scaler.is_enabled() and self._skipped_steps < MAX_SKIPPED_STEPS
+        if math.isfinite(loss) and (math.isfinite(grad_norm) or skips):
             return
         samples = [
             f"{key}#{number}"
@@ -228,98 +248,106 @@ class Trainer:
             for key, number in zip(batch.keys, batch.numbers, strict=True)
         ]
         raise NonFiniteLossError(
-            f"step {self.step} on rank {self.ranks.rank}: the loss is {loss} and the norm of its "
-            f"gradient {norm}, on the samples {', '.join(samples)}"
+            f"step {self.step} on rank {self.context.rank}: the loss is {loss}, the gradient norm "
+            f"{grad_norm}, on the samples {', '.join(samples)}"
         )
 
     def _log(self, log: TrainingLog | None) -> None:
-        meter, self._meter = self._meter, Meter()
+        metrics, self._metrics = self._metrics, IntervalMetrics()
         if log is None:
             return
-        rates = {f"rate_{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-        values = {**meter.means(), **rates, "memory_gigabytes": peak_memory(self.ranks.device)}
+        values = {
+            **metrics.summary(),
+            **{f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups},
+            "memory_gigabytes": peak_memory(self.context.device),
+        }
         log.write("train", self.step, values)
         log.bar.set_postfix_str(
-            f"loss {values['loss']:.3f}, rate {rates['rate_rest']:.1e}, "
+            f"loss {values['loss']:.3f}, lr {values['lr/rest']:.1e}, "
             f"{values['samples_per_second']:.1f} samples/s, "
             f"{values['data_wait']:.0%} wait, {values['memory_gigabytes']:.1f} GB"
         )
 
     def _validate(self, log: TrainingLog | None) -> None:
-        """Validates the averaged weights, where there are any, if that is due and not done yet."""
-        epochs, rest = divmod(self.step, self.sampler.steps)
-        due = epochs > 0 and rest == 0 and epochs % self.config.records.validation_epochs == 0
-        done = log is not None and log.has("validation", self.step)
-        if self.stopping or not due or any(self.ranks.gathered(done)):
+        """Validates the EMA weights, if there are any, when that is due and not done yet."""
+        epochs, remainder = divmod(self.step, self.epoch_steps)
+        is_due = (
+            epochs > 0 and remainder == 0 and epochs % self.config.logging.validation_epochs == 0
+        )
+        is_done = log is not None and log.has("validation", self.step)
+        if self.stopping or not is_due or any(self.context.all_gather(is_done)):
             return
         begin = time.perf_counter()
-        with self._averaged():
+        with self._ema_weights():
             values = self.validation.run(
-                self.model, self.processor.tokenizer, lambda: self._stop_asked
+                self.model, self.processor.tokenizer, lambda: self._stop_requested
             )
-        self._meter.paused += time.perf_counter() - begin
+        self._metrics.excluded_seconds += time.perf_counter() - begin
         if values is None:
             self.stopping = True
         elif log is not None and values:
             log.write("validation", self.step, values)
-            log.say(f"step {self.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
+            log.print(f"step {self.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
 
     def _write_model(self) -> None:
-        with self._averaged():
-            if self.ranks.is_first:
+        with self._ema_weights():
+            if self.context.is_main:
                 write_model(self.output / "model", self.model, self.processor)
-        self.ranks.wait()
+        self.context.barrier()
 
-    def _averaged(self) -> AbstractContextManager[Any]:
-        """Inside, the model has the averaged weights, and all ranks the statistics of rank 0."""
-        self.ranks.share(self.model.buffers())
-        if self.average is None:
+    def _ema_weights(self) -> AbstractContextManager[Any]:
+        """Gives the model the EMA weights inside the block; all ranks get rank 0's buffers."""
+        self.context.broadcast(self.model.buffers())
+        if self.ema is None:
             return nullcontext()
-        self.ranks.share(self.average.values.values())
-        return self.average.in_place_of(self.model)
+        self.context.broadcast(self.ema.values.values())
+        return self.ema.applied_to(self.model)
 
     def _save(self) -> None:
-        """Writes a checkpoint, unless there is that of this step."""
+        """Writes a checkpoint, unless there is one of this step."""
         if self.step == self._saved_step:
             return
         begin = time.perf_counter()
-        if self.ranks.is_first:
-            folder = self.output / "checkpoints"
-            checkpoints.write(folder, self.step, self.state(), self.config.records.checkpoints)
+        if self.context.is_main:
+            checkpoints.write(
+                self.output / "checkpoints",
+                self.step,
+                self.state_dict(),
+                self.config.logging.max_checkpoints,
+            )
         self._saved_step = self.step
-        self.ranks.wait()
-        self._meter.paused += time.perf_counter() - begin
+        self.context.barrier()
+        self._metrics.excluded_seconds += time.perf_counter() - begin
 
-    def state(self) -> dict[str, Any]:
-        """All that a run needs to go on, but for its configuration and data."""
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that a resumed run needs, apart from configuration and data."""
         return {
-            "course": self._course(),
+            "settings": self._settings(),
             "model": self.model.state_dict(),
-            "average": self.average.state() if self.average else None,
+            "ema": self.ema.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
 
-    def _course(self) -> dict[str, Any]:
-        """What decides the course of a run: one that goes on must have the same."""
-        optimization = msgspec.to_builtins(self.config.optimization)
-        for no_matter in ("micro_batch", "compile"):
-            del optimization[no_matter]
+    def _settings(self) -> dict[str, Any]:
+        """Returns the settings that determine the result: a resumed run must have the same."""
+        optimizer = msgspec.to_builtins(self.config.optimizer)
+        for irrelevant in ("micro_batch_size", "compile"):
+            del optimizer[irrelevant]
         answers = self.model.config.answers
         if answers is not None:
-            # Losses of answers are means over the questions of a micro batch, as published.
-            world_size, micro_batches = self.ranks.world_size, self.data.micro_batches
-            optimization["micro_batch"] = optimization["batch"] // (world_size * micro_batches)
+            # Answer losses are means over the questions of a micro batch, as published.
+            optimizer["micro_batch_size"] = self.data.micro_batch_size
         return {
-            **self.data.order_of_samples,
+            **self.data.sample_order_settings,
             "answers": answers,
-            "augmentation": msgspec.to_builtins(self.config.data.augmentation),
-            **{f"start.config.{name}": of for name, of in self.config.start.config.items()},
-            **optimization,
+            "train_transform": msgspec.to_builtins(self.config.data.train_transform),
+            **{f"init.config.{name}": value for name, value in self.config.init.config.items()},
+            **optimizer,
         }
 
     def _resume(self, path: Path) -> None:
-        """Goes on from a checkpoint.
+        """Restores a checkpoint.
 
         Raises:
             ValueError: it is not a checkpoint of a run with this model, order of samples and
@@ -327,69 +355,69 @@ class Trainer:
             OSError: it cannot be read.
         """
         state = checkpoints.read(path)
-        for name, here in self._course().items():
-            if (there := state["course"].get(name)) != here:
+        for name, value in self._settings().items():
+            if (stored := state["settings"].get(name)) != value:
                 raise ValueError(
-                    f"{path} is of a run with {name} {there}, this one has {here}: it would not "
-                    "be the same run"
+                    f"{path} is from a run with {name} = {stored}, this run has {value}: the "
+                    "result would differ"
                 )
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{path} is of another model: {error}") from error
-        if self.average is not None:
-            self.average.load(state["average"])
+            raise ValueError(f"{path} is from another model: {error}") from error
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
         self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         if path.parent == self.output / "checkpoints":
             self._saved_step = self.step
 
 
-def _seed(*key: int) -> int:
-    """A seed that a few numbers decide."""
+def _derive_seed(*key: int) -> int:
+    """Returns a seed of 63 bits that is a function of a few numbers."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
 
 
 def peak_memory(device: torch.device) -> float:
-    """Gigabytes that this process has had at most: of the GPU, or of the host without one."""
+    """Returns the peak memory of this process in gigabytes: of the GPU, or else of the host."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def train(config: TrainingConfig, output: Path, resume: str) -> None:
-    """Trains what a configuration says, in this process or those of torchrun.
+    """Trains a model, in this process or those of torchrun.
 
     Args:
-        config: the run.
-        output: folder of checkpoints, logs and in the end the model; all ranks see the same.
-        resume: "auto" goes on from the latest checkpoint in ``output``, if there is one; "never"
-            refuses a folder that has any; or the path of a checkpoint, later than which ``output``
-            must have none.
+        config: the run's configuration.
+        output: folder of checkpoints, logs and the final model, shared by all ranks.
+        resume: "auto" resumes from the latest checkpoint in ``output``, if there is one; "never"
+            refuses a folder with checkpoints; or the path of a checkpoint, than which ``output``
+            must have no later one.
 
     Raises:
         ValueError: the configuration does not fit its data or the checkpoint.
         OSError: something cannot be read or written.
     """
-    with joined_ranks() as ranks:
-        checkpoint = checkpoints.to_go_on_from(output / "checkpoints", resume)
-        if len(set(ranks.gathered(checkpoint))) > 1:
+    with distributed_context() as context:
+        checkpoint = checkpoints.find_resume_point(output / "checkpoints", resume)
+        if len(set(context.all_gather(checkpoint))) > 1:
             raise ValueError(
-                f"ranks find different checkpoints in {output}: do all see one folder?"
+                f"ranks find different checkpoints in {output}: it must be a shared folder"
             )
-        trainer = Trainer(config, output, ranks, checkpoint)
-        if ranks.is_first:
+        trainer = Trainer(config, output, context, checkpoint)
+        if context.is_main:
             write_json(output / "config.json", msgspec.to_builtins(config))
-        with _signals_to(trainer.ask_to_stop):
+        with _stop_signals(trainer.request_stop):
             trainer.run()
 
 
 @contextmanager
-def _signals_to(ask_to_stop: Callable[[], None]) -> Iterator[None]:
-    """Has SIGTERM and Ctrl-C ask a run to stop, inside the block."""
+def _stop_signals(request_stop: Callable[[], None]) -> Iterator[None]:
+    """Makes SIGTERM and Ctrl-C request a stop, inside the block."""
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: ask_to_stop()) for number in numbers]
+    before = [signal.signal(number, lambda *_: request_stop()) for number in numbers]
     try:
         yield
     finally:

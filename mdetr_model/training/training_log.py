@@ -1,7 +1,4 @@
-"""What a training run tells: a bar on the terminal, a line of JSON and TensorBoard every few steps.
-
-Only rank 0 has one.
-"""
+"""The log of a training run: a progress bar, ``log.jsonl`` and TensorBoard. Only rank 0 has one."""
 
 import json
 import math
@@ -16,86 +13,94 @@ from tqdm import tqdm
 
 from mdetr_model.data.samples import Batch
 
-NAME = "log.jsonl"
+FILE_NAME = "log.jsonl"
 
 
 class TrainingLog:
     """The log of a run in the folder ``output``, from a step on.
 
-    Lines of later steps, which a run that was killed wrote after its last checkpoint, are removed:
-    every step is in the file once.
+    Lines of later steps, which a killed run wrote after its last checkpoint, are removed: every
+    step is in the file once.
     """
 
-    def __init__(self, output: Path, step: int, steps: int) -> None:
+    def __init__(self, output: Path, step: int, total_steps: int) -> None:
         output.mkdir(parents=True, exist_ok=True)
-        path = output / NAME
-        self._before = kept = [line for line in read_log(output) if line["step"] <= step]
-        temporary = output / f".{NAME}.tmp"
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        path = output / FILE_NAME
+        self._earlier_lines = [line for line in read_log(output) if line["step"] <= step]
+        temporary = output / f".{FILE_NAME}.tmp"
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in self._earlier_lines))
         temporary.replace(path)
         self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)
-        self.bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True)
+        self._tensorboard = SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)
+        self.bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Records values after a step; ``kind`` is "train" or "validation"."""
-        self._file.write(json.dumps(_finite({"kind": kind, "step": step, **values})) + "\n")
+        """Logs values after a step; ``kind`` is "train" or "validation"."""
+        self._file.write(json.dumps(_nan_as_null({"kind": kind, "step": step, **values})) + "\n")
         self._file.flush()
         for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+            self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
 
     def has(self, kind: str, step: int) -> bool:
-        """Whether there is a line of that kind for a step."""
-        return any(line["kind"] == kind and line["step"] == step for line in self._before)
+        """Whether the run had logged a line of this kind for a step before it was resumed."""
+        return any(line["kind"] == kind and line["step"] == step for line in self._earlier_lines)
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Prints a line above the bar."""
         self.bar.write(text)
 
     def close(self) -> None:
+        """Closes bar and files."""
         self.bar.close()
-        self._board.close()
+        self._tensorboard.close()
         os.fsync(self._file.fileno())
         self._file.close()
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """With None, which is JSON, for infinity and what is no number, which are not."""
+def _nan_as_null(values: dict[str, Any]) -> dict[str, Any]:
+    """Replaces infinity and NaN, which are not JSON, with None."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
     }
 
 
-class Meter:
-    """Means over the steps between two lines of the log."""
+class IntervalMetrics:
+    """Means and rates over the steps between two lines of the log.
+
+    Attributes:
+        data_seconds: time spent waiting for batches.
+        excluded_seconds: time spent on checkpoints and validation, which does not count.
+    """
 
     def __init__(self) -> None:
-        self.waited = self.paused = 0.0  # seconds: for batches; for what is not training
+        self.data_seconds = self.excluded_seconds = 0.0
         self._begin = time.perf_counter()
         self._samples = 0
         self._padding: list[float] = []
         self._dropped_spans = self._unknown_answers = 0
         self._values: list[dict[str, float]] = []
 
-    def took(self, samples: int, values: dict[str, float], batches: list[Batch]) -> None:
-        """Counts a step: the samples of all ranks, the losses, and the batches of this rank."""
+    def add_step(self, samples: int, values: dict[str, float], batches: list[Batch]) -> None:
+        """Adds a step: the samples of all ranks, its losses, and the batches of this rank."""
         self._samples += samples
         self._values.append(values)
         self._padding += [batch.padding for batch in batches]
         self._dropped_spans += sum(batch.dropped_spans for batch in batches)
         self._unknown_answers += sum(batch.unknown_answers for batch in batches)
 
-    def means(self) -> dict[str, float]:
-        """``data_wait`` is the share of the time that was spent waiting for batches, ``padding``
-        the share of the pixels that was padding; ``dropped_spans`` and ``unknown_answers`` are
-        counts of this rank, like these.
+    def summary(self) -> dict[str, float]:
+        """Returns the means of all values, and the throughput.
+
+        ``data_wait`` is the fraction of the time spent waiting for batches, ``padding`` that of
+        the pixels that is padding; ``dropped_spans`` and ``unknown_answers`` are counts. These
+        four are those of this rank.
         """
-        seconds = time.perf_counter() - self._begin - self.paused
+        seconds = time.perf_counter() - self._begin - self.excluded_seconds
         return {
-            **{name: fmean(of[name] for of in self._values) for name in self._values[0]},
+            **{name: fmean(step[name] for step in self._values) for name in self._values[0]},
             "samples_per_second": self._samples / seconds,
-            "data_wait": self.waited / seconds,
+            "data_wait": self.data_seconds / seconds,
             "padding": fmean(self._padding),
             "dropped_spans": self._dropped_spans,
             "unknown_answers": self._unknown_answers,
@@ -103,8 +108,8 @@ class Meter:
 
 
 def read_log(output: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; the last one only if it was written to its end."""
-    path = output / NAME
+    """Returns the complete lines of a run's log; one that was cut short is left out."""
+    path = output / FILE_NAME
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")

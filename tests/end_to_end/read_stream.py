@@ -40,8 +40,8 @@ def train(
 ) -> list[list[Read]]:
     """The global batches of each epoch."""
     order = PairOrder(shards, "train", seed=SEED, block_shards=2)
-    rank, synthetic = dist.get_rank(), dist.get_world_size()
-    sampler = GlobalBatchSampler(order, global_batch, rank=rank, synthetic=synthetic)
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    sampler = GlobalBatchSampler(order, global_batch, rank=rank, world_size=world_size)
     loader = DataLoader(
         PairDataset([shards], transform, seed=SEED),
         batch_sampler=sampler,
@@ -60,7 +60,7 @@ def train(
 def evaluate(shards: ShardSet, workers: int) -> list[Read]:
     """What each rank has read of the split."""
     places: list[SampleIndex] = every_pair(
-        shards, "train", rank=dist.get_rank(), synthetic=dist.get_world_size()
+        shards, "train", rank=dist.get_rank(), world_size=dist.get_world_size()
     )
     loader = DataLoader(
         PairDataset([shards], transform),
@@ -76,13 +76,13 @@ def evaluate(shards: ShardSet, workers: int) -> list[Read]:
 def main(folder: Path, output: Path) -> None:
     dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE))
     uneven, single = (ShardSet.open(folder / name) for name in ("uneven", "single"))
-    synthetic = dist.get_world_size()
+    world_size = dist.get_world_size()
     found: dict[str, object] = {"resumed": train(uneven, 8, 1, (0, 5))}
     for workers in WORKERS:
         found[f"train {workers}"] = train(uneven, 8, workers)
     found["evaluate"] = evaluate(uneven, 2)
     found["evaluate single"] = evaluate(single, 1)
-    found["train single"] = train(single, 1, 1) if synthetic == 1 else None
+    found["train single"] = train(single, 1, 1) if world_size == 1 else None
     if dist.get_rank() == 0:
         output.write_text(json.dumps(found), encoding="utf-8")
     dist.destroy_process_group()

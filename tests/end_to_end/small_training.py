@@ -22,10 +22,10 @@ COLORS = ("red", "green", "blue", "black")
 CONFIG = """
 seed = 3
 
-[start]
-{start}
+[init]
+{init}
 
-[start.config]
+[init.config]
 hidden_size = 16
 num_attention_heads = 2
 encoder_layers = 1
@@ -39,14 +39,14 @@ frozen_first_layers = false
 mask_padding = {invariant}
 contrastive_alignment = {aligned}
 
-[start.config.image_config]
+[init.config.image_config]
 model_type = "resnet"
 layer_type = "basic"
 embedding_size = 4
 hidden_sizes = [4, 8]
 depths = [1, 1]
 
-[start.config.text_config]
+[init.config.text_config]
 model_type = "roberta"
 hidden_size = 16
 num_hidden_layers = 1
@@ -63,23 +63,23 @@ workers = {workers}
 block_shards = 2
 captions_per_image = {together}
 aspect_window = {window}
-augmentation = {{ shortest = [32, 40], longest = 64, crop_shortest = [48], crop_least = 24 }}
-view = {{ shortest = 32, longest = 64 }}
+train_transform = {{ scales = [32, 40], max_size = 64, crop_scales = [48], crop_min_size = 24 }}
+eval_transform = {{ size = 32, max_size = 64 }}
 
-[optimization]
+[optimizer]
 epochs = {epochs}
-batch = 8
-{micro_batch}
-lr = {rate}
-lr_backbone = {rate}
-lr_text_encoder = {rate}
+global_batch_size = 8
+{micro_batch_size}
+lr = {lr}
+lr_backbone = {lr}
+lr_text_encoder = {lr}
 schedule = "cosine"
-average = 0.9
-clip = {clip}
+ema_decay = 0.9
+max_grad_norm = {max_grad_norm}
 precision = "{precision}"
 compile = {compiled}
 
-[records]
+[logging]
 log_steps = 1
 checkpoint_steps = 4
 """
@@ -88,13 +88,13 @@ checkpoint_steps = 4
 def write_config(folder: Path, name: str = "config", **changes: Any) -> Path:
     """A configuration; the shards are below the folder."""
     values = {
-        "start": "vocabulary = 300",
+        "init": "vocab_size = 300",
         "dropout": 0.1,
         "workers": 0,
         "epochs": 4,
-        "rate": 1e-3,
-        "clip": 1.0,
-        "micro_batch": "",
+        "lr": 1e-3,
+        "max_grad_norm": 1.0,
+        "micro_batch_size": "",
         "train": '{ shards = "train", split = "train" }',
         "val": "val",
         "cache": "",
@@ -235,8 +235,8 @@ def final_state(output: Path) -> dict[str, torch.Tensor]:
     """Weights, averaged weights and the optimizer's moments of the last checkpoint, and the model
     that was written.
     """
-    state = checkpoints.read(checkpoints.checkpoints(output / "checkpoints")[-1])
-    averaged = {f"average {name}": value for name, value in state["average"]["values"].items()}
+    state = checkpoints.read(checkpoints.list_checkpoints(output / "checkpoints")[-1])
+    averaged = {f"ema {name}": value for name, value in state["ema"]["values"].items()}
     moments = {
         f"{kind} {number}": value
         for number, of in state["optimizer"]["state"].items()

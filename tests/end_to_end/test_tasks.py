@@ -12,7 +12,7 @@ import torch
 
 from mdetr_model.__main__ import main
 from mdetr_model.training import checkpoints
-from mdetr_model.training.config import load
+from mdetr_model.training.config import load_config
 from mdetr_model.training.trainer import train
 from tests.end_to_end import small_training as small
 
@@ -40,12 +40,12 @@ def answering(folder: Path, grounding: Path) -> Path:
     config = small.write_config(
         folder,
         "asked",
-        start=f'folder = "{grounding}"\nanswers = "gqa"',
+        init=f'model = "{grounding}"\nanswers = "gqa"',
         train='{ shards = "asked", split = "train" }',
         val="asked-val",
         aligned="false",
         epochs=12,
-        rate=3e-3,
+        lr=3e-3,
     )
     output = folder / "answering"
     result = small.run(small.torchrun(2, config, output))
@@ -88,7 +88,7 @@ def test_questions_are_answered_by_any_number_of_ranks(
     assert metrics["answers"].keys() == {"all", "attr", "query"}
     assert metrics["unknown answers"] == 1
     assert metrics["answers"]["all"]["accuracy"] < 1
-    assert metrics["blind"] == {}  # without questions of train
+    assert metrics["baselines"] == {}  # without questions of train
     predictions = json.loads((one / "predictions.json").read_text())
     assert [of["questionId"] for of in predictions] == [*(f"q{i}" for i in range(24, 31)), "q99"]
     assert all(of.keys() == {"questionId", "prediction"} for of in predictions)
@@ -97,7 +97,7 @@ def test_questions_are_answered_by_any_number_of_ranks(
 def test_a_second_stage_keeps_the_answers(folder: Path, answering: Path, tmp_path: Path) -> None:
     """On other questions, of which one's answer it cannot give; and stopped and resumed."""
     settings: dict[str, Any] = {
-        "start": f'folder = "{answering / "model"}"',
+        "init": f'model = "{answering / "model"}"',
         "train": '{ shards = "asked-val", split = "val" }',
         "val": "asked-val",
         "aligned": "false",
@@ -113,7 +113,7 @@ def test_a_second_stage_keeps_the_answers(folder: Path, answering: Path, tmp_pat
     log = small.log(tmp_path / "whole", "train")
     assert [line["unknown_answers"] for line in log] == [1, 1, 1]
 
-    earlier, last = checkpoints.checkpoints(tmp_path / "whole" / "checkpoints")
+    earlier, last = checkpoints.list_checkpoints(tmp_path / "whole" / "checkpoints")
     again = tmp_path / "again" / "checkpoints"
     again.mkdir(parents=True)
     shutil.copy(earlier, again)
@@ -122,27 +122,27 @@ def test_a_second_stage_keeps_the_answers(folder: Path, answering: Path, tmp_pat
     assert all(torch.equal(one[name], other[name]) for name in one)
 
     state = checkpoints.read(last)
-    state["course"]["answers"] = {**first, "attr": first["attr"][::-1]}
+    state["settings"]["answers"] = {**first, "attr": first["attr"][::-1]}
     checkpoints.write(tmp_path / "other", 3, {k: v for k, v in state.items() if k != "step"}, 2)
-    course = load(str(config)).below(folder)
-    with pytest.raises(ValueError, match="is of a run with answers"):
-        train(course, tmp_path / "others", str(checkpoints.path_of(tmp_path / "other", 3)))
+    course = load_config(str(config)).resolve_paths(folder)
+    with pytest.raises(ValueError, match="is from a run with answers"):
+        train(course, tmp_path / "others", str(checkpoints.checkpoint_path(tmp_path / "other", 3)))
 
 
 def test_clevr_from_raw_files_to_accuracy(tmp_path: Path) -> None:
     """Through the shipped recipe, with its three heads."""
-    synthetic = [sys.executable, "-m", "pipelines.synthetic.clevr", str(tmp_path / "world")]
-    assert small.run([*synthetic, "--images", "40", "--seed", "1"]).returncode == 0
-    places = [f"--root={tmp_path / 'synthetic'}", f"--output={tmp_path / 'shards'}"]
+    generate = [sys.executable, "-m", "pipelines.synthetic.clevr", str(tmp_path / "raw")]
+    assert small.run([*generate, "--images", "40", "--seed", "1"]).returncode == 0
+    places = [f"--root={tmp_path / 'raw'}", f"--output={tmp_path / 'shards'}"]
     result = small.run([sys.executable, "-m", "pipelines.build", "clevr", *places])
     assert result.returncode == 0, result.stderr
     config = small.write_config(
         tmp_path,
-        start='vocabulary = 300\nanswers = "clevr"',
+        init='vocab_size = 300\nanswers = "clevr"',
         train='{ shards = "shards", split = "train" }',
         val="shards",
         epochs=3,
-        rate=3e-3,
+        lr=3e-3,
         workers=1,
     )
     result = small.run(small.command(config, tmp_path / "run"))
@@ -160,8 +160,8 @@ def test_clevr_from_raw_files_to_accuracy(tmp_path: Path) -> None:
     kinds = {"count", "exist", "compare number", "compare attribute", "query attribute"}
     assert metrics["answers"].keys() == {"all", *kinds}
     assert metrics["unknown answers"] == 0
-    assert metrics["blind"].keys() == metrics["answers"].keys()
-    assert 0.2 < metrics["blind"]["all"]["words alone"] < 1
+    assert metrics["baselines"].keys() == metrics["answers"].keys()
+    assert 0.2 < metrics["baselines"]["all"]["text only"] < 1
 
 
 def test_boxes_of_all_captions_have_an_average_precision(
@@ -172,7 +172,7 @@ def test_boxes_of_all_captions_have_an_average_precision(
     assert metrics["captions"] == 16
     assert metrics["boxes"]["all"].keys() == {"AP", "AP50", "AP75", "AR@100"}
     assert 0 <= metrics["boxes"]["all"]["AP"] <= metrics["boxes"]["all"]["AR@100"] <= 1
-    assert metrics["blind"]["all"].keys() > {"same boxes AP"}
+    assert metrics["baselines"]["all"].keys() > {"same boxes AP"}
     predictions = json.loads((tmp_path / "predictions.json").read_text())
     assert len(predictions) == 16
     assert all(len(of["boxes"]) == len(of["scores"]) == 4 for of in predictions)
@@ -183,7 +183,7 @@ def test_a_model_without_answers_is_not_asked(
     folder: Path, grounding: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(_evaluate("answering", grounding, folder / "asked-val", "val", tmp_path)) == 1
-    assert "no answers to give; see 'convert --answers'" in capsys.readouterr().err
+    assert "no answer vocabulary; see 'mdetr convert --answers'" in capsys.readouterr().err
 
 
 def test_what_is_no_question_is_not_answered(
@@ -191,13 +191,13 @@ def test_what_is_no_question_is_not_answered(
 ) -> None:
     model = answering / "model"
     assert main(_evaluate("answering", model, folder / "train", "train", tmp_path)) == 1
-    assert "a caption that is no question" in capsys.readouterr().err
+    assert "a caption is no question" in capsys.readouterr().err
 
 
 def test_questions_are_needed_for_answers(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = small.write_config(folder, "none", start='vocabulary = 300\nanswers = "gqa"')
+    config = small.write_config(folder, "none", init='vocab_size = 300\nanswers = "gqa"')
     assert main(small.command(config, tmp_path)[3:]) == 1
     assert "no questions with answers" in capsys.readouterr().err
 
@@ -208,7 +208,7 @@ def test_classes_are_found_by_any_number_of_ranks(
     truth = small.write_classes(folder)
     one, two = tmp_path / "one", tmp_path / "two"
     arguments = "lvis", grounding, folder / "classes", "val"
-    more = ["--annotations", str(truth), "--batch", "2"]
+    more = ["--annotations", str(truth), "--batch-size", "2"]
     assert main([*_evaluate(*arguments, one), *more]) == 0
     launch = small.torchrun(2, folder, folder)
     launch = launch[: launch.index("mdetr_model") + 1]
@@ -218,8 +218,8 @@ def test_classes_are_found_by_any_number_of_ranks(
         assert (one / name).read_text() == (two / name).read_text()
     metrics = json.loads((one / "metrics.json").read_text())
     assert metrics["classes"]["all"].keys() == {"AP", "AP50", "AP75", "APf"}
-    assert (metrics["images"], metrics["images not in the shards"]) == (5, 1)
-    assert metrics["blind"]["all"]["random object AP"] == 1  # there is but one in each image
+    assert (metrics["images"], metrics["missing images"]) == (5, 1)
+    assert metrics["baselines"]["all"]["random object AP"] == 1  # there is but one in each image
     predictions = json.loads((one / "predictions.json").read_text())
     assert len(predictions) == 5 * 3 * 4  # images, classes, queries
     assert {of["category_id"] for of in predictions} == {1, 2, 3}
@@ -229,9 +229,13 @@ def test_classes_are_found_by_any_number_of_ranks(
 @pytest.mark.parametrize(
     ("shards", "more", "message"),
     [
-        ("classes", [], "--annotations is needed for lvis"),
+        ("classes", [], "--annotations is required for lvis"),
         ("classes", ["--annotations", "no.json"], "no.json"),
-        ("classes", ["--annotations", "{truth}", "--images", "1"], "--images draws captions"),
+        (
+            "classes",
+            ["--annotations", "{truth}", "--num-images", "1"],
+            "--num-images draws captions",
+        ),
         ("classes", ["--annotations", "{other}"], "have no image coco/1: are they of val?"),
         ("val", ["--annotations", "{truth}"], "vg/16 is no image of COCO"),
     ],

@@ -71,7 +71,7 @@ def _interrupt(process: subprocess.Popen[str], output: Path, after: int, number:
     if number != signal.SIGKILL and "torch.distributed.run" not in process.args:
         assert process.returncode == 0 or (output / "model").exists(), said
         step, _ = small.losses(output)[-1]
-        assert checkpoints.path_of(output / "checkpoints", step).exists()
+        assert checkpoints.checkpoint_path(output / "checkpoints", step).exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -99,12 +99,12 @@ def test_stopped_and_resumed_is_as_if_not_stopped(
 def test_the_model_is_written_and_can_be_used(folder: Path, whole: Path, tmp_path: Path) -> None:
     evaluate = [*small.command(folder, tmp_path)[:3], "evaluate", "grounding"]
     evaluate += ["--model", str(whole / "model"), "--shards", str(folder / "val")]
-    result = small.run([*evaluate, "--output", str(tmp_path), "--images", "3"])
+    result = small.run([*evaluate, "--output", str(tmp_path), "--num-images", "3"])
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["phrases"] == 1
     assert metrics["any-box"]["all"].keys() == metrics["merged-boxes"]["all"].keys()
-    assert metrics["blind"]["all"].keys() == {"random object"}  # without boxes of train
+    assert metrics["baselines"]["all"].keys() == {"random object"}  # without boxes of train
     assert "any-box       all          recall@1" in result.stdout
     (prediction,) = json.loads((tmp_path / "predictions.json").read_text())
     assert prediction["phrase"] == "the red"
@@ -130,7 +130,7 @@ def test_referring_expressions_on_two_ranks(folder: Path, whole: Path, tmp_path:
     )
     assert one["expressions"] == 36
     assert one["all"].keys() == {"GIoU >= 0.5", "IoU > 0.5"}
-    assert one["blind"]["all"].keys() == {"random object", "frequent box"}
+    assert one["baselines"]["all"].keys() == {"random object", "frequent box"}
     assert one == two
 
 
@@ -146,13 +146,15 @@ def test_other_numbers_of_ranks_train_on_the_same_batches(folder: Path, tmp_path
     assert result.returncode == 0, result.stderr
 
     output = tmp_path / "two"
-    two = small.write_config(folder, "two", **same, workers=2, micro_batch="micro_batch = 2")
+    two = small.write_config(
+        folder, "two", **same, workers=2, micro_batch_size="micro_batch_size = 2"
+    )
     process = small.start(small.torchrun(2, two, output))
     _interrupt(process, output, 3, signal.SIGTERM)
-    done = checkpoints.read(checkpoints.checkpoints(output / "checkpoints")[-1])["step"]
+    done = checkpoints.read(checkpoints.list_checkpoints(output / "checkpoints")[-1])["step"]
     assert 0 < done < 32
 
-    one = small.write_config(folder, "one", **same, micro_batch="micro_batch = 4")
+    one = small.write_config(folder, "one", **same, micro_batch_size="micro_batch_size = 4")
     result = small.run(small.command(one, output, "--resume", "auto"))
     assert result.returncode == 0, result.stderr
     for (step, loss), (other_step, other) in zip(
@@ -171,7 +173,7 @@ def test_ranks_without_work_do_not_hang(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_and_names_the_samples(folder: Path, tmp_path: Path) -> None:
-    config = small.write_config(folder, "diverges", rate=1e30, clip=1e30)
+    config = small.write_config(folder, "diverges", lr=1e30, max_grad_norm=1e30)
     result = small.run(small.command(config, tmp_path))
     assert result.returncode == 1
     assert "the loss is" in result.stderr
@@ -182,7 +184,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(folder: Path, tmp_path: Path) 
     config = small.write_config(folder)
     process = small.start(small.command(config, tmp_path))
     _interrupt(process, tmp_path, 1, signal.SIGTERM)
-    before = checkpoints.checkpoints(tmp_path / "checkpoints")
+    before = checkpoints.list_checkpoints(tmp_path / "checkpoints")
     room = before[-1].stat().st_size // 2
 
     result = subprocess.run(
@@ -197,7 +199,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(folder: Path, tmp_path: Path) 
     )
     assert result.returncode == 1
     assert "cannot write the checkpoint" in result.stderr
-    assert checkpoints.checkpoints(tmp_path / "checkpoints") == before
+    assert checkpoints.list_checkpoints(tmp_path / "checkpoints") == before
     assert not list((tmp_path / "checkpoints").glob(".*"))
     checkpoints.read(before[-1])
 
@@ -230,23 +232,23 @@ def test_a_damaged_shard_stops_and_is_named(
 @pytest.mark.parametrize(
     "change, message",
     [
-        ("batch = 8 -> batch = 80", "80 is more than the 36 pairs"),
+        ("global_batch_size = 8 -> global_batch_size = 80", "80 is more than the 36 pairs"),
         ("seed = 3 -> sed = 3", "unknown field `sed`"),
         ('shards = "val" -> shards = "other"', "is not a shard set"),
         ('split = "val" -> split = "test"', "test"),
-        ("vocabulary = 300 -> ", "start needs"),
+        ("vocab_size = 300 -> ", "init needs"),
         ('schedule = "cosine" -> schedule = "linear"', "schedule"),
-        ("crop_least = 24 -> crop_leest = 24", "unknown field `crop_leest`"),
-        ("crop_least = 24 -> mirror_chance = 7.0", "mirror_chance"),
+        ("crop_min_size = 24 -> crop_min_sise = 24", "unknown field `crop_min_sise`"),
+        ("crop_min_size = 24 -> hflip_prob = 7.0", "hflip_prob"),
         ("num_queries = 4 -> num_querys = 4", "num_querys"),
         ("num_queries = 4 -> predict_final = true", "predict_final"),
-        ("micro_batch = 8 -> micro_batch = 3", "cannot be divided"),
+        ("micro_batch_size = 8 -> micro_batch_size = 3", "cannot be divided"),
     ],
 )
 def test_what_is_wrong_is_said(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, message: str
 ) -> None:
-    config = small.write_config(folder, "wrong", micro_batch="micro_batch = 8")
+    config = small.write_config(folder, "wrong", micro_batch_size="micro_batch_size = 8")
     before, _, after = change.partition(" -> ")
     text = config.read_text()
     assert before in text
@@ -264,7 +266,7 @@ def test_a_folder_with_checkpoints_is_not_begun_anew(
     status, said = _command(small.command(config, whole), capsys)
     assert status == 1
     assert "--resume auto" in said
-    first = str(checkpoints.checkpoints(whole / "checkpoints")[0])
+    first = str(checkpoints.list_checkpoints(whole / "checkpoints")[0])
     status, said = _command(small.command(config, whole, "--resume", first), capsys)
     assert status == 1
     assert "later checkpoints, step-000000016.pt" in said
@@ -359,11 +361,11 @@ def test_other_precisions_and_orders(
 @pytest.mark.parametrize(
     "before, after, message",
     [
-        ("seed = 3", "seed = 4", "seed 3, this one has 4"),
-        ("clip = 1.0", "clip = 2.0", "clip 1.0, this one has 2.0"),
-        ("num_queries = 4", "num_queries = 5", "start.config.num_queries 4, this one has 5"),
-        ("crop_least = 24", "crop_least = 25", "augmentation"),
-        ("vocabulary = 300", "vocabulary = 290", "is of another model"),
+        ("seed = 3", "seed = 4", "seed = 3, this run has 4"),
+        ("max_grad_norm = 1.0", "max_grad_norm = 2.0", "max_grad_norm = 1.0, this run has 2.0"),
+        ("num_queries = 4", "num_queries = 5", "init.config.num_queries = 4, this run has 5"),
+        ("crop_min_size = 24", "crop_min_size = 25", "train_transform"),
+        ("vocab_size = 300", "vocab_size = 290", "is from another model"),
     ],
 )
 def test_another_course_is_not_gone_on_with(
@@ -375,7 +377,7 @@ def test_another_course_is_not_gone_on_with(
     after: str,
     message: str,
 ) -> None:
-    last = str(checkpoints.checkpoints(whole / "checkpoints")[-1])
+    last = str(checkpoints.list_checkpoints(whole / "checkpoints")[-1])
     config = small.write_config(folder, "other")
     config.write_text(config.read_text().replace(before, after))
     status, said = _command(small.command(config, tmp_path, "--resume", last), capsys)

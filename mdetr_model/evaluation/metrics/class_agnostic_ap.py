@@ -1,7 +1,7 @@
-"""Average precision of boxes whatever they are called: are all objects found that are spoken of?
+"""Class-agnostic average precision: are all objects that a caption names found?
 
-It tells how far pre-training has come, on captions with any number of boxes; by pycocotools, whose
-measure it is, with one image for each caption.
+It tracks pre-training, on captions with any number of boxes. The measure is pycocotools', with one
+image for each caption.
 """
 
 import io
@@ -16,16 +16,17 @@ from pycocotools.cocoeval import COCOeval
 
 Boxes = npt.NDArray[np.float32]
 
+# Indices of COCOeval.stats.
 STATISTICS = {"AP": 0, "AP50": 1, "AP75": 2, "AR@100": 8}
 
 
-class Detected(NamedTuple):
-    """What was found for one caption.
+class CaptionDetections(NamedTuple):
+    """The detections for one caption, beside the ground truth.
 
     Attributes:
-        boxes: (Q, 4) found, as xyxy in pixels.
-        scores: (Q,)
-        truth: (N, 4) that it speaks of.
+        boxes: (Q, 4) predicted, as xyxy in pixels.
+        scores: (Q,) theirs.
+        truth: (N, 4) that the caption names.
     """
 
     boxes: Boxes
@@ -33,44 +34,40 @@ class Detected(NamedTuple):
     truth: Boxes
 
 
-def class_agnostic_ap(captions: Sequence[Detected]) -> dict[str, float]:
-    """AP over IoU 0.50 to 0.95, AP50, AP75 and average recall; empty without any box to find."""
-    if not sum(len(of.truth) for of in captions):
+def class_agnostic_ap(captions: Sequence[CaptionDetections]) -> dict[str, float]:
+    """Returns AP over IoU 0.50 to 0.95, AP50, AP75 and average recall; empty without any truth."""
+    if not sum(len(caption.truth) for caption in captions):
         return {}
     truth: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    for number, of in enumerate(captions):
-        for box, area in zip(_xywh(of.truth), _areas(of.truth), strict=True):
-            truth.append({"id": len(truth) + 1, "bbox": box, "area": area, **_of_caption(number)})
-        for box, score in zip(_xywh(of.boxes), of.scores.tolist(), strict=True):
-            found.append({"bbox": box, "score": score, **_of_caption(number)})
+    detections: list[dict[str, Any]] = []
+    for number, caption in enumerate(captions):
+        ids = {"image_id": number, "category_id": 1}
+        for box in _xywh(caption.truth):
+            annotation = {"id": len(truth) + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            truth.append(annotation | ids)
+        for box, score in zip(_xywh(caption.boxes), caption.scores.tolist(), strict=True):
+            detections.append({"bbox": box, "score": score} | ids)
     coco = COCO()
     coco.dataset = {
         "info": {},
         "images": [{"id": number} for number in range(len(captions))],
-        "annotations": [{"iscrowd": 0, **annotation} for annotation in truth],
+        "annotations": truth,
         "categories": [{"id": 1, "name": "object"}],
     }
     with redirect_stdout(io.StringIO()):
         coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(found) if found else COCO(), "bbox")
+        evaluation = COCOeval(coco, coco.loadRes(detections) if detections else COCO(), "bbox")
         evaluation.params.useCats = 0
         evaluation.params.imgIds = list(range(len(captions)))
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return {name: float(evaluation.stats[place]) for name, place in STATISTICS.items()}
-
-
-def _of_caption(number: int) -> dict[str, int]:
-    return {"image_id": number, "category_id": 1}
+    return {name: float(evaluation.stats[index]) for name, index in STATISTICS.items()}
 
 
 def _xywh(boxes: Boxes) -> list[list[float]]:
     corners = boxes.reshape(-1, 2, 2).astype(np.float64)
-    return np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], -1).tolist()
-
-
-def _areas(boxes: Boxes) -> list[float]:
-    corners = boxes.reshape(-1, 2, 2).astype(np.float64)
-    return (corners[:, 1] - corners[:, 0]).prod(-1).tolist()
+    xywh: list[list[float]] = np.concatenate(
+        [corners[:, 0], corners[:, 1] - corners[:, 0]], -1
+    ).tolist()
+    return xywh

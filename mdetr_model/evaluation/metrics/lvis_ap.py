@@ -1,10 +1,10 @@
-"""Average precision of LVIS (arXiv 1908.03195), a federated data set: images tell few classes.
+"""Average precision of LVIS (arXiv 1908.03195), a federated data set.
 
-A class is measured on the images that show it and on those that are known not to: what is found
-of it elsewhere does not count. On images where not all of its objects are annotated, what is found
-beside those that are counts neither for nor against. The measure itself is pycocotools'. As LVIS's
-own tool has it, the 300 best boxes of an image count; MDETR's paper counts the 10,000 best of each
-class instead ("fixed AP", arXiv 2102.01066), which gives other numbers.
+Only few classes are annotated for an image. A class is evaluated on the images that show it and on
+those that are verified not to: its detections elsewhere do not count. On images that are not
+exhaustively annotated with a class, its unmatched detections count neither for nor against. The
+measure itself is pycocotools'. As in LVIS's own tool, the 300 best boxes of an image count. MDETR's
+paper reports the 10,000 best of each class instead ("fixed AP", arXiv 2102.01066): other numbers.
 """
 
 import io
@@ -21,14 +21,16 @@ import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-#: Boxes of an image that count, over all classes: the best ones.
-MOST_FOUND = 300
+#: The number of boxes of an image that count, over all classes: the best ones.
+MAX_DETECTIONS = 300
 #: The name of the mean over the classes of each frequency.
-BY_FREQUENCY = {"r": "APr", "c": "APc", "f": "APf"}
+AP_BY_FREQUENCY = {"r": "APr", "c": "APc", "f": "APf"}
+
+Precision = npt.NDArray[np.float64]
 
 
-class Image(msgspec.Struct):
-    """An image, the classes that it does not show, and those that it may show more of."""
+class LvisImage(msgspec.Struct):
+    """An image with the classes that it does not show, and those it may show unannotated."""
 
     id: int
     width: int
@@ -37,15 +39,15 @@ class Image(msgspec.Struct):
     not_exhaustive_category_ids: list[int] = []
 
 
-class Annotation(msgspec.Struct):
-    """An object, with its box as x, y, width and height."""
+class LvisAnnotation(msgspec.Struct):
+    """An object with its box as xywh."""
 
     image_id: int
     category_id: int
     bbox: tuple[float, float, float, float]
 
 
-class Class(msgspec.Struct):
+class LvisCategory(msgspec.Struct):
     """A class, and whether it is rare, common or frequent in the training images."""
 
     id: int
@@ -53,24 +55,24 @@ class Class(msgspec.Struct):
     frequency: Literal["r", "c", "f"]
 
 
-class Lvis(msgspec.Struct):
-    """The truth, as LVIS's files have it."""
+class LvisGroundTruth(msgspec.Struct):
+    """The ground truth in the layout of LVIS's files."""
 
-    images: list[Image]
-    annotations: list[Annotation]
-    categories: list[Class]
+    images: list[LvisImage]
+    annotations: list[LvisAnnotation]
+    categories: list[LvisCategory]
 
 
-class FoundBox(NamedTuple):
-    """A box that was found, as xyxy in pixels of its image."""
+class ClassDetection(NamedTuple):
+    """A detected object of a class, its box as xyxy in pixels of its image."""
 
-    category: int
+    category_id: int
     score: float
     box: Sequence[float]
 
 
-def read_lvis(path: Path) -> Lvis:
-    """The truth that a file holds.
+def read_lvis(path: Path) -> LvisGroundTruth:
+    """Reads an annotation file of LVIS.
 
     Raises:
         ValueError: it is not in LVIS's layout, has no classes, a class or an image twice, or an
@@ -78,134 +80,148 @@ def read_lvis(path: Path) -> Lvis:
         OSError: it cannot be read.
     """
     try:
-        truth = msgspec.json.decode(path.read_bytes(), type=Lvis)
+        truth = msgspec.json.decode(path.read_bytes(), type=LvisGroundTruth)
     except msgspec.DecodeError as error:
         raise ValueError(f"{path} is not in the layout of LVIS: {error}") from error
     if not truth.categories:
-        raise ValueError(f"{path} has no classes to ask for")
-    classes, images = ({of.id for of in table} for table in (truth.categories, truth.images))
-    if len(classes) < len(truth.categories):
+        raise ValueError(f"{path} has no classes")
+    category_ids = {category.id for category in truth.categories}
+    image_ids = {image.id for image in truth.images}
+    if len(category_ids) < len(truth.categories):
         raise ValueError(f"{path} has two classes of one id")
-    if len(images) < len(truth.images):
+    if len(image_ids) < len(truth.images):
         raise ValueError(f"{path} has two images of one id")
-    for of in truth.annotations:
-        if of.image_id not in images or of.category_id not in classes:
-            where = f"class {of.category_id} in image {of.image_id}"
-            raise ValueError(f"{path} has an annotation of {where}, which it does not have")
+    for annotation in truth.annotations:
+        if annotation.image_id not in image_ids or annotation.category_id not in category_ids:
+            raise ValueError(
+                f"{path} has an annotation of class {annotation.category_id} in image "
+                f"{annotation.image_id}, which it does not have"
+            )
     return truth
 
 
-def lvis_ap(truth: Lvis, found: Iterable[tuple[int, Sequence[FoundBox]]]) -> dict[str, float]:
-    """AP over IoU 0.50 to 0.95, AP50, AP75, and AP of rare, common and frequent classes.
+def lvis_ap(
+    truth: LvisGroundTruth, detections: Iterable[tuple[int, Sequence[ClassDetection]]]
+) -> dict[str, float]:
+    """Returns AP over IoU 0.50 to 0.95, AP50, AP75, and AP of rare, common and frequent classes.
 
-    Means over the classes that any image shows; a mean over no class is left out. Of an image
-    the 300 best boxes count, and objects of an image that is not among the found are missed.
+    They are means over the classes that any image shows; a mean over no class is left out. Only the
+    300 best boxes of an image count. All objects of an image without an entry are missed.
 
     Args:
-        found: the id of each image, and what was found there.
+        truth: the images, objects and classes.
+        detections: the id of each image, and the detections there.
 
     Raises:
         ValueError: an image is unknown or comes twice, a box is of an unknown class, or a score or
             a box is not finite.
     """
-    judged = judged_classes(truth)
-    names = {of.id for of in truth.categories}
-    boxes: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    seen: set[int] = set()
-    for image, of_image in found:
-        if image not in judged:
-            raise ValueError(f"image {image} is none of those that are to be judged")
-        if image in seen:
-            raise ValueError(f"image {image} comes twice")
-        seen.add(image)
-        for of in of_image:
-            if of.category not in names:
-                raise ValueError(f"image {image}: there is no class {of.category}")
-            if not all(map(isfinite, (of.score, *of.box))):
-                raise ValueError(f"image {image}: a box {of.box} with the score {of.score}")
-        for of in sorted(of_image, key=lambda of: -of.score)[:MOST_FOUND]:
-            if of.category in judged[image]:
-                x0, y0, x1, y1 = of.box
+    evaluated = evaluated_classes(truth)
+    category_ids = {category.id for category in truth.categories}
+    detections_of_class: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    seen_images: set[int] = set()
+    for image_id, image_detections in detections:
+        if image_id not in evaluated:
+            raise ValueError(f"image {image_id} is not in the ground truth")
+        if image_id in seen_images:
+            raise ValueError(f"image {image_id} comes twice")
+        seen_images.add(image_id)
+        for category_id, score, box in image_detections:
+            if category_id not in category_ids:
+                raise ValueError(f"image {image_id}: there is no class {category_id}")
+            if not all(map(isfinite, (score, *box))):
+                raise ValueError(f"image {image_id}: a box {box} with the score {score}")
+        best = sorted(image_detections, key=lambda detection: -detection.score)[:MAX_DETECTIONS]
+        for category_id, score, (x0, y0, x1, y1) in best:
+            if category_id in evaluated[image_id]:
                 bbox = [x0, y0, x1 - x0, y1 - y0]
-                boxes[of.category].append({"image_id": image, "bbox": bbox, "score": of.score})
-    precisions = _precisions(truth, judged, boxes)
-    return _means(truth.categories, precisions)
+                detections_of_class[category_id].append(
+                    {"image_id": image_id, "bbox": bbox, "score": score}
+                )
+    return _class_means(truth.categories, _precisions(truth, evaluated, detections_of_class))
 
 
-def judged_classes(truth: Lvis) -> dict[int, set[int]]:
-    """The classes that are judged on each image."""
-    judged = {image.id: set(image.neg_category_ids) for image in truth.images}
+def evaluated_classes(truth: LvisGroundTruth) -> dict[int, set[int]]:
+    """Returns the ids of the classes that are evaluated on each image."""
+    evaluated = {image.id: set(image.neg_category_ids) for image in truth.images}
     for annotation in truth.annotations:
-        judged[annotation.image_id].add(annotation.category_id)
-    return judged
+        evaluated[annotation.image_id].add(annotation.category_id)
+    return evaluated
 
 
 def _precisions(
-    truth: Lvis, judged: dict[int, set[int]], found: dict[int, list[dict[str, Any]]]
-) -> dict[int, npt.NDArray[np.float64]]:
-    """Precisions (IoU, recall) of each class that any image shows."""
-    shown: dict[int, list[Annotation]] = defaultdict(list)
+    truth: LvisGroundTruth,
+    evaluated: dict[int, set[int]],
+    detections: dict[int, list[dict[str, Any]]],
+) -> dict[int, Precision]:
+    """Returns precisions (IoU, recall) of each class that any image shows."""
+    annotations: dict[int, list[LvisAnnotation]] = defaultdict(list)
     for annotation in truth.annotations:
-        shown[annotation.category_id].append(annotation)
-    images: dict[int, list[Image]] = defaultdict(list)
+        annotations[annotation.category_id].append(annotation)
+    images: dict[int, list[LvisImage]] = defaultdict(list)
     for image in truth.images:
-        for category in judged[image.id]:
-            images[category].append(image)
+        for category_id in evaluated[image.id]:
+            images[category_id].append(image)
     return {
-        category: _precision(images[category], category, of_class, found[category])
-        for category, of_class in shown.items()
+        category_id: _class_precision(
+            images[category_id], category_id, class_annotations, detections[category_id]
+        )
+        for category_id, class_annotations in annotations.items()
     }
 
 
-def _precision(
-    images: list[Image],
-    category: int,
-    shown: list[Annotation],
-    found: list[dict[str, Any]],
-) -> npt.NDArray[np.float64]:
+def _class_precision(
+    images: list[LvisImage],
+    category_id: int,
+    annotations: list[LvisAnnotation],
+    detections: list[dict[str, Any]],
+) -> Precision:
+    """Returns precisions (IoU, recall) of one class on the images where it is evaluated."""
     coco = COCO()
     coco.dataset = {
         "info": {},
-        "images": [{"id": of.id} for of in images],
+        "images": [{"id": image.id} for image in images],
         "annotations": [
             {
                 "id": number,
-                "image_id": of.image_id,
+                "image_id": annotation.image_id,
                 "category_id": 1,
-                "bbox": list(of.bbox),
-                "area": of.bbox[2] * of.bbox[3],
+                "bbox": list(annotation.bbox),
+                "area": annotation.bbox[2] * annotation.bbox[3],
                 "iscrowd": 0,
             }
-            for number, of in enumerate(shown, start=1)
+            for number, annotation in enumerate(annotations, start=1)
         ],
         "categories": [{"id": 1, "name": "the class"}],
     }
-    partly = {of.id for of in images if category in of.not_exhaustive_category_ids}
+    results = [{"category_id": 1, **detection} for detection in detections]
+    not_exhaustive = {
+        image.id for image in images if category_id in image.not_exhaustive_category_ids
+    }
     with redirect_stdout(io.StringIO()):
         coco.createIndex()
-        results = coco.loadRes([{"category_id": 1, **of} for of in found]) if found else COCO()
-        evaluation = COCOeval(coco, results, "bbox")
-        evaluation.params.maxDets = [MOST_FOUND]
+        evaluation = COCOeval(coco, coco.loadRes(results) if results else COCO(), "bbox")
+        evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.params.areaRng = [[0, 1e10]]
         evaluation.params.areaRngLbl = ["all"]
         evaluation.evaluate()
-        for of_image in filter(None, evaluation.evalImgs):
-            if of_image["image_id"] in partly:
-                of_image["dtIgnore"] |= of_image["dtMatches"] == 0
+        for image_result in filter(None, evaluation.evalImgs):
+            if image_result["image_id"] in not_exhaustive:
+                image_result["dtIgnore"] |= image_result["dtMatches"] == 0
         evaluation.accumulate()
     return np.asarray(evaluation.eval["precision"])[:, :, 0, 0, 0]
 
 
-def _means(
-    classes: Sequence[Class], precisions: dict[int, npt.NDArray[np.float64]]
+def _class_means(
+    categories: Sequence[LvisCategory], precisions: dict[int, Precision]
 ) -> dict[str, float]:
-    measured = [of for of in classes if of.id in precisions]
-    if not measured:
+    shown = [category for category in categories if category.id in precisions]
+    if not shown:
         return {}
-    of_class = np.stack([precisions[of.id] for of in measured])  # (classes, IoU, recall)
-    means = {"AP": of_class.mean(), "AP50": of_class[:, 0].mean(), "AP75": of_class[:, 5].mean()}
-    for frequency, name in BY_FREQUENCY.items():
-        chosen = [of.frequency == frequency for of in measured]
-        if any(chosen):
-            means[name] = of_class[chosen].mean()
+    stacked = np.stack([precisions[category.id] for category in shown])  # (classes, IoU, recall)
+    means = {"AP": stacked.mean(), "AP50": stacked[:, 0].mean(), "AP75": stacked[:, 5].mean()}
+    for frequency, name in AP_BY_FREQUENCY.items():
+        has_frequency = [category.frequency == frequency for category in shown]
+        if any(has_frequency):
+            means[name] = stacked[has_frequency].mean()
     return {name: float(value) for name, value in means.items()}

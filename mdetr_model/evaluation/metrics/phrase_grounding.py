@@ -1,8 +1,8 @@
-"""Phrase grounding: for every phrase of a caption, is the box that answers best to it right?
+"""Phrase grounding: is the best box of every phrase of a caption right?
 
 The two protocols of Flickr30k Entities (paper, section 4.2). ANY-BOX: a box is right if it overlaps
 any box of the phrase with an IoU of at least 0.5. MERGED-BOXES: if it overlaps the smallest box
-around all of them.
+around all of them so.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,22 +14,26 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mdetr_model.data.samples import Reference
+from mdetr_model.data.samples import GroundTruth
 from mdetr_model.modeling.box_ops import iou
 from mdetr_model.modeling.postprocess import boxes_in_pixels, phrase_scores
 
-LEAST_IOU = 0.5
-NEVER = 10**6  # the rank of a phrase that no query has found
-BEST = {"1": 1, "5": 5, "10": 10, "all": NEVER}
-Protocol = Literal["any-box", "merged-boxes"]
-PROTOCOLS: tuple[Protocol, ...] = ("any-box", "merged-boxes")
+MIN_IOU = 0.5
+# Boxes that overlap more than this are taken for the same object.
+DUPLICATE_IOU = 0.9
+NO_HIT = 10**6  # the hit rank of a phrase for which no query is right
+TOP_K = {"1": 1, "5": 5, "10": 10, "all": NO_HIT}
+EvaluationProtocol = Literal["any-box", "merged-boxes"]
+PROTOCOLS: tuple[EvaluationProtocol, ...] = ("any-box", "merged-boxes")
 Boxes = npt.NDArray[np.float64]
 
 
-class Ranks(NamedTuple):
-    """How many wrong boxes answer better to a phrase than the first right one, by protocol.
+class PhraseHitRanks(NamedTuple):
+    """The rank of the first right box for a phrase, counted from 0, by protocol.
 
-    ``types`` are the phrase's kinds of object ("people", "clothing", ...), where it has any.
+    Attributes:
+        types: the phrase's entity types ("people", "clothing", ...), if it has any.
+        any_box, merged_boxes: ranks, or ``NO_HIT``.
     """
 
     types: tuple[str, ...]
@@ -38,103 +42,122 @@ class Ranks(NamedTuple):
 
 
 @torch.no_grad()
-def ranks_of_phrases(outputs: Any, references: Sequence[Reference]) -> list[Ranks]:
-    """The ranks of every phrase of a batch.
+def batch_hit_ranks(outputs: Any, ground_truths: Sequence[GroundTruth]) -> list[PhraseHitRanks]:
+    """Returns the hit ranks of every phrase of a batch that has a box.
+
+    A phrase without a token gets ``NO_HIT``.
 
     Args:
         outputs: with ``logits`` (B, Q, 256) and ``pred_boxes`` (B, Q, 4).
-        references: of the batch; phrases without a box are left out, and found by no query those
-            without a token.
+        ground_truths: of the batch.
     """
-    phrases = pad_sequence([r.positive_map for r in references], batch_first=True)
+    phrase_tokens = pad_sequence([truth.positive_map for truth in ground_truths], batch_first=True)
     logits = outputs.logits.float()
-    order = phrase_scores(logits, phrases.to(logits.device)).argsort(-1, descending=True).cpu()
-    sizes = torch.tensor([r.size for r in references])
+    scores = phrase_scores(logits, phrase_tokens.to(logits.device))
+    order = scores.argsort(-1, descending=True).cpu()
+    sizes = torch.tensor([truth.size for truth in ground_truths])
     boxes = boxes_in_pixels(outputs.pred_boxes.float().cpu(), sizes)
     ranks = []
-    for item, reference in enumerate(references):
-        for number, phrase in enumerate(reference.phrases):
+    for item, truth in enumerate(ground_truths):
+        for number, phrase in enumerate(truth.phrases):
             if phrase.boxes:
-                named = reference.positive_map[number].any()
-                ranked = boxes[item, order[item, number]][: None if named else 0]
-                ranks.append(ranks_of(ranked, torch.tensor(phrase.boxes), phrase.types))
+                has_tokens = truth.positive_map[number].any()
+                ranked = boxes[item, order[item, number]][: None if has_tokens else 0]
+                ranks.append(phrase_hit_ranks(ranked, torch.tensor(phrase.boxes), phrase.types))
     return ranks
 
 
-def ranks_of(ranked: Tensor, truth: Tensor, types: Sequence[str] = ()) -> Ranks:
-    """The ranks of a phrase with boxes (N, 4), for boxes (Q, 4), the best first; all as xyxy."""
-    merged = torch.cat([truth[:, :2].amin(0), truth[:, 2:].amax(0)])[None]
-    return Ranks(tuple(types), first_right(ranked, truth), first_right(ranked, merged))
+def phrase_hit_ranks(ranked: Tensor, truth: Tensor, types: Sequence[str] = ()) -> PhraseHitRanks:
+    """Returns the hit ranks of a phrase.
 
-
-def first_right(ranked: Tensor, truth: Tensor) -> int:
-    """The place of the first of the boxes (Q, 4) that is right, for boxes (N, 4) of a phrase."""
-    return place_of_first((iou(ranked[:, None], truth[None]) >= LEAST_IOU).any(-1))
-
-
-def place_of_first(right: Tensor) -> int:
-    """The place of the first True of (Q,) booleans; ``NEVER`` without any."""
-    return int(right.int().argmax()) if right.any() else NEVER
-
-
-def recalls(ranks: Iterable[Ranks], protocol: Protocol) -> dict[str, dict[str, float]]:
-    """The share of phrases whose first right box is among the 1, 5, 10 best, or among all.
-
-    By kind of phrase, "all" before the kinds; a phrase of several kinds counts in each. Empty
-    without phrases.
+    Args:
+        ranked: (Q, 4) boxes as xyxy, the best first.
+        truth: (N, 4) boxes of the phrase as xyxy.
+        types: of the phrase.
     """
-    of_kind: dict[str, list[int]] = {}
-    for of in ranks:
-        rank = of.any_box if protocol == "any-box" else of.merged_boxes
-        for kind in ("all", *of.types):
-            of_kind.setdefault(kind, []).append(rank)
+    merged = torch.cat([truth[:, :2].amin(0), truth[:, 2:].amax(0)])[None]
+    return PhraseHitRanks(
+        types=tuple(types),
+        any_box=box_hit_rank(ranked, truth),
+        merged_boxes=box_hit_rank(ranked, merged),
+    )
+
+
+def box_hit_rank(ranked: Tensor, truth: Tensor) -> int:
+    """Returns the rank of the first of the boxes (Q, 4) that overlaps one of (N, 4) enough."""
+    return hit_rank((iou(ranked[:, None], truth[None]) >= MIN_IOU).any(-1))
+
+
+def hit_rank(is_right: Tensor) -> int:
+    """Returns the index of the first True of (Q,) booleans; ``NO_HIT`` without any."""
+    return int(is_right.int().argmax()) if is_right.any() else NO_HIT
+
+
+def recalls(
+    ranks: Iterable[PhraseHitRanks], protocol: EvaluationProtocol
+) -> dict[str, dict[str, float]]:
+    """Returns recall@1, @5, @10 and over all queries, by entity type.
+
+    "all" comes before the types; a phrase of several types counts in each. Empty without phrases.
+    """
+    ranks_of_type: dict[str, list[int]] = {}
+    for phrase in ranks:
+        rank = phrase.any_box if protocol == "any-box" else phrase.merged_boxes
+        for entity_type in ("all", *phrase.types):
+            ranks_of_type.setdefault(entity_type, []).append(rank)
     return {
-        kind: {f"recall@{name}": float(np.mean(np.array(found) < k)) for name, k in BEST.items()}
-        for kind, found in of_kind.items()
+        entity_type: {
+            f"recall@{name}": float(np.mean(np.array(type_ranks) < k)) for name, k in TOP_K.items()
+        }
+        for entity_type, type_ranks in ranks_of_type.items()
     }
 
 
-def blind_recalls(phrases: Sequence[tuple[str, Boxes]], training_boxes: Boxes) -> dict[str, float]:
-    """Recall@1 of those who see no image, or read no caption: what a model has to be above.
+def baseline_recalls(
+    phrases: Sequence[tuple[str, Boxes]], training_boxes: Boxes
+) -> dict[str, float]:
+    """Returns recall@1 of two baselines: one reads no caption, one sees no image.
 
-    ``random object`` takes any object of the image, each as likely: those that any caption of it
-    names. ``frequent box`` is the same for every image: that of the training boxes which is
-    right for most of them.
+    ``random object`` is the expected recall of a random object of the image, among those that any
+    of its captions names. ``frequent box`` predicts the same box for every image: that of the
+    training boxes which is right for most of them.
 
     Args:
-        phrases: the image's key and the boxes (N, 4) of each phrase, as xyxy in shares of the
+        phrases: the image's key and the boxes (N, 4) of each phrase, as xyxy relative to the
             image's sides.
-        training_boxes: (N, 4) likewise; up to a few thousand. Without any there is no frequent one.
+        training_boxes: (N, 4) likewise; up to a few thousand. Without any there is no frequent box.
     """
     if not phrases:
         return {}
-    by_image: dict[str, list[Boxes]] = {}
+    boxes_of_image: dict[str, list[Boxes]] = {}
     for key, boxes in phrases:
-        by_image.setdefault(key, []).append(boxes)
-    objects = {key: _distinct(np.concatenate(found)) for key, found in by_image.items()}
-    chances = [_right(objects[key], boxes).mean() for key, boxes in phrases]
-    found = {"random object": float(np.mean(chances))}
+        boxes_of_image.setdefault(key, []).append(boxes)
+    objects = {key: _deduplicate(np.concatenate(boxes)) for key, boxes in boxes_of_image.items()}
+    hit_rates = [_hits(objects[key], boxes).mean() for key, boxes in phrases]
+    results = {"random object": float(np.mean(hit_rates))}
     if len(training_boxes):
-        habit = _most_frequent(training_boxes)
-        found["frequent box"] = float(np.mean([_right(habit, of).any() for _, of in phrases]))
-    return found
+        frequent = _most_frequent(training_boxes)
+        hits = [_hits(frequent, boxes).any() for _, boxes in phrases]
+        results["frequent box"] = float(np.mean(hits))
+    return results
 
 
-def _right(guesses: Boxes, truth: Boxes) -> npt.NDArray[np.bool_]:
-    """Which of the boxes (G, 4) overlap any of the boxes (N, 4) well enough; an IoU of boxes in
-    shares of an image's sides is that in pixels.
+def _hits(guesses: Boxes, truth: Boxes) -> npt.NDArray[np.bool_]:
+    """Returns which of the boxes (G, 4) overlap one of (N, 4) enough.
+
+    The IoU of boxes relative to an image's sides equals that in pixels.
     """
     overlap = iou(torch.from_numpy(guesses)[:, None], torch.from_numpy(truth)[None])
-    return (overlap >= LEAST_IOU).any(-1).numpy()
+    return np.asarray((overlap >= MIN_IOU).any(-1))
 
 
-def _distinct(boxes: Boxes) -> Boxes:
-    """Boxes without those that nearly are an earlier one."""
+def _deduplicate(boxes: Boxes) -> Boxes:
+    """Returns the boxes without those that nearly equal an earlier one."""
     overlap = iou(torch.from_numpy(boxes)[:, None], torch.from_numpy(boxes)[None]).numpy()
-    return boxes[~np.triu(overlap > 0.9, 1).any(0)]
+    return boxes[~np.triu(overlap > DUPLICATE_IOU, 1).any(0)]
 
 
 def _most_frequent(boxes: Boxes) -> Boxes:
-    """The box (1, 4) that overlaps most of the others well enough."""
-    found = torch.from_numpy(boxes)
-    return boxes[[int((iou(found[:, None], found[None]) >= LEAST_IOU).sum(0).argmax())]]
+    """Returns the box (1, 4) that overlaps most of the others enough."""
+    overlap = iou(torch.from_numpy(boxes)[:, None], torch.from_numpy(boxes)[None])
+    return boxes[[int((overlap >= MIN_IOU).sum(0).argmax())]]

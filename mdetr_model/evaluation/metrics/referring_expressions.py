@@ -1,8 +1,8 @@
 """Referring expressions: is the best box that of the one object which the expression refers to?
 
-RefCOCO, RefCOCO+ and RefCOCOg (paper, section 4.2), by two measures: the published evaluation asks
-for a generalized IoU of at least 0.5, the literature for an IoU of more than 0.5. The first is
-never more than the second but where an IoU is exactly 0.5.
+RefCOCO, RefCOCO+ and RefCOCOg (paper, section 4.2), by two criteria: the published evaluation asks
+for a generalized IoU of at least 0.5, the literature for an IoU of more than 0.5. The first implies
+the second, except where an IoU is exactly 0.5.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,69 +12,71 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mdetr_model.data.samples import Reference
-from mdetr_model.evaluation.metrics.phrase_grounding import place_of_first
+from mdetr_model.data.samples import GroundTruth
+from mdetr_model.evaluation.metrics.phrase_grounding import hit_rank
 from mdetr_model.modeling.box_ops import giou, iou
 from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores
 
-LEAST = 0.5
-BEST = (1, 5, 10)
+MIN_OVERLAP = 0.5
+TOP_K = (1, 5, 10)
 
 
-class Ranks(NamedTuple):
-    """How many wrong boxes are taken to be more surely what is referred to than the first right
-    one, by measure.
-    """
+class ExpressionHitRanks(NamedTuple):
+    """The rank of the first right box for an expression, counted from 0, by criterion."""
 
     giou: int
     iou: int
 
 
 @torch.no_grad()
-def ranks_of_expressions(outputs: Any, references: Sequence[Reference]) -> list[Ranks]:
-    """The ranks of every expression of a batch.
+def batch_hit_ranks(outputs: Any, ground_truths: Sequence[GroundTruth]) -> list[ExpressionHitRanks]:
+    """Returns the hit ranks of every expression of a batch.
 
     Args:
         outputs: with ``logits`` (B, Q, 256) and ``pred_boxes`` (B, Q, 4).
-        references: of the batch, each with one box.
+        ground_truths: of the batch, each with one box.
 
     Raises:
-        ValueError: a caption does not refer to one object.
+        ValueError: a caption does not refer to exactly one object.
     """
-    sizes = torch.tensor([reference.size for reference in references])
+    sizes = torch.tensor([truth.size for truth in ground_truths])
     boxes = boxes_in_pixels(outputs.pred_boxes.float().cpu(), sizes)
     scores = object_scores(outputs.logits.float()).cpu()
     ranks = []
-    for item, reference in enumerate(references):
-        truth = [box for phrase in reference.phrases for box in phrase.boxes]
-        if len(truth) != 1:
-            raise ValueError(f"a caption with {len(truth)} boxes is no referring expression")
-        ranks.append(ranks_of(boxes[item], scores[item], torch.tensor(truth[0])))
+    for item, truth in enumerate(ground_truths):
+        referents = [box for phrase in truth.phrases for box in phrase.boxes]
+        if len(referents) != 1:
+            raise ValueError(f"a caption with {len(referents)} boxes is no referring expression")
+        ranks.append(expression_hit_ranks(boxes[item], scores[item], torch.tensor(referents[0])))
     return ranks
 
 
-def ranks_of(boxes: Tensor, scores: Tensor, truth: Tensor) -> Ranks:
-    """The ranks of an object with the box (4,), for boxes (Q, 4) with scores (Q,); all as xyxy.
+def expression_hit_ranks(boxes: Tensor, scores: Tensor, truth: Tensor) -> ExpressionHitRanks:
+    """Returns the hit ranks of an expression. Boxes are xyxy.
 
-    Of boxes with the same score, the one with the larger coordinates comes first, as published.
+    Of boxes with equal scores, the one with the larger coordinates comes first, as published.
+
+    Args:
+        boxes: (Q, 4), predicted.
+        scores: (Q,), theirs.
+        truth: (4,), the box of the object.
     """
     keys = np.column_stack([boxes.numpy()[:, ::-1], scores.numpy()])
     ranked = boxes[np.lexsort(keys.T)[::-1].copy()]
     truth = truth.expand_as(ranked)
-    right = giou(ranked, truth) >= LEAST, iou(ranked, truth) > LEAST
-    return Ranks(*map(place_of_first, right))
+    return ExpressionHitRanks(
+        giou=hit_rank(giou(ranked, truth) >= MIN_OVERLAP),
+        iou=hit_rank(iou(ranked, truth) > MIN_OVERLAP),
+    )
 
 
-def precisions(ranks: Iterable[Ranks]) -> dict[str, dict[str, float]]:
-    """The share of expressions whose first right box is among the 1, 5, 10 best, by measure.
-
-    Empty without expressions.
-    """
-    found = np.array(list(ranks), np.int64).reshape(-1, 2)
-    if not len(found):
+def precisions(ranks: Iterable[ExpressionHitRanks]) -> dict[str, dict[str, float]]:
+    """Returns precision@1, @5 and @10 by criterion; empty without expressions."""
+    table = np.array(list(ranks), np.int64).reshape(-1, 2)
+    if not len(table):
         return {}
-    names = ("GIoU >= 0.5", "IoU > 0.5")
+    criteria = ("GIoU >= 0.5", "IoU > 0.5")
     return {
-        name: {f"precision@{k}": float((of < k).mean()) for k in BEST}
-        for name, of in zip(names, found.T, strict=True)
+        criterion: {f"precision@{k}": float((column < k).mean()) for k in TOP_K}
+        for criterion, column in zip(criteria, table.T, strict=True)
     }

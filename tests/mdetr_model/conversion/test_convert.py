@@ -216,7 +216,7 @@ def test_with_a_tokenizer_there_is_a_processor(tmp_path: Path) -> None:
     RobertaTokenizerFast(vocab=vocabulary, merges=[]).save_pretrained(tmp_path / "tokenizer")
     torch.save({"model": _published(_tiny())}, tmp_path / "published.pth")
     paths = [str(tmp_path / name) for name in ("published.pth", "model", "tokenizer")]
-    assert main(["convert", *paths[:2], "--tokenizer", paths[2]]) == 0
+    assert main(["convert", paths[0], "--output", paths[1], "--tokenizer", paths[2]]) == 0
     processor = AutoProcessor.from_pretrained(tmp_path / "model")
     assert isinstance(processor, MdetrProcessor)
     assert processor.tokenizer("a dog")["input_ids"][0] == vocabulary["<s>"]

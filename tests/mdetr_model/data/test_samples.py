@@ -16,14 +16,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mdetr_model.data.samples import (
-    RECENT,
+    CACHED_IMAGES,
     TrainingSample,
     TrainingSampleBuilder,
     collate,
-    normalized,
-    phrases_of,
+    normalize,
+    phrases_to_ground,
 )
-from mdetr_model.data.transforms import EVALUATION, Augmentation
+from mdetr_model.data.transforms import EvalTransform, TrainTransform
 from mdetr_model.modeling.box_ops import cxcywh_to_xyxy
 from mdetr_model.modeling.image_processing_mdetr import MdetrImageProcessor
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
@@ -36,8 +36,8 @@ from tests.mdetr_model.small import tiny_model
 TEXT = "a red bus behind the tall tree and a café"
 RED_BUS, TREE, CAFE, BUS = (2, 9), (21, 30), (37, 41), (6, 9)
 TOKENIZER = train_tokenizer([TEXT], 300)
-SMALL = Augmentation(shortest=(32, 48), longest=90, crop_shortest=(40,), crop_least=20)
-SMALL_EVALUATION = Augmentation(shortest=(32,), longest=60, crop_chance=0, mirror_chance=0)
+SMALL = TrainTransform(scales=(32, 48), max_size=90, crop_scales=(40,), crop_min_size=20)
+SMALL_EVALUATION = EvalTransform(size=32, max_size=60)
 BATCH = partial(collate, pad_id=TOKENIZER.pad_token_id)
 
 
@@ -78,13 +78,11 @@ def same(first: TrainingSample, second: TrainingSample) -> bool:
     return all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in values)
 
 
-@pytest.mark.parametrize(
-    ("augmentation", "shortest", "longest"), [(SMALL_EVALUATION, 32, 60), (EVALUATION, 800, 1333)]
-)
-def test_a_batch_for_evaluation_is_what_the_processor_makes(
-    augmentation: Augmentation, shortest: int, longest: int
-) -> None:
-    image_processor = MdetrImageProcessor(size={"shortest_edge": shortest, "longest_edge": longest})
+@pytest.mark.parametrize("transform", [SMALL_EVALUATION, EvalTransform()])
+def test_a_batch_for_evaluation_is_what_the_processor_makes(transform: EvalTransform) -> None:
+    image_processor = MdetrImageProcessor(
+        size={"shortest_edge": transform.size, "longest_edge": transform.max_size}
+    )
     processor = MdetrProcessor(image_processor, TOKENIZER)
     captions = [of.caption for of in PAIRS]
     texts = [caption.text for caption in captions]
@@ -97,7 +95,7 @@ def test_a_batch_for_evaluation_is_what_the_processor_makes(
         [(of.height, of.width) for of in PAIRS],
     )
 
-    maker = TrainingSampleBuilder(TOKENIZER, augmentation)
+    maker = TrainingSampleBuilder(TOKENIZER, transform)
     batch = BATCH([made(of, maker) for of in PAIRS])
     inputs = batch.inputs()
     of = inputs.pop("image_index")
@@ -131,7 +129,7 @@ def test_boxes_go_where_the_pixels_go() -> None:
     Image.fromarray(pixels).save(stream, "PNG")
     caption = Caption("a white box", [region((50, 100, 250, 200), (8, 11))], [], [])
     white = Pair("vg/1", 0, 600, 400, memoryview(stream.getvalue()), caption)
-    maker = TrainingSampleBuilder(TOKENIZER, Augmentation())
+    maker = TrainingSampleBuilder(TOKENIZER, TrainTransform())
     for seed in range(12):
         example = made(white, maker, seed)
         _, height, width = example.pixels.shape
@@ -146,7 +144,7 @@ def test_an_image_is_not_mirrored_where_the_answer_is_a_side(
     answer: str | None, mirrored: bool
 ) -> None:
     of = pair("On which side is the bus?", question=Question("q1", answer))
-    maker = TrainingSampleBuilder(TOKENIZER, Augmentation(shortest=(40,), crop_chance=0))
+    maker = TrainingSampleBuilder(TOKENIZER, TrainTransform(scales=(40,), crop_prob=0))
     images = {made(of, maker, seed).pixels.numpy().tobytes() for seed in range(20)}
     assert len(images) == 1 + mirrored
 
@@ -174,7 +172,7 @@ def test_captions_of_more_than_256_tokens_are_cut() -> None:
 def test_an_example_without_a_reference_keeps_the_question() -> None:
     question = Question("q1", "yes")
     example = made(pair(question=question))
-    assert example.question == question and example.reference is None
+    assert example.question == question and example.ground_truth is None
     assert (example.key, example.number) == ("coco/139", 3)
 
 
@@ -186,25 +184,25 @@ def test_the_phrases_of_a_caption_are_its_own_or_those_of_its_regions() -> None:
         region(boxes[2], TREE, RED_BUS, crowd=True),
         region(boxes[2]),
     )
-    by_spans = phrases_of(pair(regions=regions).caption)
+    by_spans = phrases_to_ground(pair(regions=regions).caption)
     assert by_spans == [
         Phrase([RED_BUS, TREE], "", [], [boxes[0], boxes[2]]),
         Phrase([BUS], "", [], [boxes[1]]),
     ]
     stated = Phrase([TREE], "12", ["other"], boxes)
-    assert phrases_of(pair(regions=regions, phrases=(stated,)).caption) == [stated]
-    assert phrases_of(pair().caption) == []
+    assert phrases_to_ground(pair(regions=regions, phrases=(stated,)).caption) == [stated]
+    assert phrases_to_ground(pair().caption) == []
 
 
 def test_a_reference_has_the_whole_image_and_the_tokens_of_phrases() -> None:
     maker = TrainingSampleBuilder(TOKENIZER, SMALL_EVALUATION, evaluation=True)
     box = (1.0, 2.0, 30.5, 40.0)
     example = made(pair(regions=(region(box, BUS), region(box, BUS))), maker)
-    reference = example.reference
+    reference = example.ground_truth
     assert reference is not None and reference.size == (40, 60)
     assert [phrase.boxes for phrase in reference.phrases] == [[box, box]]
     assert torch.equal(reference.positive_map, example.positive_map[:1])
-    nothing = made(PAIRS[1], maker).reference
+    nothing = made(PAIRS[1], maker).ground_truth
     assert nothing is not None and (nothing.size, nothing.phrases) == ((60, 40), [])
     assert nothing.positive_map.shape == (0, 256)
 
@@ -221,7 +219,7 @@ def test_padding_is_zero_masked_and_measured() -> None:
         _, height, width = example.pixels.shape
         assert torch.equal(pixels[:, :height, :width], example.pixels)
     assert (batch.keys, batch.numbers) == (["coco/139"] * 2, [3, 3])
-    assert batch.questions == batch.references == [None, None]
+    assert batch.questions == batch.ground_truths == [None, None]
     assert batch.labels["box_mask"].tolist() == [[True, True], [False, False]]
 
 
@@ -237,7 +235,7 @@ def test_a_batch_without_any_box() -> None:
 def test_pixels_are_normalized_by_their_channel() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).expand(1, 3, 1, 2)
     mask = torch.tensor([[[True, True]]])
-    found = normalized(pixels, mask, mean=(0.5, 0, 1), std=(0.5, 1, 2))
+    found = normalize(pixels, mask, mean=(0.5, 0, 1), std=(0.5, 1, 2))
     assert found.tolist() == [[[[-1, 1]], [[0, 1]], [[-0.5, 0]]]]
     assert pixels.tolist() == [[[[0, 255]]] * 3]
 
@@ -258,7 +256,7 @@ def test_captions_that_see_an_image_alike_have_it_once() -> None:
     assert batch.pixels.shape[0] == batch.pixel_mask.shape[0] == 2
     assert torch.equal(batch.input_ids[0], batch.input_ids[1])
 
-    others = [dataclasses.replace(other, key=f"coco/{number}") for number in range(RECENT)]
+    others = [dataclasses.replace(other, key=f"coco/{number}") for number in range(CACHED_IMAGES)]
     again = [maker(of, np.random.default_rng(0)) for of in (one, *others, one)]
     assert BATCH([examples[0], *again]).image_index.tolist()[-1] != 0  # too many came between
     for of in others:  # what is used is kept
@@ -266,7 +264,7 @@ def test_captions_that_see_an_image_alike_have_it_once() -> None:
         last = maker(one, np.random.default_rng(0))
     assert last.pixels is again[-1].pixels
 
-    cropping = TrainingSampleBuilder(TOKENIZER, replace(SMALL, crop_chance=1.0))
+    cropping = TrainingSampleBuilder(TOKENIZER, replace(SMALL, crop_prob=1.0))
     seen = BATCH([cropping(PAIRS[1], np.random.default_rng(seed)) for seed in (0, 1)])
     assert seen.image_index.tolist() == [0, 1]
 

@@ -11,17 +11,17 @@ from PIL import Image
 from transformers.image_transforms import get_size_with_aspect_ratio
 
 from mdetr_model.data.transforms import (
-    EVALUATION,
     MAX_PIXELS,
-    Augmentation,
-    View,
+    CropResizeFlip,
+    EvalTransform,
+    TrainTransform,
+    decode_transformed,
     names_a_side,
-    pixels_of_view,
-    resized,
+    resized_size,
 )
 
-TRAINING = Augmentation()
-CROPPED = Augmentation(crop_chance=1, mirror_chance=0)
+TRAINING = TrainTransform()
+CROPPED = TrainTransform(crop_prob=1, hflip_prob=0)
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -43,8 +43,8 @@ def encoded(image: Image.Image, format_: str = "PNG", **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def whole(width: int, height: int, size: tuple[int, int], mirrored: bool = False) -> View:
-    return View((0, 0, width, height), size, mirrored)
+def whole(width: int, height: int, size: tuple[int, int], mirrored: bool = False) -> CropResizeFlip:
+    return CropResizeFlip((0, 0, width, height), size, mirrored)
 
 
 lengths = st.one_of(st.integers(1, 40), st.integers(1, 3000))
@@ -71,7 +71,7 @@ def images(draw: st.DrawFn) -> tuple[int, int, np.ndarray]:
     ],
 )
 def test_sizes_at_evaluation(width: int, height: int, size: tuple[int, int]) -> None:
-    view = EVALUATION.view(width, height, [], "a dog", np.random.default_rng(0))
+    view = EvalTransform().sample((width, height), [], "a dog", np.random.default_rng(0))
     assert view == whole(width, height, size)
 
 
@@ -81,14 +81,14 @@ def test_sizes_are_those_of_the_image_processor(
 ) -> None:
     expected = get_size_with_aspect_ratio((height, width), shortest, longest)
     assume(0 not in expected)
-    assert resized(width, height, shortest, longest) == expected[::-1]
+    assert resized_size((width, height), shortest, longest) == expected[::-1]
 
 
 @given(images(), st.integers(0, 99))
 def test_views_of_training(image: tuple[int, int, np.ndarray], seed: int) -> None:
     width, height, boxes = image
-    view = TRAINING.view(width, height, boxes, "a dog", np.random.default_rng(seed))
-    assert view == TRAINING.view(width, height, boxes, "a dog", np.random.default_rng(seed))
+    view = TRAINING.sample((width, height), boxes, "a dog", np.random.default_rng(seed))
+    assert view == TRAINING.sample((width, height), boxes, "a dog", np.random.default_rng(seed))
     left, top, right, bottom = view.crop
     assert 0 <= left < right <= width and 0 <= top < bottom <= height
     assert 1 <= min(view.size) <= 800
@@ -99,7 +99,7 @@ def test_views_of_training(image: tuple[int, int, np.ndarray], seed: int) -> Non
 @given(images(), st.integers(0, 99))
 def test_a_crop_holds_every_box(image: tuple[int, int, np.ndarray], seed: int) -> None:
     width, height, boxes = image
-    view = CROPPED.view(width, height, boxes, "", np.random.default_rng(seed))
+    view = CROPPED.sample((width, height), boxes, "", np.random.default_rng(seed))
     slack = 1e-9 * max(width, height)
     assert (boxes[:, :2] >= np.array(view.crop[:2]) - slack).all()
     assert (boxes[:, 2:] <= np.array(view.crop[2:]) + slack).all()
@@ -111,23 +111,23 @@ def test_a_crop_is_drawn_in_pixels_of_the_resized_image_and_is_resized_again(
 ) -> None:
     """It is the smallest of whole pixels of the image that holds the one drawn."""
     width, height, _ = image
-    view = CROPPED.view(*image, "", np.random.default_rng(seed))
+    view = CROPPED.sample(image[:2], image[2], "", np.random.default_rng(seed))
 
     def fits(shortest: int) -> bool:
-        sides = resized(width, height, shortest)
+        sides = resized_size((width, height), shortest)
         least = min(384, *sides)
         across, down = (
             lengths_of(side, whole, *view.crop[axis::2], least)
             for axis, (side, whole) in enumerate(zip(sides, (width, height), strict=True))
         )
         return any(
-            view.size == resized(x, y, side, 1333)
+            view.size == resized_size((x, y), side, 1333)
             for x in across
             for y in down
-            for side in CROPPED.shortest
+            for side in CROPPED.scales
         )
 
-    assert any(fits(shortest) for shortest in CROPPED.crop_shortest)
+    assert any(fits(shortest) for shortest in CROPPED.crop_scales)
 
 
 def lengths_of(side: int, whole: int, begin: int, end: int, least: int) -> set[int]:
@@ -142,22 +142,22 @@ def test_boxes_at_once_are_boxes_step_by_step(
     image: tuple[int, int, np.ndarray], seed: int, mirrored: bool
 ) -> None:
     boxes = image[2]
-    crop = CROPPED.view(*image, "", np.random.default_rng(seed)).crop
+    crop = CROPPED.sample(image[:2], image[2], "", np.random.default_rng(seed)).crop
     left, top, right, bottom = crop
     stepwise = boxes.astype(np.float64) - [left, top, left, top]
     stepwise *= np.tile([300 / (right - left), 200 / (bottom - top)], 2)
     if mirrored:
         stepwise = stepwise[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [300, 0, 300, 0]
-    found = View(crop, (300, 200), mirrored).of_boxes(boxes)
+    found = CropResizeFlip(crop, (300, 200), mirrored).transform_boxes(boxes)
     assert found.shape == boxes.shape and found.dtype == np.float32
     np.testing.assert_allclose(found, stepwise / [300, 200, 300, 200], rtol=0, atol=1e-6)
 
 
 def test_crops_are_as_probable_as_if_drawn_again_until_they_hold_the_boxes() -> None:
     rng = np.random.default_rng(0)
-    small = Augmentation(crop_chance=1, crop_shortest=(5,), crop_least=2, mirror_chance=0)
+    small = TrainTransform(crop_prob=1, crop_scales=(5,), crop_min_size=2, hflip_prob=0)
     box = [2.2, 1.0, 3.7, 2.0]  # in an image that its resizing leaves as it is
-    crops = [small.view(6, 5, [box], "", rng).crop for _ in range(6000)]
+    crops = [small.sample((6, 5), [box], "", rng).crop for _ in range(6000)]
     found = {(left, right): 0 for left, _, right, _ in crops}
     for left, _, right, _ in crops:
         found[left, right] += 1
@@ -174,25 +174,25 @@ def test_crops_are_as_probable_as_if_drawn_again_until_they_hold_the_boxes() -> 
 
 def test_a_crop_holds_a_box_that_is_longer_than_the_longest_side() -> None:
     box = [100, 40, 3900, 50]  # 400 x 16000 pixels before the crop
-    view = CROPPED.view(4000, 100, [box], "", np.random.default_rng(0))
+    view = CROPPED.sample((4000, 100), [box], "", np.random.default_rng(0))
     assert view.crop[0] <= 100 and view.crop[2] >= 3900
     assert max(view.size) == 1333
 
 
 def test_half_of_the_views_are_crops_and_all_sizes_are_drawn() -> None:
     rng = np.random.default_rng(0)
-    views = [TRAINING.view(640, 480, [], "a dog", rng) for _ in range(2000)]
+    views = [TRAINING.sample((640, 480), [], "a dog", rng) for _ in range(2000)]
     cropped = [view for view in views if view.crop != (0, 0, 640, 480)]
     assert 900 < len(cropped) < 1050  # a crop may be the whole image
-    assert {min(view.size) for view in views if view not in cropped} == set(TRAINING.shortest)
-    assert 900 < sum(view.mirrored for view in views) < 1100
+    assert {min(view.size) for view in views if view not in cropped} == set(TRAINING.scales)
+    assert 900 < sum(view.flip for view in views) < 1100
     heights = [(view.crop[3] - view.crop[1]) / 480 for view in cropped]
     assert 384 / 600 <= min(heights) < 0.67
 
 
 def test_boxes_outside_of_the_view_have_no_area() -> None:
-    view = View((10, 10, 20, 20), (100, 100), mirrored=True)
-    boxes = view.of_boxes([[0, 0, 5, 5], [5, 12, 15, 14], [25, 0, 30, 40]])
+    view = CropResizeFlip((10, 10, 20, 20), (100, 100), flip=True)
+    boxes = view.transform_boxes([[0, 0, 5, 5], [5, 12, 15, 14], [25, 0, 30, 40]])
     np.testing.assert_allclose(boxes, [[1, 0, 1, 0], [0.5, 0.2, 1, 0.4], [0, 0, 0, 1]], atol=1e-6)
 
 
@@ -207,25 +207,25 @@ alright|Wright|a frightened cat|rl|art|girl|dog||thrift shop|gauche|lefté"""
 def test_captions_that_name_a_side_are_not_mirrored(caption: str) -> None:
     assert names_a_side(caption)
     rng = np.random.default_rng(0)
-    assert not any(TRAINING.view(9, 9, [], caption, rng).mirrored for _ in range(50))
+    assert not any(TRAINING.sample((9, 9), [], caption, rng).flip for _ in range(50))
 
 
 @pytest.mark.parametrize("caption", NO_SIDES.replace("\n", "|").split("|"))
 def test_other_captions_are_mirrored(caption: str) -> None:
     assert not names_a_side(caption)
     rng = np.random.default_rng(0)
-    assert any(TRAINING.view(9, 9, [], caption, rng).mirrored for _ in range(50))
+    assert any(TRAINING.sample((9, 9), [], caption, rng).flip for _ in range(50))
 
 
 def test_pixels_are_resampled_once_where_the_view_says() -> None:
     """As Pillow does it, to one level of 255."""
     image = noise(60, 40)
-    view = View((10, 3, 50, 39), (20, 30), mirrored=False)
+    view = CropResizeFlip((10, 3, 50, 39), (20, 30), flip=False)
     expected = image.crop(view.crop).resize((20, 30), Image.Resampling.BILINEAR)
-    found = pixels_of_view(memoryview(encoded(image)), "coco/1", 60, 40, view)
+    found = decode_transformed(memoryview(encoded(image)), "coco/1", (60, 40), view)
     assert np.abs(found.astype(int) - np.array(expected)).max() <= 1
-    mirrored = View(view.crop, view.size, mirrored=True)
-    again = pixels_of_view(encoded(image), "coco/1", 60, 40, mirrored)
+    mirrored = CropResizeFlip(view.crop, view.size, flip=True)
+    again = decode_transformed(encoded(image), "coco/1", (60, 40), mirrored)
     np.testing.assert_array_equal(again, found[:, ::-1])
 
 
@@ -234,13 +234,13 @@ def test_a_jpeg_decoded_at_a_smaller_scale_shows_the_same(
     width: int, height: int, shortest: int, data: st.DataObject
 ) -> None:
     """But for JPEG's loss, and edges of the crop that are up to a pixel of the view off."""
-    size = resized(width, height, shortest)
+    size = resized_size((width, height), shortest)
     left, top = data.draw(st.integers(0, 15)), data.draw(st.integers(0, 15))
-    view = View((left, top, width - 3, height - 2), size, data.draw(st.booleans()))
+    view = CropResizeFlip((left, top, width - 3, height - 2), size, data.draw(st.booleans()))
     image = gradient(width, height)
     jpeg = encoded(image, "JPEG", quality=100, subsampling=0)
-    found = pixels_of_view(jpeg, "k", width, height, view)
-    exact = pixels_of_view(encoded(image), "k", width, height, view)
+    found = decode_transformed(jpeg, "k", (width, height), view)
+    exact = decode_transformed(encoded(image), "k", (width, height), view)
     assert found.shape == (size[1], size[0], 3)
     assert np.abs(found.astype(int) - exact).max() <= 6 + 255 / min(size)
 
@@ -255,14 +255,14 @@ def test_a_jpeg_is_decoded_no_smaller_than_the_view(size: tuple[int, int], scale
         image.draft(None, (643 // scale, 481 // scale))
         assert image.size == (-(-643 // scale), -(-481 // scale))
         expected = image.resize(size, Image.Resampling.BILINEAR)
-    found = pixels_of_view(jpeg, "k", 643, 481, whole(643, 481, size))
+    found = decode_transformed(jpeg, "k", (643, 481), whole(643, 481, size))
     assert np.abs(found.astype(int) - np.array(expected)).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ("L", "CMYK", "RGB"))
 def test_jpegs_of_every_mode(mode: str) -> None:
     jpeg = encoded(gradient(33, 17).convert(mode), "JPEG", quality=100, subsampling=0)
-    found = pixels_of_view(jpeg, "k", 33, 17, whole(33, 17, (33, 17)))
+    found = decode_transformed(jpeg, "k", (33, 17), whole(33, 17, (33, 17)))
     expected = np.array(gradient(33, 17).convert(mode).convert("RGB")).astype(int)
     assert np.abs(found - expected).max() <= 8
 
@@ -270,7 +270,7 @@ def test_jpegs_of_every_mode(mode: str) -> None:
 @pytest.mark.parametrize("mode", ("1", "L", "LA", "P", "RGB", "RGBA"))
 def test_pngs_of_every_mode(mode: str) -> None:
     image = gradient(33, 17).convert(mode)
-    found = pixels_of_view(encoded(image), "k", 33, 17, whole(33, 17, (33, 17)))
+    found = decode_transformed(encoded(image), "k", (33, 17), whole(33, 17, (33, 17)))
     np.testing.assert_array_equal(found, np.array(image.convert("RGB")))
 
 
@@ -278,14 +278,14 @@ def test_an_image_is_not_turned_as_its_exif_data_says() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     jpeg = encoded(gradient(40, 20), "JPEG", quality=100, exif=exif)
-    found = pixels_of_view(jpeg, "k", 40, 20, whole(40, 20, (40, 20)))
+    found = decode_transformed(jpeg, "k", (40, 20), whole(40, 20, (40, 20)))
     assert found.shape == (20, 40, 3)
     assert found[10, 38, 0] > 200 > 50 > found[10, 1, 0]
 
 
 def test_an_image_of_one_pixel() -> None:
-    view = EVALUATION.view(1, 1, [[0, 0, 1, 1]], "", np.random.default_rng(0))
-    found = pixels_of_view(encoded(noise(1, 1), "JPEG"), "k", 1, 1, view)
+    view = EvalTransform().sample((1, 1), [[0, 0, 1, 1]], "", np.random.default_rng(0))
+    found = decode_transformed(encoded(noise(1, 1), "JPEG"), "k", (1, 1), view)
     assert found.shape == (800, 800, 3) and (found == found[0, 0]).all()
 
 
@@ -306,10 +306,10 @@ JPEG = encoded(noise(64, 48), "JPEG")
 )
 def test_unusable_images_are_named(content: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
-        pixels_of_view(content, "coco/k", 64, 48, whole(64, 48, (8, 6)))
+        decode_transformed(content, "coco/k", (64, 48), whole(64, 48, (8, 6)))
     assert str(raised.value).startswith("coco/k: ")
 
 
 def test_images_are_bounded_before_they_are_decoded() -> None:
     with pytest.raises(ValueError, match=f"coco/1: {MAX_PIXELS}x2 pixels are too many"):
-        pixels_of_view(JPEG, "coco/1", MAX_PIXELS, 2, whole(64, 48, (8, 6)))
+        decode_transformed(JPEG, "coco/1", (MAX_PIXELS, 2), whole(64, 48, (8, 6)))

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from mdetr_model.evaluation.metrics.class_agnostic_ap import Detected, class_agnostic_ap
+from mdetr_model.evaluation.metrics.class_agnostic_ap import CaptionDetections, class_agnostic_ap
 
 TRUTH = np.array([[10, 10, 50, 60], [60, 20, 90, 80]], np.float32)
 
 
-def detected(boxes: object, scores: object, truth: object = TRUTH) -> Detected:
-    return Detected(
+def detected(boxes: object, scores: object, truth: object = TRUTH) -> CaptionDetections:
+    return CaptionDetections(
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(scores, np.float32),
         np.array(truth, np.float32).reshape(-1, 4),

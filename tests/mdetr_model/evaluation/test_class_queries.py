@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mdetr_model.evaluation.class_queries import ClassQueries, best_of_all
+from mdetr_model.evaluation.class_queries import ClassQueries, best_over_classes
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores
 from mdetr_model.training.tokenizer import train_tokenizer
@@ -17,10 +17,10 @@ def model() -> MdetrForGrounding:
     return tiny_model(text_config=TEXT | {"vocab_size": 320}).eval()
 
 
-@pytest.mark.parametrize("together", [1, 2, 5, 8])
-def test_as_if_each_class_were_asked_for_alone(together: int) -> None:
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
+def test_as_if_each_class_were_asked_for_alone(batch_size: int) -> None:
     mdetr, pixels = model(), torch.randn(1, 3, 48, 64)
-    scores, boxes = ClassQueries(mdetr, TOKENIZER, NAMES, together)(pixels, 480, 640)
+    scores, boxes = ClassQueries(mdetr, TOKENIZER, NAMES, batch_size)(pixels, 480, 640)
     assert scores.shape == (5, 5)
     assert boxes.shape == (5, 5, 4)
     for number, name in enumerate(NAMES):
@@ -35,7 +35,7 @@ def test_as_if_each_class_were_asked_for_alone(together: int) -> None:
 
 def test_the_image_is_encoded_once() -> None:
     mdetr, calls = model(), []
-    queries = ClassQueries(mdetr, TOKENIZER, NAMES, together=2)
+    queries = ClassQueries(mdetr, TOKENIZER, NAMES, batch_size=2)
     mdetr.mdetr.image_encoder.register_forward_hook(lambda *_: calls.append("image"))
     mdetr.mdetr.text_encoder.register_forward_hook(lambda *_: calls.append("text"))
     queries(torch.randn(1, 3, 48, 64), 480, 640)
@@ -45,17 +45,17 @@ def test_the_image_is_encoded_once() -> None:
 @pytest.mark.parametrize("names", [[], ["cup", " "]])
 def test_classes_need_names(names: list[str]) -> None:
     with pytest.raises(ValueError, match="every class needs a name"):
-        ClassQueries(model(), TOKENIZER, names, together=2)
+        ClassQueries(model(), TOKENIZER, names, batch_size=2)
 
 
 def test_classes_come_one_at_a_time_at_least() -> None:
-    with pytest.raises(ValueError, match="0 classes at a time"):
-        ClassQueries(model(), TOKENIZER, NAMES, together=0)
+    with pytest.raises(ValueError, match="a batch of 0 classes"):
+        ClassQueries(model(), TOKENIZER, NAMES, batch_size=0)
 
 
 def test_the_best_over_all_classes() -> None:
     scores = torch.tensor([[0.1, 0.9], [0.5, 0.2]])
     boxes = torch.arange(16.0).view(2, 2, 4)
-    best = best_of_all(scores, boxes, 2)
+    best = best_over_classes(scores, boxes, 2)
     assert [(n, round(score, 3), box[0]) for n, score, box in best] == [(0, 0.9, 4), (1, 0.5, 8)]
-    assert len(best_of_all(scores, boxes, 300)) == 4
+    assert len(best_over_classes(scores, boxes, 300)) == 4

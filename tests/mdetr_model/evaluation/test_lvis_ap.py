@@ -8,10 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from mdetr_model.evaluation.class_detection import blind
-from mdetr_model.evaluation.metrics.lvis_ap import MOST_FOUND, FoundBox, Lvis, lvis_ap, read_lvis
+from mdetr_model.evaluation.lvis_evaluation import random_objects
+from mdetr_model.evaluation.metrics.lvis_ap import (
+    MAX_DETECTIONS,
+    ClassDetection,
+    LvisGroundTruth,
+    lvis_ap,
+    read_lvis,
+)
 
-Found = list[tuple[int, list[FoundBox]]]
+Found = list[tuple[int, list[ClassDetection]]]
 
 #: What ``LVISEval`` of lvis 0.5.3 says of ``random_world(seed)``, rounded to ten decimals; -1 of a
 #: frequency that no class has.
@@ -67,12 +73,12 @@ def random_world(seed: int) -> tuple[dict[str, Any], Found]:
                 x, y = box[0] + r.uniform(-s, s), box[1] + r.uniform(-s, s)
                 w, h = max(1, box[2] + r.uniform(-s, s)), max(1, box[3] + r.uniform(-s, s))
                 said = category if r.random() < 0.8 else r.randint(1, classes)
-                boxes.append(FoundBox(said, r.random(), (x, y, x + w, y + h)))
+                boxes.append(ClassDetection(said, r.random(), (x, y, x + w, y + h)))
         for _ in range(r.choice([0, 5, 10, 400 if seed % 5 == 0 else 3])):
             said, score = r.randint(1, classes), r.random() * 0.8
             x, y = r.uniform(0, width * 0.7), r.uniform(0, height * 0.7)
             w, h = r.uniform(5, width * 0.5), r.uniform(5, height * 0.5)
-            boxes.append(FoundBox(said, score, (x, y, x + w, y + h)))
+            boxes.append(ClassDetection(said, score, (x, y, x + w, y + h)))
         found.append((image, boxes))
     return {"images": images, "annotations": annotations, "categories": categories}, found
 
@@ -80,12 +86,12 @@ def random_world(seed: int) -> tuple[dict[str, Any], Found]:
 @pytest.mark.parametrize("seed", PUBLISHED)
 def test_as_the_tool_of_lvis(seed: int) -> None:
     truth, found = random_world(seed)
-    assert any(len(boxes) > MOST_FOUND for _, boxes in found) == (seed == 0)
-    measured = lvis_ap(msgspec.convert(truth, Lvis), found)
+    assert any(len(boxes) > MAX_DETECTIONS for _, boxes in found) == (seed == 0)
+    measured = lvis_ap(msgspec.convert(truth, LvisGroundTruth), found)
     assert [measured.get(name, -1) for name in NAMES] == pytest.approx(PUBLISHED[seed], abs=1e-9)
 
 
-def two_images(**fields: Any) -> Lvis:
+def two_images(**fields: Any) -> LvisGroundTruth:
     """Class 7 is in image 1, and known not to be in image 2; of class 8 nothing is known."""
     truth = {
         "images": [
@@ -98,24 +104,24 @@ def two_images(**fields: Any) -> Lvis:
             {"id": 8, "name": "mug", "frequency": "f"},
         ],
     }
-    return msgspec.convert(truth, Lvis)
+    return msgspec.convert(truth, LvisGroundTruth)
 
 
-RIGHT = FoundBox(7, 0.5, (10, 10, 30, 30))
-WRONG = FoundBox(7, 0.9, (60, 60, 90, 90))
+RIGHT = ClassDetection(7, 0.5, (10, 10, 30, 30))
+WRONG = ClassDetection(7, 0.9, (60, 60, 90, 90))
 
 
 def test_a_class_counts_where_it_is_or_is_known_not_to_be() -> None:
     right = (1, [RIGHT])
     assert lvis_ap(two_images(), [right])["AP"] == pytest.approx(1)
     assert lvis_ap(two_images(), [right, (2, [WRONG])])["AP"] == pytest.approx(0.5)
-    elsewhere = (2, [FoundBox(8, 0.9, (60, 60, 90, 90))])
+    elsewhere = (2, [ClassDetection(8, 0.9, (60, 60, 90, 90))])
     assert lvis_ap(two_images(), [right, elsewhere])["AP"] == pytest.approx(1)
 
 
 def test_what_may_not_be_annotated_is_passed_over() -> None:
     flat, outside = (60, 60, 60, 90), (250, 250, 290, 290)
-    found = [(1, [RIGHT, WRONG, FoundBox(7, 0.8, flat), FoundBox(7, 0.7, outside)])]
+    found = [(1, [RIGHT, WRONG, ClassDetection(7, 0.8, flat), ClassDetection(7, 0.7, outside)])]
     assert lvis_ap(two_images(), found)["AP"] < 0.5
     partly = two_images(not_exhaustive_category_ids=[7])
     assert lvis_ap(partly, found)["AP"] == pytest.approx(1)
@@ -129,8 +135,8 @@ def test_an_image_that_is_not_among_the_found_is_missed() -> None:
     ("found", "message"),
     [
         ([(1, []), (1, [])], "image 1 comes twice"),
-        ([(3, [])], "image 3 is none of those"),
-        ([(1, [RIGHT._replace(category=9)])], "image 1: there is no class 9"),
+        ([(3, [])], "image 3 is not in the ground truth"),
+        ([(1, [RIGHT._replace(category_id=9)])], "image 1: there is no class 9"),
         ([(1, [RIGHT._replace(score=float("nan"))])], "with the score nan"),
         ([(1, [RIGHT._replace(box=(1, 2, float("inf"), 4))])], "image 1: a box"),
     ],
@@ -146,7 +152,7 @@ CUP = {"id": 1, "name": "cup", "frequency": "r"}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"categories": []}, "has no classes to ask for"),
+        ({"categories": []}, "has no classes"),
         ({"images": 3}, "not in the layout of LVIS"),
         ({"categories": [{"id": 1, "name": "cup", "frequency": "x"}]}, "not in the layout of LVIS"),
         ({"categories": [CUP, {**CUP, "name": "mug"}]}, "two classes of one id"),
@@ -172,5 +178,5 @@ def test_a_random_object_for_each_class_is_often_another() -> None:
     ]
     classes = [{"id": number, "name": "x", "frequency": "c"} for number in boxes]
     content = {"images": images, "annotations": annotations, "categories": classes}
-    truth = msgspec.convert(content, Lvis)
-    assert 0.1 < lvis_ap(truth, blind(truth))["AP"] < 0.6
+    truth = msgspec.convert(content, LvisGroundTruth)
+    assert 0.1 < lvis_ap(truth, random_objects(truth))["AP"] < 0.6

@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mdetr_model.data.samples import Reference
+from mdetr_model.data.samples import GroundTruth
 from mdetr_model.evaluation.metrics.phrase_grounding import (
-    NEVER,
-    Ranks,
-    blind_recalls,
-    first_right,
-    ranks_of,
-    ranks_of_phrases,
+    NO_HIT,
+    PhraseHitRanks,
+    baseline_recalls,
+    batch_hit_ranks,
+    box_hit_rank,
+    phrase_hit_ranks,
     recalls,
 )
 from schemas import Phrase
@@ -35,21 +35,21 @@ def boxes(*found: tuple[float, ...]) -> Tensor:
 
 def test_the_place_of_the_first_right_box() -> None:
     ranked = boxes(RIGHT, LEFT, BOTH)
-    assert first_right(ranked, boxes(RIGHT)) == 0
-    assert first_right(ranked, boxes(LEFT)) == 1
-    assert first_right(ranked, boxes(LEFT, RIGHT)) == 0
-    assert first_right(ranked[:1], boxes(LEFT)) == NEVER
+    assert box_hit_rank(ranked, boxes(RIGHT)) == 0
+    assert box_hit_rank(ranked, boxes(LEFT)) == 1
+    assert box_hit_rank(ranked, boxes(LEFT, RIGHT)) == 0
+    assert box_hit_rank(ranked[:1], boxes(LEFT)) == NO_HIT
     # Exactly half is enough; a hair less is not.
-    assert first_right(boxes(BOTH), boxes(LEFT)) == 0
-    assert first_right(boxes(BOTH), boxes((0.0, 0.0, 49.9, 100.0))) == NEVER
+    assert box_hit_rank(boxes(BOTH), boxes(LEFT)) == 0
+    assert box_hit_rank(boxes(BOTH), boxes((0.0, 0.0, 49.9, 100.0))) == NO_HIT
 
 
-def reference(*phrases: tuple[list[int], list[tuple[float, ...]]]) -> Reference:
+def reference(*phrases: tuple[list[int], list[tuple[float, ...]]]) -> GroundTruth:
     positive_map = torch.zeros(len(phrases), 256, dtype=torch.bool)
     for row, (tokens, _) in zip(positive_map, phrases, strict=True):
         row[tokens] = True
     found = [Phrase([(0, 1)], "", [], list(of)) for _, of in phrases]
-    return Reference((100, 200), "", found, positive_map)
+    return GroundTruth((100, 200), "", found, positive_map)
 
 
 def test_queries_are_ranked_by_the_words_of_each_phrase() -> None:
@@ -60,19 +60,23 @@ def test_queries_are_ranked_by_the_words_of_each_phrase() -> None:
     left, right = [0.125, 0.5, 0.25, 1.0], [0.375, 0.5, 0.25, 1.0]
     outputs = SimpleNamespace(logits=logits, pred_boxes=torch.tensor([[left, [0.9] * 4, right]]))
     of = reference(([1], [LEFT]), ([2, 3], [RIGHT]), ([2], []), ([], [LEFT]))
-    found = ranks_of_phrases(outputs, [of])
-    assert [ranks.any_box for ranks in found] == [0, 1, NEVER]
+    found = batch_hit_ranks(outputs, [of])
+    assert [ranks.any_box for ranks in found] == [0, 1, NO_HIT]
 
 
 def test_both_protocols() -> None:
     """The box around all boxes of a phrase is right for one of them, each box for the other."""
     truth = boxes((0.0, 0.0, 10.0, 10.0), (90.0, 0.0, 100.0, 10.0))
     ranked = boxes((0.0, 0.0, 100.0, 10.0), (0.0, 0.0, 10.0, 9.0))
-    assert ranks_of(ranked, truth, ["people"]) == Ranks(("people",), 1, 0)
+    assert phrase_hit_ranks(ranked, truth, ["people"]) == PhraseHitRanks(("people",), 1, 0)
 
 
 def test_recalls() -> None:
-    found = [Ranks(("people",), 0, 3), Ranks(("people", "other"), 7, 0), Ranks((), 12, NEVER)]
+    found = [
+        PhraseHitRanks(("people",), 0, 3),
+        PhraseHitRanks(("people", "other"), 7, 0),
+        PhraseHitRanks((), 12, NO_HIT),
+    ]
     any_box = recalls(found, "any-box")
     assert list(any_box) == ["all", "people", "other"]
     assert any_box["all"] == {
@@ -89,7 +93,7 @@ def test_real_phrases_are_counted_as_published(reference: Path) -> None:
     """All 1,000 val images of Flickr30k Entities with made-up boxes, by both protocols."""
     published_recalls = json.loads((reference / "golden/functions/flickr_recall.json").read_text())
     rng = golden.formulas(reference).rng
-    found: list[Ranks] = []
+    found: list[PhraseHitRanks] = []
     with zipfile.ZipFile(reference / "real/flickr30k_entities/annotations.zip") as files:
         for image in (reference / "real/flickr30k_entities/val.txt").read_text().split():
             found += _ranks_of_image(rng, files, image)
@@ -101,7 +105,7 @@ def test_real_phrases_are_counted_as_published(reference: Path) -> None:
             assert {kind: values[name] for kind, values in ours.items()} == pytest.approx(by_kind)
 
 
-def _ranks_of_image(rng: Any, files: zipfile.ZipFile, image: str) -> list[Ranks]:
+def _ranks_of_image(rng: Any, files: zipfile.ZipFile, image: str) -> list[PhraseHitRanks]:
     root = ElementTree.fromstring(files.read(f"Annotations/{image}.xml"))
     width, height = (float(root.findtext(f"size/{side}")) for side in ("width", "height"))
     truth: dict[str, list[list[float]]] = {}
@@ -117,7 +121,7 @@ def _ranks_of_image(rng: Any, files: zipfile.ZipFile, image: str) -> list[Ranks]
         for entity, types in re.findall(r"\[/EN#(\d+)/(\S+) ", sentence):
             if entity in truth:
                 boxes_ = _made_up(drawn, np.array(truth[entity]), width, height)
-                ranks = ranks_of(
+                ranks = phrase_hit_ranks(
                     torch.from_numpy(boxes_), torch.tensor(truth[entity]).double(), types.split("/")
                 )
                 found.append(ranks)
@@ -140,13 +144,13 @@ def _made_up(
     return boxes_
 
 
-def test_blind_recalls() -> None:
+def test_baseline_recalls() -> None:
     """Two objects an image: one of them at random is right half of the time."""
     left, right = np.array([[0, 0, 0.4, 1]]), np.array([[0.6, 0, 1, 1]])
     # A box that is nearly that of another phrase is the same object.
     again = left + np.array([[0, 0, 0.01, 0]])
     phrases = [("a", left), ("a", right), ("a", again), ("b", left), ("b", right)]
     training = np.concatenate([right, right, left])
-    found = blind_recalls(phrases, training)
+    found = baseline_recalls(phrases, training)
     assert found == {"random object": pytest.approx(0.5), "frequent box": pytest.approx(2 / 5)}
-    assert blind_recalls([], training) == {}
+    assert baseline_recalls([], training) == {}

@@ -3,7 +3,7 @@
 import pytest
 
 from mdetr_model.evaluation.metrics.question_answering import (
-    Prediction,
+    PredictedAnswer,
     TextOnlyBaseline,
     accuracies,
 )
@@ -15,8 +15,8 @@ QUESTIONS = {
     "3": Question("3", "no", "obj", "verify"),
     "4": Question("4", None, "obj", "verify"),
 }
-GIVEN = [Prediction("1", "red"), Prediction("2", "no"), Prediction("3", "no")]
-LAST = Prediction("4", "yes")
+GIVEN = [PredictedAnswer("1", "red"), PredictedAnswer("2", "no"), PredictedAnswer("3", "no")]
+LAST = PredictedAnswer("4", "yes")
 
 
 def test_accuracy_is_the_share_of_right_answers_by_type() -> None:
@@ -36,10 +36,10 @@ def test_accuracy_is_the_share_of_right_answers_by_type() -> None:
     [
         (GIVEN, "not answered: 1 questions, 4 among them"),
         ([*GIVEN, LAST, LAST], "question 4 is answered twice"),
-        ([*GIVEN, LAST, Prediction("5", "red")], "there is no question 5"),
+        ([*GIVEN, LAST, PredictedAnswer("5", "red")], "there is no question 5"),
     ],
 )
-def test_every_question_is_answered_once(predictions: list[Prediction], message: str) -> None:
+def test_every_question_is_answered_once(predictions: list[PredictedAnswer], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         accuracies(predictions, QUESTIONS)
 

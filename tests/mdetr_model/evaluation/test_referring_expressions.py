@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mdetr_model.data.samples import Reference
-from mdetr_model.evaluation.metrics.phrase_grounding import NEVER
+from mdetr_model.data.samples import GroundTruth
+from mdetr_model.evaluation.metrics.phrase_grounding import NO_HIT
 from mdetr_model.evaluation.metrics.referring_expressions import (
-    Ranks,
+    ExpressionHitRanks,
+    batch_hit_ranks,
+    expression_hit_ranks,
     precisions,
-    ranks_of,
-    ranks_of_expressions,
 )
 from schemas import Phrase
 from tests.mdetr_model import golden
@@ -22,13 +22,13 @@ from tests.mdetr_model import golden
 def test_expressions_are_counted_as_published(reference: Path) -> None:
     """Ties and boxes between the two measures included."""
     for case in golden.function(reference, "refexp_eval")["cases"]:
-        found: dict[str, list[Ranks]] = defaultdict(list)
+        found: dict[str, list[ExpressionHitRanks]] = defaultdict(list)
         for (data_set, (x, y, width, height)), predicted in zip(
             case["images"], case["predictions"], strict=True
         ):
             boxes, scores = (torch.tensor(predicted[name]) for name in ("boxes_xyxy", "scores"))
             truth = torch.tensor([x, y, x + width, y + height])
-            found[data_set].append(ranks_of(boxes, scores, truth))
+            found[data_set].append(expression_hit_ranks(boxes, scores, truth))
         for data_set, published in case["refexp_result"].items():
             ours = precisions(found[data_set]).get("GIoU >= 0.5", {"none": 0.0})
             assert list(ours.values()) == pytest.approx(published[: len(ours)]), case["key"]
@@ -43,16 +43,18 @@ def test_the_surest_query_is_asked_first() -> None:
         logits=logits, pred_boxes=torch.tensor([[[0.5, 0.5, 1.0, 1.0], [0.2, 0.5, 0.4, 1.0]]])
     )
     phrase = Phrase([(0, 3)], "", [], [(0.0, 0.0, 200.0, 100.0)])
-    of = Reference((100, 200), "", [phrase], torch.zeros(1, 256, dtype=torch.bool))
-    assert ranks_of_expressions(outputs, [of]) == [Ranks(1, 1)]
-    two = Reference((100, 200), "", [phrase, phrase], torch.zeros(2, 256, dtype=torch.bool))
+    of = GroundTruth((100, 200), "", [phrase], torch.zeros(1, 256, dtype=torch.bool))
+    assert batch_hit_ranks(outputs, [of]) == [ExpressionHitRanks(1, 1)]
+    two = GroundTruth((100, 200), "", [phrase, phrase], torch.zeros(2, 256, dtype=torch.bool))
     with pytest.raises(ValueError, match="2 boxes is no referring expression"):
-        ranks_of_expressions(outputs, [two])
+        batch_hit_ranks(outputs, [two])
 
 
 def test_exactly_half_is_enough_for_one_of_the_measures() -> None:
-    half = ranks_of(torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1), torch.tensor([0.0, 0, 1, 2]))
-    assert half == Ranks(0, NEVER)
+    half = expression_hit_ranks(
+        torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1), torch.tensor([0.0, 0, 1, 2])
+    )
+    assert half == ExpressionHitRanks(0, NO_HIT)
 
 
 def test_no_expressions() -> None:

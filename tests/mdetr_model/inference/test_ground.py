@@ -153,8 +153,8 @@ def test_a_folder_without_a_processor_is_told_how_to_have_one(
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["convert", "MISSING", "OUT"], "No such file"),
-        (["convert", "TEXT", "OUT"], "not a PyTorch checkpoint"),
+        (["convert", "MISSING", "--output", "OUT"], "No such file"),
+        (["convert", "TEXT", "--output", "OUT"], "not a PyTorch checkpoint"),
         (["ground", "MISSING", "words", "--model", "OUT"], "No such file"),
         (["ground", "TEXT", "words", "--model", "OUT"], "cannot identify image file"),
         (["ground", "HUGE", "words", "--model", "OUT"], "exceeds limit"),

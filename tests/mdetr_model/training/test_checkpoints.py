@@ -22,45 +22,48 @@ class _Attack:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     state = {
         "model": {"a": torch.arange(3)},
-        "course": {"seed": 1, "shards": [["x", "train", None]]},
+        "settings": {"seed": 1, "shards": [["x", "train", None]]},
     }
-    path = checkpoints.write(tmp_path, 7, state, keep=2)
+    path = checkpoints.write(tmp_path, 7, state, max_checkpoints=2)
     found = checkpoints.read(path)
     assert found["step"] == 7
-    assert found["course"] == state["course"]
+    assert found["settings"] == state["settings"]
     assert torch.equal(found["model"]["a"], torch.arange(3))
 
 
 def test_the_latest_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 100, 1000):
-        checkpoints.write(tmp_path, step, {}, keep=2)
-    found = checkpoints.checkpoints(tmp_path)
-    assert found == [checkpoints.path_of(tmp_path, 100), checkpoints.path_of(tmp_path, 1000)]
+        checkpoints.write(tmp_path, step, {}, max_checkpoints=2)
+    found = checkpoints.list_checkpoints(tmp_path)
+    assert found == [
+        checkpoints.checkpoint_path(tmp_path, 100),
+        checkpoints.checkpoint_path(tmp_path, 1000),
+    ]
 
 
 def test_what_a_run_goes_on_from(tmp_path: Path) -> None:
     own, other = tmp_path / "own", tmp_path / "step-000000007.pt"
     for resume in ("auto", "never"):
-        assert checkpoints.to_go_on_from(own, resume) is None
-    assert checkpoints.to_go_on_from(own, str(other)) == other
+        assert checkpoints.find_resume_point(own, resume) is None
+    assert checkpoints.find_resume_point(own, str(other)) == other
     for step in (5, 10):
-        checkpoints.write(own, step, {}, keep=2)
-    assert checkpoints.to_go_on_from(own, "auto") == checkpoints.path_of(own, 10)
-    with pytest.raises(ValueError, match=r"step-000000010.pt: --resume auto goes on"):
-        checkpoints.to_go_on_from(own, "never")
+        checkpoints.write(own, step, {}, max_checkpoints=2)
+    assert checkpoints.find_resume_point(own, "auto") == checkpoints.checkpoint_path(own, 10)
+    with pytest.raises(ValueError, match=r"step-000000010.pt: resume with --resume auto"):
+        checkpoints.find_resume_point(own, "never")
     with pytest.raises(ValueError, match=r"later checkpoints, step-000000010.pt"):
-        checkpoints.to_go_on_from(own, str(other))
-    last = checkpoints.path_of(own, 10)
-    assert checkpoints.to_go_on_from(own, str(last)) == last
+        checkpoints.find_resume_point(own, str(other))
+    last = checkpoints.checkpoint_path(own, 10)
+    assert checkpoints.find_resume_point(own, str(last)) == last
     with pytest.raises(ValueError, match=r"last.pt is not named like a checkpoint"):
-        checkpoints.to_go_on_from(own, "last.pt")
+        checkpoints.find_resume_point(own, "last.pt")
 
 
 def test_what_was_cut_short_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / ".step-000000009.pt.tmp").write_bytes(b"half")
     (tmp_path / "step-9.pt").write_bytes(b"of another program")
-    assert checkpoints.checkpoints(tmp_path) == []
-    assert checkpoints.checkpoints(tmp_path / "nowhere") == []
+    assert checkpoints.list_checkpoints(tmp_path) == []
+    assert checkpoints.list_checkpoints(tmp_path / "nowhere") == []
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"\x80\x02."])
@@ -74,7 +77,7 @@ def test_files_that_are_none_are_named(tmp_path: Path, content: bytes) -> None:
 def test_other_files_of_torch_are_named(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save({"weight": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="not a checkpoint of a training run"):
+    with pytest.raises(ValueError, match="not a checkpoint of a training run of this version"):
         checkpoints.read(path)
     with pytest.raises(OSError):
         checkpoints.read(tmp_path / "missing.pt")

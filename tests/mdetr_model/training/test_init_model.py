@@ -7,15 +7,16 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from mdetr_model.data.answers import CLEVR, AnswerVocabulary
+from mdetr_model.data.transforms import EvalTransform
 from mdetr_model.model_folder import write_model
 from mdetr_model.modeling.configuration_mdetr import MdetrConfig
 from mdetr_model.modeling.modeling_mdetr import MdetrForQuestionAnswering
-from mdetr_model.training.config import Start, View
+from mdetr_model.training.config import InitConfig
 from mdetr_model.training.init_model import init_model, load_image_weights
 from mdetr_model.training.tokenizer import train_tokenizer
 from tests.mdetr_model.small import EFFICIENTNET, RESNET, TEXT, tiny_model
 
-VIEW = View(shortest=40, longest=60)
+TRANSFORM = EvalTransform(size=40, max_size=60)
 SMALL = {"hidden_size": 32, "num_attention_heads": 4, "encoder_layers": 1, "decoder_layers": 1}
 CAPTIONS = ["a red circle", "two blue stars on the left"]
 
@@ -37,10 +38,10 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("kind", ["resnet", "efficientnet"])
 def test_weights_of_image_and_text_encoders(parts: Path, kind: str) -> None:
     """As ``from_pretrained`` loads them from a folder or the hub, in float32."""
-    start = Start(
+    init = InitConfig(
         image_weights=str(parts / kind), text_weights=str(parts / "text"), config=dict(SMALL)
     )
-    model, processor = init_model(start, VIEW, None)
+    model, processor = init_model(init, TRANSFORM, None)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     text = AutoModel.from_pretrained(parts / "text", dtype=torch.float32)
     words = model.mdetr.text_encoder.embeddings.word_embeddings.weight
@@ -74,11 +75,11 @@ def test_weights_of_another_make_are_refused(parts: Path) -> None:
 
 def test_a_model_folder(parts: Path, tmp_path: Path) -> None:
     """With other losses, and seen at another size."""
-    start = Start(text_weights=str(parts / "text"), config={**SMALL, "image_config": RESNET})
-    first, processor = init_model(start, View(), None)
+    init = InitConfig(text_weights=str(parts / "text"), config={**SMALL, "image_config": RESNET})
+    first, processor = init_model(init, EvalTransform(), None)
     write_model(tmp_path / "model", first, processor)
-    again = Start(folder=str(tmp_path / "model"), config={"token_weight": 3.0})
-    model, processor = init_model(again, VIEW, None)
+    again = InitConfig(model=str(tmp_path / "model"), config={"token_weight": 3.0})
+    model, processor = init_model(again, TRANSFORM, None)
     assert model.config.token_weight == 3.0
     assert processor.image_processor.size["shortest_edge"] == 40
     for (name, one), other in zip(first.named_parameters(), model.parameters(), strict=True):
@@ -87,60 +88,60 @@ def test_a_model_folder(parts: Path, tmp_path: Path) -> None:
 
 def test_a_tokenizer_of_its_own_sizes_a_new_text_encoder() -> None:
     tokenizer = train_tokenizer(CAPTIONS, 280)
-    start = Start(vocabulary=280, config={**SMALL, "image_config": RESNET, "text_config": TEXT})
-    model, _ = init_model(start, VIEW, tokenizer)
+    init = InitConfig(vocab_size=280, config={**SMALL, "image_config": RESNET, "text_config": TEXT})
+    model, _ = init_model(init, TRANSFORM, tokenizer)
     assert model.mdetr.text_encoder.config.vocab_size == len(tokenizer)
     assert model.mdetr.text_encoder.config.pad_token_id == tokenizer.pad_token_id
 
 
 def test_a_tokenizer_that_does_not_fit_the_weights(parts: Path, tmp_path: Path) -> None:
     train_tokenizer(CAPTIONS * 3 + ["hexagons and pentagons"], 290).save_pretrained(tmp_path)
-    start = Start(
+    init = InitConfig(
         text_weights=str(parts / "text"),
         tokenizer=str(tmp_path),
         config={**SMALL, "image_config": RESNET},
     )
     with pytest.raises(ValueError, match=r"the text encoder .* only 270"):
-        init_model(start, VIEW, None)
+        init_model(init, TRANSFORM, None)
 
 
 @pytest.mark.parametrize(
     ("field", "message"),
     [
         ({"predict_final": True}, "predict_final cannot be trained on pairs"),
-        ({"answer_heads": [("total", 3)]}, "not known what the model's answer heads stand for"),
+        ({"answer_heads": [("total", 3)]}, "answer heads without a vocabulary"),
     ],
 )
 def test_models_without_labels_are_refused(field: dict[str, object], message: str) -> None:
-    start = Start(vocabulary=280, config={**SMALL, "image_config": RESNET, **field})
+    init = InitConfig(vocab_size=280, config={**SMALL, "image_config": RESNET, **field})
     with pytest.raises(ValueError, match=message):
-        init_model(start, VIEW, train_tokenizer(CAPTIONS, 280))
+        init_model(init, TRANSFORM, train_tokenizer(CAPTIONS, 280))
 
 
 def test_a_model_that_answers_keeps_its_answers(tmp_path: Path) -> None:
     """What its heads have learned would be taken for other words."""
-    start = Start(vocabulary=280, config={**SMALL, "image_config": RESNET})
-    model, processor = init_model(start, VIEW, train_tokenizer(CAPTIONS, 280), CLEVR)
+    init = InitConfig(vocab_size=280, config={**SMALL, "image_config": RESNET})
+    model, processor = init_model(init, TRANSFORM, train_tokenizer(CAPTIONS, 280), CLEVR)
     assert isinstance(model, MdetrForQuestionAnswering)
     write_model(tmp_path / "model", model, processor)
-    again = Start(folder=str(tmp_path / "model"))
+    again = InitConfig(model=str(tmp_path / "model"))
     for answers in (None, CLEVR):
-        found, _ = init_model(again, VIEW, None, answers)
+        found, _ = init_model(again, TRANSFORM, None, answers)
         assert found.config.answers == CLEVR.names
         assert torch.equal(found.answer_queries.weight, model.answer_queries.weight)
     renamed = {**CLEVR.answers, "attr": CLEVR.answers["attr"][::-1]}
     for other in (AnswerVocabulary(renamed), AnswerVocabulary({"total": ("no", "yes")})):
-        with pytest.raises(ValueError, match="gives other answers"):
-            init_model(again, VIEW, None, other)
+        with pytest.raises(ValueError, match="has other answers"):
+            init_model(again, TRANSFORM, None, other)
 
 
 def test_parts_that_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="those of that model"):
-        Start(folder="here", tokenizer="there")
-    with pytest.raises(ValueError, match="start needs a folder"):
-        Start(image_weights="here")
+    with pytest.raises(ValueError, match="brings its own weights"):
+        InitConfig(model="here", tokenizer="there")
+    with pytest.raises(ValueError, match="init needs model"):
+        InitConfig(image_weights="here")
     with pytest.raises(ValueError, match="MdetrConfig has no hidden_sise"):
-        Start(vocabulary=300, config={"hidden_sise": 3})
-    with pytest.raises(ValueError, match="start has answers"):
-        Start(vocabulary=300, answers="gqa", config={"answers": {}})
+        InitConfig(vocab_size=300, config={"hidden_sise": 3})
+    with pytest.raises(ValueError, match=r"init\.answers and"):
+        InitConfig(vocab_size=300, answers="gqa", config={"answers": {}})
     assert MdetrConfig(**SMALL).hidden_size == 32

@@ -4,44 +4,46 @@ import pytest
 import torch
 from torch import nn
 
-from mdetr_model.training.config import Optimization
-from mdetr_model.training.optimization import EMA, parameter_groups, rate_factor, set_rates
+from mdetr_model.training.config import OptimizerConfig
+from mdetr_model.training.optimization import EMA, lr_factor, parameter_groups, set_learning_rates
 from tests.mdetr_model.small import tiny_model
 
-PUBLISHED = Optimization(epochs=40, batch=64)
+PUBLISHED = OptimizerConfig(epochs=40, global_batch_size=64)
 STEPS = 100  # of an epoch
 
 
 def test_every_trained_parameter_is_in_the_group_of_its_part() -> None:
     model = tiny_model()
     groups = {group["name"]: group for group in parameter_groups(model, PUBLISHED)}
-    peaks = {name: group["peak"] for name, group in groups.items()}
-    assert peaks == {"rest": 1e-4, "image": 1e-5, "text": 5e-5}
+    peaks = {name: group["peak_lr"] for name, group in groups.items()}
+    assert peaks == {"rest": 1e-4, "backbone": 1e-5, "text_encoder": 5e-5}
     members = {name: {id(p) for p in group["params"]} for name, group in groups.items()}
-    encoders = {"image": model.mdetr.image_encoder, "text": model.mdetr.text_encoder}
+    encoders = {"backbone": model.mdetr.image_encoder, "text_encoder": model.mdetr.text_encoder}
     for name, encoder in encoders.items():
         assert members[name] == {id(p) for p in encoder.parameters() if p.requires_grad}
     trained = {id(p) for p in model.parameters() if p.requires_grad}
-    assert members["rest"] == trained - members["image"] - members["text"]
+    assert members["rest"] == trained - members["backbone"] - members["text_encoder"]
     assert len(trained) < len(list(model.parameters()))  # the stem and first stage are frozen
 
 
 def test_the_published_schedule() -> None:
     """Text rises over a hundredth of all steps and falls to nothing; the rest drops once."""
-    text = [rate_factor("text", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
+    text = [lr_factor("text_encoder", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
     assert text[:3] == pytest.approx([1 / 40, 2 / 40, 3 / 40])
     assert text.index(1.0) == 39
     assert text[2020] == pytest.approx(0.5, abs=0.01)
     assert 0 < text[-1] < 0.001
-    rest = [rate_factor("rest", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
+    rest = [lr_factor("rest", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
     assert rest == [1.0] * 35 * STEPS + [0.1] * 5 * STEPS
-    assert rest == [rate_factor("image", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
+    assert rest == [lr_factor("backbone", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
 
 
 def test_the_cosine_schedule() -> None:
-    options = Optimization(epochs=10, batch=8, schedule="cosine", warmup_fraction=0.1)
-    for group in ("rest", "image", "text"):
-        factors = [rate_factor(group, step, STEPS, options) for step in range(10 * STEPS)]
+    options = OptimizerConfig(
+        epochs=10, global_batch_size=8, schedule="cosine", warmup_fraction=0.1
+    )
+    for group in ("rest", "backbone", "text_encoder"):
+        factors = [lr_factor(group, step, STEPS, options) for step in range(10 * STEPS)]
         assert factors[99] == 1.0
         assert factors[49] == pytest.approx(0.5)
         assert factors[550] == pytest.approx(0.5, abs=0.01)
@@ -51,11 +53,11 @@ def test_the_cosine_schedule() -> None:
 
 def test_rates_are_set_by_group() -> None:
     optimizer = torch.optim.AdamW(parameter_groups(tiny_model(), PUBLISHED))
-    set_rates(optimizer, 36 * STEPS, STEPS, PUBLISHED)
+    set_learning_rates(optimizer, 36 * STEPS, STEPS, PUBLISHED)
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
     assert rates["rest"] == pytest.approx(1e-5)
-    assert rates["image"] == pytest.approx(1e-6)
-    assert rates["text"] < 5e-5 * 0.11
+    assert rates["backbone"] == pytest.approx(1e-6)
+    assert rates["text_encoder"] < 5e-5 * 0.11
 
 
 def test_the_average_forgets_the_start_and_follows_the_weights() -> None:
@@ -84,7 +86,7 @@ def test_the_average_takes_the_place_of_the_weights_for_a_while() -> None:
     average.update(model)
     mine, averaged = model.weight.item(), average.values["weight"].item()
     assert mine != averaged
-    with pytest.raises(KeyError), average.in_place_of(model):
+    with pytest.raises(KeyError), average.applied_to(model):
         assert model.weight.item() == averaged
         raise KeyError
     assert model.weight.item() == mine
@@ -95,7 +97,7 @@ def test_the_average_goes_on_from_its_state() -> None:
     model, other = nn.Linear(2, 2), nn.Linear(2, 2)
     average, again = EMA(model, 0.9), EMA(other, 0.9)
     average.update(model)
-    again.load(average.state())
+    again.load_state_dict(average.state_dict())
     for of in (average, again):
         of.update(other)
     assert torch.equal(average.values["weight"], again.values["weight"])

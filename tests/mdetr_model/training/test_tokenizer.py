@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, RobertaTokenizer, RobertaTokenizerFast
 
-from mdetr_model.training.tokenizer import LEAST, train_tokenizer
+from mdetr_model.training.tokenizer import MIN_VOCAB_SIZE, train_tokenizer
 
 COLORS = ("red", "blue", "green", "white", "black", "gray")
 OBJECTS = ("bus", "tree", "tall man", "woman's hat", "café", "dog with a ball")
 CAPTIONS = [f"a {color} {a} and the {b}" for color in COLORS for a in OBJECTS for b in OBJECTS]
-BYTES = train_tokenizer([], LEAST)
+BYTES = train_tokenizer([], MIN_VOCAB_SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_special_tokens_have_the_ids_of_roberta_base(tokenizer: RobertaTokenizer
 def test_frequent_words_become_tokens(tokenizer: RobertaTokenizer) -> None:
     assert len(tokenizer) == 300
     whole = train_tokenizer(CAPTIONS, 1000)
-    assert LEAST < len(whole) < 1000
+    assert MIN_VOCAB_SIZE < len(whole) < 1000
     words = ["a", "Ġgreen", "Ġbus", "Ġand", "Ġthe", "Ġtree"]
     assert whole.tokenize("a green bus and the tree") == words
 
@@ -64,6 +64,6 @@ def test_no_text_has_unknown_tokens_and_all_of_it_comes_back(text: str) -> None:
 
 
 def test_a_vocabulary_holds_all_bytes() -> None:
-    assert len(BYTES) == LEAST
+    assert len(BYTES) == MIN_VOCAB_SIZE
     with pytest.raises(ValueError, match="a vocabulary of 260 tokens: 261 are needed"):
         train_tokenizer(CAPTIONS, 260)

@@ -1,0 +1,75 @@
+"""The evaluation loop: batches of a split, and what a function collects from them on all ranks."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from mdetr_model.data.samples import Batch, TrainingSampleBuilder, collate
+from mdetr_model.data.training_data import worker_options
+from mdetr_model.data.transforms import EvalTransform
+from mdetr_model.distributed import DistributedContext
+from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
+from mdetr_model.modeling.processing_mdetr import MdetrProcessor
+from shards.reading.shard_set import ShardSet
+from shards.sampling.dataset import PairDataset, SampleIndex
+
+T = TypeVar("T")
+
+
+def evaluation_loader(
+    shards: ShardSet,
+    indices: Sequence[SampleIndex],
+    tokenizer: PreTrainedTokenizerBase,
+    transform: EvalTransform,
+    *,
+    batch_size: int,
+    workers: int,
+) -> DataLoader[Any]:
+    """Returns a loader of batches with ground truths."""
+    return DataLoader(
+        PairDataset([shards], TrainingSampleBuilder(tokenizer, transform, evaluation=True)),
+        batch_size=batch_size,
+        sampler=indices,
+        num_workers=workers,
+        collate_fn=partial(collate, pad_id=tokenizer.pad_token_id),
+        **worker_options([shards] if workers else []),
+    )
+
+
+def transform_of(processor: MdetrProcessor) -> EvalTransform:
+    """Returns the transform that resizes images as the processor does."""
+    size = processor.image_processor.size
+    return EvalTransform(size=size["shortest_edge"], max_size=size["longest_edge"])
+
+
+def collect_outputs(
+    model: MdetrForGrounding,
+    batches: Iterable[Batch],
+    context: DistributedContext,
+    function: Callable[[Any, Batch], list[T]],
+) -> list[T]:
+    """Returns the results of ``function(outputs, batch)`` for the batches of all ranks."""
+    return collect(
+        batches,
+        context,
+        lambda batch: function(model(**batch.to(context.device).inputs()), batch),
+    )
+
+
+@torch.no_grad()
+def collect(
+    batches: Iterable[Batch], context: DistributedContext, function: Callable[[Batch], list[T]]
+) -> list[T]:
+    """Returns the results of a function for the batches of all ranks, in order of rank.
+
+    Ranks may have different numbers of batches, or none: they exchange data at the end only.
+    """
+    results: list[T] = []
+    for batch in tqdm(batches, disable=not context.is_main, unit="batch", leave=False):
+        results += function(batch)
+    return [result for rank_results in context.all_gather(results) for result in rank_results]

@@ -1,0 +1,155 @@
+"""``mdetr evaluate lvis``: evaluates a model as a detector of LVIS's classes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from mdetr_model.data.samples import Batch
+from mdetr_model.distributed import distributed_context
+from mdetr_model.evaluation.class_queries import ClassQueries, best_over_classes
+from mdetr_model.evaluation.evaluate import metrics_table
+from mdetr_model.evaluation.loop import collect, evaluation_loader, transform_of
+from mdetr_model.evaluation.metrics.lvis_ap import (
+    MAX_DETECTIONS,
+    ClassDetection,
+    LvisGroundTruth,
+    evaluated_classes,
+    lvis_ap,
+    read_lvis,
+)
+from mdetr_model.json_files import write_json
+from mdetr_model.model_folder import read_model
+from schemas.class_names import class_name
+from shards.reading.shard_set import ShardSet
+from shards.sampling.dataset import SampleIndex, every_pair
+
+
+def evaluate_lvis(
+    model_folder: Path,
+    location: str,
+    split: str,
+    annotations: Path,
+    output: Path,
+    *,
+    batch_size: int,
+    workers: int,
+) -> None:
+    """Evaluates a model on LVIS's classes, each as one caption, beside a baseline.
+
+    Prints the metrics; writes them as ``metrics.json`` to the folder ``output``, and the detections
+    as ``predictions.json``, which LVIS's own tool reads.
+
+    Args:
+        model_folder: folder of the model and its processor.
+        location, split: shard set and split of the images; their captions are ignored.
+        annotations: LVIS's annotation file of the split, which also states the classes.
+        output: folder of the results.
+        batch_size: number of classes in one forward pass with an image.
+        workers: data loader processes.
+
+    Raises:
+        OSError: a file cannot be read or written.
+        ValueError: the shard set has no such split, or an image that is not annotated.
+    """
+    with distributed_context() as context:
+        truth = read_lvis(annotations)
+        model, processor = read_model(model_folder)
+        model.to(context.device)
+        names = [class_name(category.name) for category in truth.categories]
+        queries = ClassQueries(model, processor.tokenizer, names, batch_size)
+        shards = ShardSet.open(location)
+        indices = _image_indices(shards, split, {image.id for image in truth.images})
+        loader = evaluation_loader(
+            shards,
+            indices[context.rank :: context.world_size],
+            processor.tokenizer,
+            transform_of(processor),
+            batch_size=1,
+            workers=workers,
+        )
+
+        def detect(batch: Batch) -> list[tuple[int, list[ClassDetection]]]:
+            (key,), (ground_truth,) = batch.keys, batch.ground_truths
+            assert ground_truth is not None  # evaluation batches have one
+            pixels = batch.to(context.device).inputs()["pixel_values"]
+            best = best_over_classes(*queries(pixels, *ground_truth.size), MAX_DETECTIONS)
+            return [
+                (
+                    _image_id(key),
+                    [ClassDetection(truth.categories[n].id, score, box) for n, score, box in best],
+                )
+            ]
+
+        detections = sorted(collect(loader, context, detect))
+        if not context.is_main:
+            return
+        write_json(output / "predictions.json", list(_lvis_results(detections)))
+        baseline = lvis_ap(truth, random_objects(truth))
+        metrics = {
+            "classes": {"all": lvis_ap(truth, detections)},
+            "images": len(detections),
+            "missing images": len(truth.images) - len(detections),
+            "baselines": {"all": {f"random object {name}": ap for name, ap in baseline.items()}},
+        }
+        print(metrics_table(metrics))
+        write_json(output / "metrics.json", metrics)
+
+
+def _image_indices(shards: ShardSet, split: str, annotated: set[int]) -> list[SampleIndex]:
+    """Returns the index of the first caption of every image of a split.
+
+    Raises:
+        ValueError: an image is not annotated; that is found before hours of computation.
+    """
+    keys = {
+        shard: shards.rows(shard, ["key"]).column("key").to_pylist()
+        for shard in shards.shards_of(split)
+    }
+    indices = [index for index in every_pair(shards, split) if index.number == 0]
+    for index in indices:
+        key = keys[index.shard][index.row]
+        if _image_id(key) not in annotated:
+            raise ValueError(f"the annotations have no image {key}: are they of {split}?")
+    return indices
+
+
+def random_objects(truth: LvisGroundTruth) -> Iterator[tuple[int, list[ClassDetection]]]:
+    """Yields the detections of a baseline: for each class, a random object of the image."""
+    rng = Random(0)
+    evaluated = evaluated_classes(truth)
+    boxes: dict[int, list[Any]] = {image.id: [] for image in truth.images}
+    for annotation in truth.annotations:
+        x, y, width, height = annotation.bbox
+        boxes[annotation.image_id].append((x, y, x + width, y + height))
+    for image_id, image_boxes in boxes.items():
+        if image_boxes:
+            yield (
+                image_id,
+                [
+                    ClassDetection(category_id, rng.random(), rng.choice(image_boxes))
+                    for category_id in sorted(evaluated[image_id])
+                ],
+            )
+
+
+def _image_id(key: str) -> int:
+    """Returns LVIS's id of an image, which is that of COCO."""
+    source, _, number = key.partition("/")
+    if source != "coco" or not number.isdigit():
+        raise ValueError(f"{key} is no image of COCO: LVIS annotates no others")
+    return int(number)
+
+
+def _lvis_results(
+    detections: list[tuple[int, list[ClassDetection]]],
+) -> Iterator[dict[str, Any]]:
+    """Yields detections in LVIS's result format, with boxes as xywh."""
+    for image_id, image_detections in detections:
+        for category_id, score, (x0, y0, x1, y1) in image_detections:
+            yield {
+                "image_id": image_id,
+                "category_id": category_id,
+                "bbox": [round(side, 2) for side in (x0, y0, x1 - x0, y1 - y0)],
+                "score": round(score, 5),
+            }
