@@ -10,8 +10,8 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from mdetr_model.data.samples import Batch, TrainingSampleBuilder, collate
-from mdetr_model.data.training_data import worker_options
 from mdetr_model.data.transforms import EvalTransform
+from mdetr_model.data.workers import worker_options
 from mdetr_model.distributed import DistributedContext
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor

@@ -22,7 +22,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mdetr_model.data.answers import vocabulary_of
 from mdetr_model.data.samples import Batch
-from mdetr_model.data.training_data import TrainingData
 from mdetr_model.distributed import DistributedContext, distributed_context
 from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import write_model
@@ -30,6 +29,7 @@ from mdetr_model.training import checkpoints
 from mdetr_model.training.config import TrainingConfig
 from mdetr_model.training.init_model import init_model
 from mdetr_model.training.optimization import EMA, parameter_groups, set_learning_rates
+from mdetr_model.training.training_data import TrainingData
 from mdetr_model.training.training_log import IntervalMetrics, TrainingLog
 from mdetr_model.training.validation import Validation
 

@@ -5,12 +5,12 @@ from itertools import takewhile
 
 from transformers import PreTrainedTokenizerBase
 
-from mdetr_model.data.training_data import open_shards
 from mdetr_model.distributed import DistributedContext
 from mdetr_model.evaluation.loop import collect_outputs, evaluation_loader
 from mdetr_model.evaluation.tasks import make_task
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.training.config import TrainingConfig
+from mdetr_model.training.training_data import open_shards
 from shards.sampling.dataset import every_pair
 
 

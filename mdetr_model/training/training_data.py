@@ -1,12 +1,8 @@
 """The training data of a run: shard sets, their order, and the data loader."""
 
 import hashlib
-import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ from mdetr_model.data.answers import (
     write_answers,
 )
 from mdetr_model.data.samples import TrainingSampleBuilder, collate
+from mdetr_model.data.workers import worker_options
 from mdetr_model.distributed import DistributedContext
 from mdetr_model.training.config import DataConfig, SplitConfig, TrainingConfig
 from mdetr_model.training.tokenizer import tokenizer_of_run
@@ -192,42 +189,6 @@ def open_shards(entry: SplitConfig, data: DataConfig) -> ShardSet:
     """Opens a shard set of a configuration."""
     cache = Path(data.cache).expanduser() if data.cache else DEFAULT_FOLDER
     return ShardSet.open(entry.shards, cache=cache, cache_bytes=int(data.cache_gigabytes * 1e9))
-
-
-def worker_options(sets: Sequence[ShardSet]) -> dict[str, Any]:
-    """Returns the arguments with which a ``DataLoader`` has to start its workers."""
-    # A fork does not inherit the threads of the network client of remote sets.
-    remote = any(shards.is_remote for shards in sets)
-    if remote:
-        _start_fork_server()
-    return {
-        "worker_init_fn": partial(_ignore_signals, os.getpid()),
-        "multiprocessing_context": "forkserver" if remote else None,
-    }
-
-
-def _start_fork_server() -> None:
-    """Starts the process that forks data workers. It ignores SIGTERM, and ends with the trainer."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    forkserver.ensure_running()
-    signal.signal(signal.SIGTERM, before)
-
-
-def _ignore_signals(trainer_pid: int, worker_id: int) -> None:
-    """Keeps a data worker running when all processes of a job are interrupted or terminated.
-
-    The trainer handles those signals, and needs batches until its step is done. The worker ends
-    where the trainer itself terminates it.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_exit_with, args=[trainer_pid], daemon=True).start()
-
-
-def _exit_with(trainer_pid: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer_pid:
-        pass
-    os._exit(0)
 
 
 def _digest(shards: ShardSet) -> str:

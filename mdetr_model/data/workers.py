@@ -1,0 +1,47 @@
+"""The worker processes of a data loader: how they start, and how they end with the trainer."""
+
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from functools import partial
+from multiprocessing import forkserver
+from typing import Any
+
+from shards.reading.shard_set import ShardSet
+
+
+def worker_options(sets: Sequence[ShardSet]) -> dict[str, Any]:
+    """Returns the arguments with which a ``DataLoader`` has to start its workers."""
+    # A fork does not inherit the threads of the network client of remote sets.
+    remote = any(shards.is_remote for shards in sets)
+    if remote:
+        _start_fork_server()
+    return {
+        "worker_init_fn": partial(_ignore_signals, os.getpid()),
+        "multiprocessing_context": "forkserver" if remote else None,
+    }
+
+
+def _start_fork_server() -> None:
+    """Starts the process that forks data workers. It ignores SIGTERM, and ends with the trainer."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    forkserver.ensure_running()
+    signal.signal(signal.SIGTERM, before)
+
+
+def _ignore_signals(trainer_pid: int, worker_id: int) -> None:
+    """Keeps a data worker running when all processes of a job are interrupted or terminated.
+
+    The trainer handles those signals, and needs batches until its step is done. The worker ends
+    where the trainer itself terminates it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_exit_with, args=[trainer_pid], daemon=True).start()
+
+
+def _exit_with(trainer_pid: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer_pid:
+        pass
+    os._exit(0)
