@@ -102,6 +102,7 @@ class ResNetEncoder(nn.Module):
     Attributes:
         channels: of the features.
         stride: pixels to a side of a cell of the features.
+        memory_format: of the features; in channels_last, convolutions need not reorder them.
     """
 
     def __init__(self, config: ResNetConfig, freeze_norms: bool, freeze_first_layers: bool) -> None:
@@ -117,6 +118,7 @@ class ResNetEncoder(nn.Module):
         self.stride = 2 ** (
             len(self.backbone.encoder.stages) + (2 if config.downsample_in_first_stage else 1)
         )
+        self.memory_format = torch.channels_last
         self.has_frozen_layers = freeze_first_layers
         self.freeze_first_layers()
 
@@ -131,7 +133,11 @@ class ResNetEncoder(nn.Module):
 
         ``mask`` is (B, 1, H, W), 1 on the image and 0 on its padding; None leaves padding be.
         """
-        x, mask = _convolved(self.backbone.embedder.embedder, _channels_last(pixels), mask)
+        x, mask = _convolved(
+            self.backbone.embedder.embedder,
+            pixels.contiguous(memory_format=self.memory_format),
+            mask,
+        )
         # What is pooled is not negative, so zeros are as good as nothing.
         x = self.backbone.embedder.pooler(_masked(x, mask))
         mask = halved(mask)
@@ -158,6 +164,7 @@ class EfficientNetEncoder(nn.Module):
     Attributes:
         channels: of the features.
         stride: pixels to a side of a cell of the features.
+        memory_format: of the features; in channels_last, convolutions need not reorder them.
     """
 
     def __init__(self, config: EfficientNetConfig, freeze_norms: bool) -> None:
@@ -178,6 +185,7 @@ class EfficientNetEncoder(nn.Module):
                 depthwise.depthwise_conv_pad = SamePadding(depthwise.depthwise_conv)
         self.channels: int = model.encoder.top_conv.in_channels
         self.stride = 2 * math.prod(config.strides)
+        self.memory_format = torch.channels_last
 
     def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         """From (B, 3, H, W) to (B, C, ceil(H / 32), ceil(W / 32)).
@@ -186,7 +194,7 @@ class EfficientNetEncoder(nn.Module):
         With it, sides have to be multiples of 32: "same" padding shifts the grid by the parity.
         """
         stem = self.stem
-        x = stem.padding(_masked(_channels_last(pixels), mask))
+        x = stem.padding(_masked(pixels.contiguous(memory_format=self.memory_format), mask))
         x = stem.activation(normed(stem.convolution, stem.batchnorm, x))
         mask = halved(mask)
         for block in self.blocks:
@@ -220,11 +228,6 @@ def _squeeze_excite(layer: Any, x: Tensor, mask: Tensor | None) -> Tensor:
     else:
         mean = (x * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
     return x * layer.act_expand(layer.expand(layer.act_reduce(layer.reduce(mean))))
-
-
-def _channels_last(pixels: Tensor) -> Tensor:
-    """The layout in which convolutions need not reorder what they read and write."""
-    return pixels.contiguous(memory_format=torch.channels_last)
 
 
 def _masked(x: Tensor, mask: Tensor | None) -> Tensor:

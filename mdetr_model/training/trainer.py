@@ -25,9 +25,11 @@ from mdetr_model.data.samples import Batch
 from mdetr_model.distributed import DistributedContext, distributed_context
 from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import write_model
+from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.training import checkpoints
 from mdetr_model.training.config import TrainingConfig
 from mdetr_model.training.init_model import init_model
+from mdetr_model.training.memory_format import memory_format_of
 from mdetr_model.training.optimization import EMA, parameter_groups, set_learning_rates
 from mdetr_model.training.training_data import TrainingData
 from mdetr_model.training.training_log import IntervalMetrics, TrainingLog
@@ -81,7 +83,9 @@ class Trainer:
             self.data.tokenizer(folder / "tokenizer", resumed=resumed),
             self.data.answers(folder / "answers.json", resumed=resumed),
         )
-        self.model = model.train().to(context.device)
+        self.model: MdetrForGrounding = model.train().to(context.device)
+        image_encoder = self.model.mdetr.image_encoder
+        image_encoder.memory_format = memory_format_of(image_encoder)
         self.loader, self.sampler = self.data.loader(
             self.processor.tokenizer, vocabulary_of(model.config)
         )
