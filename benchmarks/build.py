@@ -30,7 +30,8 @@ from pipelines.captions import combine as combining
 from pipelines.captions.graph_coloring import best, first_fit
 from pipelines.captions.merge import Merged, merge
 from pipelines.captions.options import MDETR, PAPER, Rules
-from pipelines.captions.parsing import NEVER_STOP_WORDS, SpacyParser
+from pipelines.captions.parsing import SpacyParser
+from pipelines.captions.stop_words import parse_stop_words
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.io import raw_files
 from pipelines.recipe import Recipe, load, with_root
@@ -185,8 +186,8 @@ def images(raw: Path, scratch: Path, rules: Rules) -> Iterator[list[GroundedCapt
     name = "mdetr" if rules == MDETR else "paper"
     path = recipes.golden_mixed(scratch, name, REFERENCE / "golden/mixed/stopwords.txt")
     recipe = with_root(load(str(path)), str(raw))
-    words = (REFERENCE / "golden/mixed/stopwords.txt").read_text().split()
-    context = Context(recipe.rules, ("train",), SpacyParser(), frozenset(words) - NEVER_STOP_WORDS)
+    stop_words = parse_stop_words((REFERENCE / "golden/mixed/stopwords.txt").read_text())
+    context = Context(recipe.rules, ("train",), SpacyParser(), stop_words)
     rows = [p for p in records(recipe, scratch, None) if isinstance(p, ImageInfo)]
     image_registry = ImageRegistry(rows, [], recipe.rules.same_photo)
     parts: dict[str, list[ImageRecord]] = {}

@@ -14,7 +14,7 @@ from typing import ClassVar
 import msgspec
 
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import Id, decode_list, malformed
+from pipelines.sources.decoding import Id, decode_list, reject_malformed
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Rejected
 
 
@@ -47,7 +47,7 @@ class CocoCaptions(Source, kw_only=True):
 
     def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
         images, bad = decode_list(piece.content, _Image)
-        yield from malformed("captions", bad, piece.input.path)
+        yield from reject_malformed("captions", bad, piece.input.path)
         for image in images:
             yield ImageInfo(
                 f"coco/{image.id}", "captions", image.file_name, image.width, image.height
@@ -62,7 +62,7 @@ class CocoCaptions(Source, kw_only=True):
 
     def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         sentences, bad = decode_list(piece.content, _Sentence)
-        yield from malformed("captions", bad, piece.input.path)
+        yield from reject_malformed("captions", bad, piece.input.path)
         for sentence in sentences:
             text = " ".join(sentence.caption.split())
             caption = GroundedCaption(text, [], [(0, len(text))], "coco_captions", str(sentence.id))

@@ -16,7 +16,8 @@ from apache_beam.utils.shared import Shared
 from pipelines.beam import progress
 from pipelines.beam.serialization import pack, unpack
 from pipelines.beam.shard_builder import HashedImage, ShardBuilder, ShardSummary
-from pipelines.captions.parsing import NEVER_STOP_WORDS, STOP_WORDS, SpacyParser
+from pipelines.captions.parsing import SpacyParser
+from pipelines.captions.stop_words import STOP_WORDS, parse_stop_words
 from pipelines.dedup.eval_exclusion import read_held_out
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.garbage_collection import collection_paused
@@ -248,7 +249,7 @@ class ReadParts(_ImageRegistryStep):
         stop_words = STOP_WORDS
         if rules.stop_words:
             with raw_files.open_binary(rules.stop_words) as file:
-                stop_words = frozenset(file.read().decode().split()) - NEVER_STOP_WORDS
+                stop_words = parse_stop_words(file.read().decode())
         self._context = Context(rules, tuple(self._build.recipe.splits), SpacyParser(), stop_words)
 
     def process(

@@ -9,7 +9,7 @@ import msgspec
 from pipelines.io import safe_pickle
 from pipelines.io.raw_files import RawFileError, open_binary
 from pipelines.sources.base import Input, Slice
-from pipelines.sources.coco import photo_id
+from pipelines.sources.coco import flickr_photo_id
 from pipelines.sources.decoding import decode_dict, decode_list
 from pipelines.sources.gqa import image_key
 from schemas import HeldOut
@@ -83,7 +83,7 @@ def read_held_out(name: str, of: str, piece: Slice) -> Iterator[HeldOut]:
         case "instances":
             images, bad = decode_list(piece.content, _Image)
             rows = [
-                HeldOut(name, f"coco/{i.id}", photo_id(i.flickr_url), i.file_name) for i in images
+                HeldOut(name, f"coco/{i.id}", flickr_photo_id(i.flickr_url), i.file_name) for i in images
             ]
         case _:
             rows = [_listed(name, id_, of, piece.input) for id_ in _read_ids(piece.input)]

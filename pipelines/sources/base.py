@@ -1,7 +1,9 @@
-"""What a reader of a raw dataset is.
+"""The interface of a raw dataset; docs/new_source.md shows how to add one.
 
-A reader is a ``msgspec`` struct whose fields are the keys of its table in the recipe, and whose
-methods name its files and turn slices of them into records. See docs/new_source.md.
+A source is a ``msgspec`` struct. Its fields are the keys of its table in the recipe, and its
+methods list its files and turn slices of them into records. Everything else is the same for all
+sources: cutting files, distributing slices over workers, joining images, excluding evaluation
+images, binding boxes, combining captions, writing shards.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,25 +21,31 @@ Parser = Callable[[Iterable[str]], Mapping[str, Parse]]
 
 
 class Input(msgspec.Struct, frozen=True):
-    """One raw file and how it is cut into slices.
+    """A raw file and how it is cut into slices.
 
-    ``list`` and ``dict``: JSON whose top level is that (or, with ``within``, whose top level is a
-    dict that has it under that key), cut between elements. ``lines``: text, cut between lines.
-    ``file``: never cut. A path that ends in ``.zip`` and a layout other than ``file`` means the
-    zip's only member with the name's ending (``region_graphs.json.zip``).
+    Layouts:
+        ``list``, ``dict``: JSON whose top level is a list or dict, cut between its elements; with
+        ``within``, the list or dict under that key of a top-level dict.
+
+        ``lines``: text, cut between lines.
+
+        ``file``: never cut.
+
+    A path that ends in ``.zip``, of a layout other than ``file``, stands for the only member of the
+    zip with the ending before it (``region_graphs.json.zip``).
     """
 
     path: str
     layout: Layout
     within: str = ""
-    role: str = ""  # for readers with more than one kind of file
+    role: str = ""  # for sources with several kinds of files; often the split
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """A piece of one input: ``content`` is decompressed and cut at element borders.
+    """A part of an input: ``content`` is decompressed and cut at element borders.
 
-    For ``list`` and ``dict`` it is itself a JSON list or dict; for ``file`` it is empty and the
-    reader opens ``input.path`` itself.
+    For ``list`` and ``dict`` it is itself a JSON list or dict. For ``file`` it is empty, and the
+    source opens ``input.path``.
     """
 
     input: Input
@@ -45,50 +53,62 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What a build lends to a reader: its rules, the split names it makes, the language model."""
+    """What a build provides to ``Source.read``."""
 
     rules: Rules
-    splits: tuple[str, ...]
-    parse: Parser
+    splits: tuple[str, ...]  # the splits that are built
+    parse: Parser  # the language model
     stop_words: frozenset[str]
 
 
 class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One raw dataset in its published layout; subclasses are registered in ``recipe.SOURCES``.
+    """A raw dataset in its published layout.
 
-    Every path in the fields is resolved against the recipe's ``root`` before a method is called.
+    Sources that are shipped are registered in ``recipe.SOURCES``. Every path in the fields is
+    resolved against the recipe's ``root`` before a method is called.
     """
 
-    #: the name in image keys that images of this source have: "coco" gives "coco/139"
+    #: the namespace of its image keys: "coco" gives "coco/139"
     namespace: ClassVar[str]
-    #: whether none of its images is a copy of another data set's; every worker knows the rows of
-    #: all others, so that only of these there may be any number
+    #: whether none of its images is in another dataset; every worker holds the image tables of all
+    #: other sources, so only such a source may have any number of images
     unique_images: ClassVar[bool] = False
-    #: whether `read` uses the language model
+    #: whether ``read`` calls the language model
     parses: ClassVar[bool] = False
 
-    images: list[str] = []  # folders or zips below which Image.file is found, tried in turn
+    images: list[str] = []  # folders or zips that hold the image files, searched in this order
 
     def paths(self) -> list[str]:
-        """Every file and folder that must exist before any work starts, images aside."""
+        """Lists the files and folders that must exist before any work starts, images aside."""
         raise NotImplementedError
 
     def image_inputs(self) -> list[Input]:
-        """The tables of images: small files, or small parts of files."""
+        """Lists the image tables: small files, or small parts of files."""
         return []
 
     def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
-        """The images that a slice of an image table lists."""
+        """Yields the rows of a slice of an image table.
+
+        Bad rows are rejected here or in ``read``, but only in one of them, if both see them.
+        """
         raise NotImplementedError
 
     def split_names(self) -> set[str]:
-        """The splits that the fields give files for by name; none where the files tell them."""
+        """Returns the splits for which the fields name files; empty if the files name them."""
         return set()
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
-        """The annotation files of these splits, in the order that ranks their records."""
+        """Lists the annotation files of these splits, in the order of their records."""
         raise NotImplementedError
 
     def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        """What a slice of an annotation file says, one part an image."""
+        """Yields the records of a slice of an annotation file, one per image.
+
+        A region has a box, or the id of an object whose box another file of the same source gives
+        in ``ImageRecord.objects``. A raw record that cannot be used is ``Rejected``, with one of
+        few short reasons and a free detail.
+
+        Raises:
+            RawFileError: the file is not in the layout of the source.
+        """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""COCO instances and the referring expressions on them: RefCOCO, RefCOCO+, RefCOCOg.
+"""COCO and its referring expressions: RefCOCO, RefCOCO+ and RefCOCOg.
 
 Layouts: cocodataset.org (instances_*.json) and github.com/lichengunc/refer (``refs(*).p``, a
 pickled list of references, each with the id of a COCO annotation and several sentences).
@@ -10,25 +10,26 @@ from typing import ClassVar
 
 import msgspec
 
-from pipelines.captions.parsing import MAX_CHARACTERS, root_and_negative
+from pipelines.captions.noun_phrases import root_and_negative_spans
+from pipelines.captions.parsing import MAX_CHARACTERS
 from pipelines.captions.spans import consolidate
+from pipelines.captions.text_cleanup import has_alphanumeric
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import FARTHEST, Segmentation, extent
 from pipelines.io import safe_pickle
 from pipelines.io.raw_files import RawFileError
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import Category, Id, decode_list, malformed
+from pipelines.sources.decoding import BadRecord, Category, Id, decode_list, reject_malformed
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, Region, Rejected
 from shards.box_overlap import as_array, iou
 
 SENTENCES_PER_BATCH = 20_000
-LEAST_OVERLAP = 0.5  # IoU of a box and its segmentation's extent
+MIN_SEGMENTATION_IOU = 0.5  # of a box and the extent of its segmentation
 
 # http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg -> 5896644212
-_PHOTO = re.compile(r"https?://[^/]*\bstaticflickr\.com/(?:\d+/)+(\d+)_")
+_FLICKR_URL = re.compile(r"https?://[^/]*\bstaticflickr\.com/(?:\d+/)+(\d+)_")
 
-
-_segmentations = msgspec.json.Decoder(Segmentation)
+_segmentation_decoder = msgspec.json.Decoder(Segmentation)
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -46,7 +47,7 @@ class _Annotation(msgspec.Struct, gc=False):
     bbox: list[float | None] | None = None
     area: float | None = None
     iscrowd: bool | int = 0
-    segmentation: msgspec.Raw = msgspec.Raw()  # costly to decode, and needed under few rules
+    segmentation: msgspec.Raw = msgspec.Raw()  # costly to decode, and not always needed
 
 
 class _Sentence(msgspec.Struct, gc=False):
@@ -63,11 +64,11 @@ class _Reference(msgspec.Struct, gc=False):
 
 
 class Coco(Source, kw_only=True):
-    """COCO images and boxes, and the sentences of the RefCOCO family about them.
+    """COCO's images and boxes, and the sentences of the RefCOCO family about them.
 
-    Under ``rules.boxes = "clip"`` a box is held against its segmentation: one that is missing,
+    Under ``rules.boxes = "clip"`` a box is checked against its segmentation: one that is missing,
     empty, or overlaps the segmentation's extent with an IoU below 0.5 is replaced by that extent.
-    Of a segmentation that is missing or malformed no more is asked.
+    Where the segmentation is missing or malformed, the box is used as it is.
     """
 
     namespace: ClassVar[str] = "coco"
@@ -84,7 +85,7 @@ class Coco(Source, kw_only=True):
 
     def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
         images, bad = decode_list(piece.content, _Image)
-        yield from malformed(self.namespace, bad, piece.input.path)
+        yield from reject_malformed(self.namespace, bad, piece.input.path)
         for image in images:
             yield ImageInfo(
                 key=_key(image.id),
@@ -92,7 +93,7 @@ class Coco(Source, kw_only=True):
                 file=image.file_name,
                 width=image.width,
                 height=image.height,
-                photo=photo_id(image.flickr_url),
+                photo=flickr_photo_id(image.flickr_url),
             )
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
@@ -108,13 +109,13 @@ class Coco(Source, kw_only=True):
             yield from _read_annotations(piece, check=context.rules.boxes == "clip")
 
 
-def photo_id(flickr_url: str) -> str:
-    """The id of the Flickr photo that a url of its file names, or nothing.
+def flickr_photo_id(url: str) -> str:
+    """Returns the id of the Flickr photo of an image URL; empty if it is none of Flickr's.
 
-    >>> photo_id("http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg")
+    >>> flickr_photo_id("http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg")
     '5896644212'
     """
-    match = _PHOTO.match(flickr_url)
+    match = _FLICKR_URL.match(url)
     return match[1] if match else ""
 
 
@@ -133,63 +134,69 @@ def _read_references(input: Input, context: Context) -> Iterator[ImageRecord | R
     for position, item in enumerate(content):
         try:
             reference = msgspec.convert(item, _Reference)
-        except msgspec.ValidationError as fault:
-            yield from malformed("coco", [(str(position), str(fault))], input.path)
+        except msgspec.ValidationError as error:
+            bad = BadRecord(str(position), str(error))
+            yield from reject_malformed("coco", [bad], input.path)
             continue
         if reference.split in context.splits:
             by_image.setdefault((reference.image_id, reference.split), []).append(reference)
     batch: list[list[_Reference]] = []
-    waiting = 0
+    batch_sentences = 0
     for references in by_image.values():
         batch.append(references)
-        waiting += sum(len(reference.sentences) for reference in references)
-        if waiting >= SENTENCES_PER_BATCH:
-            yield from _captions(batch, input.role, context)
-            batch, waiting = [], 0
-    yield from _captions(batch, input.role, context)
+        batch_sentences += sum(len(reference.sentences) for reference in references)
+        if batch_sentences >= SENTENCES_PER_BATCH:
+            yield from _caption_batch(batch, input.role, context)
+            batch, batch_sentences = [], 0
+    yield from _caption_batch(batch, input.role, context)
 
 
-def _captions(
+def _caption_batch(
     batch: list[list[_Reference]], dataset: str, context: Context
 ) -> Iterator[ImageRecord | Rejected]:
-    """One part for each element of ``batch``: the references of one split to one image."""
+    """Yields a record for each element of ``batch``: the references of one split to one image."""
     parses = context.parse(
         sentence.sent
         for references in batch
         for reference in references
         for sentence in reference.sentences
-        if _fault(sentence.sent) is None
+        if _text_error(sentence.sent) is None
     )
     for references in batch:
-        part = ImageRecord(_key(references[0].image_id), "coco", references[0].split)
+        record = ImageRecord(_key(references[0].image_id), "coco", references[0].split)
         for reference in references:
             for sentence in reference.sentences:
-                text, record = sentence.sent, str(sentence.sent_id)
-                fault = _fault(text)
-                if fault is not None:
-                    yield Rejected(
-                        "coco", f"{dataset}/{record}", fault, ascii(text[:100]), part.image
-                    )
+                text = sentence.sent
+                raw_record = f"{dataset}/{sentence.sent_id}"
+                error = _text_error(text)
+                if error is not None:
+                    yield Rejected("coco", raw_record, error, ascii(text[:100]), record.image)
                     continue
-                root, negative = root_and_negative(text, parses[text], lazy=True)
+                root, negative = root_and_negative_spans(text, parses[text], lazy=True)
                 region = Region(
                     spans=consolidate(root, text),
                     object=str(reference.ann_id),
                     category=reference.category_id,
                 )
                 if not region.spans:
-                    yield Rejected("coco", f"{dataset}/{record}", "no words", text, part.image)
+                    yield Rejected("coco", raw_record, "no words", text, record.image)
                     continue
-                part.captions.append(
-                    GroundedCaption(text, [region], consolidate(negative, text), dataset, record)
+                record.captions.append(
+                    GroundedCaption(
+                        text=text,
+                        regions=[region],
+                        negative=consolidate(negative, text),
+                        dataset=dataset,
+                        record=str(sentence.sent_id),
+                    )
                 )
-        if part.captions:
-            yield part
+        if record.captions:
+            yield record
 
 
-def _fault(text: str) -> str | None:
-    """Why a sentence cannot be used, if it cannot."""
-    if not any(map(str.isalnum, text)):
+def _text_error(text: str) -> str | None:
+    """Returns why a sentence cannot be used; None if it can."""
+    if not has_alphanumeric(text):
         return "no words"
     if len(text) > MAX_CHARACTERS:
         return "text too long"
@@ -201,27 +208,29 @@ def _fault(text: str) -> str | None:
 
 
 def _read_annotations(piece: Slice, check: bool) -> Iterator[ImageRecord | Rejected]:
-    # What is lost here is a box: its sentences are counted when they do not find it.
+    # A bad annotation counts as no record: its sentences are counted when they lack their box.
     annotations, bad = decode_list(piece.content, _Annotation)
-    yield from malformed("coco", bad, piece.input.path, records=0)
-    parts: dict[int, ImageRecord] = {}
+    yield from reject_malformed("coco", bad, piece.input.path, records=0)
+    records: dict[int, ImageRecord] = {}
     for annotation in annotations:
         key = _key(annotation.image_id)
         box = _stated_box(annotation.bbox)
         if check:
             box = _checked_box(box, annotation.segmentation)
         if box is None:
-            yield Rejected(
-                "coco", str(annotation.id), "no usable box", str(annotation.bbox), key, 0
-            )
+            detail = str(annotation.bbox)
+            yield Rejected("coco", str(annotation.id), "no usable box", detail, key, records=0)
             continue
-        part = parts.get(annotation.image_id)
-        if part is None:
-            part = parts[annotation.image_id] = ImageRecord(key, "coco", "")
-        part.objects[str(annotation.id)] = Object(
-            box, annotation.area, annotation.category_id, bool(annotation.iscrowd)
+        record = records.get(annotation.image_id)
+        if record is None:
+            record = records[annotation.image_id] = ImageRecord(key, "coco", "")
+        record.objects[str(annotation.id)] = Object(
+            box=box,
+            area=annotation.area,
+            category=annotation.category_id,
+            crowd=bool(annotation.iscrowd),
         )
-    yield from parts.values()
+    yield from records.values()
 
 
 def _stated_box(bbox: list[float | None] | None) -> Box | None:
@@ -234,13 +243,13 @@ def _stated_box(bbox: list[float | None] | None) -> Box | None:
 
 
 def _checked_box(stated: Box | None, segmentation: msgspec.Raw) -> Box | None:
-    """The stated box if it fits the segmentation, else the segmentation's extent, if any."""
+    """Returns the stated box if it fits the segmentation, else the segmentation's extent."""
     try:
-        covered = as_array([extent(_segmentations.decode(segmentation)).box])
-    except ValueError:
-        # Nothing to hold the box against.
+        segmentation_box = extent(_segmentation_decoder.decode(segmentation)).box
+    except ValueError:  # no segmentation to check the box against
         return stated if stated and stated[0] < stated[2] and stated[1] < stated[3] else None
-    if stated and iou(as_array([stated]), covered)[0, 0] >= LEAST_OVERLAP:
+    float32_box = as_array([segmentation_box])
+    if stated and iou(as_array([stated]), float32_box)[0, 0] >= MIN_SEGMENTATION_IOU:
         return stated
-    x0, y0, x1, y1 = covered[0].tolist()
+    x0, y0, x1, y1 = float32_box[0].tolist()
     return (x0, y0, x1, y1)

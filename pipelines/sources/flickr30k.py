@@ -1,8 +1,8 @@
-"""Flickr30k Entities: five sentences an image, with boxes for the phrases in them.
+"""Flickr30k Entities: five sentences per image, with boxes for their phrases.
 
 Layout: github.com/BryanPlummer/flickr30k_entities. ``Annotations/ID.xml`` has the boxes of the
-entities of an image; ``Sentences/ID.txt`` marks the phrases that speak of an entity, one sentence
-a line: ``[/EN#47/people A man] sits on [/EN#48/other a chair] .``
+entities of an image. ``Sentences/ID.txt`` has a sentence per line, with marks around the phrases
+that refer to an entity: ``[/EN#47/people A man] sits on [/EN#48/other a chair] .``
 """
 
 import contextlib
@@ -25,36 +25,28 @@ from pipelines.sources.base import Context, Input, Slice, Source
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
 from shards.box_overlap import as_array, iou
 
-SAME_BOX = 0.95  # IoU from which the published conversion takes two boxes for one
-SENTENCES = 5  # that each image of Flickr30k has
-LARGEST_SIDE = 1 << 24  # of an image in pixels
-MAX_BYTES = 1 << 20  # of one XML or sentence file; the published ones have some kB
+SAME_BOX_IOU = 0.95  # from which the published conversion merges two boxes
+SENTENCES_PER_IMAGE = 5
+MAX_SIDE = 1 << 24  # of an image in pixels
+MAX_FILE_SIZE = 1 << 20  # bytes of one XML or sentence file; the published ones have some kB
 
 _PHRASE_START = re.compile(r"\[/EN#([0-9]+)((?:/[^/\[\]]+)+)")
 
 ReadFile = Callable[[str], bytes]
 
 
-class _Mention(msgspec.Struct, gc=False):
-    """A phrase of a sentence and the entity that it speaks of."""
-
-    span: Span
-    entity: str
-    types: list[str]
-
-
 class Flickr30k(Source, kw_only=True):
     """Sentences of Flickr30k with the boxes of Flickr30k Entities.
 
-    ``ground_truth = "merged"`` gives an entity of several boxes the one box around them, which is
-    the protocol of the Entities paper (arXiv 1505.04870) and MERGED-BOXES of MDETR's table 3;
-    ``separate`` is ANY-BOX.
+    ``ground_truth = "merged"`` replaces several boxes of an entity by the one box around them: the
+    protocol of the Entities paper (arXiv 1505.04870), MERGED-BOXES of MDETR's table 3.
+    ``separate`` is its ANY-BOX.
     """
 
     namespace: ClassVar[str] = "flickr30k"
 
     annotations: str  # the folder that has Annotations/ and Sentences/, or annotations.zip
-    split_files: dict[str, str]  # split -> file of image ids, one a line
+    split_files: dict[str, str]  # split -> file of image ids, one per line
     ground_truth: Literal["separate", "merged"] = "separate"
 
     def paths(self) -> list[str]:
@@ -67,8 +59,8 @@ class Flickr30k(Source, kw_only=True):
         return [Input(path, "lines", role=split) for split, path in self.split_files.items()]
 
     def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
-        for id_ in _ids(piece):
-            # `read` goes over the same lines, and reports the bad ones.
+        for id_ in _image_ids(piece):
+            # `read` gets the same lines, and reports the bad ones.
             if not isinstance(id_, Rejected):
                 yield ImageInfo(f"flickr30k/{id_}", "flickr30k", file=f"{id_}.jpg", photo=id_)
 
@@ -80,8 +72,8 @@ class Flickr30k(Source, kw_only=True):
         ]
 
     def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        with _opened(self.annotations) as read_file:
-            for id_ in _ids(piece):
+        with _open_annotations(self.annotations) as read_file:
+            for id_ in _image_ids(piece):
                 if isinstance(id_, Rejected):
                     yield id_
                 else:
@@ -90,55 +82,62 @@ class Flickr30k(Source, kw_only=True):
     def _read_image(
         self, id_: str, split: str, read_file: ReadFile
     ) -> Iterator[ImageRecord | Rejected]:
-        part = ImageRecord(f"flickr30k/{id_}", "flickr30k", split)
-        lines: list[bytes] = []
+        record = ImageRecord(f"flickr30k/{id_}", "flickr30k", split)
+        sentences: list[bytes] = []
         try:
             content = read_file(f"Sentences/{id_}.txt")
-            lines = [line for line in content.split(b"\n") if line.strip()]
+            sentences = [line for line in content.split(b"\n") if line.strip()]
             xml = read_file(f"Annotations/{id_}.xml")
-        except _UnreadableError as fault:
-            yield _lost(part, "unreadable file", fault, lines)
+        except _UnreadableError as error:
+            yield _reject_image(id_, "unreadable file", error, sentences)
             return
         try:
-            part.width, part.height, entities, faults = _read_xml(xml)
-        except _BadSizeError as fault:
-            yield _lost(part, "bad image size", fault, lines)
+            annotation = _parse_xml(xml)
+        except _BadSizeError as error:
+            yield _reject_image(id_, "bad image size", error, sentences)
             return
-        except (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError) as fault:
-            yield _lost(part, "malformed record", fault, lines)
+        except _XML_ERRORS as error:
+            yield _reject_image(id_, "malformed record", error, sentences)
             return
-        for detail in faults:
-            yield Rejected("flickr30k", id_, "no usable box", detail, part.image, records=0)
+        for detail in annotation.box_errors:
+            yield Rejected("flickr30k", id_, "no usable box", detail, record.image, records=0)
+        record.width, record.height = annotation.width, annotation.height
+        boxes = annotation.boxes
         if self.ground_truth == "merged":
-            entities = {entity: [_hull(boxes)] for entity, boxes in entities.items()}
-        for number, line in enumerate(lines):
-            record = f"{id_}#{number}"
+            boxes = {entity: [_enclosing_box(several)] for entity, several in boxes.items()}
+        for number, line in enumerate(sentences):
+            sentence_id = f"{id_}#{number}"
             try:
-                text, mentions = _parse_sentence(line.decode())
-            except ValueError as fault:
-                yield Rejected("flickr30k", record, "malformed record", str(fault), part.image)
+                text, phrases = _parse_sentence(line.decode())
+            except ValueError as error:
+                detail = str(error)
+                yield Rejected("flickr30k", sentence_id, "malformed record", detail, record.image)
             else:
-                part.captions.append(_caption(text, mentions, entities, record))
-        if part.captions:
-            yield part
+                record.captions.append(_caption(text, phrases, boxes, sentence_id))
+        if record.captions:
+            yield record
 
 
-def _lost(part: ImageRecord, reason: str, fault: Exception, lines: list[bytes]) -> Rejected:
-    """An image with all its sentences, which are five where they could not be counted."""
-    id_ = part.image.removeprefix("flickr30k/")
+def _reject_image(id_: str, reason: str, error: Exception, sentences: list[bytes]) -> Rejected:
+    """Rejects an image with all its sentences, five if they could not be counted."""
     return Rejected(
-        "flickr30k", id_, reason, str(fault), part.image, records=len(lines) or SENTENCES
+        "flickr30k",
+        id_,
+        reason=reason,
+        detail=str(error),
+        image=f"flickr30k/{id_}",
+        records=len(sentences) or SENTENCES_PER_IMAGE,
     )
 
 
-def _ids(piece: Slice) -> Iterator[str | Rejected]:
-    name = Path(piece.input.path).name
+def _image_ids(piece: Slice) -> Iterator[str | Rejected]:
+    file_name = Path(piece.input.path).name
     for line in piece.content.splitlines():
         id_ = line.strip().decode("utf-8", "replace")
         if re.fullmatch("[0-9]{1,20}", id_):
             yield id_
         elif id_:
-            yield Rejected("flickr30k", ascii(id_[:100]), "bad image id", name)
+            yield Rejected("flickr30k", ascii(id_[:100]), "bad image id", file_name)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -149,23 +148,26 @@ class _UnreadableError(Exception):
 
 
 @contextlib.contextmanager
-def _opened(annotations: str) -> Iterator[ReadFile]:
-    """A function that reads a file of the folder or zip; it raises ``_UnreadableError``."""
-    if not annotations.endswith(".zip"):
-        yield lambda name: _read_from_folder(annotations, name)
+def _open_annotations(path: str) -> Iterator[ReadFile]:
+    """Yields a function that reads a file of the folder or zip.
+
+    The function raises ``_UnreadableError`` for a file that is missing, damaged or too large.
+    """
+    if not path.endswith(".zip"):
+        yield lambda name: _read_from_folder(path, name)
         return
-    with open_binary(annotations) as file:
+    with open_binary(path) as file:
         try:
             archive = zipfile.ZipFile(file)
-        except zipfile.BadZipFile as fault:
-            raise RawFileError(f"{annotations}: not a readable zip file: {fault}") from fault
+        except zipfile.BadZipFile as error:
+            raise RawFileError(f"{path}: not a readable zip file: {error}") from error
         with archive:
-            yield lambda name: _read_from_zip(archive, annotations, name)
+            yield lambda name: _read_from_zip(archive, path, name)
 
 
 def _read_from_folder(folder: str, name: str) -> bytes:
     try:
-        return _bounded(read_beginning(f"{folder}/{name}", MAX_BYTES + 1), name)
+        return _check_size(read_beginning(f"{folder}/{name}", MAX_FILE_SIZE + 1), name)
     except FileNotFoundError:
         raise _UnreadableError(f"no {name}") from None
 
@@ -173,68 +175,77 @@ def _read_from_folder(folder: str, name: str) -> bytes:
 def _read_from_zip(archive: zipfile.ZipFile, path: str, name: str) -> bytes:
     try:
         with archive.open(name) as file:
-            return _bounded(file.read(MAX_BYTES + 1), name)
+            return _check_size(file.read(MAX_FILE_SIZE + 1), name)
     except KeyError:
         raise _UnreadableError(f"no {name} in the zip") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as fault:
-        raise _UnreadableError(f"{name}: {fault}") from fault
-    # An encrypted member, or one of an unknown compression: so is the rest of the zip.
-    except RuntimeError as fault:
-        raise RawFileError(f"{path}: not a readable zip file: {fault}") from fault
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise _UnreadableError(f"{name}: {error}") from error
+    # A member that is encrypted or has an unknown compression; so does the rest of the zip.
+    except RuntimeError as error:
+        raise RawFileError(f"{path}: not a readable zip file: {error}") from error
 
 
-def _bounded(content: bytes, name: str) -> bytes:
-    if len(content) > MAX_BYTES:
-        raise _UnreadableError(f"{name}: more than {MAX_BYTES} bytes")
+def _check_size(content: bytes, name: str) -> bytes:
+    if len(content) > MAX_FILE_SIZE:
+        raise _UnreadableError(f"{name}: more than {MAX_FILE_SIZE} bytes")
     return content
 
 
 # --- sizes and boxes ------------------------------------------------------------------------------
 
 
+class _ImageAnnotation(msgspec.Struct):
+    """The content of an XML file; width and height are 0 where it does not state them."""
+
+    width: int
+    height: int
+    boxes: dict[str, list[Box]]  # of each entity
+    box_errors: list[str]
+
+
 class _BadSizeError(ValueError):
     pass
 
 
-def _read_xml(content: bytes) -> tuple[int, int, dict[str, list[Box]], list[str]]:
-    """Width, height, the boxes of each entity, and what is wrong with boxes that were left out.
+# LookupError: of an unknown encoding.
+_XML_ERRORS = (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError)
 
-    Width and height are 0 where the file does not state them.
-    """
+
+def _parse_xml(content: bytes) -> _ImageAnnotation:
+    """Raises ``_BadSizeError`` or one of ``_XML_ERRORS``."""
     root = ElementTree.fromstring(content)
-    width = height = 0
+    annotation = _ImageAnnotation(width=0, height=0, boxes={}, box_errors=[])
     size = root.find("size")
     if size is not None:
         width, height = (int(size.findtext(side, "")) for side in ("width", "height"))
-        if not 0 < min(width, height) <= max(width, height) <= LARGEST_SIDE:
+        if not 0 < min(width, height) <= max(width, height) <= MAX_SIDE:
             raise _BadSizeError(f"{width}x{height}")
-    entities: dict[str, list[Box]] = {}
-    faults: list[str] = []
+        annotation.width, annotation.height = width, height
     for element in root.iterfind("object"):
         bndbox = element.find("bndbox")
         if bndbox is None or len(bndbox) == 0:
-            continue  # the scene as a whole, or an entity out of sight
-        stated = [bndbox.findtext(side, "") for side in ("xmin", "ymin", "xmax", "ymax")]
-        box = _box(stated)
-        names = [name.text or "" for name in element.iterfind("name")]
+            continue  # the scene as a whole, or an entity that is not visible
+        corners = [bndbox.findtext(side, "") for side in ("xmin", "ymin", "xmax", "ymax")]
+        box = _parse_box(corners)
+        entities = [name.text or "" for name in element.iterfind("name")]
         if box is None:
-            faults.append(f"entities {names}: {stated}")
+            annotation.box_errors.append(f"entities {entities}: {corners}")
             continue
-        for name in names:
-            entities.setdefault(name.strip(), []).append(box)
-    return width, height, entities, faults
+        for entity in entities:
+            annotation.boxes.setdefault(entity.strip(), []).append(box)
+    return annotation
 
 
-def _box(stated: list[str]) -> Box | None:
+def _parse_box(corners: list[str]) -> Box | None:
     try:
-        x0, y0, x1, y1 = np.array(stated, np.float32).tolist()
+        x0, y0, x1, y1 = np.array(corners, np.float32).tolist()
     except ValueError:
         return None
-    ordered = math.isfinite(x0 + y0 + x1 + y1) and x0 < x1 and y0 < y1
-    return (x0, y0, x1, y1) if ordered else None
+    is_box = math.isfinite(x0 + y0 + x1 + y1) and x0 < x1 and y0 < y1
+    return (x0, y0, x1, y1) if is_box else None
 
 
-def _hull(boxes: list[Box]) -> Box:
+def _enclosing_box(boxes: list[Box]) -> Box:
     x0, y0, x1, y1 = zip(*boxes, strict=True)
     return min(x0), min(y0), max(x1), max(y1)
 
@@ -242,16 +253,25 @@ def _hull(boxes: list[Box]) -> Box:
 # --- sentences ------------------------------------------------------------------------------------
 
 
-def _parse_sentence(line: str) -> tuple[str, list[_Mention]]:
-    """The sentence without its marks, words joined by single spaces, and its phrases in order.
+class _MarkedPhrase(msgspec.Struct, gc=False):
+    """A phrase of a sentence and the entity that it refers to."""
 
-    Raises ``ValueError`` for marks that do not match up.
+    span: Span
+    entity: str
+    types: list[str]
+
+
+def _parse_sentence(line: str) -> tuple[str, list[_MarkedPhrase]]:
+    """Returns a sentence without its marks, words joined by single spaces, and its phrases.
+
+    Raises:
+        ValueError: the marks do not match up.
 
     >>> _parse_sentence("[/EN#47/people A man] sits .")
-    ('A man sits .', [_Mention(span=(0, 5), entity='47', types=['people'])])
+    ('A man sits .', [_MarkedPhrase(span=(0, 5), entity='47', types=['people'])])
     """
     words: list[str] = []
-    mentions: list[_Mention] = []
+    phrases: list[_MarkedPhrase] = []
     length = 0  # of the words so far, each with the space after it
     mark: re.Match[str] | None = None
     start = 0
@@ -271,28 +291,29 @@ def _parse_sentence(line: str) -> tuple[str, list[_Mention]]:
         words.append(word)
         length += len(word) + 1
         if mark and closes:
-            mentions.append(_Mention((start, length - 1), mark[1], mark[2][1:].split("/")))
+            phrases.append(_MarkedPhrase((start, length - 1), mark[1], mark[2][1:].split("/")))
             mark = None
     if mark:
         raise ValueError(f"a phrase without an end: {mark[0]}")
-    return " ".join(words), mentions
+    return " ".join(words), phrases
 
 
 def _caption(
-    text: str, mentions: list[_Mention], entities: dict[str, list[Box]], record: str
+    text: str, marked_phrases: list[_MarkedPhrase], boxes: dict[str, list[Box]], record: str
 ) -> GroundedCaption:
+    """Returns a sentence with a region for each box that its phrases have."""
     phrases = [
-        Phrase([mention.span], mention.entity, mention.types, entities[mention.entity])
-        for mention in mentions
-        if mention.entity in entities
+        Phrase([phrase.span], phrase.entity, phrase.types, boxes[phrase.entity])
+        for phrase in marked_phrases
+        if phrase.entity in boxes
     ]
-    owned = [(box, phrase.entity) for phrase in phrases for box in phrase.boxes]
-    boxes = as_array([box for box, _ in owned])
+    entity_boxes = [(phrase.entity, box) for phrase in phrases for box in phrase.boxes]
+    corners = as_array([box for _, box in entity_boxes])
     regions = []
-    for cluster in clusters(iou(boxes, boxes) >= SAME_BOX):
-        named = {owned[i][1] for i in cluster}
-        spans = [phrase.spans[0] for phrase in phrases if phrase.entity in named]
-        regions.append(Region(spans, box=owned[cluster[-1]][0]))
+    for cluster in clusters(iou(corners, corners) >= SAME_BOX_IOU):
+        entities = {entity_boxes[i][0] for i in cluster}
+        spans = [phrase.spans[0] for phrase in phrases if phrase.entity in entities]
+        regions.append(Region(spans, box=entity_boxes[cluster[-1]][1]))
     return GroundedCaption(
         text,
         regions,

@@ -1,12 +1,12 @@
-"""GQA: questions about Visual Genome images, with scene graphs that hold the boxes.
+"""GQA: questions about images of Visual Genome, and scene graphs with the boxes of objects.
 
 Layout: cs.stanford.edu/people/dorarad/gqa/download.html. Images of train, val and most of test
-are Visual Genome's under its ids; ids such as ``n578020`` are COCO test2015 images.
+have their ids of Visual Genome; ids such as ``n578020`` are images of COCO test2015.
 """
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ import msgspec
 from pipelines.captions.spans import consolidate
 from pipelines.geometry.boxes import from_xywh
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import decode_dict, malformed
+from pipelines.sources.decoding import decode_dict, reject_malformed
 from schemas import (
     GroundedCaption,
     ImageInfo,
@@ -35,7 +35,7 @@ class _Operation(msgspec.Struct, gc=False):
     argument: str = ""
 
 
-class _Words(msgspec.Struct, gc=False):
+class _Annotations(msgspec.Struct, gc=False):
     """Word number, or ``first:stop`` of a range of words -> object id."""
 
     question: dict[str, str] = {}
@@ -53,11 +53,11 @@ class _Question(msgspec.Struct, gc=False):
     answer: str | None = None
     isBalanced: bool = True  # noqa: N815
     semantic: list[_Operation] = []
-    annotations: _Words = msgspec.field(default_factory=_Words)
+    annotations: _Annotations = msgspec.field(default_factory=_Annotations)
     types: _Types = msgspec.field(default_factory=_Types)
 
 
-class _ImageOfQuestion(msgspec.Struct, gc=False):
+class _QuestionImage(msgspec.Struct, gc=False):
     imageId: str  # noqa: N815
 
 
@@ -78,7 +78,7 @@ class _Size(msgspec.Struct, gc=False):
 
 
 class Gqa(Source, kw_only=True):
-    """GQA's questions as captions whose regions name objects of the scene graphs."""
+    """GQA's questions as captions whose regions refer to objects of the scene graphs."""
 
     namespace: ClassVar[str] = "gqa"
 
@@ -95,7 +95,7 @@ class Gqa(Source, kw_only=True):
         return {*self.questions, *self.scene_graphs}
 
     def image_inputs(self) -> list[Input]:
-        """The scene graphs, and the question files of the splits that have none."""
+        """Returns the scene graphs, and the question files of the splits that have none."""
         return [
             *(Input(path, "dict") for path in self.scene_graphs.values()),
             *(
@@ -107,21 +107,24 @@ class Gqa(Source, kw_only=True):
         ]
 
     def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
-        # `read` decodes the same records, and reports those that it cannot use: here they are
-        # skipped, so that each is reported once.
+        # `read` decodes the same records, and reports those that it cannot use.
         sizes: dict[str, _Size]
         if piece.input.role:
-            questions, _ = decode_dict(piece.content, _ImageOfQuestion)
+            questions, _ = decode_dict(piece.content, _QuestionImage)
             sizes = dict.fromkeys((q.imageId for q in questions.values()), _Size(0, 0))
         else:
             sizes, bad = decode_dict(piece.content, _Size)
             graphs = decode_dict(piece.content, _SceneGraph)[0] if bad else {}
-            without_size = [(id_, fault) for id_, fault in bad if id_ in graphs]
-            yield from malformed(self.namespace, without_size, piece.input.path)
+            bad_sizes = [record for record in bad if record.key in graphs]
+            yield from reject_malformed(self.namespace, bad_sizes, piece.input.path)
         for image_id, size in sizes.items():
             if _IMAGE_ID.fullmatch(image_id):
                 yield ImageInfo(
-                    image_key(image_id), self.namespace, f"{image_id}.jpg", size.width, size.height
+                    key=image_key(image_id),
+                    source=self.namespace,
+                    file=f"{image_id}.jpg",
+                    width=size.width,
+                    height=size.height,
                 )
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
@@ -139,15 +142,19 @@ class Gqa(Source, kw_only=True):
         ]
 
     def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        if piece.input.role:
-            boxed = piece.input.role in self.scene_graphs
-            yield from _read_questions(piece, boxed, find=context.rules.gqa_words == "find")
-        else:
+        split = piece.input.role
+        if not split:
             yield from _read_scene_graphs(piece)
+            return
+        regions_of: Callable[[_Question], list[Region]] = _no_regions
+        if split in self.scene_graphs:  # they hold the objects that a question refers to
+            published = context.rules.gqa_words == "find"
+            regions_of = _published_regions if published else _object_regions
+        yield from _read_questions(piece, regions_of)
 
 
 def image_key(image_id: str) -> str:
-    """The key of an image by its id in GQA's files.
+    """Returns the key of an image by its id in GQA's files.
 
     >>> image_key("2320633"), image_key("n578020")
     ('vg/2320633', 'coco/578020')
@@ -156,9 +163,9 @@ def image_key(image_id: str) -> str:
 
 
 def _read_scene_graphs(piece: Slice) -> Iterator[ImageRecord | Rejected]:
-    # What is lost here are boxes: their questions are counted when they do not find them.
+    # A bad graph counts as no record: its questions are counted when they lack their boxes.
     graphs, bad = decode_dict(piece.content, _SceneGraph)
-    yield from malformed("gqa", bad, piece.input.path, records=0)
+    yield from reject_malformed("gqa", bad, piece.input.path, records=0)
     for image_id, graph in graphs.items():
         if not _IMAGE_ID.fullmatch(image_id):
             yield Rejected("gqa", image_id, "bad image id", Path(piece.input.path).name, records=0)
@@ -170,29 +177,29 @@ def _read_scene_graphs(piece: Slice) -> Iterator[ImageRecord | Rejected]:
         yield ImageRecord(image_key(image_id), "gqa", "", objects=objects)
 
 
-def _read_questions(piece: Slice, boxed: bool, find: bool) -> Iterator[ImageRecord | Rejected]:
-    """``boxed``: there are scene graphs, which hold the objects that a question names."""
+def _read_questions(
+    piece: Slice, regions_of: Callable[[_Question], list[Region]]
+) -> Iterator[ImageRecord | Rejected]:
     questions, bad = decode_dict(piece.content, _Question)
-    yield from malformed("gqa", bad, piece.input.path)
-    parts: dict[str, ImageRecord] = {}
+    yield from reject_malformed("gqa", bad, piece.input.path)
+    records: dict[str, ImageRecord] = {}
     for id_, question in questions.items():
         image_id, text = question.imageId, question.question
         if not _IMAGE_ID.fullmatch(image_id):
             yield Rejected("gqa", id_, "bad image id", image_id)
             continue
+        key = image_key(image_id)
         if not text.strip():
-            yield Rejected("gqa", id_, "no words", repr(text), image_key(image_id))
+            yield Rejected("gqa", id_, "no words", repr(text), key)
             continue
         try:
-            regions = (_found_regions if find else _named_regions)(question) if boxed else []
+            regions = regions_of(question)
         except ValueError:
             detail = f"{list(question.annotations.question)} in {text!r}"
-            yield Rejected("gqa", id_, "no such words", detail, image_key(image_id))
+            yield Rejected("gqa", id_, "no such words", detail, key)
             continue
-        part = parts.get(image_id)
-        if part is None:
-            part = parts[image_id] = ImageRecord(image_key(image_id), "gqa", piece.input.role)
-        part.captions.append(
+        record = records.setdefault(image_id, ImageRecord(key, "gqa", piece.input.role))
+        record.captions.append(
             GroundedCaption(
                 text,
                 regions,
@@ -200,53 +207,64 @@ def _read_questions(piece: Slice, boxed: bool, find: bool) -> Iterator[ImageReco
                 dataset="gqa",
                 record=id_,
                 question=Question(
-                    id_,
-                    question.answer,
-                    question.types.semantic,
-                    question.types.structural,
-                    question.isBalanced,
+                    id=id_,
+                    answer=question.answer,
+                    semantic_type=question.types.semantic,
+                    structural_type=question.types.structural,
+                    balanced=question.isBalanced,
                 ),
             )
         )
-    yield from parts.values()
+    yield from records.values()
 
 
-# --- words of an object ---------------------------------------------------------------------------
+# --- the words of an object -----------------------------------------------------------------------
 
 _WORD = re.compile(r"\S+")
 _QUESTION_WORD = re.compile(r"\b(?:what|which|who|where)\b", re.IGNORECASE)
 
 
-def _named_regions(question: _Question) -> list[Region]:
-    """One region for each object that words of the question name, with all of these words.
+def _no_regions(question: _Question) -> list[Region]:
+    return []
 
-    An object's words are those of the annotation; else, if the program of the question selects
-    it or relates something to it, its name where that stands in the question and speaks of no
-    other object yet; else, if it is the answer, the question word.
+
+def _object_regions(question: _Question) -> list[Region]:
+    """Returns a region for each object that the question names, with all words that name it.
+
+    The words of an object are those of the annotation. An object without annotated words that the
+    program of the question selects, or relates something to, has its name as words, where the name
+    stands in the question outside the words of other objects. An answer without words has the
+    question word.
+
+    Raises:
+        ValueError: the question does not have the annotated words.
     """
     text = question.question
     spans: dict[str, list[Span]] = {}
     for span, id_ in _annotated_spans(question, text):
         spans.setdefault(id_, []).append(span)
     for operation in question.semantic:
-        name, id_ = _named_object(operation.argument)
+        name, id_ = _parse_argument(operation.argument)
         if id_ and id_ not in spans:
-            place = _place(name, text, spans)
-            if place:
-                spans[id_] = [place]
+            name_span = _find_name(name, text, spans)
+            if name_span:
+                spans[id_] = [name_span]
     answers = [id_ for id_ in question.annotations.answer.values() if id_ not in spans]
     if answers:
         question_word = _QUESTION_WORD.search(text)
         if question_word:
             spans.update((id_, [question_word.span()]) for id_ in answers)
-    regions = (Region(consolidate(places, text), object=id_) for id_, places in spans.items())
+    regions = (
+        Region(consolidate(object_spans, text), object=id_) for id_, object_spans in spans.items()
+    )
     return [region for region in regions if region.spans]
 
 
 def _annotated_spans(question: _Question, text: str) -> list[tuple[Span, str]]:
-    """Where the annotated words are in ``text``, and whose they are.
+    """Returns the spans of the annotated words in ``text``, each with the id of its object.
 
-    Raises ``ValueError`` for words that ``text`` does not have.
+    Raises:
+        ValueError: ``text`` does not have the words.
     """
     annotated = question.annotations.question
     if not annotated:
@@ -254,27 +272,27 @@ def _annotated_spans(question: _Question, text: str) -> list[tuple[Span, str]]:
     words = [match.span() for match in _WORD.finditer(text)]
     spans = []
     for key, id_ in annotated.items():
-        first, stop = _word_range(key, len(words))
+        first, stop = _parse_word_range(key, len(words))
         spans.append(((words[first][0], words[stop - 1][1]), id_))
     return spans
 
 
-def _word_range(key: str, words: int) -> tuple[int, int]:
-    """``"3"`` is (3, 4) and ``"6:8"`` is (6, 8). Raises ``ValueError`` outside of ``words``."""
+def _parse_word_range(key: str, word_count: int) -> tuple[int, int]:
+    """Returns (3, 4) for ``"3"`` and (6, 8) for ``"6:8"``; raises ``ValueError`` out of range."""
     first, colon, last = key.partition(":")
     start = int(first)
     stop = int(last) if colon else start + 1
-    if not 0 <= start < stop <= words:
-        raise ValueError(f"words {key} of {words}")
+    if not 0 <= start < stop <= word_count:
+        raise ValueError(f"words {key} of {word_count}")
     return start, stop
 
 
-def _named_object(argument: str) -> tuple[str, str]:
-    """Name and id in an operation's argument, empty where it has none.
+def _parse_argument(argument: str) -> tuple[str, str]:
+    """Returns the name and the id of the object in an operation's argument, empty if there is none.
 
-    >>> _named_object("traffic light (3855001)"), _named_object("cart,near,s (1039872)")
+    >>> _parse_argument("traffic light (3855001)"), _parse_argument("cart,near,s (1039872)")
     (('traffic light', '3855001'), ('cart', '1039872'))
-    >>> _named_object("_,wearing,o (1000107)"), _named_object("scene"), _named_object("dog (-)")
+    >>> _parse_argument("_,wearing,o (1000107)"), _parse_argument("scene"), _parse_argument("dog (-)")
     (('', '1000107'), ('', ''), ('', ''))
     """
     if not argument.endswith(")"):
@@ -286,20 +304,20 @@ def _named_object(argument: str) -> tuple[str, str]:
     return ("" if name == "_" else name), id_
 
 
-def _place(name: str, text: str, taken: dict[str, list[Span]]) -> Span | None:
-    """The first place of a name, as whole words, that is not part of another object's words."""
+def _find_name(name: str, text: str, taken: dict[str, list[Span]]) -> Span | None:
+    """Returns the first span of a name, as whole words, outside the words of other objects."""
     if not name:
         return None
     for match in _name_pattern(name).finditer(text):
         start, stop = match.span()
-        if all(stop <= a or b <= start for places in taken.values() for a, b in places):
+        if all(stop <= a or b <= start for spans in taken.values() for a, b in spans):
             return start, stop
     return None
 
 
 @functools.lru_cache(maxsize=4096)
 def _name_pattern(name: str) -> re.Pattern[str]:
-    """A name as whole words, in any case, its last word in the singular or the regular plural.
+    """Matches a name as whole words, in any case, its last word in singular or regular plural.
 
     >>> [bool(_name_pattern(name).search("the buses")) for name in ("bus", "buses", "us")]
     [True, True, False]
@@ -314,47 +332,55 @@ def _name_pattern(name: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b", re.IGNORECASE)
 
 
-# --- words as the published scripts find them -----------------------------------------------------
+# --- the words of an object in the published scripts ----------------------------------------------
 
 _DIGITS = re.compile(r"[0-9]+")
 _LETTERS = re.compile(r"[A-z]+")  # with the six characters between Z and a
-_FOUND_QUESTION_WORDS = ("What", "what", "Who", "who", "Where", "where")
+_PUBLISHED_QUESTION_WORDS = ("What", "what", "Who", "who", "Where", "where")
 
 
-def _found_regions(question: _Question) -> list[Region]:
-    """The regions of the published scripts, of which several may name one object.
+def _published_regions(question: _Question) -> list[Region]:
+    """Returns the regions of the published scripts, of which several may refer to one object.
 
-    A name is where its first word's letters first occur, within another word too; one that does
-    not occur gets the span from -1 on. What stands at the same span replaces what stood there.
+    A name is where the letters of its first word first occur, even inside another word; a name that
+    does not occur gets the span from -1 on. A later object replaces an earlier one with the same
+    span.
+
+    Raises:
+        ValueError: the question does not have the annotated words.
     """
     text = question.question
-    annotated = _annotated_spans(question, " ".join(text.split()))
-    known = set(question.annotations.question.values())
-    found: dict[Span, str] = {}
+    annotated_spans = _annotated_spans(question, " ".join(text.split()))
+    known_ids = set(question.annotations.question.values())
+    id_by_span: dict[Span, str] = {}
     for operation in question.semantic:
         if operation.operation != "select":
             continue
         id_, name = _DIGITS.search(operation.argument), _LETTERS.search(operation.argument)
-        if id_ and name and id_[0] not in known:
-            found[_found(name[0], text)] = id_[0]
-    known.update(found.values())
-    question_word = next((word for word in _FOUND_QUESTION_WORDS if word in text), None)
+        if id_ and name and id_[0] not in known_ids:
+            id_by_span[_find(name[0], text)] = id_[0]
+    known_ids.update(id_by_span.values())
+    question_word = next((word for word in _PUBLISHED_QUESTION_WORDS if word in text), None)
     if question_word:
         for answer in question.annotations.answer.values():
-            if answer not in known:
-                found[_found(question_word, text)] = answer
+            if answer not in known_ids:
+                id_by_span[_find(question_word, text)] = answer
     return [
-        Region(consolidate([_wrapped(span, text)], text), object=id_)
-        for span, id_ in [*annotated, *found.items()]
+        Region(consolidate([_wrap(span, text)], text), object=id_)
+        for span, id_ in [*annotated_spans, *id_by_span.items()]
     ]
 
 
-def _wrapped(span: Span, text: str) -> Span:
-    """A span from -1 on as indexing reads it: behind a final question mark the text begins anew."""
-    ends_in_mark = not text[-1].isalnum()
-    return (0, span[1]) if span[0] == -1 and ends_in_mark else span
-
-
-def _found(words: str, text: str) -> Span:
+def _find(words: str, text: str) -> Span:
+    """Returns the first span of ``words``, from -1 on if they do not occur."""
     start = text.find(words)
     return start, start + len(words)
+
+
+def _wrap(span: Span, text: str) -> Span:
+    """Reads a start of -1 as Python indexes do: the last character, then the text from its start.
+
+    If the last character is a question mark, only the text from its start remains.
+    """
+    ends_in_mark = not text[-1].isalnum()
+    return (0, span[1]) if span[0] == -1 and ends_in_mark else span

@@ -1,13 +1,13 @@
-"""LVIS: boxes of 1,203 classes, frequent to rare, and classes that an image does not show.
+"""LVIS: boxes of 1,203 classes, from frequent to rare, and classes that an image does not show.
 
 Layout: lvisdataset.org, version 1, on the images of COCO 2017. A caption is the name of one
-class, as in the paper's few-shot transfer to long-tailed detection: with all boxes of the class, or
+class, as in MDETR's few-shot transfer to long-tailed detection: with all boxes of the class, or
 with none where the image is known not to show it.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar, NamedTuple
+from collections import defaultdict, deque
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -15,14 +15,14 @@ from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import FARTHEST
 from pipelines.io.raw_files import RawFileError, open_binary
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import Bad, Category, Id, decode_list, malformed
+from pipelines.sources.decoding import BadRecord, Category, Id, decode_list, reject_malformed
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 from schemas.class_names import class_name
 from shards.format.placement import position
 
-#: Of ten images of a share, so many are drawn for a class that they show, the rest for one that
-#: they are known not to show.
-SHOWN_OF_TEN = 9
+#: Of each ten images of a few-shot subset, so many are selected for a class that they show, the
+#: others for a class that they are known not to show.
+POSITIVES_PER_TEN = 9
 
 _Percent = Annotated[float, msgspec.Meta(gt=0, le=100)]
 _Coordinate = Annotated[float, msgspec.Meta(gt=-FARTHEST, lt=FARTHEST)]
@@ -44,7 +44,7 @@ class _Annotation(msgspec.Struct, gc=False):
     area: float | None = None
 
 
-class _Class(msgspec.Struct, gc=False):
+class _Category(msgspec.Struct, gc=False):
     id: Category
     name: str
 
@@ -52,36 +52,35 @@ class _Class(msgspec.Struct, gc=False):
 class _File(msgspec.Struct):
     images: msgspec.Raw
     annotations: msgspec.Raw
-    categories: list[_Class]
+    categories: list[_Category]
 
 
-class _Tables(NamedTuple):
+class _Tables(msgspec.Struct):
     images: list[_Image]
     annotations: list[_Annotation]
-    classes: list[_Class]
+    categories: list[_Category]
+    bad: list[BadRecord]
 
 
-#: The annotations of images by id, and of these by class.
-Shown = dict[int, dict[int, list[_Annotation]]]
+# The annotations of each image, by category.
+AnnotationsByImage = dict[int, dict[int, list[_Annotation]]]
 
 
 class Lvis(Source, kw_only=True):
     """LVIS's classes as captions of COCO's images.
 
-    ``percent`` is the share of a split's images that is read, by default all: the first ones of
-    an order in which the class with the fewest images so far has the next turn. So few images
-    show all classes, and the more images have those of the fewer among them.
+    ``percent`` selects a few-shot subset of a split, see ``few_shot_subset``.
     """
 
     namespace: ClassVar[str] = "coco"
 
     annotations: dict[str, str]  # split -> its lvis_v1_*.json
-    percent: dict[str, _Percent] = {}
+    percent: dict[str, _Percent] = {}  # split -> share of its images that is read; default: all
 
     def __post_init__(self) -> None:
-        unread = sorted(self.percent.keys() - self.annotations.keys())
-        if unread:
-            raise ValueError(f"percent of {', '.join(unread)}, of which there are no annotations")
+        unknown = sorted(self.percent.keys() - self.annotations.keys())
+        if unknown:
+            raise ValueError(f"percent of {', '.join(unknown)}, which has no annotations")
 
     def paths(self) -> list[str]:
         return list(self.annotations.values())
@@ -94,13 +93,13 @@ class Lvis(Source, kw_only=True):
 
     def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
         images, bad = decode_list(piece.content, _Image)
-        yield from malformed(self.namespace, bad, piece.input.path)
+        yield from reject_malformed(self.namespace, bad, piece.input.path)
         for image in images:
             file = image.coco_url.rpartition("/")[2]
             yield ImageInfo(_key(image.id), self.namespace, file, image.width, image.height)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
-        # In one piece: a caption needs all boxes of its class, which lie anywhere in the file.
+        # Not cut: a caption needs all boxes of its class, which may be anywhere in the file.
         return [
             Input(self.annotations[split], "file", role=split)
             for split in splits
@@ -109,36 +108,37 @@ class Lvis(Source, kw_only=True):
 
     def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         path, split = piece.input.path, piece.input.role
-        tables, bad = _decoded(path)
-        names = {of.id: class_name(of.name) for of in tables.classes}
-        yield from malformed("lvis", bad, path)
+        tables = _read_tables(path)
+        yield from reject_malformed("lvis", tables.bad, path)
+        names = {category.id: class_name(category.name) for category in tables.categories}
         images: dict[int, _Image] = {}
         for image in tables.images:
             if image.id in images:
-                detail = "image: the first one was kept"
+                detail = "image: the first one is used"
                 yield Rejected("lvis", str(image.id), "duplicate id", detail, _key(image.id))
             else:
                 images[image.id] = image
-        shown: Shown = {id_: {} for id_ in images}
+        annotations: AnnotationsByImage = {id_: {} for id_ in images}
         for annotation in tables.annotations:
-            if annotation.image_id not in shown:
+            if annotation.image_id not in images:
                 reason, detail = "unknown image", f"image_id {annotation.image_id}"
             elif annotation.category_id not in names:
                 reason, detail = "unknown class", f"category_id {annotation.category_id}"
             else:
-                of_image = shown[annotation.image_id]
-                of_image.setdefault(annotation.category_id, []).append(annotation)
+                by_category = annotations[annotation.image_id]
+                by_category.setdefault(annotation.category_id, []).append(annotation)
                 continue
             yield Rejected("lvis", str(annotation.id), reason, detail, _key(annotation.image_id))
-        for image in drawn(list(images.values()), shown, self.percent.get(split, 100.0)):
-            yield from _captions(image, shown[image.id], names, split)
+        percent = self.percent.get(split, 100.0)
+        for image in few_shot_subset(list(images.values()), annotations, percent):
+            yield from _image_captions(image, annotations[image.id], names, split)
 
 
-def _decoded(path: str) -> tuple[_Tables, list[Bad]]:
-    """What a file holds, and its bad records; none of its bytes outlives the call.
+def _read_tables(path: str) -> _Tables:
+    """Returns the records of a file; none of its bytes outlives the call.
 
     Raises:
-        RawFileError: it is not in LVIS's layout, or has no classes.
+        RawFileError: it is not in LVIS's layout, or has no categories.
     """
     with open_binary(path) as file:
         content = file.read()
@@ -146,90 +146,115 @@ def _decoded(path: str) -> tuple[_Tables, list[Bad]]:
         tables = msgspec.json.decode(content, type=_File)
         images, bad_images = decode_list(tables.images, _Image)
         annotations, bad_annotations = decode_list(tables.annotations, _Annotation)
-    except ValueError as fault:
-        raise RawFileError(f"{path}: not in the layout of LVIS: {fault}") from fault
+    except ValueError as error:
+        raise RawFileError(f"{path}: not in the layout of LVIS: {error}") from error
     if not tables.categories:
         raise RawFileError(f"{path}: it has no categories")
-    bad = [(f"images/{position}", fault) for position, fault in bad_images]
-    bad += [(f"annotations/{position}", fault) for position, fault in bad_annotations]
-    return _Tables(images, annotations, tables.categories), bad
+    bad = [BadRecord(f"images/{key}", error) for key, error in bad_images]
+    bad += [BadRecord(f"annotations/{key}", error) for key, error in bad_annotations]
+    return _Tables(images, annotations, tables.categories, bad)
 
 
-def drawn(images: Sequence[_Image], shown: Shown, percent: float) -> list[_Image]:
-    """That share of the images (see ``Lvis``), the same for the same ids and classes."""
-    wanted = round(len(images) * percent / 100)
-    if wanted >= len(images):
-        return list(images)
-    # From the last to the first: the next one of a class is popped.
-    order = sorted(images, key=lambda image: position(_key(image.id), "lvis"), reverse=True)
-    with_class: dict[int, list[_Image]] = defaultdict(list)
-    without: dict[int, list[_Image]] = defaultdict(list)
-    for image in order:
-        for category in shown[image.id]:
-            with_class[category].append(image)
-        for category in image.neg_category_ids:
-            without[category].append(image)
-    found: dict[int, _Image] = {}
-    seen, missed = Counter(dict.fromkeys(with_class, 0)), Counter(dict.fromkeys(without, 0))
-    while len(found) < wanted:
-        tables = (with_class, seen), (without, missed)
-        first = len(found) % 10 >= SHOWN_OF_TEN
-        image = (
-            _next(*tables[first], found)
-            or _next(*tables[not first], found)
-            # Those that are left have no classes at all.
-            or next(image for image in reversed(order) if image.id not in found)
-        )
-        found[image.id] = image
-        seen.update(shown[image.id].keys())
-        missed.update(image.neg_category_ids)
-    return list(found.values())
-
-
-def _next(
-    of_class: dict[int, list[_Image]], counts: Counter[int], found: dict[int, _Image]
-) -> _Image | None:
-    """The next image of the class with the fewest, of the classes that have any left."""
-    while counts:
-        category = min(counts, key=lambda category: (counts[category], category))
-        left = of_class[category]
-        while left and left[-1].id in found:
-            left.pop()
-        if left:
-            return left.pop()
-        del counts[category]
-    return None
-
-
-def _captions(
-    image: _Image, shown: dict[int, list[_Annotation]], names: dict[int, str], split: str
+def _image_captions(
+    image: _Image, annotations: dict[int, list[_Annotation]], names: dict[int, str], split: str
 ) -> Iterator[ImageRecord | Rejected]:
-    """One caption a class, by their ids."""
+    """Yields the record of an image with a caption per class, in the order of their ids."""
     key = _key(image.id)
-    part = ImageRecord(key, "coco", split, width=image.width, height=image.height)
-    shown_names = {names.get(category) for category in shown}
-    for category in sorted({*shown, *image.neg_category_ids}):
-        record, boxes = f"{image.id}:{category}", shown.get(category, [])
+    record = ImageRecord(key, "coco", split, width=image.width, height=image.height)
+    shown_names = {names[category] for category in annotations}
+    for category in sorted({*annotations, *image.neg_category_ids}):
+        raw_record = f"{image.id}:{category}"
+        class_annotations = annotations.get(category, [])
         if category not in names:
-            yield Rejected("lvis", record, "unknown class", "", key)
+            yield Rejected("lvis", raw_record, "unknown class", "", key)
             continue
-        if boxes and category in image.neg_category_ids:
-            yield Rejected("lvis", record, "class both shown and not shown", "", key)
+        if class_annotations and category in image.neg_category_ids:
+            yield Rejected("lvis", raw_record, "class both shown and not shown", "", key)
             continue
         text = names[category]
-        if not boxes and text in shown_names:
-            yield Rejected("lvis", record, "class not shown has the name of one shown", text, key)
+        if not class_annotations and text in shown_names:
+            reason = "class not shown has the name of one shown"
+            yield Rejected("lvis", raw_record, reason, text, key)
             continue
         regions = [
-            Region([(0, len(text))], from_xywh(*of.bbox), area=of.area, category=category)
-            for of in boxes
+            Region(
+                spans=[(0, len(text))],
+                box=from_xywh(*annotation.bbox),
+                area=annotation.area,
+                category=category,
+            )
+            for annotation in class_annotations
         ]
-        part.captions.append(GroundedCaption(text, regions, [], "lvis", record))
-    if part.captions:
-        yield part
+        record.captions.append(GroundedCaption(text, regions, [], "lvis", raw_record))
+    if record.captions:
+        yield record
     else:
         yield Rejected("lvis", str(image.id), "no classes", "", key)
 
 
 def _key(image_id: int) -> str:
     return f"coco/{image_id}"
+
+
+# --- few-shot subsets -----------------------------------------------------------------------------
+
+
+def few_shot_subset(
+    images: Sequence[_Image], annotations: AnnotationsByImage, percent: float
+) -> list[_Image]:
+    """Selects a share of the images that shows as many classes as possible.
+
+    Each image is selected for the class that has the fewest images so far, so that a small subset
+    shows all classes. A smaller subset is the beginning of a larger one. The result depends only on
+    ids and classes.
+    """
+    size = round(len(images) * percent / 100)
+    if size >= len(images):
+        return list(images)
+    order = sorted(images, key=lambda image: position(_key(image.id), "lvis"))
+    positives = _BalancedQueue({image.id: annotations[image.id].keys() for image in order})
+    negatives = _BalancedQueue({image.id: image.neg_category_ids for image in order})
+    by_id = {image.id: image for image in order}
+    selected: dict[int, _Image] = {}
+    while len(selected) < size:
+        wants_positive = len(selected) % 10 < POSITIVES_PER_TEN
+        queues = (positives, negatives) if wants_positive else (negatives, positives)
+        image_id = queues[0].pop(selected)
+        if image_id is None:
+            image_id = queues[1].pop(selected)
+        if image_id is None:  # those that are left have no classes at all
+            image_id = next(id_ for id_ in by_id if id_ not in selected)
+        selected[image_id] = by_id[image_id]
+        positives.count(annotations[image_id].keys())
+        negatives.count(by_id[image_id].neg_category_ids)
+    return list(selected.values())
+
+
+class _BalancedQueue:
+    """Images waiting for selection, by class; the class with the fewest selected is next."""
+
+    def __init__(self, categories_by_image: Mapping[int, Iterable[int]]) -> None:
+        self._waiting: dict[int, deque[int]] = defaultdict(deque)
+        for image_id, categories in categories_by_image.items():
+            for category in categories:
+                self._waiting[category].append(image_id)
+        self._selected_counts = dict.fromkeys(self._waiting, 0)
+
+    def pop(self, selected: Container[int]) -> int | None:
+        """Returns the next image of the class with the fewest selected images that has any left."""
+        counts = self._selected_counts
+        while counts:
+            category = min(counts, key=lambda category: (counts[category], category))
+            waiting = self._waiting[category]
+            while waiting and waiting[0] in selected:
+                waiting.popleft()
+            if waiting:
+                return waiting.popleft()
+            del counts[category]
+        return None
+
+    def count(self, categories: Iterable[int]) -> None:
+        """Counts a selected image for its classes."""
+        for category in categories:
+            if category in self._selected_counts:
+                self._selected_counts[category] += 1

@@ -1,8 +1,8 @@
-"""MDETR's own JSON: captions that were combined before, as GoldG is passed around.
+"""MDETR's own JSON: captions that are already combined, as GoldG is distributed.
 
 Layout: ``final_mixed_train.json`` and ``final_flickr_separateGT_train.json`` of
-github.com/ashkamath/mdetr: an image a caption, and boxes with the characters that name them. Which
-raw records a caption was made of is not in it.
+github.com/ashkamath/mdetr, in COCO's form, with an "image" per caption. The files do not contain
+which raw records a caption was made of.
 """
 
 import functools
@@ -17,10 +17,10 @@ import numpy.typing as npt
 from pipelines.geometry.boxes import from_xywh
 from pipelines.io.raw_files import RawFileError, element_borders, mapped, version
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import Bad, Category, Id, decode_list, malformed
+from pipelines.sources.decoding import BadRecord, Category, Id, decode_list, reject_malformed
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
 
-#: The namespace of an image whose record names no ``data_source``, by its ``dataset_name``.
+#: dataset_name -> namespace of the images of records without ``data_source``
 NAMESPACES = {"flickr": "flickr30k"}
 
 
@@ -50,7 +50,7 @@ class _Annotation(msgspec.Struct, gc=False):
 
 
 class MdetrJson(Source, kw_only=True):
-    """Captions and boxes of MDETR's files, a caption of the file a sentence of this source."""
+    """Captions and boxes of MDETR's files; each caption of a file is a sentence of this source."""
 
     namespace: ClassVar[str] = "mdetr_json"
 
@@ -84,38 +84,49 @@ class MdetrJson(Source, kw_only=True):
 
     def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         images, bad = decode_list(piece.content, _Image)
-        yield from malformed(self.namespace, bad, piece.input.path)
-        annotations = annotations_of(piece.input.path)
-        if any(image.id == annotations.first_image for image in images):
-            for number, image_id in annotations.astray:
-                record, detail = f"annotations/{number}", f"image_id {image_id}"
-                yield Rejected(self.namespace, record, "unknown image", detail, records=0)
-        parts: dict[str, ImageRecord] = {}
+        yield from reject_malformed(self.namespace, bad, piece.input.path)
+        index = annotation_index(piece.input.path)
+        if any(image.id == index.first_image for image in images):  # once per file
+            for position, image_id in index.without_image:
+                raw_record, detail = f"annotations/{position}", f"image_id {image_id}"
+                yield Rejected(self.namespace, raw_record, "unknown image", detail, records=0)
+        records: dict[str, ImageRecord] = {}
         for image in images:
             key, size = _key(image), _size(image)
-            record = f"{image.dataset_name}/{_record(image)}"
-            if not key or not size:
-                reason, detail = ("bad image size", f"{image.width}x{image.height}")
-                if not key:
-                    reason, detail = ("bad image id", image.file_name)
-                yield Rejected(self.namespace, record, reason, detail)
+            raw_record = f"{image.dataset_name}/{_caption_id(image)}"
+            if not key:
+                yield Rejected(self.namespace, raw_record, "bad image id", image.file_name)
                 continue
-            found, bad = annotations.of(image.id)
-            yield from malformed(self.namespace, bad, piece.input.path, records=0, image=key)
-            new = ImageRecord(key, self.namespace, piece.input.role, [], {}, *size)
-            parts.setdefault(key, new).captions.append(_caption(image, found))
-        yield from parts.values()
+            if not size:
+                detail = f"{image.width}x{image.height}"
+                yield Rejected(self.namespace, raw_record, "bad image size", detail)
+                continue
+            annotations, bad = index.annotations_of(image.id)
+            yield from reject_malformed(
+                self.namespace, bad, piece.input.path, records=0, image=key
+            )
+            record = records.get(key)
+            if record is None:
+                record = records[key] = ImageRecord(
+                    image=key,
+                    source=self.namespace,
+                    split=piece.input.role,
+                    width=size[0],
+                    height=size[1],
+                )
+            record.captions.append(_caption(image, annotations))
+        yield from records.values()
 
 
 def _key(image: _Image) -> str:
-    """The image's key; nothing where the record does not tell of which data set it is."""
+    """Returns the image's key; empty if the record does not name its dataset."""
     namespace = image.data_source or NAMESPACES.get(image.dataset_name, "")
     id_ = image.original_id if image.original_id is not None else image.original_img_id
     return f"{namespace}/{id_}" if namespace and id_ is not None else ""
 
 
-def _record(image: _Image) -> str:
-    """The caption's own id, as Flickr30k has one, or else the id of its image in the file."""
+def _caption_id(image: _Image) -> str:
+    """Returns the caption's own id, as Flickr30k has one, or the id of its "image"."""
     if image.original_img_id is not None and image.sentence_id is not None:
         return f"{image.original_img_id}#{image.sentence_id}"
     return str(image.id)
@@ -130,94 +141,108 @@ def _size(image: _Image) -> tuple[int, int] | None:
 
 def _caption(image: _Image, annotations: Sequence[_Annotation]) -> GroundedCaption:
     regions = [
-        Region(a.tokens_positive, from_xywh(*a.bbox), "", a.area, a.category_id, bool(a.iscrowd))
-        for a in annotations
+        Region(
+            spans=annotation.tokens_positive,
+            box=from_xywh(*annotation.bbox),
+            area=annotation.area,
+            category=annotation.category_id,
+            crowd=bool(annotation.iscrowd),
+        )
+        for annotation in annotations
     ]
     phrases = [
-        Phrase(spans, "", [], [r.box for r in regions if r.box and _shares(spans, r.spans)])
+        Phrase(
+            spans=spans,
+            entity="",
+            types=[],
+            boxes=[
+                region.box
+                for region in regions
+                if region.box and any(span in region.spans for span in spans)
+            ],
+        )
         for spans in image.tokens_positive_eval
     ]
     return GroundedCaption(
-        image.caption,
-        regions,
-        image.tokens_negative,
-        image.dataset_name,
-        _record(image),
-        phrases,
+        text=image.caption,
+        regions=regions,
+        negative=image.tokens_negative,
+        dataset=image.dataset_name,
+        record=_caption_id(image),
+        phrases=phrases,
     )
 
 
-def _shares(spans: Sequence[Span], others: Sequence[Span]) -> bool:
-    return any(span in others for span in spans)
-
-
 # --- annotations ----------------------------------------------------------------------------------
-
-
-class Annotations:
-    """The annotations of a file by their image, read where they lie.
-
-    Slices of images are read by several workers, each of which finds the annotations of its own.
-    What is held of an annotation is 24 bytes, whatever its length.
-
-    ``first_image`` is the id of the first image, None of a file without. ``astray`` are the
-    annotations of images that are not in the file: their place in it, and what they say.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._name = path
-        self._content: mmap.mmap = mapped(path)
-        known, _ = self._ids("images", _ImageId)
-        images, borders = self._ids("annotations", _ImageOf)
-        self.first_image = int(known[0]) if len(known) else None
-        astray = np.flatnonzero(~np.isin(images, known))
-        self.astray = list(zip(astray.tolist(), images[astray].tolist(), strict=True))
-        order = np.argsort(images, kind="stable")
-        self._images = images[order]
-        self._borders = borders[order]
-
-    def of(self, image: int) -> tuple[list[_Annotation], list[Bad]]:
-        """The good annotations of an image in the order of the file, and the bad ones."""
-        first = np.searchsorted(self._images, image, "left")
-        last = np.searchsorted(self._images, image, "right")
-        elements = (self._content[start:stop] for start, stop in self._borders[first:last])
-        return decode_list(b"[" + b",".join(elements) + b"]", _Annotation)
-
-    def _ids(
-        self, name: str, of_element: type["_ImageId | _ImageOf"]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The image that each element of a list is of, and where the elements begin and end.
-
-        An image without an id is none of those that annotations are of.
-        """
-        borders = element_borders(self._content, Input(self._name, "list", within=name))
-        content, decoder = memoryview(self._content), msgspec.json.Decoder(of_element)
-        found = np.empty(len(borders), np.int64)
-        kept = np.ones(len(borders), np.bool_)
-        for number, (start, stop) in enumerate(borders.tolist()):
-            try:
-                found[number] = decoder.decode(content[start:stop]).image
-            except msgspec.ValidationError as fault:
-                if of_element is _ImageOf:
-                    message = f"{self._name}: an annotation of no image: {fault}"
-                    raise RawFileError(message) from fault
-                kept[number] = False  # `MdetrJson.read` reports it
-        return found[kept], borders[kept]
 
 
 class _ImageId(msgspec.Struct, gc=False):
     image: Id = msgspec.field(name="id")
 
 
-class _ImageOf(msgspec.Struct, gc=False):
+class _AnnotationImageId(msgspec.Struct, gc=False):
     image: Id = msgspec.field(name="image_id")
 
 
-def annotations_of(path: str) -> Annotations:
-    """The annotations of a file, found once in a process unless it is written anew."""
-    return _found(path, version(path))
+class AnnotationIndex:
+    """The annotations of a file by their image, read on demand from the mapped file.
+
+    Several workers read slices of the images, and each looks up their annotations. The index takes
+    24 bytes per annotation, whatever the annotation's length.
+
+    Attributes:
+        first_image: the id of the first image; None in a file without images.
+        without_image: position and ``image_id`` of the annotations whose image is not in the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._content: mmap.mmap = mapped(path)
+        known_images, _ = self._image_ids("images", _ImageId)
+        annotated_images, borders = self._image_ids("annotations", _AnnotationImageId)
+        self.first_image = int(known_images[0]) if len(known_images) else None
+        unknown = np.flatnonzero(~np.isin(annotated_images, known_images))
+        self.without_image = list(
+            zip(unknown.tolist(), annotated_images[unknown].tolist(), strict=True)
+        )
+        order = np.argsort(annotated_images, kind="stable")
+        self._images = annotated_images[order]
+        self._borders = borders[order]
+
+    def annotations_of(self, image_id: int) -> tuple[list[_Annotation], list[BadRecord]]:
+        """Returns the good annotations of an image in the order of the file, and the bad ones."""
+        first = np.searchsorted(self._images, image_id, "left")
+        last = np.searchsorted(self._images, image_id, "right")
+        elements = (self._content[start:stop] for start, stop in self._borders[first:last])
+        return decode_list(b"[" + b",".join(elements) + b"]", _Annotation)
+
+    def _image_ids(
+        self, key: str, record_type: type[_ImageId | _AnnotationImageId]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Returns the image id of each element of a list, and the borders of the elements.
+
+        Images without an id are skipped: no annotation refers to them.
+        """
+        borders = element_borders(self._content, Input(self._path, "list", within=key))
+        content, decoder = memoryview(self._content), msgspec.json.Decoder(record_type)
+        image_ids = np.empty(len(borders), np.int64)
+        has_id = np.ones(len(borders), np.bool_)
+        for position, (start, stop) in enumerate(borders.tolist()):
+            try:
+                image_ids[position] = decoder.decode(content[start:stop]).image
+            except msgspec.ValidationError as error:
+                if record_type is _AnnotationImageId:
+                    message = f"{self._path}: an annotation without an image id: {error}"
+                    raise RawFileError(message) from error
+                has_id[position] = False  # `MdetrJson.read` reports it
+        return image_ids[has_id], borders[has_id]
+
+
+def annotation_index(path: str) -> AnnotationIndex:
+    """Returns the index of a file, which is built once per process and version of the file."""
+    return _cached_index(path, version(path))
 
 
 @functools.lru_cache(maxsize=4)
-def _found(path: str, of_version: tuple[int, str]) -> Annotations:
-    return Annotations(path)
+def _cached_index(path: str, file_version: tuple[int, str]) -> AnnotationIndex:
+    return AnnotationIndex(path)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw
 
-from pipelines.sources.clevr.reader import ELEVATION, FOCAL_LENGTH, HEIGHT, WIDTH
+from pipelines.sources.clevr.scenes import ELEVATION, FOCAL_LENGTH, HEIGHT, WIDTH
 
 COLORS = {
     "gray": (87, 87, 87),

@@ -1,1 +1,1 @@
-"""CLEVR and CLEVR-CoGenT."""
+"""CLEVR, CLEVR-CoGenT and CLEVR-Humans: questions about rendered scenes."""

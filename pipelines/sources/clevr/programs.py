@@ -1,4 +1,4 @@
-"""CLEVR's functional programs: which objects a question speaks of, in the order of its words."""
+"""CLEVR's functional programs, and the objects that a question refers to by its program."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 ATTRIBUTES = ("size", "color", "material", "shape")
-# By CLEVR's own names; those that a question does not state are None.
-Attributes = tuple[str | None, str | None, str | None, str | None]
-Things = frozenset[int]
-MOST_STEPS = 100  # CLEVR's programs have up to some 25
+# In the order of ATTRIBUTES, by CLEVR's own names; None where a question does not state one.
+AttributeValues = tuple[str | None, str | None, str | None, str | None]
+ObjectIds = frozenset[int]
+# For "left", "behind" and so on: for each object, the objects that are so of it.
+Relationships = Mapping[str, Sequence[Sequence[int]]]
+MAX_STEPS = 100  # CLEVR's programs have up to about 25
 
 
 class ClevrObject(msgspec.Struct, gc=False):
-    """What a program can ask of one object of a scene."""
+    """The attributes of an object of a scene."""
 
     size: str
     color: str
@@ -21,8 +23,8 @@ class ClevrObject(msgspec.Struct, gc=False):
     shape: str
 
 
-class Node(msgspec.Struct, gc=False):
-    """A step of a program. The released files say ``function``, the generator's say ``type``."""
+class ProgramNode(msgspec.Struct, gc=False):
+    """A step of a program. The released files have ``function``, the generator's have ``type``."""
 
     inputs: list[int] = []
     value_inputs: list[str] = []
@@ -31,133 +33,164 @@ class Node(msgspec.Struct, gc=False):
 
     @property
     def name(self) -> str:
+        """The name of the step's function, such as ``filter_color``."""
         return self.function or self.type
 
 
-class Reference(NamedTuple):
-    """Objects that the words of a question stand for, and what it says of them."""
+class ObjectReference(NamedTuple):
+    """The objects that a noun phrase of a question refers to, and the attributes it states."""
 
-    attributes: Attributes
-    objects: Things
+    attributes: AttributeValues
+    objects: ObjectIds
 
 
-def objects_of(
-    program: Sequence[Node],
+# --- running a program ----------------------------------------------------------------------------
+
+
+def run_program(
+    program: Sequence[ProgramNode],
     objects: Sequence[ClevrObject],
-    relationships: Mapping[str, Sequence[Sequence[int]]],
-) -> list[Things | None]:
-    """The objects that each step of a program yields; None for those that yield an answer.
+    relationships: Relationships,
+) -> list[ObjectIds | None]:
+    """Returns the objects that each step of a program yields; None if it yields an answer.
 
     Args:
-        program: steps that take those before them.
-        objects: of the scene.
-        relationships: for "left", "behind" and so on, the objects that are so of each object.
+        program: the steps; each takes the results of earlier ones.
+        objects: the objects of the scene.
+        relationships: the relationships of the scene.
 
     Raises:
-        ValueError: it is no program of this scene.
+        ValueError: it is not a valid program for this scene.
     """
-    if len(program) > MOST_STEPS:
+    if len(program) > MAX_STEPS:
         raise ValueError(f"{len(program)} steps")
-    found: list[Things | None] = []
-    untaken: set[int] = set()
+    results: list[ObjectIds | None] = []
+    unused: set[int] = set()
     for number, node in enumerate(program):
-        if not untaken.issuperset(node.inputs) or len(set(node.inputs)) < len(node.inputs):
-            raise ValueError(f"step {number} takes {node.inputs}, not all of them there to take")
-        untaken.difference_update(node.inputs)
-        untaken.add(number)
+        if not unused.issuperset(node.inputs) or len(set(node.inputs)) < len(node.inputs):
+            raise ValueError(f"step {number} takes {node.inputs}, which are not all available")
+        unused.difference_update(node.inputs)
+        unused.add(number)
         try:
-            inputs = [found[place] for place in node.inputs]
-            found.append(_yielded(node, inputs, objects, relationships))
+            inputs = [results[step] for step in node.inputs]
+            results.append(_run_step(node, inputs, objects, relationships))
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"step {number}, {node.name}: {error!r}") from error
-    return found
+    return results
 
 
-def _yielded(
-    node: Node,
+def _run_step(
+    node: ProgramNode,
     inputs: list[Any],
     objects: Sequence[ClevrObject],
-    relationships: Mapping[str, Sequence[Sequence[int]]],
-) -> Things | None:
-    kind, _, attribute = node.name.partition("_")
-    if kind == "scene":
-        return frozenset(range(len(objects)))
-    if kind == "filter":
-        value = node.value_inputs[0]
-        return frozenset(i for i in inputs[0] if getattr(objects[i], attribute) == value)
-    if kind in ("unique", "relate", "same"):
-        chosen = inputs[0]
-        if len(chosen) != 1 and kind == "unique":
-            raise ValueError(f"unique, of {len(chosen)} objects")
-        if kind == "unique":
-            return frozenset(chosen)
-        (one,) = chosen
-        if kind == "relate":
-            related = relationships[node.value_inputs[0]][one]
-            if any(not 0 <= i < len(objects) for i in related):
-                raise ValueError(f"the scene relates objects that it does not have: {related}")
-            return frozenset(related)
-        wanted = getattr(objects[one], attribute)
-        alike = (i for i, obj in enumerate(objects) if getattr(obj, attribute) == wanted)
-        return frozenset(alike) - {one}
-    if kind == "union":
-        return frozenset(inputs[0] | inputs[1])
-    if kind == "intersect":
-        return frozenset(inputs[0] & inputs[1])
-    if kind in ("count", "exist", "query", "equal", "greater", "less"):
-        return None
-    raise ValueError("there is no such step")
+    relationships: Relationships,
+) -> ObjectIds | None:
+    function, _, attribute = node.name.partition("_")
+    match function:
+        case "scene":
+            return frozenset(range(len(objects)))
+        case "filter":
+            value = node.value_inputs[0]
+            return frozenset(i for i in inputs[0] if getattr(objects[i], attribute) == value)
+        case "unique":
+            if len(inputs[0]) != 1:
+                raise ValueError(f"unique, of {len(inputs[0])} objects")
+            return frozenset(inputs[0])
+        case "relate":
+            return _related(_single(inputs[0]), relationships[node.value_inputs[0]], len(objects))
+        case "same":
+            selected = _single(inputs[0])
+            value = getattr(objects[selected], attribute)
+            same = (i for i, obj in enumerate(objects) if getattr(obj, attribute) == value)
+            return frozenset(same) - {selected}
+        case "union":
+            return frozenset(inputs[0] | inputs[1])
+        case "intersect":
+            return frozenset(inputs[0] & inputs[1])
+        case "count" | "exist" | "query" | "equal" | "greater" | "less":
+            return None
+    raise ValueError(f"unknown function {node.name}")
 
 
-def references(program: Sequence[Node], found: Sequence[Things | None]) -> list[Reference]:
-    """What is referred to, in the order in which questions name it: from the answer backwards.
+def _single(objects: ObjectIds) -> int:
+    (selected,) = objects
+    return selected
 
-    "How many cubes are left of the ball?" is a program that begins with the ball.
+
+def _related(selected: int, relationship: Sequence[Sequence[int]], count: int) -> ObjectIds:
+    related = relationship[selected]
+    if any(not 0 <= i < count for i in related):
+        raise ValueError(f"the scene relates objects that it does not have: {related}")
+    return frozenset(related)
+
+
+# --- what a program refers to ---------------------------------------------------------------------
+
+
+def object_references(
+    program: Sequence[ProgramNode], results: Sequence[ObjectIds | None]
+) -> list[ObjectReference]:
+    """Returns the references of a program in the order of the question's noun phrases.
+
+    That is from the answer backwards: the program of "How many cubes are left of the ball?" begins
+    with the ball.
     """
-    return list(_from(program, found, len(program) - 1, None)) if program else []
+    return list(_references_from(program, results, len(program) - 1, None)) if program else []
 
 
-def _from(
-    program: Sequence[Node], found: Sequence[Things | None], step: int, within: Things | None
-) -> Iterator[Reference]:
-    """``within``: what a step further on leaves of these objects, where a union lies between."""
-    objects = found[step]
+def _references_from(
+    program: Sequence[ProgramNode],
+    results: Sequence[ObjectIds | None],
+    step: int,
+    within: ObjectIds | None,
+) -> Iterator[ObjectReference]:
+    """Yields the reference of a step and those of its inputs.
+
+    Args:
+        program: the steps.
+        results: the objects of each step.
+        step: the step to begin with; filters before it belong to the same reference.
+        within: the objects that later filters leave, if a union lies between.
+    """
+    objects = results[step]
     stated: dict[str, str] = {}
-    kind, _, attribute = program[step].name.partition("_")
-    while kind in ("filter", "unique"):
-        if kind == "filter":
+    function, _, attribute = program[step].name.partition("_")
+    while function in ("filter", "unique"):
+        if function == "filter":
             stated[attribute] = program[step].value_inputs[0]
         step = program[step].inputs[0]
-        kind, _, attribute = program[step].name.partition("_")
+        function, _, attribute = program[step].name.partition("_")
     if objects is not None:
-        meant = objects if within is None else objects & within
+        referenced = objects if within is None else objects & within
         size, color, material, shape = map(stated.get, ATTRIBUTES)
-        yield Reference((size, color, material, shape), meant)
-    within = objects if kind == "union" else None
-    for place in _in_order_of_words(program, step):
-        if kind == "intersect" and program[place].name == "relate":
-            place = program[place].inputs[0]  # "right of it and ...": no words for what is there
-        yield from _from(program, found, place, within)
-
-
-def _in_order_of_words(program: Sequence[Node], step: int) -> list[int]:
-    """The inputs of a step; questions name that of an intersection the other way round."""
+        yield ObjectReference((size, color, material, shape), referenced)
+    within = objects if function == "union" else None
     inputs = program[step].inputs
-    return inputs[::-1] if program[step].name == "intersect" else inputs
+    # Questions state the inputs of an intersection in reverse order.
+    for input_step in inputs[::-1] if function == "intersect" else inputs:
+        if function == "intersect" and program[input_step].name == "relate":
+            # "right of the ball and ...": no noun phrase stands for what is there.
+            input_step = program[input_step].inputs[0]
+        yield from _references_from(program, results, input_step, within)
 
 
-def names_an_object_twice(program: Sequence[Node], found: Sequence[Things | None]) -> bool:
-    """Whether a question is none of CLEVR-Medium: it singles out, counts or asks for an object twice,
-    or an object is on both sides of its union.
+def mentions_an_object_twice(
+    program: Sequence[ProgramNode], results: Sequence[ObjectIds | None]
+) -> bool:
+    """Returns whether a question is not in CLEVR-Medium.
+
+    It is not if it singles out, counts or asks about an object twice, or if an object is on both
+    sides of its union.
     """
-    asked = [
-        found[node.inputs[0]] or frozenset()
+    mentioned = [
+        results[node.inputs[0]] or frozenset()
         for node in program
         if node.name in ("unique", "count", "exist") and node.inputs
     ]
-    both = [
-        (found[node.inputs[0]] or frozenset()) & (found[node.inputs[1]] or frozenset())
+    on_both_sides = [
+        (results[node.inputs[0]] or frozenset()) & (results[node.inputs[1]] or frozenset())
         for node in program
         if node.name == "union"
     ]
-    return any(both) or sum(map(len, asked)) > len(frozenset().union(*asked))
+    distinct: ObjectIds = frozenset().union(*mentioned)
+    return any(on_both_sides) or sum(map(len, mentioned)) > len(distinct)

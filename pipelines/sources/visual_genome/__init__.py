@@ -1,1 +1,1 @@
-"""Visual Genome region graphs."""
+"""Visual Genome: region descriptions with boxes."""

@@ -1,34 +1,33 @@
-"""Visual Genome region graphs: phrases about parts of an image, with the objects they name.
+"""The source Visual Genome: region descriptions, with the boxes of the objects they name.
 
 Layout: visualgenome.org, version 1.4 (``image_data.json``, ``region_graphs.json``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import msgspec
 
-from pipelines.captions.parsing import clean, lower
+from pipelines.captions.text_cleanup import clean
 from pipelines.geometry.boxes import from_xywh
 from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import Id, decode_list, malformed
-from pipelines.sources.visual_genome.boxes import area
-from pipelines.sources.visual_genome.characters import Characters
+from pipelines.sources.decoding import BadRecord, Id, decode_list, reject_malformed
+from pipelines.sources.visual_genome.boxes import float32_area
+from pipelines.sources.visual_genome.deduplication import deduplicate_captions
+from pipelines.sources.visual_genome.published_text_rules import PublishedTextRules
 from pipelines.sources.visual_genome.regions import (
-    Description,
     RawRegion,
-    Refusal,
-    TextRules,
-    describe,
-    merge,
-    refusal_of_text,
+    RegionCaption,
+    RejectedRegion,
+    check_text,
+    preprocess_region,
 )
-from pipelines.sources.visual_genome.tokens import Tokens
+from pipelines.sources.visual_genome.text_rules import TextRules, TokenTextRules
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 
-TEXT_RULES: dict[str, type[Tokens] | type[Characters]] = {
-    "tokens": Tokens,
-    "characters": Characters,
+TEXT_RULES: dict[str, type[TokenTextRules] | type[PublishedTextRules]] = {
+    "tokens": TokenTextRules,
+    "characters": PublishedTextRules,
 }
 
 
@@ -50,8 +49,13 @@ class _UndecodedRegionGraph(msgspec.Struct, gc=False):
     regions: msgspec.Raw
 
 
+class _CleanedRegion(msgspec.Struct, gc=False):
+    region: RawRegion
+    caption: str
+
+
 class VisualGenome(Source, kw_only=True):
-    """Regions serve the split ``train`` only: Visual Genome has no other."""
+    """Visual Genome's regions as captions of the split ``train``, the only one that it has."""
 
     namespace: ClassVar[str] = "vg"
     parses: ClassVar[bool] = True
@@ -67,7 +71,7 @@ class VisualGenome(Source, kw_only=True):
 
     def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
         images, bad = decode_list(piece.content, _ImageData)
-        yield from malformed(self.namespace, bad, piece.input.path)
+        yield from reject_malformed(self.namespace, bad, piece.input.path)
         for image in images:
             yield ImageInfo(
                 key=_key(image.image_id),
@@ -83,92 +87,117 @@ class VisualGenome(Source, kw_only=True):
         return [Input(self.region_graphs, "list")] if "train" in splits else []
 
     def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        images: list[_RegionGraph] = []
+        regions_by_image: list[tuple[int, list[_CleanedRegion]]] = []
         for item in _decode(piece):
             if isinstance(item, Rejected):
                 yield item
-            else:
-                images.append(item)
-
-        captions: list[list[tuple[RawRegion, str]]] = [[] for _ in images]
-        for image, of_image in zip(images, captions, strict=True):
-            for region in image.regions:
-                caption = clean(region.phrase)
-                refusal = refusal_of_text(region, caption)
-                if refusal is None:
-                    of_image.append((region, caption))
-                else:
-                    yield _refused(refusal, image)
+                continue
+            regions, rejected = _clean_regions(item.regions)
+            yield from _reject(rejected, item.image_id)
+            regions_by_image.append((item.image_id, regions))
 
         # One call of the language model for all images of the slice.
-        text_rules = TEXT_RULES[context.rules.vg_text]
-        distinct = dict.fromkeys(caption for of_image in captions for _, caption in of_image)
-        parses = context.parse(
-            text for caption in distinct for text in (lower(caption), *text_rules.texts(caption))
-        )
-        rules: TextRules = text_rules(parses, context.stop_words)
+        all_regions = [region for _, regions in regions_by_image for region in regions]
+        rules = _parse_captions(all_regions, context)
 
-        for image, of_image in zip(images, captions, strict=True):
-            descriptions: list[Description] = []
-            for region, caption in of_image:
-                result = describe(region, caption, parses[lower(caption)], rules)
-                if isinstance(result, Refusal):
-                    yield _refused(result, image)
-                else:
-                    descriptions.append(result)
-            merged, refused = merge(descriptions, rules)
-            for refusal in refused:
-                yield _refused(refusal, image)
-            if merged:
+        for image_id, regions in regions_by_image:
+            captions, rejected = _caption_image(regions, rules)
+            yield from _reject(rejected, image_id)
+            if captions:
                 yield ImageRecord(
-                    image=_key(image.image_id),
+                    image=_key(image_id),
                     source=self.namespace,
                     split="train",
-                    captions=[_caption(description) for description in merged],
-                    merged=sum(len(description.records) - 1 for description in merged),
+                    captions=[_to_grounded_caption(caption) for caption in captions],
+                    merged=sum(len(caption.region_ids) - 1 for caption in captions),
                 )
 
 
 def _decode(piece: Slice) -> Iterator[_RegionGraph | Rejected]:
-    """The images of a slice; what cannot be decoded takes nothing else with it."""
+    """Decodes the images of a slice; a bad region costs only itself."""
     try:
-        good = msgspec.json.decode(piece.content, type=list[_RegionGraph])
+        graphs = msgspec.json.decode(piece.content, type=list[_RegionGraph])
     except ValueError:
         yield from _decode_one_by_one(piece)
     else:
-        yield from good
+        yield from graphs
 
 
 def _decode_one_by_one(piece: Slice) -> Iterator[_RegionGraph | Rejected]:
-    images, bad = decode_list(piece.content, _UndecodedRegionGraph)
-    yield from malformed("vg", bad, piece.input.path)
-    for image in images:
+    graphs, bad = decode_list(piece.content, _UndecodedRegionGraph)
+    yield from reject_malformed("vg", bad, piece.input.path)
+    for graph in graphs:
         try:
-            regions, bad = decode_list(bytes(image.regions), RawRegion)
-        except ValueError as fault:
-            regions, bad = [], [("", str(fault))]
-        named = [(f"{image.image_id}/regions/{position}", fault) for position, fault in bad]
-        yield from malformed("vg", named, piece.input.path, image=_key(image.image_id))
-        yield _RegionGraph(image.image_id, regions)
+            regions, bad = decode_list(bytes(graph.regions), RawRegion)
+        except ValueError as error:
+            regions, bad = [], [BadRecord("", str(error))]
+        bad = [BadRecord(f"{graph.image_id}/regions/{key}", error) for key, error in bad]
+        yield from reject_malformed("vg", bad, piece.input.path, image=_key(graph.image_id))
+        yield _RegionGraph(graph.image_id, regions)
 
 
-def _caption(description: Description) -> GroundedCaption:
+def _clean_regions(
+    regions: Iterable[RawRegion],
+) -> tuple[list[_CleanedRegion], list[RejectedRegion]]:
+    cleaned: list[_CleanedRegion] = []
+    rejected: list[RejectedRegion] = []
+    for region in regions:
+        caption = clean(region.phrase)
+        rejection = check_text(region, caption)
+        if rejection is None:
+            cleaned.append(_CleanedRegion(region, caption))
+        else:
+            rejected.append(rejection)
+    return cleaned, rejected
+
+
+def _parse_captions(regions: Iterable[_CleanedRegion], context: Context) -> TextRules:
+    """Returns the text rules of the recipe, with the parses of all captions."""
+    rules = TEXT_RULES[context.rules.vg_text]
+    captions = dict.fromkeys(region.caption for region in regions)
+    parses = context.parse(text for caption in captions for text in rules.texts_to_parse(caption))
+    return rules(parses, context.stop_words)
+
+
+def _caption_image(
+    regions: Iterable[_CleanedRegion], rules: TextRules
+) -> tuple[list[RegionCaption], list[RejectedRegion]]:
+    """Returns the captions of an image, and the regions that give none."""
+    captions: list[RegionCaption] = []
+    rejected: list[RejectedRegion] = []
+    for cleaned in regions:
+        result = preprocess_region(cleaned.region, cleaned.caption, rules)
+        if isinstance(result, RejectedRegion):
+            rejected.append(result)
+        else:
+            captions.append(result)
+    merged, rejected_captions = deduplicate_captions(captions, rules)
+    return merged, rejected + rejected_captions
+
+
+def _to_grounded_caption(caption: RegionCaption) -> GroundedCaption:
     return GroundedCaption(
-        text=description.text,
+        text=caption.text,
         regions=[
-            Region(spans=spans, box=from_xywh(*box), area=area(box))
-            for box, spans in zip(description.boxes, description.spans, strict=True)
+            Region(spans=spans, box=from_xywh(*box), area=float32_area(box))
+            for box, spans in zip(caption.boxes, caption.spans, strict=True)
         ],
-        negative=description.negative,
+        negative=caption.tokens_negative,
         dataset="vg",
-        record=str(description.records[0]),
+        record=str(caption.region_ids[0]),
     )
+
+
+def _reject(regions: Iterable[RejectedRegion], image_id: int) -> Iterator[Rejected]:
+    for region in regions:
+        yield Rejected(
+            source="vg",
+            record=str(region.region_id),
+            reason=region.reason,
+            detail=region.detail,
+            image=_key(image_id),
+        )
 
 
 def _key(image_id: int) -> str:
     return f"vg/{image_id}"
-
-
-def _refused(refusal: Refusal, image: _RegionGraph) -> Rejected:
-    key = _key(image.image_id)
-    return Rejected("vg", str(refusal.record), refusal.reason, refusal.detail, key)

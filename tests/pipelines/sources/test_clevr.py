@@ -1,4 +1,4 @@
-"""CLEVR: programs, the words of objects, boxes, and the reader on a generated world."""
+"""CLEVR: programs, noun phrases, boxes, and the source on generated data."""
 
 import json
 import math
@@ -15,15 +15,16 @@ from pipelines.captions.options import PAPER
 from pipelines.captions.parsing import SpacyParser
 from pipelines.io import raw_files
 from pipelines.sources.base import Context
+from pipelines.sources.clevr.phrases import NounPhrase, align, noun_phrases
 from pipelines.sources.clevr.programs import (
     ClevrObject,
-    Node,
-    names_an_object_twice,
-    objects_of,
-    references,
+    ProgramNode,
+    mentions_an_object_twice,
+    object_references,
+    run_program,
 )
-from pipelines.sources.clevr.reader import Clevr, PlacedObject, Scene, box_of, read_scenes
-from pipelines.sources.clevr.words import Phrase, aligned, phrases
+from pipelines.sources.clevr.reader import Clevr
+from pipelines.sources.clevr.scenes import ClevrScene, SceneObject, object_box, read_scenes
 from pipelines.synthetic.clevr import write
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Rejected
 
@@ -58,10 +59,10 @@ def captions(of: Clevr) -> list[GroundedCaption]:
     return [c for part in read_all(of) if isinstance(part, ImageRecord) for c in part.captions]
 
 
-def real_scene(reference: Path) -> Scene:
+def real_scene(reference: Path) -> ClevrScene:
     path = reference / "real" / "clevr" / "CLEVR_val_scenes_excerpt.json"
     [scene] = read_scenes(str(path)).values()
-    return msgspec.json.decode(scene, type=Scene)
+    return msgspec.json.decode(scene, type=ClevrScene)
 
 
 # --- real questions -------------------------------------------------------------------------------
@@ -73,8 +74,8 @@ def test_real_programs_yield_what_the_generator_says(reference: Path) -> None:
     questions = json.loads((folder / "CLEVR_generated_questions.json").read_text())["questions"]
     steps = 0
     for question in questions:
-        program = msgspec.convert(question["program"], list[Node])
-        found = objects_of(program, scene.objects, scene.relationships)
+        program = msgspec.convert(question["program"], list[ProgramNode])
+        found = run_program(program, scene.objects, scene.relationships)
         for objects, step in zip(found, question["program"], strict=True):
             if objects is not None:
                 output = step["_output"]
@@ -87,10 +88,10 @@ def test_all_objects_of_real_questions_are_found_in_their_words(reference: Path)
     scene = real_scene(reference)
     path = reference / "real" / "clevr" / "CLEVR_generated_questions.json"
     for question in json.loads(path.read_text())["questions"]:
-        program = msgspec.convert(question["program"], list[Node])
-        found = objects_of(program, scene.objects, scene.relationships)
-        said, meant = phrases(question["question"]), references(program, found)
-        pairs = aligned(said, meant)
+        program = msgspec.convert(question["program"], list[ProgramNode])
+        found = run_program(program, scene.objects, scene.relationships)
+        said, meant = noun_phrases(question["question"]), object_references(program, found)
+        pairs = align(said, meant)
         assert len(pairs) == len(said) == len(meant) >= 3
         for phrase, of in pairs:
             for value, obj in ((v, i) for v in of.attributes if v for i in of.objects):
@@ -102,9 +103,9 @@ def test_the_middles_of_real_objects_are_where_the_camera_sees_them(reference: P
     scene = real_scene(reference)
     for obj in scene.objects:
         x, _, distance = obj.pixel_coords
-        across = sum(a * b for a, b in zip(obj.middle, scene.directions.right, strict=True))
+        across = sum(a * b for a, b in zip(obj.center, scene.directions.right, strict=True))
         assert x == pytest.approx(240 + 480 * 35 / 32 * across / distance, abs=10)
-        x0, y0, x1, y1 = box_of(obj, scene.directions.right)
+        x0, y0, x1, y1 = object_box(obj, scene.directions.right)
         assert (x0 + x1) / 2 == pytest.approx(x)
         assert (y0 + y1) / 2 == pytest.approx(obj.pixel_coords[1])
         assert 0 < x0 < x1 < 480
@@ -131,7 +132,7 @@ def test_the_middles_of_real_objects_are_where_the_camera_sees_them(reference: P
     ],
 )
 def test_phrases(question: str, expected: list[Any]) -> None:
-    found = phrases(question)
+    found = noun_phrases(question)
     assert [phrase.attributes for phrase in found] == expected
     for phrase in found:
         assert question[slice(*phrase.span)].strip() == question[slice(*phrase.span)] != ""
@@ -147,7 +148,7 @@ OBJECTS = [
 RELATIONSHIPS = {"left": [[], [0], [0, 1], [0, 1, 2]], "right": [[1, 2, 3], [2, 3], [3], []]}
 
 
-def program(*steps: str) -> list[Node]:
+def program(*steps: str) -> list[ProgramNode]:
     """Of steps as "relate left < 3": a name, a value and inputs; the step before, if none is said.
 
     Nothing is before a scene.
@@ -159,7 +160,7 @@ def program(*steps: str) -> list[Node]:
         places = [int(place) for place in inputs.split()]
         if not places and name != "scene":
             places = [number - 1]
-        nodes.append(Node(places, values, name))
+        nodes.append(ProgramNode(places, values, name))
     return nodes
 
 
@@ -205,15 +206,15 @@ def program(*steps: str) -> list[Node]:
 )
 def test_words_and_their_objects(question: str, steps: str, expected: dict[str, set[int]]) -> None:
     nodes = program(*steps.split("|"))
-    found = objects_of(nodes, OBJECTS, RELATIONSHIPS)
-    said = phrases(question, compares=nodes[-1].name.startswith("equal_"))
-    pairs = aligned(said, references(nodes, found))
+    found = run_program(nodes, OBJECTS, RELATIONSHIPS)
+    said = noun_phrases(question, is_comparison=nodes[-1].name.startswith("equal_"))
+    pairs = align(said, object_references(nodes, found))
     assert {question[slice(*of.span)]: set(meant.objects) for of, meant in pairs} == expected
 
 
 def test_nothing_said_and_nothing_meant() -> None:
-    assert references([], []) == aligned([], []) == []
-    assert aligned([Phrase(ANY, (0, 5))], []) == []
+    assert object_references([], []) == align([], []) == []
+    assert align([NounPhrase(ANY, (0, 5))], []) == []
 
 
 @pytest.mark.parametrize(
@@ -227,37 +228,37 @@ def test_nothing_said_and_nothing_meant() -> None:
         ("scene|filter_shape cube|scene|filter_color red|union < 1 3|count", True),
     ],
 )
-def test_what_names_an_object_twice(steps: str, twice: bool) -> None:
+def test_what_mentions_an_object_twice(steps: str, twice: bool) -> None:
     nodes = program(*steps.split("|"))
-    assert names_an_object_twice(nodes, objects_of(nodes, OBJECTS, RELATIONSHIPS)) == twice
+    assert mentions_an_object_twice(nodes, run_program(nodes, OBJECTS, RELATIONSHIPS)) == twice
 
 
 # --- programs that are none -----------------------------------------------------------------------
 
-SCENE = Node([], [], "scene")
+SCENE = ProgramNode([], [], "scene")
 
 
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ([Node([0], [], "scene")], r"step 0 takes \[0\]"),
-        ([SCENE, Node([0], [], "count"), Node([0], [], "exist")], r"step 2 takes \[0\]"),
-        ([SCENE, Node([0, 0], [], "union")], r"step 1 takes \[0, 0\]"),
-        ([Node([], [], "filter_color")], "step 0, filter_color"),
-        ([SCENE, Node([0], ["x"], "filter_weight")], "step 1, filter_weight"),
-        ([SCENE, Node([0], [], "weigh")], "there is no such step"),
-        ([SCENE, Node([0], [], "unique")], "unique, of 4 objects"),
-        ([SCENE, Node([0], ["up"], "relate")], "too many values"),
-        ([SCENE, Node([0], [], "count"), Node([1], [], "unique")], "step 2"),
+        ([ProgramNode([0], [], "scene")], r"step 0 takes \[0\]"),
+        ([SCENE, ProgramNode([0], [], "count"), ProgramNode([0], [], "exist")], r"step 2 takes \[0\]"),
+        ([SCENE, ProgramNode([0, 0], [], "union")], r"step 1 takes \[0, 0\]"),
+        ([ProgramNode([], [], "filter_color")], "step 0, filter_color"),
+        ([SCENE, ProgramNode([0], ["x"], "filter_weight")], "step 1, filter_weight"),
+        ([SCENE, ProgramNode([0], [], "weigh")], "unknown function weigh"),
+        ([SCENE, ProgramNode([0], [], "unique")], "unique, of 4 objects"),
+        ([SCENE, ProgramNode([0], ["up"], "relate")], "too many values"),
+        ([SCENE, ProgramNode([0], [], "count"), ProgramNode([1], [], "unique")], "step 2"),
         ([SCENE] * 101, "101 steps"),
         (program("scene", "filter_color blue", "unique", "relate far"), "does not have: "),
         (program("scene", "filter_color blue", "unique", "relate behind"), "does not have: "),
     ],
 )
-def test_programs_that_do_not_fit_their_scene(nodes: list[Node], message: str) -> None:
+def test_programs_that_do_not_fit_their_scene(nodes: list[ProgramNode], message: str) -> None:
     related = {"up": [[]] * 4, "far": [[99]] * 4, "behind": [[-1]] * 4}
     with pytest.raises(ValueError, match=message):
-        objects_of(nodes, OBJECTS, related)
+        run_program(nodes, OBJECTS, related)
 
 
 # --- the reader -----------------------------------------------------------------------------------
@@ -267,9 +268,9 @@ def test_boxes_are_around_what_is_drawn(synthetic: Path) -> None:
     """Of objects that no other overlaps: the pixels that are not the ground's."""
     seen = 0
     for content in read_scenes(str(synthetic / "scenes" / "CLEVR_train_scenes.json")).values():
-        scene = msgspec.json.decode(content, type=Scene)
+        scene = msgspec.json.decode(content, type=ClevrScene)
         pixels = np.array(Image.open(synthetic / "images" / "train" / scene.image_filename))
-        boxes = [box_of(obj, scene.directions.right) for obj in scene.objects]
+        boxes = [object_box(obj, scene.directions.right) for obj in scene.objects]
         for box in boxes:
             near = (box[0] - 4, box[1] - 4, box[2] + 4, box[3] + 4)
             if sum(_meet(near, other) for other in boxes) > 1:
@@ -323,7 +324,7 @@ def test_counting_programs_count_their_regions(synthetic: Path) -> None:
     assert seen > 20
 
 
-def test_medium_leaves_out_what_names_an_object_twice(synthetic: Path) -> None:
+def test_medium_leaves_out_what_mentions_an_object_twice(synthetic: Path) -> None:
     whole, medium = captions(source(synthetic)), captions(source(synthetic, medium=True))
     kept = {caption.record for caption in medium}
     left_out = [caption for caption in whole if caption.record not in kept]
@@ -336,10 +337,10 @@ def test_medium_leaves_out_what_names_an_object_twice(synthetic: Path) -> None:
 def test_a_cube_that_stands_askew_is_wider() -> None:
     """By the square root of two at 45 degrees; its upper face is as much deeper."""
     straight, askew = (
-        PlacedObject("large", "red", "metal", "cube", angle, (100.0, 90.0, 10.0), (0.0, 0.0, 0.7))
+        SceneObject("large", "red", "metal", "cube", angle, (100.0, 90.0, 10.0), (0.0, 0.0, 0.7))
         for angle in (0.0, 45.0)
     )
-    boxes = [np.array(box_of(obj, (1.0, 0.0, 0.0))) for obj in (straight, askew)]
+    boxes = [np.array(object_box(obj, (1.0, 0.0, 0.0))) for obj in (straight, askew)]
     (wide, tall), (wider, taller) = (box[2:] - box[:2] for box in boxes)
     assert wide == pytest.approx(2 * 0.7 * 480 * 35 / 32 / 10)
     assert wider == pytest.approx(wide * math.sqrt(2))
@@ -392,7 +393,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     for content in ("[]", "{}", '{"scenes": [{"image_filename": 5}]}', "\xff"):
         path.write_bytes(content.encode("latin-1"))
         read_scenes.cache_clear()
-        with pytest.raises(raw_files.RawFileError, match=r"scenes\.json: not a file of CLEVR"):
+        with pytest.raises(raw_files.RawFileError, match=r"scenes\.json: not a CLEVR scene file"):
             read_scenes(str(path))
 
 

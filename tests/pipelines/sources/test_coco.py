@@ -52,12 +52,12 @@ def images(source: Coco) -> list[ImageInfo | Rejected]:
     ]
 
 
-def parts_of(records: list[ImageRecord | Rejected]) -> list[ImageRecord]:
+def image_records(records: list[ImageRecord | Rejected]) -> list[ImageRecord]:
     return [record for record in records if isinstance(record, ImageRecord)]
 
 
 def objects_of(records: list[ImageRecord | Rejected]) -> Mapping[str, Object]:
-    return {id_: item for part in parts_of(records) for id_, item in part.objects.items()}
+    return {id_: item for part in image_records(records) for id_, item in part.objects.items()}
 
 
 # --- published results ----------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_the_published_datapoints(
             objects[region.object].box,
             tuple(region.spans),
         )
-        for part in parts_of(records)
+        for part in image_records(records)
         if part.image.removeprefix("coco/") in kept
         for caption in part.captions
         for region in caption.regions
@@ -123,7 +123,7 @@ def test_the_published_datapoints(
 
 def _regions(records: list[ImageRecord | Rejected]) -> Iterator[tuple[Object, Any]]:
     objects = objects_of(records)
-    for part in parts_of(records):
+    for part in image_records(records):
         for caption in part.captions:
             for region in caption.regions:
                 yield objects[region.object], region
@@ -134,7 +134,7 @@ def test_only_the_splits_asked_for_are_read(
 ) -> None:
     path = golden / "refexp/refcoco/refs(unc).p"
     source = Coco(instances=[], refs={"refcoco": str(path)})
-    parts = parts_of(list(read_all(source, ("testA", "testB"), PAPER, parser, tmp_path)))
+    parts = image_records(list(read_all(source, ("testA", "testB"), PAPER, parser, tmp_path)))
     refs = pickle.loads(path.read_bytes())
     expected = Counter(
         (f"coco/{ref['image_id']}", ref["split"], sentence["sent"])
@@ -154,7 +154,7 @@ def test_the_real_excerpt_of_refcoco(parser: SpacyParser, tmp_path: Path) -> Non
     )
     records = list(read_all(source, ("train",), PAPER, parser, tmp_path))
     assert not [record for record in records if isinstance(record, Rejected)]
-    (part,) = [part for part in parts_of(records) if part.captions]
+    (part,) = [part for part in image_records(records) if part.captions]
     assert part.image == "coco/581857"
     assert [caption.record for caption in part.captions] == ["0", "1", "2"]
     assert {region.object for c in part.captions for region in c.regions} == {"1719310"}
@@ -369,5 +369,5 @@ def test_batches_do_not_change_the_parts(
     whole = read_references(tmp_path, references, parser)
     monkeypatch.setattr(coco, "SENTENCES_PER_BATCH", 3)
     assert read_references(tmp_path, references, parser) == whole
-    assert [part.image for part in parts_of(whole)] == [f"coco/{i}" for i in range(4)]
-    assert [len(part.captions) for part in parts_of(whole)] == [6, 6, 6, 6]
+    assert [part.image for part in image_records(whole)] == [f"coco/{i}" for i in range(4)]
+    assert [len(part.captions) for part in image_records(whole)] == [6, 6, 6, 6]

@@ -36,7 +36,7 @@ def read_all(source: Flickr30k, *splits: str) -> list[ImageRecord | Rejected]:
     ]
 
 
-def parts_of(records: Iterable[ImageRecord | Rejected]) -> list[ImageRecord]:
+def image_records(records: Iterable[ImageRecord | Rejected]) -> list[ImageRecord]:
     return [record for record in records if isinstance(record, ImageRecord)]
 
 
@@ -58,7 +58,7 @@ def test_the_published_val_set(ground_truth: Literal["separate", "merged"], name
         ground_truth=ground_truth,
     )
     records = read_all(source, "val")
-    assert len(parts_of(records)) == len(records) == 1000
+    assert len(image_records(records)) == len(records) == 1000
     ours = Counter(
         (
             part.image,
@@ -70,7 +70,7 @@ def test_the_published_val_set(ground_truth: Literal["separate", "merged"], name
             tuple(tuple(phrase.spans) for phrase in caption.phrases),
             tuple(sorted(_comparable(region) for region in caption.regions)),
         )
-        for part in parts_of(records)
+        for part in image_records(records)
         for caption in part.captions
     )
     with lzma.open(REFERENCE / f"golden/flickr/final_flickr_{name}_val.json.xz") as file:
@@ -125,8 +125,8 @@ def test_the_real_train_excerpt_from_zip_and_from_folder(tmp_path: Path) -> None
     folder = Flickr30k(annotations=str(tmp_path), split_files=split_files)
     records = read_all(zipped, "train")
     assert read_all(folder, "train") == records
-    assert len(parts_of(records)) == len(records) == 1503
-    for part in parts_of(records):
+    assert len(image_records(records)) == len(records) == 1503
+    for part in image_records(records):
         assert part.width > 0
         assert part.height > 0
         for caption in part.captions:
@@ -178,7 +178,7 @@ def source_of(
 
 
 def the_caption(source: Flickr30k) -> GroundedCaption:
-    (part,) = parts_of(read_all(source, "train"))
+    (part,) = image_records(read_all(source, "train"))
     (caption,) = part.captions
     return caption
 
@@ -291,7 +291,7 @@ def test_a_malformed_sentence_costs_only_itself(line: str | bytes, tmp_path: Pat
     source = source_of(tmp_path, sentences=bad + b"\n\n" + SENTENCE.encode())
     records = read_all(source, "train")
     assert rejections(records) == [("8#0", "malformed record", 1)]
-    assert [caption.record for caption in parts_of(records)[0].captions] == ["8#1"]
+    assert [caption.record for caption in image_records(records)[0].captions] == ["8#1"]
 
 
 ENTITY_BOMB = b'<!DOCTYPE a [<!ENTITY b "bbbb">]><annotation>&b;</annotation>'
@@ -325,7 +325,7 @@ def test_a_size_that_no_image_has_costs_its_image(width: str, tmp_path: Path) ->
 
 def test_a_size_that_is_not_stated_is_unknown(tmp_path: Path) -> None:
     xml = f"<annotation>{MAN_AND_DOG}</annotation>".encode()
-    (part,) = parts_of(read_all(source_of(tmp_path, objects=xml), "train"))
+    (part,) = image_records(read_all(source_of(tmp_path, objects=xml), "train"))
     assert (part.width, part.height) == (0, 0)
     assert len(part.captions[0].regions) == 2
 
@@ -334,7 +334,7 @@ def test_a_size_that_is_not_stated_is_unknown(tmp_path: Path) -> None:
 def test_a_box_without_extent_is_left_out(box: str, tmp_path: Path) -> None:
     records = read_all(source_of(tmp_path, obj("1", box=box) + obj("2")), "train")
     assert rejections(records) == [("8", "no usable box", 0)]
-    (part,) = parts_of(records)
+    (part,) = image_records(records)
     assert [phrase.entity for phrase in part.captions[0].phrases] == ["2"]
 
 
@@ -343,7 +343,7 @@ def test_a_missing_or_huge_file_costs_its_image(
     name: str, records: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = source_of(tmp_path)
-    (tmp_path / name).write_bytes(b" " * (flickr30k.MAX_BYTES + 1))
+    (tmp_path / name).write_bytes(b" " * (flickr30k.MAX_FILE_SIZE + 1))
     assert rejections(read_all(source, "train")) == [("8", "unreadable file", records)]
     (tmp_path / name).unlink()
     (rejected,) = read_all(source, "train")

@@ -14,7 +14,7 @@ from pipelines.captions.parsing import SpacyParser
 from pipelines.io import raw_files
 from pipelines.io.raw_files import RawFileError
 from pipelines.sources.base import Context
-from pipelines.sources.lvis import Lvis, _Annotation, _Image, drawn
+from pipelines.sources.lvis import Lvis, _Annotation, _Image, few_shot_subset
 from schemas import ImageRecord, Rejected
 
 CLASSES = [
@@ -154,17 +154,17 @@ def test_few_images_show_all_classes(data: st.DataObject, count: int, classes: i
         absent = data.draw(st.sets(category, max_size=2)) - here
         images.append(_Image(number, "", 640, 480, sorted(absent)))
         shown[number] = {of: [_Annotation(0, number, of, (0, 0, 1, 1))] for of in here}
-    order = [image.id for image in drawn(images, shown, 100 * (1 - 1e-9) if count > 1 else 100)]
+    order = [image.id for image in few_shot_subset(images, shown, 100 * (1 - 1e-9) if count > 1 else 100)]
     assert sorted(order) == list(range(count))
     for percent in (1.0, 10.0, 50.0):
-        few = [image.id for image in drawn(images, shown, percent)]
+        few = [image.id for image in few_shot_subset(images, shown, percent)]
         assert len(few) == round(images * percent / 100)
-        assert drawn(images[::-1], shown, percent) == [images[i] for i in few]
+        assert few_shot_subset(images[::-1], shown, percent) == [images[i] for i in few]
         counts = Counter(of for number in few for of in shown[number])
         there = {of for here in shown.values() for of in here}
         # Nine of ten images are of the class with the fewest: none is left out for long.
         if len(few) >= 2 * len(there) + 1 and len(few) < images:
             assert counts.keys() == there
-    half = [image.id for image in drawn(images, shown, 50)]
-    tenth = [image.id for image in drawn(images, shown, 10)]
+    half = [image.id for image in few_shot_subset(images, shown, 50)]
+    tenth = [image.id for image in few_shot_subset(images, shown, 10)]
     assert half[: len(tenth)] == tenth

@@ -205,7 +205,7 @@ def test_a_file_in_its_zip(tmp_path: Path) -> None:
 
 
 def test_an_annotation_of_no_image_stops_the_build(tmp_path: Path) -> None:
-    with pytest.raises(RawFileError, match=r"final\.json: an annotation of no image"):
+    with pytest.raises(RawFileError, match=r"final\.json: an annotation without an image id"):
         read(write(tmp_path, [image(3)], [{"id": 1}]))
 
 

@@ -1,4 +1,4 @@
-"""Visual Genome: the published results under one rule set, nothing lost under the other."""
+"""Visual Genome: the published results under ``mdetr`` rules, no lost regions under ``paper``."""
 
 import gzip
 import json
@@ -16,33 +16,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.captions.options import MDETR, PAPER, Rules
-from pipelines.captions.parsing import STOP_WORDS, SpacyParser, clean, lower
+from pipelines.captions.parsing import SpacyParser
+from pipelines.captions.stop_words import STOP_WORDS, parse_stop_words
+from pipelines.captions.text_cleanup import clean
 from pipelines.sources.base import Context, Input, Slice
-from pipelines.sources.visual_genome import boxes, groups
-from pipelines.sources.visual_genome.boxes import averaged
-from pipelines.sources.visual_genome.characters import Characters
+from pipelines.sources.visual_genome import boxes
+from pipelines.sources.visual_genome.boxes import average_overlapping
+from pipelines.sources.visual_genome.deduplication import deduplicate_captions
+from pipelines.sources.visual_genome.published_text_rules import PublishedTextRules
 from pipelines.sources.visual_genome.reader import VisualGenome
 from pipelines.sources.visual_genome.regions import (
-    Description,
     RawRegion,
-    Refusal,
-    describe,
-    merge,
-    refusal_of_text,
+    RegionCaption,
+    RejectedRegion,
+    check_text,
+    preprocess_region,
 )
-from pipelines.sources.visual_genome.tokens import Tokens
+from pipelines.sources.visual_genome.text_rules import TextRules, TokenTextRules
 from schemas import ImageInfo, ImageRecord, Region, Rejected
 
 SOURCE = VisualGenome(image_data="image_data.json", region_graphs="region_graphs.json")
-ANALYSER = SpacyParser()
-PUBLISHED_LIST_LESS = frozenset("above below between further he she they".split())  # noqa: SIM905
-IMAGES_A_SLICE = 250
+PARSER = SpacyParser()
+IMAGES_PER_SLICE = 250
 
 
 @pytest.fixture(scope="session")
 def published_stop_words(reference: Path) -> frozenset[str]:
-    words = (reference / "golden" / "mixed" / "stopwords.txt").read_text().split()
-    return frozenset(words) - PUBLISHED_LIST_LESS
+    return parse_stop_words((reference / "golden" / "mixed" / "stopwords.txt").read_text())
 
 
 @pytest.fixture(scope="session")
@@ -59,18 +59,18 @@ def raw_images(golden_raw: Path) -> list[dict[str, Any]]:
 def read(
     images: list[Any], rules: Rules, stop_words: Iterable[str] = STOP_WORDS
 ) -> tuple[list[ImageRecord], list[Rejected]]:
-    context = Context(rules, ("train",), ANALYSER, frozenset(stop_words))
-    parts: list[ImageRecord] = []
+    context = Context(rules, ("train",), PARSER, frozenset(stop_words))
+    records: list[ImageRecord] = []
     rejected: list[Rejected] = []
-    for first in range(0, len(images), IMAGES_A_SLICE):
-        content = json.dumps(images[first : first + IMAGES_A_SLICE]).encode()
+    for first in range(0, len(images), IMAGES_PER_SLICE):
+        content = json.dumps(images[first : first + IMAGES_PER_SLICE]).encode()
         piece = Slice(Input("region_graphs.json", "list"), content)
-        for item in SOURCE.read(piece, context):
-            if isinstance(item, ImageRecord):
-                parts.append(item)
+        for result in SOURCE.read(piece, context):
+            if isinstance(result, ImageRecord):
+                records.append(result)
             else:
-                rejected.append(item)
-    return parts, rejected
+                rejected.append(result)
+    return records, rejected
 
 
 def as_lists(spans: Iterable[tuple[int, int]]) -> list[list[int]]:
@@ -80,18 +80,19 @@ def as_lists(spans: Iterable[tuple[int, int]]) -> list[list[int]]:
 # --- what the published code made -----------------------------------------------------------------
 
 
-def annotation_of(published: dict[str, Any]) -> tuple[Any, ...]:
+def annotation_fields(published: dict[str, Any]) -> tuple[Any, ...]:
     box = np.array(published["bbox"], np.float32)
     box[2:] += box[:2]
     fields = [published[name] for name in ("area", "category_id", "iscrowd", "tokens_positive")]
     return (tuple(box.tolist()), *fields)
 
 
-def region_of(found: Region) -> tuple[Any, ...]:
-    return (found.box, found.area, found.category, int(found.crowd), as_lists(found.spans))
+def region_fields(region: Region) -> tuple[Any, ...]:
+    spans = as_lists(region.spans)
+    return (region.box, region.area, region.category, int(region.crowd), spans)
 
 
-def test_published_datapoints(
+def test_mdetr_rules_equal_the_published_datapoints(
     reference: Path, raw_images: list[dict[str, Any]], published_stop_words: frozenset[str]
 ) -> None:
     """Every field of all 44,309 is equal, boxes and areas to the last bit of a float32."""
@@ -102,141 +103,141 @@ def test_published_datapoints(
             str(datapoint["original_id"]),
             datapoint["caption"],
             str(datapoint["tokens_negative"]),
-            str([annotation_of(annotation) for annotation in datapoint["annotations"]]),
+            str([annotation_fields(annotation) for annotation in datapoint["annotations"]]),
         )
         for datapoint in json.loads(lzma.decompress(path.read_bytes()))
     )
-    parts, rejected = read(raw_images, MDETR, published_stop_words)
+    records, rejected = read(raw_images, MDETR, published_stop_words)
 
-    found = Counter(
+    actual = Counter(
         (
-            part.image,
+            record.image,
             caption.record,
             caption.text,
             str(as_lists(caption.negative)),
-            str([region_of(region) for region in caption.regions]),
+            str([region_fields(region) for region in caption.regions]),
         )
-        for part in parts
-        for caption in part.captions
+        for record in records
+        for caption in record.captions
     )
-    assert found.total() == 44309
-    assert found == expected
-    assert Counter(one.reason for one in rejected) == {
+    assert actual.total() == 44309
+    assert actual == expected
+    assert Counter(rejection.reason for rejection in rejected) == {
         "clean-up not followed": 695,
         "uninformative": 161,
         "caption too short": 81,
     }
-    assert_nothing_lost(raw_images, parts, rejected)
+    assert_nothing_lost(raw_images, records, rejected)
 
 
-def as_published(description: Description) -> dict[str, Any]:
+def as_published(caption: RegionCaption) -> dict[str, Any]:
     return {
-        "caption": description.text,
-        "original_region_id": description.records[0],
-        "boxes": [list(box) for box in description.boxes],
-        "tokens_positive": [as_lists(spans) for spans in description.spans],
-        "tokens_negative": as_lists(description.negative),
-        "found_objects": description.found,
+        "caption": caption.text,
+        "original_region_id": caption.region_ids[0],
+        "boxes": [list(box) for box in caption.boxes],
+        "tokens_positive": [as_lists(spans) for spans in caption.spans],
+        "tokens_negative": as_lists(caption.tokens_negative),
+        "found_objects": caption.has_objects,
     }
 
 
-def characters_of(raw: Iterable[RawRegion], stop_words: frozenset[str]) -> Characters:
-    captions = [clean(region.phrase) for region in raw]
-    texts = (text for caption in captions for text in (lower(caption), *Characters.texts(caption)))
-    return Characters(ANALYSER(texts), stop_words)
+def text_rules(
+    rules: type[TokenTextRules] | type[PublishedTextRules],
+    captions: Iterable[str],
+    stop_words: Iterable[str],
+) -> TextRules:
+    texts = (text for caption in captions for text in rules.texts_to_parse(caption))
+    return rules(PARSER(texts), stop_words)
 
 
-def describe_all(
-    raw: Iterable[RawRegion], parses: Mapping[str, Any], rules: Tokens | Characters
-) -> list[Description | Refusal]:
-    return [
-        refusal_of_text(region, caption) or describe(region, caption, parses[lower(caption)], rules)
-        for region in raw
-        for caption in [clean(region.phrase)]
-    ]
+def preprocess(region: RawRegion, rules: TextRules) -> RegionCaption | RejectedRegion:
+    caption = clean(region.phrase)
+    return check_text(region, caption) or preprocess_region(region, caption, rules)
 
 
-def test_published_regions(
+def test_single_regions_and_deduplication_equal_the_published_results(
     golden_regions: dict[str, Any], published_stop_words: frozenset[str]
 ) -> None:
-    by_image: dict[str, list[Description]] = {}
+    by_image: dict[str, list[RegionCaption]] = {}
     for row in golden_regions["preprocess_region"]:
         region = msgspec.convert(row["input"], RawRegion)
-        rules = characters_of([region], published_stop_words)
-        [result] = describe_all([region], ANALYSER([lower(clean(region.phrase))]), rules)
-        if isinstance(result, Description):
+        rules = text_rules(PublishedTextRules, [clean(region.phrase)], published_stop_words)
+        result = preprocess(region, rules)
+        if isinstance(result, RegionCaption):
             del row["output"]["original_image_id"]
             assert as_published(result) == row["output"]
             by_image.setdefault(row["image"], []).append(result)
-        else:  # the published code takes dots alone for a caption, and then crashes on it
+        else:  # the published code accepts a caption of only dots, and then crashes on it
             assert row["output"] == {"raises": "PreprocessError"} or result.reason == "no words"
 
     assert sum(map(len, by_image.values())) == 440
     for row in golden_regions["deduplicate_regions"]:
-        described = by_image.get(row["image"], [])
+        captions = by_image.get(row["image"], [])
         if isinstance(row["output"], dict):
-            assert row["output"] == {"raises": "IndexError"} and not described
+            assert row["output"] == {"raises": "IndexError"} and not captions
             continue
-        texts = [t for one in described for t in Characters.texts(one.text)]
-        merged, _ = merge(described, Characters(ANALYSER(texts), published_stop_words))
+        texts = [caption.text for caption in captions]
+        rules = text_rules(PublishedTextRules, texts, published_stop_words)
+        merged, _ = deduplicate_captions(captions, rules)
         for expected in row["output"]:
             del expected["original_image_id"]
-        assert [as_published(description) for description in merged] == row["output"]
+        assert [as_published(caption) for caption in merged] == row["output"]
 
 
-def test_published_canonical_text(reference: Path, published_stop_words: frozenset[str]) -> None:
+def test_canonical_text_equals_the_published_results(reference: Path, published_stop_words: frozenset[str]) -> None:
     path = reference / "golden" / "functions" / "text_phrases.json.gz"
-    refused = 0
+    failed = 0
     for row in json.loads(gzip.decompress(path.read_bytes()))["rows"]:
         phrase = row["phrase"]
-        rules = Characters(ANALYSER(Characters.texts(phrase)), published_stop_words)
-        spans = [[(start, stop) for start, stop in of_box] for of_box in row["canonical_input"]]
+        texts = PublishedTextRules.texts_to_parse(phrase)
+        rules = PublishedTextRules(PARSER(texts), published_stop_words)
+        spans = [[(start, stop) for start, stop in box_spans] for box_spans in row["canonical_input"]]
         canonical = rules.canonical(phrase, spans)
-        assert " ".join(rules.content(phrase) or ()) == row["normalize_sentence"]
+        assert " ".join(rules.content_lemmas(phrase) or ()) == row["normalize_sentence"]
         if canonical is None:
             assert row["canonical"] == {"raises": "PreprocessError"}
-            refused += 1
+            failed += 1
         else:
-            assert [[as_lists(of_box) for of_box in canonical[0]], canonical[1]] == row["canonical"]
-    assert refused == 28
+            canonical_spans, text = canonical
+            assert [list(map(as_lists, canonical_spans)), text] == row["canonical"]
+    assert failed == 28
 
 
 # --- the rules named paper ------------------------------------------------------------------------
 
 
 def assert_nothing_lost(
-    images: list[dict[str, Any]], parts: list[ImageRecord], rejected: list[Rejected]
+    images: list[dict[str, Any]], records: list[ImageRecord], rejected: list[Rejected]
 ) -> None:
-    kept = sum(len(part.captions) + part.merged for part in parts)
-    assert kept + len(rejected) == sum(len(image["regions"]) for image in images)
+    used = sum(len(record.captions) + record.merged for record in records)
+    assert used + len(rejected) == sum(len(image["regions"]) for image in images)
 
 
-def test_paper_keeps_what_the_published_code_loses(raw_images: list[dict[str, Any]]) -> None:
-    parts, rejected = read(raw_images, PAPER)
-    assert_nothing_lost(raw_images, parts, rejected)
-    assert {one.reason for one in rejected} == {"uninformative", "caption too short"}
+def test_paper_rules_lose_no_region(raw_images: list[dict[str, Any]]) -> None:
+    records, rejected = read(raw_images, PAPER)
+    assert_nothing_lost(raw_images, records, rejected)
+    assert {rejection.reason for rejection in rejected} == {"uninformative", "caption too short"}
     by_id = {region["region_id"]: region for image in raw_images for region in image["regions"]}
-    for part in parts:
-        for caption in part.captions:
+    for record in records:
+        for caption in record.captions:
             assert caption.text == clean(by_id[int(caption.record)]["phrase"])
             assert caption.regions and all(region.spans for region in caption.regions)
             for start, stop in (span for region in caption.regions for span in region.spans):
                 assert caption.text[start].isalnum() and caption.text[stop - 1].isalnum()
 
 
-def test_merging_is_idempotent(raw_images: list[dict[str, Any]]) -> None:
+def test_deduplication_is_idempotent(raw_images: list[dict[str, Any]]) -> None:
     raw = msgspec.convert([image["regions"] for image in raw_images[:60]], list[list[RawRegion]])
-    parses = ANALYSER(lower(clean(region.phrase)) for regions in raw for region in regions)
-    rules = Tokens(parses, STOP_WORDS)
+    texts = (clean(region.phrase) for regions in raw for region in regions)
+    rules = text_rules(TokenTextRules, texts, STOP_WORDS)
     for regions in raw:
-        described = [
-            one for one in describe_all(regions, parses, rules) if isinstance(one, Description)
-        ]
-        once, _ = merge(described, rules)
-        twice, refused = merge(once, rules)
-        assert not refused
-        assert [as_published(one) | {"found_objects": None} for one in twice] == [
-            as_published(one) | {"found_objects": None} for one in once
+        results = [preprocess(region, rules) for region in regions]
+        captions = [result for result in results if isinstance(result, RegionCaption)]
+        once, _ = deduplicate_captions(captions, rules)
+        twice, rejected = deduplicate_captions(once, rules)
+        assert not rejected
+        assert [as_published(caption) | {"found_objects": None} for caption in twice] == [
+            as_published(caption) | {"found_objects": None} for caption in once
         ]
 
 
@@ -252,7 +253,7 @@ PLACES = st.integers(0, 3)
 
 @st.composite
 def regions(draw: st.DrawFn) -> dict[str, Any]:
-    """A messy phrase whose nouns are all named by objects, each with a box of its own width."""
+    """A messy phrase with an object for each noun, whose boxes differ in width."""
     words = draw(WORDS)
     phrase = draw(STARTS)
     objects, synsets = [], []
@@ -279,20 +280,20 @@ def regions(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def box_at(place: int, width: int) -> dict[str, float]:
-    """Boxes of the same place overlap fully in height and are told apart by their width."""
+    """A box that differs from others at the same place by its width."""
     return {"x": 1000 * place + 100 * (width - 10), "y": 0, "w": width, "h": 50}
 
 
 @settings(max_examples=150, deadline=None)
 @given(regions())
-def test_spans_cover_the_words_they_were_given_for(region: dict[str, Any]) -> None:
-    [part], rejected = read([{"image_id": 1, "regions": [region]}], PAPER)
-    [caption] = part.captions
+def test_spans_cover_the_annotated_words_after_cleanup(region: dict[str, Any]) -> None:
+    [record], rejected = read([{"image_id": 1, "regions": [region]}], PAPER)
+    [caption] = record.captions
     assert not rejected
     assert caption.text == clean(region["phrase"])
     for obj, synset in zip(region["objects"], region["synsets"], strict=True):
-        corner = (obj["x"], 0, obj["x"] + obj["w"], 50)
-        [named] = [one for one in caption.regions if one.box == corner]
+        corners = (obj["x"], 0, obj["x"] + obj["w"], 50)
+        [named] = [found for found in caption.regions if found.box == corners]
         assert any(
             synset["entity_name"] in caption.text[start:stop].lower() for start, stop in named.spans
         )
@@ -304,15 +305,15 @@ def test_spans_cover_the_words_they_were_given_for(region: dict[str, Any]) -> No
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(regions(), max_size=6), st.sampled_from((PAPER, MDETR)))
-def test_no_region_is_lost(of_image: list[dict[str, Any]], rules: Rules) -> None:
-    images = [{"image_id": 1, "regions": of_image}]
-    parts, rejected = read(images, rules)
-    assert_nothing_lost(images, parts, rejected)
+def test_every_region_is_captioned_merged_or_rejected(regions: list[dict[str, Any]], rules: Rules) -> None:
+    images = [{"image_id": 1, "regions": regions}]
+    records, rejected = read(images, rules)
+    assert_nothing_lost(images, records, rejected)
 
 
 @settings(max_examples=50, deadline=None)
 @given(regions(), st.integers(2, 5))
-def test_copies_of_a_region_are_one_caption(region: dict[str, Any], copies: int) -> None:
+def test_duplicate_regions_become_one_caption(region: dict[str, Any], copies: int) -> None:
     [one], _ = read([{"image_id": 1, "regions": [region]}], PAPER)
     [many], rejected = read([{"image_id": 1, "regions": [region] * copies}], PAPER)
     assert not rejected
@@ -324,7 +325,7 @@ def test_copies_of_a_region_are_one_caption(region: dict[str, Any], copies: int)
 
 
 def region(phrase: str, *named: tuple[str, tuple[float, float, float, float]]) -> dict[str, Any]:
-    """A region of which each named word is an object; the region's box is far from all of them."""
+    """A region with an object for each named word, whose own box is far from all of them."""
     objects = [{"x": x, "y": y, "w": w, "h": h, "synsets": [word]} for word, (x, y, w, h) in named]
     synsets = [
         {
@@ -339,34 +340,34 @@ def region(phrase: str, *named: tuple[str, tuple[float, float, float, float]]) -
 
 
 def captions_of(*raw: dict[str, Any]) -> list[tuple[str, list[tuple[Any, list[str]]]]]:
-    [part], _ = read([{"image_id": 1, "regions": list(raw)}], PAPER)
+    [record], _ = read([{"image_id": 1, "regions": list(raw)}], PAPER)
     return [
         (c.text, [(r.box, [c.text[slice(*span)] for span in r.spans]) for r in c.regions])
-        for c in part.captions
+        for c in record.captions
     ]
 
 
-def test_root_and_others_get_their_objects() -> None:
-    [(text, found)] = captions_of(
+def test_root_and_other_phrases_get_their_objects() -> None:
+    [(text, boxes_and_words)] = captions_of(
         region("a man near a red kite", ("man", (0, 0, 10, 10)), ("kite", (90, 0, 5, 5)))
     )
     assert text == "a man near a red kite"
-    assert found == [((0, 0, 10, 10), ["a", "man"]), ((90, 0, 95, 5), ["kite"])]
+    assert boxes_and_words == [((0, 0, 10, 10), ["a", "man"]), ((90, 0, 95, 5), ["kite"])]
 
 
-def test_a_root_without_object_gets_the_region() -> None:
-    [(_, found)] = captions_of(region("a man near a red kite", ("kite", (90, 0, 5, 5))))
-    assert found == [((500, 500, 550, 550), ["a", "man"]), ((90, 0, 95, 5), ["kite"])]
+def test_root_without_object_gets_the_region_box() -> None:
+    [(_, boxes_and_words)] = captions_of(region("a man near a red kite", ("kite", (90, 0, 5, 5))))
+    assert boxes_and_words == [((500, 500, 550, 550), ["a", "man"]), ((90, 0, 95, 5), ["kite"])]
 
 
-def test_a_synset_with_words_beyond_the_phrase_is_left_out() -> None:
+def test_synset_beyond_the_phrase_is_ignored() -> None:
     raw = region("a man near a red kite", ("kite", (90, 0, 5, 5)))
     raw["synsets"][0] |= {"entity_idx_start": 17, "entity_idx_end": 44}
-    [(_, found)] = captions_of(raw)
-    assert found == [((500, 500, 550, 550), ["a", "man"])]
+    [(_, boxes_and_words)] = captions_of(raw)
+    assert boxes_and_words == [((500, 500, 550, 550), ["a", "man"])]
 
 
-def test_possessives_do_not_shift_what_is_compared() -> None:
+def test_possessives_do_not_shift_content_masks() -> None:
     kite = (90.0, 0.0, 50.0, 50.0)
     near = (92.0, 0.0, 50.0, 50.0)
     merged = captions_of(
@@ -378,36 +379,36 @@ def test_possessives_do_not_shift_what_is_compared() -> None:
     assert merged[0][1][1][0] == (91, 0, 141, 50)
 
 
-def test_a_root_that_is_a_mark_gets_the_whole_text() -> None:
+def test_root_that_is_punctuation_gets_the_whole_text() -> None:
     raw = region("# of a bus", ("bus", (90, 0, 5, 5)))
-    [(_, found)] = captions_of(raw)
-    assert found == [((500, 500, 550, 550), ["of a bus"]), ((90, 0, 95, 5), ["bus"])]
-    [part], _ = read([{"image_id": 1, "regions": [raw]}], MDETR)
-    assert [region.spans for region in part.captions[0].regions] == [[], [(7, 10)]]
+    [(_, boxes_and_words)] = captions_of(raw)
+    assert boxes_and_words == [((500, 500, 550, 550), ["of a bus"]), ((90, 0, 95, 5), ["bus"])]
+    [record], _ = read([{"image_id": 1, "regions": [raw]}], MDETR)
+    assert [region.spans for region in record.captions[0].regions] == [[], [(7, 10)]]
 
 
-def test_same_words_of_other_boxes_stay_apart() -> None:
-    apart = captions_of(
+def test_same_words_with_distant_boxes_are_not_merged() -> None:
+    captions = captions_of(
         region("the man", ("man", (0, 0, 10, 10))), region("a man", ("man", (50, 0, 10, 10)))
     )
-    assert [text for text, _ in apart] == ["the man", "a man"]
+    assert [text for text, _ in captions] == ["the man", "a man"]
 
 
-def test_what_is_above_is_not_below() -> None:
+def test_prepositions_of_place_are_compared() -> None:
     kite = (90.0, 0.0, 50.0, 50.0)
-    apart = captions_of(
+    captions = captions_of(
         region("kite above the tree", ("kite", kite)), region("kite below the tree", ("kite", kite))
     )
-    assert len(apart) == 2
+    assert len(captions) == 2
 
 
 def test_overlapping_boxes_are_averaged() -> None:
     boxes = [(0.0, 0.0, 10.0, 10.0), (1.0, 0.0, 10.0, 10.0), (100.0, 0.0, 3.0, 3.0)]
-    assert averaged(boxes, 0.7) == [(0.5, 0, 10, 10), (100, 0, 3, 3)]
-    assert averaged(boxes[:2], 0.9) == boxes[:2]
-    assert averaged([boxes[0]], 0.7) == [boxes[0]]
+    assert average_overlapping(boxes, 0.7) == [(0.5, 0, 10, 10), (100, 0, 3, 3)]
+    assert average_overlapping(boxes[:2], 0.9) == boxes[:2]
+    assert average_overlapping([boxes[0]], 0.7) == [boxes[0]]
     empty = (5.0, 5.0, 0.0, 0.0)  # whose IoU is not a number
-    assert averaged([empty, empty], 0.7) == [empty, empty]
+    assert average_overlapping([empty, empty], 0.7) == [empty, empty]
 
 
 @settings(max_examples=60, deadline=None)
@@ -415,27 +416,27 @@ def test_overlapping_boxes_are_averaged() -> None:
     st.lists(st.tuples(*[st.integers(0, 3) | st.floats(-2, 3, width=32)] * 4), min_size=1),
     st.sampled_from((0.1, 0.5, 0.75)),
 )
-def test_pairs_overlap_as_they_do_one_by_one(
+def test_pairwise_overlaps_equal_single_comparisons(
     boxes: list[tuple[float, float, float, float]], threshold: float
 ) -> None:
-    assert boxes.overlaps(boxes, boxes, threshold).tolist() == [
-        [not boxes.iou_over(a, b, threshold) < 0 for b in boxes] for a in boxes
+    assert boxes.pairwise_overlaps(boxes, boxes, threshold).tolist() == [
+        [not boxes.iou_excess(a, b, threshold) < 0 for b in boxes] for a in boxes
     ]
 
 
 @pytest.mark.parametrize("rules", [PAPER, MDETR])
-def test_many_regions_are_merged_as_few_are(
+def test_block_comparison_equals_the_loop(
     raw_images: list[dict[str, Any]], rules: Rules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = raw_images[:150]
     expected = read(images, rules)
-    monkeypatch.setattr(groups, "FEW", 0)
-    monkeypatch.setattr(boxes, "PAIRS_AT_ONCE", 5)
+    monkeypatch.setattr(boxes, "LOOP_LIMIT", 0)
+    monkeypatch.setattr(boxes, "BLOCK_SIZE", 5)
     assert read(images, rules) == expected
 
 
-def crowd_of(regions: int) -> list[dict[str, Any]]:
-    """Regions of the same words in ever other places, every other one with an object."""
+def spread_regions(regions: int) -> list[dict[str, Any]]:
+    """Regions with the same words, all in different places; every second one has an object."""
     men = []
     for i in range(regions):
         x, y = 300.0 * (i % 70), 300.0 * (i // 70)
@@ -445,15 +446,15 @@ def crowd_of(regions: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("rules", [PAPER, MDETR])
-def test_thousands_of_regions_of_one_phrase(rules: Rules) -> None:
-    """One by one, 5,000 take half a minute; other work of this machine makes for the margin."""
-    images = [{"image_id": 1, "regions": crowd_of(5000)}]
-    read([{"image_id": 1, "regions": crowd_of(1)}], rules)  # loads the language model
+def test_5000_regions_of_one_phrase_take_seconds(rules: Rules) -> None:
+    """In a loop, 5,000 take half a minute; the margin is for other work on the machine."""
+    images = [{"image_id": 1, "regions": spread_regions(5000)}]
+    read([{"image_id": 1, "regions": spread_regions(1)}], rules)  # loads the language model
     started = time.process_time()
-    [part], rejected = read(images, rules)
+    [record], rejected = read(images, rules)
     assert time.process_time() - started < 8
     assert not rejected
-    assert len(part.captions) + part.merged == 5000
+    assert len(record.captions) + record.merged == 5000
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -477,7 +478,7 @@ def test_thousands_of_regions_of_one_phrase(rules: Rules) -> None:
     ],
 )
 @pytest.mark.parametrize("rules", [PAPER, MDETR])
-def test_bad_regions_take_nothing_with_them(
+def test_bad_region_costs_only_itself(
     change: dict[str, Any], reason: str, rules: Rules
 ) -> None:
     good, bad = region("a man", ("man", (0, 0, 10, 10))), region("a dog") | change
@@ -485,65 +486,65 @@ def test_bad_regions_take_nothing_with_them(
         {"image_id": 1, "regions": [good]},
         {"image_id": 2, "regions": [good, bad, region("a kite")]},
     ]
-    # With the published stop words, of which the tests of bad input need only these.
-    parts, rejected = read(images, rules, STOP_WORDS | {"on"})
-    assert [(p.image, [c.text for c in p.captions]) for p in parts] == [
+    # "on" is one of the published stop words, which the uninformative caption needs.
+    records, rejected = read(images, rules, STOP_WORDS | {"on"})
+    assert [(p.image, [c.text for c in p.captions]) for p in records] == [
         ("vg/1", ["a man"]),
         ("vg/2", ["a man", "a kite"]),
     ]
-    [one] = rejected
-    assert (one.source, one.reason, one.image) == ("vg", reason, "vg/2")
+    [rejection] = rejected
+    assert (rejection.source, rejection.reason, rejection.image) == ("vg", reason, "vg/2")
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("region_id", 2**70), ("region_id", 2**63), ("image_id", 2**70)]
 )
-def test_ids_beyond_64_bits(field: str, value: int) -> None:
+def test_ids_beyond_64_bits_are_rejected(field: str, value: int) -> None:
     bad = {"image_id": 2, "regions": [region("a dog") | {field: value}]}
     if field == "image_id":
         bad["image_id"] = value
-    parts, [one] = read([{"image_id": 1, "regions": [region("a man")]}, bad], PAPER)
-    assert [part.image for part in parts] == ["vg/1"]
-    assert one.reason == "malformed record"
+    records, [rejection] = read([{"image_id": 1, "regions": [region("a man")]}, bad], PAPER)
+    assert [record.image for record in records] == ["vg/1"]
+    assert rejection.reason == "malformed record"
 
 
-def test_text_that_is_not_utf_8_takes_nothing_with_it() -> None:
+def test_invalid_utf8_costs_only_its_record() -> None:
     images = [
         {"image_id": 1, "regions": [region("a man")]},
         {"image_id": 2, "regions": [region("a dog"), region("a SPOILED kite"), region("a tree")]},
         {"image_id": "SPOILED", "regions": [region("a clock")]},
     ]
     content = json.dumps(images).encode().replace(b"SPOILED", b"\xff")
-    context = Context(PAPER, ("train",), ANALYSER, STOP_WORDS)
+    context = Context(PAPER, ("train",), PARSER, STOP_WORDS)
     piece = Slice(Input("/folder/region_graphs.json", "list"), content)
-    records = list(SOURCE.read(piece, context))
-    parts = [one for one in records if isinstance(one, ImageRecord)]
-    rejected = [one for one in records if isinstance(one, Rejected)]
-    assert [(p.image, [c.text for c in p.captions]) for p in parts] == [
+    results = list(SOURCE.read(piece, context))
+    records = [result for result in results if isinstance(result, ImageRecord)]
+    rejected = [result for result in results if isinstance(result, Rejected)]
+    assert [(p.image, [c.text for c in p.captions]) for p in records] == [
         ("vg/1", ["a man"]),
         ("vg/2", ["a dog", "a tree"]),
     ]
-    assert {(one.record, one.image, one.reason) for one in rejected} == {
+    assert {(r.record, r.image, r.reason) for r in rejected} == {
         ("2/regions/1", "vg/2", "malformed record"),
         ("2", "", "malformed record"),
     }
-    assert all(one.detail.startswith("region_graphs.json: ") for one in rejected)
+    assert all(r.detail.startswith("region_graphs.json: ") for r in rejected)
 
 
-def test_bad_images_take_nothing_with_them() -> None:
+def test_bad_image_costs_only_itself() -> None:
     images = [
         {"image_id": 1, "regions": [region("a man")]},
         {"regions": []},
         {"image_id": 3, "regions": "none"},
         "no image",
     ]
-    parts, rejected = read(images, PAPER)
-    assert [part.image for part in parts] == ["vg/1"]
-    assert [one.reason for one in rejected] == ["malformed record"] * 3
+    records, rejected = read(images, PAPER)
+    assert [record.image for record in records] == ["vg/1"]
+    assert [rejection.reason for rejection in rejected] == ["malformed record"] * 3
     assert "`regions`" in rejected[0].detail or "image_id" in rejected[0].detail
 
 
-def test_other_splits_have_no_regions() -> None:
+def test_only_the_split_train_has_inputs() -> None:
     assert [input.path for input in SOURCE.inputs(("train", "val"))] == ["region_graphs.json"]
     assert SOURCE.inputs(("val", "test")) == []
     assert SOURCE.paths() == ["image_data.json", "region_graphs.json"]
@@ -557,7 +558,7 @@ def read_images(content: bytes) -> list[ImageInfo | Rejected]:
     return list(SOURCE.read_images(Slice(table, content)))
 
 
-def test_images() -> None:
+def test_image_table_rows() -> None:
     rows = [
         {"image_id": 5, "width": 8, "height": 6, "coco_id": 139, "flickr_id": 77, "url": ""},
         {"image_id": 6, "width": 8, "height": 6, "coco_id": None, "flickr_id": None},
@@ -571,6 +572,6 @@ def test_images() -> None:
     assert isinstance(bad, Rejected) and bad.reason == "malformed record" and bad.record == "2"
 
 
-def test_real_table_of_images(reference: Path) -> None:
+def test_real_image_table_excerpt(reference: Path) -> None:
     content = (reference / "real" / "vg_excerpt" / "image_data.json").read_bytes()
     assert read_images(content) == [ImageInfo("vg/1", "vg", "1.jpg", 800, 600)]

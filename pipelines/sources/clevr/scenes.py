@@ -1,0 +1,94 @@
+"""CLEVR's scenes: their objects, and the box of an object in the rendered image."""
+
+import functools
+import math
+from typing import Annotated
+
+import msgspec
+
+from pipelines.geometry.boxes import from_xywh
+from pipelines.io.raw_files import RawFileError, open_binary
+from pipelines.sources.clevr.programs import ClevrObject
+from schemas import Box
+
+WIDTH, HEIGHT = 480, 320
+# Pixels of a length of 1 at a distance of 1: a lens of 35 mm before a sensor of 32 mm.
+FOCAL_LENGTH = WIDTH * 35 / 32
+# How far the camera looks down: it is at about (7.2, -6.8, 5.1), with jitter in every scene.
+ELEVATION = math.atan2(5.1, math.hypot(7.2, 6.8))
+
+_Coordinate = Annotated[float, msgspec.Meta(ge=-1e4, le=1e4)]
+_Distance = Annotated[float, msgspec.Meta(gt=0.1, le=1e4)]
+_Vector = tuple[_Coordinate, _Coordinate, _Coordinate]
+
+
+class SceneObject(ClevrObject, gc=False):
+    """An object and its position; it stands on the ground, so its center is at half its height."""
+
+    rotation: _Coordinate  # degrees, about the vertical axis
+    pixel_coords: tuple[_Coordinate, _Coordinate, _Distance]  # of the center: x, y, distance
+    center: _Vector = msgspec.field(name="3d_coords")
+
+
+class _Directions(msgspec.Struct, gc=False):
+    right: _Vector
+
+
+class ClevrScene(msgspec.Struct, gc=False):
+    """The objects of an image, and which are right of, left of, before and behind each."""
+
+    image_filename: str
+    objects: list[SceneObject]
+    relationships: dict[str, list[list[int]]]
+    directions: _Directions
+
+
+class _SceneImage(msgspec.Struct, gc=False):
+    image_filename: str
+
+
+@functools.lru_cache(maxsize=1)
+def read_scenes(path: str) -> dict[str, msgspec.Raw]:
+    """Returns the undecoded scenes of a file by the names of their images.
+
+    They take as much memory as the file.
+
+    Raises:
+        RawFileError: it is not a scene file.
+    """
+    try:
+        with open_binary(path) as file:
+            content = msgspec.json.decode(file.read(), type=dict[str, msgspec.Raw])
+        scenes = msgspec.json.decode(content["scenes"], type=list[msgspec.Raw])
+        images = (msgspec.json.decode(scene, type=_SceneImage) for scene in scenes)
+        return {
+            image.image_filename: scene for image, scene in zip(images, scenes, strict=True)
+        }
+    except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
+        raise RawFileError(f"{path}: not a CLEVR scene file: {error}") from error
+
+
+def object_box(obj: SceneObject, right: tuple[float, float, float]) -> Box:
+    """Returns the box of an object, xyxy in pixels, from a projection without perspective in it.
+
+    Args:
+        obj: the object.
+        right: the direction in the scene that is right in the image.
+    """
+    x, y, distance = obj.pixel_coords
+    half_size = obj.center[2]  # a sphere's radius, half a cube's side
+    half_width = half_depth = half_size
+    if obj.shape == "cube":
+        angle = math.radians(obj.rotation) - math.atan2(right[1], right[0])
+        half_width = half_depth = half_size * (abs(math.cos(angle)) + abs(math.sin(angle)))
+    if obj.shape == "sphere":
+        half_height = half_size
+    else:  # the camera sees the upper and lower faces at a slant
+        half_height = half_size * math.cos(ELEVATION) + half_depth * math.sin(ELEVATION)
+    scale = FOCAL_LENGTH / distance
+    return from_xywh(
+        x - half_width * scale,
+        y - half_height * scale,
+        2 * half_width * scale,
+        2 * half_height * scale,
+    )
