@@ -292,8 +292,10 @@ def _parse_argument(argument: str) -> tuple[str, str]:
 
     >>> _parse_argument("traffic light (3855001)"), _parse_argument("cart,near,s (1039872)")
     (('traffic light', '3855001'), ('cart', '1039872'))
-    >>> _parse_argument("_,wearing,o (1000107)"), _parse_argument("scene"), _parse_argument("dog (-)")
-    (('', '1000107'), ('', ''), ('', ''))
+    >>> _parse_argument("_,wearing,o (1000107)"), _parse_argument("scene")
+    (('', '1000107'), ('', ''))
+    >>> _parse_argument("dog (-)")
+    ('', '')
     """
     if not argument.endswith(")"):
         return "", ""

@@ -102,9 +102,7 @@ class MdetrJson(Source, kw_only=True):
                 yield Rejected(self.namespace, raw_record, "bad image size", detail)
                 continue
             annotations, bad = index.annotations_of(image.id)
-            yield from reject_malformed(
-                self.namespace, bad, piece.input.path, records=0, image=key
-            )
+            yield from reject_malformed(self.namespace, bad, piece.input.path, records=0, image=key)
             record = records.get(key)
             if record is None:
                 record = records[key] = ImageRecord(

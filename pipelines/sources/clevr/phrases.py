@@ -19,7 +19,7 @@ _WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "cube": ("cube", "block"),
         "sphere": ("sphere", "ball"),
         "cylinder": ("cylinder",),
-        "": ("object",),
+        "": ("thing", "object"),
     },
 }
 _VALUES = {
@@ -59,9 +59,7 @@ def noun_phrases(question: str, is_comparison: bool = False) -> list[NounPhrase]
     phrases: list[tuple[int, NounPhrase]] = []
     for match in _NOUN_PHRASE.finditer(question):
         words = (match[attribute] for attribute in ATTRIBUTES)
-        size, color, material, shape = (
-            (word and _VALUES[word.lower()]) or None for word in words
-        )
+        size, color, material, shape = ((word and _VALUES[word.lower()]) or None for word in words)
         clause = question.count(";", 0, match.start())
         phrases.append((clause, NounPhrase((size, color, material, shape), match.span())))
     if not is_comparison:

@@ -61,9 +61,7 @@ def read_scenes(path: str) -> dict[str, msgspec.Raw]:
             content = msgspec.json.decode(file.read(), type=dict[str, msgspec.Raw])
         scenes = msgspec.json.decode(content["scenes"], type=list[msgspec.Raw])
         images = (msgspec.json.decode(scene, type=_SceneImage) for scene in scenes)
-        return {
-            image.image_filename: scene for image, scene in zip(images, scenes, strict=True)
-        }
+        return {image.image_filename: scene for image, scene in zip(images, scenes, strict=True)}
     except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
         raise RawFileError(f"{path}: not a CLEVR scene file: {error}") from error
 

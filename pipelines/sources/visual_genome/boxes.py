@@ -100,10 +100,11 @@ def pairwise_overlaps(a: Sequence[XYWH], b: Sequence[XYWH], threshold: float) ->
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = intersection / union - threshold
     certain = (union > 0) & (np.abs(excess) > ROUNDING)
+    overlap: Matrix = excess > 0
     if certain.all():
-        return excess > 0
+        return overlap
     rounded = iou(_corners(a), _corners(b))
-    return np.where(certain, excess > 0, ~(rounded < np.float32(threshold)))
+    return np.where(certain, overlap, ~(rounded < np.float32(threshold)))
 
 
 # --- overlaps of captions -------------------------------------------------------------------------
@@ -152,7 +153,8 @@ def boxes_agree(box_lists: BoxLists, masks: Sequence[Sequence[int]], threshold: 
     else:
         flat_masks = [mask for caption_masks in masks for mask in caption_masks]
         conflict = _boxes_conflict(box_lists, flat_masks, threshold)
-    return ~conflict & comparable[:, None] & comparable[None, :]
+    agree: Matrix = ~conflict & comparable[:, None] & comparable[None, :]
+    return agree
 
 
 def _boxes_conflict(box_lists: BoxLists, masks: list[int], threshold: float) -> Matrix:

@@ -89,10 +89,10 @@ def _merge_agreeing(group: list[RegionCaption], rules: TextRules) -> list[Region
         masks.append(caption_masks)
     merged = []
     for members in clusters(boxes_agree(_boxes(group), masks, SAME_REGION_IOU)):
-        caption = _merge_cluster([group[i] for i in members], [masks[i] for i in members])
-        if caption is None:
+        merged_caption = _merge_cluster([group[i] for i in members], [masks[i] for i in members])
+        if merged_caption is None:
             return group
-        merged.append(caption)
+        merged.append(merged_caption)
     return merged
 
 
@@ -115,7 +115,7 @@ def _merge_cluster(cluster: list[RegionCaption], masks: list[list[int]]) -> Regi
     most_boxes_first = sorted(
         zip(cluster, masks, strict=True), key=lambda pair: len(pair[0].boxes)
     )[::-1]
-    base, base_masks = most_boxes_first[0]
+    base = most_boxes_first[0][0]
     groups: list[_WordGroup] = []
     for caption, caption_masks in most_boxes_first:
         for box, mask, spans in zip(caption.boxes, caption_masks, caption.spans, strict=True):

@@ -84,9 +84,7 @@ def check_text(region: RawRegion, caption: str) -> RejectedRegion | None:
     if not has_alphanumeric(caption):
         return RejectedRegion(region.region_id, "no words", repr(region.phrase))
     if len(caption) > MAX_CHARACTERS:
-        return RejectedRegion(
-            region.region_id, "caption too long", f"{len(caption)} characters"
-        )
+        return RejectedRegion(region.region_id, "caption too long", f"{len(caption)} characters")
     return None
 
 

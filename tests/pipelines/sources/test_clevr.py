@@ -123,7 +123,7 @@ def test_the_middles_of_real_objects_are_where_the_camera_sees_them(reference: P
             [("large", None, "metal", "cube"), (None, None, None, "sphere")],
         ),
         (
-            "There is a tiny gray cylinder; how many matte objects are behind it?",
+            "There is a tiny gray cylinder; how many matte things are behind it?",
             [(None, None, "rubber", None), ("small", "gray", None, "cylinder")],
         ),
         ("Is there anything else of the same shape as the other object?", [ANY]),
@@ -176,31 +176,31 @@ def program(*steps: str) -> list[ProgramNode]:
         ),
         (
             # A comparison's first input is what its statement says.
-            "There is a small red object; does it have the same color as the big cube?",
+            "There is a small red thing; does it have the same color as the big cube?",
             "scene|filter_size small|filter_color red|unique|query_color|scene|filter_size large"
             "|filter_shape cube|unique|query_color|equal_color < 4 9",
-            {"small red object": {0}, "big cube": {3}},
+            {"small red thing": {0}, "big cube": {3}},
         ),
         (
-            "There is a green object; how many red objects are left of it?",
+            "There is a green thing; how many red things are left of it?",
             "scene|filter_color green|unique|relate left|filter_color red|count",
-            {"green object": {2}, "red objects": {0}},
+            {"green thing": {2}, "red things": {0}},
         ),
         (
             # What is counted is large: of the red objects only one.
-            "How many large objects are spheres or red objects?",
+            "How many large things are spheres or red objects?",
             "scene|filter_shape sphere|scene|filter_color red|union < 1 3|filter_size large|count",
-            {"large objects": {1, 3}, "spheres": {1}, "red objects": {3}},
+            {"large things": {1, 3}, "spheres": {1}, "red objects": {3}},
         ),
         (
-            "How many other objects are of the same material as the big sphere?",
+            "How many other things are of the same material as the big sphere?",
             "scene|filter_size large|filter_shape sphere|unique|same_material|count",
-            {"objects": {3}, "big sphere": {1}},
+            {"things": {3}, "big sphere": {1}},
         ),
         (
-            "Is the number of cubes greater than the number of metallic objects?",
+            "Is the number of cubes greater than the number of metallic things?",
             "scene|filter_shape cube|count|scene|filter_material metal|count|greater_than < 2 5",
-            {"cubes": {0, 3}, "metallic objects": {0, 2}},
+            {"cubes": {0, 3}, "metallic things": {0, 2}},
         ),
     ],
 )
@@ -242,7 +242,10 @@ SCENE = ProgramNode([], [], "scene")
     ("nodes", "message"),
     [
         ([ProgramNode([0], [], "scene")], r"step 0 takes \[0\]"),
-        ([SCENE, ProgramNode([0], [], "count"), ProgramNode([0], [], "exist")], r"step 2 takes \[0\]"),
+        (
+            [SCENE, ProgramNode([0], [], "count"), ProgramNode([0], [], "exist")],
+            r"step 2 takes \[0\]",
+        ),
         ([SCENE, ProgramNode([0, 0], [], "union")], r"step 1 takes \[0, 0\]"),
         ([ProgramNode([], [], "filter_color")], "step 0, filter_color"),
         ([SCENE, ProgramNode([0], ["x"], "filter_weight")], "step 1, filter_weight"),

@@ -1,7 +1,6 @@
-"""LVIS: classes as captions, and shares of the images."""
+"""LVIS: classes as captions, and few-shot subsets."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +48,8 @@ def read(source: Lvis) -> list[ImageRecord | Rejected]:
     return list(source.read(raw_files.read(cut), context))
 
 
-def test_a_caption_for_each_class_that_is_shown_or_known_not_to_be(tmp_path: Path) -> None:
-    """The boxes of a class lie anywhere in the file."""
+def test_each_positive_and_negative_class_becomes_a_caption(tmp_path: Path) -> None:
+    """The boxes of a class may be anywhere in the file."""
     source = write(
         tmp_path,
         images=[image(9, neg_category_ids=[8]), image(4)],
@@ -68,7 +67,7 @@ def test_a_caption_for_each_class_that_is_shown_or_known_not_to_be(tmp_path: Pat
     assert [caption.text for caption in parts[1].captions] == ["aerosol can"]
 
 
-def test_images_are_those_of_coco_2017(tmp_path: Path) -> None:
+def test_image_table_has_coco_2017_file_names(tmp_path: Path) -> None:
     source = write(tmp_path, images=[image(9), {"id": "x"}])
     [table] = source.image_inputs()
     cuts = [cut for cut in raw_files.cut("lvis", 0, table, "") if isinstance(cut, raw_files.Cut)]
@@ -77,7 +76,7 @@ def test_images_are_those_of_coco_2017(tmp_path: Path) -> None:
     assert isinstance(bad, Rejected)
 
 
-def test_records_that_cannot_be_used(tmp_path: Path) -> None:
+def test_unusable_records_are_rejected_with_their_reason(tmp_path: Path) -> None:
     source = write(
         tmp_path,
         images=[image(9, neg_category_ids=[8, 77]), image(4), {"id": "x"}],
@@ -106,7 +105,7 @@ def test_records_that_cannot_be_used(tmp_path: Path) -> None:
     assert [(of.text, len(of.regions)) for of in part.captions] == [("aerosol can", 1)]
 
 
-def test_of_two_rows_of_an_image_the_first_counts(tmp_path: Path) -> None:
+def test_duplicate_image_id_uses_the_first_row(tmp_path: Path) -> None:
     rows = [image(9, neg_category_ids=[3]), image(9, neg_category_ids=[5])]
     rejected, part = read(write(tmp_path, images=rows))
     assert isinstance(rejected, Rejected)
@@ -115,7 +114,7 @@ def test_of_two_rows_of_an_image_the_first_counts(tmp_path: Path) -> None:
     assert [caption.text for caption in part.captions] == ["aerosol can"]
 
 
-def test_a_name_of_what_is_shown_is_not_said_to_be_absent(tmp_path: Path) -> None:
+def test_negative_class_with_the_name_of_a_positive_one_is_rejected(tmp_path: Path) -> None:
     classes = [{"id": 1, "name": "fish"}, {"id": 2, "name": "fish_(food)"}]
     rows, objects = [image(9, neg_category_ids=[2])], [obj(1, 9, 1)]
     source = write(tmp_path, images=rows, annotations=objects, categories=classes)
@@ -126,7 +125,7 @@ def test_a_name_of_what_is_shown_is_not_said_to_be_absent(tmp_path: Path) -> Non
     assert [(caption.text, len(caption.regions)) for caption in part.captions] == [("fish", 1)]
 
 
-def test_shares_are_of_splits_with_annotations() -> None:
+def test_percent_of_a_split_without_annotations_is_refused() -> None:
     with pytest.raises(ValueError, match="percent of val"):
         Lvis(annotations={"train": "lvis.json"}, percent={"val": 10.0})
 
@@ -139,32 +138,39 @@ def test_shares_are_of_splits_with_annotations() -> None:
         ({"images": {}}, "not in the layout of LVIS"),
     ],
 )
-def test_files_that_are_refused(tables: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_files_of_another_layout_are_refused(
+    tables: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(RawFileError, match=message):
         read(write(tmp_path, **tables))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(1, 120), st.integers(1, 12))
-def test_few_images_show_all_classes(data: st.DataObject, count: int, classes: int) -> None:
-    category = st.integers(1, classes)
-    images, shown = [], {}
-    for number in range(count):
-        here = data.draw(st.sets(category, max_size=3))
-        absent = data.draw(st.sets(category, max_size=2)) - here
-        images.append(_Image(number, "", 640, 480, sorted(absent)))
-        shown[number] = {of: [_Annotation(0, number, of, (0, 0, 1, 1))] for of in here}
-    order = [image.id for image in few_shot_subset(images, shown, 100 * (1 - 1e-9) if count > 1 else 100)]
-    assert sorted(order) == list(range(count))
+def test_few_shot_subset_shows_all_classes(
+    data: st.DataObject, image_count: int, class_count: int
+) -> None:
+    category = st.integers(1, class_count)
+    images, annotations = [], {}
+    for number in range(image_count):
+        positive = data.draw(st.sets(category, max_size=3))
+        negative = data.draw(st.sets(category, max_size=2)) - positive
+        images.append(_Image(number, "", 640, 480, sorted(negative)))
+        annotations[number] = {id_: [_Annotation(0, number, id_, (0, 0, 1, 1))] for id_ in positive}
+
+    def select(percent: float) -> list[int]:
+        return [image.id for image in few_shot_subset(images, annotations, percent)]
+
+    almost_all = 100 * (1 - 1e-9) if image_count > 1 else 100  # the selection runs to the end
+    assert sorted(select(almost_all)) == list(range(image_count))
+    shown_classes = {id_ for by_category in annotations.values() for id_ in by_category}
     for percent in (1.0, 10.0, 50.0):
-        few = [image.id for image in few_shot_subset(images, shown, percent)]
-        assert len(few) == round(images * percent / 100)
-        assert few_shot_subset(images[::-1], shown, percent) == [images[i] for i in few]
-        counts = Counter(of for number in few for of in shown[number])
-        there = {of for here in shown.values() for of in here}
-        # Nine of ten images are of the class with the fewest: none is left out for long.
-        if len(few) >= 2 * len(there) + 1 and len(few) < images:
-            assert counts.keys() == there
-    half = [image.id for image in few_shot_subset(images, shown, 50)]
-    tenth = [image.id for image in few_shot_subset(images, shown, 10)]
-    assert half[: len(tenth)] == tenth
+        subset = select(percent)
+        assert len(subset) == round(image_count * percent / 100)
+        reverse_order = few_shot_subset(images[::-1], annotations, percent)
+        assert [image.id for image in reverse_order] == subset
+        # Nine of ten images are for the class with the fewest: no class is left out for long.
+        if len(subset) >= 2 * len(shown_classes) + 1 and len(subset) < image_count:
+            assert {id_ for number in subset for id_ in annotations[number]} == shown_classes
+    tenth = select(10)
+    assert select(50)[: len(tenth)] == tenth

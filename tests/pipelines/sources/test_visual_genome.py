@@ -5,7 +5,7 @@ import json
 import lzma
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -184,14 +184,18 @@ def test_single_regions_and_deduplication_equal_the_published_results(
         assert [as_published(caption) for caption in merged] == row["output"]
 
 
-def test_canonical_text_equals_the_published_results(reference: Path, published_stop_words: frozenset[str]) -> None:
+def test_canonical_text_equals_the_published_results(
+    reference: Path, published_stop_words: frozenset[str]
+) -> None:
     path = reference / "golden" / "functions" / "text_phrases.json.gz"
     failed = 0
     for row in json.loads(gzip.decompress(path.read_bytes()))["rows"]:
         phrase = row["phrase"]
         texts = PublishedTextRules.texts_to_parse(phrase)
         rules = PublishedTextRules(PARSER(texts), published_stop_words)
-        spans = [[(start, stop) for start, stop in box_spans] for box_spans in row["canonical_input"]]
+        spans = [
+            [(start, stop) for start, stop in box_spans] for box_spans in row["canonical_input"]
+        ]
         canonical = rules.canonical(phrase, spans)
         assert " ".join(rules.content_lemmas(phrase) or ()) == row["normalize_sentence"]
         if canonical is None:
@@ -305,7 +309,9 @@ def test_spans_cover_the_annotated_words_after_cleanup(region: dict[str, Any]) -
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(regions(), max_size=6), st.sampled_from((PAPER, MDETR)))
-def test_every_region_is_captioned_merged_or_rejected(regions: list[dict[str, Any]], rules: Rules) -> None:
+def test_every_region_is_captioned_merged_or_rejected(
+    regions: list[dict[str, Any]], rules: Rules
+) -> None:
     images = [{"image_id": 1, "regions": regions}]
     records, rejected = read(images, rules)
     assert_nothing_lost(images, records, rejected)
@@ -417,10 +423,10 @@ def test_overlapping_boxes_are_averaged() -> None:
     st.sampled_from((0.1, 0.5, 0.75)),
 )
 def test_pairwise_overlaps_equal_single_comparisons(
-    boxes: list[tuple[float, float, float, float]], threshold: float
+    values: list[tuple[float, float, float, float]], threshold: float
 ) -> None:
-    assert boxes.pairwise_overlaps(boxes, boxes, threshold).tolist() == [
-        [not boxes.iou_excess(a, b, threshold) < 0 for b in boxes] for a in boxes
+    assert boxes.pairwise_overlaps(values, values, threshold).tolist() == [
+        [not boxes.iou_excess(a, b, threshold) < 0 for b in values] for a in values
     ]
 
 
@@ -478,9 +484,7 @@ def test_5000_regions_of_one_phrase_take_seconds(rules: Rules) -> None:
     ],
 )
 @pytest.mark.parametrize("rules", [PAPER, MDETR])
-def test_bad_region_costs_only_itself(
-    change: dict[str, Any], reason: str, rules: Rules
-) -> None:
+def test_bad_region_costs_only_itself(change: dict[str, Any], reason: str, rules: Rules) -> None:
     good, bad = region("a man", ("man", (0, 0, 10, 10))), region("a dog") | change
     images = [
         {"image_id": 1, "regions": [good]},
