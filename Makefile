@@ -15,8 +15,8 @@ demo: demo-shards $(VENV)/.installed-model
 
 demo-shards: $(VENV)/.installed
 	rm -rf $(DEMO)
-	$(BIN)/python -m pipelines.synthetic $(DEMO)/world --images 3000 --brevity 1.5
-	$(BIN)/python -m pipelines.build demo --root=$(DEMO)/world --output=$(DEMO)/shards
+	$(BIN)/mdetr-synthetic --output $(DEMO)/raw --num-images 3000 --caption-length-bias 1.5
+	$(BIN)/python -m pipelines.build demo --root=$(DEMO)/raw --output=$(DEMO)/shards
 
 # An hour and a half on two cores; stopped in training, it goes on where it was. What is there is not
 # made again, whatever is newer.
@@ -28,21 +28,22 @@ $(LONG)/training/model: | $(LONG)/expressions/manifest.json
 	$(TRAIN) demo_long --root $(LONG) --output $(LONG)/training --resume auto
 
 $(LONG)/expressions/manifest.json: | $(VENV)/.installed-model
-	rm -rf $(LONG)/world $(LONG)/shards $(LONG)/expressions
-	$(BIN)/python -m pipelines.synthetic $(LONG)/world --images 30000 --seed 5 --brevity 1.5
-	$(BIN)/python -m pipelines.build demo --root=$(LONG)/world --output=$(LONG)/shards
-	$(BIN)/python -m pipelines.build demo_expressions --root=$(LONG)/world --output=$(LONG)/expressions
+	rm -rf $(LONG)/raw $(LONG)/shards $(LONG)/expressions
+	$(BIN)/mdetr-synthetic --output $(LONG)/raw --num-images 30000 --seed 5 \
+		--caption-length-bias 1.5
+	$(BIN)/python -m pipelines.build demo --root=$(LONG)/raw --output=$(LONG)/shards
+	$(BIN)/python -m pipelines.build demo_expressions --root=$(LONG)/raw --output=$(LONG)/expressions
 
 # The paper's tasks at a small size, some minutes each, from the model of `make long`.
 tasks: task-referring task-gqa task-lvis task-clevr
 
-$(TASKS)/world: | $(VENV)/.installed-model
-	$(BIN)/python -m pipelines.synthetic $@ --images 3000 --brevity 1.5
+$(TASKS)/raw: | $(VENV)/.installed-model
+	$(BIN)/mdetr-synthetic --output $@ --num-images 3000 --caption-length-bias 1.5
 
-$(TASKS)/clevr-world: | $(VENV)/.installed-model
-	$(BIN)/python -m pipelines.synthetic.clevr $@ --images 3000
+$(TASKS)/clevr-raw: | $(VENV)/.installed-model
+	$(BIN)/mdetr-synthetic --layout clevr --output $@ --num-images 3000
 
-# Arguments: name, recipe, world, task of `evaluate`, splits, further options of `evaluate`.
+# Arguments: name, recipe, raw files, task of `evaluate`, splits, further options of `evaluate`.
 define task
 .PHONY: task-$(1)
 task-$(1): | $(LONG)/training/model $(TASKS)/$(3)
@@ -54,10 +55,10 @@ task-$(1): | $(LONG)/training/model $(TASKS)/$(3)
 		--model $(TASKS)/$(1)/training/model --shards $(TASKS)/$(1)/shards --split $$$$split \
 		--output $(TASKS)/$(1)/evaluation-$$$$split --batch-size 32 $(6); done
 endef
-$(eval $(call task,referring,refcoco,world,referring,val testA testB))
-$(eval $(call task,gqa,demo_gqa,world,answering,val))
-$(eval $(call task,lvis,demo_lvis,world,lvis,minival,--annotations $(TASKS)/world/lvis/lvis_v1_minival.json))
-$(eval $(call task,clevr,clevr,clevr-world,answering,val))
+$(eval $(call task,referring,refcoco,raw,referring,val testA testB))
+$(eval $(call task,gqa,demo_gqa,raw,answering,val))
+$(eval $(call task,lvis,demo_lvis,raw,lvis,minival,--annotations $(TASKS)/raw/lvis/lvis_v1_minival.json))
+$(eval $(call task,clevr,clevr,clevr-raw,answering,val))
 
 test: $(VENV)/.installed-consumers
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile

@@ -1,13 +1,13 @@
-r"""Whether a model reads: does a caption that is changed by one word move the box?
+"""Measures whether the predicted box moves when one word of the caption changes.
 
-    PYTHONPATH=. python benchmarks/word_change.py MODEL --images 1500
+    PYTHONPATH=. python benchmarks/word_change.py MODEL --num-images 1500
 
-In new images of the generated world, two objects that differ in one word only: a color ("red
-circle", "blue circle"), a shape ("red circle", "red star") or the side ("circle on the left",
-"circle on the right"). A pair counts as moved if the middle of each caption's best box lies in the
-box of its own object (the pointing game), and as right if the two also have an IoU of at least 0.5.
-Of a model that finds all objects of the right kind but does not read the word, at most a quarter of
-the pairs would count.
+Each pair of captions is about two objects of a synthetic image that was not trained on, and differs
+in one word: a color ("red circle", "blue circle"), a shape ("red circle", "red star") or a side
+("circle on the left", "circle on the right"). A pair counts as moved if the center of each
+caption's best box lies in the box of its object (the pointing game), and as correct if both best
+boxes have an IoU of at least 0.5 with the object's. A model that detects all objects of the right
+class but ignores the word gets at most a quarter of the pairs.
 """
 
 import argparse
@@ -28,120 +28,127 @@ from mdetr_model.modeling.box_ops import iou
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
-from pipelines.synthetic.boxes import copy_of
-from pipelines.synthetic.phrases import Description, Language
+from pipelines.synthetic.boxes import scale_to_longest
+from pipelines.synthetic.phrases import Language, ObjectDescription
 from pipelines.synthetic.render import render
-from pipelines.synthetic.scene import LONGEST, Box, compose
+from pipelines.synthetic.scene import SCENE_LONGEST, make_scene
+from schemas import Box
 
-LEAST_IOU = 0.5
-BATCH = 32
+MIN_IOU = 0.5
+BATCH_SIZE = 32
 
 
-class Question(NamedTuple):
-    """A caption, and the box of what it names, in pixels of the image."""
+class GroundingQuery(NamedTuple):
+    """A caption and the box (xyxy pixels) of the object that it refers to."""
 
     caption: str
     box: Box
 
 
-class Answer(NamedTuple):
-    """Of the best box for a caption: whether its middle lies in the object's box, and both fit."""
+class Prediction(NamedTuple):
+    """Whether the best box has its center in the object's box, and an IoU of at least MIN_IOU."""
 
-    on_object: bool
-    fits: bool
+    center_is_inside: bool
+    is_correct: bool
 
 
-class Change(NamedTuple):
+class CaptionPair(NamedTuple):
+    """Two captions about one image that differ in a word of some kind: color, shape or side."""
+
     kind: str
-    first: Question
-    second: Question
+    first: GroundingQuery
+    second: GroundingQuery
 
 
-def changes(language: Language) -> list[Change]:
-    """Up to one pair of each kind; each caption fits one object of the image alone."""
+def caption_pairs(language: Language) -> list[CaptionPair]:
+    """Returns at most one pair of each kind; every caption fits one object of the image only."""
     objects = language.objects
-    found: dict[str, Change] = {}
-    looks = [(obj.color, obj.noun) for obj in objects]
+    pairs: dict[str, CaptionPair] = {}
+    appearances = [(obj.color, obj.noun) for obj in objects]
     for i, j in permutations(range(len(objects)), 2):
         first, second = objects[i], objects[j]
-        plain = looks.count(looks[i]) == looks.count(looks[j]) == 1
-        if plain and first.noun == second.noun:
+        distinct = appearances.count(appearances[i]) == appearances.count(appearances[j]) == 1
+        captions = [f"{obj.color} {obj.noun}" for obj in (first, second)]
+        if distinct and first.noun == second.noun:
             kind = "color"
-        elif plain and first.color == second.color and " " not in first.noun + second.noun:
+        elif distinct and first.color == second.color and " " not in first.noun + second.noun:
             kind = "shape"
-        elif first.noun == second.noun and _apart(language, i, j):
+        elif first.noun == second.noun and _are_unique_by_side(language, left=i, right=j):
             kind = "side"
+            captions = [f"{first.noun} on the left", f"{first.noun} on the right"]
         else:
             continue
-        captions = [f"{obj.color} {obj.noun}" for obj in (first, second)]
-        if kind == "side":
-            captions = [f"{first.noun} on the left", f"{first.noun} on the right"]
-        questions = map(Question, captions, (first.box, second.box))
-        found.setdefault(kind, Change(kind, *questions))
-    return list(found.values())
+        queries = map(GroundingQuery, captions, (first.box, second.box))
+        pairs.setdefault(kind, CaptionPair(kind, *queries))
+    return list(pairs.values())
 
 
-def _apart(language: Language, left: int, right: int) -> bool:
-    """Whether the noun alone with the side names the one and the other object."""
-    noun = Description("", "", "", language.objects[left].noun)
-    is_left = (noun, "on the left side") in language.told_by_side[left]
-    return is_left and (noun, "on the right side") in language.told_by_side[right]
+def _are_unique_by_side(language: Language, left: int, right: int) -> bool:
+    """Returns whether the noun with a side fits only the one object, and only the other."""
+    noun = ObjectDescription("", "", "", language.objects[left].noun)
+    is_left = (noun, "on the left side") in language.unique_by_side[left]
+    return is_left and (noun, "on the right side") in language.unique_by_side[right]
 
 
-def images(number: int, seed: int) -> Iterator[tuple[Image.Image, list[Change]]]:
-    """New images with their pairs, as many of them as have any."""
+def images(num_images: int, seed: int) -> Iterator[tuple[Image.Image, list[CaptionPair]]]:
+    """Yields images that have at least one pair, and their pairs."""
     rng = Random(f"word change {seed}")
-    while number:
-        scene = compose(rng)
-        found = changes(Language(scene))
-        if found:
-            number -= 1
-            yield render(scene, copy_of(scene, LONGEST)), found
+    while num_images:
+        scene = make_scene(rng)
+        pairs = caption_pairs(Language(scene))
+        if pairs:
+            num_images -= 1
+            yield render(scene, scale_to_longest(scene, SCENE_LONGEST)), pairs
 
 
 @torch.inference_mode()
-def found(
-    model: MdetrForGrounding, processor: MdetrProcessor, asked: list[tuple[Image.Image, Question]]
-) -> list[Answer]:
-    """How the best box for each caption answers it."""
-    images, questions = zip(*asked, strict=True)
-    texts = [question.caption for question in questions]
-    outputs = model(**processor(images=list(images), text=texts, return_tensors="pt"))
+def predict(
+    model: MdetrForGrounding,
+    processor: MdetrProcessor,
+    batch: list[tuple[Image.Image, GroundingQuery]],
+) -> list[Prediction]:
+    """Compares the best box for each caption with the object's box."""
+    batch_images, queries = zip(*batch, strict=True)
+    texts = [query.caption for query in queries]
+    outputs = model(**processor(images=list(batch_images), text=texts, return_tensors="pt"))
     best = object_scores(outputs.logits).argmax(-1)
-    sizes = torch.tensor([(image.height, image.width) for image in images])
+    sizes = torch.tensor([(image.height, image.width) for image in batch_images])
     boxes = boxes_in_pixels(outputs.pred_boxes, sizes)[torch.arange(len(best)), best]
-    truth = torch.tensor([question.box for question in questions])
-    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    on_object = ((truth[:, :2] <= middle) & (middle <= truth[:, 2:])).all(-1)
-    fits = iou(boxes, truth) >= LEAST_IOU
-    return list(map(Answer, on_object.tolist(), fits.tolist()))
+    target = torch.tensor([query.box for query in queries])
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    center_is_inside = ((target[:, :2] <= center) & (center <= target[:, 2:])).all(-1)
+    is_correct = iou(boxes, target) >= MIN_IOU
+    return list(map(Prediction, center_is_inside.tolist(), is_correct.tolist()))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("--images", type=int, default=1500)
+    parser.add_argument("--num-images", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     model, processor = read_model(arguments.model)
-    asked: list[tuple[str, Image.Image, Question]] = []
-    for image, of_image in images(arguments.images, arguments.seed):
-        for change in of_image:
-            asked += [(change.kind, image, change.first), (change.kind, image, change.second)]
-    answers: list[Answer] = []
-    for start in tqdm(range(0, len(asked), BATCH), unit="batch", leave=False):
-        part = asked[start : start + BATCH]
-        answers += found(model, processor, [(image, question) for _, image, question in part])
+    kinds: list[str] = []
+    queries: list[tuple[Image.Image, GroundingQuery]] = []
+    for image, pairs in images(arguments.num_images, arguments.seed):
+        for pair in pairs:
+            kinds.append(pair.kind)
+            queries += [(image, pair.first), (image, pair.second)]
+    predictions: list[Prediction] = []
+    for start in tqdm(range(0, len(queries), BATCH_SIZE), unit="batch", leave=False):
+        predictions += predict(model, processor, queries[start : start + BATCH_SIZE])
     results = defaultdict(list)
-    for (kind, _, _), one, other in zip(asked[::2], answers[::2], answers[1::2], strict=True):
+    for kind, first, second in zip(kinds, predictions[::2], predictions[1::2], strict=True):
         for name in (kind, "all"):
-            results[name].append((one, other))
-    print("change     pairs   captions right   pairs right   pairs moved")
-    for name, pairs in sorted(results.items()):
-        captions = fmean(answer.fits for pair in pairs for answer in pair)
-        right = fmean(one.fits and other.fits for one, other in pairs)
-        moved = fmean(one.on_object and other.on_object for one, other in pairs)
-        print(f"{name:8} {len(pairs):7} {captions:16.3f} {right:13.3f} {moved:13.3f}")
+            results[name].append((first, second))
+    print("change     pairs  captions correct  pairs correct  pairs moved")
+    for name, predicted in sorted(results.items()):
+        captions = fmean(prediction.is_correct for pair in predicted for prediction in pair)
+        correct = fmean(first.is_correct and second.is_correct for first, second in predicted)
+        moved = fmean(
+            first.center_is_inside and second.center_is_inside for first, second in predicted
+        )
+        print(f"{name:8} {len(predicted):7} {captions:17.3f} {correct:14.3f} {moved:12.3f}")
 
 
 if __name__ == "__main__":

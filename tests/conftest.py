@@ -1,7 +1,8 @@
-"""Reference data for tests: what the published programs made, and real excerpts.
+"""Fixtures of all tests: reference data, and datasets that are generated once for all workers.
 
-They are not part of the project. ``MDETR_REFERENCE`` names the folder that has them; with
-``MDETR_REFERENCE_REQUIRED`` set, tests that need them fail where they would be skipped.
+The reference data (outputs of the published programs, excerpts of real files) are not part of the
+project. ``MDETR_REFERENCE`` names their folder. Without them, tests that need them are skipped, or
+fail if ``MDETR_REFERENCE_REQUIRED`` is set.
 """
 
 import os
@@ -13,20 +14,22 @@ import pytest
 from hypothesis import settings
 
 from pipelines.build import main as build
-from pipelines.synthetic.__main__ import main as make_dataset
+from pipelines.synthetic.generate import generate_dataset
+from pipelines.synthetic.layout import SyntheticDataset
+from tests.shared_folder import shared_folder
 
 REFERENCE = Path(
     os.environ.get("MDETR_REFERENCE", Path(__file__).resolve().parent.parent.parent / "shared")
 )
 
-# How long one example takes says nothing on a machine that does other work at the same time.
+# A busy machine may take long for an example.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """The folder with ``golden`` and ``real``; tests that need it are skipped without it."""
+    """The folder with ``golden`` and ``real``."""
     if not (REFERENCE / "golden").is_dir():
         missing = f"needs the reference data: there is no {REFERENCE / 'golden'}"
         if os.environ.get("MDETR_REFERENCE_REQUIRED"):
@@ -38,31 +41,45 @@ def reference() -> Path:
 @pytest.fixture(scope="session")
 def golden_raw(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The raw files that the published programs were run on, unpacked."""
-    folder = tmp_path_factory.mktemp("golden_raw")
-    with tarfile.open(reference / "golden" / "mixed" / "raw.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+
+    def unpack(folder: Path) -> None:
+        with tarfile.open(reference / "golden" / "mixed" / "raw.tar.xz") as archive:
+            archive.extractall(folder, filter="data")
+
+    return shared_folder(tmp_path_factory, "golden_raw", unpack)
 
 
 @pytest.fixture(scope="session")
 def demo_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small generated world; tests that change it make a copy."""
-    folder = tmp_path_factory.mktemp("demo_dataset")
-    assert make_dataset([str(folder), "--images", "300"]) == 0
-    return folder
+    """A synthetic dataset of 300 images; tests that change it make a copy."""
+    dataset = SyntheticDataset(num_images=300)
+    return shared_folder(
+        tmp_path_factory, "demo_dataset", lambda folder: generate_dataset(folder, dataset)
+    )
+
+
+@pytest.fixture(scope="session")
+def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic dataset of 30 images; tests that change it make a copy."""
+    dataset = SyntheticDataset(num_images=30, seed=3)
+    return shared_folder(
+        tmp_path_factory, "small_dataset", lambda folder: generate_dataset(folder, dataset)
+    )
 
 
 @pytest.fixture(scope="session")
 def demo_set(demo_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shard set of that world, with images of all sources; to be read only, too."""
-    output = tmp_path_factory.mktemp("demo_set") / "shards"
-    assert build(["demo", f"--root={demo_dataset}", f"--output={output}", "--quiet"]) == 0
-    return output
+    """The shard set of `demo_dataset`, with images of all sources; tests must not change it."""
+
+    def build_set(folder: Path) -> None:
+        assert build(["demo", f"--root={demo_dataset}", f"--output={folder}", "--quiet"]) == 0
+
+    return shared_folder(tmp_path_factory, "demo_set", build_set)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where the reference data must be there, a skipped test is a failed one."""
+    """Reports a skipped test as failed where the reference data are required."""
     report = yield
     if report.skipped and os.environ.get("MDETR_REFERENCE_REQUIRED"):
         report.outcome = "failed"

@@ -1,1 +1,1 @@
-"""A made-up world: rendered images and, about them, raw annotation files as published."""
+"""The synthetic dataset: rendered images, and annotations about them in the published layouts."""

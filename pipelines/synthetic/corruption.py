@@ -1,8 +1,8 @@
-"""The malformed records and the sloppy texts of the real files, planted in known shares.
+"""Corrupted records and careless texts like those of the real files, inserted in known shares.
 
-Malformed records are few: the shares of one source sum to less than 1 %, the default limit of
-rejected records, and they are spread evenly over the images, so that a small world keeps below
-the limit as well. Sloppy texts are still usable, and as frequent as in Visual Genome.
+Corrupted records are rare: the shares of one source sum to less than 1 %, the default limit of
+rejected records, and they are spread evenly over the images, so that a small dataset stays below
+the limit as well. Careless texts are still usable, and as frequent as in Visual Genome.
 """
 
 from math import floor
@@ -10,7 +10,7 @@ from random import Random
 
 from pipelines.synthetic.phrases import Mention, Sentence
 
-#: Malformed regions of Visual Genome, as shares of all regions.
+#: Corruptions of Visual Genome's regions, as shares of all regions.
 REGIONS = {
     "empty phrase": 0.0005,
     "ellipsis": 0.0005,
@@ -31,83 +31,96 @@ ANNOTATIONS = {"zero area": 0.002, "crossed polygon": 0.002}
 #: Sentences of Flickr30k Entities: a box of one of its phrases starts at 0.
 SENTENCES = {"box at 0": 0.003}
 
-#: About so many first records of a source have no defect: one would be over 1 % of a small world.
-FREE_RECORDS = 1000
+#: The first records of a source are intact: one would be over 1 % of a small dataset.
+INTACT_RECORDS = 1000
 
-#: Sloppy but usable texts of Visual Genome.
+#: Shares of careless but usable texts in Visual Genome.
 TRAILING_DOT, UPPER_START, DOUBLE_SPACE = 0.10, 0.12, 0.02
 LEADING_SPACE, TRAILING_SPACE, ALL_UPPER = 0.02, 0.025, 0.004
 
 
-def plan(
-    rng: Random, shares: dict[str, float], ordinal: int, average: float, count: int
+def plan_corruption(
+    rng: Random, shares: dict[str, float], ordinal: int, mean_count: float, count: int
 ) -> dict[int, str]:
-    """Which of an image's ``count`` records get which defect.
+    """Returns which of an image's records get which corruption.
 
-    A defect is due whenever the records so far, ``average`` an image for ``ordinal`` images,
-    pass another multiple of 1/share, each defect at its own phase.
+    A corruption is due whenever the number of records so far passes another multiple of 1/share;
+    each has a phase of its own.
+
+    Args:
+        rng: chooses the records.
+        shares: corruption -> share of records.
+        ordinal: how many images the source has before this one.
+        mean_count: records of an image on average.
+        count: records of this image.
+
+    Returns:
+        Index of a record -> key of ``shares``.
     """
-    before, after = ordinal * average, (ordinal + 1) * average
-    if before < FREE_RECORDS:
+    before, after = ordinal * mean_count, (ordinal + 1) * mean_count
+    if before < INTACT_RECORDS:
         return {}
     due = [
-        defect
-        for place, (defect, share) in enumerate(shares.items())
-        for phase in [place / len(shares)]
+        corruption
+        for number, (corruption, share) in enumerate(shares.items())
+        for phase in [number / len(shares)]
         for _ in range(floor(after * share + phase) - floor(before * share + phase))
     ]
     if not due:
         return {}
-    places = rng.sample(range(count), min(len(due), count))
-    return dict(zip(places, due, strict=False))
+    records = rng.sample(range(count), min(len(due), count))
+    return dict(zip(records, due, strict=False))
 
 
-def malform_text(rng: Random, clean: Sentence, defect: str) -> Sentence:
-    """The sentence with a defect of its text; mentions keep pointing at their words."""
-    if defect == "empty phrase":
+def corrupt_text(rng: Random, clean: Sentence, corruption: str) -> Sentence:
+    """Returns the sentence with a corruption of its text; mentions follow their words."""
+    if corruption == "empty phrase":
         return Sentence("", [])
-    if defect == "ellipsis":
+    if corruption == "ellipsis":
         return Sentence("...", [])
     inserted = {
         "newline": "\n",
         "spaced hyphen": " - ",
         "underscore": "_",
         "inner dots": ".. ",
-    }.get(defect)
+    }.get(corruption)
     return clean if inserted is None else _replace_a_space(rng, clean, inserted)
 
 
-def malform_box(
-    box: tuple[int, int, int, int], width: int, height: int, defect: str
+def corrupt_box(
+    box: tuple[int, int, int, int], width: int, height: int, corruption: str
 ) -> tuple[int, int, int, int]:
-    """An (x, y, width, height) box with a defect of its place in an image of that size."""
+    """Returns an (x, y, width, height) box, corrupted if the corruption is one of boxes.
+
+    ``width`` and ``height`` are those of the image.
+    """
     x, y, w, h = box
-    if defect == "zero width":
+    if corruption == "zero width":
         return x, y, 0, h
-    if defect == "reaches outside":
+    if corruption == "reaches outside":
         return x, y, width - x + 25, height - y + 25
-    if defect == "negative corner":
+    if corruption == "negative corner":
         return -6, -4, x + w + 6, y + h + 4
     return box
 
 
-def make_sloppy(rng: Random, clean: Sentence) -> Sentence:
-    """The sentence as a hasty annotator types it; mentions keep pointing at their words."""
-    sloppy = clean
+def make_careless(rng: Random, clean: Sentence) -> Sentence:
+    """Returns the sentence as a hasty annotator types it; mentions follow their words."""
+    careless = clean
     if rng.random() < UPPER_START:
-        sloppy = Sentence(sloppy.text[:1].upper() + sloppy.text[1:], sloppy.mentions)
+        careless = Sentence(careless.text[:1].upper() + careless.text[1:], careless.mentions)
     elif rng.random() < ALL_UPPER:
-        sloppy = Sentence(sloppy.text.upper(), sloppy.mentions)
+        careless = Sentence(careless.text.upper(), careless.mentions)
     if rng.random() < DOUBLE_SPACE:
-        sloppy = _replace_a_space(rng, sloppy, "  ")
+        careless = _replace_a_space(rng, careless, "  ")
     if rng.random() < LEADING_SPACE:
-        shifted = [Mention(m.objects, m.start + 1, m.noun + 1, m.stop + 1) for m in sloppy.mentions]
-        sloppy = Sentence(" " + sloppy.text, shifted)
+        shifted = [mention.shifted(1) for mention in careless.mentions]
+        careless = Sentence(" " + careless.text, shifted)
     if rng.random() < TRAILING_DOT:
-        sloppy = Sentence(sloppy.text + ".", sloppy.mentions)
+        careless = Sentence(careless.text + ".", careless.mentions)
     elif rng.random() < TRAILING_SPACE:
-        sloppy = Sentence(sloppy.text + " ", sloppy.mentions)
-    return sloppy
+        careless = Sentence(careless.text + " ", careless.mentions)
+    return careless
 
 
 def _replace_a_space(rng: Random, clean: Sentence, inserted: str) -> Sentence:
@@ -121,5 +134,8 @@ def _replace_a_space(rng: Random, clean: Sentence, inserted: str) -> Sentence:
     def moved(offset: int) -> int:
         return offset + longer if offset > at else offset
 
-    mentions = [Mention(m.objects, *map(moved, m[1:])) for m in clean.mentions]
+    mentions = [
+        Mention(m.objects, moved(m.start), moved(m.noun_start), moved(m.stop))
+        for m in clean.mentions
+    ]
     return Sentence(text, mentions)

@@ -1,8 +1,8 @@
 """GQA: balanced questions, all training questions, and scene graphs.
 
-Every question comes with its program (``semantic``), with the objects that its words, its answer
-and its full answer speak of, and with its types. Keys of the annotations are places of words:
-"4", or "6:8" for a name of two words.
+Every question comes with its program (``semantic``), with the objects that the words of the
+question, the answer and the full answer refer to, and with its types. Keys of the annotations are
+indices of words: "4", or "6:8" for a name of two words.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,15 @@ from random import Random
 from typing import Any
 
 from pipelines.synthetic import corruption
-from pipelines.synthetic.boxes import Copy, annotate, copy_of
+from pipelines.synthetic.boxes import annotate_box, scale_to_longest
 from pipelines.synthetic.phrases import RELATIONS, Language, Mention, Sentence
 from pipelines.synthetic.plan import COCO_LONGEST, SyntheticImage
-from pipelines.synthetic.questions import Draft, Step, draft
+from pipelines.synthetic.questions import GqaQuestion, ProgramStep, make_question
 
 #: Questions that the balancing left out, for every balanced one (15 in the published files).
 UNBALANCED_PER_BALANCED = 0.5
-#: Ids of questions: each image has its own thousand. Objects follow those of its regions.
+#: Every image has an interval of ids for its questions, and one for its objects, which are
+#: numbered after the objects of its Visual Genome regions.
 QUESTIONS_PER_IMAGE = 1000
 OBJECTS_PER_IMAGE, FIRST_OBJECT = 10_000, 9_000
 
@@ -25,11 +26,12 @@ Record = dict[str, Any]
 
 
 def scene_graph(rng: Random, image: SyntheticImage, language: Language) -> Record:
-    """The image's value in the scene graphs: boxes, attributes and relations of every object."""
-    copy = _copy(image, language)
+    """Returns the image's scene graph: box, attributes and relations of every object."""
+    longest = COCO_LONGEST if image.coco == "test" else image.vg_longest
+    scale = scale_to_longest(language.scene, longest)
     objects: dict[str, Record] = {}
     for i, obj in enumerate(language.objects):
-        x, y, w, h = annotate(rng, obj.box, copy)
+        x, y, w, h = annotate_box(rng, obj.box, scale)
         objects[object_id(image, i)] = {
             "name": obj.noun,
             "x": x,
@@ -46,92 +48,94 @@ def scene_graph(rng: Random, image: SyntheticImage, language: Language) -> Recor
                 if relation.subject == i and relation.direction in ("left", "right")
             ],
         }
-    return {"width": copy.width, "height": copy.height, "objects": objects}
+    return {"width": scale.width, "height": scale.height, "objects": objects}
 
 
 def questions(
-    rng: Random, image: SyntheticImage, language: Language, average: float
+    rng: Random, image: SyntheticImage, language: Language, mean_count: float
 ) -> Iterator[tuple[str, Record]]:
-    """Question ids and questions of an image, ``average`` balanced ones in the mean.
+    """Yields the ids and questions of an image, ``mean_count`` balanced ones on average.
 
     Images of the train split have unbalanced ones as well, which come last.
     """
-    balanced = int(average * (0.5 + rng.random()) + rng.random())
-    extra = int(balanced * UNBALANCED_PER_BALANCED + rng.random())
-    planted: dict[int, str] = {}
+    balanced = int(mean_count * (0.5 + rng.random()) + rng.random())
+    unbalanced = int(balanced * UNBALANCED_PER_BALANCED + rng.random())
+    corrupted: dict[int, str] = {}
     if image.gqa == "train":
-        planted = corruption.plan(rng, corruption.QUESTIONS, image.vg_ordinal, average, balanced)
-    for place in range(balanced + (extra if image.gqa == "train" else 0)):
-        record = _record(image, draft(rng, language), place < balanced)
-        if place in planted:
+        corrupted = corruption.plan_corruption(
+            rng, corruption.QUESTIONS, image.vg_ordinal, mean_count, balanced
+        )
+    else:
+        unbalanced = 0
+    for number in range(balanced + unbalanced):
+        record = _record(image, make_question(rng, language), is_balanced=number < balanced)
+        if number in corrupted:
             record["annotations"]["question"]["0"] = object_id(image, 999)
-        question_id = f"{QUESTIONS_PER_IMAGE * image.number + place:08d}"
+        question_id = f"{QUESTIONS_PER_IMAGE * image.number + number:08d}"
         record["equivalent"] = [question_id]
         yield question_id, record
 
 
 def object_id(image: SyntheticImage, obj: int) -> str:
+    """Returns GQA's id of an object, by its index in the scene."""
     return str(OBJECTS_PER_IMAGE * (image.number + 1) + FIRST_OBJECT + obj)
 
 
-def _copy(image: SyntheticImage, language: Language) -> Copy:
-    longest = COCO_LONGEST if image.coco == "test" else image.vg_longest
-    return copy_of(language.scene, longest)
-
-
-def _record(image: SyntheticImage, drafted: Draft, balanced: bool) -> Record:
+def _record(image: SyntheticImage, question: GqaQuestion, is_balanced: bool) -> Record:
     program = [
         {
             "operation": step.operation,
             "dependencies": step.dependencies,
             "argument": _argument(image, step),
         }
-        for step in drafted.program
+        for step in question.program
     ]
-    obj = drafted.answered_by
-    answer = {} if obj is None else {"0": object_id(image, obj)}
+    obj = question.answer_object
     return {
         "semantic": program,
         "entailed": [],
         "equivalent": [],
-        "question": drafted.question.text,
+        "question": question.question.text,
         "imageId": image.gqa_id,
-        "isBalanced": balanced,
-        "groups": {"global": None, "local": f"{drafted.detailed}-{image.gqa_id}"},
-        "answer": drafted.answer,
-        "semanticStr": "->".join(map(_step, program)),
+        "isBalanced": is_balanced,
+        "groups": {"global": None, "local": f"{question.detailed}-{image.gqa_id}"},
+        "answer": question.answer,
+        "semanticStr": "->".join(map(_step_string, program)),
         "annotations": {
-            "answer": answer,
-            "question": _places(image, drafted.question),
-            "fullAnswer": _places(image, drafted.full_answer),
+            "answer": {} if obj is None else {"0": object_id(image, obj)},
+            "question": _objects_by_words(image, question.question),
+            "fullAnswer": _objects_by_words(image, question.full_answer),
         },
         "types": {
-            "detailed": drafted.detailed,
-            "semantic": drafted.semantic,
-            "structural": drafted.structural,
+            "detailed": question.detailed,
+            "semantic": question.semantic,
+            "structural": question.structural,
         },
-        "fullAnswer": drafted.full_answer.text,
+        "fullAnswer": question.full_answer.text,
     }
 
 
-def _argument(image: SyntheticImage, step: Step) -> str:
+def _argument(image: SyntheticImage, step: ProgramStep) -> str:
     if step.obj is None:
         return step.argument
     return f"{step.argument} ({object_id(image, step.obj)})"
 
 
-def _step(step: Record) -> str:
-    """A step as in ``semanticStr``: "query: name [1]"."""
+def _step_string(step: Record) -> str:
+    """Returns a step as in ``semanticStr``: "query: name [1]"."""
     text = f"{step['operation']}: {step['argument']}"
     return f"{text} {step['dependencies']}" if step["dependencies"] else text
 
 
-def _places(image: SyntheticImage, said: Sentence) -> dict[str, str]:
-    """The words of every mention's noun, by their places in the sentence."""
-    return {_place(said.text, m): object_id(image, m.objects[0]) for m in said.mentions}
+def _objects_by_words(image: SyntheticImage, text: Sentence) -> dict[str, str]:
+    """Returns the id of each mention's first object by the indices of its noun's words."""
+    return {
+        _word_indices(text.text, mention): object_id(image, mention.objects[0])
+        for mention in text.mentions
+    }
 
 
-def _place(text: str, mention: Mention) -> str:
-    first = text[: mention.noun].count(" ")
-    words = 1 + text[mention.noun : mention.stop].count(" ")
+def _word_indices(text: str, mention: Mention) -> str:
+    first = text[: mention.noun_start].count(" ")
+    words = 1 + text[mention.noun_start : mention.stop].count(" ")
     return str(first) if words == 1 else f"{first}:{first + words}"

@@ -1,4 +1,4 @@
-"""Where everything lies under OUT, and what each file says of a given image."""
+"""The files of the synthetic dataset, and what each of them states about a given image."""
 
 import pickle
 from collections import Counter, defaultdict
@@ -10,19 +10,19 @@ import msgspec
 import orjson
 
 from pipelines.synthetic import coco, flickr30k, gqa, lvis, referring, visual_genome
-from pipelines.synthetic.boxes import copy_of
-from pipelines.synthetic.files import JsonFile
+from pipelines.synthetic.boxes import scale_to_longest
+from pipelines.synthetic.json_writer import JsonWriter
 from pipelines.synthetic.phrases import CAPTION_LENGTH_BIAS, Language
 from pipelines.synthetic.plan import (
     COCO_LONGEST,
     FLICKR30K_LONGEST,
     SyntheticImage,
-    image,
+    plan_image,
 )
 from pipelines.synthetic.render import render
-from pipelines.synthetic.scene import Scene, compose
+from pipelines.synthetic.scene import Scene, make_scene
 
-#: JPEG qualities: copies of one image differ in size and quality, and never in content.
+#: JPEG qualities: the files of one image in several datasets differ in size and quality.
 COCO_QUALITY, VG_QUALITY, FLICKR30K_QUALITY = 90, 84, 78
 
 IMAGE_DATA, REGION_GRAPHS = "vg/image_data.json", "vg/region_graphs.json"
@@ -30,7 +30,7 @@ INSTANCES = "coco/annotations/instances_{}2014.json"
 BALANCED, SCENE_GRAPHS = "gqa/{}_balanced_questions.json", "gqa/{}_sceneGraphs.json"
 ALL_QUESTIONS = "gqa/train_all_questions/train_all_questions_{}.json"
 ALL_QUESTIONS_FILES = 10
-REFERENCES = "refcoco/{}.unnumbered.json"
+UNNUMBERED_REFERENCES = "refcoco/{}.unnumbered.json"
 LVIS, LVIS_SPLITS = "lvis/lvis_v1_{}.json", ("train", "minival")
 FLICKR30K_SPLITS = ("train", "val", "test")
 IMAGE_FOLDERS = (
@@ -43,24 +43,38 @@ IMAGE_FOLDERS = (
 )
 TEXT_FOLDERS = ("flickr30k/Annotations", "flickr30k/Sentences", "ids")
 
-#: Encoded elements by (file, part of the file).
+#: Encoded elements by (file, index of a list in the file).
 Elements = dict[tuple[str, int], list[bytes]]
 
 
 class SyntheticDataset(msgspec.Struct, frozen=True):
-    """What to make. The averages are those of the command line."""
+    """What to generate. The means are explained by the options of the command.
 
-    images: int
-    seed: int
-    write_images: bool
-    regions: float
-    questions: float
-    sentences: float
+    Attributes:
+        num_images: images of all datasets together.
+        seed: decides everything else.
+        write_images: whether to write JPEGs, too.
+        regions: mean number of regions of a Visual Genome image.
+        questions: mean number of balanced questions of a GQA image.
+        sentences: mean number of referring sentences of a COCO train2014 image.
+        caption_length_bias: how short descriptions are (`pipelines.synthetic.phrases.Language`).
+    """
+
+    num_images: int
+    seed: int = 0
+    write_images: bool = True
+    regions: float = 12.0
+    questions: float = 8.0
+    sentences: float = 12.0
     caption_length_bias: float = CAPTION_LENGTH_BIAS
 
+    def random(self, image_number: int, purpose: str) -> Random:
+        """Returns the random numbers of one image for one purpose, independent of all others."""
+        return Random(f"{self.seed}/{image_number}/{purpose}")
 
-def json_files(root: Path) -> dict[str, JsonFile]:
-    """Every JSON file that grows image by image, opened below ``root``."""
+
+def open_json_files(root: Path) -> dict[str, JsonWriter]:
+    """Opens every JSON file that grows image by image, by its path below ``root``."""
     frames: dict[str, list[bytes]] = {
         IMAGE_DATA: [b"[", b"]"],
         REGION_GRAPHS: [b"[", b"]"],
@@ -76,63 +90,66 @@ def json_files(root: Path) -> dict[str, JsonFile]:
     for number in range(ALL_QUESTIONS_FILES):
         frames[ALL_QUESTIONS.format(number)] = [b"{", b"}"]
     for dataset in referring.FILES:
-        frames[REFERENCES.format(dataset)] = [b"[", b"]"]
+        frames[UNNUMBERED_REFERENCES.format(dataset)] = [b"[", b"]"]
     for split in LVIS_SPLITS:
         frames[LVIS.format(split)] = [b'{"images":[', b'],"annotations":[', b"]}"]
-    return {name: JsonFile(root / name, frame) for name, frame in frames.items()}
+    return {name: JsonWriter(root / name, frame) for name, frame in frames.items()}
 
 
-def make_folders(root: Path, images: bool) -> None:
-    for folder in (*TEXT_FOLDERS, *(IMAGE_FOLDERS if images else ())):
+def make_folders(root: Path, with_images: bool) -> None:
+    """Makes the folders of images and text files; JSON files make their own."""
+    for folder in (*TEXT_FOLDERS, *(IMAGE_FOLDERS if with_images else ())):
         (root / folder).mkdir(parents=True)
 
 
-def describe(root: Path, numbers: range, synthetic: SyntheticDataset) -> Elements:
-    """What the JSON files say of some images; writes their JPEGs and their Flickr30k files."""
+def generate_images(root: Path, numbers: range, dataset: SyntheticDataset) -> Elements:
+    """Writes the JPEGs and Flickr30k files of some images; returns the elements of JSON files."""
     elements: Elements = defaultdict(list)
     for number in numbers:
-        one = image(number, synthetic.seed)
-        scene = compose(_random(synthetic, number, "scene"))
-        language = Language(scene, synthetic.caption_length_bias)
-        if one.vg_id:
-            _visual_genome(elements, one, language, synthetic)
-        if one.coco in ("train", "val"):
-            _coco(elements, one, language, synthetic)
-        if one.gqa:
-            _gqa(elements, one, language, synthetic)
-        if one.flickr30k:
-            _flickr30k(root, one, language, synthetic)
-        if synthetic.write_images:
-            _render(root, one, scene)
+        image = plan_image(number, dataset.seed)
+        scene = make_scene(dataset.random(number, "scene"))
+        language = Language(scene, dataset.caption_length_bias)
+        if image.vg_id:
+            _add_visual_genome(elements, image, language, dataset)
+        if image.coco in ("train", "val"):
+            _add_coco(elements, image, language, dataset)
+        if image.gqa:
+            _add_gqa(elements, image, language, dataset)
+        if image.flickr30k:
+            _write_flickr30k(root, image, language, dataset)
+        if dataset.write_images:
+            _write_jpegs(root, image, scene)
     return dict(elements)
 
 
-def write_lists(root: Path, synthetic: SyntheticDataset) -> None:
-    """The lists of ids: Flickr30k's splits, PhraseCut's val and test."""
-    every = [image(number, synthetic.seed) for number in range(synthetic.images)]
+def write_lists(root: Path, dataset: SyntheticDataset) -> None:
+    """Writes the lists of ids: Flickr30k's splits, and PhraseCut's val and test."""
+    images = [plan_image(number, dataset.seed) for number in range(dataset.num_images)]
     for split in FLICKR30K_SPLITS:
-        photos = [one.photo_id for one in every if one.flickr30k == split]
+        photos = [image.photo_id for image in images if image.flickr30k == split]
         _write_lines(root / f"flickr30k/{split}.txt", photos)
-    phrasecut = [one.vg_id for one in every if one.phrasecut]
+    phrasecut = [image.vg_id for image in images if image.phrasecut]
     _write_lines(root / "ids/phrasecut_val_test.txt", phrasecut)
 
 
-def number_references(root: Path) -> None:
-    """Turns the references gathered as JSON into the published pickles (protocol 2, as there)."""
+def pickle_references(root: Path) -> None:
+    """Turns the collected references into the published pickles (protocol 2, as there)."""
     for dataset, file in referring.FILES.items():
-        gathered = root / REFERENCES.format(dataset)
-        references = msgspec.json.decode(gathered.read_bytes(), type=list[referring.Reference])
+        collected = root / UNNUMBERED_REFERENCES.format(dataset)
+        references = msgspec.json.decode(
+            collected.read_bytes(), type=list[referring.ReferringExpressions]
+        )
         path = root / "refcoco" / file
         path.parent.mkdir()
         with path.open("wb") as out:
-            pickle.dump(referring.number(references), out, protocol=2)
-        gathered.unlink()
+            pickle.dump(referring.with_ids(references), out, protocol=2)
+        collected.unlink()
 
 
-def add_classes(root: Path) -> None:
-    """Ends LVIS's files with the classes, which say in how many images of train they are."""
+def add_lvis_categories(root: Path) -> None:
+    """Completes LVIS's files with the categories, which count the training images of each."""
     train = orjson.loads((root / LVIS.format("train")).read_bytes())
-    shown = {(of["image_id"], of["category_id"]) for of in train["annotations"]}
+    shown = {(row["image_id"], row["category_id"]) for row in train["annotations"]}
     categories = lvis.categories(Counter(category for _, category in shown))
     for split in LVIS_SPLITS:
         path = root / LVIS.format(split)
@@ -141,84 +158,83 @@ def add_classes(root: Path) -> None:
         )
 
 
-def _random(synthetic: SyntheticDataset, number: int, purpose: str) -> Random:
-    """Random numbers of their own for each image and purpose, so that each can be made alone."""
-    return Random(f"{synthetic.seed}/{number}/{purpose}")
-
-
-def _visual_genome(
-    elements: Elements, one: SyntheticImage, language: Language, synthetic: SyntheticDataset
+def _add_visual_genome(
+    elements: Elements, image: SyntheticImage, language: Language, dataset: SyntheticDataset
 ) -> None:
-    rng = _random(synthetic, one.number, "vg")
-    graph = visual_genome.region_graph(rng, one, language, synthetic.regions)
-    elements[IMAGE_DATA, 0].append(orjson.dumps(visual_genome.image_data(one, language)))
+    rng = dataset.random(image.number, "vg")
+    graph = visual_genome.region_graph(rng, image, language, dataset.regions)
+    elements[IMAGE_DATA, 0].append(orjson.dumps(visual_genome.image_data(image, language)))
     elements[REGION_GRAPHS, 0].append(orjson.dumps(graph))
 
 
-def _coco(
-    elements: Elements, one: SyntheticImage, language: Language, synthetic: SyntheticDataset
+def _add_coco(
+    elements: Elements, image: SyntheticImage, language: Language, dataset: SyntheticDataset
 ) -> None:
-    instances = INSTANCES.format(one.coco)
-    rng = _random(synthetic, one.number, "coco")
-    elements[instances, 0].append(orjson.dumps(coco.image_row(one, language)))
-    annotations = coco.annotations(rng, one, language)
-    elements[instances, 1] += [orjson.dumps(annotation) for annotation in annotations]
-    image, boxes = lvis.describe(_random(synthetic, one.number, "lvis"), one, language)
-    instances = LVIS.format("minival" if one.lvis_minival else "train")
-    elements[instances, 0].append(orjson.dumps(image))
-    elements[instances, 1] += [orjson.dumps(annotation) for annotation in boxes]
-    for dataset in referring.FILES:
-        rng = _random(synthetic, one.number, dataset)
-        references = referring.references(rng, one, language, dataset, synthetic.sentences)
+    file = INSTANCES.format(image.coco)
+    elements[file, 0].append(orjson.dumps(coco.image_row(image, language)))
+    annotations = coco.annotations(dataset.random(image.number, "coco"), image, language)
+    elements[file, 1] += [orjson.dumps(annotation) for annotation in annotations]
+
+    file = LVIS.format("minival" if image.lvis_minival else "train")
+    row, annotations = lvis.image_and_annotations(
+        dataset.random(image.number, "lvis"), image, language
+    )
+    elements[file, 0].append(orjson.dumps(row))
+    elements[file, 1] += [orjson.dumps(annotation) for annotation in annotations]
+
+    for name in referring.FILES:
+        rng = dataset.random(image.number, name)
+        references = referring.references(rng, image, language, name, dataset.sentences)
         encoded = [msgspec.json.encode(reference) for reference in references]
-        elements[REFERENCES.format(dataset), 0] += encoded
+        elements[UNNUMBERED_REFERENCES.format(name), 0] += encoded
 
 
-def _gqa(
-    elements: Elements, one: SyntheticImage, language: Language, synthetic: SyntheticDataset
+def _add_gqa(
+    elements: Elements, image: SyntheticImage, language: Language, dataset: SyntheticDataset
 ) -> None:
-    rng = _random(synthetic, one.number, "gqa")
-    for question_id, question in gqa.questions(rng, one, language, synthetic.questions):
-        encoded = _item(question_id, question)
+    rng = dataset.random(image.number, "gqa")
+    for question_id, question in gqa.questions(rng, image, language, dataset.questions):
+        encoded = _encode_item(question_id, question)
         if question["isBalanced"]:
-            elements[BALANCED.format(one.gqa), 0].append(encoded)
-        if one.gqa == "train":
-            name = ALL_QUESTIONS.format(one.number % ALL_QUESTIONS_FILES)
-            elements[name, 0].append(encoded)
-    if one.gqa in ("train", "val"):
-        graph = gqa.scene_graph(rng, one, language)
-        elements[SCENE_GRAPHS.format(one.gqa), 0].append(_item(one.gqa_id, graph))
+            elements[BALANCED.format(image.gqa), 0].append(encoded)
+        if image.gqa == "train":
+            file = ALL_QUESTIONS.format(image.number % ALL_QUESTIONS_FILES)
+            elements[file, 0].append(encoded)
+    if image.gqa in ("train", "val"):
+        graph = gqa.scene_graph(rng, image, language)
+        elements[SCENE_GRAPHS.format(image.gqa), 0].append(_encode_item(image.gqa_id, graph))
 
 
-def _item(key: str, value: dict[str, Any]) -> bytes:
+def _encode_item(key: str, value: dict[str, Any]) -> bytes:
     return orjson.dumps(key) + b":" + orjson.dumps(value)
 
 
-def _flickr30k(
-    root: Path, one: SyntheticImage, language: Language, synthetic: SyntheticDataset
+def _write_flickr30k(
+    root: Path, image: SyntheticImage, language: Language, dataset: SyntheticDataset
 ) -> None:
-    xml, sentences = flickr30k.describe(_random(synthetic, one.number, "flickr30k"), one, language)
-    (root / f"flickr30k/Annotations/{one.photo_id}.xml").write_text(xml)
-    (root / f"flickr30k/Sentences/{one.photo_id}.txt").write_text(sentences)
+    rng = dataset.random(image.number, "flickr30k")
+    xml, sentences = flickr30k.xml_and_sentences(rng, image, language)
+    (root / f"flickr30k/Annotations/{image.photo_id}.xml").write_text(xml)
+    (root / f"flickr30k/Sentences/{image.photo_id}.txt").write_text(sentences)
 
 
-def _render(root: Path, one: SyntheticImage, scene: Scene) -> None:
-    """Every dataset's own copy of the image."""
-    if one.vg_id:
-        path = root / "vg" / visual_genome.folder(one) / f"{one.vg_id}.jpg"
-        _save(path, scene, one.vg_longest, VG_QUALITY)
-    if one.coco in ("train", "val"):
-        path = root / "coco" / f"{one.coco}2014" / coco.file_name(one)
+def _write_jpegs(root: Path, image: SyntheticImage, scene: Scene) -> None:
+    """Writes the image for every dataset that contains it."""
+    if image.vg_id:
+        path = root / "vg" / visual_genome.image_folder(image) / f"{image.vg_id}.jpg"
+        _save(path, scene, image.vg_longest, VG_QUALITY)
+    if image.coco in ("train", "val"):
+        path = root / "coco" / f"{image.coco}2014" / coco.file_name(image)
         _save(path, scene, COCO_LONGEST, COCO_QUALITY)
-    if one.coco == "test":
-        _save(root / f"gqa/images/{one.gqa_id}.jpg", scene, COCO_LONGEST, COCO_QUALITY)
-    if one.flickr30k:
-        path = root / f"flickr30k/flickr30k-images/{one.photo_id}.jpg"
+    if image.coco == "test":
+        _save(root / f"gqa/images/{image.gqa_id}.jpg", scene, COCO_LONGEST, COCO_QUALITY)
+    if image.flickr30k:
+        path = root / f"flickr30k/flickr30k-images/{image.photo_id}.jpg"
         _save(path, scene, FLICKR30K_LONGEST, FLICKR30K_QUALITY)
 
 
 def _save(path: Path, scene: Scene, longest: int, quality: int) -> None:
-    render(scene, copy_of(scene, longest)).save(path, quality=quality)
+    render(scene, scale_to_longest(scene, longest)).save(path, quality=quality)
 
 
 def _write_lines(path: Path, values: list[int]) -> None:

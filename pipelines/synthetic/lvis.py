@@ -1,27 +1,26 @@
 """LVIS version 1 on COCO's images: a class for each color of each shape, some of them rare.
 
-As in the real files, an image tells its classes, some that it does not show, and some of whose
-objects not all are annotated; of all other classes it says nothing.
+As in the real files, an image states the classes that it shows, some that it does not show, and
+some whose objects are not all annotated; about all other classes it states nothing.
 """
 
 from collections import Counter
 from random import Random
 from typing import Any
 
-from pipelines.synthetic.boxes import copy_of
+from pipelines.synthetic.boxes import scale_to_longest
 from pipelines.synthetic.coco import file_name
 from pipelines.synthetic.phrases import Language
 from pipelines.synthetic.plan import COCO_LONGEST, SyntheticImage
-from pipelines.synthetic.scene import COLORS, MOST, SceneObject
+from pipelines.synthetic.scene import COLORS, MAX_OBJECTS, SyntheticObject
 from pipelines.synthetic.shapes import OUTLINES
 
-#: Classes that an image does not show, in the mean.
-NOT_SHOWN = 3
-#: How often one of several objects of a class is not annotated.
+#: Mean number of classes that an image states not to show.
+MEAN_NEGATIVES = 3
+#: How often one object of a class is not annotated, where there are several.
 NOT_EXHAUSTIVE_SHARE = 0.2
-#: Classes are frequent in more than the second number of images of train, and rare in at most
-#: the first.
-RARE_UP_TO, COMMON_UP_TO = 10, 100
+#: A class is rare in up to the first number of training images, and frequent above the second.
+MAX_RARE, MAX_COMMON = 10, 100
 
 NAMES = [f"{color}_{noun.replace(' ', '_')}" for color in COLORS for noun in OUTLINES]
 CLASS_IDS = {name: number for number, name in enumerate(NAMES, start=1)}
@@ -29,35 +28,38 @@ CLASS_IDS = {name: number for number, name in enumerate(NAMES, start=1)}
 Record = dict[str, Any]
 
 
-def class_of(obj: SceneObject) -> int:
+def class_id(obj: SyntheticObject) -> int:
+    """Returns the category id of an object."""
     return CLASS_IDS[f"{obj.color}_{obj.noun.replace(' ', '_')}"]
 
 
-def describe(rng: Random, image: SyntheticImage, language: Language) -> tuple[Record, list[Record]]:
-    """An image's row, and its annotations."""
-    shown = Counter(class_of(obj) for obj in language.objects)
+def image_and_annotations(
+    rng: Random, image: SyntheticImage, language: Language
+) -> tuple[Record, list[Record]]:
+    """Returns an image's element of the list of images, and its annotations."""
+    shown = Counter(class_id(obj) for obj in language.objects)
     absent = [number for number in CLASS_IDS.values() if number not in shown]
-    several = [number for number, count in shown.items() if count > 1]
-    partly = [number for number in several if rng.random() < NOT_EXHAUSTIVE_SHARE]
-    copy = copy_of(language.scene, COCO_LONGEST)
+    repeated = [number for number, count in shown.items() if count > 1]
+    incomplete = [number for number in repeated if rng.random() < NOT_EXHAUSTIVE_SHARE]
+    scale = scale_to_longest(language.scene, COCO_LONGEST)
     row = {
         "id": image.coco_id,
         "coco_url": f"http://images.example.org/{image.coco}2014/{file_name(image)}",
-        "width": copy.width,
-        "height": copy.height,
-        "neg_category_ids": sorted(rng.sample(absent, rng.randint(0, 2 * NOT_SHOWN))),
-        "not_exhaustive_category_ids": sorted(partly),
+        "width": scale.width,
+        "height": scale.height,
+        "neg_category_ids": sorted(rng.sample(absent, rng.randint(0, 2 * MEAN_NEGATIVES))),
+        "not_exhaustive_category_ids": sorted(incomplete),
     }
     annotations: list[Record] = []
-    for place, obj in enumerate(language.objects):
-        category = class_of(obj)
-        if category in partly:
-            partly.remove(category)  # the first of them is passed over
+    for i, obj in enumerate(language.objects):
+        category = class_id(obj)
+        if category in incomplete:
+            incomplete.remove(category)  # omits the first of them
             continue
         x0, y0, x1, y1 = obj.box
         annotations.append(
             {
-                "id": MOST * image.number + place + 1,
+                "id": MAX_OBJECTS * image.number + i + 1,
                 "image_id": image.coco_id,
                 "category_id": category,
                 "bbox": [round(x0, 2), round(y0, 2), round(x1 - x0, 2), round(y1 - y0, 2)],
@@ -69,7 +71,7 @@ def describe(rng: Random, image: SyntheticImage, language: Language) -> tuple[Re
 
 
 def categories(images: Counter[int]) -> list[Record]:
-    """All classes, and in how many images of train each is."""
+    """Returns all classes, from the number of training images that show each."""
     return [
         {
             "id": number,
@@ -85,6 +87,6 @@ def categories(images: Counter[int]) -> list[Record]:
 
 
 def _frequency(images: int) -> str:
-    if images <= RARE_UP_TO:
+    if images <= MAX_RARE:
         return "r"
-    return "c" if images <= COMMON_UP_TO else "f"
+    return "c" if images <= MAX_COMMON else "f"

@@ -1,4 +1,4 @@
-"""Questions about a scene, as GQA asks them, with answers that the image shows."""
+"""Questions about a scene in GQA's style, with answers that the image shows."""
 
 from collections.abc import Callable
 from random import Random
@@ -8,9 +8,9 @@ from pipelines.synthetic.phrases import (
     OPPOSITE,
     RELATIONS,
     Language,
-    Named,
-    Relation,
+    ObjectPhrase,
     Sentence,
+    SpatialRelation,
     article,
     plural,
     sentence,
@@ -20,8 +20,8 @@ from pipelines.synthetic.scene import COLORS
 SIZE_ORDER = ("small", "medium", "large")
 
 
-class Step(NamedTuple):
-    """A step of a question's program; ``dependencies`` are the places of earlier steps."""
+class ProgramStep(NamedTuple):
+    """A step of a question's program; ``dependencies`` are indices of earlier steps."""
 
     operation: str
     dependencies: list[int]
@@ -29,164 +29,149 @@ class Step(NamedTuple):
     obj: int | None = None
 
 
-class Draft(NamedTuple):
-    """A question before it has ids. The last three but one are GQA's types of questions."""
+class GqaQuestion(NamedTuple):
+    """A question and its answer, without ids.
+
+    ``detailed``, ``semantic`` and ``structural`` are GQA's types of questions; ``answer_object`` is
+    the object that the answer names, if it names one.
+    """
 
     question: Sentence
     answer: str
     full_answer: Sentence
-    program: list[Step]
+    program: list[ProgramStep]
     detailed: str
     semantic: str
     structural: str
-    answered_by: int | None = None
+    answer_object: int | None = None
 
 
-def draft(rng: Random, language: Language) -> Draft:
-    """A question of a kind that the image allows; `_exists` is one for every image."""
+def make_question(rng: Random, language: Language) -> GqaQuestion:
+    """Returns a question of a random type among those that the scene allows."""
     while True:
-        drafted = rng.choice(_KINDS)(rng, language)
-        if drafted is not None:
-            return drafted
+        question = rng.choice(_QUESTION_TYPES)(rng, language)
+        if question is not None:
+            return question
 
 
-def _select(language: Language, obj: int) -> Step:
-    return Step("select", [], language.objects[obj].noun, obj)
-
-
-def _select_absent(noun: str) -> Step:
-    return Step("select", [], f"{noun} (-) ")
-
-
-def _ask(said: Sentence) -> Sentence:
-    return Sentence(said.text + "?", said.mentions)
-
-
-def _state(said: Sentence) -> Sentence:
-    return Sentence(said.text + ".", said.mentions)
-
-
-def _exists(rng: Random, language: Language) -> Draft:
-    """Whether something is there; the words do not tell."""
+def _exists(rng: Random, language: Language) -> GqaQuestion:
+    """Returns a question whether an object exists, whose words do not give the answer away."""
     i = rng.randrange(len(language.objects))
-    true = rng.random() < 0.5
-    named = language.describe(rng, i) if true else language.describe_absent(rng)
-    halves = [article(named.words), _mentioned(named)]
-    asked = sentence(["Is there", *halves, "in the image"])
+    exists = rng.random() < 0.5
+    phrase = language.noun_phrase(rng, i) if exists else language.absent_noun_phrase(rng)
+    singular = [article(phrase.words), _present_only(phrase)]
+    question = sentence(["Is there", *singular, "in the image"])
     if rng.random() < 0.5:
-        several = Named(plural(named.words), plural(named.noun), named.objects)
-        asked = sentence(["Do you see any", _mentioned(several)])
-    return Draft(
-        _ask(asked),
-        "yes" if true else "no",
-        _state(sentence(["Yes, there is" if true else "No, there is not", *halves])),
-        [_select(language, i) if true else _select_absent(named.noun), Step("exist", [0], "?")],
-        "exist",
-        "obj",
-        "verify",
+        several = ObjectPhrase(plural(phrase.words), plural(phrase.noun), phrase.objects)
+        question = sentence(["Do you see any", _present_only(several)])
+    select = _select(language, i) if exists else _select_absent(phrase.noun)
+    return GqaQuestion(
+        question=_add_end(question, "?"),
+        answer="yes" if exists else "no",
+        full_answer=_statement(["Yes, there is" if exists else "No, there is not", *singular]),
+        program=[select, ProgramStep("exist", [0], "?")],
+        detailed="exist",
+        semantic="obj",
+        structural="verify",
     )
 
 
-def _mentioned(named: Named) -> str | Named:
-    """What names nothing is a word as any other."""
-    return named if named.objects else named.words
-
-
-def _color(rng: Random, language: Language) -> Draft | None:
+def _color(rng: Random, language: Language) -> GqaQuestion | None:
     i = rng.randrange(len(language.objects))
-    named = language.describe_without_color(rng, i)
-    if named is None:
+    phrase = language.colorless_noun_phrase(rng, i)
+    if phrase is None:
         return None
     color = language.objects[i].color
-    return Draft(
-        _ask(sentence(["What color is the", named])),
-        color,
-        _state(sentence(["The", named, f"is {color}"])),
-        [_select(language, i), Step("query", [0], "color")],
-        "color",
-        "attr",
-        "query",
+    return GqaQuestion(
+        question=_question(["What color is the", phrase]),
+        answer=color,
+        full_answer=_statement(["The", phrase, f"is {color}"]),
+        program=[_select(language, i), ProgramStep("query", [0], "color")],
+        detailed="color",
+        semantic="attr",
+        structural="query",
     )
 
 
-def _choose_color(rng: Random, language: Language) -> Draft | None:
+def _choose_color(rng: Random, language: Language) -> GqaQuestion | None:
     i = rng.randrange(len(language.objects))
-    named = language.describe_without_color(rng, i)
-    if named is None:
+    phrase = language.colorless_noun_phrase(rng, i)
+    if phrase is None:
         return None
     color = language.objects[i].color
     options = [color, rng.choice([other for other in COLORS if other != color])]
     rng.shuffle(options)
-    return Draft(
-        _ask(sentence(["Is the", named, " or ".join(options)])),
-        color,
-        _state(sentence(["The", named, f"is {color}"])),
-        [
-            _select(language, i),
-            Step("choose color", [0], "|".join(options)),
-        ],
-        "chooseAttr",
-        "attr",
-        "choose",
+    return GqaQuestion(
+        question=_question(["Is the", phrase, " or ".join(options)]),
+        answer=color,
+        full_answer=_statement(["The", phrase, f"is {color}"]),
+        program=[_select(language, i), ProgramStep("choose color", [0], "|".join(options))],
+        detailed="chooseAttr",
+        semantic="attr",
+        structural="choose",
     )
 
 
-def _what_is_there(rng: Random, language: Language) -> Draft | None:
-    """ "What is to the left of the red circle?", where one object only can be meant."""
-    clear = [
-        r for r in _directions(language) if language.beside(r.object, r.direction) == [r.subject]
+def _query_relation(rng: Random, language: Language) -> GqaQuestion | None:
+    """Returns "What is to the left of the red circle?" where that is one object only."""
+    unambiguous = [
+        relation
+        for relation in _directions(language)
+        if language.possible_subjects(relation.direction, relation.object) == [relation.subject]
     ]
-    if not clear:
+    if not unambiguous:
         return None
-    relation = rng.choice(clear)
+    relation = rng.choice(unambiguous)
     words = RELATIONS[relation.direction][0]
     noun = language.objects[relation.subject].noun
-    anchor = language.describe(rng, relation.object)
-    answer = Named(noun, noun, [relation.subject])
-    return Draft(
-        _ask(sentence([f"What is {words} the", anchor])),
-        noun,
-        _state(sentence(["The", answer, f"is {words} the", anchor])),
-        [
+    anchor = language.noun_phrase(rng, relation.object)
+    answer = ObjectPhrase(noun, noun, [relation.subject])
+    return GqaQuestion(
+        question=_question([f"What is {words} the", anchor]),
+        answer=noun,
+        full_answer=_statement(["The", answer, f"is {words} the", anchor]),
+        program=[
             _select(language, relation.object),
-            Step("relate", [0], f"_,{words},s", relation.subject),
-            Step("query", [1], "name"),
+            ProgramStep("relate", [0], f"_,{words},s", relation.subject),
+            ProgramStep("query", [1], "name"),
         ],
-        "relS",
-        "rel",
-        "query",
-        relation.subject,
+        detailed="relS",
+        semantic="rel",
+        structural="query",
+        answer_object=relation.subject,
     )
 
 
-def _verify_relation(rng: Random, language: Language) -> Draft | None:
+def _verify_relation(rng: Random, language: Language) -> GqaQuestion | None:
     directions = _directions(language)
     if not directions:
         return None
     relation = rng.choice(directions)
-    true = rng.random() < 0.5
-    asked = RELATIONS[relation.direction if true else OPPOSITE[relation.direction]][0]
-    holds = RELATIONS[relation.direction][0]
-    subject = language.describe(rng, relation.subject)
-    anchor = language.describe(rng, relation.object)
-    answer = "yes" if true else "no"
+    holds = rng.random() < 0.5
+    asked = RELATIONS[relation.direction if holds else OPPOSITE[relation.direction]][0]
+    true_words = RELATIONS[relation.direction][0]
+    subject = language.noun_phrase(rng, relation.subject)
+    anchor = language.noun_phrase(rng, relation.object)
+    answer = "yes" if holds else "no"
     relate = f"{language.objects[relation.subject].noun},{asked},s"
-    return Draft(
-        _ask(sentence(["Is the", subject, f"{asked} the", anchor])),
-        answer,
-        _state(sentence([f"{answer.capitalize()}, the", subject, f"is {holds} the", anchor])),
-        [
+    return GqaQuestion(
+        question=_question(["Is the", subject, f"{asked} the", anchor]),
+        answer=answer,
+        full_answer=_statement(
+            [f"{answer.capitalize()}, the", subject, f"is {true_words} the", anchor]
+        ),
+        program=[
             _select(language, relation.object),
-            Step("relate", [0], relate, relation.subject),
-            Step("exist", [1], "?"),
+            ProgramStep("relate", [0], relate, relation.subject),
+            ProgramStep("exist", [1], "?"),
         ],
-        "relVerify",
-        "rel",
-        "verify",
+        detailed="relVerify",
+        semantic="rel",
+        structural="verify",
     )
 
 
-def _choose_relation(rng: Random, language: Language) -> Draft | None:
+def _choose_relation(rng: Random, language: Language) -> GqaQuestion | None:
     directions = _directions(language)
     if not directions:
         return None
@@ -194,132 +179,163 @@ def _choose_relation(rng: Random, language: Language) -> Draft | None:
     words = RELATIONS[relation.direction][0]
     options = [words, RELATIONS[OPPOSITE[relation.direction]][0]]
     rng.shuffle(options)
-    subject = language.describe(rng, relation.subject)
-    anchor = language.describe(rng, relation.object)
-    chosen = f"{language.objects[relation.subject].noun},{'|'.join(options)},s"
-    return Draft(
-        _ask(sentence(["Is the", subject, f"{' or '.join(options)} the", anchor])),
-        words,
-        _state(sentence(["The", subject, f"is {words} the", anchor])),
-        [
+    subject = language.noun_phrase(rng, relation.subject)
+    anchor = language.noun_phrase(rng, relation.object)
+    choice = f"{language.objects[relation.subject].noun},{'|'.join(options)},s"
+    return GqaQuestion(
+        question=_question(["Is the", subject, f"{' or '.join(options)} the", anchor]),
+        answer=words,
+        full_answer=_statement(["The", subject, f"is {words} the", anchor]),
+        program=[
             _select(language, relation.object),
-            Step("choose rel", [0], chosen, relation.subject),
+            ProgramStep("choose rel", [0], choice, relation.subject),
         ],
-        "relChooser",
-        "rel",
-        "choose",
+        detailed="relChooser",
+        semantic="rel",
+        structural="choose",
     )
 
 
-def _both(rng: Random, language: Language) -> Draft:
-    """A conjunction; where it is false, its second half names a shape that is not there."""
+def _both_exist(rng: Random, language: Language) -> GqaQuestion:
+    """Returns a conjunction; where it is false, its second half names a shape that is absent."""
     i, j = rng.sample(range(len(language.objects)), 2)
-    first = language.describe(rng, i)
-    true = rng.random() < 0.5
-    second = language.describe(rng, j) if true else language.describe_absent(rng)
-    selected = _select(language, j) if true else _select_absent(second.noun)
-    a = article(second.words)
-    halves: list[str | Named] = [article(first.words), first, f"and {a}", _mentioned(second)]
-    missing = f"No, there is no {second.words}."
-    return Draft(
-        _ask(sentence(["Are there both", *halves])),
-        "yes" if true else "no",
-        _state(sentence(["Yes, there are both", *halves])) if true else Sentence(missing, []),
-        [
+    first = language.noun_phrase(rng, i)
+    exist = rng.random() < 0.5
+    second = language.noun_phrase(rng, j) if exist else language.absent_noun_phrase(rng)
+    select_second = _select(language, j) if exist else _select_absent(second.noun)
+    both: list[str | ObjectPhrase] = [
+        article(first.words),
+        first,
+        f"and {article(second.words)}",
+        _present_only(second),
+    ]
+    return GqaQuestion(
+        question=_question(["Are there both", *both]),
+        answer="yes" if exist else "no",
+        full_answer=_statement(
+            ["Yes, there are both", *both] if exist else [f"No, there is no {second.words}"]
+        ),
+        program=[
             _select(language, i),
-            Step("exist", [0], "?"),
-            selected,
-            Step("exist", [2], "?"),
-            Step("and", [1, 3], ""),
+            ProgramStep("exist", [0], "?"),
+            select_second,
+            ProgramStep("exist", [2], "?"),
+            ProgramStep("and", [1, 3], ""),
         ],
-        "existAnd",
-        "obj",
-        "logical",
+        detailed="existAnd",
+        semantic="obj",
+        structural="logical",
     )
 
 
-def _same_color(rng: Random, language: Language) -> Draft | None:
+def _same_color(rng: Random, language: Language) -> GqaQuestion | None:
     i, j = rng.sample(range(len(language.objects)), 2)
-    first = language.describe_without_color(rng, i)
-    second = language.describe_without_color(rng, j)
+    first = language.colorless_noun_phrase(rng, i)
+    second = language.colorless_noun_phrase(rng, j)
     if first is None or second is None:
         return None
     same = language.objects[i].color == language.objects[j].color
-    halves: list[str | Named] = ["the", first, "and the", second]
+    both: list[str | ObjectPhrase] = ["the", first, "and the", second]
     if same:
-        full = sentence(["Yes,", *halves, f"are both {language.objects[i].color}"])
+        full_answer = _statement(["Yes,", *both, f"are both {language.objects[i].color}"])
     else:
-        full = sentence(["No,", *halves, "have different colors"])
-    return Draft(
-        _ask(sentence(["Do", *halves, "have the same color"])),
-        "yes" if same else "no",
-        _state(full),
-        [
+        full_answer = _statement(["No,", *both, "have different colors"])
+    return GqaQuestion(
+        question=_question(["Do", *both, "have the same color"]),
+        answer="yes" if same else "no",
+        full_answer=full_answer,
+        program=[
             _select(language, i),
             _select(language, j),
-            Step("same color", [0, 1], ""),
+            ProgramStep("same color", [0, 1], ""),
         ],
-        "twoSame",
-        "attr",
-        "compare",
+        detailed="twoSame",
+        semantic="attr",
+        structural="compare",
     )
 
 
-def _which_is_larger(rng: Random, language: Language) -> Draft | None:
-    """ "Which is larger, the circle or the star?"; the answer is a noun, so the nouns differ."""
+def _compare_size(rng: Random, language: Language) -> GqaQuestion | None:
+    """Returns "Which is larger, the circle or the star?", always of two different nouns."""
     i, j = rng.sample(range(len(language.objects)), 2)
     a, b = language.objects[i], language.objects[j]
     if a.size == b.size or a.noun == b.noun:
         return None
     larger = i if SIZE_ORDER.index(a.size) > SIZE_ORDER.index(b.size) else j
     noun = language.objects[larger].noun
-    first, second = language.describe(rng, i), language.describe(rng, j)
-    return Draft(
-        _ask(sentence(["Which is larger, the", first, "or the", second])),
-        noun,
-        _state(sentence(["The", Named(noun, noun, [larger]), "is larger"])),
-        [
+    first, second = language.noun_phrase(rng, i), language.noun_phrase(rng, j)
+    return GqaQuestion(
+        question=_question(["Which is larger, the", first, "or the", second]),
+        answer=noun,
+        full_answer=_statement(["The", ObjectPhrase(noun, noun, [larger]), "is larger"]),
+        program=[
             _select(language, i),
             _select(language, j),
-            Step("choose larger", [0, 1], ""),
+            ProgramStep("choose larger", [0, 1], ""),
         ],
-        "compareSize",
-        "attr",
-        "compare",
-        larger,
+        detailed="compareSize",
+        semantic="attr",
+        structural="compare",
+        answer_object=larger,
     )
 
 
-def _ground(rng: Random, language: Language) -> Draft:
-    """A question about the whole image, which has no boxes at all."""
+def _background(rng: Random, language: Language) -> GqaQuestion:
+    """Returns a question about the whole image, which refers to no object."""
     pattern = language.scene.background.pattern
-    return Draft(
-        Sentence("What does the background look like?", []),
-        pattern,
-        Sentence(f"The background is {pattern}.", []),
-        [Step("select", [], "scene"), Step("query", [0], "background")],
-        "background",
-        "global",
-        "query",
+    return GqaQuestion(
+        question=_question(["What does the background look like"]),
+        answer=pattern,
+        full_answer=_statement([f"The background is {pattern}"]),
+        program=[ProgramStep("select", [], "scene"), ProgramStep("query", [0], "background")],
+        detailed="background",
+        semantic="global",
+        structural="query",
     )
 
 
-def _directions(language: Language) -> list[Relation]:
-    return [relation for relation in language.relations if relation.direction != "near"]
-
-
-_KINDS: list[Callable[[Random, Language], Draft | None]] = [
+#: Each type as often as it is listed; `_exists` suits every scene.
+_QUESTION_TYPES: list[Callable[[Random, Language], GqaQuestion | None]] = [
     _exists,
     _exists,
     _color,
     _color,
     _choose_color,
-    _what_is_there,
-    _what_is_there,
+    _query_relation,
+    _query_relation,
     _verify_relation,
     _choose_relation,
-    _both,
+    _both_exist,
     _same_color,
-    _which_is_larger,
-    _ground,
+    _compare_size,
+    _background,
 ]
+
+
+def _question(parts: list[str | ObjectPhrase]) -> Sentence:
+    return _add_end(sentence(parts), "?")
+
+
+def _statement(parts: list[str | ObjectPhrase]) -> Sentence:
+    return _add_end(sentence(parts), ".")
+
+
+def _add_end(text: Sentence, punctuation: str) -> Sentence:
+    return Sentence(text.text + punctuation, text.mentions)
+
+
+def _present_only(phrase: ObjectPhrase) -> str | ObjectPhrase:
+    """Returns the phrase, or only its words if they refer to no object."""
+    return phrase if phrase.objects else phrase.words
+
+
+def _select(language: Language, obj: int) -> ProgramStep:
+    return ProgramStep("select", [], language.objects[obj].noun, obj)
+
+
+def _select_absent(noun: str) -> ProgramStep:
+    return ProgramStep("select", [], f"{noun} (-) ")
+
+
+def _directions(language: Language) -> list[SpatialRelation]:
+    return [relation for relation in language.relations if relation.direction != "near"]

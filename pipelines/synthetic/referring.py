@@ -1,7 +1,7 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: pickled lists of references to COCO annotations.
 
-RefCOCO+ does without words for places; RefCOCOg has longer sentences. ``ref_id`` and ``sent_id``
-count through a file, so `number` gives them when a whole file's references are known.
+RefCOCO+ has no words for positions; RefCOCOg has longer sentences. ``ref_id`` and ``sent_id`` count
+through a file, so `with_ids` adds them when all references of a file are known.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ import msgspec
 
 from pipelines.synthetic import corruption
 from pipelines.synthetic.coco import CATEGORY_IDS, annotation_id, file_name
-from pipelines.synthetic.phrases import RELATIONS, Language, Named, sentence
+from pipelines.synthetic.phrases import RELATIONS, Language, ObjectPhrase, sentence
 from pipelines.synthetic.plan import REFCOCO_SHARES, REFCOCOG_SHARES, SyntheticImage
 
 #: The file of each dataset, below the folder of references.
@@ -21,17 +21,17 @@ FILES = {
     "refcoco+": "refcoco+/refs(unc).p",
     "refcocog": "refcocog/refs(umd).p",
 }
-#: How the sentences divide among the three datasets, as in the published files.
+#: Shares of the three datasets in all sentences, as in the published files.
 SENTENCE_SHARES = {"refcoco": 0.375, "refcoco+": 0.373, "refcocog": 0.252}
 #: Mean number of sentences of one reference.
 SENTENCES_PER_REFERENCE = {"refcoco": 2.84, "refcoco+": 2.84, "refcocog": 1.91}
-#: Sentences typed in capitals or with "w" for "with": cleaned in ``sent``, kept in ``raw``.
+#: Share of sentences typed in capitals: as typed in ``raw``, in lower case in ``sent``.
 CAPITALS_SHARE = 0.06
 UNKNOWN_ANNOTATION = 2_000_000_000
 
 
-class Reference(msgspec.Struct):
-    """A reference before it is numbered; sentences are (raw, sent)."""
+class ReferringExpressions(msgspec.Struct):
+    """A reference without its ids: sentences, (raw, sent) each, that refer to one annotation."""
 
     file_name: str
     ann_id: int
@@ -42,33 +42,36 @@ class Reference(msgspec.Struct):
 
 
 def references(
-    rng: Random, image: SyntheticImage, language: Language, dataset: str, average: float
-) -> list[Reference]:
-    """An image's references in one dataset.
+    rng: Random, image: SyntheticImage, language: Language, dataset: str, mean_sentences: float
+) -> list[ReferringExpressions]:
+    """Returns an image's references in one dataset.
 
-    ``average`` is the mean number of sentences a COCO train2014 image, over all three datasets
-    and whether or not the image is in them.
+    ``mean_sentences`` is the mean number of sentences of a COCO train2014 image in all three
+    datasets together, images that are in none of them included.
     """
     split = image.refcocog if dataset == "refcocog" else image.refcoco
     if not split:
         return []
     shares = REFCOCOG_SHARES if dataset == "refcocog" else REFCOCO_SHARES
-    wanted = average * SENTENCE_SHARES[dataset] / sum(shares.values())
-    count = max(1, int(wanted * (0.5 + rng.random()) + rng.random()))
-    found: list[Reference] = []
-    while count > 0:
-        length = min(count, _length(rng, dataset))
-        found.append(_reference(rng, image, language, dataset, len(found), length))
-        count -= length
+    mean_count = mean_sentences * SENTENCE_SHARES[dataset] / sum(shares.values())
+    remaining = max(1, int(mean_count * (0.5 + rng.random()) + rng.random()))
+    image_references: list[ReferringExpressions] = []
+    while remaining > 0:
+        length = min(remaining, _draw_length(rng, dataset))
+        number = len(image_references)
+        image_references.append(_reference(rng, image, language, dataset, number, length))
+        remaining -= length
     if split == "train":
-        planted = corruption.plan(rng, corruption.REFERENCES, image.number, wanted, len(found))
-        for place, defect in planted.items():
-            _malform(found[place], defect)
-    return found
+        corrupted = corruption.plan_corruption(
+            rng, corruption.REFERENCES, image.number, mean_count, len(image_references)
+        )
+        for number, kind in corrupted.items():
+            _corrupt(image_references[number], kind)
+    return image_references
 
 
-def number(references: Iterable[Reference]) -> list[dict[str, Any]]:
-    """The content of a published pickle: plain containers, ids counted from 0."""
+def with_ids(references: Iterable[ReferringExpressions]) -> list[dict[str, Any]]:
+    """Returns the content of a published pickle: plain containers, ids counted from 0."""
     numbered: list[dict[str, Any]] = []
     next_sentence = 0
     for ref_id, reference in enumerate(references):
@@ -93,20 +96,20 @@ def number(references: Iterable[Reference]) -> list[dict[str, Any]]:
     return numbered
 
 
-def _length(rng: Random, dataset: str) -> int:
-    """A number of sentences whose mean is SENTENCES_PER_REFERENCE."""
+def _draw_length(rng: Random, dataset: str) -> int:
+    """Returns a number of sentences whose mean is SENTENCES_PER_REFERENCE."""
     return int(SENTENCES_PER_REFERENCE[dataset] + rng.random())
 
 
 def _reference(
-    rng: Random, image: SyntheticImage, language: Language, dataset: str, place: int, length: int
-) -> Reference:
-    obj = (place + image.number) % len(language.objects)
+    rng: Random, image: SyntheticImage, language: Language, dataset: str, number: int, length: int
+) -> ReferringExpressions:
+    obj = (number + image.number) % len(language.objects)
     ann_id = annotation_id(image, obj)
-    suffix = ann_id if dataset == "refcocog" else place
-    say = {"refcoco": _short, "refcoco+": _appearance, "refcocog": _long}[dataset]
-    sentences = [_typed(rng, say(rng, language, obj)) for _ in range(length)]
-    return Reference(
+    suffix = ann_id if dataset == "refcocog" else number
+    make_text = {"refcoco": _refcoco, "refcoco+": _refcoco_plus, "refcocog": _refcocog}[dataset]
+    sentences = [_typed(rng, make_text(rng, language, obj)) for _ in range(length)]
+    return ReferringExpressions(
         file_name=f"{file_name(image).removesuffix('.jpg')}_{suffix}.jpg",
         ann_id=ann_id,
         image_id=image.coco_id,
@@ -116,37 +119,40 @@ def _reference(
     )
 
 
-def _short(rng: Random, language: Language, obj: int) -> str:
-    """A few words, places included: "red circle on the left side"."""
+def _refcoco(rng: Random, language: Language, obj: int) -> str:
+    """Returns a few words, with or without a position: "red circle on the left side"."""
     determiner = "the" if rng.random() < 0.25 else ""
-    located = rng.random() < 0.5
-    named = language.located(rng, obj) if located else [language.describe(rng, obj)]
-    return sentence([determiner, *named]).text
+    with_position = rng.random() < 0.5
+    if with_position:
+        return sentence([determiner, *language.located_noun_phrase(rng, obj)]).text
+    return sentence([determiner, language.noun_phrase(rng, obj)]).text
 
 
-def _appearance(rng: Random, language: Language, obj: int) -> str:
+def _refcoco_plus(rng: Random, language: Language, obj: int) -> str:
+    """Returns the object's appearance in a few words."""
     determiner = "the" if rng.random() < 0.25 else ""
-    return sentence([determiner, language.describe(rng, obj, most_brevity=2)]).text
+    return sentence([determiner, language.noun_phrase(rng, obj, max_bias=2)]).text
 
 
-def _long(rng: Random, language: Language, obj: int) -> str:
-    """A sentence with a further object: "the red circle to the left of the big star"."""
-    about = [r for r in language.relations if r.subject == obj and r.direction != "near"]
-    named: list[str | Named] = ["the", language.describe(rng, obj, most_brevity=2)]
+def _refcocog(rng: Random, language: Language, obj: int) -> str:
+    """Returns a text with a further object: "the red circle to the left of the big star"."""
+    relations = [r for r in language.relations if r.subject == obj and r.direction != "near"]
+    subject: list[str | ObjectPhrase] = ["the", language.noun_phrase(rng, obj, max_bias=2)]
     end = "." if rng.random() < 0.3 else ""
-    if not about:
-        return sentence([*named, language.place(rng, obj), end]).text
-    relation = rng.choice(about)
+    if not relations:
+        return sentence([*subject, language.position(rng, obj), end]).text
+    relation = rng.choice(relations)
     words = RELATIONS[relation.direction][0]
-    return sentence([*named, words, "the", language.describe(rng, relation.object), end]).text
+    anchor = language.noun_phrase(rng, relation.object)
+    return sentence([*subject, words, "the", anchor, end]).text
 
 
 def _typed(rng: Random, sent: str) -> tuple[str, str]:
     return (sent.upper() if rng.random() < CAPITALS_SHARE else sent), sent
 
 
-def _malform(reference: Reference, defect: str) -> None:
-    if defect == "empty sentence":
+def _corrupt(reference: ReferringExpressions, corrupted_by: str) -> None:
+    if corrupted_by == "empty sentence":
         reference.sentences[-1] = ("", "")
     else:
         reference.ann_id += UNKNOWN_ANNOTATION

@@ -1,8 +1,8 @@
-"""What one physical image shows: a background and a few objects on it.
+"""What a synthetic image shows: a background and a few objects on it.
 
-Coordinates are those of a copy whose longest side is ``LONGEST`` pixels; every dataset's copy of
-the image scales them. Sizes, colors and textures are drawn from classes that are easy to tell
-apart, so that sentences about the scene can be answered from its pixels.
+Coordinates are pixels of an image whose longest side is ``SCENE_LONGEST``; the files of each
+dataset are resized from it (`pipelines.synthetic.boxes`). Sizes, colors and textures belong to
+classes that are easy to distinguish, so that texts about the scene can be answered from its pixels.
 """
 
 from math import hypot, radians
@@ -10,13 +10,14 @@ from random import Random
 from typing import NamedTuple
 
 from pipelines.synthetic.shapes import OUTLINES, Outline, silhouette
+from schemas import Box
 
-LONGEST = 640
-FORMATS = ((640, 480), (640, 427), (480, 640), (427, 640), (640, 360), (640, 640))
+SCENE_LONGEST = 640
+IMAGE_SIZES = ((640, 480), (640, 427), (480, 640), (427, 640), (640, 360), (640, 640))
 
 RGB = tuple[int, int, int]
 
-#: Color -> shade -> RGB. Only shades that no other color's name would fit better.
+#: Color -> shade -> RGB, without shades that could pass for another color.
 COLORS: dict[str, dict[str, RGB]] = {
     "red": {"": (215, 30, 35), "dark": (140, 12, 20)},
     "green": {"": (40, 160, 60), "dark": (15, 88, 35), "light": (140, 220, 130)},
@@ -31,7 +32,7 @@ COLORS: dict[str, dict[str, RGB]] = {
     "gray": {"": (130, 130, 132), "dark": (75, 75, 78)},
 }
 TEXTURES = ("solid", "solid", "solid", "striped", "dotted", "outlined")
-#: Radius as a share of the image's shorter side; gaps between the classes keep them apart.
+#: Radius as a share of the image's shorter side, with gaps between the classes.
 RADII = {"small": (0.060, 0.075), "medium": (0.105, 0.130), "large": (0.185, 0.230)}
 SIZES = ("small", "medium", "medium", "large")
 
@@ -47,20 +48,23 @@ BACKGROUNDS: dict[str, RGB] = {
 }
 PATTERNS = ("plain", "shaded", "speckled", "tiled")
 
-FEWEST, MOST = 4, 9
-#: An object takes over a shape or a color from an earlier one this often, so that a noun alone
-#: often names several objects and sentences have to tell them apart.
+MIN_OBJECTS, MAX_OBJECTS = 4, 9
+#: How often an object takes the shape, or the color, of an earlier one: a noun alone then fits
+#: several objects, and texts need adjectives or positions.
 REPEATED_SHARE = 0.28
-#: Free space around every box, in pixels: objects never hide one another.
+#: Free pixels around every box: objects never occlude one another.
 GAP = 4.0
-LEAST_CONTRAST = 105.0
-TILT = radians(14)
+#: Least Euclidean distance, in RGB, of an object's color from the background's.
+MIN_CONTRAST = 105.0
+MAX_TILT = radians(14)
+PLACEMENT_ATTEMPTS = 12
 
-Box = tuple[float, float, float, float]
+_SHAPES = list(OUTLINES)
+_COLOR_NAMES = list(COLORS)
 
 
-class SceneObject(NamedTuple):
-    """One shape; ``box`` is (x0, y0, x1, y1) tight around ``outline``."""
+class SyntheticObject(NamedTuple):
+    """One shape; ``box`` (xyxy pixels) is tight around ``outline``."""
 
     noun: str
     color: str
@@ -73,11 +77,14 @@ class SceneObject(NamedTuple):
 
     @property
     def center(self) -> tuple[float, float]:
+        """The center of the box, (x, y)."""
         x0, y0, x1, y1 = self.box
         return (x0 + x1) / 2, (y0 + y1) / 2
 
 
 class Background(NamedTuple):
+    """A pattern in one color; ``seed`` decides its details."""
+
     name: str
     pattern: str
     rgb: RGB
@@ -85,81 +92,85 @@ class Background(NamedTuple):
 
 
 class Scene(NamedTuple):
+    """The size of an image in pixels and what it shows."""
+
     width: int
     height: int
     background: Background
-    objects: list[SceneObject]
+    objects: list[SyntheticObject]
 
 
-def copy_size(scene: Scene, longest: int) -> tuple[int, int]:
-    """Width and height of a copy of the image, by its longest side."""
-    scale = longest / LONGEST
-    return round(scene.width * scale), round(scene.height * scale)
+class _Appearance(NamedTuple):
+    noun: str
+    color: str
+    shade: str
+    texture: str
+    size: str
 
 
-def compose(rng: Random) -> Scene:
-    """A scene whose objects do not touch and differ from one another in some describable way."""
-    width, height = rng.choice(FORMATS)
+def make_scene(rng: Random) -> Scene:
+    """Returns a scene whose objects differ in noun, color, texture or size."""
+    width, height = rng.choice(IMAGE_SIZES)
     name = rng.choice(list(BACKGROUNDS))
     background = Background(name, rng.choice(PATTERNS), BACKGROUNDS[name], rng.getrandbits(32))
-    objects: list[SceneObject] = []
-    wanted = rng.randint(FEWEST, MOST)
-    while len(objects) < wanted:
+    objects: list[SyntheticObject] = []
+    target_count = rng.randint(MIN_OBJECTS, MAX_OBJECTS)
+    while len(objects) < target_count:
         obj = _new_object(rng, objects, background.rgb, (width, height))
         if obj is not None:
             objects.append(obj)
-        elif len(objects) >= FEWEST:  # an image that is nearly full gets fewer than wanted
-            wanted -= 1
+        elif len(objects) >= MIN_OBJECTS:  # an image that is nearly full gets fewer objects
+            target_count -= 1
     return Scene(width, height, background, objects)
 
 
 def bounds(outline: Outline) -> Box:
+    """Returns the tight box (xyxy) of an outline."""
     xs, ys = [x for x, _ in outline], [y for _, y in outline]
     return min(xs), min(ys), max(xs), max(ys)
 
 
 def _new_object(
-    rng: Random, others: list[SceneObject], ground: RGB, image: tuple[int, int]
-) -> SceneObject | None:
-    """An object unlike the others, in a free place; None if the first look or place does not do."""
-    noun, color, shade, texture, size = _look(rng, others, ground)
-    look = (noun, color, texture, size)
-    if any(look == (t.noun, t.color, t.texture, t.size) for t in others):
+    rng: Random, others: list[SyntheticObject], ground: RGB, image_size: tuple[int, int]
+) -> SyntheticObject | None:
+    """Returns a further object; None if it would resemble another or finds no free position."""
+    appearance = _draw_appearance(rng, others, ground)
+    noun, color, shade, texture, size = appearance
+    if any((noun, color, texture, size) == (o.noun, o.color, o.texture, o.size) for o in others):
         return None
-    outline = _place(rng, noun, size, image, others)
+    outline = _draw_outline(rng, noun, size, image_size, others)
     if outline is None:
         return None
-    rgb = _vary(rng, COLORS[color][shade])
-    return SceneObject(noun, color, shade, texture, size, rgb, outline, bounds(outline))
+    rgb = _jitter_color(rng, COLORS[color][shade])
+    return SyntheticObject(*appearance, rgb=rgb, outline=outline, box=bounds(outline))
 
 
-def _look(rng: Random, others: list[SceneObject], ground: RGB) -> tuple[str, str, str, str, str]:
-    """Shape, color, shade, texture and size, in colors that stand out from the ground."""
+def _draw_appearance(rng: Random, others: list[SyntheticObject], ground: RGB) -> _Appearance:
+    """Returns shape, color, shade, texture and size, in a color that contrasts with the ground."""
     noun, color = rng.choice(_SHAPES), rng.choice(_COLOR_NAMES)
     if others and rng.random() < REPEATED_SHARE:
         noun = rng.choice(others).noun
     if others and rng.random() < REPEATED_SHARE:
         color = rng.choice(others).color
     shade = rng.choice(list(COLORS[color]))
-    while _distance(COLORS[color][shade], ground) < LEAST_CONTRAST:
+    while _color_distance(COLORS[color][shade], ground) < MIN_CONTRAST:
         color = rng.choice(_COLOR_NAMES)
         shade = rng.choice(list(COLORS[color]))
-    return noun, color, shade, rng.choice(TEXTURES), rng.choice(SIZES)
+    return _Appearance(noun, color, shade, texture=rng.choice(TEXTURES), size=rng.choice(SIZES))
 
 
-def _place(
-    rng: Random, noun: str, size: str, image: tuple[int, int], others: list[SceneObject]
+def _draw_outline(
+    rng: Random, noun: str, size: str, image_size: tuple[int, int], others: list[SyntheticObject]
 ) -> Outline | None:
-    """A free place for an object, or None if a few attempts find none."""
-    least, most = RADII[size]
-    width, height = image
-    for _ in range(12):
-        radius = min(image) * rng.uniform(least, most)
-        center = (rng.uniform(radius, width - radius), rng.uniform(radius, height - radius))
+    """Returns the outline of an object at a free position, or None if no attempt finds one."""
+    width, height = image_size
+    for _ in range(PLACEMENT_ATTEMPTS):
+        radius = min(image_size) * rng.uniform(*RADII[size])
+        x, y = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
         reach = radius + GAP
-        near = (center[0] - reach, center[1] - reach, center[0] + reach, center[1] + reach)
-        if not any(_overlap(near, other.box) for other in others):
-            return silhouette(noun, center, radius, rng.uniform(-TILT, TILT))
+        needed = (x - reach, y - reach, x + reach, y + reach)
+        if not any(_overlap(needed, other.box) for other in others):
+            return silhouette(noun, (x, y), radius, rng.uniform(-MAX_TILT, MAX_TILT))
     return None
 
 
@@ -167,14 +178,10 @@ def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _distance(a: RGB, b: RGB) -> float:
+def _color_distance(a: RGB, b: RGB) -> float:
     return hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2])
 
 
-def _vary(rng: Random, rgb: RGB) -> RGB:
+def _jitter_color(rng: Random, rgb: RGB) -> RGB:
     r, g, b = (min(255, max(0, channel + rng.randint(-7, 7))) for channel in rgb)
     return r, g, b
-
-
-_SHAPES = list(OUTLINES)
-_COLOR_NAMES = list(COLORS)

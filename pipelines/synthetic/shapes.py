@@ -1,8 +1,8 @@
 """The outlines of the shapes, as polygons.
 
-Every outline is a list of (x, y) corners around the origin, y pointing down, inside the circle
-of radius 1. Scaled, tilted and moved they give an object's silhouette, hence its box, its COCO
-polygon and its pixels.
+Every outline is a list of (x, y) corners around the origin, y pointing down, inside the unit
+circle. Scaled, tilted and moved, it is an object's silhouette, from which its box, its COCO polygon
+and its pixels follow.
 """
 
 from math import cos, pi, sin
@@ -14,7 +14,7 @@ CIRCLE_CORNERS = 48
 
 
 def _regular(corners: int, first: float = -pi / 2) -> Outline:
-    """A regular polygon, its first corner at the angle ``first``."""
+    """Returns a regular polygon whose first corner is at the angle ``first``."""
     angles = (first + 2 * pi * k / corners for k in range(corners))
     return [(cos(a), sin(a)) for a in angles]
 
@@ -31,7 +31,7 @@ def _star() -> Outline:
 
 
 def _heart() -> Outline:
-    """The usual parametric heart, shrunk into the unit circle."""
+    """Returns the usual parametric heart, scaled into the unit circle."""
     points = []
     for k in range(CIRCLE_CORNERS):
         t = 2 * pi * k / CIRCLE_CORNERS
@@ -41,7 +41,10 @@ def _heart() -> Outline:
 
 
 def _crescent() -> Outline:
-    """The unit disc without the disc of radius 0.737 around (0.5, 0): their borders meet at 45°."""
+    """Returns the unit disc without the disc of radius 0.737 around (0.5, 0).
+
+    Their borders meet at 45°.
+    """
     hollow = _arc(2 * pi - 1.287, 1.287, 20)
     return _arc(pi / 4, 2 * pi - pi / 4, 30) + [(0.5 + 0.737 * x, 0.737 * y) for x, y in hollow]
 
@@ -83,7 +86,7 @@ OUTLINES: dict[str, Outline] = {
 
 
 def silhouette(shape: str, center: Point, radius: float, tilt: float) -> Outline:
-    """The outline of a shape in the image; ``tilt`` in radians, clockwise."""
+    """Returns the outline of a shape in the image; ``tilt`` in radians, clockwise."""
     c, s = radius * cos(tilt), radius * sin(tilt)
     cx, cy = center
     return [(cx + c * x - s * y, cy + s * x + c * y) for x, y in OUTLINES[shape]]

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pipelines.build import main as build
-from pipelines.synthetic.__main__ import main as make_dataset
+from pipelines.synthetic.generate import generate_dataset
+from pipelines.synthetic.layout import SyntheticDataset
 from tests.end_to_end import made
 from tests.end_to_end import small_training as small
 from tests.s3_server import options_of, requests, serve_s3
@@ -31,8 +32,8 @@ JUNK = 8 << 20  # bytes, twice in each zip
 
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world") / "world"
-    assert make_dataset([str(folder), "--images", "24", "--seed", "3"]) == 0
+    folder = tmp_path_factory.mktemp("synthetic") / "raw"
+    generate_dataset(folder, SyntheticDataset(num_images=24, seed=3))
     return folder
 
 

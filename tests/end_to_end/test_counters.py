@@ -14,8 +14,9 @@ from pipelines.beam.dofns import Build
 from pipelines.beam.pipeline import compose
 from pipelines.beam.serialization import pack
 from pipelines.recipe import load, with_root
-from pipelines.synthetic import clevr
-from pipelines.synthetic.__main__ import main as make_dataset
+from pipelines.synthetic.clevr import generate_clevr
+from pipelines.synthetic.generate import generate_dataset
+from pipelines.synthetic.layout import SyntheticDataset
 from shards.format import manifest
 
 
@@ -39,7 +40,7 @@ def sizes_of(query: Mapping[str, Any]) -> dict[str, list[DistributionData]]:
 
 def test_counters_are_the_figures_of_the_manifest(tmp_path: Path) -> None:
     synthetic, output = tmp_path / "world", tmp_path / "shards"
-    make_dataset([str(synthetic), "--images", "30"])
+    generate_dataset(synthetic, SyntheticDataset(num_images=30))
     query = run("demo", synthetic, output)
     counters = {counter.key.metric.name: counter.committed for counter in query["counters"]}
     made = manifest.load(output)
@@ -63,7 +64,7 @@ def test_counters_are_the_figures_of_the_manifest(tmp_path: Path) -> None:
 
 def test_images_that_are_copies_of_none_are_not_sent_to_every_worker(tmp_path: Path) -> None:
     synthetic, output = tmp_path / "world", tmp_path / "shards"
-    clevr.write(synthetic, images=12, seed=0)
+    generate_clevr(synthetic, num_images=12, seed=0)
     sizes = sizes_of(run("clevr", synthetic, output))
     assert manifest.load(output).totals["train"]["images"] > 0
     assert max(of.max for of in sizes["tables of images"]) == len(pack([]))

@@ -19,7 +19,8 @@ from gcsfs.core import GCSFileSystem
 from google.cloud.dataflow_v1beta3.types import JobType
 
 from pipelines.build import main as build
-from pipelines.synthetic.__main__ import main as make_dataset
+from pipelines.synthetic.generate import generate_dataset
+from pipelines.synthetic.layout import SyntheticDataset
 from tests.end_to_end import made
 from tests.google_cloud import PROJECT, serve_dataflow, serve_gcs
 
@@ -59,8 +60,8 @@ class Cloud(NamedTuple):
 
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world") / "world"
-    assert make_dataset([str(folder), "--images", "30", "--seed", "3"]) == 0
+    folder = tmp_path_factory.mktemp("synthetic") / "raw"
+    generate_dataset(folder, SyntheticDataset(num_images=30, seed=3))
     return folder
 
 

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.build import main as build
-from pipelines.synthetic.__main__ import main as make_dataset
+from pipelines.synthetic.generate import generate_dataset
+from pipelines.synthetic.layout import SyntheticDataset
 from shards.format import manifest
 from tests.end_to_end.invariants import check_sample
 from tests.end_to_end.test_golden import samples
@@ -22,8 +23,8 @@ from tests.end_to_end.test_golden import samples
 @given(seed=st.integers(0, 2**31), images=st.integers(20, 60))
 def test_demo_recipe(seed: int, images: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        synthetic, output = Path(folder) / "world", Path(folder) / "shards"
-        make_dataset([str(synthetic), "--images", str(images), "--seed", str(seed)])
+        synthetic, output = Path(folder) / "raw", Path(folder) / "shards"
+        generate_dataset(synthetic, SyntheticDataset(images, seed))
         options = [f"--root={synthetic}", f"--output={output}", "--direct_running_mode=in_memory"]
         assert build(["demo", *options, "--quiet"]) == 0
         held_out = held_out_images(synthetic)

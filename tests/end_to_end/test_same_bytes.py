@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.synthetic.__main__ import main as make_dataset
+from pipelines.synthetic.generate import generate_dataset
+from pipelines.synthetic.layout import SyntheticDataset
 from tests.end_to_end.made import digests
 from tests.servers import server
 
@@ -23,8 +24,8 @@ KILLS = 5
 
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world") / "world"
-    assert make_dataset([str(folder), "--images", "60", "--seed", "3"]) in (0, None)
+    folder = tmp_path_factory.mktemp("synthetic") / "raw"
+    generate_dataset(folder, SyntheticDataset(num_images=60, seed=3))
     return folder
 
 

@@ -14,6 +14,7 @@ from mdetr_model.__main__ import main
 from mdetr_model.training import checkpoints
 from mdetr_model.training.config import load_config
 from mdetr_model.training.trainer import train
+from pipelines.synthetic.clevr import generate_clevr
 from tests.end_to_end import small_training as small
 
 
@@ -131,8 +132,7 @@ def test_a_second_stage_keeps_the_answers(folder: Path, answering: Path, tmp_pat
 
 def test_clevr_from_raw_files_to_accuracy(tmp_path: Path) -> None:
     """Through the shipped recipe, with its three heads."""
-    generate = [sys.executable, "-m", "pipelines.synthetic.clevr", str(tmp_path / "raw")]
-    assert small.run([*generate, "--images", "40", "--seed", "1"]).returncode == 0
+    generate_clevr(tmp_path / "raw", num_images=40, seed=1)
     places = [f"--root={tmp_path / 'raw'}", f"--output={tmp_path / 'shards'}"]
     result = small.run([sys.executable, "-m", "pipelines.build", "clevr", *places])
     assert result.returncode == 0, result.stderr

@@ -25,7 +25,7 @@ from pipelines.sources.clevr.programs import (
 )
 from pipelines.sources.clevr.reader import Clevr
 from pipelines.sources.clevr.scenes import ClevrScene, SceneObject, object_box, read_scenes
-from pipelines.synthetic.clevr import write
+from pipelines.synthetic.clevr import generate_clevr
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Rejected
 
 ANY = (None, None, None, None)
@@ -34,7 +34,7 @@ ANY = (None, None, None, None)
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("clevr") / "world"
-    write(out, images=40, seed=3)
+    generate_clevr(out, num_images=40, seed=3)
     return out / "clevr"
 
 
@@ -401,7 +401,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_dataset(synthetic: Path, tmp_path: Path) -> None:
-    write(tmp_path / "again", images=40, seed=3)
+    generate_clevr(tmp_path / "again", num_images=40, seed=3)
     for path in synthetic.rglob("*.*"):
         again = tmp_path / "again" / "clevr" / path.relative_to(synthetic)
         assert path.read_bytes() == again.read_bytes()
