@@ -54,7 +54,7 @@ def main() -> None:
     rounds = arguments.rounds
     of_image = seconds(rounds, lambda: core.encode_images(pixels))
     of_captions = seconds(rounds, lambda: core.encode_captions(ids, mask)) / number
-    of_pair = seconds(rounds, lambda: core.join(*one, text, mask)) / number
+    of_pair = seconds(rounds, lambda: core.fuse_and_decode(*one, text, mask)) / number
     print(f"{torch.get_num_threads()} threads, {image.shape[1]} cells; milliseconds:")
     print(f"  an image {1e3 * of_image:.1f}, a caption {1e3 * of_captions:.1f}", end="")
     print(f", the joint transformer for both {1e3 * of_pair:.1f}")

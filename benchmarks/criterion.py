@@ -9,19 +9,20 @@ Six decoder layers, 100 queries, random outputs and boxes, on two threads. Times
 import argparse
 import statistics
 import time
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
-from mdetr_model.modeling.losses import CriterionOptions, MdetrCriterion
+from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from mdetr_model.modeling.criterion import MdetrCriterion
+from mdetr_model.modeling.outputs import MdetrOutput
 
 LAYERS, QUERIES, COLUMNS, TOKENS, SIZE = 6, 100, 256, 40, 64
 
 CASES = ((8, 10), (2, 100), (2, 10))  # batch, boxes of each image
 
 
-def random_outputs(batch: int) -> SimpleNamespace:
+def random_outputs(batch: int) -> MdetrOutput:
     """What a model gives, without a model; every tensor wants its gradient."""
     logits = torch.randn(LAYERS, batch, QUERIES, COLUMNS)
     boxes = torch.rand(LAYERS, batch, QUERIES, 4) * 0.8 + 0.1
@@ -29,7 +30,7 @@ def random_outputs(batch: int) -> SimpleNamespace:
     tokens = torch.nn.functional.normalize(torch.randn(batch, TOKENS, SIZE), dim=-1)
     for tensor in (logits, boxes, queries, tokens):
         tensor.requires_grad_()
-    return SimpleNamespace(
+    return MdetrOutput(
         layer_logits=logits,
         layer_pred_boxes=boxes,
         layer_proj_queries=queries,
@@ -51,7 +52,7 @@ def random_labels(batch: int, boxes: int) -> dict[str, Tensor]:
 
 def milliseconds(batch: int, boxes: int, runs: int) -> tuple[float, float]:
     """Median times of the losses, and of the losses with their gradients."""
-    criterion = MdetrCriterion(CriterionOptions())
+    criterion = MdetrCriterion(MdetrConfig())
     outputs, labels = random_outputs(batch), random_labels(batch, boxes)
     forward, both = [], []
     for run in range(runs + 3):

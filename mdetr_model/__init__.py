@@ -1,52 +1,38 @@
-"""MDETR (arXiv 2104.12763) for transformers: model, losses, processor, checkpoint conversion.
+"""MDETR (arXiv 2104.12763) for transformers: model, losses, processor, training, conversion.
 
-Importing this registers all of it with transformers' Auto classes:
-``import mdetr_model; AutoModel.from_pretrained(folder)``.
+The names below are loaded when the first of them is used, and registered with transformers' Auto
+classes: after ``from mdetr_model import MdetrForGrounding``, ``AutoModel.from_pretrained(folder)``
+loads a model. Until then neither torch nor transformers is imported, so commands answer
+``--help`` at once.
 """
 
-import sys
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_MODULE_OF = {
-    "MdetrConfig": "configuration",
-    "MdetrForGrounding": "modeling",
-    "MdetrForQuestionAnswering": "modeling",
-    "MdetrImageProcessor": "image_processing",
-    "MdetrModel": "modeling",
-    "MdetrOutput": "modeling",
-    "MdetrProcessor": "processing",
-}
+if TYPE_CHECKING:
+    from mdetr_model.modeling import (
+        MdetrConfig,
+        MdetrForGrounding,
+        MdetrForQuestionAnswering,
+        MdetrImageProcessor,
+        MdetrModel,
+        MdetrOutput,
+        MdetrProcessor,
+    )
 
-__all__ = list(_MODULE_OF)
+__all__ = [
+    "MdetrConfig",
+    "MdetrForGrounding",
+    "MdetrForQuestionAnswering",
+    "MdetrImageProcessor",
+    "MdetrModel",
+    "MdetrOutput",
+    "MdetrProcessor",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_modules()[_MODULE_OF[name]], name)
+    from mdetr_model import modeling
 
-
-def _modules() -> dict[str, ModuleType]:
-    """The modules of the names above, each of which registers its classes when it is imported."""
-    return {part: import_module(f"{__name__}.{part}") for part in set(_MODULE_OF.values())}
-
-
-def _is_own_command() -> bool:
-    """Whether this is imported for ``python -m mdetr_model`` or ``mdetr``.
-
-    Python has "-m" for the program's name while it looks for the module to run, which is the
-    argument behind it.
-    """
-    program = Path(sys.argv[0]).name
-    arguments = iter(sys.orig_argv)
-    return program == "mdetr" or (
-        program == "-m" and "-m" in arguments and next(arguments, None) == __name__
-    )
-
-
-# A command imports what it needs, so that its --help need not wait for torch.
-if not _is_own_command():
-    _modules()
+    return getattr(modeling, name)

@@ -209,7 +209,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         arguments.answers,
     )
     print(
-        f"{arguments.output}: {config.image_config.model_type}, "
+        f"{arguments.output}: {config.backbone_config.model_type}, "
         f"text encoder of {config.text_config.num_hidden_layers} layers, "
         f"{config.num_queries} queries, {len(config.answer_heads)} answer heads"
     )

@@ -1,1 +1,1 @@
-"""Converts published checkpoints."""
+"""Conversion of published MDETR checkpoints to models of this package."""

@@ -1,11 +1,15 @@
-"""Names of the tensors of a published MDETR checkpoint, and what they are called here."""
+"""Mapping of the tensors of a published MDETR checkpoint to the parameters of a model."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-# Attention's three projections of the published model are the rows of one tensor.
+from torch import Tensor
+
+from mdetr_model.conversion.checkpoint import CheckpointError, listed
+
+# The three projections of attention are the rows of one tensor in the published model.
 PACKED = re.compile(r"\.in_proj_(weight|bias)$")
-# Read by nothing: an index that the text encoder makes itself, a pooled text, training counters.
+# Not used: an index that the text encoder computes itself, the pooler, training counters.
 UNUSED = re.compile(r"(\.position_ids|\.text_encoder\.pooler\..*|\.num_batches_tracked)$")
 
 _LAYER = {
@@ -60,22 +64,46 @@ _PREFIXES = {
 }
 
 
-def new_names(names: Iterable[str], answer_heads: list[str]) -> dict[str, str | None]:
-    """What each published tensor is called here; None for a name that is not of this model.
+def convert_state_dict(
+    published: Mapping[str, Tensor], answer_heads: Sequence[str]
+) -> dict[str, Tensor]:
+    """Returns the tensors under the names of ``MdetrForGrounding``'s parameters.
 
     Args:
-        names: of a whole checkpoint, without the ``UNUSED`` ones: EfficientNet's blocks are
-            numbered by stage there and throughout here.
+        published: all tensors of a checkpoint, by name.
         answer_heads: the names of the answer heads, in the order of the configuration.
+
+    Raises:
+        CheckpointError: a tensor has no counterpart; the message names it.
     """
-    names = list(names)
-    numbers = (re.search(r"\.blocks\.(\d+)\.(\d+)\.", name) for name in names)
-    blocks = sorted({(int(m[1]), int(m[2])) for m in numbers if m})
-    index = {block: i for i, block in enumerate(blocks)}
-    return {name: _new_name(name, index, answer_heads) for name in names}
+    used = {name: tensor for name, tensor in published.items() if not UNUSED.search(name)}
+    blocks = _block_indices(used)
+    names = {name: _new_name(name, blocks, answer_heads) for name in used}
+    if unexpected := [name for name, new in names.items() if new is None]:
+        raise CheckpointError(f"unexpected tensors: {listed(unexpected)}")
+    state: dict[str, Tensor] = {}
+    for name, tensor in used.items():
+        new_name = str(names[name])
+        if packed := PACKED.search(new_name):
+            projections = zip(("query", "key", "value"), tensor.tensor_split(3), strict=True)
+            for projection, rows in projections:
+                state[PACKED.sub(f".{projection}.{packed[1]}", new_name)] = rows.clone()
+        else:
+            state[new_name] = tensor
+    return state
 
 
-def _new_name(name: str, blocks: dict[tuple[int, int], int], answer_heads: list[str]) -> str | None:
+def _block_indices(names: Iterable[str]) -> dict[tuple[int, int], int]:
+    """The index of each EfficientNet block among all, by stage and number in the stage."""
+    matches = (re.search(r"\.blocks\.(\d+)\.(\d+)\.", name) for name in names)
+    blocks = sorted({(int(m[1]), int(m[2])) for m in matches if m})
+    return {block: index for index, block in enumerate(blocks)}
+
+
+def _new_name(
+    name: str, blocks: Mapping[tuple[int, int], int], answer_heads: Sequence[str]
+) -> str | None:
+    """The name of a parameter, or None if the published name is not one of MDETR's."""
     for old, new in _PREFIXES.items():
         if name.startswith(old):
             return new + name.removeprefix(old)
@@ -110,7 +138,7 @@ def _resnet_name(name: str) -> str | None:
     return None
 
 
-def _efficientnet_name(name: str, blocks: dict[tuple[int, int], int]) -> str | None:
+def _efficientnet_name(name: str, blocks: Mapping[tuple[int, int], int]) -> str | None:
     if m := re.fullmatch(r"(conv_stem|bn1)\.(\w+)", name):
         return f"stem.{'convolution' if m[1] == 'conv_stem' else 'batchnorm'}.{m[2]}"
     if m := re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(?:se\.)?(\w+)\.(\w+)", name):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mdetr_model.json_files import write_json
-from mdetr_model.modeling.answer_losses import CLEVR_TYPES, GQA_TYPES, NOT_ASKED
+from mdetr_model.modeling.answer_heads import GQA_TYPES, answer_heads_for, question_types
+from mdetr_model.modeling.answer_losses import IGNORE_INDEX
 from schemas import Question
 
 # GQA's heads give this answer in place of one that they do not have.
@@ -26,8 +27,6 @@ CLEVR_ATTRIBUTES = (
     *("rubber", "metal"),
 )
 NUMBERS = tuple(map(str, range(20)))
-# The order of the published models' answer queries, of GQA's and of CLEVR's.
-HEADS = ("type", "total", "binary", "reg", "obj", "rel", "attr", "cat", "global")
 
 
 @dataclass(frozen=True)
@@ -46,26 +45,17 @@ class AnswerVocabulary:
     _indices: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.answers.keys() != set(self.types) or not all(self.answers.values()):
-            raise ValueError(f"no model has the answer heads {', '.join(sorted(self.answers))}")
+        answer_heads_for(self.answers)  # raises
         indices = {
             head: {answer: index for index, answer in enumerate(answers)}
             for head, answers in self.answers.items()
         }
-        for head, answers in self.answers.items():
-            if len(indices[head]) < len(answers):
-                raise ValueError(f"the answer head {head} has an answer twice")
         object.__setattr__(self, "_indices", indices)
 
     @property
-    def heads(self) -> list[list[str | int]]:
+    def heads(self) -> list[list[Any]]:
         """``answer_heads`` of ``MdetrConfig``: names and numbers of outputs."""
-        sizes = {head: len(answers) for head, answers in self.answers.items()}
-        if "binary" in sizes:
-            sizes["binary"] = 1  # one output for both answers
-        if "total" not in sizes:
-            sizes["type"] = len(self.answers)
-        return [[head, sizes[head]] for head in HEADS if head in sizes]
+        return answer_heads_for(self.answers)
 
     @property
     def names(self) -> dict[str, list[str]]:
@@ -75,9 +65,7 @@ class AnswerVocabulary:
     @property
     def types(self) -> tuple[str, ...]:
         """The heads that a question may belong to, in the order of the type head's classes."""
-        return next(
-            types for types in (("total",), GQA_TYPES, CLEVR_TYPES) if types[0] in self.answers
-        )
+        return question_types(self.answers)
 
     def knows(self, question: Question) -> bool:
         """Whether the vocabulary has the right answer of a question."""
@@ -87,13 +75,13 @@ class AnswerVocabulary:
         """Returns the labels of one question for ``answer_losses``: by head, the answer's index.
 
         An answer that the head does not have is labeled ``UNKNOWN``, as in published training, if
-        the head has that. ``NOT_ASKED`` is the label of all other heads, and of captions that are
-        no questions or have no answer.
+        the head has that. ``IGNORE_INDEX`` is the label of all other heads, and of captions that
+        are no questions or have no answer.
 
         Raises:
             ValueError: a question of GQA states no known semantic type.
         """
-        labels = {str(head): NOT_ASKED for head, _ in self.heads}
+        labels = {str(head): IGNORE_INDEX for head, _ in self.heads}
         if question is None or question.answer is None:
             return labels
         head = self._head(question)

@@ -26,7 +26,7 @@ from mdetr_model.data.transforms import (
     decode_transformed,
 )
 from mdetr_model.modeling.box_ops import xyxy_to_cxcywh
-from mdetr_model.modeling.positive_map import COLUMNS, Rules, positive_map
+from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS, TokenRule, positive_map
 from schemas import Caption, Phrase, Question, Span
 from shards.sampling.dataset import Pair
 
@@ -95,14 +95,14 @@ class TrainingSampleBuilder:
         transform: the geometry of the image.
         answers: the vocabulary of a question answering model.
         evaluation: whether samples carry their ground truth.
-        rules: see ``positive_map``.
+        rule: see ``positive_map``.
     """
 
     tokenizer: PreTrainedTokenizerBase
     transform: TrainTransform | EvalTransform
     answers: AnswerVocabulary | None = None
     evaluation: bool = False
-    rules: Rules = "paper"
+    rule: TokenRule = "paper"
     _cache: OrderedDict[tuple[str, CropResizeFlip], Tensor] = field(
         default_factory=OrderedDict, init=False, repr=False
     )
@@ -125,12 +125,12 @@ class TrainingSampleBuilder:
         encoded = self.tokenizer(
             caption.text,
             truncation=True,
-            max_length=COLUMNS,
+            max_length=NUM_TOKEN_POSITIONS,
             return_offsets_mapping=True,
             return_attention_mask=False,
         )
         offsets = np.array(encoded["offset_mapping"])
-        tokens = positive_map(offsets, [regions[i].spans for i in with_area], self.rules)
+        tokens = positive_map(offsets, [regions[i].spans for i in with_area], self.rule)
         return TrainingSample(
             key=pair.key,
             number=pair.number,
@@ -138,7 +138,7 @@ class TrainingSampleBuilder:
             input_ids=torch.tensor(encoded["input_ids"], dtype=torch.int64),
             boxes=xyxy_to_cxcywh(torch.from_numpy(boxes[with_area])),
             positive_map=torch.from_numpy(tokens.rows),
-            dropped_spans=tokens.dropped,
+            dropped_spans=tokens.dropped_spans,
             answers=self.answers.labels(question) if self.answers else {},
             unknown_answer=self._is_unknown(question),
             question=question,
@@ -162,7 +162,7 @@ class TrainingSampleBuilder:
 
     def _ground_truth(self, pair: Pair, offsets: npt.NDArray[np.int64]) -> GroundTruth:
         phrases = phrases_to_ground(pair.caption)
-        rows = positive_map(offsets, [phrase.spans for phrase in phrases], self.rules).rows
+        rows = positive_map(offsets, [phrase.spans for phrase in phrases], self.rule).rows
         return GroundTruth(
             size=(pair.height, pair.width),
             caption=pair.caption.text,

@@ -67,7 +67,7 @@ class ClassQueries:
         scores, boxes = [], []
         for text, text_mask in self._captions:
             count = len(text)
-            decoded = self._model.mdetr.join(
+            decoded = self._model.mdetr.fuse_and_decode(
                 image.expand(count, -1, -1), image_mask.expand(count, -1, -1), text, text_mask
             )
             logits, pred_boxes, _ = self._model.object_heads(decoded.last_hidden_state)

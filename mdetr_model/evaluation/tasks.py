@@ -18,7 +18,7 @@ from mdetr_model.evaluation.metrics.question_answering import (
     TextOnlyBaseline,
     accuracies,
 )
-from mdetr_model.modeling.answer_losses import given_answers
+from mdetr_model.modeling.answer_losses import predicted_answers
 from mdetr_model.modeling.box_ops import cxcywh_to_xyxy
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores, phrase_scores
@@ -204,7 +204,7 @@ class QuestionAnsweringTask:
         ]
 
     def _answers(self, outputs: Any, batch: Batch) -> Iterator[tuple[Question, PredictedAnswer]]:
-        answers = given_answers({head: x.float().cpu() for head, x in outputs.answers.items()})
+        answers = predicted_answers({head: x.float().cpu() for head, x in outputs.answers.items()})
         for key, question, (head, index) in zip(batch.keys, batch.questions, answers, strict=True):
             if question is None:
                 raise ValueError(f"{key}: a caption is no question")

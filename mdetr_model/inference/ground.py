@@ -75,10 +75,15 @@ def ground(
 ) -> list[Grounding]:
     """What the model finds with a score above ``threshold``, best first."""
     inputs = processor(images=image, text=[caption], return_tensors="pt").to(model.device)
-    [found] = processor.post_process_grounding(
+    [found] = processor.post_process_grounded_object_detection(
         model(**inputs), threshold, [(image.height, image.width)], [caption]
     )
-    columns = (found["phrases"], found["spans"], found["boxes"].tolist(), found["scores"].tolist())
+    columns = (
+        found["text_labels"],
+        found["spans"],
+        found["boxes"].tolist(),
+        found["scores"].tolist(),
+    )
     return [
         Grounding(phrase, tuple(spans), tuple(box), score)
         for phrase, spans, box, score in zip(*columns, strict=True)

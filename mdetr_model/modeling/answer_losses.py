@@ -1,8 +1,6 @@
-"""Question answering (arXiv 2104.12763, sections 4.1 and 4.4): losses and the answer given.
+"""Losses of the answer heads, and the answers that they predict (paper, sections 4.1 and 4.4).
 
-Logits and right answers come by the name of their head. ``total`` alone is GQA's unified head.
-Otherwise ``type`` says which of the others answers the question, and its classes are the entries
-of ``GQA_TYPES`` or ``CLEVR_TYPES``.
+Logits and labels come in dictionaries by the name of their head, see ``answer_heads``.
 """
 
 from collections.abc import Mapping
@@ -11,92 +9,89 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GQA_TYPES = ("obj", "attr", "rel", "global", "cat")
-CLEVR_TYPES = ("binary", "attr", "reg")
-# In place of a right answer, where a head is not asked.
-NOT_ASKED = -100
+from .answer_heads import question_types
+
+# The label of a question for the heads that do not answer it.
+IGNORE_INDEX = -100
 
 
-def answer_types(logits: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """The heads that a question may belong to, in the order of the type head's classes."""
-    return CLEVR_TYPES if "binary" in logits else GQA_TYPES
+def answer_losses(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns losses and accuracies under the names that the published training logs.
 
-
-def answer_losses(logits: Mapping[str, Tensor], answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Losses and accuracies, by the names that the published training logs them under.
-
-    A head is trained on the questions that it is asked only, those of its own type or, for
-    ``type`` and ``total``, all that have an answer; its loss and accuracy are means over these:
-    0 and 1 where the batch has none.
+    Every head is trained on the questions of its own type only; ``type`` and ``total`` on all
+    questions that have an answer. Its loss and accuracy are means over these questions: 0 and 1 if
+    the batch has none.
 
     Args:
-        logits: by head, (B, answers); (B,) for ``binary``.
-        answers: by head, (B,) the index of the right answer, -100 where the head is not asked;
-            0 or 1 for ``binary``.
+        logits: by head, (B, answers), or (B,) for ``binary``.
+        labels: by head, (B,) the index of the right answer, or ``IGNORE_INDEX``; for ``binary``,
+            0 or 1.
 
     Returns:
         Scalars ``loss_answer_HEAD`` and ``accuracy_answer_HEAD`` of every head, and
         ``accuracy_answer_total``: the share of questions whose type and answer are both right.
     """
     if "total" in logits:
-        asked = answers["total"] != NOT_ASKED
-        loss, correct = _judged(logits["total"], answers["total"])
+        has_label = labels["total"] != IGNORE_INDEX
+        loss, correct = _loss_and_correct(logits["total"], labels["total"])
         return {
-            "loss_answer_total": _mean(loss, asked),
-            "accuracy_answer_total": _share(correct, asked),
+            "loss_answer_total": _masked_mean(loss, has_label),
+            "accuracy_answer_total": _accuracy(correct, has_label),
         }
 
-    kind = answers["type"]
-    has_type = kind != NOT_ASKED
-    loss, kind_correct = _judged(logits["type"], kind)
+    question_type = labels["type"]
+    has_type = question_type != IGNORE_INDEX
+    loss, type_correct = _loss_and_correct(logits["type"], question_type)
     losses = {
-        "loss_answer_type": _mean(loss, has_type),
-        "accuracy_answer_type": _share(kind_correct, has_type),
+        "loss_answer_type": _masked_mean(loss, has_type),
+        "accuracy_answer_type": _accuracy(type_correct, has_type),
     }
-    answer_correct = torch.zeros_like(kind_correct)
-    for index, head in enumerate(answer_types(logits)):
-        asked = kind == index
-        loss, correct = _judged(logits[head], answers[head])
-        losses[f"loss_answer_{head}"] = _mean(loss, asked)
-        losses[f"accuracy_answer_{head}"] = _share(correct, asked)
-        answer_correct = answer_correct | (correct & asked)
-    losses["accuracy_answer_total"] = _share(answer_correct & kind_correct, has_type)
+    answer_correct = torch.zeros_like(type_correct)
+    for index, head in enumerate(question_types(logits)):
+        is_of_type = question_type == index
+        loss, correct = _loss_and_correct(logits[head], labels[head])
+        losses[f"loss_answer_{head}"] = _masked_mean(loss, is_of_type)
+        losses[f"accuracy_answer_{head}"] = _accuracy(correct, is_of_type)
+        answer_correct = answer_correct | (correct & is_of_type)
+    losses["accuracy_answer_total"] = _accuracy(answer_correct & type_correct, has_type)
     return losses
 
 
-def given_answers(logits: Mapping[str, Tensor]) -> list[tuple[str, int]]:
-    """The head that answers each question, and the index of its answer.
+def predicted_answers(logits: Mapping[str, Tensor]) -> list[tuple[str, int]]:
+    """Returns for every question the head that answers it, and the index of its answer.
 
-    Of ``binary`` 1 is yes. The logits have the shapes of ``answer_losses``.
+    For ``binary``, 1 is yes. The logits have the shapes of ``answer_losses``.
     """
     if "total" in logits:
         return [("total", index) for index in logits["total"].argmax(-1).tolist()]
-    types = answer_types(logits)
-    kind = logits["type"].argmax(-1)
-    best = torch.stack([_best(logits[head]) for head in types]).gather(0, kind[None])[0]
-    return [(types[k], index) for k, index in zip(kind.tolist(), best.tolist(), strict=True)]
+    types = question_types(logits)
+    predicted_type = logits["type"].argmax(-1)
+    by_type = torch.stack([_predicted_index(logits[head]) for head in types])
+    answers = by_type.gather(0, predicted_type[None])[0]
+    pairs = zip(predicted_type.tolist(), answers.tolist(), strict=True)
+    return [(types[index], answer) for index, answer in pairs]
 
 
-def _best(logits: Tensor) -> Tensor:
+def _predicted_index(logits: Tensor) -> Tensor:
     return logits.argmax(-1) if logits.ndim > 1 else (logits > 0).long()
 
 
-def _judged(logits: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss and the correctness (B,) of one head's answers; a loss of 0 where that is -100."""
+def _loss_and_correct(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and correctness (B,) of one head; the loss is 0 where the label is ``IGNORE_INDEX``."""
     if logits.ndim > 1:
-        loss = F.cross_entropy(logits, answer, ignore_index=NOT_ASKED, reduction="none")
+        loss = F.cross_entropy(logits, label, ignore_index=IGNORE_INDEX, reduction="none")
     else:
-        loss = F.binary_cross_entropy_with_logits(logits, answer.float(), reduction="none")
-        loss = loss.masked_fill(answer == NOT_ASKED, 0)
-    return loss, _best(logits) == answer
+        loss = F.binary_cross_entropy_with_logits(logits, label.float(), reduction="none")
+        loss = loss.masked_fill(label == IGNORE_INDEX, 0)
+    return loss, _predicted_index(logits) == label
 
 
-def _mean(loss: Tensor, asked: Tensor) -> Tensor:
-    """That of the questions asked; 0 where there are none. Both are (B,)."""
-    return loss.masked_fill(~asked, 0).sum() / asked.sum().clamp(min=1)
+def _masked_mean(loss: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the losses (B,) in the mask (B,); 0 where it is empty."""
+    return loss.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
 
 
-def _share(correct: Tensor, asked: Tensor) -> Tensor:
-    """Of the questions asked, those answered rightly; 1 where there are none. Both are (B,)."""
-    number = asked.sum()
-    return torch.where(number > 0, (correct & asked).sum() / number.clamp(min=1), 1.0)
+def _accuracy(correct: Tensor, mask: Tensor) -> Tensor:
+    """The share of correct answers (B,) in the mask (B,); 1 where it is empty."""
+    count = mask.sum()
+    return torch.where(count > 0, (correct & mask).sum() / count.clamp(min=1), 1.0)

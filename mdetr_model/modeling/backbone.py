@@ -1,8 +1,8 @@
 """Image encoders: the convolutional part of transformers' ResNet and EfficientNet.
 
-Both halve the size five times, rounding up. The published encoders let the padding of an image
-into it: it is zero in the pixels only, since batch norm moves it. Given a mask, padding is kept at
-zero in front of every convolution, so an image has the same features in every batch.
+Both halve the size five times, rounding up. In the published encoders the padding of an image
+influences its features: it is zero in the pixels only, because batch norm shifts it. With a mask,
+padding is set to zero before every convolution, so an image has the same features in every batch.
 """
 
 import math
@@ -20,12 +20,12 @@ from transformers import (
     initialization,
 )
 
-# The published model uses this in every backbone, also in EfficientNets trained with 1e-3.
+# The published model uses this in every backbone, even in EfficientNets trained with 1e-3.
 BATCH_NORM_EPSILON = 1e-5
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm with fixed statistics and fixed affine parameters: all of it are buffers."""
+    """Batch norm with fixed statistics and affine parameters, which are all buffers."""
 
     weight: Tensor
     bias: Tensor
@@ -40,24 +40,25 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """What each channel is multiplied by, and what is then added to it, both (C,)."""
+        """Returns scale and shift (C,) of the channels."""
         scale = self.weight * (self.running_var + BATCH_NORM_EPSILON).rsqrt()
         return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (B, C, H, W) to (B, C, H, W)."""
+        """Maps (B, C, H, W) to (B, C, H, W)."""
         scale, shift = self.scale_and_shift()
         return x * scale[:, None, None] + shift[:, None, None]
 
 
 def normed(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """The convolution of (B, C, H, W), and the batch norm behind it.
+    """Applies a convolution and its batch norm to (B, C, H, W).
 
-    A frozen norm scales and shifts the kernels instead of what they give: one pass over the
-    features less on the way forward, and two on the way back.
+    A frozen norm scales and shifts the kernels instead of the features: one pass over the features
+    less in the forward pass, and two in the backward pass.
     """
     if not isinstance(norm, FrozenBatchNorm2d):
-        return norm(convolution(x))
+        output: Tensor = norm(convolution(x))
+        return output
     scale, shift = norm.scale_and_shift()
     return F.conv2d(
         x,
@@ -73,9 +74,9 @@ def normed(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
 class SamePadding(nn.Module):
     """TensorFlow's "same" padding before a strided convolution, for any size.
 
-    The output has ceil(size / stride) cells, and an odd amount of padding has its larger half on
-    the right and at the bottom. How much is needed depends on the size of the input, which is why
-    padding fixed for even sizes shifts the grid of odd ones by a pixel.
+    The output has ceil(size / stride) locations, and an odd amount of padding has its larger half
+    on the right and at the bottom. The amount depends on the size of the input, so padding that is
+    fixed for even sizes shifts the grid of odd ones by a pixel.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -84,15 +85,15 @@ class SamePadding(nn.Module):
         self.stride = convolution.stride[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (B, C, H, W) to (B, C, H + padding, W + padding)."""
+        """Maps (B, C, H, W) to (B, C, H + padding, W + padding)."""
         top, bottom = self._padding(x.shape[-2])
         left, right = self._padding(x.shape[-1])
         return F.pad(x, (left, right, top, bottom))
 
     def _padding(self, size: int) -> tuple[int, int]:
-        cells = (size + self.stride - 1) // self.stride
-        # Never negative where the kernel is at least as large as the stride, as it is here.
-        total = (cells - 1) * self.stride + self.kernel - size
+        locations = (size + self.stride - 1) // self.stride
+        # Not negative because the kernel is at least as large as the stride.
+        total = (locations - 1) * self.stride + self.kernel - size
         return total // 2, total - total // 2
 
 
@@ -101,7 +102,7 @@ class ResNetEncoder(nn.Module):
 
     Attributes:
         channels: of the features.
-        stride: pixels to a side of a cell of the features.
+        stride: of the feature grid, in pixels.
         memory_format: of the features; in channels_last, convolutions need not reorder them.
     """
 
@@ -112,33 +113,30 @@ class ResNetEncoder(nn.Module):
             freeze_batch_norms(self.backbone)
         for module in self.backbone.modules():
             if isinstance(module, nn.ReLU):
-                # Nothing needs what was before it: that is a copy of every activation saved.
+                # Its input is not used again; saves a copy of every activation.
                 module.inplace = True
         self.channels: int = self.backbone.num_features[-1]
         self.stride = 2 ** (
             len(self.backbone.encoder.stages) + (2 if config.downsample_in_first_stage else 1)
         )
-        self.memory_format = torch.channels_last
         self.has_frozen_layers = freeze_first_layers
+        self.memory_format = torch.channels_last
         self.freeze_first_layers()
 
     def freeze_first_layers(self) -> None:
-        """Takes the stem and the first stage out of training, as in DETR, if they are to be."""
+        """Freezes the stem and the first stage, as in DETR, if the encoder was built so."""
         if self.has_frozen_layers:
             self.backbone.embedder.requires_grad_(False)
             self.backbone.encoder.stages[0].requires_grad_(False)
 
     def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """From (B, 3, H, W) to (B, C, ceil(H / stride), ceil(W / stride)).
+        """Maps (B, 3, H, W) to (B, C, ceil(H / stride), ceil(W / stride)).
 
-        ``mask`` is (B, 1, H, W), 1 on the image and 0 on its padding; None leaves padding be.
+        ``mask`` is (B, 1, H, W), 1 on the image and 0 on its padding; None does not mask.
         """
-        x, mask = _convolved(
-            self.backbone.embedder.embedder,
-            pixels.contiguous(memory_format=self.memory_format),
-            mask,
-        )
-        # What is pooled is not negative, so zeros are as good as nothing.
+        pixels = pixels.contiguous(memory_format=self.memory_format)
+        x, mask = _convolved(self.backbone.embedder.embedder, pixels, mask)
+        # Activations are not negative, so zeros do not change the maximum.
         x = self.backbone.embedder.pooler(_masked(x, mask))
         mask = halved(mask)
         for stage in self.backbone.encoder.stages:
@@ -153,7 +151,7 @@ class ResNetEncoder(nn.Module):
 
 
 def _convolved(layer: Any, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """What a layer of a ResNet makes of the features, and the mask of it."""
+    """The output of a ResNet's layer, and its mask."""
     x = layer.activation(normed(layer.convolution, layer.normalization, _masked(x, mask)))
     return x, mask if layer.convolution.stride == (1, 1) else halved(mask)
 
@@ -163,7 +161,7 @@ class EfficientNetEncoder(nn.Module):
 
     Attributes:
         channels: of the features.
-        stride: pixels to a side of a cell of the features.
+        stride: of the feature grid, in pixels.
         memory_format: of the features; in channels_last, convolutions need not reorder them.
     """
 
@@ -174,8 +172,8 @@ class EfficientNetEncoder(nn.Module):
         self.blocks = model.encoder.blocks
         if freeze_norms:
             freeze_batch_norms(self)
-        # transformers draws all weights, those of norms too, with a deviation of 0.02: from such
-        # a beginning nothing of an image would get through.
+        # transformers draws all weights, those of norms too, with a deviation of 0.02, which would
+        # scale the features of an image to nothing.
         for module in self.modules():
             initialize(module)
         self.stem.padding = SamePadding(self.stem.convolution)
@@ -188,13 +186,14 @@ class EfficientNetEncoder(nn.Module):
         self.memory_format = torch.channels_last
 
     def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """From (B, 3, H, W) to (B, C, ceil(H / 32), ceil(W / 32)).
+        """Maps (B, 3, H, W) to (B, C, ceil(H / 32), ceil(W / 32)).
 
-        ``mask`` is (B, 1, H, W), 1 on the image and 0 on its padding; None leaves padding be.
+        ``mask`` is (B, 1, H, W), 1 on the image and 0 on its padding; None does not mask.
         With it, sides have to be multiples of 32: "same" padding shifts the grid by the parity.
         """
         stem = self.stem
-        x = stem.padding(_masked(pixels.contiguous(memory_format=self.memory_format), mask))
+        pixels = pixels.contiguous(memory_format=self.memory_format)
+        x = stem.padding(_masked(pixels, mask))
         x = stem.activation(normed(stem.convolution, stem.batchnorm, x))
         mask = halved(mask)
         for block in self.blocks:
@@ -205,7 +204,7 @@ class EfficientNetEncoder(nn.Module):
 def _inverted_bottleneck(
     block: Any, x: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """What a block of an EfficientNet makes of the features, and the mask of it."""
+    """The output of an EfficientNet's block, and its mask."""
     inner = x
     if block.expand:
         layer = block.expansion
@@ -222,12 +221,13 @@ def _inverted_bottleneck(
 
 
 def _squeeze_excite(layer: Any, x: Tensor, mask: Tensor | None) -> Tensor:
-    """The channels of (B, C, H, W), weighted by what is in the image and not in its padding."""
+    """Weights the channels of (B, C, H, W) by their mean over the image without its padding."""
     if mask is None:
         mean = x.mean((2, 3), keepdim=True)
     else:
         mean = (x * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
-    return x * layer.act_expand(layer.expand(layer.act_reduce(layer.reduce(mean))))
+    weight: Tensor = layer.act_expand(layer.expand(layer.act_reduce(layer.reduce(mean))))
+    return x * weight
 
 
 def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -235,12 +235,28 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def halved(mask: Tensor | None) -> Tensor | None:
-    """The mask (B, 1, ceil(H / 2), ceil(W / 2)) behind a convolution of stride 2."""
+    """Returns the mask (B, 1, ceil(H / 2), ceil(W / 2)) after a convolution of stride 2."""
     return None if mask is None else mask[..., ::2, ::2]
 
 
+def pad_to_stride(pixels: Tensor, mask: Tensor | None, stride: int) -> tuple[Tensor, Tensor]:
+    """Pads pixels (B, 3, H, W) and their mask (B, H, W) to sides that are multiples of a stride."""
+    if mask is None:
+        mask = torch.ones_like(pixels[:, 0])
+    padding = (0, -pixels.shape[-1] % stride, 0, -pixels.shape[-2] % stride)
+    return F.pad(pixels, padding), F.pad(mask, padding)
+
+
+def downsampled_mask(pixel_mask: Tensor | None, features: Tensor) -> Tensor:
+    """Returns the boolean mask (B, H, W) of the grid of features (B, C, H, W), False on padding."""
+    batch, _, height, width = features.shape
+    if pixel_mask is None:
+        return torch.ones(batch, height, width, dtype=torch.bool, device=features.device)
+    return F.interpolate(pixel_mask[:, None].float(), size=(height, width))[:, 0].bool()
+
+
 def freeze_batch_norms(module: nn.Module) -> None:
-    """Replaces every batch norm inside ``module`` by a frozen one, in place."""
+    """Replaces every batch norm inside ``module`` with a frozen one, in place."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, FrozenBatchNorm2d(child.num_features))
@@ -250,10 +266,10 @@ def freeze_batch_norms(module: nn.Module) -> None:
 
 @torch.no_grad()
 def initialize(module: nn.Module) -> None:
-    """Gives a convolution or a batch norm its initial weights; other modules are left alone.
+    """Initializes a convolution or a batch norm; other modules are not changed.
 
-    Norms change nothing. Convolutions are Kaiming normal, with no more outputs counted than an
-    input has: torch counts those of all groups, and would leave next to nothing of a depthwise one.
+    Norms become the identity. Convolutions are Kaiming normal, with the fan-out of one group: torch
+    counts the outputs of all groups, which makes depthwise convolutions far too small.
     """
     if isinstance(module, nn.Conv2d):
         outputs = module.out_channels // module.groups * math.prod(module.kernel_size)
@@ -269,7 +285,7 @@ def initialize(module: nn.Module) -> None:
 def image_encoder(
     config: PreTrainedConfig, freeze_norms: bool = True, freeze_first_layers: bool = True
 ) -> ResNetEncoder | EfficientNetEncoder:
-    """The encoder for a backbone configuration of transformers.
+    """Builds the encoder for a backbone configuration of transformers.
 
     Args:
         config: of a ResNet or an EfficientNet.

@@ -1,12 +1,14 @@
-"""What is read off the decoder: objects, their alignment with the caption, and answers."""
+"""Heads of the model: objects, their alignment with the caption, answers, words."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from .configuration_mdetr import MdetrConfig
+from .positive_map import NUM_TOKEN_POSITIONS
 
 
-class Mlp(nn.Module):
+class MLPHead(nn.Module):
     """Three linear layers with ReLUs between them."""
 
     def __init__(self, size: int, outputs: int) -> None:
@@ -16,8 +18,9 @@ class Mlp(nn.Module):
         self.last = nn.Linear(size, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (..., size) to (..., outputs)."""
-        return self.last(F.relu(self.second(F.relu(self.first(x)))))
+        """Maps (..., size) to (..., outputs)."""
+        output: Tensor = self.last(F.relu(self.second(F.relu(self.first(x)))))
+        return output
 
 
 class FeatureResizer(nn.Module):
@@ -30,8 +33,9 @@ class FeatureResizer(nn.Module):
         self.dropout = nn.Dropout(config.resizer_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (B, T, text size) to (B, T, D)."""
-        return self.dropout(self.norm(self.linear(x)))
+        """Maps (B, T, text size) to (B, T, D)."""
+        output: Tensor = self.dropout(self.norm(self.linear(x)))
+        return output
 
 
 class ObjectHeads(nn.Module):
@@ -39,21 +43,21 @@ class ObjectHeads(nn.Module):
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
-        self.tokens = nn.Linear(config.hidden_size, config.num_token_positions)
-        self.box = Mlp(config.hidden_size, 4)
+        self.tokens = nn.Linear(config.hidden_size, NUM_TOKEN_POSITIONS)
+        self.box = MLPHead(config.hidden_size, 4)
         self.is_final = nn.Linear(config.hidden_size, 1) if config.predict_final else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """From (..., Q, D) to token logits, boxes and finality.
+        """Maps (..., Q, D) to predictions.
 
         Returns:
             Logits (..., Q, 256) over the positions of the caption's tokens, the last for
-            "no object"; boxes (..., Q, 4) as cxcywh in shares of the image, 0 to 1; and, where
-            the model has the head, logits (..., Q) that a box is referred to by the whole caption
-            and not only on the way to it (CLEVR-Ref+).
+            "no object"; boxes (..., Q, 4) as cxcywh relative to the image, 0 to 1; and, if the
+            model has the head, logits (..., Q) that the whole caption refers to the object, rather
+            than only mentions it (CLEVR-Ref+).
         """
-        final = self.is_final(x).squeeze(-1) if self.is_final is not None else None
-        return self.tokens(x), self.box(x).sigmoid(), final
+        is_final = self.is_final(x).squeeze(-1) if self.is_final is not None else None
+        return self.tokens(x), self.box(x).sigmoid(), is_final
 
 
 class AlignmentHeads(nn.Module):
@@ -61,11 +65,11 @@ class AlignmentHeads(nn.Module):
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
-        self.queries = nn.Linear(config.hidden_size, config.contrastive_size)
-        self.tokens = nn.Linear(config.hidden_size, config.contrastive_size)
+        self.queries = nn.Linear(config.hidden_size, config.projection_dim)
+        self.tokens = nn.Linear(config.hidden_size, config.projection_dim)
 
     def forward(self, queries: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors of (..., Q, D) queries and (B, T, D) tokens: (..., Q, 64), (B, T, 64)."""
+        """Maps (..., Q, D) queries and (B, T, D) tokens to unit vectors (..., Q, E), (B, T, E)."""
         return (
             F.normalize(self.queries(queries), dim=-1),
             F.normalize(self.tokens(tokens), dim=-1),
@@ -73,26 +77,43 @@ class AlignmentHeads(nn.Module):
 
 
 class AnswerHeads(nn.Module):
-    """One head an answer type, each reading its own query (paper, sections 4.1 and 4.4).
+    """One head for each answer type, each with its own query (paper, sections 4.1 and 4.4).
 
-    ``config.answer_heads`` names them in the order of their queries. With several of them, ``type``
-    says which of the others answers the question; ``total`` is the unified head of GQA.
+    ``config.answer_heads`` names them in the order of their queries; see ``answer_heads.py``.
     """
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
         self.names = [name for name, _ in config.answer_heads]
         self.heads = nn.ModuleList(
-            Mlp(config.hidden_size, answers)
+            MLPHead(config.hidden_size, outputs)
             if name in config.mlp_answer_heads
-            else nn.Linear(config.hidden_size, answers)
-            for name, answers in config.answer_heads
+            else nn.Linear(config.hidden_size, outputs)
+            for name, outputs in config.answer_heads
         )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """From (B, heads, D) to logits by head: (B, answers), or (B,) for yes or no."""
+        """Maps (B, heads, D) to logits by head: (B, answers), or (B,) for yes or no."""
         logits = [head(query) for head, query in zip(self.heads, x.unbind(1), strict=True)]
         return {
             name: value.squeeze(-1) if name == "binary" else value
             for name, value in zip(self.names, logits, strict=True)
         }
+
+
+class WordHead(nn.Module):
+    """Predicts the words that name the object at a grid location, from its image features alone.
+
+    For training with a ``word_loss_coef`` only.
+    """
+
+    def __init__(self, config: MdetrConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.words = nn.Linear(config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(config.text_config.vocab_size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps features (..., D) to logits (..., W) over the vocabulary of the text encoder."""
+        output: Tensor = self.words(self.norm(x)) + self.bias
+        return output

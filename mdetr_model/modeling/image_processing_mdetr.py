@@ -1,4 +1,4 @@
-"""Images for the model: resized, normalized, padded to one size, with a mask of the padding."""
+"""Image processor: resizes, normalizes and pads images to one size, with a mask of the padding."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from transformers.image_utils import (
     PILImageResampling,
 )
 
-from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from .configuration_mdetr import MdetrConfig
 
 
 class MdetrImageProcessor(PilBackend):
-    """As DETR has them: shortest side 800, longest at most 1333, statistics of ImageNet.
+    """DETR's image processing: shortest side 800, longest at most 1333, statistics of ImageNet.
 
     Takes what image processors of transformers take: PIL images, numpy arrays and torch tensors
-    (on the CPU), one or a list of them; with ``do_rescale=False`` they are 0 to 1 already.
+    (on the CPU), one or a list of them; with ``do_rescale=False``, values from 0 to 1.
 
     Returns:
         ``pixel_values`` (B, 3, H, W), padded with zeros on the right and at the bottom, and
@@ -41,7 +41,7 @@ class MdetrImageProcessor(PilBackend):
     def _preprocess(  # type: ignore[override]
         self, images: list[np.ndarray], do_pad: bool, return_tensors: Any, **kwargs: Any
     ) -> BatchFeature:
-        """What the base class does, but padding comes with its mask."""
+        """Preprocesses as the base class does, and adds the mask of the padding."""
         features = super()._preprocess(images, do_pad=False, return_tensors=None, **kwargs)
         pixels = features["pixel_values"]
         if not do_pad:

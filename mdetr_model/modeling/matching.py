@@ -1,4 +1,4 @@
-"""Which query answers for which box: the Hungarian matching of DETR, all decoder layers at once."""
+"""Bipartite matching of queries and boxes (DETR, section 3.1), for all decoder layers at once."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from mdetr_model.modeling.box_ops import cxcywh_to_xyxy, giou
-
-
-@dataclass(frozen=True, slots=True)
-class MatchingCosts:
-    """Weights of the three parts of the matching cost (paper, appendix; DETR, section 3.1)."""
-
-    token: float = 1.0
-    box: float = 5.0
-    giou: float = 2.0
+from .box_ops import cxcywh_to_xyxy, giou
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,31 +24,34 @@ class Matching:
     query: Tensor
     box: Tensor
 
-    def of_queries(self, values: Tensor) -> Tensor:
-        """The matched rows (L, K, ...) of values (L, B, Q, ...)."""
+    def select_queries(self, values: Tensor) -> Tensor:
+        """Returns the matched rows (L, K, ...) of values (L, B, Q, ...)."""
         layers, batch, queries = values.shape[:3]
         layer = torch.arange(layers, device=values.device)[:, None]
         rows = (layer * batch + self.batch) * queries + self.query
         return values.flatten(0, 2).index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
-    def of_boxes(self, values: Tensor) -> Tensor:
-        """The matched rows (L, K, ...) of values (B, N, ...)."""
+    def select_boxes(self, values: Tensor) -> Tensor:
+        """Returns the matched rows (L, K, ...) of values (B, N, ...)."""
         rows = self.batch * values.shape[1] + self.box
         return values.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 @torch.no_grad()
-def match(
+def match_queries(
     logits: Tensor,
     boxes: Tensor,
     target_tokens: Tensor,
     target_boxes: Tensor,
     box_mask: Tensor,
-    costs: MatchingCosts,
+    *,
+    class_cost: float = 1.0,
+    bbox_cost: float = 5.0,
+    giou_cost: float = 2.0,
 ) -> Matching:
-    """The cheapest one-to-one pairs of queries and boxes, by layer and batch element.
+    """Returns the cheapest one-to-one pairs of queries and boxes, by layer and batch element.
 
-    All costs travel to the host in one copy; only the assignment itself runs there.
+    All costs are copied to the host at once; only the assignment itself runs there.
 
     Args:
         logits: (L, B, Q, C) of the token positions.
@@ -65,62 +59,53 @@ def match(
         target_tokens: (B, N, C) the weight of each token position.
         target_boxes: (B, N, 4) as cxcywh, 0 to 1, padded.
         box_mask: (B, N) False for padding.
-        costs: the weights of the parts.
+        class_cost: weight of the probability of the box's tokens.
+        bbox_cost: weight of the L1 distance.
+        giou_cost: weight of the generalized IoU.
 
     Returns:
-        min(N_b, Q) pairs of every batch element b, where N_b of its boxes are not padding.
+        min(N_b, Q) pairs for every batch element b with N_b boxes.
     """
-    cost = _costs(logits, boxes, target_tokens, target_boxes, costs)
-    # A step that diverges must reach the trainer, who judges it by its loss: the assignment only
-    # has to be a valid one. Infinity is left to mean padding.
+    token_score = target_tokens @ logits.softmax(-1).transpose(-1, -2)
+    distance = torch.cdist(target_boxes.expand(len(boxes), -1, -1, -1), boxes, p=1)
+    query_xyxy, target_xyxy = cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(target_boxes)
+    overlap = giou(target_xyxy[None, :, :, None], query_xyxy[:, :, None])
+    cost = bbox_cost * distance - class_cost * token_score - giou_cost * overlap
+    # A step that diverges has to reach the trainer, which checks the loss: the assignment only has
+    # to be valid. Infinity marks padding.
     cost = cost.nan_to_num(nan=0.0).masked_fill(~box_mask[:, :, None], torch.inf)
-    pairs = torch.from_numpy(_assign(cost.cpu().numpy())).to(boxes.device)
-    return Matching(batch=pairs[0, 0], query=pairs[1], box=pairs[2])
+    batch, query, box = torch.from_numpy(_assign(cost.cpu().numpy())).to(boxes.device)
+    return Matching(batch=batch[0], query=query, box=box)
 
 
-def match_cells(cell_mask: Tensor, boxes: Tensor, box_mask: Tensor) -> Matching:
-    """Each box with the cell of the image that its center lies in, as one layer of queries.
+def match_grid(grid_mask: Tensor, boxes: Tensor, box_mask: Tensor) -> Matching:
+    """Matches each box with the grid location of its center, as one layer of queries.
 
-    A cell may be matched with several boxes. Where an image ends within its last cells, it is
-    taken to fill them, as for the positions.
+    Several boxes may share a location. An image that ends within its last grid locations is taken
+    to fill them, as in the position encoding.
 
     Args:
-        cell_mask: (B, H, W) False for cells on the padding, right and below.
+        grid_mask: (B, H, W) False for locations on the padding, on the right and at the bottom.
         boxes: (B, N, 4) as cxcywh, 0 to 1, padded.
         box_mask: (B, N) False for padding.
     """
     batch, box = box_mask.nonzero(as_tuple=True)
-    sides = torch.stack([cell_mask.any(1).sum(1), cell_mask.any(2).sum(1)], dim=-1)[batch]
+    sides = torch.stack([grid_mask.any(1).sum(1), grid_mask.any(2).sum(1)], dim=-1)[batch]
     center = boxes[batch, box, :2]
     column, row = torch.minimum((center * sides).long().clamp(min=0), sides - 1).unbind(-1)
-    return Matching(batch, (row * cell_mask.shape[2] + column)[None], box[None])
-
-
-def _costs(
-    logits: Tensor,
-    boxes: Tensor,
-    target_tokens: Tensor,
-    target_boxes: Tensor,
-    costs: MatchingCosts,
-) -> Tensor:
-    """The cost (L, B, N, Q) of every pair."""
-    token = target_tokens @ logits.softmax(-1).transpose(-1, -2)
-    distance = torch.cdist(target_boxes.expand(len(boxes), -1, -1, -1), boxes, p=1)
-    query, target = cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(target_boxes)
-    overlap = giou(target[None, :, :, None], query[:, :, None])
-    return costs.box * distance - costs.token * token - costs.giou * overlap
+    return Matching(batch=batch, query=(row * grid_mask.shape[2] + column)[None], box=box[None])
 
 
 def _assign(cost: np.ndarray) -> np.ndarray:
     """Batch element, query and box (3, L, K) of the cheapest pairs in costs (L, B, N, Q)."""
     layers, _, _, queries = cost.shape
-    columns = []
+    assignments = []
     for element in range(cost.shape[1]):
-        real = np.flatnonzero(np.isfinite(cost[0, element, :, 0]))
-        pairs = np.empty((3, layers, min(len(real), queries)), np.int64)
+        boxes = np.flatnonzero(np.isfinite(cost[0, element, :, 0]))
+        pairs = np.empty((3, layers, min(len(boxes), queries)), np.int64)
         pairs[0] = element
         for layer in range(layers):
-            box, query = linear_sum_assignment(cost[layer, element, real])
-            pairs[1, layer], pairs[2, layer] = query, real[box]
-        columns.append(pairs)
-    return np.concatenate(columns, axis=-1)
+            box, query = linear_sum_assignment(cost[layer, element, boxes])
+            pairs[1, layer], pairs[2, layer] = query, boxes[box]
+        assignments.append(pairs)
+    return np.concatenate(assignments, axis=-1)

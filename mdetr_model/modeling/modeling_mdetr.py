@@ -1,6 +1,7 @@
 """MDETR as transformers models (arXiv 2104.12763, section 2.2 and figure 2).
 
-Shapes: B images with their captions, T tokens, Q object queries, L decoder layers, D channels.
+Shapes: B images with their captions, T tokens, Q object queries, L decoder layers, D channels,
+H x W locations of the feature grid.
 """
 
 import math
@@ -19,18 +20,20 @@ from transformers import (
 )
 from transformers.utils.generic import can_return_tuple
 
-from mdetr_model.modeling.backbone import (
+from .backbone import (
     FrozenBatchNorm2d,
     ResNetEncoder,
+    downsampled_mask,
     image_encoder,
     initialize,
+    pad_to_stride,
 )
-from mdetr_model.modeling.configuration_mdetr import MdetrConfig
-from mdetr_model.modeling.grid import WordHead, mask_of_cells, pad_to_stride
-from mdetr_model.modeling.heads import AlignmentHeads, AnswerHeads, FeatureResizer, ObjectHeads
-from mdetr_model.modeling.outputs import MdetrModelOutput, MdetrOutput
-from mdetr_model.modeling.position_encoding import sine_positions
-from mdetr_model.modeling.transformer import Decoder, Encoder
+from .configuration_mdetr import MdetrConfig
+from .criterion import MdetrCriterion
+from .heads import AlignmentHeads, AnswerHeads, FeatureResizer, ObjectHeads, WordHead
+from .outputs import MdetrModelOutput, MdetrOutput
+from .position_encoding import sine_positions
+from .transformer import MdetrDecoder, MdetrEncoder
 
 
 class MdetrPreTrainedModel(PreTrainedModel):
@@ -49,7 +52,7 @@ class MdetrPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; what is not to be trained is frozen again, which loading undoes."""
+        """Loads as in transformers, and freezes again what loading makes trainable."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         for module in model.modules():
@@ -59,10 +62,10 @@ class MdetrPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Xavier for all that is linear, not only in the transformer as in DETR; normal queries.
+        """Initializes all linear layers, not only the transformer's as in DETR, by Xavier.
 
-        Text encoders and ResNets do it themselves, as models of transformers, and
-        ``EfficientNetEncoder`` does.
+        Text encoders and ResNets initialize themselves, as models of transformers, and so does
+        ``EfficientNetEncoder``.
         """
         match module:
             case nn.Linear():
@@ -73,7 +76,7 @@ class MdetrPreTrainedModel(PreTrainedModel):
                 initialization.normal_(module.weight)
             case nn.LayerNorm():
                 initialization.ones_(module.weight)
-            case WordHead():  # most of all tokens name nothing in a cell
+            case WordHead():  # at most grid locations, most tokens name nothing
                 initialization.constant_(module.bias, -math.log(len(module.bias)))
                 return
         if isinstance(bias := getattr(module, "bias", None), Tensor):
@@ -81,32 +84,34 @@ class MdetrPreTrainedModel(PreTrainedModel):
 
 
 class MdetrModel(MdetrPreTrainedModel):
-    """From an image and a caption to what the decoder says about each query."""
+    """The model without heads: from images and captions to the decoder's output for each query."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__(config)
         self.image_encoder = image_encoder(
-            config.image_config, config.frozen_batch_norm, config.frozen_first_layers
+            config.backbone_config, config.frozen_batch_norm, config.frozen_first_layers
         )
         self.image_projection = nn.Conv2d(self.image_encoder.channels, config.hidden_size, 1)
         self.text_encoder = AutoModel.from_config(config.text_config)
-        # Nothing reads the pooled text; its weights would be parameters without a gradient.
+        # The pooled text is not used; its weights would be parameters without a gradient.
         self.text_encoder.pooler = None
         self.text_projection = FeatureResizer(config)
         self.queries = nn.Embedding(config.num_queries, config.hidden_size)
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self.encoder = MdetrEncoder(config)
+        self.decoder = MdetrDecoder(config)
         self.post_init()
         # Queries start from zero. A bias of zero would leave zeros for the first layer norm, whose
-        # gradient is then 300 times that of the rest. ``_init_weights`` cannot tell it from others.
+        # gradient is then 300 times that of the rest. ``_init_weights`` sees modules without their
+        # names, so it cannot treat this one differently.
         initialization.normal_(self.decoder.get_parameter("layers.0.self_attention.output.bias"))
 
     def get_input_embeddings(self) -> nn.Module:
-        """The token embeddings of the text encoder."""
-        return self.text_encoder.get_input_embeddings()
+        """Returns the token embeddings of the text encoder."""
+        embeddings: nn.Module = self.text_encoder.get_input_embeddings()
+        return embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replaces them, as ``resize_token_embeddings`` does."""
+        """Replaces the token embeddings, as ``resize_token_embeddings`` does."""
         self.text_encoder.set_input_embeddings(value)
 
     @can_return_tuple
@@ -119,69 +124,71 @@ class MdetrModel(MdetrPreTrainedModel):
         extra_queries: Tensor | None = None,
         image_index: LongTensor | None = None,
     ) -> MdetrModelOutput:
-        """Everything up to the heads.
+        """Encodes images and captions, jointly, and decodes the queries.
 
         Args:
             pixel_values: (B, 3, H, W), normalized, padded on the right and at the bottom.
             input_ids: (B, T).
             pixel_mask: (B, H, W), 1 on the image and 0 on its padding; default: no padding.
             attention_mask: (B, T), 1 for tokens and 0 for padding; default: no padding.
-            extra_queries: (N, D), decoded behind the object queries.
-            image_index: (B,), which of the images each caption is about: there may be fewer
-                images than captions, and each is encoded once. Default: one each.
+            extra_queries: (N, D), decoded after the object queries.
+            image_index: (B,), the image of each caption: there may be fewer images than captions,
+                and each is encoded once. Default: one image for each caption.
 
         Raises:
             ValueError: the numbers of images, captions and ``image_index`` do not fit.
         """
-        _check_images(pixel_values, input_ids, image_index)
-        image, image_mask = self.encode_images(pixel_values, pixel_mask)
+        _check_image_index(pixel_values, input_ids, image_index)
+        image, grid_mask = self.encode_images(pixel_values, pixel_mask)
         if image_index is not None:
-            image, image_mask = image[image_index], image_mask[image_index]
+            image, grid_mask = image[image_index], grid_mask[image_index]
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         text = self.encode_captions(input_ids, attention_mask)
-        return self.join(image, image_mask, text, attention_mask, extra_queries)
+        return self.fuse_and_decode(image, grid_mask, text, attention_mask, extra_queries)
 
     def encode_images(
         self, pixel_values: Tensor, pixel_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Images before they meet a caption; the arguments are those of ``forward``.
+        """Encodes images, before they meet a caption; the arguments are those of ``forward``.
 
         Returns:
-            Their cells (B, H·W, D), and which of these (B, H, W) are on the image.
+            Features (B, H·W, D) of the grid locations, and the mask (B, H, W) of those that are on
+            the image.
         """
         encoder_mask = None
         if self.config.mask_padding:
-            cell = self.image_encoder.stride
-            pixel_values, pixel_mask = pad_to_stride(pixel_values, pixel_mask, cell)
+            stride = self.image_encoder.stride
+            pixel_values, pixel_mask = pad_to_stride(pixel_values, pixel_mask, stride)
             encoder_mask = pixel_mask[:, None].to(pixel_values.dtype)
         features = self.image_encoder(pixel_values, encoder_mask)
         image = self.image_projection(features).flatten(2).transpose(1, 2)
-        return image, mask_of_cells(pixel_mask, features)
+        return image, downsampled_mask(pixel_mask, features)
 
     def encode_captions(self, input_ids: LongTensor, attention_mask: Tensor) -> Tensor:
-        """Captions before they meet an image: their tokens (B, T, D)."""
+        """Encodes captions, before they meet an image: features (B, T, D) of their tokens."""
         encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
-        return self.text_projection(encoded.last_hidden_state)
+        features: Tensor = self.text_projection(encoded.last_hidden_state)
+        return features
 
-    def join(
+    def fuse_and_decode(
         self,
         image: Tensor,
-        image_mask: Tensor,
+        grid_mask: Tensor,
         text: Tensor,
         attention_mask: Tensor,
         extra_queries: Tensor | None = None,
     ) -> MdetrModelOutput:
-        """The joint transformer, on encoded images and captions, one each."""
+        """Runs the joint transformer on encoded images and captions, one image for each caption."""
         image_features = image
-        positions = sine_positions(image_mask, self.config.hidden_size).to(image.dtype)
+        positions = sine_positions(grid_mask, self.config.hidden_size).to(image.dtype)
         if self.config.positions_at_input:
             image = image + positions
 
         joint = torch.cat([image, text], dim=1)
-        mask = torch.cat([image_mask.flatten(1), attention_mask.bool()], dim=1)[:, None, None]
-        # The text encoder has placed its tokens already.
-        cells = image.shape[1]
+        mask = torch.cat([grid_mask.flatten(1), attention_mask.bool()], dim=1)[:, None, None]
+        # The text encoder has added positions to its tokens already.
+        locations = image.shape[1]
         positions = F.pad(positions, (0, 0, 0, text.shape[1]))
         memory = self.encoder(joint, positions, mask)
 
@@ -191,22 +198,22 @@ class MdetrModel(MdetrPreTrainedModel):
         layers = self.decoder(queries, memory, positions, mask)
         return MdetrModelOutput(
             last_hidden_state=layers[-1],
-            layer_hidden_states=layers,
-            text_memory=memory[:, cells:],
-            image_memory=memory[:, :cells] + positions[:, :cells],
+            intermediate_hidden_states=layers,
+            text_memory=memory[:, locations:],
+            image_memory=memory[:, :locations] + positions[:, :locations],
             image_features=image_features,
-            image_mask=image_mask,
+            grid_mask=grid_mask,
         )
 
 
 class MdetrForGrounding(MdetrPreTrainedModel):
-    """MDETR as a detector that is told by a caption what to find."""
+    """MDETR as a detector of the objects that a caption refers to."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__(config)
         self.mdetr = MdetrModel(config)
         self.object_heads = ObjectHeads(config)
-        self.alignment_heads = AlignmentHeads(config) if config.contrastive_alignment else None
+        self.alignment_heads = AlignmentHeads(config) if config.contrastive_align_loss else None
         self.word_head = WordHead(config) if config.word_loss_coef else None
         self.post_init()
 
@@ -220,9 +227,11 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         labels: Mapping[str, Any] | None = None,
         image_index: LongTensor | None = None,
     ) -> MdetrOutput:
-        """Objects of the image that the caption speaks of, as ``MdetrModel`` takes them.
+        """Predicts the objects of the image that the caption refers to.
 
-        ``labels`` are what ``losses.MdetrCriterion`` takes; with them there are losses.
+        Args:
+            pixel_values, input_ids, pixel_mask, attention_mask, image_index: see ``MdetrModel``.
+            labels: see ``MdetrCriterion``; with them there are losses.
 
         Raises:
             ValueError: as in ``MdetrModel``, or labels are missing or not for as many captions.
@@ -235,62 +244,62 @@ class MdetrForGrounding(MdetrPreTrainedModel):
             image_index=image_index,
             return_dict=True,
         )
-        found = self._objects(decoded.layer_hidden_states, decoded.text_memory)
+        predictions = self._object_predictions(
+            decoded.intermediate_hidden_states, decoded.text_memory
+        )
         if labels is not None:
-            found |= self._cells(decoded)
-        return self._with_losses(MdetrOutput(**found, input_ids=input_ids), labels)
+            predictions |= self._grid_predictions(decoded)
+        return self._add_losses(MdetrOutput(**predictions, input_ids=input_ids), labels)
 
-    def _objects(self, layers: Tensor, text_memory: Tensor) -> dict[str, Any]:
+    def _object_predictions(self, layers: Tensor, text_memory: Tensor) -> dict[str, Any]:
         """Predictions for decoded queries (L, B, Q, D), by their names in ``MdetrOutput``."""
-        if not self.config.auxiliary_outputs:
+        if not self.config.auxiliary_loss:
             layers = layers[-1:]
-        logits, boxes, final = self.object_heads(layers)
+        logits, boxes, is_final = self.object_heads(layers)
         by_layer = {"logits": logits, "pred_boxes": boxes}
-        if final is not None:
-            by_layer["is_final"] = final
-        found = {}
+        if is_final is not None:
+            by_layer["is_final"] = is_final
+        predictions = {}
         if self.alignment_heads is not None:
-            by_layer["proj_queries"], found["proj_tokens"] = self.alignment_heads(
+            by_layer["proj_queries"], predictions["proj_tokens"] = self.alignment_heads(
                 layers, text_memory
             )
-        found |= {name: values[-1] for name, values in by_layer.items()}
-        if self.config.auxiliary_outputs:
-            found |= {f"layer_{name}": values for name, values in by_layer.items()}
-        return found
+        predictions |= {name: values[-1] for name, values in by_layer.items()}
+        if self.config.auxiliary_loss:
+            predictions |= {f"layer_{name}": values for name, values in by_layer.items()}
+        return predictions
 
-    def _cells(self, decoded: MdetrModelOutput) -> dict[str, Any]:
-        """What is said of cells, where that is trained: of the encoder's, and before it."""
-        found: dict[str, Any] = {}
+    def _grid_predictions(self, decoded: MdetrModelOutput) -> dict[str, Any]:
+        """Predictions at grid locations, if they have losses: after the encoder, and before it."""
+        predictions: dict[str, Any] = {}
         if self.config.grid_loss_coef:
-            names = ("cell_logits", "cell_pred_boxes", "cell_is_final")
-            cells = decoded.image_memory
-            found |= zip(names, self.object_heads(cells), strict=True)
+            names = ("grid_logits", "grid_pred_boxes", "grid_is_final")
+            memory = decoded.image_memory
+            predictions |= zip(names, self.object_heads(memory), strict=True)
             if self.alignment_heads is not None:
-                found["cell_proj_queries"], _ = self.alignment_heads(cells, decoded.text_memory)
+                predictions["grid_proj_queries"], _ = self.alignment_heads(
+                    memory, decoded.text_memory
+                )
         if self.word_head is not None:
-            found["cell_features"] = decoded.image_features
-        return {**found, "cell_mask": decoded.image_mask} if found else {}
+            predictions["grid_features"] = decoded.image_features
+        return {**predictions, "grid_mask": decoded.grid_mask} if predictions else {}
 
-    def _with_losses(self, outputs: MdetrOutput, labels: Mapping[str, Any] | None) -> MdetrOutput:
+    def _add_losses(self, outputs: MdetrOutput, labels: Mapping[str, Any] | None) -> MdetrOutput:
         if labels is None:
             return outputs
         losses = self._losses(outputs, labels)
         return MdetrOutput(loss=losses.pop("loss"), loss_dict=losses, **outputs)
 
-    # The assignment is made on the host, which no graph can hold; tracing what surrounds it takes
+    # The assignment runs on the host, which no graph can contain; tracing what surrounds it takes
     # minutes and gains nothing.
     @torch.compiler.disable
     def _losses(self, outputs: MdetrOutput, labels: Mapping[str, Any]) -> dict[str, Tensor]:
-        # Matching needs scipy, which inference does not.
-        from mdetr_model.modeling.losses import MdetrCriterion, criterion_options
-
-        _check_batch(labels, len(outputs["logits"]))
-        criterion = MdetrCriterion(criterion_options(self.config), self.word_head)
-        return criterion(outputs, labels)
+        losses: dict[str, Tensor] = MdetrCriterion(self.config, self.word_head)(outputs, labels)
+        return losses
 
 
 class MdetrForQuestionAnswering(MdetrForGrounding):
-    """MDETR with answer queries: it answers the question and finds what the question speaks of.
+    """MDETR with answer queries: answers the question and finds the objects that it refers to.
 
     Raises:
         ValueError: the configuration has no answer heads.
@@ -314,7 +323,7 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
         labels: Mapping[str, Any] | None = None,
         image_index: LongTensor | None = None,
     ) -> MdetrOutput:
-        """Answers to the questions, and the objects that they speak of; see the base class."""
+        """Predicts answers to questions, and the objects that they refer to; see the base class."""
         decoded = self.mdetr(
             pixel_values,
             input_ids,
@@ -324,20 +333,20 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
             image_index,
             return_dict=True,
         )
-        objects, answers = decoded.layer_hidden_states.split(
+        object_layers, answer_layers = decoded.intermediate_hidden_states.split(
             [self.config.num_queries, len(self.config.answer_heads)], dim=2
         )
-        found = self._objects(objects, decoded.text_memory)
+        predictions = self._object_predictions(object_layers, decoded.text_memory)
         if labels is not None:
-            found |= self._cells(decoded)
-        # The published models read answers off the first decoder layer, not off the last one.
-        given = self.answer_heads(answers[0])
-        outputs = MdetrOutput(**found, answers=given, input_ids=input_ids)
-        return self._with_losses(outputs, labels)
+            predictions |= self._grid_predictions(decoded)
+        # The published models predict answers from the first decoder layer, not from the last one.
+        answers = self.answer_heads(answer_layers[0])
+        outputs = MdetrOutput(**predictions, answers=answers, input_ids=input_ids)
+        return self._add_losses(outputs, labels)
 
 
-def _check_images(pixels: Tensor, input_ids: Tensor, image_index: Tensor | None) -> None:
-    """Only by their shapes: to look at values would break the graph in two."""
+def _check_image_index(pixels: Tensor, input_ids: Tensor, image_index: Tensor | None) -> None:
+    """Checks shapes only: reading values would break the graph of torch.compile."""
     images, captions = pixels.shape[0], input_ids.shape[0]
     if image_index is None and images != captions:
         raise ValueError(f"{images} images and {captions} captions, without image_index")
@@ -345,17 +354,6 @@ def _check_images(pixels: Tensor, input_ids: Tensor, image_index: Tensor | None)
         raise ValueError(
             f"image_index of shape {tuple(image_index.shape)}, for {captions} captions"
         )
-
-
-def _check_batch(labels: Mapping[str, Any], captions: int) -> None:
-    """That they are for as many captions; whether any are missing the losses say."""
-    by_caption = {
-        name: labels.get(name) for name in ("boxes", "box_mask", "positive_map", "is_final")
-    }
-    by_caption |= labels.get("answers") or {}
-    for name, values in by_caption.items():
-        if values is not None and len(values) != captions:
-            raise ValueError(f"labels: {name} for {len(values)} captions instead of {captions}")
 
 
 AutoModel.register(MdetrConfig, MdetrModel)

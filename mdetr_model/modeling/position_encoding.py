@@ -1,4 +1,4 @@
-"""Sine positions of a two-dimensional grid."""
+"""Sine encoding of the positions of a feature grid."""
 
 import math
 
@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 TEMPERATURE = 10_000.0
-# Part of the published positions: keeps the division safe, and shifts every position by a hair.
+# Part of the published positions: keeps the division safe, and shifts every position slightly.
 EPSILON = 1e-6
 
 
 def sine_positions(mask: Tensor, size: int) -> Tensor:
-    """Positions of grid cells as sines and cosines of 2π · (row or column) / (last of them).
+    """Encodes grid locations as sines and cosines of 2π · (row or column) / (last of them).
 
     The encoding of "Attention is all you need" (section 3.5) on both axes, as in DETR (section 4
-    and appendix A.4): rows and columns are counted over the valid cells of each image, so a
-    position does not change with the padding around it.
+    and appendix A.4): rows and columns are counted over the valid locations of each image, so a
+    position does not change with the padding.
 
     Args:
         mask: (B, H, W) bool, True on the image and False on padding.

@@ -1,4 +1,4 @@
-"""From a model's outputs to boxes in pixels, scores, and the words that name them.
+"""From a model's outputs to boxes in pixels, scores, and the spans of the caption that name them.
 
 Shapes: B images, Q queries, C = 256 token positions of which the last means "no object".
 """
@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mdetr_model.modeling.box_ops import cxcywh_to_xyxy
+from .box_ops import cxcywh_to_xyxy
 
 
 def boxes_in_pixels(boxes: Tensor, target_sizes: Tensor) -> Tensor:
-    """Boxes (B, Q, 4) as xyxy in pixels.
+    """Converts boxes (B, Q, 4) to xyxy in pixels.
 
     Args:
         boxes: (B, Q, 4) as cxcywh, 0 to 1.
@@ -23,12 +23,12 @@ def boxes_in_pixels(boxes: Tensor, target_sizes: Tensor) -> Tensor:
 
 
 def object_scores(logits: Tensor) -> Tensor:
-    """The probability (B, Q) that a query has found anything, from token logits (B, Q, C)."""
+    """Returns the probability (B, Q) that a query is an object, from token logits (B, Q, C)."""
     return 1 - logits.softmax(-1)[..., -1]
 
 
 def final_scores(logits: Tensor, is_final: Tensor) -> Tensor:
-    """The probability (B, Q) that a query has found what the whole caption refers to.
+    """Returns the probability (B, Q) that the whole caption refers to a query's object.
 
     Args:
         logits: (B, Q, C)
@@ -38,10 +38,10 @@ def final_scores(logits: Tensor, is_final: Tensor) -> Tensor:
 
 
 def phrase_scores(logits: Tensor, phrases: Tensor) -> Tensor:
-    """How well every query answers to every phrase (B, P, Q): its most probable token's value.
+    """Returns the score (B, P, Q) of every query for every phrase: that of its most probable token.
 
-    This is what Flickr30k Entities and the referring expressions are evaluated by; the queries
-    of a phrase are to be sorted by it.
+    Flickr30k Entities and the referring expressions are evaluated by it: the queries of a phrase
+    are ranked by this score.
 
     Args:
         logits: (B, Q, C)
@@ -51,20 +51,22 @@ def phrase_scores(logits: Tensor, phrases: Tensor) -> Tensor:
     return (probabilities * phrases[:, :, None]).amax(-1)
 
 
-def spans_of_tokens(chosen: np.ndarray, offsets: np.ndarray) -> list[list[tuple[int, int]]]:
-    """Character spans, by object, of its tokens; neighboring tokens share a span.
+def spans_of_tokens(token_mask: np.ndarray, offsets: np.ndarray) -> list[list[tuple[int, int]]]:
+    """Returns for each object the character spans of its tokens; adjacent tokens share a span.
 
     Args:
-        chosen: (N, T) boolean, the tokens of each object.
-        offsets: (T, 2) half-open characters of each token; tokens without any, such as the
-            special ones, are passed over.
+        token_mask: (N, T) boolean, the tokens of each object.
+        offsets: (T, 2) half-open characters of each token; tokens without characters, such as
+            special tokens, are skipped.
     """
     has_characters = offsets[:, 1] > offsets[:, 0]
     offsets = offsets[has_characters]
     # A run of tokens begins where 0 becomes 1, and ends where 1 becomes 0.
-    edges = np.diff(chosen[:, has_characters].astype(np.int8), axis=1, prepend=0, append=0)
-    spans: list[list[tuple[int, int]]] = [[] for _ in chosen]
-    begins, ends = np.nonzero(edges == 1), np.nonzero(edges == -1)
-    for item, first, behind in zip(*begins, ends[1], strict=True):
-        spans[item].append((int(offsets[first, 0]), int(offsets[behind - 1, 1])))
+    runs = token_mask[:, has_characters].astype(np.int8)
+    edges = np.diff(runs, axis=1, prepend=0, append=0)
+    rows, begins = np.nonzero(edges == 1)
+    _, ends = np.nonzero(edges == -1)
+    spans: list[list[tuple[int, int]]] = [[] for _ in token_mask]
+    for row, begin, end in zip(rows, begins, ends, strict=True):
+        spans[row].append((int(offsets[begin, 0]), int(offsets[end - 1, 1])))
     return spans

@@ -1,17 +1,17 @@
 """The joint encoder and the decoder (paper, section 2.2 and figure 2).
 
 Post-norm layers as in DETR: positions are added to queries and keys in every layer, never to
-values. Sequences are (batch, length, channels); masks are bool and True where attention may look.
+values. Sequences are (batch, length, channels); masks are bool, False for keys to leave out.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from .configuration_mdetr import MdetrConfig
 
 
-class Attention(nn.Module):
+class MdetrAttention(nn.Module):
     """Multi-head scaled dot-product attention."""
 
     def __init__(self, config: MdetrConfig) -> None:
@@ -25,112 +25,127 @@ class Attention(nn.Module):
         self.output = nn.Linear(size, size)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """From (B, Q, D) queries to (B, Q, D), over (B, S, D) keys and values.
+        """Attends from (B, Q, D) queries to (B, S, D) keys and values: (B, Q, D).
 
-        ``mask`` is (B, 1, 1, S), or None where everything may be looked at.
+        ``mask`` is (B, 1, 1, S), or None to attend to all keys.
         """
-        mixed = F.scaled_dot_product_attention(
-            self._split(self.query(query)),
-            self._split(self.key(key)),
-            self._split(self.value(value)),
+        attended = F.scaled_dot_product_attention(
+            self._split_heads(self.query(query)),
+            self._split_heads(self.key(key)),
+            self._split_heads(self.value(value)),
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        output: Tensor = self.output(attended.transpose(1, 2).flatten(2))
+        return output
 
-    def _split(self, x: Tensor) -> Tensor:
+    def _split_heads(self, x: Tensor) -> Tensor:
         """(B, S, D) to (B, heads, S, D / heads)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-class FeedForward(nn.Module):
+class MdetrFeedForward(nn.Module):
     """Two linear layers with a ReLU between them."""
 
-    def __init__(self, config: MdetrConfig) -> None:
+    def __init__(self, size: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
-        self.expand = nn.Linear(config.hidden_size, config.feedforward_size)
-        self.dropout = nn.Dropout(config.dropout)
-        self.contract = nn.Linear(config.feedforward_size, config.hidden_size)
+        self.expand = nn.Linear(size, ffn_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.contract = nn.Linear(ffn_dim, size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (B, S, D) to (B, S, D)."""
-        return self.contract(self.dropout(F.relu(self.expand(x))))
+        """Maps (B, S, D) to (B, S, D)."""
+        output: Tensor = self.contract(self.dropout(F.relu(self.expand(x))))
+        return output
 
 
-class EncoderLayer(nn.Module):
-    """Self attention over image and text together, then the feed-forward part."""
+class MdetrEncoderLayer(nn.Module):
+    """Self attention over image and text together, then a feed-forward network."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
-        self.attention = Attention(config)
+        self.attention = MdetrAttention(config)
         self.attention_norm = nn.LayerNorm(config.hidden_size)
-        self.feedforward = FeedForward(config)
+        self.feedforward = MdetrFeedForward(
+            config.hidden_size, config.encoder_ffn_dim, config.dropout
+        )
         self.feedforward_norm = nn.LayerNorm(config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        """From (B, S, D) to (B, S, D); ``positions`` (B, S, D), ``mask`` (B, 1, 1, S)."""
-        placed = x + positions
-        x = self.attention_norm(x + self.dropout(self.attention(placed, placed, x, mask)))
-        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        """Maps (B, S, D) to (B, S, D); ``positions`` (B, S, D), ``mask`` (B, 1, 1, S)."""
+        with_positions = x + positions
+        attended = self.attention(with_positions, with_positions, x, mask)
+        x = self.attention_norm(x + self.dropout(attended))
+        output: Tensor = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        return output
 
 
-class DecoderLayer(nn.Module):
-    """Self attention of the queries, attention to the encoder's memory, feed-forward part."""
+class MdetrDecoderLayer(nn.Module):
+    """Self attention of the queries, cross attention to the memory, feed-forward network."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
-        self.self_attention = Attention(config)
+        self.self_attention = MdetrAttention(config)
         self.self_attention_norm = nn.LayerNorm(config.hidden_size)
-        self.cross_attention = Attention(config)
+        self.cross_attention = MdetrAttention(config)
         self.cross_attention_norm = nn.LayerNorm(config.hidden_size)
-        self.feedforward = FeedForward(config)
+        self.feedforward = MdetrFeedForward(
+            config.hidden_size, config.decoder_ffn_dim, config.dropout
+        )
         self.feedforward_norm = nn.LayerNorm(config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, queries: Tensor, memory: Tensor, placed_memory: Tensor, mask: Tensor
+        self,
+        x: Tensor,
+        queries: Tensor,
+        memory: Tensor,
+        memory_with_positions: Tensor,
+        mask: Tensor,
     ) -> Tensor:
-        """From (B, Q, D) to (B, Q, D).
+        """Maps (B, Q, D) to (B, Q, D).
 
         Args:
-            x: (B, Q, D), what the queries have gathered so far.
-            queries: (1, Q, D), the learned queries, used as positions of ``x``.
+            x: (B, Q, D), output of the layer before; zeros for the first.
+            queries: (1, Q, D), the learned queries, which serve as positions of ``x``.
             memory: (B, S, D), the encoder's output.
-            placed_memory: (B, S, D), the same with positions added.
+            memory_with_positions: (B, S, D), the same with its positions added.
             mask: (B, 1, 1, S).
         """
-        placed = x + queries
-        x = self.self_attention_norm(x + self.dropout(self.self_attention(placed, placed, x, None)))
-        seen = self.cross_attention(x + queries, placed_memory, memory, mask)
-        x = self.cross_attention_norm(x + self.dropout(seen))
-        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        with_queries = x + queries
+        attended = self.self_attention(with_queries, with_queries, x, None)
+        x = self.self_attention_norm(x + self.dropout(attended))
+        attended = self.cross_attention(x + queries, memory_with_positions, memory, mask)
+        x = self.cross_attention_norm(x + self.dropout(attended))
+        output: Tensor = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        return output
 
 
-class Encoder(nn.Module):
-    """Layers over the concatenated image and text sequence."""
+class MdetrEncoder(nn.Module):
+    """Transformer encoder over the concatenated image and text sequence."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.layers = nn.ModuleList(MdetrEncoderLayer(config) for _ in range(config.encoder_layers))
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        """From (B, S, D) to the memory (B, S, D); ``mask`` (B, 1, 1, S)."""
+        """Maps (B, S, D) to the memory (B, S, D); ``mask`` (B, 1, 1, S)."""
         for layer in self.layers:
             x = layer(x, positions, mask)
         return x
 
 
-class Decoder(nn.Module):
-    """Layers that turn learned queries into objects, starting from zero."""
+class MdetrDecoder(nn.Module):
+    """Transformer decoder from learned queries to objects, starting from zeros."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.layers = nn.ModuleList(MdetrDecoderLayer(config) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(config.hidden_size)
 
     def forward(self, queries: Tensor, memory: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        """The normed output of every layer, (L, B, Q, D).
+        """Returns the normalized output (L, B, Q, D) of every layer.
 
         Args:
             queries: (Q, D).
@@ -138,11 +153,12 @@ class Decoder(nn.Module):
             positions: (B, S, D), positions of the memory.
             mask: (B, 1, 1, S).
         """
-        placed_memory = memory + positions
+        memory_with_positions = memory + positions
         queries = queries[None]
         x = torch.zeros_like(queries).expand(memory.shape[0], -1, -1)
         outputs = []
         for layer in self.layers:
-            x = layer(x, queries, memory, placed_memory, mask)
+            x = layer(x, queries, memory, memory_with_positions, mask)
             outputs.append(x)
-        return self.norm(torch.stack(outputs))
+        normalized: Tensor = self.norm(torch.stack(outputs))
+        return normalized

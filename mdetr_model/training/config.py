@@ -32,7 +32,7 @@ class InitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         answers: the answer vocabulary for question answering: "gqa" collects all answers of the
             training questions, "clevr" takes CLEVR's, anything else is the path of a published
             JSON file. Default: that of ``model``, if it has one.
-        config: fields of ``MdetrConfig``; ``image_config`` and ``text_config`` are names that
+        config: fields of ``MdetrConfig``; ``backbone_config`` and ``text_config`` are names that
             ``MdetrConfig`` accepts or tables with a ``model_type``.
     """
 

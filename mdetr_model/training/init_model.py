@@ -92,7 +92,10 @@ def _new_config(
 ) -> MdetrConfig:
     """Returns the configuration of a model that is assembled from parts."""
     fields: dict[str, Any] = {**init.config, **answer_fields}
-    for part, weights in (("image_config", init.image_weights), ("text_config", init.text_weights)):
+    for part, weights in (
+        ("backbone_config", init.image_weights),
+        ("text_config", init.text_weights),
+    ):
         if weights is not None:
             fields[part] = AutoConfig.from_pretrained(weights)
         elif isinstance(fields.get(part), dict):

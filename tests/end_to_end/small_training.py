@@ -30,20 +30,21 @@ hidden_size = 16
 num_attention_heads = 2
 encoder_layers = 1
 decoder_layers = 2
-feedforward_size = 16
+encoder_ffn_dim = 16
+decoder_ffn_dim = 16
 num_queries = 4
 dropout = {dropout}
 resizer_dropout = {dropout}
 frozen_batch_norm = {frozen}
 frozen_first_layers = false
 mask_padding = {invariant}
-contrastive_alignment = {aligned}
+contrastive_align_loss = {aligned}
 
-[init.config.image_config]
+[init.config.backbone_config]
 model_type = "resnet"
 layer_type = "basic"
-embedding_size = 4
-hidden_sizes = [4, 8]
+embedding_size = 8
+hidden_sizes = [8, 8]
 depths = [1, 1]
 
 [init.config.text_config]

@@ -40,13 +40,14 @@ LAYERS = 3
 
 def tiny_config(**fields: Any) -> MdetrConfig:
     tiny: dict[str, Any] = {
-        "image_config": RESNET,
+        "backbone_config": RESNET,
         "text_config": TEXT,
         "hidden_size": 32,
         "num_attention_heads": 4,
         "encoder_layers": 2,
         "decoder_layers": LAYERS,
-        "feedforward_size": 48,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 40,
         "num_queries": QUERIES,
     }
     return MdetrConfig(**(tiny | fields))

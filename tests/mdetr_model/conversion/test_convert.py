@@ -18,22 +18,22 @@ from transformers import (
 )
 
 from mdetr_model.__main__ import main
-from mdetr_model.conversion.convert import (
-    CheckpointError,
-    configuration_of,
-    convert,
-    converted_state,
-    read_checkpoint,
-)
+from mdetr_model.conversion.checkpoint import CheckpointError, read_checkpoint
+from mdetr_model.conversion.configuration import config_from_checkpoint
+from mdetr_model.conversion.convert import convert
+from mdetr_model.conversion.key_mapping import convert_state_dict
 from mdetr_model.data.answers import CLEVR, read_answers
+from mdetr_model.modeling.answer_heads import (
+    CLEVR_ANSWER_HEADS,
+    GQA_ANSWER_HEADS,
+    UNIFIED_GQA_ANSWER_HEADS,
+)
 from mdetr_model.modeling.configuration_mdetr import (
-    CLEVR_ANSWERS,
-    GQA_ANSWERS,
-    UNIFIED_GQA_ANSWERS,
     MdetrConfig,
-    image_config_of,
+    backbone_config_for,
 )
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding, MdetrForQuestionAnswering
+from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
 
 
@@ -49,9 +49,10 @@ def _tiny(**fields: Any) -> MdetrConfig:
         "type_vocab_size": 1,
         "layer_norm_eps": 1e-5,
     }
-    size = {"hidden_size": 32, "encoder_layers": 2, "decoder_layers": 2, "feedforward_size": 48}
-    image = fields.pop("image_config", image_config_of("resnet18"))
-    return MdetrConfig(image_config=image, text_config=text, num_queries=5, **size, **fields)
+    size = {"hidden_size": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 48}
+    size["decoder_ffn_dim"] = 40
+    image = fields.pop("backbone_config", backbone_config_for("resnet18"))
+    return MdetrConfig(backbone_config=image, text_config=text, num_queries=5, **size, **fields)
 
 
 def _published(config: MdetrConfig) -> dict[str, Tensor]:
@@ -79,20 +80,21 @@ def _published(config: MdetrConfig) -> dict[str, Tensor]:
         for layer in range(layers):
             prefix = f"transformer.{side}.layers.{layer}"
             attention(f"{prefix}.self_attn", size)
-            linear(f"{prefix}.linear1", config.feedforward_size, size)
-            linear(f"{prefix}.linear2", size, config.feedforward_size)
+            ffn_dim = config.encoder_ffn_dim if side == "encoder" else config.decoder_ffn_dim
+            linear(f"{prefix}.linear1", ffn_dim, size)
+            linear(f"{prefix}.linear2", size, ffn_dim)
             for number in (1, 2) if side == "encoder" else (1, 3, 4):
                 norm(f"{prefix}.norm{number}", size)
             if side == "decoder":
                 attention(f"{prefix}.cross_attn_image", size)
     norm("transformer.decoder.norm", size)
     add("query_embed.weight", config.num_queries, size)
-    linear("class_embed", config.num_token_positions, size)
+    linear("class_embed", NUM_TOKEN_POSITIONS, size)
     for layer, outputs in enumerate((size, size, 4)):
         linear(f"bbox_embed.layers.{layer}", outputs, size)
-    if config.contrastive_alignment:
-        linear("contrastive_align_projection_image", config.contrastive_size, size)
-        linear("contrastive_align_projection_text", config.contrastive_size, size)
+    if config.contrastive_align_loss:
+        linear("contrastive_align_projection_image", config.projection_dim, size)
+        linear("contrastive_align_projection_text", config.projection_dim, size)
     if config.predict_final:
         linear("isfinal_embed", 1, size)
     if config.answer_heads:
@@ -135,23 +137,30 @@ def _torchvision_name(name: str) -> str:
     [
         {},
         {"predict_final": True},
-        {"contrastive_alignment": False, "answer_heads": GQA_ANSWERS},
-        {"answer_heads": CLEVR_ANSWERS},
-        {"answer_heads": UNIFIED_GQA_ANSWERS},
+        {"contrastive_align_loss": False, "answer_heads": GQA_ANSWER_HEADS},
+        {"answer_heads": CLEVR_ANSWER_HEADS},
+        {"answer_heads": UNIFIED_GQA_ANSWER_HEADS},
     ],
 )
 def test_configuration_comes_from_the_tensors(tmp_path: Path, fields: dict[str, Any]) -> None:
     config = _tiny(**fields)
     state = _published(config)
-    found = configuration_of(state, {})
-    for name in ("hidden_size", "encoder_layers", "decoder_layers", "feedforward_size"):
+    found = config_from_checkpoint(state, {})
+    sizes = (
+        "hidden_size",
+        "encoder_layers",
+        "decoder_layers",
+        "encoder_ffn_dim",
+        "decoder_ffn_dim",
+    )
+    for name in sizes:
         assert getattr(found, name) == getattr(config, name)
     assert found.num_queries == 5
     assert found.text_config.max_position_embeddings == 40
-    assert found.image_config.depths == [2, 2, 2, 2]
+    assert found.backbone_config.depths == [2, 2, 2, 2]
     assert found.answer_heads == config.answer_heads
     assert found.predict_final == config.predict_final
-    assert found.contrastive_alignment == config.contrastive_alignment
+    assert found.contrastive_align_loss == config.contrastive_align_loss
 
     torch.save({"model": state}, tmp_path / "published.pth")
     convert(tmp_path / "published.pth", tmp_path / "model")
@@ -163,13 +172,15 @@ def test_configuration_comes_from_the_tensors(tmp_path: Path, fields: dict[str, 
 def test_answers_are_told_with_the_checkpoint(reference: Path, tmp_path: Path) -> None:
     """Those of GQA by a file, CLEVR's by themselves."""
     published = reference / "real" / "gqa_answers" / "gqa_answer2id_by_type.json"
-    torch.save({"model": _published(_tiny(answer_heads=GQA_ANSWERS))}, tmp_path / "gqa.pth")
+    torch.save({"model": _published(_tiny(answer_heads=GQA_ANSWER_HEADS))}, tmp_path / "gqa.pth")
     config = convert(tmp_path / "gqa.pth", tmp_path / "gqa", answers=published)
     again = MdetrConfig.from_pretrained(tmp_path / "gqa")
     assert again.answers == config.answers == read_answers(published).names
     assert convert(tmp_path / "gqa.pth", tmp_path / "without").answers is None
 
-    torch.save({"model": _published(_tiny(answer_heads=CLEVR_ANSWERS))}, tmp_path / "clevr.pth")
+    torch.save(
+        {"model": _published(_tiny(answer_heads=CLEVR_ANSWER_HEADS))}, tmp_path / "clevr.pth"
+    )
     assert convert(tmp_path / "clevr.pth", tmp_path / "clevr").answers == CLEVR.names
     with pytest.raises(ValueError, match="is for the heads"):
         convert(tmp_path / "clevr.pth", tmp_path / "clevr", answers=published)
@@ -177,11 +188,11 @@ def test_answers_are_told_with_the_checkpoint(reference: Path, tmp_path: Path) -
 
 def test_options_of_the_file_are_kept() -> None:
     options = {"nheads": 4, "eos_coef": 0.2, "set_cost_bbox": 3, "qa_loss_coef": 25, "lr": 1e-4}
-    config = configuration_of(_published(_tiny()), options)
+    config = config_from_checkpoint(_published(_tiny()), options)
     assert config.num_attention_heads == 4
     assert config.eos_coef == 0.2
-    assert config.box_cost == 3.0
-    assert config.answer_weight == 25.0
+    assert config.bbox_cost == 3.0
+    assert config.qa_loss_coef == 25.0
 
 
 def test_projections_of_attention_are_unpacked() -> None:
@@ -189,7 +200,7 @@ def test_projections_of_attention_are_unpacked() -> None:
     published = _published(config)
     name = "transformer.encoder.layers.1.self_attn.in_proj_weight"
     published[name] = torch.arange(96 * 32).reshape(96, 32).float()
-    state = converted_state(published, config)
+    state = convert_state_dict(published, [])
     attention = "mdetr.encoder.layers.1.attention"
     parts = [state[f"{attention}.{part}.weight"] for part in ("query", "key", "value")]
     assert torch.equal(torch.cat(parts), published[name])
@@ -298,25 +309,27 @@ def test_other_checkpoints_are_refused(tmp_path: Path, content: Any, message: st
 
 def test_other_models_are_refused() -> None:
     with pytest.raises(CheckpointError, match="not an MDETR model: missing query_embed"):
-        configuration_of({"fc.weight": torch.zeros(1)}, {})
+        config_from_checkpoint({"fc.weight": torch.zeros(1)}, {})
     state = _published(_tiny())
     del state["transformer.encoder.layers.0.linear1.weight"]
     with pytest.raises(CheckpointError, match=r"missing transformer\.encoder\.layers\.0"):
-        configuration_of(state, {})
+        config_from_checkpoint(state, {})
     with pytest.raises(CheckpointError, match="PhraseCut"):
-        configuration_of({"detr.query_embed.weight": torch.zeros(1)}, {})
+        config_from_checkpoint({"detr.query_embed.weight": torch.zeros(1)}, {})
 
 
 def test_other_image_encoders_are_refused() -> None:
     state = _published(_tiny())
     without = {name: t for name, t in state.items() if name != "backbone.0.body.conv1.weight"}
     with pytest.raises(CheckpointError, match=r"a ResNet without backbone\.0\.body\.conv1"):
-        configuration_of(without, {})
+        config_from_checkpoint(without, {})
     del state["backbone.0.body.layer1.0.bn1.running_mean"]
     with pytest.raises(CheckpointError, match="neither a ResNet with batch norm nor"):
-        configuration_of(state, {})
+        config_from_checkpoint(state, {})
     with pytest.raises(CheckpointError, match="neither B3 nor B5"):
-        configuration_of(state | {"backbone.0.body.conv_stem.weight": torch.zeros(32, 3, 3, 3)}, {})
+        config_from_checkpoint(
+            state | {"backbone.0.body.conv_stem.weight": torch.zeros(32, 3, 3, 3)}, {}
+        )
 
 
 @pytest.mark.parametrize(
@@ -324,23 +337,23 @@ def test_other_image_encoders_are_refused() -> None:
 )
 def test_variants_that_are_not_built_are_refused(option: str, value: bool) -> None:
     with pytest.raises(CheckpointError, match=f"trained with {option}={value}"):
-        configuration_of(_published(_tiny()), {option: value})
+        config_from_checkpoint(_published(_tiny()), {option: value})
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"nheads": None}, "trained with nheads=None, which is no int"),
+        ({"nheads": None}, "trained with nheads=None, which is not int"),
         ({"nheads": 3}, "hidden_size is 32, with 3 attention heads"),
         ({"nheads": 0}, "num_attention_heads is 0"),
-        ({"dropout": "0.1"}, "trained with dropout='0.1', which is no float"),
-        ({"aux_loss": "False"}, "trained with aux_loss='False', which is no bool"),
+        ({"dropout": "0.1"}, "trained with dropout='0.1', which is not float"),
+        ({"aux_loss": "False"}, "trained with aux_loss='False', which is not bool"),
         ({"pre_norm": torch.zeros(2)}, "trained with pre_norm=tensor"),
     ],
 )
 def test_options_that_no_model_has_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        configuration_of(_published(_tiny()), options)
+        config_from_checkpoint(_published(_tiny()), options)
 
 
 ATTENTION = "transformer.encoder.layers.0.self_attn"
@@ -363,7 +376,7 @@ WORDS = "transformer.text_encoder.embeddings.word_embeddings.weight"
 def test_tensors_of_other_shapes_are_refused(
     tmp_path: Path, name: str, tensor: Tensor, message: str
 ) -> None:
-    state = _published(_tiny(answer_heads=CLEVR_ANSWERS))
+    state = _published(_tiny(answer_heads=CLEVR_ANSWER_HEADS))
     assert name in state
     torch.save({"model": state | {name: tensor}}, tmp_path / "published.pth")
     with pytest.raises(CheckpointError, match=message):

@@ -13,8 +13,13 @@ from mdetr_model.data.answers import (
     read_answers,
     write_answers,
 )
-from mdetr_model.modeling.answer_losses import CLEVR_TYPES, GQA_TYPES
-from mdetr_model.modeling.configuration_mdetr import CLEVR_ANSWERS, GQA_ANSWERS, MdetrConfig
+from mdetr_model.modeling.answer_heads import (
+    CLEVR_ANSWER_HEADS,
+    CLEVR_TYPES,
+    GQA_ANSWER_HEADS,
+    GQA_TYPES,
+)
+from mdetr_model.modeling.configuration_mdetr import MdetrConfig
 from schemas import Question
 from tests.mdetr_model import golden
 
@@ -72,7 +77,7 @@ def test_clevr_is_encoded_as_published(reference: Path) -> None:
 
 
 def test_heads_come_in_the_order_of_the_published_models() -> None:
-    assert CLEVR.heads == [list(head) for head in CLEVR_ANSWERS]
+    assert CLEVR.heads == [list(head) for head in CLEVR_ANSWER_HEADS]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -94,7 +99,7 @@ def test_published_answers_are_those_of_the_published_heads(
 ) -> None:
     folder = reference / "real" / "gqa_answers"
     found = read_answers(folder / "gqa_answer2id_by_type.json")
-    assert found.heads == [list(head) for head in GQA_ANSWERS]
+    assert found.heads == [list(head) for head in GQA_ANSWER_HEADS]
     published = json.loads((folder / "gqa_answer2id_by_type.json").read_text())
     for kind in GQA_TYPES:
         for answer, number in published[f"answer_{kind}"].items():

@@ -88,7 +88,7 @@ def test_a_batch_for_evaluation_is_what_the_processor_makes(transform: EvalTrans
     texts = [caption.text for caption in captions]
     images = [Image.open(io.BytesIO(of.image)) for of in PAIRS]
     expected = processor(images=images, text=texts, return_tensors="pt")
-    labels = processor.labels(
+    labels = processor.make_labels(
         texts,
         [[region.spans for region in caption.regions] for caption in captions],
         [[region.box for region in caption.regions if region.box] for caption in captions],

@@ -30,10 +30,11 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *sorted(ByteLevel.alphabet())])}
     text = {"model_type": "roberta", "hidden_size": 32, "num_hidden_layers": 1}
     text |= {"num_attention_heads": 2, "intermediate_size": 40, "vocab_size": len(vocabulary)}
-    image = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 4}
-    image |= {"hidden_sizes": [4, 4, 8, 8], "depths": [1, 1, 1, 1]}
-    size = {"hidden_size": 32, "encoder_layers": 1, "decoder_layers": 1, "feedforward_size": 32}
-    config = MdetrConfig(image_config=image, text_config=text, num_queries=6, **size)
+    image = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 8}
+    image |= {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
+    size = {"hidden_size": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32}
+    size["decoder_ffn_dim"] = 32
+    config = MdetrConfig(backbone_config=image, text_config=text, num_queries=6, **size)
     MdetrForGrounding(config).save_pretrained(folder)
     tokenizer = RobertaTokenizerFast(vocab=vocabulary, merges=[])
     image_processor = MdetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})

@@ -3,12 +3,12 @@
 import torch
 import torch.nn.functional as F
 
-from mdetr_model.modeling.answer_losses import NOT_ASKED, answer_losses
+from mdetr_model.modeling.answer_losses import IGNORE_INDEX, answer_losses
 
 
 def test_one_head_for_all_is_judged_by_the_questions_that_have_an_answer() -> None:
     logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
-    answers = torch.tensor([3, NOT_ASKED, int(logits[2].argmax()), NOT_ASKED])
+    answers = torch.tensor([3, IGNORE_INDEX, int(logits[2].argmax()), IGNORE_INDEX])
     losses = answer_losses({"total": logits}, {"total": answers})
     wanted = F.cross_entropy(logits[::2], answers[::2])
     torch.testing.assert_close(losses["loss_answer_total"], wanted)
@@ -24,10 +24,10 @@ def test_every_head_is_judged_by_the_questions_that_it_is_asked() -> None:
         "reg": torch.zeros(3, 20),
     }
     answers = {
-        "type": torch.tensor([0, NOT_ASKED, 1]),
-        "binary": torch.tensor([1, NOT_ASKED, NOT_ASKED]),
-        "attr": torch.tensor([NOT_ASKED, NOT_ASKED, 4]),
-        "reg": torch.full((3,), NOT_ASKED),
+        "type": torch.tensor([0, IGNORE_INDEX, 1]),
+        "binary": torch.tensor([1, IGNORE_INDEX, IGNORE_INDEX]),
+        "attr": torch.tensor([IGNORE_INDEX, IGNORE_INDEX, 4]),
+        "reg": torch.full((3,), IGNORE_INDEX),
     }
     losses = answer_losses(logits, answers)
     wanted = F.cross_entropy(logits["type"][::2], answers["type"][::2])
@@ -47,13 +47,13 @@ def test_yes_or_no_without_an_answer_has_no_loss() -> None:
         "attr": torch.zeros(2, 15),
         "reg": torch.zeros(2, 20),
     }
-    answers = {head: torch.full((2,), NOT_ASKED) for head in logits}
-    answers |= {"type": torch.tensor([0, 0]), "binary": torch.tensor([1, NOT_ASKED])}
+    answers = {head: torch.full((2,), IGNORE_INDEX) for head in logits}
+    answers |= {"type": torch.tensor([0, 0]), "binary": torch.tensor([1, IGNORE_INDEX])}
     losses = answer_losses(logits, answers)
     yes = -torch.tensor(2.0).sigmoid().log()
     torch.testing.assert_close(losses["loss_answer_binary"], yes / 2)
 
 
 def test_a_batch_without_questions() -> None:
-    losses = answer_losses({"total": torch.randn(2, 5)}, {"total": torch.full((2,), NOT_ASKED)})
+    losses = answer_losses({"total": torch.randn(2, 5)}, {"total": torch.full((2,), IGNORE_INDEX)})
     assert losses["loss_answer_total"] == 0 and losses["accuracy_answer_total"] == 1

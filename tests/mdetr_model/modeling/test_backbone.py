@@ -14,13 +14,13 @@ from mdetr_model.modeling.backbone import (
     SamePadding,
     image_encoder,
 )
-from mdetr_model.modeling.configuration_mdetr import image_config_of
+from mdetr_model.modeling.configuration_mdetr import backbone_config_for
 from mdetr_model.modeling.position_encoding import sine_positions
 
 BASIC = ResNetConfig(
-    layer_type="basic", embedding_size=4, hidden_sizes=[4, 8, 8, 16], depths=[1, 2, 1, 1]
+    layer_type="basic", embedding_size=8, hidden_sizes=[8, 8, 8, 16], depths=[1, 2, 1, 1]
 )
-BOTTLENECK = ResNetConfig(embedding_size=4, hidden_sizes=[8, 8, 16, 16], depths=[1, 2, 1, 1])
+BOTTLENECK = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 2, 1, 1])
 EFFICIENT = EfficientNetConfig(
     width_coefficient=0.25, depth_coefficient=0.5, hidden_dim=320, drop_connect_rate=0.0
 )
@@ -124,7 +124,7 @@ def test_first_layers_of_resnets_are_not_trained() -> None:
 )
 def test_encoders_of_the_paper(name: str, channels: int, blocks: int) -> None:
     with torch.device("meta"):
-        encoder = image_encoder(image_config_of(name))
+        encoder = image_encoder(backbone_config_for(name))
     assert encoder.channels == channels
     found = sum(
         type(m).__name__.endswith(("BasicLayer", "NeckLayer", "Block")) for m in encoder.modules()
@@ -168,7 +168,7 @@ def test_everything_is_trained_from_scratch(config: PreTrainedConfig) -> None:
 
 def test_an_efficientnet_begins_with_features_that_tell_images_apart() -> None:
     torch.manual_seed(0)
-    encoder = image_encoder(image_config_of("efficientnet-b3"), freeze_norms=False).train()
+    encoder = image_encoder(backbone_config_for("efficientnet-b3"), freeze_norms=False).train()
     features = encoder(torch.randn(2, 3, 96, 96))
     assert (features[0] - features[1]).abs().mean() > 0.1
 
@@ -176,7 +176,7 @@ def test_an_efficientnet_begins_with_features_that_tell_images_apart() -> None:
 @pytest.mark.parametrize("freeze_norms", [True, False])
 def test_initial_weights_of_an_efficientnet(freeze_norms: bool) -> None:
     torch.manual_seed(0)
-    encoder = image_encoder(image_config_of("efficientnet-b3"), freeze_norms)
+    encoder = image_encoder(backbone_config_for("efficientnet-b3"), freeze_norms)
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
             expected = (2 / module.weight[0].numel()) ** 0.5
@@ -187,7 +187,7 @@ def test_initial_weights_of_an_efficientnet(freeze_norms: bool) -> None:
 
 def test_fewer_stages_have_a_smaller_stride() -> None:
     config = ResNetConfig(
-        layer_type="basic", embedding_size=4, hidden_sizes=[4, 8, 8], depths=[1, 1, 1]
+        layer_type="basic", embedding_size=8, hidden_sizes=[8, 8, 8], depths=[1, 1, 1]
     )
     encoder = image_encoder(config)
     assert encoder.stride == 16
@@ -199,7 +199,7 @@ def test_other_encoders_are_refused() -> None:
     with pytest.raises(ValueError, match="'bert'"):
         image_encoder(BertConfig())
     with pytest.raises(ValueError, match="'vgg'"):
-        image_config_of("vgg")
+        backbone_config_for("vgg")
 
 
 def _positions(mask: Tensor) -> Tensor:

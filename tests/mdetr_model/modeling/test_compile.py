@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mdetr_model import MdetrForQuestionAnswering
-from mdetr_model.modeling.configuration_mdetr import CLEVR_ANSWERS
+from mdetr_model.modeling.answer_heads import CLEVR_ANSWER_HEADS
 from tests.mdetr_model.small import EFFICIENTNET, difference, run, tiny_model, two_inputs
 
 
@@ -16,11 +16,11 @@ from tests.mdetr_model.small import EFFICIENTNET, difference, run, tiny_model, t
     [
         ("inductor", {}),
         ("aot_eager", {"mask_padding": True}),
-        ("aot_eager", {"image_config": EFFICIENTNET}),
+        ("aot_eager", {"backbone_config": EFFICIENTNET}),
     ],
 )
 def test_compiles_as_one_graph(backend: str, fields: dict[str, Any]) -> None:
-    model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWERS, **fields)
+    model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWER_HEADS, **fields)
     compiled = torch.compile(model, fullgraph=True, backend=backend)
     assert difference(run(compiled, two_inputs()), run(model, two_inputs())) <= 1e-5
 

@@ -1,7 +1,6 @@
 """Losses: the published figures, their gradients, and what holds for any outputs."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,20 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mdetr_model.modeling.answer_losses import answer_losses, given_answers
+from mdetr_model.modeling.answer_losses import answer_losses, predicted_answers
 from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from mdetr_model.modeling.criterion import MdetrCriterion, mean_over_ranks
 from mdetr_model.modeling.losses import (
-    CriterionOptions,
-    MdetrCriterion,
     box_losses,
     contrastive_alignment_loss,
-    criterion_options,
-    mean_over_ranks,
     soft_token_targets,
 )
 from mdetr_model.modeling.matching import Matching
+from mdetr_model.modeling.outputs import MdetrOutput
 from tests.mdetr_model import golden
 
 RELATIVE = 1e-5
-TARGETS = {"collated": "binary", "normalized": "normalized"}
+TARGETS = {"collated": "binary", "normalised": "normalized"}  # keys of the golden files
 SETS = ("normal", "many30", "empty_first", "empty_second", "none", "edge_spans")
 
 
@@ -44,8 +41,8 @@ def stored(reference: Path) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def layered(stored: dict[str, np.ndarray]) -> SimpleNamespace:
-    outputs = SimpleNamespace(
+def layered(stored: dict[str, np.ndarray]) -> MdetrOutput:
+    outputs = MdetrOutput(
         layer_logits=torch.from_numpy(stored["pred_logits"]).requires_grad_(),
         layer_pred_boxes=torch.from_numpy(stored["pred_boxes"]).requires_grad_(),
         layer_proj_queries=torch.from_numpy(stored["proj_queries"]).requires_grad_(),
@@ -65,7 +62,7 @@ def test_losses_and_gradients_of_all_layers_are_the_published_ones(
     key = f"odd/{targets}/{mode}"
     labels = golden.labels(reference, results, texts, key)
     outputs = layered(stored)
-    losses = MdetrCriterion(CriterionOptions(token_targets=TARGETS[mode]))(outputs, labels)
+    losses = MdetrCriterion(MdetrConfig(token_targets=TARGETS[mode]))(outputs, labels)
     losses["loss"].backward()
     wanted = {**results[key]["losses"], "loss": results[key]["total"]}
     gradients = {
@@ -119,8 +116,8 @@ def test_losses_of_a_model_without_auxiliary_outputs_are_the_published_ones_of_t
     arrays = golden.formulas(reference).outputs("r101", "even")
     names = {"logits": "pred_logits", "pred_boxes": "pred_boxes"}
     names |= {name: name for name in ("proj_queries", "proj_tokens")}
-    outputs = SimpleNamespace(**{k: torch.from_numpy(arrays[v]) for k, v in names.items()})
-    losses = MdetrCriterion(CriterionOptions(token_targets=TARGETS[mode]))(outputs, labels)
+    outputs = MdetrOutput(**{k: torch.from_numpy(arrays[v]) for k, v in names.items()})
+    losses = MdetrCriterion(MdetrConfig(token_targets=TARGETS[mode]))(outputs, labels)
     wanted = {k: v for k, v in results[key]["losses"].items() if not k[-1].isdigit()}
     assert set(losses) == {*wanted, "loss"}
     assert_losses(losses, wanted)
@@ -199,7 +196,9 @@ def test_answers_are_judged_and_given_as_published(reference: Path) -> None:
         assert_losses(found, case["result"], absolute=1e-6)
         if "chosen" in case:
             names = {"total": "all"}
-            given = [f"{names.get(head, head)}:{index}" for head, index in given_answers(logits)]
+            given = [
+                f"{names.get(head, head)}:{index}" for head, index in predicted_answers(logits)
+            ]
             assert given == case["chosen"]
 
 
@@ -224,10 +223,10 @@ def _logits(
 
 def random_case(
     batch: int = 2, boxes: int = 3, layers: int = 2, queries: int = 5
-) -> tuple[SimpleNamespace, dict[str, Tensor]]:
+) -> tuple[MdetrOutput, dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(0)
     tokens = 7
-    outputs = SimpleNamespace(
+    outputs = MdetrOutput(
         layer_logits=torch.randn(layers, batch, queries, 256, generator=generator),
         layer_pred_boxes=torch.rand(layers, batch, queries, 4, generator=generator) * 0.5 + 0.2,
         layer_proj_queries=torch.randn(layers, batch, queries, 8, generator=generator),
@@ -248,7 +247,7 @@ def random_case(
 
 def test_padding_boxes_changes_no_loss() -> None:
     outputs, labels = random_case()
-    criterion = MdetrCriterion(CriterionOptions())
+    criterion = MdetrCriterion(MdetrConfig())
     alone = criterion(outputs, labels)
     padded = {
         name: torch.cat([value[:, :1], torch.zeros_like(value), value[:, 1:]], dim=1)
@@ -261,21 +260,21 @@ def test_padding_boxes_changes_no_loss() -> None:
 def test_tokens_beyond_the_map_are_named_by_no_box() -> None:
     outputs, labels = random_case()
     outputs.proj_tokens = torch.randn(2, 300, 8, generator=torch.Generator().manual_seed(1))
-    losses = MdetrCriterion(CriterionOptions())(outputs, labels)
+    losses = MdetrCriterion(MdetrConfig())(outputs, labels)
     assert all(torch.isfinite(value).all() for value in losses.values())
 
 
 def test_finality_is_the_cross_entropy_of_the_matched_boxes() -> None:
     outputs, labels = random_case()
-    losses = MdetrCriterion(CriterionOptions())(outputs, labels)
+    losses = MdetrCriterion(MdetrConfig())(outputs, labels)
     by_query = _expected_finality(outputs, labels)
     assert losses["loss_isfinal"].item() == pytest.approx(by_query, rel=1e-5)
-    weighted = MdetrCriterion(CriterionOptions(final_weight=3))(outputs, labels)["loss"]
+    weighted = MdetrCriterion(MdetrConfig(isfinal_loss_coef=3))(outputs, labels)["loss"]
     both = losses["loss_isfinal"] + losses["loss_isfinal_0"]
     torch.testing.assert_close(weighted, losses["loss"] + 2 * both)
 
 
-def _expected_finality(outputs: SimpleNamespace, labels: dict[str, Tensor]) -> float:
+def _expected_finality(outputs: MdetrOutput, labels: dict[str, Tensor]) -> float:
     """The last layer's, pair by pair, with every assignment of three boxes tried."""
     from itertools import permutations
 
@@ -307,7 +306,7 @@ def _expected_finality(outputs: SimpleNamespace, labels: dict[str, Tensor]) -> f
 
 def test_autocast_leaves_the_losses_in_float32() -> None:
     outputs, labels = random_case()
-    criterion = MdetrCriterion(CriterionOptions())
+    criterion = MdetrCriterion(MdetrConfig())
     plain = criterion(outputs, labels)
     with torch.autocast("cpu", torch.bfloat16):
         cast = criterion(outputs, labels)
@@ -318,20 +317,14 @@ def test_autocast_leaves_the_losses_in_float32() -> None:
 def test_outputs_that_are_not_numbers_give_a_loss_that_is_none() -> None:
     outputs, labels = random_case()
     outputs.layer_logits[0, 0, 0, 0] = torch.nan
-    losses = MdetrCriterion(CriterionOptions())(outputs, labels)
+    losses = MdetrCriterion(MdetrConfig())(outputs, labels)
     assert losses["loss"].isnan() and losses["loss_ce"].isfinite()
 
 
 def test_more_boxes_than_queries() -> None:
     outputs, labels = random_case(boxes=9, queries=4)
-    losses = MdetrCriterion(CriterionOptions())(outputs, labels)
+    losses = MdetrCriterion(MdetrConfig())(outputs, labels)
     assert all(value.isfinite() for value in losses.values())
-
-
-def test_a_configuration_has_the_options() -> None:
-    config = MdetrConfig(giou_cost=3.0, temperature=0.1, token_targets="binary")
-    options = criterion_options(config)
-    assert options == CriterionOptions(giou_cost=3.0, temperature=0.1, token_targets="binary")
 
 
 def test_unknown_token_targets_are_refused() -> None:
@@ -371,6 +364,6 @@ def test_no_loop_over_images_or_boxes() -> None:
     for batch, boxes in ((2, 3), (7, 5)):
         outputs, labels = random_case(batch, boxes)
         with _Operations() as operations:
-            MdetrCriterion(CriterionOptions())(outputs, labels)
+            MdetrCriterion(MdetrConfig())(outputs, labels)
         numbers.append(operations.number)
     assert numbers[0] == numbers[1] > 100

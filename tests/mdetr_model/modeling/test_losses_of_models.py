@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mdetr_model.conversion.convert import configuration_of, converted_state
-from mdetr_model.modeling.losses import CriterionOptions, MdetrCriterion
+from mdetr_model.conversion.configuration import config_from_checkpoint
+from mdetr_model.conversion.key_mapping import convert_state_dict
+from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from mdetr_model.modeling.criterion import MdetrCriterion
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding, MdetrForQuestionAnswering
 from tests.mdetr_model import golden
 
-TOKEN_TARGETS = {"collated": "binary", "normalized": "normalized"}
+TOKEN_TARGETS = {"collated": "binary", "normalised": "normalized"}  # keys of the golden files
 # Parameters behind the outputs: ours, and the published ones.
 PARAMETERS = {
     "object_heads.tokens.weight": "class_embed.weight",
@@ -55,12 +57,12 @@ def _compare_losses(
     outputs = _outputs(reference, model, variant, case)
     keys = [key for key in results if key.startswith(f"{case}/")]
     for key in keys:
-        options = CriterionOptions(
+        config = MdetrConfig(
             token_targets=TOKEN_TARGETS[key.split("/")[2]],
-            answer_weight=weights.get("loss_answer_type", 1.0),
+            qa_loss_coef=weights.get("loss_answer_type", 1.0),
         )
         labels = golden.labels(reference, results, texts, key)
-        losses = MdetrCriterion(options)(outputs, labels)
+        losses = MdetrCriterion(config)(outputs, labels)
         wanted = {**results[key]["losses"], "loss": results[key]["total"]}
         assert set(losses) == set(wanted)
         for name, value in wanted.items():
@@ -73,9 +75,9 @@ def _model(reference: Path, variant: str) -> nn.Module:
     formulas = golden.formulas(reference)
     options = formulas.load_json(f"model/{variant}.state.json")["args"]
     published = formulas.state_dict(variant)
-    config = configuration_of(published, options)
+    config = config_from_checkpoint(published, options)
     kind = MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding
-    state = converted_state(published, config)
+    state = convert_state_dict(published, [head for head, _ in config.answer_heads])
     return kind.from_pretrained(None, config=config, state_dict=state).eval()
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from mdetr_model.modeling.box_ops import cxcywh_to_xyxy, giou, xyxy_to_cxcywh
 from mdetr_model.modeling.losses import soft_token_targets
-from mdetr_model.modeling.matching import Matching, MatchingCosts, match, match_cells
+from mdetr_model.modeling.matching import Matching, match_grid, match_queries
 from tests.mdetr_model import golden
 
 
-@pytest.mark.parametrize("mode", ("collated", "normalized"))
+@pytest.mark.parametrize("mode", ("collated", "normalised"))
 @pytest.mark.parametrize(
     "targets", ("normal", "many30", "empty_first", "empty_second", "none", "edge_spans")
 )
@@ -29,13 +29,12 @@ def test_pairs_are_the_published_ones_in_every_layer(
     with np.load(reference / "golden" / "losses" / "r101.odd.outputs.npz") as stored:
         logits, boxes = (torch.from_numpy(stored[k]) for k in ("pred_logits", "pred_boxes"))
     kind = "binary" if mode == "collated" else "normalized"
-    matching = match(
+    matching = match_queries(
         logits,
         boxes,
         soft_token_targets(labels["positive_map"], kind),
         labels["boxes"],
         labels["box_mask"],
-        MatchingCosts(),
     )
     wanted = [
         {(item, q, b) for item, pairs in enumerate(layer) for q, b in zip(*pairs, strict=True)}
@@ -67,8 +66,7 @@ def test_every_matching_is_one_to_one_and_the_cheapest(
     boxes = torch.rand(*shape, 4, generator=generator)
     target_boxes = torch.rand(2, len(real), 4, generator=generator)
     tokens = torch.rand(2, len(real), 6, generator=generator)
-    costs = MatchingCosts()
-    matching = match(logits, boxes, tokens, target_boxes, mask, costs)
+    matching = match_queries(logits, boxes, tokens, target_boxes, mask)
 
     for layer, pairs in enumerate(_pairs(matching)):
         for item in range(2):
@@ -99,7 +97,7 @@ def test_costs_that_are_not_numbers_still_give_a_valid_matching() -> None:
     boxes = torch.full((1, 1, 3, 4), torch.inf)
     mask = torch.tensor([[True, False, True]])
     target = torch.rand(1, 3, 4)
-    (pairs,) = _pairs(match(logits, boxes, target, target, mask, MatchingCosts()))
+    (pairs,) = _pairs(match_queries(logits, boxes, target, target, mask))
     assert {box for _, _, box in pairs} == {0, 2} and len({query for _, query, _ in pairs}) == 2
 
 
@@ -107,8 +105,8 @@ def test_rows_are_picked_by_pair() -> None:
     query, box = torch.tensor([[2, 0], [1, 1]]), torch.tensor([[0, 1]])
     matching = Matching(torch.tensor([0, 1]), query, box)
     values = torch.arange(12).reshape(2, 2, 3)
-    assert matching.of_queries(values).tolist() == [[2, 3], [7, 10]]
-    assert matching.of_boxes(torch.tensor([[5, 6], [7, 8]])).tolist() == [[5, 8]]
+    assert matching.select_queries(values).tolist() == [[2, 3], [7, 10]]
+    assert matching.select_boxes(torch.tensor([[5, 6], [7, 8]])).tolist() == [[5, 8]]
 
 
 coordinate = st.floats(0, 1, width=32)
@@ -137,12 +135,12 @@ def test_generalized_iou_of_known_boxes() -> None:
 
 def test_boxes_and_the_cells_of_their_centers() -> None:
     """Cells are counted over the image alone; what is on its edge is in its last cell."""
-    cell_mask = torch.zeros(2, 3, 4, dtype=torch.bool)
-    cell_mask[0] = True
-    cell_mask[1, :2, :2] = True
+    grid_mask = torch.zeros(2, 3, 4, dtype=torch.bool)
+    grid_mask[0] = True
+    grid_mask[1, :2, :2] = True
     boxes = torch.tensor([[[0.3, 0.4], [1.0, 1.0]], [[0.49, 0.51], [0.0, 0.0]]])
     boxes = torch.cat([boxes, torch.full_like(boxes, 0.1)], dim=-1)
-    found = match_cells(cell_mask, boxes, torch.tensor([[True, True], [True, False]]))
+    found = match_grid(grid_mask, boxes, torch.tensor([[True, True], [True, False]]))
     assert found.batch.tolist() == [0, 0, 1]
     assert found.box.tolist() == [[0, 1, 0]]
     assert found.query.tolist() == [[1 * 4 + 1, 2 * 4 + 3, 1 * 4 + 0]]

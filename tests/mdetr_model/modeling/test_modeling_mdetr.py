@@ -21,7 +21,11 @@ from mdetr_model import (
     MdetrForQuestionAnswering,
     MdetrModel,
 )
-from mdetr_model.modeling.configuration_mdetr import CLEVR_ANSWERS, GQA_ANSWERS, UNIFIED_GQA_ANSWERS
+from mdetr_model.modeling.answer_heads import (
+    CLEVR_ANSWER_HEADS,
+    GQA_ANSWER_HEADS,
+    UNIFIED_GQA_ANSWER_HEADS,
+)
 from mdetr_model.modeling.position_encoding import sine_positions
 from tests.mdetr_model.small import (
     EFFICIENTNET,
@@ -56,9 +60,9 @@ def test_shapes() -> None:
         assert not torch.allclose(layers[0], layers[-1])
 
 
-@pytest.mark.parametrize("image_config", [RESNET, EFFICIENTNET])
-def test_images_matter(image_config: Any) -> None:
-    model, inputs = tiny_model(image_config=image_config), two_inputs()
+@pytest.mark.parametrize("backbone_config", [RESNET, EFFICIENTNET])
+def test_images_matter(backbone_config: Any) -> None:
+    model, inputs = tiny_model(backbone_config=backbone_config), two_inputs()
     other = inputs | {"pixel_values": torch.randn(2, 3, 75, 100)}
     assert difference(run(model, inputs), run(model, other)) > 1e-2
 
@@ -86,12 +90,12 @@ def test_cells_are_trained_where_that_is_asked_for() -> None:
     )  # fmt: skip
     assert difference(run(model, inputs), run(plain, inputs)) == 0
     outputs, without = model(**inputs, labels=labels), plain(**inputs, labels=labels)
-    assert outputs.cell_logits.shape == (2, 3 * 4, 256)
-    of_cells = {name: v for name, v in outputs.loss_dict.items() if name.endswith("_cells")}
-    assert of_cells.keys() >= {f"loss_{n}_cells" for n in ("ce", "bbox", "giou")}
-    assert not any(name.endswith("_cells") for name in without.loss_dict)
+    assert outputs.grid_logits.shape == (2, 3 * 4, 256)
+    of_cells = {name: v for name, v in outputs.loss_dict.items() if name.endswith("_grid")}
+    assert of_cells.keys() >= {f"loss_{n}_grid" for n in ("ce", "bbox", "giou")}
+    assert not any(name.endswith("_grid") for name in without.loss_dict)
     added = sum(
-        weight * outputs.loss_dict[f"loss_{name}_cells"]
+        weight * outputs.loss_dict[f"loss_{name}_grid"]
         for name, weight in {"ce": 1, "bbox": 5, "giou": 2, "contrastive_align": 1}.items()
     )
     torch.testing.assert_close(outputs.loss, without.loss + 2 * added)
@@ -99,7 +103,7 @@ def test_cells_are_trained_where_that_is_asked_for() -> None:
 
 def test_positions_at_the_input_are_added_to_what_is_projected() -> None:
     model, inputs = tiny_model(), two_inputs()
-    without, mask = run(model, inputs), run(model.mdetr, inputs).image_mask
+    without, mask = run(model, inputs), run(model.mdetr, inputs).grid_mask
 
     def placed(module: torch.nn.Module, args: Any, cells: Tensor) -> Tensor:
         positions = sine_positions(mask, cells.shape[1])
@@ -132,31 +136,33 @@ def test_token_embeddings_can_be_resized() -> None:
 
 
 def test_what_a_configuration_leaves_out() -> None:
-    model = tiny_model(contrastive_alignment=False, auxiliary_outputs=False)
+    model = tiny_model(contrastive_align_loss=False, auxiliary_loss=False)
     outputs = run(model, two_inputs())
     assert set(outputs.keys()) == {"logits", "pred_boxes", "input_ids"}
-    whole = tiny_model(contrastive_alignment=False)
+    whole = tiny_model(contrastive_align_loss=False)
     whole.load_state_dict(model.state_dict())
     assert torch.allclose(run(whole, two_inputs()).logits, outputs.logits, atol=1e-5)
 
 
 def test_answers() -> None:
-    outputs = run(tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWERS), two_inputs())
+    outputs = run(
+        tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWER_HEADS), two_inputs()
+    )
     shapes = {head: tuple(logits.shape) for head, logits in outputs.answers.items()}
     assert shapes == {"type": (2, 3), "binary": (2,), "reg": (2, 20), "attr": (2, 15)}
     assert outputs.logits.shape == (2, QUERIES, 256)
     unified = run(
-        tiny_model(MdetrForQuestionAnswering, answer_heads=UNIFIED_GQA_ANSWERS), two_inputs()
+        tiny_model(MdetrForQuestionAnswering, answer_heads=UNIFIED_GQA_ANSWER_HEADS), two_inputs()
     )
     assert unified.answers["total"].shape == (2, 1853)
     with pytest.raises(ValueError, match="answer_heads"):
         MdetrForQuestionAnswering(tiny_config())
 
 
-@pytest.mark.parametrize("image_config", [RESNET, THREE_STAGES, EFFICIENTNET])
+@pytest.mark.parametrize("backbone_config", [RESNET, THREE_STAGES, EFFICIENTNET])
 @pytest.mark.parametrize("item", [0, 1])
-def test_a_sample_is_the_same_alone_and_in_a_batch(image_config: Any, item: int) -> None:
-    model = tiny_model(image_config=image_config, mask_padding=True)
+def test_a_sample_is_the_same_alone_and_in_a_batch(backbone_config: Any, item: int) -> None:
+    model = tiny_model(backbone_config=backbone_config, mask_padding=True)
     inputs = two_inputs()
     whole = run(model, inputs)
     height = int(inputs["pixel_mask"][item].any(1).sum())
@@ -206,7 +212,7 @@ def test_padding_behind_everything_has_no_influence() -> None:
         (
             MdetrForQuestionAnswering,
             AutoModelForVisualQuestionAnswering,
-            {"answer_heads": CLEVR_ANSWERS, "image_config": EFFICIENTNET},
+            {"answer_heads": CLEVR_ANSWER_HEADS, "backbone_config": EFFICIENTNET},
         ),
     ],
 )
@@ -226,7 +232,7 @@ def test_saved_and_loaded(tmp_path: Path, kind: type, auto: Any, fields: dict[st
 def test_a_grounding_model_becomes_one_for_questions(tmp_path: Path) -> None:
     tiny_model().save_pretrained(tmp_path)
     model, info = MdetrForQuestionAnswering.from_pretrained(
-        tmp_path, answer_heads=CLEVR_ANSWERS, output_loading_info=True
+        tmp_path, answer_heads=CLEVR_ANSWER_HEADS, output_loading_info=True
     )
     assert not info["unexpected_keys"]
     assert all(name.startswith("answer_") for name in info["missing_keys"])
@@ -246,10 +252,12 @@ def test_bfloat16_autocast() -> None:
     assert (outputs.logits.float() - exact.logits).abs().max() < 0.2
 
 
-@pytest.mark.parametrize("image_config", [RESNET, EFFICIENTNET])
-def test_an_image_encoder_that_is_trained_from_scratch(tmp_path: Path, image_config: Any) -> None:
+@pytest.mark.parametrize("backbone_config", [RESNET, EFFICIENTNET])
+def test_an_image_encoder_that_is_trained_from_scratch(
+    tmp_path: Path, backbone_config: Any
+) -> None:
     scratch = {"frozen_batch_norm": False, "frozen_first_layers": False}
-    model = tiny_model(image_config=image_config, **scratch).train()
+    model = tiny_model(backbone_config=backbone_config, **scratch).train()
     model(**two_inputs(), labels=two_labels()).loss.backward()
     encoder = model.mdetr.image_encoder
     assert all(parameter.grad.abs().sum() > 0 for parameter in encoder.parameters())
@@ -263,7 +271,7 @@ def test_an_image_encoder_that_is_trained_from_scratch(tmp_path: Path, image_con
     # Trained further with what was gathered as fixed statistics: the outputs are the same.
     frozen = MdetrForGrounding.from_pretrained(tmp_path, frozen_batch_norm=True)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in frozen.modules())
-    if image_config is RESNET:  # EfficientNet's batch norm has an epsilon of its own.
+    if backbone_config is RESNET:  # EfficientNet's batch norm has an epsilon of its own.
         assert difference(run(frozen, two_inputs()), run(model, two_inputs())) <= 1e-5
         frozen.save_pretrained(tmp_path)
         thawed = MdetrForGrounding.from_pretrained(tmp_path, **scratch)
@@ -295,7 +303,7 @@ def test_missing_labels_are_named() -> None:
     )
     with pytest.raises(ValueError, match=message):
         model(**two_inputs(), labels=labels)
-    model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWERS)
+    model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWER_HEADS)
     with pytest.raises(ValueError, match=r"labels lack answers; .* heads type, binary, reg, attr$"):
         model(**two_inputs(), labels=two_labels())
     answers = {head: torch.zeros(2, dtype=torch.long) for head in ("type", "binary", "attr")}
@@ -317,8 +325,8 @@ def test_numbers_of_images_captions_and_labels_that_differ_are_refused() -> None
 
 
 def test_answers_to_other_questions_are_refused() -> None:
-    model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWERS)
-    answers = {head: torch.zeros(2, dtype=torch.long) for head, _ in CLEVR_ANSWERS}
+    model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWER_HEADS)
+    answers = {head: torch.zeros(2, dtype=torch.long) for head, _ in CLEVR_ANSWER_HEADS}
     model(**two_inputs(), labels=two_labels() | {"answers": answers})
     answers["reg"] = torch.zeros(1, dtype=torch.long)
     with pytest.raises(ValueError, match="reg for 1 captions instead of 2"):
@@ -327,7 +335,7 @@ def test_answers_to_other_questions_are_refused() -> None:
 
 @pytest.mark.parametrize("kind", [MdetrModel, MdetrForGrounding, MdetrForQuestionAnswering])
 def test_outputs_as_a_tuple(kind: type) -> None:
-    model = tiny_model(kind, answer_heads=CLEVR_ANSWERS)
+    model = tiny_model(kind, answer_heads=CLEVR_ANSWER_HEADS)
     named = run(model, two_inputs())
     values = run(model, two_inputs() | {"return_dict": False})
     assert isinstance(values, tuple) and len(values) == len(named.to_tuple())
@@ -342,8 +350,6 @@ def test_outputs_as_a_tuple(kind: type) -> None:
 
 
 def test_values_that_cannot_be_trained_with_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"num_token_positions is 128; .* have 256 positions"):
-        MdetrConfig(num_token_positions=128)
     with pytest.raises(ValueError, match="'soft'; it has to be 'normalized' or 'binary'"):
         MdetrConfig(token_targets="soft")
 
@@ -358,13 +364,22 @@ def test_values_that_cannot_be_trained_with_are_refused() -> None:
         ({"decoder_layers": 0}, "decoder_layers is 0"),
         ({"num_queries": -1}, "num_queries is -1"),
         ({"answer_heads": [("total", 5), ("total", 5)]}, "are total, total; they have to be total"),
-        ({"answer_heads": [*UNIFIED_GQA_ANSWERS, *CLEVR_ANSWERS]}, "; they have to be total; or"),
-        ({"answer_heads": CLEVR_ANSWERS[:3]}, "are binary, reg, type; .* type, binary, attr, reg;"),
-        ({"answer_heads": [("type", 3), *CLEVR_ANSWERS]}, "are attr, binary, reg, type, type"),
-        ({"answer_heads": [("kind", 3)]}, "answer_heads are kind"),
-        ({"answer_heads": [("type", 4), *CLEVR_ANSWERS[1:]]}, "type has 4 answers for 3 types"),
         (
-            {"answer_heads": [("binary", 2), *(h for h in CLEVR_ANSWERS if h[0] != "binary")]},
+            {"answer_heads": [*UNIFIED_GQA_ANSWER_HEADS, *CLEVR_ANSWER_HEADS]},
+            "; they have to be total; or",
+        ),
+        (
+            {"answer_heads": CLEVR_ANSWER_HEADS[:3]},
+            "are binary, reg, type; .* type, binary, attr, reg;",
+        ),
+        ({"answer_heads": [("type", 3), *CLEVR_ANSWER_HEADS]}, "are attr, binary, reg, type, type"),
+        ({"answer_heads": [("kind", 3)]}, "answer_heads are kind"),
+        (
+            {"answer_heads": [("type", 4), *CLEVR_ANSWER_HEADS[1:]]},
+            "type has 4 answers for 3 types",
+        ),
+        (
+            {"answer_heads": [("binary", 2), *(h for h in CLEVR_ANSWER_HEADS if h[0] != "binary")]},
             "binary has 2 outputs instead of 1",
         ),
     ],
@@ -377,7 +392,7 @@ def test_values_that_no_model_can_be_built_with_are_refused(
 
 
 def test_answer_heads_may_have_any_order() -> None:
-    for heads in (CLEVR_ANSWERS[::-1], GQA_ANSWERS[::-1], UNIFIED_GQA_ANSWERS):
+    for heads in (CLEVR_ANSWER_HEADS[::-1], GQA_ANSWER_HEADS[::-1], UNIFIED_GQA_ANSWER_HEADS):
         assert MdetrConfig(answer_heads=heads).answer_heads == [list(head) for head in heads]
 
 

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdetr_model.modeling.losses import soft_token_targets
-from mdetr_model.modeling.positive_map import COLUMNS, Rules, positive_map
+from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS, TokenRule, positive_map
 from tests.mdetr_model import golden
 
 # "<s> a  café's </s>": the second space is a token of no characters, é is two tokens.
 OFFSETS = np.array([(0, 0), (0, 1), (2, 2), (3, 6), (6, 7), (6, 7), (7, 9), (0, 0)])
 
 
-def columns(spans: list[list[tuple[int, int]]], rules: Rules = "paper") -> list[list[int]]:
-    return [np.flatnonzero(row).tolist() for row in positive_map(OFFSETS, spans, rules).rows]
+def columns(spans: list[list[tuple[int, int]]], rule: TokenRule = "paper") -> list[list[int]]:
+    return [np.flatnonzero(row).tolist() for row in positive_map(OFFSETS, spans, rule).rows]
 
 
 def test_the_published_rule_gives_the_published_rows(reference: Path) -> None:
@@ -53,23 +53,23 @@ def test_the_published_rule_looks_past_spaces() -> None:
 def test_spans_without_a_token_are_counted() -> None:
     spans = [[(3, 6), (40, 45)], [(1, 2)], [(0, 0)]]
     for mapped in (positive_map(OFFSETS, spans), positive_map(OFFSETS, spans, "mdetr")):
-        assert mapped.dropped == 3
+        assert mapped.dropped_spans == 3
         assert mapped.rows.any(-1).tolist() == [True, False, False]
 
 
 def test_no_boxes_and_no_tokens() -> None:
-    assert positive_map(OFFSETS, []).rows.shape == (0, COLUMNS)
+    assert positive_map(OFFSETS, []).rows.shape == (0, NUM_TOKEN_POSITIONS)
     empty = positive_map(np.zeros((0, 2)), [[(0, 3)]])
-    assert not empty.rows.any() and empty.dropped == 1
+    assert not empty.rows.any() and empty.dropped_spans == 1
 
 
-@pytest.mark.parametrize("rules, columns", (("paper", 255), ("mdetr", 256)))
-def test_tokens_behind_the_last_column_are_left_out(rules: Rules, columns: int) -> None:
+@pytest.mark.parametrize("rule, columns", (("paper", 255), ("mdetr", 256)))
+def test_tokens_behind_the_last_column_are_left_out(rule: TokenRule, columns: int) -> None:
     """The last one means "no object": only the published rule has tokens there."""
     offsets = np.array([(i, i + 1) for i in range(400)])
-    mapped = positive_map(offsets, [[(250, 300)], [(columns, 300)]], rules)
+    mapped = positive_map(offsets, [[(250, 300)], [(columns, 300)]], rule)
     assert np.flatnonzero(mapped.rows[0]).tolist() == list(range(250, columns))
-    assert mapped.dropped == 1 and not mapped.rows[1].any()
+    assert mapped.dropped_spans == 1 and not mapped.rows[1].any()
 
 
 words = st.lists(st.integers(1, 6), min_size=1, max_size=30)
@@ -85,7 +85,7 @@ def test_rows_sum_to_one_and_both_rules_agree_on_whole_words(
     chosen = data.draw(st.lists(st.lists(st.tuples(word, word).map(sorted), min_size=1)))
     spans = [[(int(offsets[a, 0]), int(offsets[b, 1])) for a, b in of_box] for of_box in chosen]
     paper, mdetr = positive_map(offsets, spans), positive_map(offsets, spans, "mdetr")
-    assert paper.dropped == mdetr.dropped == 0
+    assert paper.dropped_spans == mdetr.dropped_spans == 0
     np.testing.assert_array_equal(paper.rows, mdetr.rows)
     for row, of_box in zip(paper.rows, chosen, strict=True):
         assert set(np.flatnonzero(row)) == {w for a, b in of_box for w in range(a, b + 1)}

@@ -107,7 +107,7 @@ def test_captions_that_are_too_long_are_cut_and_their_spans_dropped_and_counted(
     inputs = processor(images=[image_of_size(8, 8)] * 2, text=[long, CAPTION], return_tensors="pt")
     assert inputs["input_ids"].shape == (2, 256)
     assert inputs["attention_mask"].sum(-1).tolist()[0] == 256
-    labels = processor.labels(
+    labels = processor.make_labels(
         [long, CAPTION],
         spans=[[[(0, 1), (800, 803)], [(800, 803)]], [RED_BUS]],
         boxes=[[(0, 0, 10, 10), (0, 0, 5, 5)], [(10, 20, 30, 60)]],
@@ -120,10 +120,10 @@ def test_captions_that_are_too_long_are_cut_and_their_spans_dropped_and_counted(
 
 
 def test_labels_of_no_boxes_and_of_boxes_without_spans(processor: MdetrProcessor) -> None:
-    labels = processor.labels([CAPTION], spans=[[]], boxes=[[]], sizes=[(5, 5)])
+    labels = processor.make_labels([CAPTION], spans=[[]], boxes=[[]], sizes=[(5, 5)])
     assert labels["boxes"].shape == (1, 0, 4) and labels["positive_map"].shape == (1, 0, 256)
     with pytest.raises(ValueError, match="caption 0: 1 boxes, spans of 0"):
-        processor.labels([CAPTION], spans=[[]], boxes=[[(0, 0, 1, 1)]], sizes=[(5, 5)])
+        processor.make_labels([CAPTION], spans=[[]], boxes=[[(0, 0, 1, 1)]], sizes=[(5, 5)])
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_boxes_that_are_none_are_refused(
     processor: MdetrProcessor, box: Any, size: tuple[int, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        processor.labels(
+        processor.make_labels(
             [CAPTION], spans=[[RED_BUS, TREE]], boxes=[[(0, 0, 1, 1), box]], sizes=[size]
         )
 
 
 def outputs_for(processor: MdetrProcessor, caption: str = CAPTION) -> SimpleNamespace:
     """Query 1 is the red bus, query 2 the tree and less sure, query 0 nothing."""
-    tokens = processor.labels(
+    tokens = processor.make_labels(
         [CAPTION], spans=[[RED_BUS, TREE]], boxes=[[(0, 0, 1, 1)] * 2], sizes=[(1, 1)]
     )["positive_map"]
     logits = torch.full((1, 3, 256), -10.0)
@@ -162,10 +162,10 @@ def outputs_for(processor: MdetrProcessor, caption: str = CAPTION) -> SimpleName
 
 def test_grounded_phrases(processor: MdetrProcessor) -> None:
     outputs = outputs_for(processor)
-    (result,) = processor.post_process_grounding(
-        outputs, target_sizes=[(100, 200)], token_threshold=0.05
+    (result,) = processor.post_process_grounded_object_detection(
+        outputs, target_sizes=[(100, 200)], text_threshold=0.05
     )
-    assert result["phrases"] == ["red bus", "tall tree"]
+    assert result["text_labels"] == ["red bus", "tall tree"]
     assert result["spans"] == [RED_BUS, TREE]
     assert result["boxes"].tolist() == [[50, 25, 150, 75], [0, 0, 100, 50]]
     assert result["scores"].tolist() == pytest.approx([1, 1 - 1 / 9], abs=1e-4)
@@ -176,8 +176,10 @@ def test_what_the_caption_refers_to_is_found_before_what_it_mentions(
 ) -> None:
     outputs = outputs_for(processor)
     outputs.is_final = torch.tensor([[9.0, -1.0, 2.0]])
-    (result,) = processor.post_process_grounding(outputs, threshold=0, token_threshold=0.05)
-    assert result["phrases"][:2] == ["tall tree", "red bus"]
+    (result,) = processor.post_process_grounded_object_detection(
+        outputs, threshold=0, text_threshold=0.05
+    )
+    assert result["text_labels"][:2] == ["tall tree", "red bus"]
     final = torch.tensor([2.0, -1.0]).sigmoid() * torch.tensor([1 - 1 / 9, 1])
     assert result["scores"][:2].tolist() == pytest.approx(final.tolist(), abs=1e-4)
 
@@ -201,10 +203,10 @@ def test_answers_are_given_by_type(processor: MdetrProcessor) -> None:
 def test_captions_are_read_off_the_tokens_or_given(processor: MdetrProcessor) -> None:
     odd = "  A  red café\u2019s  bus , 'tis \U0001f68c , "
     outputs = outputs_for(processor, odd)
-    (read,) = processor.post_process_grounding(outputs)
-    (given,) = processor.post_process_grounding(outputs, text=[odd])
-    assert read["phrases"] == given["phrases"] and read["spans"] == given["spans"]
-    assert read["phrases"] and all(phrase in odd for phrase in read["phrases"])
+    (read,) = processor.post_process_grounded_object_detection(outputs)
+    (given,) = processor.post_process_grounded_object_detection(outputs, text=[odd])
+    assert read["text_labels"] == given["text_labels"] and read["spans"] == given["spans"]
+    assert read["text_labels"] and all(phrase in odd for phrase in read["text_labels"])
 
 
 def test_a_caption_that_is_cut_within_a_character_is_read_off_the_tokens(
@@ -214,8 +216,8 @@ def test_a_caption_that_is_cut_within_a_character_is_read_off_the_tokens(
     outputs = outputs_for(processor, caption)
     assert outputs.input_ids.shape == (1, 256)
     assert processor.tokenizer.decode(outputs.input_ids[0, :-1]).endswith("\ufffd")
-    (result,) = processor.post_process_grounding(outputs)
-    assert result["phrases"] == ["red bus", "tall tree"]
+    (result,) = processor.post_process_grounded_object_detection(outputs)
+    assert result["text_labels"] == ["red bus", "tall tree"]
 
 
 def test_tokens_that_no_caption_has_are_refused(processor: MdetrProcessor) -> None:
@@ -224,19 +226,19 @@ def test_tokens_that_no_caption_has_are_refused(processor: MdetrProcessor) -> No
     words = processor.tokenizer.convert_tokens_to_ids(["<s>", "a", "Ġ", "b", "</s>"])
     outputs.input_ids = torch.tensor([words])
     with pytest.raises(ValueError, match="image 0 read 'a b', which has other tokens"):
-        processor.post_process_grounding(outputs)
-    (result,) = processor.post_process_grounding(outputs, text=[CAPTION])
-    assert result["phrases"] == ["red bus", "tall tree"]
+        processor.post_process_grounded_object_detection(outputs)
+    (result,) = processor.post_process_grounded_object_detection(outputs, text=[CAPTION])
+    assert result["text_labels"] == ["red bus", "tall tree"]
 
 
 def test_the_threshold_and_boxes_without_target_sizes(processor: MdetrProcessor) -> None:
     outputs = outputs_for(processor)
-    (result,) = processor.post_process_grounding(outputs, threshold=0.95)
-    assert result["phrases"] == ["red bus"]
+    (result,) = processor.post_process_grounded_object_detection(outputs, threshold=0.95)
+    assert result["text_labels"] == ["red bus"]
     assert result["boxes"].tolist() == [[0.25, 0.25, 0.75, 0.75]]
-    (nothing,) = processor.post_process_grounding(outputs, threshold=1.0)
-    assert nothing["phrases"] == [] and nothing["boxes"].shape == (0, 4)
+    (nothing,) = processor.post_process_grounded_object_detection(outputs, threshold=1.0)
+    assert nothing["text_labels"] == [] and nothing["boxes"].shape == (0, 4)
     with pytest.raises(ValueError, match="1 images, 2 captions"):
-        processor.post_process_grounding(outputs, text=[CAPTION] * 2)
+        processor.post_process_grounded_object_detection(outputs, text=[CAPTION] * 2)
     with pytest.raises(ValueError, match="3 target sizes"):
-        processor.post_process_grounding(outputs, target_sizes=[(1, 1)] * 3)
+        processor.post_process_grounded_object_detection(outputs, target_sizes=[(1, 1)] * 3)

@@ -67,7 +67,7 @@ def test_weights_of_another_make_are_refused(parts: Path) -> None:
     load_image_weights(model.mdetr.image_encoder, AutoModel.from_pretrained(parts / "resnet"))
     with pytest.raises(ValueError, match="does not fit the image encoder"):
         load_image_weights(model.mdetr.image_encoder, AutoModel.from_pretrained(parts / "text"))
-    deeper = tiny_model(image_config=RESNET | {"depths": [2, 1, 1, 1]})
+    deeper = tiny_model(backbone_config=RESNET | {"depths": [2, 1, 1, 1]})
     with pytest.raises(ValueError, match=r"does not fit .*stages\.0"):
         load_image_weights(deeper.mdetr.image_encoder, AutoModel.from_pretrained(parts / "resnet"))
     load_image_weights(deeper.mdetr.image_encoder, other)
@@ -75,12 +75,12 @@ def test_weights_of_another_make_are_refused(parts: Path) -> None:
 
 def test_a_model_folder(parts: Path, tmp_path: Path) -> None:
     """With other losses, and seen at another size."""
-    init = InitConfig(text_weights=str(parts / "text"), config={**SMALL, "image_config": RESNET})
+    init = InitConfig(text_weights=str(parts / "text"), config={**SMALL, "backbone_config": RESNET})
     first, processor = init_model(init, EvalTransform(), None)
     write_model(tmp_path / "model", first, processor)
-    again = InitConfig(model=str(tmp_path / "model"), config={"token_weight": 3.0})
+    again = InitConfig(model=str(tmp_path / "model"), config={"ce_loss_coef": 3.0})
     model, processor = init_model(again, TRANSFORM, None)
-    assert model.config.token_weight == 3.0
+    assert model.config.ce_loss_coef == 3.0
     assert processor.image_processor.size["shortest_edge"] == 40
     for (name, one), other in zip(first.named_parameters(), model.parameters(), strict=True):
         assert torch.equal(one, other), name
@@ -88,7 +88,9 @@ def test_a_model_folder(parts: Path, tmp_path: Path) -> None:
 
 def test_a_tokenizer_of_its_own_sizes_a_new_text_encoder() -> None:
     tokenizer = train_tokenizer(CAPTIONS, 280)
-    init = InitConfig(vocab_size=280, config={**SMALL, "image_config": RESNET, "text_config": TEXT})
+    init = InitConfig(
+        vocab_size=280, config={**SMALL, "backbone_config": RESNET, "text_config": TEXT}
+    )
     model, _ = init_model(init, TRANSFORM, tokenizer)
     assert model.mdetr.text_encoder.config.vocab_size == len(tokenizer)
     assert model.mdetr.text_encoder.config.pad_token_id == tokenizer.pad_token_id
@@ -99,7 +101,7 @@ def test_a_tokenizer_that_does_not_fit_the_weights(parts: Path, tmp_path: Path) 
     init = InitConfig(
         text_weights=str(parts / "text"),
         tokenizer=str(tmp_path),
-        config={**SMALL, "image_config": RESNET},
+        config={**SMALL, "backbone_config": RESNET},
     )
     with pytest.raises(ValueError, match=r"the text encoder .* only 270"):
         init_model(init, TRANSFORM, None)
@@ -113,14 +115,14 @@ def test_a_tokenizer_that_does_not_fit_the_weights(parts: Path, tmp_path: Path) 
     ],
 )
 def test_models_without_labels_are_refused(field: dict[str, object], message: str) -> None:
-    init = InitConfig(vocab_size=280, config={**SMALL, "image_config": RESNET, **field})
+    init = InitConfig(vocab_size=280, config={**SMALL, "backbone_config": RESNET, **field})
     with pytest.raises(ValueError, match=message):
         init_model(init, TRANSFORM, train_tokenizer(CAPTIONS, 280))
 
 
 def test_a_model_that_answers_keeps_its_answers(tmp_path: Path) -> None:
     """What its heads have learned would be taken for other words."""
-    init = InitConfig(vocab_size=280, config={**SMALL, "image_config": RESNET})
+    init = InitConfig(vocab_size=280, config={**SMALL, "backbone_config": RESNET})
     model, processor = init_model(init, TRANSFORM, train_tokenizer(CAPTIONS, 280), CLEVR)
     assert isinstance(model, MdetrForQuestionAnswering)
     write_model(tmp_path / "model", model, processor)

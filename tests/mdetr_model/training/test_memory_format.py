@@ -39,7 +39,7 @@ def test_features_have_the_memory_format_of_the_encoder(
         "hidden_sizes": [channels, 16],
         "depths": [1, 1],
     }
-    encoder = tiny_model(image_config=resnet).mdetr.image_encoder
+    encoder = tiny_model(backbone_config=resnet).mdetr.image_encoder
     encoder.memory_format = memory_format_of(encoder)
     assert encoder.memory_format == expected
     pixels = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
