@@ -68,7 +68,7 @@ def real_scene(reference: Path) -> ClevrScene:
 # --- real questions -------------------------------------------------------------------------------
 
 
-def test_real_programs_yield_what_the_generator_says(reference: Path) -> None:
+def test_real_programs_yield_the_generator_outputs(reference: Path) -> None:
     folder = reference / "real" / "clevr"
     scene = real_scene(reference)
     questions = json.loads((folder / "CLEVR_generated_questions.json").read_text())["questions"]
@@ -84,7 +84,7 @@ def test_real_programs_yield_what_the_generator_says(reference: Path) -> None:
     assert steps > 100
 
 
-def test_all_objects_of_real_questions_are_found_in_their_words(reference: Path) -> None:
+def test_real_questions_align_with_all_their_references(reference: Path) -> None:
     scene = real_scene(reference)
     path = reference / "real" / "clevr" / "CLEVR_generated_questions.json"
     for question in json.loads(path.read_text())["questions"]:
@@ -98,8 +98,8 @@ def test_all_objects_of_real_questions_are_found_in_their_words(reference: Path)
                 assert value in msgspec.structs.astuple(scene.objects[obj]), phrase
 
 
-def test_the_middles_of_real_objects_are_where_the_camera_sees_them(reference: Path) -> None:
-    """By the lens that boxes are made with, to some pixels: each camera is shifted a little."""
+def test_real_object_centers_agree_with_the_camera(reference: Path) -> None:
+    """With the lens that boxes are made with, to some pixels: each camera has jitter."""
     scene = real_scene(reference)
     for obj in scene.objects:
         x, _, distance = obj.pixel_coords
@@ -112,7 +112,7 @@ def test_the_middles_of_real_objects_are_where_the_camera_sees_them(reference: P
         assert 0 < y0 < y1 < 320
 
 
-# --- words ----------------------------------------------------------------------------------------
+# --- noun phrases ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def program(*steps: str) -> list[ProgramNode]:
         ),
     ],
 )
-def test_words_and_their_objects(question: str, steps: str, expected: dict[str, set[int]]) -> None:
+def test_phrases_get_the_objects_of_their_references(question: str, steps: str, expected: dict[str, set[int]]) -> None:
     nodes = program(*steps.split("|"))
     found = run_program(nodes, OBJECTS, RELATIONSHIPS)
     said = noun_phrases(question, is_comparison=nodes[-1].name.startswith("equal_"))
@@ -212,7 +212,7 @@ def test_words_and_their_objects(question: str, steps: str, expected: dict[str, 
     assert {question[slice(*of.span)]: set(meant.objects) for of, meant in pairs} == expected
 
 
-def test_nothing_said_and_nothing_meant() -> None:
+def test_empty_program_and_empty_question_align() -> None:
     assert object_references([], []) == align([], []) == []
     assert align([NounPhrase(ANY, (0, 5))], []) == []
 
@@ -228,12 +228,12 @@ def test_nothing_said_and_nothing_meant() -> None:
         ("scene|filter_shape cube|scene|filter_color red|union < 1 3|count", True),
     ],
 )
-def test_what_mentions_an_object_twice(steps: str, twice: bool) -> None:
+def test_mentions_an_object_twice(steps: str, twice: bool) -> None:
     nodes = program(*steps.split("|"))
     assert mentions_an_object_twice(nodes, run_program(nodes, OBJECTS, RELATIONSHIPS)) == twice
 
 
-# --- programs that are none -----------------------------------------------------------------------
+# --- invalid programs -----------------------------------------------------------------------------
 
 SCENE = ProgramNode([], [], "scene")
 
@@ -258,17 +258,17 @@ SCENE = ProgramNode([], [], "scene")
         (program("scene", "filter_color blue", "unique", "relate behind"), "does not have: "),
     ],
 )
-def test_programs_that_do_not_fit_their_scene(nodes: list[ProgramNode], message: str) -> None:
+def test_invalid_programs_raise(nodes: list[ProgramNode], message: str) -> None:
     related = {"up": [[]] * 4, "far": [[99]] * 4, "behind": [[-1]] * 4}
     with pytest.raises(ValueError, match=message):
         run_program(nodes, OBJECTS, related)
 
 
-# --- the reader -----------------------------------------------------------------------------------
+# --- the source -----------------------------------------------------------------------------------
 
 
-def test_boxes_are_around_what_is_drawn(synthetic: Path) -> None:
-    """Of objects that no other overlaps: the pixels that are not the ground's."""
+def test_boxes_surround_the_rendered_objects(synthetic: Path) -> None:
+    """Compares them with the pixels of objects that no other overlaps."""
     seen = 0
     for content in read_scenes(str(synthetic / "scenes" / "CLEVR_train_scenes.json")).values():
         scene = msgspec.json.decode(content, type=ClevrScene)
@@ -291,7 +291,7 @@ def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def test_questions_name_their_objects(synthetic: Path) -> None:
+def test_questions_have_the_regions_they_name(synthetic: Path) -> None:
     found = captions(source(synthetic))
     assert len(found) > 200
     kinds = {caption.question.structural_type for caption in found if caption.question}
@@ -313,8 +313,8 @@ def test_questions_name_their_objects(synthetic: Path) -> None:
     }
 
 
-def test_counting_programs_count_their_regions(synthetic: Path) -> None:
-    """The answer is as many objects as the words behind "How many" name."""
+def test_count_answers_equal_the_number_of_regions(synthetic: Path) -> None:
+    """Counts the regions of the noun phrase behind "How many"."""
     seen = 0
     for caption in captions(source(synthetic)):
         if not caption.text.startswith("How many "):
@@ -327,7 +327,7 @@ def test_counting_programs_count_their_regions(synthetic: Path) -> None:
     assert seen > 20
 
 
-def test_medium_leaves_out_what_mentions_an_object_twice(synthetic: Path) -> None:
+def test_medium_skips_questions_that_mention_an_object_twice(synthetic: Path) -> None:
     whole, medium = captions(source(synthetic)), captions(source(synthetic, medium=True))
     kept = {caption.record for caption in medium}
     left_out = [caption for caption in whole if caption.record not in kept]
@@ -337,7 +337,7 @@ def test_medium_leaves_out_what_mentions_an_object_twice(synthetic: Path) -> Non
     assert set(spans) == {1}
 
 
-def test_a_cube_that_stands_askew_is_wider() -> None:
+def test_rotated_cube_is_wider() -> None:
     """By the square root of two at 45 degrees; its upper face is as much deeper."""
     straight, askew = (
         SceneObject("large", "red", "metal", "cube", angle, (100.0, 90.0, 10.0), (0.0, 0.0, 0.7))
@@ -350,7 +350,7 @@ def test_a_cube_that_stands_askew_is_wider() -> None:
     assert tall < taller < tall * math.sqrt(2)
 
 
-def test_bad_records_are_rejected_each_with_its_reason(synthetic: Path, tmp_path: Path) -> None:
+def test_bad_records_are_rejected_with_their_reason(synthetic: Path, tmp_path: Path) -> None:
     good = json.loads((synthetic / "questions" / "CLEVR_train_questions.json").read_text())[
         "questions"
     ]
@@ -378,7 +378,7 @@ def test_bad_records_are_rejected_each_with_its_reason(synthetic: Path, tmp_path
 
 
 def test_questions_without_programs_have_no_regions(synthetic: Path, tmp_path: Path) -> None:
-    """As CLEVR-Humans has them, and test splits."""
+    """As in CLEVR-Humans and in test splits."""
     path = tmp_path / "humans.json"
     question = {"image_filename": "CLEVR_train_000001.png", "question": "Is it a ball?"}
     other = {**question, "question": "What is it?", "program": None}
@@ -391,7 +391,7 @@ def test_questions_without_programs_have_no_regions(synthetic: Path, tmp_path: P
     assert len({q.id for q in asked if q}) == 2
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_file_of_another_layout_raises(tmp_path: Path) -> None:
     path = tmp_path / "scenes.json"
     for content in ("[]", "{}", '{"scenes": [{"image_filename": 5}]}', "\xff"):
         path.write_bytes(content.encode("latin-1"))
@@ -400,7 +400,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             read_scenes(str(path))
 
 
-def test_the_same_seed_gives_the_same_dataset(synthetic: Path, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_dataset(synthetic: Path, tmp_path: Path) -> None:
     generate_clevr(tmp_path / "again", num_images=40, seed=3)
     for path in synthetic.rglob("*.*"):
         again = tmp_path / "again" / "clevr" / path.relative_to(synthetic)

@@ -64,7 +64,7 @@ def objects_of(records: list[ImageRecord | Rejected]) -> Mapping[str, Object]:
 
 
 @pytest.mark.parametrize("rules", [MDETR, PAPER], ids=["mdetr", "paper"])
-def test_the_published_datapoints(
+def test_references_equal_the_published_datapoints(
     golden: Path, rules: Rules, parser: SpacyParser, tmp_path: Path
 ) -> None:
     source = Coco(
@@ -129,7 +129,7 @@ def _regions(records: list[ImageRecord | Rejected]) -> Iterator[tuple[Object, An
                 yield objects[region.object], region
 
 
-def test_only_the_splits_asked_for_are_read(
+def test_only_requested_splits_are_read(
     golden: Path, parser: SpacyParser, tmp_path: Path
 ) -> None:
     path = golden / "refexp/refcoco/refs(unc).p"
@@ -147,7 +147,7 @@ def test_only_the_splits_asked_for_are_read(
 
 
 @needs_reference
-def test_the_real_excerpt_of_refcoco(parser: SpacyParser, tmp_path: Path) -> None:
+def test_real_refcoco_excerpt(parser: SpacyParser, tmp_path: Path) -> None:
     folder = REFERENCE / "real/refcoco_excerpt"
     source = Coco(
         instances=[str(folder / "instances.json")], refs={"refcoco": str(folder / "refs(unc).p")}
@@ -221,26 +221,26 @@ def read_annotation(rules: Rules, **fields: Any) -> Object | Rejected:
         ([10, 20, 40, 40], "nothing", (10, 20, 50, 60)),
     ],
 )
-def test_a_box_that_does_not_fit_takes_the_extent(bbox: Any, segmentation: Any, box: Box) -> None:
+def test_box_is_replaced_by_the_extent_of_its_segmentation(bbox: Any, segmentation: Any, box: Box) -> None:
     read = read_annotation(PAPER, bbox=bbox, segmentation=segmentation)
     assert read == Object(box, 5.5, 3, False)
 
 
 @pytest.mark.parametrize("bbox", [[10, 20, 40, 0], [10, 20, 40], None, [0, 0, None, 1]])
 @pytest.mark.parametrize("segmentation", [[], [[1, 2, 3]], {"size": [2, 2], "counts": "P"}])
-def test_neither_box_nor_segmentation(bbox: Any, segmentation: Any) -> None:
+def test_annotation_without_box_or_segmentation_is_rejected(bbox: Any, segmentation: Any) -> None:
     read = read_annotation(PAPER, bbox=bbox, segmentation=segmentation)
     assert isinstance(read, Rejected)
     assert (read.record, read.reason, read.image) == ("7", "no usable box", "coco/9")
 
 
-def test_under_the_published_rules_a_box_is_taken_as_it_is() -> None:
+def test_mdetr_rules_do_not_check_boxes() -> None:
     far = read_annotation(MDETR, bbox=[90, 90, 40, 0], segmentation=SQUARE)
     assert far == Object((90, 90, 130, 90), 5.5, 3, False)
     assert isinstance(read_annotation(MDETR, segmentation=SQUARE), Rejected)
 
 
-def test_a_malformed_annotation_or_image_costs_only_itself() -> None:
+def test_malformed_annotation_or_image_costs_only_itself() -> None:
     good = b'{"id": 1, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}'
     bad = b'{"id": "x", "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}'
     piece = Slice(Input("/a/i.json", "list", within="annotations"), b"[" + bad + b"," + good + b"]")
@@ -262,13 +262,13 @@ def test_a_malformed_annotation_or_image_costs_only_itself() -> None:
 @pytest.mark.parametrize(
     "field", [{"category_id": 2**31}, {"category_id": 2**70}, {"id": 2**70}, {"image_id": 2**63}]
 )
-def test_a_number_of_more_bits_than_can_be_kept(field: dict[str, int]) -> None:
+def test_numbers_beyond_their_field_size_are_rejected(field: dict[str, int]) -> None:
     record = read_annotation(PAPER, bbox=[1, 2, 3, 4], **field)
     assert isinstance(record, Rejected)
     assert (record.reason, record.records) == ("malformed record", 0)
 
 
-def test_crowds_have_ids_of_more_than_32_bits() -> None:
+def test_crowd_ids_of_more_than_32_bits_are_read() -> None:
     good = {"id": 900100259564, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}
     piece = Slice(Input("i.json", "list", within="annotations"), json.dumps([good]).encode())
     (part,) = Coco(instances=[]).read(piece, Context(PAPER, (), SpacyParser(), frozenset()))
@@ -285,7 +285,7 @@ def test_crowds_have_ids_of_more_than_32_bits() -> None:
         ("", ""),
     ],
 )
-def test_the_photo_id_in_a_flickr_address(url: str, photo: str) -> None:
+def test_photo_id_is_read_from_the_flickr_url(url: str, photo: str) -> None:
     image = {"id": 1, "file_name": "a.jpg", "width": 2, "height": 3, "flickr_url": url}
     piece = Slice(Input("i.json", "list", within="images"), json.dumps([image]).encode())
     (record,) = Coco(instances=[]).read_images(piece)
@@ -316,7 +316,7 @@ def read_references(
     return list(read_all(source, ("train", "val"), PAPER, parser, folder))
 
 
-def test_sentences_that_cannot_be_used(tmp_path: Path, parser: SpacyParser) -> None:
+def test_unusable_sentences_are_rejected_with_their_reason(tmp_path: Path, parser: SpacyParser) -> None:
     texts = ("left man", "", " ... ", "man \ud800", "man " * 5000, "right man")
     *rejected, part = read_references(tmp_path, [reference(8, *texts)], parser)
     assert isinstance(part, ImageRecord)
@@ -346,7 +346,7 @@ def test_sentences_that_cannot_be_used(tmp_path: Path, parser: SpacyParser) -> N
         reference(8, "a", sentences=[{"sent_id": 1, "sent": 4}]),
     ],
 )
-def test_a_malformed_reference_costs_only_itself(
+def test_malformed_reference_costs_only_itself(
     item: Any, tmp_path: Path, parser: SpacyParser
 ) -> None:
     rejected, part = read_references(tmp_path, [item, reference(9, "left man")], parser)
@@ -357,12 +357,12 @@ def test_a_malformed_reference_costs_only_itself(
     assert part.image == "coco/9"
 
 
-def test_a_pickle_of_something_else_names_the_file(tmp_path: Path, parser: SpacyParser) -> None:
+def test_pickle_of_another_type_raises_with_the_file_name(tmp_path: Path, parser: SpacyParser) -> None:
     with pytest.raises(raw_files.RawFileError, match=r"refs\.p: .* list expected, found dict"):
         read_references(tmp_path, {"refs": []}, parser)
 
 
-def test_batches_do_not_change_the_parts(
+def test_batch_size_does_not_change_the_records(
     tmp_path: Path, parser: SpacyParser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     references = [reference(i % 4, "left man", f"dog number {i}") for i in range(12)]

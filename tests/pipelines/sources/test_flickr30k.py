@@ -51,7 +51,7 @@ def rejections(records: Iterable[ImageRecord | Rejected]) -> list[tuple[str, str
 @pytest.mark.parametrize(
     ("ground_truth", "name"), [("separate", "separateGT"), ("merged", "mergedGT")]
 )
-def test_the_published_val_set(ground_truth: Literal["separate", "merged"], name: str) -> None:
+def test_val_set_equals_the_published_one(ground_truth: Literal["separate", "merged"], name: str) -> None:
     source = Flickr30k(
         annotations=str(REAL / "annotations.zip"),
         split_files={"val": str(REAL / "val.txt")},
@@ -117,7 +117,7 @@ def _comparable(region: Region) -> tuple[object, ...]:
 
 
 @needs_reference
-def test_the_real_train_excerpt_from_zip_and_from_folder(tmp_path: Path) -> None:
+def test_zip_and_folder_give_the_same_records(tmp_path: Path) -> None:
     with zipfile.ZipFile(REAL / "annotations.zip") as archive:
         archive.extractall(tmp_path)
     split_files = {"train": str(REAL / "train.txt")}
@@ -135,7 +135,7 @@ def test_the_real_train_excerpt_from_zip_and_from_folder(tmp_path: Path) -> None
                 assert caption.text[start:stop].strip() == caption.text[start:stop] != ""
 
 
-# --- a world of one image -----------------------------------------------------------------------
+# --- a dataset of one image -----------------------------------------------------------------------
 
 XML = """<annotation><filename>8.jpg</filename>
 <size><width>500</width><height>375</height><depth>3</depth></size>{}</annotation>"""
@@ -183,7 +183,7 @@ def the_caption(source: Flickr30k) -> GroundedCaption:
     return caption
 
 
-def test_a_sentence_and_its_boxes(tmp_path: Path) -> None:
+def test_sentence_with_boxes(tmp_path: Path) -> None:
     man, dog = (1.0, 2.0, 30.0, 40.0), (50.0, 60.0, 90.0, 100.0)
     assert read_all(source_of(tmp_path), "train") == [
         ImageRecord(
@@ -209,14 +209,14 @@ def test_a_sentence_and_its_boxes(tmp_path: Path) -> None:
     ]
 
 
-def test_boxes_that_are_nearly_the_same_become_one_with_all_spans(tmp_path: Path) -> None:
+def test_nearly_equal_boxes_become_one_with_all_spans(tmp_path: Path) -> None:
     objects = obj("1", box="1 1 101 101") + obj("2", box="1 1 101 100")
     caption = the_caption(source_of(tmp_path, objects))
     assert caption.regions == [Region([(0, 5), (12, 17)], (1, 1, 101, 100))]
     assert [phrase.boxes for phrase in caption.phrases] == [[(1, 1, 101, 101)], [(1, 1, 101, 100)]]
 
 
-def test_an_entity_of_two_boxes(tmp_path: Path) -> None:
+def test_entity_with_two_boxes_by_ground_truth_protocol(tmp_path: Path) -> None:
     objects = obj("1", box="1 1 10 10") + obj("1", "7", box="50 60 90 100")
     caption = the_caption(source_of(tmp_path, objects))
     assert [region.box for region in caption.regions] == [(1, 1, 10, 10), (50, 60, 90, 100)]
@@ -226,14 +226,14 @@ def test_an_entity_of_two_boxes(tmp_path: Path) -> None:
     assert caption.phrases[0].boxes == [(1, 1, 90, 100)]
 
 
-def test_entities_without_boxes_are_no_phrases(tmp_path: Path) -> None:
+def test_entity_without_box_is_no_phrase(tmp_path: Path) -> None:
     unseen = "<object><name>2</name><scene>1</scene><nobndbox>1</nobndbox></object>"
     caption = the_caption(source_of(tmp_path, unseen))
     assert caption.text == "A man walks a dog ."
     assert caption.regions == caption.phrases == []
 
 
-def test_images_and_paths(tmp_path: Path) -> None:
+def test_image_table_and_paths(tmp_path: Path) -> None:
     source = source_of(tmp_path, ids=b"8\r\n\n../9\n")
     assert source.paths() == [str(tmp_path), str(tmp_path / "train.txt")]
     assert source.inputs(("val",)) == []
@@ -243,7 +243,7 @@ def test_images_and_paths(tmp_path: Path) -> None:
     assert source.split_names() == {"train"}
 
 
-def test_bad_ids_are_reported_once_by_the_name_of_their_file(tmp_path: Path) -> None:
+def test_bad_image_id_is_reported_once_with_its_file_name(tmp_path: Path) -> None:
     long = "9" * 21
     source = source_of(tmp_path, ids=f"8\n../9\n{long}\n".encode())
     records = read_all(source, "train")
@@ -255,7 +255,7 @@ phrases = st.lists(st.sampled_from(["a", "man", "é", "t-shirt", "'s", ",", "]]x
 
 
 @given(st.lists(st.tuples(st.booleans(), phrases), max_size=6))
-def test_marks_are_taken_out_and_spans_point_at_the_phrases(
+def test_marks_are_removed_and_spans_cover_the_phrases(
     pieces: list[tuple[bool, list[str]]],
 ) -> None:
     line = " ".join(
@@ -286,7 +286,7 @@ def test_marks_are_taken_out_and_spans_point_at_the_phrases(
         b"\xe9t\xe9 [/EN#1/people A man] walks .",
     ],
 )
-def test_a_malformed_sentence_costs_only_itself(line: str | bytes, tmp_path: Path) -> None:
+def test_malformed_sentence_costs_only_itself(line: str | bytes, tmp_path: Path) -> None:
     bad = line if isinstance(line, bytes) else line.encode()
     source = source_of(tmp_path, sentences=bad + b"\n\n" + SENTENCE.encode())
     records = read_all(source, "train")
@@ -309,13 +309,13 @@ ENTITY_BOMB = b'<!DOCTYPE a [<!ENTITY b "bbbb">]><annotation>&b;</annotation>'
         ENTITY_BOMB,
     ],
 )
-def test_malformed_xml_costs_its_image(xml: bytes, tmp_path: Path) -> None:
+def test_malformed_xml_rejects_its_image(xml: bytes, tmp_path: Path) -> None:
     source = source_of(tmp_path, objects=xml, sentences=f"{SENTENCE}\n{SENTENCE}\n")
     assert rejections(read_all(source, "train")) == [("8", "malformed record", 2)]
 
 
 @pytest.mark.parametrize("width", ["0", "-5", str(2**24 + 1), str(2**70)])
-def test_a_size_that_no_image_has_costs_its_image(width: str, tmp_path: Path) -> None:
+def test_impossible_size_rejects_its_image(width: str, tmp_path: Path) -> None:
     xml = XML.format(MAN_AND_DOG).replace("<width>500", f"<width>{width}").encode()
     records = read_all(source_of(tmp_path, objects=xml), "train")
     assert rejections(records) == [("8", "bad image size", 1)]
@@ -323,7 +323,7 @@ def test_a_size_that_no_image_has_costs_its_image(width: str, tmp_path: Path) ->
     assert records[0].detail == f"{width}x375"
 
 
-def test_a_size_that_is_not_stated_is_unknown(tmp_path: Path) -> None:
+def test_missing_size_is_read_as_zero(tmp_path: Path) -> None:
     xml = f"<annotation>{MAN_AND_DOG}</annotation>".encode()
     (part,) = image_records(read_all(source_of(tmp_path, objects=xml), "train"))
     assert (part.width, part.height) == (0, 0)
@@ -331,7 +331,7 @@ def test_a_size_that_is_not_stated_is_unknown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("box", ["30 2 30 40", "1 40 30 2", "nan 2 30 40", "a 2 30 40"])
-def test_a_box_without_extent_is_left_out(box: str, tmp_path: Path) -> None:
+def test_empty_or_invalid_box_is_rejected(box: str, tmp_path: Path) -> None:
     records = read_all(source_of(tmp_path, obj("1", box=box) + obj("2")), "train")
     assert rejections(records) == [("8", "no usable box", 0)]
     (part,) = image_records(records)
@@ -339,7 +339,7 @@ def test_a_box_without_extent_is_left_out(box: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "records"), [("Annotations/8.xml", 1), ("Sentences/8.txt", 5)])
-def test_a_missing_or_huge_file_costs_its_image(
+def test_missing_or_huge_file_rejects_its_image(
     name: str, records: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = source_of(tmp_path)
@@ -359,7 +359,7 @@ def test_a_missing_or_huge_file_costs_its_image(
     assert rejections(read_all(zipped, "train")) == [("8", "unreadable file", records)]
 
 
-def test_a_damaged_zip(tmp_path: Path) -> None:
+def test_damaged_zip_member_rejects_its_image(tmp_path: Path) -> None:
     source = source_of(tmp_path)
     path = tmp_path / "annotations.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -378,7 +378,7 @@ def test_a_damaged_zip(tmp_path: Path) -> None:
         read_all(zipped, "train")
 
 
-def test_an_encrypted_zip(tmp_path: Path) -> None:
+def test_encrypted_zip_raises(tmp_path: Path) -> None:
     source = source_of(tmp_path)
     path = tmp_path / "annotations.zip"
     with zipfile.ZipFile(path, "w") as archive:

@@ -47,7 +47,7 @@ def read_all(source: Gqa, rules: Rules) -> Iterator[ImageRecord | Rejected]:
 # --- published results ----------------------------------------------------------------------------
 
 
-def test_the_published_datapoints(golden: Path) -> None:
+def test_questions_equal_the_published_datapoints(golden: Path) -> None:
     records = list(read_all(golden_source(golden), MDETR))
     parts = [record for record in records if isinstance(record, ImageRecord)]
     assert len(parts) == len(records)
@@ -98,7 +98,7 @@ def test_the_published_datapoints(golden: Path) -> None:
     assert sum(ours.values()) == 8032
 
 
-def test_an_object_is_named_by_whole_words_and_once(golden: Path) -> None:
+def test_paper_rules_give_each_object_one_region_of_whole_words(golden: Path) -> None:
     source = golden_source(golden)
     captions = [
         caption
@@ -118,7 +118,7 @@ def test_an_object_is_named_by_whole_words_and_once(golden: Path) -> None:
                 assert stop == len(caption.text) or not caption.text[stop].isalnum()
 
 
-def test_the_real_excerpt() -> None:
+def test_real_question_excerpt() -> None:
     path = REFERENCE / "real/gqa_excerpt/val_balanced_questions.json"
     if not path.exists():
         pytest.skip("no MDETR_REFERENCE")
@@ -148,7 +148,7 @@ def test_the_real_excerpt() -> None:
             assert named >= set(question["annotations"]["question"].values())
 
 
-# --- which words name an object -------------------------------------------------------------------
+# --- the words of an object -----------------------------------------------------------------------
 
 
 def ask(
@@ -264,7 +264,7 @@ def named(caption: GroundedCaption | Rejected) -> list[tuple[str, list[str]]]:
         ),
     ],
 )
-def test_words_of_objects(
+def test_words_of_objects_by_rule_set(
     text: str,
     asked: dict[str, Any],
     paper: list[tuple[str, list[str]]],
@@ -275,19 +275,19 @@ def test_words_of_objects(
 
 
 @pytest.mark.parametrize(("rules", "span"), [(PAPER, (23, 26)), (MDETR, (9, 12))])
-def test_only_the_published_rules_find_man_in_woman(rules: Rules, span: Span) -> None:
+def test_only_mdetr_rules_match_inside_words(rules: Rules, span: Span) -> None:
     caption = ask("Is the woman left of a man?", rules, program=(("select", "man (7)"),))
     assert isinstance(caption, GroundedCaption)
     assert [region.spans for region in caption.regions] == [[span]]
 
 
-def test_words_are_counted_where_spaces_are_doubled() -> None:
+def test_word_numbers_ignore_repeated_spaces() -> None:
     assert named(ask("Is  the cup red?", words={"2": "7"})) == [("7", ["cup"])]
 
 
 @pytest.mark.parametrize("key", ["9", "3:9", "-1", "2:2", "3:2", "x", "", ":", "1:"])
 @pytest.mark.parametrize("rules", [PAPER, MDETR])
-def test_words_that_the_question_does_not_have(key: str, rules: Rules) -> None:
+def test_word_numbers_out_of_range_are_rejected(key: str, rules: Rules) -> None:
     record = ask("Is the cup red?", rules, words={key: "7"})
     assert isinstance(record, Rejected)
     assert (record.record, record.reason, record.image) == ("1", "no such words", "vg/12")
@@ -302,7 +302,7 @@ names = st.sampled_from(["man", "woman", "traffic light", "bus", "box", "scene",
     st.lists(st.integers(1, 9), max_size=3),
     st.sampled_from([PAPER, MDETR]),
 )
-def test_spans_are_inside_the_question(
+def test_spans_are_sorted_and_inside_the_question(
     words: list[str], program: list[tuple[str, int]], answers: list[int], rules: Rules
 ) -> None:
     caption = ask(
@@ -319,10 +319,10 @@ def test_spans_are_inside_the_question(
             last = span
 
 
-# --- scene graphs and images --------------------------------------------------------------------
+# --- scene graphs and images ----------------------------------------------------------------------
 
 
-def test_scene_graphs_hold_the_objects(golden: Path) -> None:
+def test_scene_graph_objects_are_read(golden: Path) -> None:
     raw = json.loads((golden / "train_sceneGraphs.json").read_text())
     (input_,) = [i for i in golden_source(golden).inputs(("train",)) if not i.role]
     piece = Slice(input_, (golden / "train_sceneGraphs.json").read_bytes())
@@ -337,7 +337,7 @@ def test_scene_graphs_hold_the_objects(golden: Path) -> None:
         }
 
 
-def test_images_come_from_scene_graphs_or_else_from_questions() -> None:
+def test_image_table_uses_questions_where_there_is_no_scene_graph() -> None:
     source = Gqa(
         questions={"train": ["a.json", "b.json"], "testdev": ["c.json"]},
         scene_graphs={"train": "s.json"},
@@ -356,7 +356,7 @@ def test_images_come_from_scene_graphs_or_else_from_questions() -> None:
     assert source.split_names() == {"train", "testdev"}
 
 
-def test_each_fault_is_reported_once() -> None:
+def test_each_bad_record_is_reported_once() -> None:
     source = Gqa(
         questions={"train": ["q.json"], "testdev": ["t.json"]}, scene_graphs={"train": "s.json"}
     )
@@ -383,7 +383,7 @@ def test_each_fault_is_reported_once() -> None:
     ]
 
 
-def test_inputs_are_those_of_the_splits_questions_first() -> None:
+def test_inputs_of_splits_list_questions_first() -> None:
     source = Gqa(
         questions={"train": ["a.json", "b.json"], "val": ["v.json"], "testdev": ["c.json"]},
         scene_graphs={"train": "s.json", "val": "t.json"},
@@ -398,7 +398,7 @@ def test_inputs_are_those_of_the_splits_questions_first() -> None:
 # --- malformed input ------------------------------------------------------------------------------
 
 
-def test_questions_of_the_test_split_have_no_answers() -> None:
+def test_question_without_answer_is_read() -> None:
     content = b'{"5": {"question": "Is it red?", "imageId": "n578020", "isBalanced": false}}'
     (part,) = read_questions(content)
     assert isinstance(part, ImageRecord)
@@ -421,7 +421,7 @@ def test_questions_of_the_test_split_have_no_answers() -> None:
         (b'{"question": " ", "imageId": "1"}', "no words"),
     ],
 )
-def test_a_malformed_question_costs_only_itself(record: bytes, reason: str) -> None:
+def test_malformed_question_costs_only_itself(record: bytes, reason: str) -> None:
     good = b'{"question": "Is it red?", "imageId": "8"}'
     rejected, part = read_questions(b'{"x": ' + record + b', "y": ' + good + b"}")
     assert isinstance(rejected, Rejected)
@@ -430,7 +430,7 @@ def test_a_malformed_question_costs_only_itself(record: bytes, reason: str) -> N
     assert [caption.record for caption in part.captions] == ["y"]
 
 
-def test_a_malformed_scene_graph_costs_only_itself() -> None:
+def test_malformed_scene_graph_costs_only_itself() -> None:
     box = b'{"x": 1, "y": 2, "w": 3, "h": 4}'
     content = b'{"1": {"objects": {"5": {"x": 1}}}, "..": {"objects": {}}, "2": {"objects": {"6":'
     piece = Slice(Input("s.json", "dict"), content + box + b"}}}")

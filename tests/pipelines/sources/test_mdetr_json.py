@@ -60,7 +60,7 @@ def read(source: MdetrJson) -> list[ImageRecord | Rejected]:
     return [record for piece in pieces for record in source.read(piece, context)]
 
 
-def test_captions_with_their_boxes_wherever_they_stand(tmp_path: Path) -> None:
+def test_captions_get_their_annotations_in_any_order(tmp_path: Path) -> None:
     """The published annotations are in the order of their images; others need not be."""
     source = write(
         tmp_path,
@@ -109,8 +109,8 @@ def test_captions_with_their_boxes_wherever_they_stand(tmp_path: Path) -> None:
     assert found == expected
 
 
-def test_sentences_of_flickr30k_with_the_boxes_of_their_phrases(tmp_path: Path) -> None:
-    """Its sizes are strings, and what it calls the image's id has another name."""
+def test_flickr30k_sentences_have_phrases_with_boxes(tmp_path: Path) -> None:
+    """Its sizes are strings, and its image id is ``original_img_id``."""
     fields = {
         "file_name": "33.jpg",
         "height": "334",
@@ -139,7 +139,7 @@ def test_sentences_of_flickr30k_with_the_boxes_of_their_phrases(tmp_path: Path) 
     ]
 
 
-def test_an_image_is_listed_once(tmp_path: Path) -> None:
+def test_image_table_lists_each_image_once(tmp_path: Path) -> None:
     source = write(tmp_path, [image(0), image(1), image(2, original_id="9", file_name="x")], [])
     rows = []
     for cut in raw_files.cut("mdetr_json", 0, source.image_inputs()[0], ""):
@@ -162,7 +162,7 @@ def test_an_image_is_listed_once(tmp_path: Path) -> None:
         ({"original_id": None}, "bad image id"),
     ],
 )
-def test_a_caption_that_cannot_be_used(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
+def test_unusable_caption_is_rejected_with_its_reason(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
     found = read(write(tmp_path, [image(3), image(4, **fields)], [box(0, 3)]))
     [rejected] = [record for record in found if isinstance(record, Rejected)]
     assert (rejected.reason, rejected.records) == (reason, 1)
@@ -170,7 +170,7 @@ def test_a_caption_that_cannot_be_used(tmp_path: Path, fields: dict[str, Any], r
     assert len(part.captions) == 1
 
 
-def test_a_box_that_cannot_be_read_is_told_and_its_caption_kept(tmp_path: Path) -> None:
+def test_malformed_annotation_costs_only_its_box(tmp_path: Path) -> None:
     found = read(write(tmp_path, [image(3)], [box(0, 3, bbox=[1, 2]), box(1, 3)]))
     [rejected] = [record for record in found if isinstance(record, Rejected)]
     assert (rejected.reason, rejected.records) == ("malformed record", 0)
@@ -178,8 +178,8 @@ def test_a_box_that_cannot_be_read_is_told_and_its_caption_kept(tmp_path: Path) 
     assert len(part.captions[0].regions) == 1
 
 
-def test_boxes_of_images_that_are_not_there_are_told(tmp_path: Path) -> None:
-    """Once, however many slices the images are cut into."""
+def test_annotations_of_unknown_images_are_reported_once(tmp_path: Path) -> None:
+    """However many slices the images are cut into."""
     last = 2**63 - 1
     images = [image(n, caption="a hat" * 20) for n in (*range(200), last)]
     found = read(write(tmp_path, images, [box(0, 7), box(1, 998), box(2, last), box(3, -1)]))
@@ -192,7 +192,7 @@ def test_boxes_of_images_that_are_not_there_are_told(tmp_path: Path) -> None:
     assert [c.record for c in captions if c.regions] == ["7", str(last)]
 
 
-def test_a_file_in_its_zip(tmp_path: Path) -> None:
+def test_zipped_file_gives_the_same_records(tmp_path: Path) -> None:
     source = write(tmp_path, [image(3)], [box(0, 3)])
     [path] = source.files["train"]
     with zipfile.ZipFile(f"{path}.zip", "w") as archive:
@@ -204,19 +204,19 @@ def test_a_file_in_its_zip(tmp_path: Path) -> None:
     assert list(source.read(raw_files.read(cut), context)) == read(source)
 
 
-def test_an_annotation_of_no_image_stops_the_build(tmp_path: Path) -> None:
+def test_annotation_without_image_id_raises(tmp_path: Path) -> None:
     with pytest.raises(RawFileError, match=r"final\.json: an annotation without an image id"):
         read(write(tmp_path, [image(3)], [{"id": 1}]))
 
 
-def test_a_file_of_another_layout(tmp_path: Path) -> None:
+def test_file_of_another_layout_raises(tmp_path: Path) -> None:
     source = write(tmp_path, [image(3)], [])
     Path(source.files["train"][0]).write_text(json.dumps({"images": [image(3)]}))
     with pytest.raises(RawFileError, match='a JSON list under the key "annotations"'):
         read(source)
 
 
-def test_a_file_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
+def test_changed_file_is_indexed_again(tmp_path: Path) -> None:
     for width in (30, 50):
         [part] = read(write(tmp_path, [image(3)], [box(0, 3, bbox=[0, 0, width, 7])]))
         assert isinstance(part, ImageRecord)
@@ -224,7 +224,7 @@ def test_a_file_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mixed", "flickr_separateGT"])
-def test_the_published_excerpts(reference: Path, tmp_path: Path, name: str) -> None:
+def test_published_excerpts(reference: Path, tmp_path: Path, name: str) -> None:
     folder = reference / "real/mdetr_json_excerpts"
     content = json.loads((folder / f"final_{name}_train_excerpt.json").read_bytes())
     images = [image for image in content["images"] if "id" in image]  # one is cut short
