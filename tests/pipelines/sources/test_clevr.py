@@ -204,7 +204,9 @@ def program(*steps: str) -> list[ProgramNode]:
         ),
     ],
 )
-def test_phrases_get_the_objects_of_their_references(question: str, steps: str, expected: dict[str, set[int]]) -> None:
+def test_phrases_get_the_objects_of_their_references(
+    question: str, steps: str, expected: dict[str, set[int]]
+) -> None:
     nodes = program(*steps.split("|"))
     found = run_program(nodes, OBJECTS, RELATIONSHIPS)
     said = noun_phrases(question, is_comparison=nodes[-1].name.startswith("equal_"))

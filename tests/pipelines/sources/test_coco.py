@@ -129,9 +129,7 @@ def _regions(records: list[ImageRecord | Rejected]) -> Iterator[tuple[Object, An
                 yield objects[region.object], region
 
 
-def test_only_requested_splits_are_read(
-    golden: Path, parser: SpacyParser, tmp_path: Path
-) -> None:
+def test_only_requested_splits_are_read(golden: Path, parser: SpacyParser, tmp_path: Path) -> None:
     path = golden / "refexp/refcoco/refs(unc).p"
     source = Coco(instances=[], refs={"refcoco": str(path)})
     parts = image_records(list(read_all(source, ("testA", "testB"), PAPER, parser, tmp_path)))
@@ -221,7 +219,9 @@ def read_annotation(rules: Rules, **fields: Any) -> Object | Rejected:
         ([10, 20, 40, 40], "nothing", (10, 20, 50, 60)),
     ],
 )
-def test_box_is_replaced_by_the_extent_of_its_segmentation(bbox: Any, segmentation: Any, box: Box) -> None:
+def test_box_is_replaced_by_the_extent_of_its_segmentation(
+    bbox: Any, segmentation: Any, box: Box
+) -> None:
     read = read_annotation(PAPER, bbox=bbox, segmentation=segmentation)
     assert read == Object(box, 5.5, 3, False)
 
@@ -316,7 +316,9 @@ def read_references(
     return list(read_all(source, ("train", "val"), PAPER, parser, folder))
 
 
-def test_unusable_sentences_are_rejected_with_their_reason(tmp_path: Path, parser: SpacyParser) -> None:
+def test_unusable_sentences_are_rejected_with_their_reason(
+    tmp_path: Path, parser: SpacyParser
+) -> None:
     texts = ("left man", "", " ... ", "man \ud800", "man " * 5000, "right man")
     *rejected, part = read_references(tmp_path, [reference(8, *texts)], parser)
     assert isinstance(part, ImageRecord)
@@ -357,7 +359,9 @@ def test_malformed_reference_costs_only_itself(
     assert part.image == "coco/9"
 
 
-def test_pickle_of_another_type_raises_with_the_file_name(tmp_path: Path, parser: SpacyParser) -> None:
+def test_pickle_of_another_type_raises_with_the_file_name(
+    tmp_path: Path, parser: SpacyParser
+) -> None:
     with pytest.raises(raw_files.RawFileError, match=r"refs\.p: .* list expected, found dict"):
         read_references(tmp_path, {"refs": []}, parser)
 

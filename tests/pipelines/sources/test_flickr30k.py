@@ -51,7 +51,9 @@ def rejections(records: Iterable[ImageRecord | Rejected]) -> list[tuple[str, str
 @pytest.mark.parametrize(
     ("ground_truth", "name"), [("separate", "separateGT"), ("merged", "mergedGT")]
 )
-def test_val_set_equals_the_published_one(ground_truth: Literal["separate", "merged"], name: str) -> None:
+def test_val_set_equals_the_published_one(
+    ground_truth: Literal["separate", "merged"], name: str
+) -> None:
     source = Flickr30k(
         annotations=str(REAL / "annotations.zip"),
         split_files={"val": str(REAL / "val.txt")},

@@ -162,7 +162,9 @@ def test_image_table_lists_each_image_once(tmp_path: Path) -> None:
         ({"original_id": None}, "bad image id"),
     ],
 )
-def test_unusable_caption_is_rejected_with_its_reason(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
+def test_unusable_caption_is_rejected_with_its_reason(
+    tmp_path: Path, fields: dict[str, Any], reason: str
+) -> None:
     found = read(write(tmp_path, [image(3), image(4, **fields)], [box(0, 3)]))
     [rejected] = [record for record in found if isinstance(record, Rejected)]
     assert (rejected.reason, rejected.records) == (reason, 1)
