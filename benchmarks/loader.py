@@ -37,7 +37,7 @@ from mdetr_model.data.samples import TrainingSampleBuilder, collate
 from mdetr_model.data.transforms import TrainTransform
 from mdetr_model.training.tokenizer import train_tokenizer
 from schemas import Sample
-from shards.format.sample_codec import decode_caption
+from schemas.sample import decode_caption
 from shards.format.writer import shard_writer
 from shards.reading.reader import Pair, Store
 from shards.reading.shard_set import ShardSet

@@ -48,11 +48,10 @@ def write(folder: Path, samples: Iterable[tuple[Sample, bytes]]) -> None:
                     "height": sample.height,
                     "caption": caption.text,
                     "dataset_name": "mixed",
-                    "tokens_negative": caption.negative,
+                    "tokens_negative": caption.tokens_negative,
                 }
             )
             for region in caption.regions:
-                assert region.box is not None
                 x0, y0, x1, y1 = region.box
                 annotations.append(
                     {

@@ -27,7 +27,7 @@ from pipelines.dedup.eval_exclusion import read_held_out
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.io import raw_files
 from pipelines.recipe import Recipe, load, with_root
-from schemas import HeldOut, ImageInfo
+from schemas import EvalImage, ImageInfo
 from shards.format import manifest as mf
 
 TWO_WORKERS = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
@@ -89,11 +89,11 @@ def _sample(largest: dict[str, int], done: threading.Event) -> None:
             largest[name] = max(largest[name], memory.rss - memory.shared)
 
 
-def tables(recipe: Recipe, scratch: Path) -> tuple[list[ImageInfo], list[HeldOut]]:
+def tables(recipe: Recipe, scratch: Path) -> tuple[list[ImageInfo], list[EvalImage]]:
     """The rows of all tables of images, and of all evaluation sets."""
     found = records(recipe, scratch, None)
     images = [image for image in found if isinstance(image, ImageInfo)]
-    held_out: list[HeldOut] = []
+    held_out: list[EvalImage] = []
     for name, exclusion in recipe.exclude.items():
         for rank, input in enumerate(exclusion.inputs()):
             for cut in raw_files.cut(name, rank, input, str(scratch)):

@@ -1,8 +1,10 @@
-"""JSON files, written complete or not at all."""
+"""Writes JSON files, complete or not at all."""
 
 import json
 from pathlib import Path
 from typing import Any
+
+from shards.atomic import atomic_write
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -12,6 +14,5 @@ def write_json(path: Path, content: Any) -> None:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=1).encode() + b"\n")

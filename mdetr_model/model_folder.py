@@ -1,6 +1,5 @@
 """A model and its processor in one folder."""
 
-import shutil
 from pathlib import Path
 
 # From the package, which registers all of them also where only a command is run: a processor finds
@@ -11,6 +10,7 @@ from mdetr_model import (
     MdetrForQuestionAnswering,
     MdetrProcessor,
 )
+from shards.atomic import atomic_folder
 
 
 def write_model(folder: Path, model: MdetrForGrounding, processor: MdetrProcessor) -> None:
@@ -19,17 +19,9 @@ def write_model(folder: Path, model: MdetrForGrounding, processor: MdetrProcesso
     Raises:
         OSError: the folder cannot be written.
     """
-    temporary, old = (folder.with_name(f".{folder.name}.{end}") for end in ("tmp", "old"))
-    for left_over in (temporary, old):
-        if left_over.exists():
-            shutil.rmtree(left_over)
-    model.save_pretrained(temporary)
-    processor.save_pretrained(temporary)
-    if folder.exists():
-        folder.replace(old)
-    temporary.replace(folder)
-    if old.exists():
-        shutil.rmtree(old)
+    with atomic_folder(folder, overwrite=True) as temporary:
+        model.save_pretrained(temporary)
+        processor.save_pretrained(temporary)
 
 
 def read_model(folder: Path) -> tuple[MdetrForGrounding, MdetrProcessor]:

@@ -1,32 +1,27 @@
-"""What a record is: typed records and the Arrow schemas of the tables written from them."""
+"""Typed records, a sample of a shard with its JSON, and the Arrow schemas of the tables."""
 
 from schemas.records import (
-    Box,
-    Caption,
+    EvalImage,
     Excluded,
     GroundedCaption,
-    HeldOut,
     ImageInfo,
     ImageRecord,
     Object,
-    Phrase,
-    Provenance,
-    Question,
-    Region,
+    ObjectRegion,
     Rejected,
-    Sample,
-    Span,
 )
+from schemas.sample import Box, Caption, Phrase, Provenance, Question, Region, Sample, Span
 
 __all__ = [
     "Box",
     "Caption",
+    "EvalImage",
     "Excluded",
     "GroundedCaption",
-    "HeldOut",
     "ImageInfo",
     "ImageRecord",
     "Object",
+    "ObjectRegion",
     "Phrase",
     "Provenance",
     "Question",

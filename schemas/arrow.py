@@ -1,15 +1,15 @@
-"""The Arrow schemas of the tables of a shard set."""
+"""The Arrow schemas of the Parquet tables of a shard set."""
 
 import pyarrow as pa
 
-#: One row an image, in the order of the shards. Offsets are of a member's bytes within its tar, so
-#: that a reader can map a shard and slice it; the CRC-32 of the bytes tells whether they are still
-#: what was written. ``captions`` counts pairs of image and caption.
+#: ``index.parquet``: one row per image, in the order of the shards. An offset is that of a member's
+#: bytes in its tar, so that a reader can map a shard and slice it; the CRC-32 of the bytes detects
+#: damage. ``captions`` counts the pairs of image and caption.
 INDEX = pa.schema(
     [
         ("shard", pa.string()),
         ("key", pa.string()),
-        ("image_name", pa.string()),  # of the tar member, empty in an annotation-only set
+        ("image_name", pa.string()),  # of the tar member; empty in a set without images
         ("image_offset", pa.int64()),
         ("image_size", pa.int64()),
         ("image_crc32", pa.int64()),
@@ -24,7 +24,7 @@ INDEX = pa.schema(
     ]
 )
 
-#: What was left out as unusable. ``reason`` is one of few, ``detail`` is free text.
+#: ``rejected.parquet``: see `schemas.Rejected`.
 REJECTED = pa.schema(
     [
         ("source", pa.string()),
@@ -36,16 +36,16 @@ REJECTED = pa.schema(
     ]
 )
 
-#: What was left out as seen in an evaluation set: see `schemas.Excluded`.
+#: ``excluded.parquet``: see `schemas.Excluded`.
 EXCLUDED = pa.schema(
     [
         ("split", pa.string()),
         ("image", pa.string()),
-        ("copy", pa.string()),
-        ("set", pa.string()),
-        ("held_out", pa.string()),
+        ("duplicate_of", pa.string()),
+        ("eval_set", pa.string()),
+        ("eval_image", pa.string()),
         ("join", pa.string()),
         ("captions", pa.int64()),
-        ("left_out", pa.bool_()),
+        ("excluded", pa.bool_()),
     ]
 )

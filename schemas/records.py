@@ -1,35 +1,28 @@
-"""The records that travel from the readers to the shard writer.
+"""The records that a reader makes of raw files, and the rows of what was left out.
 
-Boxes are ``(x0, y0, x1, y1)`` in pixels of the image that the record names, and every number
-of a box is exactly representable as a float32. Spans are half-open character offsets into the
-caption's text. The structs are array-like so that a million of them pack tightly into msgpack,
-and untracked by the garbage collector (``gc=False``), which is safe because none can form a cycle.
+Boxes and spans are those of `schemas.sample`. The structs are array-like so that a million of them
+pack tightly into msgpack.
 """
 
 import msgspec
 
-Span = tuple[int, int]
-Box = tuple[float, float, float, float]
+from schemas.sample import Box, Phrase, Question, Region, Span
 
 
-class Region(msgspec.Struct, array_like=True, gc=False):
-    """A box and the words of a caption that name it (``tokens_positive`` of the published files).
+class ObjectRegion(msgspec.Struct, array_like=True, gc=False):
+    """The words of a caption that name an object, whose box another file of the source holds.
 
-    A region carries its ``box``, or the id of an ``object`` whose box another file of the same
-    source holds (RefCOCO sentence -> COCO annotation, GQA question -> scene graph object); the
-    shard writer binds the two once all parts of an image have met.
+    RefCOCO's sentences name COCO annotations so, and GQA's questions objects of scene graphs. The
+    shard builder replaces it by a `Region` when all records of an image are together.
     """
 
     spans: list[Span]
-    box: Box | None = None
-    object: str = ""
-    area: float | None = None  # square pixels as the source states it; None: the area of the box
+    object: str  # the object's id, a key of `ImageRecord.objects`
     category: int = 1
-    crowd: bool = False
 
 
 class Object(msgspec.Struct, array_like=True, gc=False):
-    """A box that captions of the same source may name by its id."""
+    """A box that captions of the same source may name by its id; fields as of `Region`."""
 
     box: Box
     area: float | None = None
@@ -37,48 +30,30 @@ class Object(msgspec.Struct, array_like=True, gc=False):
     crowd: bool = False
 
 
-class Phrase(msgspec.Struct, array_like=True, gc=False):
-    """A phrase to be grounded at evaluation (Flickr30k Entities): every box of its entity."""
-
-    spans: list[Span]
-    entity: str
-    types: list[str]
-    boxes: list[Box]
-
-
-class Question(msgspec.Struct, gc=False):
-    """What a question answering evaluator needs beside the question's text."""
-
-    id: str
-    answer: str | None = None
-    semantic_type: str | None = None  # GQA: rel, obj, global, attr, cat
-    structural_type: str | None = None  # GQA: verify, query, choose, logical, compare
-    balanced: bool = True
-
-
 class GroundedCaption(msgspec.Struct, array_like=True, gc=False):
     """One sentence about one image, with its regions.
 
-    ``dataset`` is the published data set the sentence is from (``vg``, ``gqa``, ``refcoco``,
-    ``refcoco+``, ``refcocog``, ``flickr30k``); ``record`` is the id of the raw record there.
-    ``negative`` are the spans that must not be matched to any box but their own
-    (``tokens_negative`` of the published files).
+    ``dataset`` is the published data set that the sentence is from (``vg``, ``gqa``, ``refcoco``,
+    ``refcoco+``, ``refcocog``, ``flickr30k``, ...), ``record`` the id of the raw record in it.
+    ``regions`` have boxes, ``object_regions`` name objects. The other fields are those of
+    `schemas.sample.Caption`.
     """
 
     text: str
     regions: list[Region]
-    negative: list[Span]
+    tokens_negative: list[Span]
     dataset: str
     record: str
     phrases: list[Phrase] = []
     question: Question | None = None
+    object_regions: list[ObjectRegion] = []
 
 
 class ImageRecord(msgspec.Struct, array_like=True, gc=False):
-    """What one slice of one raw file says of one image.
+    """What one slice of one raw file reports about one image.
 
-    ``rank`` orders the parts of an image as their raw files do: (source, input, slice start).
-    ``split`` is empty where the part serves every split (object tables). ``width`` and
+    ``rank`` orders the records of an image as their raw files do: (source, input, slice start).
+    ``split`` is empty where the record serves every split (object tables). ``width`` and
     ``height`` are 0 where the file does not state them. ``merged`` counts the raw records that
     became part of another record's caption.
     """
@@ -95,10 +70,10 @@ class ImageRecord(msgspec.Struct, array_like=True, gc=False):
 
 
 class ImageInfo(msgspec.Struct, array_like=True, gc=False):
-    """One row of a source's table of images.
+    """A row of a source's image table.
 
-    ``photo`` is the Flickr photo id if the table tells it; ``same_as`` the key of the image
-    that this one was made from, if the table tells it (VG's ``coco_id``).
+    ``photo_id`` is the id of the Flickr photo, ``same_as`` the key of the image that this one was
+    made from (VG's ``coco_id``); both are empty where the table does not state them.
     """
 
     key: str
@@ -106,15 +81,24 @@ class ImageInfo(msgspec.Struct, array_like=True, gc=False):
     file: str  # name below the source's image roots
     width: int = 0
     height: int = 0
-    photo: str = ""
+    photo_id: str = ""
     same_as: str = ""
 
 
-class Rejected(msgspec.Struct, array_like=True, gc=False):
-    """An input record that could not be used. ``reason`` is one of few, ``detail`` is free text.
+class EvalImage(msgspec.Struct, array_like=True, gc=False):
+    """An image of an evaluation set, which must not be trained on."""
 
-    ``records`` is how many records were lost by it: several with a missing image, none where a
-    caption lost one of its regions and is kept.
+    eval_set: str  # refcoco, flickr30k, lvis_minival, ...
+    key: str
+    photo_id: str = ""
+    file: str = ""  # name below the set's image roots, where its own file states it
+
+
+class Rejected(msgspec.Struct, array_like=True, gc=False):
+    """An input record that could not be used: a row of ``rejected.parquet``.
+
+    ``reason`` is one of few, ``detail`` is free text. ``records`` counts the records that were
+    lost: several with a missing image, none where a caption only lost one of its regions.
     """
 
     source: str
@@ -125,58 +109,18 @@ class Rejected(msgspec.Struct, array_like=True, gc=False):
     records: int = 1
 
 
-class HeldOut(msgspec.Struct, array_like=True, gc=False):
-    """An image of an evaluation set: it must not be seen in training."""
-
-    set: str  # refcoco, flickr30k, lvis_minival, ...
-    key: str
-    photo: str = ""
-    file: str = ""  # name below the set's image roots, where its own file tells it
-
-
 class Excluded(msgspec.Struct, array_like=True, gc=False):
-    """A copy of an image that was left out of a split, and why.
+    """An image that an evaluation set holds out of a split: a row of ``excluded.parquet``.
 
-    ``copy`` is the key under which the left-out annotations name the image, ``image`` the key
-    it would have had in the shards, ``held_out`` the key under which ``set`` names it. ``join``
-    says what ties the two: ``id``, ``coco_id``, ``flickr photo id`` or ``perceptual hash``.
-    ``left_out`` is false where a near-duplicate is only reported.
+    ``join`` is what ties the image to the evaluation set's: ``id``, ``coco_id``,
+    ``flickr photo id`` or ``perceptual hash``.
     """
 
     split: str
-    image: str
-    copy: str
-    set: str
-    held_out: str
+    image: str  # key in the annotations
+    duplicate_of: str  # key of the canonical image in the shards; ``image`` if it is no duplicate
+    eval_set: str
+    eval_image: str  # key in the evaluation set
     join: str
-    captions: int
-    left_out: bool = True
-
-
-class Provenance(msgspec.Struct, array_like=True, gc=False):
-    """Provenance: the raw record that the characters ``span`` of a caption came from."""
-
-    dataset: str
-    record: str
-    span: Span
-
-
-class Caption(msgspec.Struct, gc=False):
-    """A caption as it stands in a shard: one sentence, or several joined."""
-
-    text: str
-    regions: list[Region]
-    negative: list[Span]
-    parts: list[Provenance]
-    phrases: list[Phrase] = []
-    question: Question | None = None
-
-
-class Sample(msgspec.Struct, gc=False):
-    """One image with all its captions: one tar sample of a shard."""
-
-    key: str
-    width: int
-    height: int
-    file: str
-    captions: list[Caption]
+    captions: int  # how many the image has
+    excluded: bool = True  # false where a near-duplicate is only reported

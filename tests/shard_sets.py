@@ -27,7 +27,7 @@ def sample(key: str, captions: int, width: int = 640, height: int = 480) -> Samp
         [
             Caption(
                 text := f"caption {i} of {key}",
-                [Region([(0, 7)], (0.1, 1.7, 30.0, 40.25), "", 12.5)],
+                [Region([(0, 7)], (0.1, 1.7, 30.0, 40.25), 12.5)],
                 [],
                 [Provenance("vg", str(i), (0, len(text)))],
             )

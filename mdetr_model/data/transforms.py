@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 
-# An image of more pixels than this is not decoded: it would take gigabytes.
-MAX_PIXELS = 100_000_000
+from schemas.limits import MAX_IMAGE_PIXELS
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Pixels = Annotated[int, msgspec.Meta(ge=1)]
@@ -206,10 +205,10 @@ def decode_transformed(
         (H, W, 3) RGB.
 
     Raises:
-        ValueError: the image cannot be decoded, has another size, or more than ``MAX_PIXELS``.
+        ValueError: the image cannot be decoded, has another size, or more than `MAX_IMAGE_PIXELS`.
     """
     width, height = size
-    if width * height > MAX_PIXELS:
+    if width * height > MAX_IMAGE_PIXELS:
         raise ValueError(f"{key}: {width}x{height} pixels are too many")
     try:
         with Image.open(io.BytesIO(image), formats=("JPEG", "PNG")) as opened:

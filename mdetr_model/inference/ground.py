@@ -11,9 +11,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
+from schemas.limits import MAX_IMAGE_PIXELS
 
-# An image of more pixels than this is not decoded: it would take gigabytes.
-MAX_PIXELS = 100_000_000
 # Distinct and readable on white and on most images.
 COLORS = ("#d1242f", "#1f6feb", "#1a7f37", "#8250df", "#bc4c00", "#0f7b7b", "#bf3989", "#6e5600")
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -43,12 +42,12 @@ def open_image(path: Path) -> Image.Image:
 
     Raises:
         OSError: there is no such file, or it is no image.
-        ValueError: it has more than ``MAX_PIXELS``, or is damaged, or its pixels are numbers of
+        ValueError: it has more than `MAX_IMAGE_PIXELS`, or is damaged, or its pixels are numbers of
             which one cannot say what white is.
     """
     try:
         with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise ValueError(f"{path}: {image.width} x {image.height} pixels are too many")
             if image.mode in ("I", "F"):
                 raise ValueError(f"{path}: pixels of 32 bits; 8 or 16 can be read")

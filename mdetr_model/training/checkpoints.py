@@ -1,11 +1,12 @@
 """Checkpoints of a training run: only complete files, and reading one executes nothing in it."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from shards.atomic import atomic_write
 
 FORMAT = 3
 _NAME = re.compile(r"step-(\d{9})\.pt")
@@ -69,16 +70,11 @@ def write(folder: Path, step: int, state: dict[str, Any], max_checkpoints: int) 
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = checkpoint_path(folder, step)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with atomic_write(path) as file:
             torch.save({"format": FORMAT, "step": step, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
-        temporary.unlink(missing_ok=True)
         raise OSError(f"cannot write the checkpoint {path}: {error}") from error
-    temporary.replace(path)
     for old in list_checkpoints(folder)[:-max_checkpoints]:
         old.unlink()
     return path

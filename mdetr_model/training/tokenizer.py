@@ -1,7 +1,6 @@
 """A tokenizer trained on captions, of RoBERTa's kind, for models trained from scratch."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
 
 from mdetr_model.distributed import DistributedContext
+from shards.atomic import atomic_folder
 
 # In the order of their ids; all but the last are those of roberta-base.
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -65,12 +65,8 @@ def tokenizer_of_run(
     resumed run does not read all captions again.
     """
     if context.is_main and not (resumed and folder.exists()):
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        for leftover in (temporary, folder):
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        train_tokenizer(captions(), vocab_size).save_pretrained(temporary)
-        temporary.replace(folder)
+        with atomic_folder(folder, overwrite=True) as temporary:
+            train_tokenizer(captions(), vocab_size).save_pretrained(temporary)
     context.barrier()
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     return tokenizer

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from mdetr_model.data.samples import Batch
+from shards.atomic import atomic_write
 
 FILE_NAME = "log.jsonl"
 
@@ -27,9 +28,8 @@ class TrainingLog:
         output.mkdir(parents=True, exist_ok=True)
         path = output / FILE_NAME
         self._earlier_lines = [line for line in read_log(output) if line["step"] <= step]
-        temporary = output / f".{FILE_NAME}.tmp"
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in self._earlier_lines))
-        temporary.replace(path)
+        with atomic_write(path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in self._earlier_lines).encode())
         self._file = path.open("a", encoding="utf-8")
         self._tensorboard = SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)
         self.bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)

@@ -26,7 +26,7 @@ from pipelines.io.images import ImageStore, UnusableImageError, perceptual_hash
 from pipelines.io.raw_files import Cut
 from pipelines.recipe import Recipe
 from pipelines.sources.base import Context, Input
-from schemas import HeldOut, ImageInfo, ImageRecord, Rejected
+from schemas import EvalImage, ImageInfo, ImageRecord, Rejected
 from shards.format.placement import shard_of
 
 REJECTED = "rejected"
@@ -197,7 +197,7 @@ class _ImageRegistryStep(_Step):
             recipe = self._build.recipe
             return ImageRegistry(
                 (row for rows in images for row in unpack(rows, list[ImageInfo])),
-                (row for rows in held_out for row in unpack(rows, list[HeldOut])),
+                (row for rows in held_out for row in unpack(rows, list[EvalImage])),
                 recipe.rules.same_photo,
                 {name: e.namespace for name, e in recipe.exclude.items() if e.namespace},
                 {name for name, source in recipe.sources.items() if source.images},

@@ -12,13 +12,14 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.beam.dofns import Build
 from pipelines.beam.serialization import unpack
-from pipelines.beam.shard_builder import ShardSummary, SourceCounts
+from pipelines.beam.shard_builder import ShardSummary
 from pipelines.captions.parsing import model_name_and_version
 from pipelines.recipe import Recipe
 from schemas import Rejected, arrow
 from schemas.version import package_version
 from shards.format import manifest as mf
 from shards.format.index import IndexRow
+from shards.format.source_counts import SourceCounts, total
 from shards.format.stats import Stats, as_json
 from shards.format.tables import encode_index, encode_table
 
@@ -70,7 +71,7 @@ class Commit(beam.DoFn):
             code_version=self._code_version,
             language_model=_language_model(recipe),
             totals={split: _totals(of) for split, of in stats.items()},
-            sources={name: msgspec.to_builtins(c) for name, c in sorted(counts.items())},
+            sources=counts,
             shards=[s.entry for s in summaries],
             files=files,
         )
@@ -79,17 +80,15 @@ class Commit(beam.DoFn):
 
 
 def _total_counts(summaries: Iterable[ShardSummary]) -> dict[str, SourceCounts]:
-    totals: dict[str, SourceCounts] = {}
+    by_source: dict[str, list[SourceCounts]] = {}
     for summary in summaries:
         for source, counts in summary.sources.items():
-            total = totals.setdefault(source, SourceCounts())
-            for field, value in msgspec.structs.asdict(counts).items():
-                setattr(total, field, getattr(total, field) + value)
-    return totals
+            by_source.setdefault(source, []).append(counts)
+    return {source: total(counts) for source, counts in sorted(by_source.items())}
 
 
 def _check_limit(counts: dict[str, SourceCounts], rejected: list[Rejected], limit: float) -> None:
-    for source, of in sorted(counts.items()):
+    for source, of in counts.items():
         if of.rejected <= limit * of.read:
             continue
         reasons: Counter[str] = Counter()

@@ -9,25 +9,17 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.beam.serialization import pack
-from pipelines.captions.combine import combine, keep, sentence
+from pipelines.captions.combine import combine, sentence
 from pipelines.captions.merge import Merged, merge
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.io.images import ImageStore, UnusableImageError, perceptual_hash
 from pipelines.recipe import Recipe
-from schemas import Caption, Excluded, GroundedCaption, ImageInfo, ImageRecord, Rejected, Sample
+from schemas import Caption, Excluded, ImageInfo, ImageRecord, Rejected, Sample
 from shards.format.manifest import ShardEntry
 from shards.format.placement import is_safe_key, position, shard_name
+from shards.format.source_counts import SourceCounts
 from shards.format.stats import Stats
 from shards.format.writer import ShardWriter, shard_writer
-
-
-class SourceCounts(msgspec.Struct):
-    """What became of a source's records; those that are in none of the last three are in shards."""
-
-    read: int = 0
-    merged: int = 0  # into the caption of another record
-    rejected: int = 0
-    excluded: int = 0
 
 
 class HashedImage(msgspec.Struct, array_like=True):
@@ -158,13 +150,14 @@ class ShardBuilder:
     def _captions(self, merged: Merged) -> list[Caption]:
         """The sentences of an image as the captions of its sample."""
         if not self._recipe.splits[self._split].combine:
-            return [keep(caption) for caption in merged.captions]
+            return merged.captions
         rules = self._recipe.rules
-        fitting: list[GroundedCaption] = []
+        fitting: list[Caption] = []
         for source, caption in zip(merged.sources, merged.captions, strict=True):
             length = len(sentence(caption.text))
             if rules.length == "joined" and length >= rules.max_length:
-                record = f"{caption.dataset}/{caption.record}"
+                [origin] = caption.provenance
+                record = f"{origin.dataset}/{origin.record}"
                 detail = f"{length} characters"
                 self._reject(Rejected(source, record, "caption too long", detail, merged.image.key))
             else:
@@ -178,10 +171,16 @@ class ShardBuilder:
             captions[part.image] += len(part.captions)
         rows = [
             Excluded(
-                self._split, self._image_registry.canonical(copy), copy, name, held_out, join, n
+                split=self._split,
+                image=image,
+                duplicate_of=self._image_registry.canonical(image),
+                eval_set=eval_set,
+                eval_image=eval_image,
+                join=join,
+                captions=n,
             )
-            for copy, n in sorted(captions.items())
-            for name, held_out, join in self._image_registry.held_out(copy)
+            for image, n in sorted(captions.items())
+            for eval_set, eval_image, join in self._image_registry.held_out(image)
         ]
         self._excluded += rows
         if rows:
@@ -202,14 +201,14 @@ class ShardBuilder:
             other = self._hashed[i]
             self._excluded.append(
                 Excluded(
-                    self._split,
-                    key,
-                    key,
-                    other.set,
-                    other.key,
-                    "perceptual hash",
-                    len(merged.captions),
-                    leave_out,
+                    split=self._split,
+                    image=key,
+                    duplicate_of=key,
+                    eval_set=other.set,
+                    eval_image=other.key,
+                    join="perceptual hash",
+                    captions=len(merged.captions),
+                    excluded=leave_out,
                 )
             )
         if leave_out and len(near):

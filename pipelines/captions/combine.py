@@ -7,25 +7,29 @@ object. A caption is a set of sentences without conflicts whose joined text fits
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from pipelines.captions.graph_coloring import best, first_fit
 from pipelines.captions.options import Rules
 from pipelines.captions.spans import consolidate, shift
-from schemas import Caption, GroundedCaption, Provenance, Region, Span
+from schemas import Caption, Provenance, Region, Span
 from shards import box_overlap as bx
 
 # Rows of the overlap matrix held at once: an image may have 5,000 captions, 25 million pairs.
 _ROWS = 512
 
 
-def combine(captions: Sequence[GroundedCaption], rules: Rules) -> list[Caption]:
-    """The captions of one image from its sentences, whose boxes are bound and in its pixels.
+def combine(captions: Sequence[Caption], rules: Rules) -> list[Caption]:
+    """Returns the captions of one image, joined from its captions of one sentence.
 
     Under ``length = "joined"`` every sentence must be shorter than ``max_length`` by itself.
     """
-    apart = [c for c in captions if rules.flickr30k == "apart" and c.dataset == "flickr30k"]
-    together = [c for c in captions if rules.flickr30k == "joined" or c.dataset != "flickr30k"]
+    apart: list[Caption] = []
+    together: list[Caption] = []
+    for caption in captions:
+        is_flickr30k = caption.provenance[0].dataset == "flickr30k"
+        (apart if is_flickr30k and rules.flickr30k == "apart" else together).append(caption)
     conflicts = conflict_graph(together, rules)
     if rules.length == "joined":
         # n sentences and n - 1 spaces below max_length: each brings one space, and one is free.
@@ -34,15 +38,13 @@ def combine(captions: Sequence[GroundedCaption], rules: Rules) -> list[Caption]:
         sizes, capacity = [len(c.text) for c in together], rules.max_length - 2
     color = best if rules.coloring == "best" else first_fit
     groups = color(sizes, conflicts, capacity)
-    return [keep(c) for c in apart] + [join([together[i] for i in group]) for group in groups]
+    return apart + [join([together[i] for i in group]) for group in groups]
 
 
-def conflict_graph(captions: Sequence[GroundedCaption], rules: Rules) -> list[int]:
+def conflict_graph(captions: Sequence[Caption], rules: Rules) -> list[int]:
     """For each caption the set of captions that conflict with it, as the bits of an integer."""
-    boxes = bx.as_array([r.box for c in captions for r in c.regions if r.box is not None])
-    owner = np.repeat(
-        np.arange(len(captions)), [sum(r.box is not None for r in c.regions) for c in captions]
-    )
+    boxes = bx.as_array([region.box for caption in captions for region in caption.regions])
+    owner = np.repeat(np.arange(len(captions)), [len(caption.regions) for caption in captions])
     overlap = bx.giou if rules.conflict == "giou" else bx.iou
     graph = [0] * len(captions)
     for start in range(0, len(boxes), _ROWS):
@@ -60,35 +62,21 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "?")) else text + "."
 
 
-def join(captions: Sequence[GroundedCaption]) -> Caption:
-    """One caption of several, the spans moved to where each sentence begins."""
+def join(captions: Sequence[Caption]) -> Caption:
+    """Returns one caption of several, the spans moved to where each sentence begins."""
     texts: list[str] = []
     regions: list[Region] = []
-    negative: list[Span] = []
-    parts: list[Provenance] = []
+    tokens_negative: list[Span] = []
+    provenance: list[Provenance] = []
     offset = 0
     for caption in captions:
         for region in caption.regions:
-            moved = shift(region.spans, offset)
-            regions.append(
-                Region(moved, region.box, "", region.area, region.category, region.crowd)
-            )
-        negative += shift(consolidate(caption.negative, caption.text), offset)
-        parts.append(
-            Provenance(caption.dataset, caption.record, (offset, offset + len(caption.text)))
-        )
+            spans = shift(region.spans, offset)
+            regions.append(msgspec.structs.replace(region, spans=spans))
+        tokens_negative += shift(consolidate(caption.tokens_negative, caption.text), offset)
+        for origin in caption.provenance:
+            [span] = shift([origin.span], offset)
+            provenance.append(msgspec.structs.replace(origin, span=span))
         texts.append(sentence(caption.text))
         offset += len(texts[-1]) + 1
-    return Caption(" ".join(texts), regions, negative, parts)
-
-
-def keep(caption: GroundedCaption) -> Caption:
-    """A caption of one sentence, as it is, with what its evaluator needs."""
-    return Caption(
-        caption.text,
-        caption.regions,
-        caption.negative,
-        [Provenance(caption.dataset, caption.record, (0, len(caption.text)))],
-        caption.phrases,
-        caption.question,
-    )
+    return Caption(" ".join(texts), regions, tokens_negative, provenance)

@@ -1,28 +1,40 @@
 """All that the sources say of one image, brought to one size and held against the image."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from pipelines.captions.options import Rules
 from pipelines.dedup.image_registry import ImageRegistry
-from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, Phrase, Region, Rejected
+from schemas import (
+    Caption,
+    GroundedCaption,
+    ImageInfo,
+    ImageRecord,
+    Object,
+    ObjectRegion,
+    Phrase,
+    Provenance,
+    Region,
+    Rejected,
+)
 from shards import box_overlap as bx
 
 # Copies whose ratios of width to height differ by more are crops: boxes cannot be carried over.
 _RATIO_TOLERANCE = 0.02
-_NOWHERE: Box = (np.nan, np.nan, np.nan, np.nan)
 
 
 class Merged(msgspec.Struct):
-    """An image with the sentences about it, boxes bound and in its pixels.
+    """An image with its captions, each of one sentence, with boxes in pixels of the image.
 
-    ``sources`` tells for each caption which source of the recipe it is from.
+    ``sources`` has for each caption the source of the recipe that it is from.
     """
 
     image: ImageInfo
-    captions: list[GroundedCaption]
+    captions: list[Caption]
     sources: list[str]
 
 
@@ -43,7 +55,7 @@ def merge(
                 detail = "object: the first one was kept"
                 yield Rejected(part.source, id_, "duplicate id", detail, part.image, records=0)
     merged: dict[str, Merged] = {}
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str]] = set()  # dataset and record of a caption
     copies: set[str] = set()
     for part in parts:
         if not part.captions:
@@ -65,11 +77,13 @@ def merge(
         for caption in _bound(part, own, copy, target, rules):
             if isinstance(caption, Rejected):
                 yield caption
-            elif (caption.dataset, caption.record) in seen:
-                record = f"{caption.dataset}/{caption.record}"
+                continue
+            [origin] = caption.provenance
+            if (origin.dataset, origin.record) in seen:
+                record = f"{origin.dataset}/{origin.record}"
                 yield Rejected(part.source, record, "duplicate id", "", part.image)
             else:
-                seen.add((caption.dataset, caption.record))
+                seen.add((origin.dataset, origin.record))
                 into.captions.append(caption)
                 into.sources.append(part.source)
     yield from merged.values()
@@ -92,62 +106,96 @@ def _can_rescale(copy: ImageInfo, target: ImageInfo, rules: Rules) -> bool:
     return abs(ratio - 1) <= _RATIO_TOLERANCE
 
 
+class _Unusable(NamedTuple):
+    """Why a region or a caption cannot be used: a reason, one of few, and free text."""
+
+    reason: str
+    detail: str
+
+
 def _bound(
     part: ImageRecord, objects: dict[str, Object], copy: ImageInfo, target: ImageInfo, rules: Rules
-) -> Iterator[GroundedCaption | Rejected]:
-    """The captions of a part with their boxes in the target's pixels, and what had to go.
+) -> Iterator[Caption | Rejected]:
+    """Yields the captions of a record with boxes in the target's pixels, and what is rejected.
 
     A caption that loses some of its regions is kept, one that loses all of them is not.
     """
-    regions = [region for caption in part.captions for region in caption.regions]
-    named = [_object_of(region, objects) for region in regions]
-    boxes = _rescaled(bx.as_array([o.box if o else _NOWHERE for o in named]), copy, target)
-    fitted, problems = (boxes, [""] * len(boxes))
+    regions = [region for caption in part.captions for region in _regions(caption)]
+    fitted = iter(_fit_all(regions, objects, copy, target, rules))
+    for caption in part.captions:
+        text_error = _text_fault(caption)
+        errors = [] if text_error is None else [text_error]
+        usable: list[Region] = []
+        for region in islice(fitted, len(_regions(caption))):
+            if isinstance(region, _Unusable):
+                errors.append(region)
+            else:
+                usable.append(region)
+        is_lost = text_error is not None or (not usable and bool(errors))
+        record = f"{caption.dataset}/{caption.record}"
+        for i, (reason, detail) in enumerate(errors):
+            records = int(is_lost and i == 0)
+            yield Rejected(part.source, record, reason, detail, part.image, records)
+        if not is_lost:
+            yield Caption(
+                text=caption.text,
+                regions=usable,
+                tokens_negative=caption.tokens_negative,
+                provenance=[Provenance(caption.dataset, caption.record, (0, len(caption.text)))],
+                phrases=[_rescaled_phrase(phrase, copy, target) for phrase in caption.phrases],
+                question=caption.question,
+            )
+
+
+def _fit_all(
+    regions: Sequence[Region | ObjectRegion],
+    objects: dict[str, Object],
+    copy: ImageInfo,
+    target: ImageInfo,
+    rules: Rules,
+) -> list[Region | _Unusable]:
+    """Returns each region with its box in the target's pixels, or why it cannot be used."""
+    located = [_located(region, objects) for region in regions]
+    known = [region for region in located if isinstance(region, Region)]
+    boxes = _rescaled(bx.as_array([region.box for region in known]), copy, target)
+    fitted, problems = boxes, [""] * len(boxes)
     if rules.boxes == "clip":
         fitted, problems = _clip(boxes, target)
-    areas = _areas(named, boxes, fitted, copy, target, rules)
-    at = 0
-    for caption in part.captions:
-        fault = _text_fault(caption)
-        kept: list[Region] = []
-        faults = [fault] if fault else []
-        for i in range(at, at + len(caption.regions)):
-            region, object_ = regions[i], named[i]
-            if object_ is None:
-                faults.append(("unknown object", region.object))
-            elif problems[i]:
-                faults.append((problems[i], str(object_.box)))
-            else:
-                x0, y0, x1, y1 = fitted[i].tolist()
-                box = (x0, y0, x1, y1)
-                kept.append(Region(region.spans, box, "", areas[i], region.category, object_.crowd))
-        at += len(caption.regions)
-        lost = fault is not None or (not kept and bool(faults))
-        record = f"{caption.dataset}/{caption.record}"
-        for n, (reason, detail) in enumerate(faults):
-            yield Rejected(
-                part.source, record, reason, detail, part.image, records=int(lost and n == 0)
-            )
-        if not lost:
-            caption.regions = kept
-            caption.phrases = [_rescaled_phrase(p, copy, target) for p in caption.phrases]
-            yield caption
+    areas = _areas(known, boxes, fitted, copy, target, rules)
+    results = iter(
+        _Unusable(problem, str(region.box))
+        if problem
+        else msgspec.structs.replace(region, box=tuple(box), area=area)
+        for region, box, area, problem in zip(known, fitted.tolist(), areas, problems, strict=True)
+    )
+    return [next(results) if isinstance(region, Region) else region for region in located]
 
 
-def _object_of(region: Region, objects: dict[str, Object]) -> Object | None:
-    if region.box is not None:
-        return Object(region.box, region.area, region.category, region.crowd)
-    return objects.get(region.object)
+def _located(region: Region | ObjectRegion, objects: dict[str, Object]) -> Region | _Unusable:
+    """Returns a region with the box of the object that it names."""
+    if isinstance(region, Region):
+        return region
+    obj = objects.get(region.object)
+    if obj is None:
+        return _Unusable("unknown object", region.object)
+    return Region(
+        spans=region.spans, box=obj.box, area=obj.area, category=region.category, crowd=obj.crowd
+    )
 
 
-def _text_fault(caption: GroundedCaption) -> tuple[str, str] | None:
+def _regions(caption: GroundedCaption) -> list[Region | ObjectRegion]:
+    return [*caption.regions, *caption.object_regions]
+
+
+def _text_fault(caption: GroundedCaption) -> _Unusable | None:
     text = caption.text
     if not text.strip():
-        return "empty caption", ""
-    for region in caption.regions:
+        return _Unusable("empty caption", "")
+    for region in _regions(caption):
         for start, stop in region.spans:
             if not 0 <= start < stop <= len(text):
-                return "span outside the caption", f"({start}, {stop}) of {len(text)} characters"
+                detail = f"({start}, {stop}) of {len(text)} characters"
+                return _Unusable("span outside the caption", detail)
     return None
 
 
@@ -176,7 +224,7 @@ def _clip(boxes: bx.Boxes, image: ImageInfo) -> tuple[bx.Boxes, list[str]]:
 
 
 def _areas(
-    named: Sequence[Object | None],
+    regions: Sequence[Region],
     boxes: bx.Boxes,
     fitted: bx.Boxes,
     copy: ImageInfo,
@@ -184,7 +232,7 @@ def _areas(
     rules: Rules,
 ) -> list[float | None]:
     """Square pixels of each region, as stated or in pixels of the target, as the rules ask for."""
-    stated = [o.area if o else None for o in named]
+    stated = [region.area for region in regions]
     if rules.area == "source":
         return stated
     scale = target.width * target.height / (copy.width * copy.height) if copy.width else 1.0

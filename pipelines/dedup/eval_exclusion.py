@@ -12,7 +12,7 @@ from pipelines.sources.base import Input, Slice
 from pipelines.sources.coco import flickr_photo_id
 from pipelines.sources.decoding import decode_dict, decode_list
 from pipelines.sources.gqa import image_key
-from schemas import HeldOut
+from schemas import EvalImage
 
 
 class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -66,7 +66,7 @@ class _Row(msgspec.Struct, gc=False):
     image_id: int | str
 
 
-def read_held_out(name: str, of: str, piece: Slice) -> Iterator[HeldOut]:
+def read_held_out(name: str, of: str, piece: Slice) -> Iterator[EvalImage]:
     """The images that a slice of an evaluation set's file names, each once.
 
     Raises:
@@ -75,15 +75,16 @@ def read_held_out(name: str, of: str, piece: Slice) -> Iterator[HeldOut]:
     bad: list[tuple[str, str]] = []
     match piece.input.role:
         case "refs":
-            rows = [HeldOut(name, f"coco/{r.image_id}") for r in _read_references(piece.input)]
+            rows = [EvalImage(name, f"coco/{r.image_id}") for r in _read_references(piece.input)]
         case "questions":
             questions, bad = decode_dict(piece.content, _Question)
             ids = [str(question.imageId) for question in questions.values()]
-            rows = [HeldOut(name, image_key(id_), file=f"{id_}.jpg") for id_ in ids]
+            rows = [EvalImage(name, image_key(id_), file=f"{id_}.jpg") for id_ in ids]
         case "instances":
             images, bad = decode_list(piece.content, _Image)
             rows = [
-                HeldOut(name, f"coco/{i.id}", flickr_photo_id(i.flickr_url), i.file_name) for i in images
+                EvalImage(name, f"coco/{i.id}", flickr_photo_id(i.flickr_url), i.file_name)
+                for i in images
             ]
         case _:
             rows = [_listed(name, id_, of, piece.input) for id_ in _read_ids(piece.input)]
@@ -103,7 +104,7 @@ def _read_references(input: Input) -> list[_Reference]:
     return _convert(held_out, list[_Reference], input)
 
 
-def _listed(name: str, id_: str, of: str, input: Input) -> HeldOut:
+def _listed(name: str, id_: str, of: str, input: Input) -> EvalImage:
     """An image of a list of ids, leading zeros dropped.
 
     GQA's lists mix ids of Visual Genome with ids of COCO, as ``n578020``.
@@ -114,7 +115,7 @@ def _listed(name: str, id_: str, of: str, input: Input) -> HeldOut:
     number = str(int(number))
     namespace = of if id_.isdigit() else "coco"
     file = "" if namespace == "coco" else f"{number}.jpg"
-    return HeldOut(name, f"{namespace}/{number}", number if of == "flickr30k" else "", file)
+    return EvalImage(name, f"{namespace}/{number}", number if of == "flickr30k" else "", file)
 
 
 def _read_ids(input: Input) -> list[str]:

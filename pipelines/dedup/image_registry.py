@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Set
 
 import msgspec
 
-from schemas import HeldOut, ImageInfo
+from schemas import EvalImage, ImageInfo
 
 # Of several copies the first of these namespaces gives the image its key and its pixels.
 _PREFERENCE = {"coco": 0, "vg": 1, "gqa": 2, "flickr30k": 3}
@@ -22,7 +22,7 @@ class ImageRegistry:
 
     >>> vg = Image("vg/7", "vg", "7.jpg", same_as="coco/139")
     >>> coco = Image("coco/139", "coco", "COCO_train2014_000000000139.jpg")
-    >>> catalogue = Catalogue([vg, coco], [HeldOut("refcoco", "coco/139")], same_photo=True)
+    >>> catalogue = Catalogue([vg, coco], [EvalImage("refcoco", "coco/139")], same_photo=True)
     >>> catalogue.canonical("vg/7")
     'coco/139'
     >>> catalogue.held_out("vg/7")
@@ -32,7 +32,7 @@ class ImageRegistry:
     def __init__(
         self,
         images: Iterable[ImageInfo],
-        held_out: Iterable[HeldOut],
+        held_out: Iterable[EvalImage],
         same_photo: bool,
         held_out_namespaces: Mapping[str, str] | None = None,
         sources_with_images: Set[str] = frozenset(),
@@ -46,18 +46,18 @@ class ImageRegistry:
             if image.same_as:
                 ids.join(image.key, image.same_as)
                 photos.join(image.key, image.same_as)
-            if image.photo and same_photo:
-                photos.join(image.key, f"photo {image.photo}")
-        held = sorted(held_out, key=lambda h: (h.set, h.key, h.photo))
+            if image.photo_id and same_photo:
+                photos.join(image.key, f"photo {image.photo_id}")
+        held = sorted(held_out, key=lambda h: (h.eval_set, h.key, h.photo_id))
         for name, namespace in (held_out_namespaces or {}).items():
             known = {*self._images, *ids.names()}
-            held += [HeldOut(name, k) for k in sorted(known) if k.startswith(f"{namespace}/")]
+            held += [EvalImage(name, k) for k in sorted(known) if k.startswith(f"{namespace}/")]
         sets: dict[str, set[tuple[str, str]]] = {}
         for h in held:
-            if h.photo and same_photo:
-                photos.join(h.key, f"photo {h.photo}")
+            if h.photo_id and same_photo:
+                photos.join(h.key, f"photo {h.photo_id}")
         for h in held:
-            sets.setdefault(photos.root(h.key), set()).add((h.set, h.key))
+            sets.setdefault(photos.root(h.key), set()).add((h.eval_set, h.key))
         self._held_out = sets
         self._ids, self._photos = ids, photos
         self._canonical = self._choose_canonical()

@@ -14,10 +14,9 @@ from PIL import Image, UnidentifiedImageError
 
 from pipelines.io.raw_files import RawFileError, open_binary, read_beginning
 from schemas import ImageInfo
+from schemas.limits import MAX_IMAGE_PIXELS
 
 MAX_BYTES = 64 << 20
-MAX_PIXELS = 100_000_000  # of an image whose header is believed; a decoded one takes 3 bytes each
-
 _MEMBER_HEADER = 4096  # bytes of a zip before the content of a member: rarely more
 _LONGEST_NAME = 255  # of a file, on most file systems
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png"}
@@ -153,7 +152,7 @@ def inspect(content: bytes) -> File:
     """What the header says; the pixels are not decoded.
 
     Raises:
-        UnusableImageError: no JPEG or PNG, a truncated one, or of more than ``MAX_PIXELS``.
+        UnusableImageError: no JPEG or PNG, a truncated one, or of more than ``MAX_IMAGE_PIXELS``.
     """
     try:
         with Image.open(io.BytesIO(content), formats=list(_EXTENSIONS)) as image:
@@ -166,7 +165,7 @@ def inspect(content: bytes) -> File:
         raise UnusableImageError("image too large", str(error)) from error
     except (OSError, ValueError, SyntaxError) as error:
         raise UnusableImageError("not an image", str(error)) from error
-    if width * height > MAX_PIXELS:
+    if width * height > MAX_IMAGE_PIXELS:
         raise UnusableImageError("image too large", f"{width}x{height} pixels")
     # Some published JPEGs have bytes behind their end mark; a thumbnail's own mark comes early.
     end = b"\xff\xd9" if format_ == "JPEG" else b"IEND"

@@ -20,7 +20,7 @@ from pipelines.io import safe_pickle
 from pipelines.io.raw_files import RawFileError
 from pipelines.sources.base import Context, Input, Slice, Source
 from pipelines.sources.decoding import BadRecord, Category, Id, decode_list, reject_malformed
-from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, Region, Rejected
+from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, ObjectRegion, Rejected
 from shards.box_overlap import as_array, iou
 
 SENTENCES_PER_BATCH = 20_000
@@ -93,7 +93,7 @@ class Coco(Source, kw_only=True):
                 file=image.file_name,
                 width=image.width,
                 height=image.height,
-                photo=flickr_photo_id(image.flickr_url),
+                photo_id=flickr_photo_id(image.flickr_url),
             )
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
@@ -173,7 +173,7 @@ def _caption_batch(
                     yield Rejected("coco", raw_record, error, ascii(text[:100]), record.image)
                     continue
                 root, negative = root_and_negative_spans(text, parses[text], lazy=True)
-                region = Region(
+                region = ObjectRegion(
                     spans=consolidate(root, text),
                     object=str(reference.ann_id),
                     category=reference.category_id,
@@ -184,8 +184,9 @@ def _caption_batch(
                 record.captions.append(
                     GroundedCaption(
                         text=text,
-                        regions=[region],
-                        negative=consolidate(negative, text),
+                        regions=[],
+                        object_regions=[region],
+                        tokens_negative=consolidate(negative, text),
                         dataset=dataset,
                         record=str(sentence.sent_id),
                     )

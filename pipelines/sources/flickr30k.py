@@ -62,7 +62,7 @@ class Flickr30k(Source, kw_only=True):
         for id_ in _image_ids(piece):
             # `read` gets the same lines, and reports the bad ones.
             if not isinstance(id_, Rejected):
-                yield ImageInfo(f"flickr30k/{id_}", "flickr30k", file=f"{id_}.jpg", photo=id_)
+                yield ImageInfo(f"flickr30k/{id_}", "flickr30k", file=f"{id_}.jpg", photo_id=id_)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [
@@ -317,7 +317,7 @@ def _caption(
     return GroundedCaption(
         text,
         regions,
-        negative=[(0, len(text))],
+        tokens_negative=[(0, len(text))],
         dataset="flickr30k",
         record=record,
         phrases=phrases,

@@ -21,8 +21,8 @@ from schemas import (
     ImageInfo,
     ImageRecord,
     Object,
+    ObjectRegion,
     Question,
-    Region,
     Rejected,
     Span,
 )
@@ -146,7 +146,7 @@ class Gqa(Source, kw_only=True):
         if not split:
             yield from _read_scene_graphs(piece)
             return
-        regions_of: Callable[[_Question], list[Region]] = _no_regions
+        regions_of: Callable[[_Question], list[ObjectRegion]] = _no_regions
         if split in self.scene_graphs:  # they hold the objects that a question refers to
             published = context.rules.gqa_words == "find"
             regions_of = _published_regions if published else _object_regions
@@ -178,7 +178,7 @@ def _read_scene_graphs(piece: Slice) -> Iterator[ImageRecord | Rejected]:
 
 
 def _read_questions(
-    piece: Slice, regions_of: Callable[[_Question], list[Region]]
+    piece: Slice, regions_of: Callable[[_Question], list[ObjectRegion]]
 ) -> Iterator[ImageRecord | Rejected]:
     questions, bad = decode_dict(piece.content, _Question)
     yield from reject_malformed("gqa", bad, piece.input.path)
@@ -201,9 +201,10 @@ def _read_questions(
         record = records.setdefault(image_id, ImageRecord(key, "gqa", piece.input.role))
         record.captions.append(
             GroundedCaption(
-                text,
-                regions,
-                negative=[(0, len(text))],
+                text=text,
+                regions=[],
+                object_regions=regions,
+                tokens_negative=[(0, len(text))],
                 dataset="gqa",
                 record=id_,
                 question=Question(
@@ -224,11 +225,11 @@ _WORD = re.compile(r"\S+")
 _QUESTION_WORD = re.compile(r"\b(?:what|which|who|where)\b", re.IGNORECASE)
 
 
-def _no_regions(question: _Question) -> list[Region]:
+def _no_regions(question: _Question) -> list[ObjectRegion]:
     return []
 
 
-def _object_regions(question: _Question) -> list[Region]:
+def _object_regions(question: _Question) -> list[ObjectRegion]:
     """Returns a region for each object that the question names, with all words that name it.
 
     The words of an object are those of the annotation. An object without annotated words that the
@@ -255,7 +256,7 @@ def _object_regions(question: _Question) -> list[Region]:
         if question_word:
             spans.update((id_, [question_word.span()]) for id_ in answers)
     regions = (
-        Region(consolidate(object_spans, text), object=id_) for id_, object_spans in spans.items()
+        ObjectRegion(consolidate(object_spans, text), id_) for id_, object_spans in spans.items()
     )
     return [region for region in regions if region.spans]
 
@@ -341,7 +342,7 @@ _LETTERS = re.compile(r"[A-z]+")  # with the six characters between Z and a
 _PUBLISHED_QUESTION_WORDS = ("What", "what", "Who", "who", "Where", "where")
 
 
-def _published_regions(question: _Question) -> list[Region]:
+def _published_regions(question: _Question) -> list[ObjectRegion]:
     """Returns the regions of the published scripts, of which several may refer to one object.
 
     A name is where the letters of its first word first occur, even inside another word; a name that
@@ -368,7 +369,7 @@ def _published_regions(question: _Question) -> list[Region]:
             if answer not in known_ids:
                 id_by_span[_find(question_word, text)] = answer
     return [
-        Region(consolidate([_wrap(span, text)], text), object=id_)
+        ObjectRegion(consolidate([_wrap(span, text)], text), id_)
         for span, id_ in [*annotated_spans, *id_by_span.items()]
     ]
 

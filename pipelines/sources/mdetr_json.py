@@ -153,18 +153,14 @@ def _caption(image: _Image, annotations: Sequence[_Annotation]) -> GroundedCapti
             spans=spans,
             entity="",
             types=[],
-            boxes=[
-                region.box
-                for region in regions
-                if region.box and any(span in region.spans for span in spans)
-            ],
+            boxes=[region.box for region in regions if any(span in region.spans for span in spans)],
         )
         for spans in image.tokens_positive_eval
     ]
     return GroundedCaption(
         text=image.caption,
         regions=regions,
-        negative=image.tokens_negative,
+        tokens_negative=image.tokens_negative,
         dataset=image.dataset_name,
         record=_caption_id(image),
         phrases=phrases,

@@ -39,8 +39,8 @@ def local_path(text: str) -> Path:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from shards.atomic import atomic_folder
     from shards.export.formats import exporter
-    from shards.export.output import new_folder
     from shards.export.request import Request
     from shards.reading.shard_set import ShardSet
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     splits = list(dict.fromkeys(arguments.split or (entry.split for entry in shards.shards)))
     for split in splits:
         shards.shards_of(split)  # refuses one that is not there, before anything is written
-    with new_folder(arguments.out) as folder:
+    with atomic_folder(arguments.out) as folder:
         request = Request(shards, folder, splits, arguments.images, arguments.no_coco)
         files = exporter(arguments.format)(request)
         if not files:

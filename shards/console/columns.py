@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from shards.format.source_counts import KINDS, records
+import msgspec
+
+from shards.format.source_counts import SourceCounts
 
 
 def row(first: str, cells: Iterable[object], width: int) -> str:
@@ -12,9 +14,9 @@ def row(first: str, cells: Iterable[object], width: int) -> str:
 
 
 def records_of_sources(
-    heading: str, sources: Mapping[str, Mapping[str, int]], width: int
+    heading: str, sources: Mapping[str, SourceCounts], width: int
 ) -> Iterator[str]:
     """What became of the records of each source, as a manifest counts them."""
-    yield row(heading, [*KINDS, "in shards"], width)
-    for of in records(sources):
-        yield row(of.source, [*of[1:], of.kept], width)
+    yield row(heading, [*SourceCounts.__struct_fields__, "in shards"], width)
+    for source, counts in sources.items():
+        yield row(source, [*msgspec.structs.astuple(counts), counts.in_shards], width)

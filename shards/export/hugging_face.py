@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,19 +18,19 @@ _SPANS = pa.list_(pa.list_(pa.int32()))
 _BOX = pa.list_(pa.float32())
 _REGION = pa.struct(
     [
+        ("tokens_positive", _SPANS),
         ("box", _BOX),
-        ("spans", _SPANS),
         ("area", pa.float64()),
         ("category", pa.int32()),
         ("crowd", pa.bool_()),
     ]
 )
-_PART = pa.struct(
+_PROVENANCE = pa.struct(
     [("dataset", pa.string()), ("record", pa.string()), ("span", pa.list_(pa.int32()))]
 )
 _PHRASE = pa.struct(
     [
-        ("spans", _SPANS),
+        ("tokens_positive", _SPANS),
         ("entity", pa.string()),
         ("types", pa.list_(pa.string())),
         ("boxes", pa.list_(_BOX)),
@@ -48,8 +49,8 @@ _CAPTION = pa.struct(
     [
         ("text", pa.string()),
         ("regions", pa.list_(_REGION)),
-        ("negative", _SPANS),
-        ("parts", pa.list_(_PART)),
+        ("tokens_negative", _SPANS),
+        ("provenance", pa.list_(_PROVENANCE)),
         ("phrases", pa.list_(_PHRASE)),
         ("question", _QUESTION),
     ]
@@ -142,20 +143,19 @@ def _row(of: Exported, schema: pa.Schema) -> dict[str, Any]:
     return row
 
 
-def _caption(of: Caption) -> dict[str, Any]:
-    question = of.question
-    return {
-        "text": of.text,
-        "regions": [_fields(region, _REGION) for region in of.regions],
-        "negative": of.negative,
-        "parts": [_fields(part, _PART) for part in of.parts],
-        "phrases": [_fields(phrase, _PHRASE) for phrase in of.phrases],
-        "question": None if question is None else _fields(question, _QUESTION),
+def _caption(caption: Caption) -> dict[str, Any]:
+    return _fields(caption) | {
+        "regions": [_fields(region) for region in caption.regions],
+        "provenance": [_fields(provenance) for provenance in caption.provenance],
+        "phrases": [_fields(phrase) for phrase in caption.phrases],
+        "question": None if caption.question is None else _fields(caption.question),
     }
 
 
-def _fields(record: Any, type_: pa.StructType) -> dict[str, Any]:
-    return {field.name: getattr(record, field.name) for field in type_}
+def _fields(record: msgspec.Struct) -> dict[str, Any]:
+    """Returns the fields of a record, defaults included, by their names in a shard's JSON."""
+    names = zip(record.__struct_encode_fields__, record.__struct_fields__, strict=True)
+    return {name: getattr(record, field) for name, field in names}
 
 
 def _card(of: Request, files: list[Written]) -> str:
@@ -182,10 +182,10 @@ def _card(of: Request, files: list[Written]) -> str:
         f"# {manifest.name}",
         "",
         "Images with captions, boxes, and the characters of a caption that name a box. A row is",
-        "an image: `captions[].regions[]` has `box` (x0, y0, x1, y1 in pixels) and `spans`",
-        "(half-open character offsets into `captions[].text`), `captions[].parts[]` the records",
-        "of the published data sets that a caption is made of. Images and annotations are under",
-        "the licenses of these.",
+        "an image: `captions[].regions[]` has `box` (x0, y0, x1, y1 in pixels) and",
+        "`tokens_positive` (half-open character offsets into `captions[].text`);",
+        "`captions[].provenance[]` names the records of the published data sets that a caption is",
+        "made of. Images and annotations are under the licenses of these.",
         "",
         f"Recipe {manifest.recipe_sha256}, code {manifest.code_version}.",
         "",

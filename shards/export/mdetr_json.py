@@ -73,7 +73,7 @@ def _images(of: Exported, name: str) -> Iterator[dict[str, Any]]:
             "height": sample.height,
             "width": sample.width,
             "caption": caption.text,
-            "tokens_negative": caption.negative,
+            "tokens_negative": caption.tokens_negative,
         }
         if of.namespace == FLICKR:
             fields |= {
@@ -100,11 +100,13 @@ def _id(sample: Sample) -> int | str:
 
 def _sentences(captions: Sequence[Caption]) -> list[int]:
     """Which of the image's sentences each caption is; if any are joined, which caption it is."""
-    marked = [caption.parts[0].record.rpartition("#") for caption in captions if caption.parts]
+    marked = [
+        caption.provenance[0].record.rpartition("#") for caption in captions if caption.provenance
+    ]
     apart = [
         int(number) for _, mark, number in marked if mark and re.fullmatch("[0-9]{1,9}", number)
     ]
-    if len(apart) == len(captions) == sum(len(caption.parts) for caption in captions):
+    if len(apart) == len(captions) == sum(len(caption.provenance) for caption in captions):
         return apart
     return list(range(len(captions)))
 

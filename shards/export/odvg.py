@@ -80,7 +80,9 @@ class _Lines:
 
 
 def _is_class(caption: Caption) -> bool:
-    return {part.dataset for part in caption.parts}.issubset(OF_CLASSES) and bool(caption.parts)
+    return {part.dataset for part in caption.provenance}.issubset(OF_CLASSES) and bool(
+        caption.provenance
+    )
 
 
 def _stripped(text: str) -> tuple[str, int]:

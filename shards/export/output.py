@@ -1,4 +1,4 @@
-"""Where an export goes: a folder that is there when it is whole, and not before."""
+"""Files in COCO's layout, written as their images and annotations come."""
 
 import contextlib
 import shutil
@@ -8,32 +8,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
-
-
-@contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to write to, which gets its name at the end of the block; if that fails it is gone.
-
-    What a killed process left is removed. A new folder holds nothing of another export, which
-    readers that take all files of a folder would read as well.
-
-    Raises:
-        FileExistsError: there is such a folder already, and it is not empty.
-        OSError: it cannot be made.
-    """
-    path = path.absolute()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} is there already; an export needs a folder of its own")
-    part = path.with_name(f".{path.name}.part")
-    if part.exists():
-        shutil.rmtree(part)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        part.rename(path)
-    except BaseException:
-        shutil.rmtree(part)
-        raise
 
 
 class CocoJson:

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-SCHEMA_VERSION = 1
+from shards.format.source_counts import SourceCounts
+
+SCHEMA_VERSION = 2
 _FILE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*")
 _SPLIT = re.compile(r"[A-Za-z0-9_]+")
 NAME = "manifest.json"
@@ -46,7 +48,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     code_version: str
     language_model: dict[str, str]
     totals: dict[str, dict[str, int]]  # by split
-    sources: dict[str, dict[str, int]]  # read, merged, rejected, excluded by source
+    sources: dict[str, SourceCounts]
     shards: list[ShardEntry]
     files: list[FileEntry]
 
@@ -87,7 +89,8 @@ def decode(content: bytes, shard_set: str) -> Manifest:
         raise NotAShardSetError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise NotAShardSetError(
-            f"{shard_set} has schema version {manifest.schema_version}, this is {SCHEMA_VERSION}"
+            f"{shard_set} has schema version {manifest.schema_version}, this program reads version "
+            f"{SCHEMA_VERSION}: build the shard set again with this version"
         )
     # A set may come from anywhere, and files are written under these names.
     for file in [*(of.file for of in manifest.shards), *(of.file for of in manifest.files)]:

@@ -1,32 +1,30 @@
-"""What became of the records of each source, as a manifest counts them."""
+"""What became of the records of each source of a build, as the manifest states it."""
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable
+
+import msgspec
 
 
-class Records(NamedTuple):
-    """The records of a source that were read: those ``kept`` are in the shards."""
+class SourceCounts(msgspec.Struct):
+    """Counts of the records of a source; those in none of the last three are in the shards."""
 
-    source: str
-    read: int
-    merged: int
-    rejected: int
-    excluded: int
+    read: int = 0
+    merged: int = 0  # into the caption of another record
+    rejected: int = 0
+    excluded: int = 0
 
     @property
-    def kept(self) -> int:
+    def in_shards(self) -> int:
+        """The records that are sentences of the shards' captions."""
         return self.read - self.merged - self.rejected - self.excluded
 
 
-KINDS = Records._fields[1:]
+def total(counts: Iterable[SourceCounts]) -> SourceCounts:
+    """Returns the sum over sources, or over shards.
 
-
-def records(sources: Mapping[str, Mapping[str, int]]) -> list[Records]:
-    """The records of every source."""
-    return [Records(name, *(of.get(kind, 0) for kind in KINDS)) for name, of in sources.items()]
-
-
-def total(of: Iterable[Records]) -> Records:
-    """The sum over sources."""
-    rows = list(of)
-    return Records("all sources", *(sum(getattr(row, kind) for row in rows) for kind in KINDS))
+    >>> total([SourceCounts(read=5, merged=1), SourceCounts(read=2)])
+    SourceCounts(read=7, merged=1, rejected=0, excluded=0)
+    """
+    rows = list(counts)
+    names = SourceCounts.__struct_fields__
+    return SourceCounts(**{name: sum(getattr(row, name) for row in rows) for name in names})

@@ -93,16 +93,16 @@ class Stats(msgspec.Struct):
         self.captions += len(sample.captions)
         self.captions_per_image.add(len(sample.captions))
         pixels = max(sample.width * sample.height, 1)
-        for dataset in {part.dataset for caption in sample.captions for part in caption.parts}:
+        for dataset in {part.dataset for caption in sample.captions for part in caption.provenance}:
             self.datasets.setdefault(dataset, DatasetStats()).images += 1
         for caption in sample.captions:
             self._add_to_datasets(caption, pixels)
-            self.sentences += len(caption.parts)
+            self.sentences += len(caption.provenance)
             self.regions += len(caption.regions)
             self.characters += len(caption.text)
             self.captions_without_boxes += not caption.regions
             self.caption_characters.add(len(caption.text))
-            self.sentences_per_caption.add(len(caption.parts))
+            self.sentences_per_caption.add(len(caption.provenance))
             self.boxes_per_caption.add(len(caption.regions))
             self.words_per_caption.add(len(caption.text.split()))
             for region in caption.regions:
@@ -120,18 +120,18 @@ class Stats(msgspec.Struct):
 
     def _add_to_datasets(self, caption: Caption, pixels: int) -> None:
         """Counts a caption for the data sets that its sentences are from."""
-        for dataset in {part.dataset for part in caption.parts}:
+        for dataset in {part.dataset for part in caption.provenance}:
             self.datasets[dataset].captions += 1
             self.datasets[dataset].questions += caption.question is not None
-        boxes = [0] * len(caption.parts)
+        boxes = [0] * len(caption.provenance)
         for region in caption.regions:
-            number = _part_of(region, caption.parts)
+            number = _part_of(region, caption.provenance)
             boxes[number] += 1
             width, height = _sides(region)
-            of = self.datasets[caption.parts[number].dataset]
+            of = self.datasets[caption.provenance[number].dataset]
             of.regions += 1
             of.box_area_percent.add(100 * width * height / pixels, closed_at=100)
-        for part, n in zip(caption.parts, boxes, strict=True):
+        for part, n in zip(caption.provenance, boxes, strict=True):
             of = self.datasets[part.dataset]
             of.sentences += 1
             of.sentence_characters.add(part.span[1] - part.span[0])
@@ -149,7 +149,7 @@ def _merge(total: Stats | DatasetStats, other: Stats | DatasetStats) -> None:
 
 
 def _sides(region: Region) -> tuple[float, float]:
-    x0, y0, x1, y1 = region.box or (0, 0, 0, 0)
+    x0, y0, x1, y1 = region.box
     return max(x1 - x0, 0), max(y1 - y0, 0)
 
 

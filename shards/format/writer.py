@@ -4,14 +4,9 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import msgspec
-import numpy as np
-import numpy.typing as npt
-import orjson
-
-from schemas import Caption, Region, Sample
+from schemas.sample import Sample, encode_sample
 from shards.format.index import IndexRow
 from shards.format.placement import is_safe_key
 
@@ -76,7 +71,7 @@ class ShardWriter:
                 sample.height,
                 len(sample.captions),
                 sum(len(c.regions) for c in sample.captions),
-                sorted({p.dataset for c in sample.captions for p in c.parts}),
+                sorted({p.dataset for c in sample.captions for p in c.provenance}),
             )
         )
 
@@ -105,52 +100,3 @@ class _Hashing:
         self.digest.update(content)
         self._stream.write(content)
         return len(content)
-
-
-def encode_sample(sample: Sample) -> bytes:
-    """The JSON member of a sample; boxes as the fewest digits that name their float32."""
-    return orjson.dumps(
-        {
-            "key": sample.key,
-            "width": sample.width,
-            "height": sample.height,
-            "file": sample.file,
-            "captions": [_caption(caption) for caption in sample.captions],
-        },
-        option=orjson.OPT_SERIALIZE_NUMPY,
-    )
-
-
-def _caption(caption: Caption) -> dict[str, Any]:
-    boxes = np.array([region.box for region in caption.regions], np.float32)
-    fields: dict[str, Any] = {
-        "text": caption.text,
-        "regions": [_region(r, box) for r, box in zip(caption.regions, boxes, strict=True)],
-        "negative": caption.negative,
-        "parts": [
-            {"dataset": part.dataset, "record": part.record, "span": part.span}
-            for part in caption.parts
-        ],
-    }
-    if caption.phrases:
-        fields["phrases"] = [
-            {
-                "spans": p.spans,
-                "entity": p.entity,
-                "types": p.types,
-                "boxes": np.array(p.boxes, np.float32).reshape(-1, 4),
-            }
-            for p in caption.phrases
-        ]
-    if caption.question is not None:
-        fields["question"] = msgspec.to_builtins(caption.question)
-    return fields
-
-
-def _region(region: Region, box: npt.NDArray[np.float32]) -> dict[str, Any]:
-    fields: dict[str, Any] = {"box": box, "spans": region.spans, "area": region.area}
-    if region.category != 1:
-        fields["category"] = region.category
-    if region.crowd:
-        fields["crowd"] = True
-    return fields

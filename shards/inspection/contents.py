@@ -8,13 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.format.manifest import Manifest
+from shards.format.source_counts import SourceCounts
 from shards.format.stats import DatasetStats, Stats
 from shards.inspection import recipe
 from shards.inspection.set_tables import SetTables, grouped, read_tables
 from shards.reading.shard_set import ShardSet
 
-_EXCLUDED = ["split", "set", "join"]  # the columns that copies are counted by
-_COPIES = [("copy", "count"), ("captions", "sum")]
+_EXCLUDED = ["split", "eval_set", "join"]  # the columns that images are counted by
+_COUNTS = [("image", "count"), ("captions", "sum")]
 
 
 class SplitContents(msgspec.Struct):
@@ -41,16 +42,16 @@ class SplitContents(msgspec.Struct):
     datasets: dict[str, DatasetStats]
 
 
-class Excluded(msgspec.Struct):
-    """Copies of images that an evaluation set kept out of a split, by how they were known.
+class ExcludedImages(msgspec.Struct):
+    """Counts of images that an evaluation set holds out of a split, by the join that found them.
 
-    A copy is counted for each set and join that named it.
+    An image is counted for each set and join that named it.
     """
 
     split: str
-    set: str
+    eval_set: str
     join: str
-    copies: int
+    images: int
     captions: int
 
 
@@ -71,8 +72,8 @@ class Contents(msgspec.Struct):
     code_version: str
     bytes: int
     splits: dict[str, SplitContents]
-    sources: dict[str, dict[str, int]]  # records read, merged, rejected and excluded
-    excluded: list[Excluded]
+    sources: dict[str, SourceCounts]
+    excluded: list[ExcludedImages]
     rejected: list[RejectedRecords]
 
 
@@ -94,17 +95,17 @@ def contents_of(manifest: Manifest, tables: SetTables) -> Contents:
         bytes=sum(of.bytes for of in manifest.shards) + sum(of.bytes for of in manifest.files),
         splits={split: _split(manifest, split, stats) for split, stats in tables.stats.items()},
         sources=manifest.sources,
-        excluded=[_as_excluded(row) for row in grouped(tables.excluded, _EXCLUDED, _COPIES)],
+        excluded=[_as_excluded(row) for row in grouped(tables.excluded, _EXCLUDED, _COUNTS)],
         rejected=list(_rejected(tables.rejected)),
     )
 
 
-def excluded_by_namespace(table: pa.Table) -> dict[str, list[Excluded]]:
-    """What was excluded, by the namespace of the copies' keys: ``coco``, ``vg``, ``flickr30k``."""
-    namespaces = pc.replace_substring_regex(table["copy"], "/.*", "")
+def excluded_by_namespace(table: pa.Table) -> dict[str, list[ExcludedImages]]:
+    """What was excluded, by the namespace of the images' keys: ``coco``, ``vg``, ``flickr30k``."""
+    namespaces = pc.replace_substring_regex(table["image"], "/.*", "")
     table = table.append_column("namespace", namespaces)
-    found: dict[str, list[Excluded]] = {}
-    for row in grouped(table, ["namespace", *_EXCLUDED], _COPIES):
+    found: dict[str, list[ExcludedImages]] = {}
+    for row in grouped(table, ["namespace", *_EXCLUDED], _COUNTS):
         found.setdefault(row["namespace"], []).append(_as_excluded(row))
     return found
 
@@ -138,9 +139,14 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _as_excluded(row: dict[str, Any]) -> Excluded:
-    counts = row["copy_count"], row["captions_sum"]
-    return Excluded(row["split"], row["set"], row["join"], *counts)
+def _as_excluded(row: dict[str, Any]) -> ExcludedImages:
+    return ExcludedImages(
+        split=row["split"],
+        eval_set=row["eval_set"],
+        join=row["join"],
+        images=row["image_count"],
+        captions=row["captions_sum"],
+    )
 
 
 def _rejected(table: pa.Table) -> Iterator[RejectedRecords]:

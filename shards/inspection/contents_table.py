@@ -72,10 +72,10 @@ def _shown(of: SplitContents | None, field: str, form: str) -> str:
 
 
 def _left_out(of: Contents) -> Iterator[str]:
-    yield row("excluded from, for, by", ["copies", "captions"], WIDE)
+    yield row("excluded from, for, by", ["images", "captions"], WIDE)
     for left in of.excluded:
-        name = f"{left.split}, {left.set}, {left.join}"
-        yield row(name, [left.copies, left.captions], WIDE)
+        name = f"{left.split}, {left.eval_set}, {left.join}"
+        yield row(name, [left.images, left.captions], WIDE)
     if not of.excluded:
         yield "none"
     yield ""

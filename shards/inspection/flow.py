@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from shards.format.source_counts import Records, total
+from shards.format.source_counts import SourceCounts, total
 from shards.inspection.contents import SplitContents
 
 WIDTH = 1060
@@ -20,7 +20,7 @@ GAP = 40
 TOP = 44
 
 FATE_NAMES = {
-    "kept": "in the shards",
+    "in_shards": "in the shards",
     "excluded": "excluded",
     "merged": "merged into another",
     "rejected": "rejected",
@@ -57,29 +57,29 @@ class Flow(NamedTuple):
     ribbons: list[Ribbon]
 
 
-def flow(of: list[Records], splits: Mapping[str, SplitContents]) -> Flow | None:
+def flow(sources: Mapping[str, SourceCounts], splits: Mapping[str, SplitContents]) -> Flow | None:
     """Records by source, what became of them, sentences by split, and the captions they make.
 
     Every height is in proportion to its count. None where nothing was read.
     """
-    whole = total(of)
+    whole = total(sources.values())
     if not whole.read:
         return None
     scale = RECORDS_HEIGHT / whole.read
     names = {kind: name for kind, name in FATE_NAMES.items() if getattr(whole, kind)}
     sentences = {split: contents.sentences for split, contents in splits.items()}
-    sources = _column(0, SOURCES, {row.source: row.read for row in of}, scale)
+    read = _column(0, SOURCES, {source: row.read for source, row in sources.items()}, scale)
     fates = _column(1, FATES, {name: getattr(whole, kind) for kind, name in names.items()}, scale)
     parts = _column(2, SPLITS, sentences, scale)
     pairs = [
         _pairs(node, contents.captions, scale)
         for node, contents in zip(parts, splits.values(), strict=True)
     ]
-    nodes = [*sources, *fates, *parts, *pairs]
+    nodes = [*read, *fates, *parts, *pairs]
     height = max(node.y + node.height for node in nodes) + GAP / 2
     ribbons = [
-        *_to_fates(of, sources, dict(zip(names, fates, strict=True)), scale),
-        *_to_splits(fates[0] if "kept" in names else None, parts, scale),
+        *_to_fates(sources, read, dict(zip(names, fates, strict=True)), scale),
+        *_to_splits(fates[0] if "in_shards" in names else None, parts, scale),
         *(_taper(node, pair) for node, pair in zip(parts, pairs, strict=True)),
     ]
     return Flow(height, nodes, ribbons)
@@ -100,15 +100,15 @@ def _pairs(sentences: Node, captions: int, scale: float) -> Node:
 
 
 def _to_fates(
-    of: list[Records], sources: list[Node], fates: Mapping[str, Node], scale: float
+    sources: Mapping[str, SourceCounts], read: list[Node], fates: Mapping[str, Node], scale: float
 ) -> Iterable[Ribbon]:
     arrived = dict.fromkeys(fates, 0)
-    for color, (row, source) in enumerate(zip(of, sources, strict=True)):
+    for color, (counts, source) in enumerate(zip(sources.values(), read, strict=True)):
         left = 0
         for kind, fate in fates.items():
-            if count := getattr(row, kind):
+            if count := getattr(counts, kind):
                 path = _ribbon(source, left * scale, fate, arrived[kind] * scale, count * scale)
-                yield Ribbon(path, f"{row.source}: {count:,} {fate.name}", color)
+                yield Ribbon(path, f"{source.name}: {count:,} {fate.name}", color)
             left += count
             arrived[kind] += count
 

@@ -154,7 +154,7 @@ class Gallery:
         numbers = [
             number
             for number, caption in enumerate(captions)
-            if dataset is None or any(part.dataset == dataset for part in caption.parts)
+            if dataset is None or any(part.dataset == dataset for part in caption.provenance)
         ]
         if not numbers:
             name = self._shards.name_of(place.shard)

@@ -124,7 +124,7 @@ def _levels(mentions: list[_Mention]) -> dict[int, int]:
 
 
 def _outline(region: Region, text: str, spans: Iterable[Span], mention: _Mention | None) -> Outline:
-    x0, y0, x1, y1 = region.box or (0.0, 0.0, 0.0, 0.0)
+    x0, y0, x1, y1 = region.box
     place = (x0, y0, max(x1 - x0, 0.0), max(y1 - y0, 0.0))
     words = " … ".join(text[begin:end] for begin, end in spans)
     if mention is None:

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shards.format.source_counts import Records, records, total
+from shards.atomic import atomic_write
+from shards.format.source_counts import SourceCounts, total
 from shards.format.stats import DatasetStats, Histogram, Stats
 from shards.inspection.charts import Chart, Measure, charts
 from shards.inspection.contents import (
     Contents,
-    Excluded,
+    ExcludedImages,
     RejectedRecords,
     SplitContents,
     contents_of,
@@ -73,18 +74,18 @@ class DatasetSection(NamedTuple):
 class SourceSection(NamedTuple):
     """A source of the recipe: what became of its records, and the data sets that it is read for.
 
-    ``excluded`` are copies of images under its own keys; GQA, for one, has none.
+    ``excluded`` are images under its own keys; GQA, for one, has none.
     """
 
     name: str
-    records: Records | None
-    excluded: list[Excluded]
+    records: SourceCounts | None
+    excluded: list[ExcludedImages]
     rejected: list[RejectedRecords]
     datasets: list[DatasetSection]
 
 
 def write_report(shards: ShardSet, path: Path) -> None:
-    """Writes the page, under a temporary name first.
+    """Writes the page, complete or not at all.
 
     Raises:
         ShardError: a table of the set is missing or damaged. Damaged samples are shown as such.
@@ -93,9 +94,8 @@ def write_report(shards: ShardSet, path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, where a page is to be written")
     page = report(shards)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    with atomic_write(path) as file:
+        file.write(page.encode())
 
 
 def report(shards: ShardSet) -> str:
@@ -105,16 +105,16 @@ def report(shards: ShardSet) -> str:
         ShardError: a table of the set is missing or damaged.
     """
     manifest, tables, gallery = shards.manifest, read_tables(shards), Gallery(shards)
-    found, sources = contents_of(manifest, tables), records(manifest.sources)
+    found = contents_of(manifest, tables)
     return render(
         "report.html",
         contents=found,
         manifest=manifest,
         measures=MEASURES,
-        sources=sources,
-        total=total(sources),
+        sources=manifest.sources,
+        total=total(manifest.sources.values()),
         sentences=sum(of.sentences for of in found.splits.values()),
-        flow=flow(sources, found.splits),
+        flow=flow(manifest.sources, found.splits),
         charts=_split_charts(found, tables.stats, max_length(manifest.recipe)),
         gallery=gallery,
         images=gallery.overall(),
@@ -145,21 +145,20 @@ def _scaled(of: SplitContents, field: str, scale: int) -> float | None:
 def _sections(
     found: Contents,
     recipe: dict[str, Any],
-    excluded: dict[str, list[Excluded]],
+    excluded: dict[str, list[ExcludedImages]],
     gallery: Gallery,
 ) -> list[SourceSection]:
     datasets = dict.fromkeys(name for of in found.splits.values() for name in of.datasets)
-    counts = {of.source: of for of in records(found.sources)}
     source_of = {
         dataset: source for source, of in datasets_of_sources(recipe).items() for dataset in of
     }
-    by_source: dict[str, list[str]] = {source: [] for source in counts}
+    by_source: dict[str, list[str]] = {source: [] for source in found.sources}
     for name in sorted(datasets):
         by_source.setdefault(source_of.get(name, name), []).append(name)
     return [
         SourceSection(
             source,
-            counts.get(source),
+            found.sources.get(source),
             excluded.get(source, []),
             [of for of in found.rejected if of.source == source],
             [_dataset_section(name, found, gallery) for name in names],

@@ -27,7 +27,9 @@ class Filters(NamedTuple):
     def admit(self, caption: Caption) -> bool:
         return (
             self.text.casefold() in caption.text.casefold()
-            and (not self.dataset or any(part.dataset == self.dataset for part in caption.parts))
+            and (
+                not self.dataset or any(part.dataset == self.dataset for part in caption.provenance)
+            )
             and _within(len(caption.regions), self.least_boxes, self.most_boxes)
             and _within(len(caption.text), self.shortest, self.longest)
         )

@@ -29,7 +29,7 @@ def read_tables(shards: ShardSet) -> SetTables:
     excluded = _read_table(shards, "excluded.parquet", arrow.EXCLUDED)
     return SetTables(
         read_stats(shards),
-        excluded.filter(excluded["left_out"]),  # what is only reported is in the shards
+        excluded.filter(excluded["excluded"]),  # what is only reported is in the shards
         _read_table(shards, "rejected.parquet", arrow.REJECTED),
     )
 

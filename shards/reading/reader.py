@@ -11,9 +11,9 @@ import msgspec
 import pyarrow as pa
 
 from schemas import Caption, Sample
+from schemas.sample import decode_caption, decode_sample
 from shards.format.manifest import ShardError
 from shards.format.placement import is_safe_key
-from shards.format.sample_codec import decode_caption, decode_sample
 from shards.reading.shard_set import ShardSet
 
 Decoded = TypeVar("Decoded")

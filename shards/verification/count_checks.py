@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from shards.format import manifest as mf
 from shards.format.manifest import ShardError
-from shards.format.source_counts import records, total
+from shards.format.source_counts import total
 from shards.format.stats import DatasetStats, Stats
 from shards.inspection.set_tables import read_stats
 from shards.reading.shard_set import ShardSet
@@ -71,7 +71,7 @@ def source_faults(shards: ShardSet, counted: Counted) -> Iterator[Fault]:
     sources = shards.manifest.sources
     if not sources or counted.of_samples.keys() != _splits(shards):
         return
-    left = total(records(sources)).kept
+    left = total(sources.values()).in_shards
     found = sum(stats.sentences for stats in counted.of_samples.values())
     if left != found:
         what = f"its sources leave {left} sentences, the shards have {found}"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from schemas import Box, Caption, Provenance, Sample, Span
+from schemas import Caption, Provenance, Sample, Span
 from shards import box_overlap as bx
 from shards.verification.errors import Fault, Kind
 from shards.verification.expected import Expected, Rules
@@ -13,8 +13,6 @@ from shards.verification.expected import Expected, Rules
 #: By how much an overlap may pass the threshold: a few steps of float32, in which it is measured,
 #: so that another order of additions is no fault.
 TOLERANCE = 1e-6
-
-_NOWHERE: Box = (np.nan, np.nan, np.nan, np.nan)
 
 
 def sample_faults(sample: Sample, expected: Expected) -> Iterator[Fault]:
@@ -37,20 +35,24 @@ def _caption_faults(caption: Caption, expected: Expected) -> Iterator[tuple[Kind
     for fault in _part_faults(caption):
         yield Kind.PART, fault
     named = [span for region in caption.regions for span in region.spans]
-    spans = [*named, *caption.negative, *(s for phrase in caption.phrases for s in phrase.spans)]
+    spans = [
+        *named,
+        *caption.tokens_negative,
+        *(s for phrase in caption.phrases for s in phrase.spans),
+    ]
     for span in spans:
         if not _is_inside(span, caption.text):
             yield Kind.SPAN, f"{span} of {len(caption.text)} characters"
     for start, stop in cut_words(caption.text, spans):
-        part = part_of((start, stop), caption.parts)
-        if part is None or caption.parts[part].dataset not in expected.as_published:
+        part = part_of((start, stop), caption.provenance)
+        if part is None or caption.provenance[part].dataset not in expected.as_published:
             around = caption.text[max(start - 10, 0) : stop + 10]
             yield Kind.WORD, f"{(start, stop)} is {caption.text[start:stop]!r} in {around!r}"
     for region in caption.regions:
-        owners = {part_of(span, caption.parts) for span in region.spans}
+        owners = {part_of(span, caption.provenance) for span in region.spans}
         inside = all(_is_inside(span, caption.text) for span in region.spans)
         if inside and (len(owners) != 1 or None in owners):
-            yield Kind.REGION, f"{region.spans} of the parts {[p.span for p in caption.parts]}"
+            yield Kind.REGION, f"{region.spans} of the parts {[p.span for p in caption.provenance]}"
         # How large an area may be is not known: rules may keep what sources state.
         if region.area is not None and not 0 <= region.area < math.inf:
             yield Kind.AREA, f"{region.area} square pixels"
@@ -59,16 +61,16 @@ def _caption_faults(caption: Caption, expected: Expected) -> Iterator[tuple[Kind
             yield Kind.PHRASE, f"entity {phrase.entity}"
     if expected.combined is not None:
         if is_too_long(caption, expected.combined):
-            yield Kind.LENGTH, f"{len(caption.text)} characters in {len(caption.parts)} parts"
+            yield Kind.LENGTH, f"{len(caption.text)} characters in {len(caption.provenance)} parts"
         for one, other, overlap in overlapping_parts(caption, expected.combined):
             yield Kind.OVERLAP, f"{one} and {other}: {expected.combined.conflict} {overlap:.3f}"
 
 
 def _part_faults(caption: Caption) -> Iterator[str]:
-    if not caption.parts:
+    if not caption.provenance:
         yield "there is none"
     end = 0
-    for part in caption.parts:
+    for part in caption.provenance:
         if not _is_inside(part.span, caption.text):
             yield f"{part.span} of {len(caption.text)} characters"
         elif part.span[0] < end:
@@ -129,7 +131,7 @@ def is_too_long(caption: Caption, rules: Rules) -> bool:
     """
     if rules.length == "joined":
         return len(caption.text) >= rules.max_length
-    sentences = [part.span[1] - part.span[0] for part in caption.parts]
+    sentences = [part.span[1] - part.span[0] for part in caption.provenance]
     return len(sentences) > 1 and sum(sentences) + 2 > rules.max_length
 
 
@@ -140,15 +142,14 @@ def overlapping_parts(caption: Caption, rules: Rules) -> Iterable[tuple[int, int
     without boxes speaks of nothing. The overlap of boxes that are both empty is none; boxes that
     are not of numbers are a fault of their own.
     """
-    if len(caption.parts) < 2:
+    if len(caption.provenance) < 2:
         return []
     owned = [
         (part, region.box)
         for region in caption.regions
         if region.spans
-        and region.box is not None
         and all(map(math.isfinite, region.box))
-        and (part := part_of(region.spans[0], caption.parts)) is not None
+        and (part := part_of(region.spans[0], caption.provenance)) is not None
     ]
     boxes, owner = bx.as_array([box for _, box in owned]), np.array([part for part, _ in owned])
     overlaps = (bx.giou if rules.conflict == "giou" else bx.iou)(boxes, boxes)
@@ -178,7 +179,7 @@ def _box_faults(sample: Sample, expected: Expected) -> Iterator[Fault]:
         (regions, expected.clipped, expected.clipped and sample.width > 0),
         (phrases, True, False),
     ):
-        boxes = bx.as_array([box or _NOWHERE for _, box in owned])
+        boxes = bx.as_array([box for _, box in owned])
         good = np.isfinite(boxes).all(axis=1)
         if not_empty:
             good &= (boxes[:, :2] < boxes[:, 2:]).all(axis=1)

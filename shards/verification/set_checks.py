@@ -120,10 +120,10 @@ def excluded_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterato
         yield Fault(Kind.FILE, f"it is no table of exclusions: {error}", EXCLUDED)
         return
     reasons = {
-        (row["split"], row[name]): f"{EXCLUDED} has it left out: {row['set']}, {row['join']}"
+        (row["split"], row[name]): f"{EXCLUDED} has it left out: {row['eval_set']}, {row['join']}"
         for row in table.to_pylist()
-        if row["left_out"]
-        for name in ("image", "copy")
+        if row["excluded"]
+        for name in ("image", "duplicate_of")
     }
     for shard, of_shard in indexed.items():
         entry = shards.shards[shard]

@@ -13,9 +13,9 @@ import msgspec
 from PIL import Image, UnidentifiedImageError
 
 from schemas import Sample
+from schemas.sample import decode_sample
 from shards.format.index import IndexRow
 from shards.format.manifest import ShardError
-from shards.format.sample_codec import decode_sample
 from shards.format.stats import Stats
 from shards.reading.shard_set import ShardSet
 from shards.verification.errors import Fault, Faults, Kind
@@ -160,13 +160,17 @@ def _facts(sample: Sample, row: IndexRow) -> Iterator[tuple[str, object, object]
     yield "height", sample.height, row.height
     yield "number of captions", len(sample.captions), row.captions
     yield "number of regions", sum(len(c.regions) for c in sample.captions), row.regions
-    yield "datasets", sorted({p.dataset for c in sample.captions for p in c.parts}), row.datasets
+    yield (
+        "datasets",
+        sorted({p.dataset for c in sample.captions for p in c.provenance}),
+        row.datasets,
+    )
 
 
 def _is_countable(sample: Sample) -> bool:
     """Whether there is a part to count each region for, and a box; else there are faults anyway."""
     return all(
-        caption.parts and all(map(math.isfinite, region.box or ()))
+        caption.provenance and all(map(math.isfinite, region.box))
         for caption in sample.captions
         for region in caption.regions
     )

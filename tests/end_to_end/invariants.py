@@ -14,8 +14,10 @@ def check_sample(sample: dict[str, Any]) -> None:
         assert len(text) < 250
         boxes_of = defaultdict(list)
         for region in caption["regions"]:
-            boxes_of[part_of(region["spans"], caption["parts"])].append(region["box"])
-            for start, stop in region["spans"]:
+            boxes_of[part_of(region["tokens_positive"], caption["provenance"])].append(
+                region["box"]
+            )
+            for start, stop in region["tokens_positive"]:
                 check_words(text, start, stop)
             x0, y0, x1, y1 = region["box"]
             assert 0 <= x0 < x1 <= sample["width"] and 0 <= y0 < y1 <= sample["height"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import msgspec
 from apache_beam.metrics import MetricsFilter
 from apache_beam.metrics.cells import DistributionData
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -45,7 +46,7 @@ def test_counters_are_the_figures_of_the_manifest(tmp_path: Path) -> None:
     counters = {counter.key.metric.name: counter.committed for counter in query["counters"]}
     made = manifest.load(output)
     for source, of in made.sources.items():
-        for name, value in of.items():
+        for name, value in msgspec.structs.asdict(of).items():
             assert counters[f"{source}: {name}"] == value
     for split, totals in made.totals.items():
         for name, value in totals.items():

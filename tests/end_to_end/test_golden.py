@@ -92,9 +92,14 @@ def test_mixed_under_mdetr_rules(reference: Path, mixed: dict[str, Path]) -> Non
                 sample["width"],
                 sample["height"],
                 caption["text"],
-                spans(caption["negative"]),
+                spans(caption["tokens_negative"]),
                 tuple(
-                    (r["area"], int(r.get("crowd", False)), r.get("category", 1), spans(r["spans"]))
+                    (
+                        r["area"],
+                        int(r.get("crowd", False)),
+                        r.get("category", 1),
+                        spans(r["tokens_positive"]),
+                    )
                     for r in caption["regions"]
                 ),
             )
@@ -234,11 +239,13 @@ def test_flickr30k_val(reference: Path, tmp_path: Path, ground_truth: str) -> No
             sample["file"],
             sample["width"],
             sample["height"],
-            caption["parts"][0]["record"],
+            caption["provenance"][0]["record"],
             caption["text"],
-            spans(caption["negative"]),
-            tuple(spans(phrase["spans"]) for phrase in caption.get("phrases", [])),
-            region_set((tuple(r["box"]), r["area"], r["spans"]) for r in caption["regions"]),
+            spans(caption["tokens_negative"]),
+            tuple(spans(phrase["tokens_positive"]) for phrase in caption.get("phrases", [])),
+            region_set(
+                (tuple(r["box"]), r["area"], r["tokens_positive"]) for r in caption["regions"]
+            ),
         )
         for sample in samples(output, "val")
         for caption in sample["captions"]

@@ -32,7 +32,7 @@ def test_a_reader_from_the_docs(reference: Path, tmp_path: Path) -> None:
     assert (totals["train"]["images"], totals["val"]["images"]) == (30, 15)
     sample = next(samples(output, "val"))
     assert len(sample["captions"]) >= 5
-    assert sample["captions"][0]["parts"][0]["dataset"] == "coco_captions"
+    assert sample["captions"][0]["provenance"][0]["dataset"] == "coco_captions"
 
 
 def test_an_unknown_reader_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,13 +33,13 @@ def test_demo_recipe(seed: int, images: int) -> None:
             check_sample(sample)
             assert sample["key"] not in held_out
             for caption in sample["captions"]:
-                for part in caption["parts"]:
+                for part in caption["provenance"]:
                     records[part["dataset"], part["record"]] += 1
         assert set(records.values()) <= {1}
         made = manifest.load(output)
         kept = sum(totals["sentences"] for totals in made.totals.values())
-        lost = sum(of["rejected"] + of["merged"] + of["excluded"] for of in made.sources.values())
-        assert sum(of["read"] for of in made.sources.values()) == kept + lost
+        lost = sum(of.rejected + of.merged + of.excluded for of in made.sources.values())
+        assert sum(of.read for of in made.sources.values()) == kept + lost
 
 
 def held_out_images(synthetic: Path) -> set[str]:

@@ -52,12 +52,12 @@ def test_flickr30k_entities(reference: Path, tmp_path: Path) -> None:
     assert made.totals["train"]["images"] == 1_503
     assert made.totals["val"]["images"] == 1_000
     assert made.totals["val"]["captions"] == 5_000
-    assert made.sources["flickr30k"]["read"] == 2_503 * 5
+    assert made.sources["flickr30k"].read == 2_503 * 5
     lost = [row["reason"] for row in rejected(tmp_path / "shards") if row["records"]]
-    assert lost == ["caption too long"] * made.sources["flickr30k"]["rejected"]
+    assert lost == ["caption too long"] * made.sources["flickr30k"].rejected
     assert len(lost) <= 6  # sentences of 250 characters and more
     train = made.totals["train"]
-    assert train["sentences"] == 1_503 * 5 - made.sources["flickr30k"]["rejected"]
+    assert train["sentences"] == 1_503 * 5 - made.sources["flickr30k"].rejected
     assert train["captions"] < train["sentences"]
 
 

@@ -35,7 +35,7 @@ def samples(made: Path, split: str) -> dict[str, tuple[Sample, bytes]]:
 
 def bare(caption: Caption) -> Caption:
     """A caption without what MDETR's JSON cannot say."""
-    return msgspec.structs.replace(caption, parts=[], phrases=[], question=None)
+    return msgspec.structs.replace(caption, provenance=[], phrases=[], question=None)
 
 
 def test_round_trip(demo_set: Path, tmp_path: Path) -> None:

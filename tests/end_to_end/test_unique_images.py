@@ -80,7 +80,7 @@ def test_every_image_is_found_where_it_is_written(tmp_path: Path, split: str) ->
     found = {sample["key"]: sample for sample in samples(output, split)}
     assert len(found) == (8 if split == "val" else 32)
     assert all((sample["width"], sample["height"]) == (100, 80) for sample in found.values())
-    assert manifest.load(output).sources["web"]["rejected"] == 0
+    assert manifest.load(output).sources["web"].rejected == 0
 
 
 def test_all_of_them_may_be_held_out(tmp_path: Path) -> None:

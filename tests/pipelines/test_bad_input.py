@@ -97,7 +97,7 @@ def test_visual_genome(tmp_path: Path) -> None:
     assert one_of(tmp_path, "vg/404").records == 2
 
     [caption] = tiny.samples(tmp_path)["vg/1"]["captions"]
-    assert {part["record"] for part in caption["parts"]} == {"1", "10"}
+    assert {part["record"] for part in caption["provenance"]} == {"1", "10"}
     assert [180, 80, 200, 100] in [region["box"] for region in caption["regions"]]
 
 
@@ -283,7 +283,7 @@ def test_an_image_with_5000_captions(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 << 20  # KiB
     sample = tiny.samples(tmp_path)["vg/1"]
     lost = sum(row.records for row in tiny.rejected(tmp_path))
-    assert sum(len(c["parts"]) for c in sample["captions"]) > 4000
+    assert sum(len(c["provenance"]) for c in sample["captions"]) > 4000
     assert lost < 500
 
 

@@ -122,7 +122,7 @@ class Clevr(Source, kw_only=True):
                 GroundedCaption(
                     text,
                     regions,
-                    negative=[(0, len(text))],
+                    tokens_negative=[(0, len(text))],
                     dataset="clevr",
                     record=id_,
                     question=Question(

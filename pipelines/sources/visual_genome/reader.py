@@ -79,7 +79,7 @@ class VisualGenome(Source, kw_only=True):
                 file=f"{image.image_id}.jpg",
                 width=image.width,
                 height=image.height,
-                photo="" if image.flickr_id is None else str(image.flickr_id),
+                photo_id="" if image.flickr_id is None else str(image.flickr_id),
                 same_as="" if image.coco_id is None else f"coco/{image.coco_id}",
             )
 
@@ -182,7 +182,7 @@ def _to_grounded_caption(caption: RegionCaption) -> GroundedCaption:
             Region(spans=spans, box=from_xywh(*box), area=float32_area(box))
             for box, spans in zip(caption.boxes, caption.spans, strict=True)
         ],
-        negative=caption.tokens_negative,
+        tokens_negative=caption.tokens_negative,
         dataset="vg",
         record=str(caption.region_ids[0]),
     )

@@ -91,7 +91,7 @@ def test_a_batch_for_evaluation_is_what_the_processor_makes(transform: EvalTrans
     labels = processor.make_labels(
         texts,
         [[region.spans for region in caption.regions] for caption in captions],
-        [[region.box for region in caption.regions if region.box] for caption in captions],
+        [[region.box for region in caption.regions] for caption in captions],
         [(of.height, of.width) for of in PAIRS],
     )
 

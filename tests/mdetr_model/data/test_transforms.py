@@ -11,7 +11,6 @@ from PIL import Image
 from transformers.image_transforms import get_size_with_aspect_ratio
 
 from mdetr_model.data.transforms import (
-    MAX_PIXELS,
     CropResizeFlip,
     EvalTransform,
     TrainTransform,
@@ -19,6 +18,7 @@ from mdetr_model.data.transforms import (
     names_a_side,
     resized_size,
 )
+from schemas.limits import MAX_IMAGE_PIXELS
 
 TRAINING = TrainTransform()
 CROPPED = TrainTransform(crop_prob=1, hflip_prob=0)
@@ -311,5 +311,5 @@ def test_unusable_images_are_named(content: bytes, message: str) -> None:
 
 
 def test_images_are_bounded_before_they_are_decoded() -> None:
-    with pytest.raises(ValueError, match=f"coco/1: {MAX_PIXELS}x2 pixels are too many"):
-        decode_transformed(JPEG, "coco/1", (MAX_PIXELS, 2), whole(64, 48, (8, 6)))
+    with pytest.raises(ValueError, match=f"coco/1: {MAX_IMAGE_PIXELS}x2 pixels are too many"):
+        decode_transformed(JPEG, "coco/1", (MAX_IMAGE_PIXELS, 2), whole(64, 48, (8, 6)))

@@ -10,6 +10,7 @@ from schemas import (
     ImageInfo,
     ImageRecord,
     Object,
+    ObjectRegion,
     Phrase,
     Question,
     Region,
@@ -23,7 +24,8 @@ box = st.tuples(pixel, pixel, pixel, pixel)
 spans = st.lists(st.tuples(number, number), max_size=2)
 images = st.builds(ImageInfo, text, text, text, number, number, text, text)
 rejected = st.builds(Rejected, text, text, text, text, text, number)
-regions = st.builds(Region, spans, st.none() | box, text, st.none() | pixel, number, st.booleans())
+regions = st.builds(Region, spans, box, st.none() | pixel, number, st.booleans())
+object_regions = st.builds(ObjectRegion, spans, text, number)
 captions = st.builds(
     GroundedCaption,
     text,
@@ -36,6 +38,7 @@ captions = st.builds(
         max_size=1,
     ),
     st.none() | st.builds(Question, text, st.none() | text),
+    st.lists(object_regions, max_size=2),
 )
 objects = st.dictionaries(text, st.builds(Object, box, st.none() | pixel), max_size=2)
 parts = st.builds(ImageRecord, text, text, text, st.lists(captions, max_size=2), objects, number)

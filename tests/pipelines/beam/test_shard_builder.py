@@ -13,7 +13,7 @@ from pipelines.captions.options import MDETR, PAPER
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.io.images import ImageStore, perceptual_hash
 from pipelines.recipe import NearDuplicates, Recipe, Split
-from schemas import GroundedCaption, HeldOut, ImageInfo, ImageRecord, Region, Rejected
+from schemas import EvalImage, GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 from shards.format.index import IndexRow
 from shards.format.placement import position
 from tests import tiny
@@ -50,7 +50,7 @@ def shard(
     store: ImageStore,
     *parts: ImageRecord,
     split: str = "train",
-    held_out: list[HeldOut] | None = None,
+    held_out: list[EvalImage] | None = None,
     hashes: list[HashedImage] | None = None,
     rejected: list[Rejected] | None = None,
     **changes: Any,
@@ -109,11 +109,11 @@ def test_only_the_split_that_combines_combines(tmp_path: Path, images: ImageStor
 
 
 def test_held_out_images_are_kept_out_of_train_only(tmp_path: Path, images: ImageStore) -> None:
-    held_out = [HeldOut("refcoco", "vg/1"), HeldOut("gqa", "vg/1")]
+    held_out = [EvalImage("refcoco", "vg/1"), EvalImage("gqa", "vg/1")]
     parts = [part(1, caption("1"), caption("2")), part(2, caption("3"))]
     summary = shard(tmp_path, images, *parts, held_out=held_out)
     assert keys_of(summary) == ["vg/2"]
-    assert [(e.set, e.copy, e.join, e.captions) for e in summary.excluded] == [
+    assert [(e.eval_set, e.image, e.join, e.captions) for e in summary.excluded] == [
         ("gqa", "vg/1", "id", 2),
         ("refcoco", "vg/1", "id", 2),
     ]
@@ -125,7 +125,7 @@ def test_held_out_images_are_kept_out_of_train_only(tmp_path: Path, images: Imag
 def test_a_held_out_image_that_nobody_speaks_of_is_not_reported(
     tmp_path: Path, images: ImageStore
 ) -> None:
-    summary = shard(tmp_path, images, part(1), held_out=[HeldOut("refcoco", "vg/1")])
+    summary = shard(tmp_path, images, part(1), held_out=[EvalImage("refcoco", "vg/1")])
     assert (summary.excluded, rows_of(summary)) == ([], [])
 
 
@@ -145,7 +145,7 @@ def test_near_duplicates(tmp_path: Path, images: ImageStore, action: Any) -> Non
     )
     [row] = summary.excluded
     leave_out = action == "exclude"
-    assert (row.held_out, row.join, row.left_out) == ("flickr30k/7", "perceptual hash", leave_out)
+    assert (row.eval_image, row.join, row.excluded) == ("flickr30k/7", "perceptual hash", leave_out)
     assert len(rows_of(summary)) == (0 if leave_out else 1)
     assert summary.sources["vg"].excluded == (1 if leave_out else 0)
 

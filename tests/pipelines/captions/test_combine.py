@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.captions.combine import combine, conflict_graph, join, keep, sentence
+from pipelines.captions.combine import combine, conflict_graph, join, sentence
 from pipelines.captions.options import MDETR, PAPER
-from schemas import Box, Caption, GroundedCaption, Phrase, Question, Region
+from schemas import Box, Caption, Provenance, Region
 
 NEAR_THRESHOLD = 1e-5  # what float32 may make of an overlap
 
 
 def caption(
     text: str, *boxes: Box, dataset: str = "vg", record: str = "1", spans: list | None = None
-) -> GroundedCaption:
+) -> Caption:
     spans = [(0, 1)] if spans is None else spans
-    return GroundedCaption(text, [Region(spans, box) for box in boxes], [], dataset, record)
+    regions = [Region(spans, box) for box in boxes]
+    return Caption(text, regions, [], [Provenance(dataset, record, (0, len(text)))])
 
 
 def plain_giou(a: Box, b: Box) -> float:
@@ -50,7 +51,7 @@ def random_boxes(draw: st.DrawFn) -> Box:
 
 
 @st.composite
-def images(draw: st.DrawFn) -> list[GroundedCaption]:
+def images(draw: st.DrawFn) -> list[Caption]:
     """The sentences of one image, each with a number of its own in the text."""
     captions = []
     for i in range(draw(st.integers(0, 12))):
@@ -61,32 +62,34 @@ def images(draw: st.DrawFn) -> list[GroundedCaption]:
         for box in draw(st.lists(random_boxes(), max_size=3)):
             start = draw(st.integers(0, len(text) - 1))
             stop = draw(st.integers(start + 1, len(text)))
-            regions.append(Region([(start, stop)], box, "", float(i)))
-        captions.append(GroundedCaption(text, regions, [(0, len(text))], "vg", str(i)))
+            regions.append(Region([(start, stop)], box, float(i)))
+        captions.append(
+            Caption(text, regions, [(0, len(text))], [Provenance("vg", str(i), (0, len(text)))])
+        )
     return captions
 
 
-def copied(captions: list[GroundedCaption]) -> list[GroundedCaption]:
-    return msgspec.msgpack.decode(msgspec.msgpack.encode(captions), type=list[GroundedCaption])
+def copied(captions: list[Caption]) -> list[Caption]:
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(captions), type=list[Caption])
 
 
 @given(images())
 @settings(max_examples=200)
-def test_paper_rules(sentences: list[GroundedCaption]) -> None:
-    by_record = {s.record: s for s in sentences}
+def test_paper_rules(sentences: list[Caption]) -> None:
+    by_record = {s.provenance[0].record: s for s in sentences}
     captions = combine(copied(sentences), PAPER)
 
     # Every sentence is in exactly one caption.
-    parts = [part.record for c in captions for part in c.parts]
+    parts = [part.record for c in captions for part in c.provenance]
     assert sorted(parts) == sorted(by_record)
     for c in captions:
         assert len(c.text) < 250
         # The caption is its sentences with full stops, and the parts say where they are.
-        assert c.text == " ".join(sentence(by_record[p.record].text) for p in c.parts)
-        for part in c.parts:
+        assert c.text == " ".join(sentence(by_record[p.record].text) for p in c.provenance)
+        for part in c.provenance:
             assert c.text[slice(*part.span)] == by_record[part.record].text
         # Each region is its sentence's, on the same characters.
-        regions = [(p, r) for p in c.parts for r in by_record[p.record].regions]
+        regions = [(p, r) for p in c.provenance for r in by_record[p.record].regions]
         assert len(regions) == len(c.regions)
         for (part, raw), region in zip(regions, c.regions, strict=True):
             assert (region.box, region.area) == (raw.box, raw.area)
@@ -94,29 +97,26 @@ def test_paper_rules(sentences: list[GroundedCaption]) -> None:
             assert [c.text[a:b] for a, b in region.spans] == [own[a:b] for a, b in raw.spans]
             assert all(part.span[0] <= a < b <= part.span[1] for a, b in region.spans)
         # No two of its sentences speak of the same object.
-        for one, other in itertools.combinations(c.parts, 2):
+        for one, other in itertools.combinations(c.provenance, 2):
             for a in by_record[one.record].regions:
                 for b in by_record[other.record].regions:
-                    assert a.box and b.box
                     assert plain_giou(a.box, b.box) <= 0.5 + NEAR_THRESHOLD
 
 
 @given(images())
-def test_best_needs_no_more_captions_than_first_fit(sentences: list[GroundedCaption]) -> None:
+def test_best_needs_no_more_captions_than_first_fit(sentences: list[Caption]) -> None:
     greedy = msgspec.structs.replace(PAPER, coloring="first_fit")
     assert len(combine(sentences, PAPER)) <= len(combine(sentences, greedy))
 
 
 @given(images())
-def test_the_same_sentences_make_the_same_captions(sentences: list[GroundedCaption]) -> None:
+def test_the_same_sentences_make_the_same_captions(sentences: list[Caption]) -> None:
     for rules in (PAPER, MDETR):
         assert combine(copied(sentences), rules) == combine(copied(sentences), rules)
 
 
 @given(images(), st.sampled_from(["giou", "iou"]))
-def test_conflicts_are_overlaps_over_the_threshold(
-    sentences: list[GroundedCaption], conflict: str
-) -> None:
+def test_conflicts_are_overlaps_over_the_threshold(sentences: list[Caption], conflict: str) -> None:
     graph = conflict_graph(sentences, msgspec.structs.replace(PAPER, conflict=conflict))
     overlap = plain_giou if conflict == "giou" else plain_iou
     for i, one in enumerate(sentences):
@@ -124,12 +124,7 @@ def test_conflicts_are_overlaps_over_the_threshold(
             if i == j:
                 assert not graph[i] >> j & 1
                 continue
-            values = [
-                overlap(a.box, b.box)
-                for a in one.regions
-                for b in other.regions
-                if a.box is not None and b.box is not None
-            ]
+            values = [overlap(a.box, b.box) for a in one.regions for b in other.regions]
             if any(abs(value - 0.5) < NEAR_THRESHOLD for value in values):
                 continue
             assert bool(graph[i] >> j & 1) == any(value > 0.5 for value in values)
@@ -155,7 +150,7 @@ def test_published_order_and_length() -> None:
         caption("d" * 101, box, record="3"),
     ]
     # 3 and 0 conflict and go first; 2 fits behind 0 (248 + 2 = 250) and not behind 3; 1 behind 3.
-    groups = [[p.record for p in c.parts] for c in combine(sentences, MDETR)]
+    groups = [[p.record for p in c.provenance] for c in combine(sentences, MDETR)]
     assert groups == [["3", "1"], ["0", "2"]]
 
 
@@ -183,32 +178,29 @@ def test_full_stops(text: str, joined: str) -> None:
 
 
 def test_join_moves_spans_and_keeps_what_a_region_says() -> None:
-    first = GroundedCaption(
-        "a cat", [Region([(2, 5)], (0, 0, 5, 5), "9", 12.5, 17, True)], [(0, 5)], "vg", "1"
+    first = Caption(
+        "a cat",
+        [Region([(2, 5)], (0, 0, 5, 5), 12.5, 17, True)],
+        [(0, 5)],
+        [Provenance("vg", "1", (0, 5))],
     )
-    second = GroundedCaption("the mat?", [Region([(4, 7)], (6, 6, 9, 9))], [(4, 7)], "gqa", "2")
+    second = Caption(
+        "the mat?",
+        [Region([(4, 7)], (6, 6, 9, 9))],
+        [(4, 7)],
+        [Provenance("gqa", "2", (0, 8))],
+    )
     joined = join([first, second])
     assert joined.text == "a cat. the mat?"
     assert joined.regions == [
-        Region([(2, 5)], (0, 0, 5, 5), "", 12.5, 17, True),
+        Region([(2, 5)], (0, 0, 5, 5), 12.5, 17, True),
         Region([(11, 14)], (6, 6, 9, 9)),
     ]
-    assert joined.negative == [(0, 5), (11, 14)]
-    assert [(p.dataset, p.record, p.span) for p in joined.parts] == [
+    assert joined.tokens_negative == [(0, 5), (11, 14)]
+    assert [(p.dataset, p.record, p.span) for p in joined.provenance] == [
         ("vg", "1", (0, 5)),
         ("gqa", "2", (7, 15)),
     ]
-
-
-def test_keep_leaves_a_sentence_as_it_is() -> None:
-    phrases = [Phrase([(2, 5)], "47", ["animals"], [(0, 0, 5, 5)])]
-    question = Question("12", "yes", "obj", "verify")
-    kept = keep(
-        GroundedCaption("a cat", [], [(0, 5)], "gqa", "12", phrases=phrases, question=question)
-    )
-    assert isinstance(kept, Caption)
-    assert (kept.text, kept.phrases, kept.question) == ("a cat", phrases, question)
-    assert [p.span for p in kept.parts] == [(0, 5)]
 
 
 def test_an_image_with_many_sentences_takes_seconds_not_minutes() -> None:
@@ -219,4 +211,4 @@ def test_an_image_with_many_sentences_takes_seconds_not_minutes() -> None:
         for i, (x, y) in enumerate(corners)
     ]
     captions = combine(sentences, PAPER)
-    assert sum(len(c.parts) for c in captions) == 5000
+    assert sum(len(c.provenance) for c in captions) == 5000

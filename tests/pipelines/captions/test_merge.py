@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 from pipelines.captions.merge import Merged, merge
 from pipelines.captions.options import MDETR, PAPER, Rules
 from pipelines.dedup.image_registry import ImageRegistry
-from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, Phrase, Region, Rejected
+from schemas import (
+    Box,
+    Caption,
+    GroundedCaption,
+    ImageInfo,
+    ImageRecord,
+    Object,
+    ObjectRegion,
+    Phrase,
+    Provenance,
+    Question,
+    Region,
+    Rejected,
+)
 
 VG = ImageInfo("vg/1", "vg", "1.jpg", 800, 600, same_as="coco/9")
 COCO = ImageInfo("coco/9", "coco", "9.jpg", 640, 480)
@@ -20,12 +33,25 @@ BOTH = ImageRegistry([VG, COCO], [], same_photo=True)
 UNIQUE_IMAGES = ImageRegistry([ImageInfo("vg/1", "vg", "1.jpg", 100, 80)], [], same_photo=True)
 
 
-def caption(*regions: Region, text: str = "a cat", record: str = "1") -> GroundedCaption:
-    return GroundedCaption(text, list(regions), [], "vg", record)
+def caption(
+    *regions: Region | ObjectRegion, text: str = "a cat", record: str = "1"
+) -> GroundedCaption:
+    return GroundedCaption(
+        text,
+        [region for region in regions if isinstance(region, Region)],
+        [],
+        "vg",
+        record,
+        object_regions=[region for region in regions if isinstance(region, ObjectRegion)],
+    )
 
 
-def region(box: Box | None = None, object: str = "", spans: Any = ((2, 5),), **more: Any) -> Region:
-    return Region(list(spans), box, object, **more)
+def region(box: Box, spans: Any = ((2, 5),), **more: Any) -> Region:
+    return Region(list(spans), box, **more)
+
+
+def object_region(object: str, spans: Any = ((2, 5),), **more: Any) -> ObjectRegion:
+    return ObjectRegion(list(spans), object, **more)
 
 
 def part(*captions: GroundedCaption, image: str = "vg/1", **fields: Any) -> ImageRecord:
@@ -46,7 +72,7 @@ def merged(
     return images, rejected
 
 
-def boxes(images: list[Merged]) -> list[Box | None]:
+def boxes(images: list[Merged]) -> list[Box]:
     return [r.box for m in images for c in m.captions for r in c.regions]
 
 
@@ -95,7 +121,7 @@ def test_the_published_rules_rescale_crops_too() -> None:
 
 
 def test_the_size_that_a_part_states_comes_first() -> None:
-    row = ImageInfo("flickr30k/5", "flickr30k", "5.jpg", photo="5")
+    row = ImageInfo("flickr30k/5", "flickr30k", "5.jpg", photo_id="5")
     image_registry = ImageRegistry([row], [], same_photo=True)
     spoken = part(caption(region((0, 0, 90, 90))), image="flickr30k/5", width=50, height=40)
     [found], _ = merged(spoken, image_registry=image_registry)
@@ -133,26 +159,31 @@ def test_objects_are_bound_by_id_within_source_and_image() -> None:
     others = ImageRecord(
         "vg/1", "gqa", "", objects={"7": Object((2, 2, 6, 6)), "8": Object((3, 3, 7, 7))}
     )
-    spoken = part(caption(region(object="7", category=44), region(object="8")), rank=(0, 0, 0))
+    spoken = part(caption(object_region("7", category=44), object_region("8")), rank=(0, 0, 0))
     [found], rejected = merged(others, objects, spoken)
-    assert found.captions[0].regions == [Region([(2, 5)], (1, 1, 5, 5), "", 12.0, 44, True)]
+    assert found.captions[0].regions == [Region([(2, 5)], (1, 1, 5, 5), 12.0, 44, True)]
     assert [(r.reason, r.detail, r.records) for r in rejected] == [("unknown object", "8", 0)]
 
 
 def test_a_caption_that_loses_all_its_regions_is_lost_once() -> None:
-    spoken = caption(region(object="7"), region((50, 50, 40, 40)), record="33")
+    spoken = caption(object_region("7"), region((50, 50, 40, 40)), record="33")
     found, rejected = merged(part(spoken, caption(record="34")))
-    assert [c.record for m in found for c in m.captions] == ["34"]
+    assert [c.provenance[0].record for m in found for c in m.captions] == ["34"]
     assert [(r.record, r.reason, r.records) for r in rejected] == [
-        ("vg/33", "unknown object", 1),
-        ("vg/33", "empty box", 0),
+        ("vg/33", "empty box", 1),
+        ("vg/33", "unknown object", 0),
     ]
     assert {(r.source, r.image) for r in rejected} == {("vg", "vg/1")}
 
 
-def test_a_caption_without_regions_is_kept() -> None:
-    [found], rejected = merged(part(caption()))
-    assert (len(found.captions), rejected) == (1, [])
+def test_caption_without_regions_keeps_its_other_fields() -> None:
+    phrases = [Phrase([(2, 5)], "47", ["animals"], [(0, 0, 5, 5)])]
+    question = Question("12", "yes", "obj", "verify")
+    record = GroundedCaption("a cat", [], [(0, 5)], "gqa", "12", phrases, question)
+    [found], rejected = merged(part(record))
+    provenance = [Provenance("gqa", "12", (0, 5))]
+    assert found.captions == [Caption("a cat", [], [(0, 5)], provenance, phrases, question)]
+    assert rejected == []
 
 
 # --- boxes ----------------------------------------------------------------------------------------
@@ -249,13 +280,11 @@ def test_captions_of_an_image_that_no_table_lists() -> None:
     assert [(r.record, r.reason, r.records) for r in rejected] == [("vg/404", "unknown image", 2)]
 
 
+random_spans = st.lists(st.tuples(st.integers(-1, 6), st.integers(0, 6)), max_size=2)
+random_boxes = st.tuples(*[st.sampled_from([-5.0, 0.0, 40.0, 90.0, 200.0, math.nan])] * 4)
 random_regions = st.lists(
-    st.builds(
-        region,
-        box=st.none() | st.tuples(*[st.sampled_from([-5.0, 0.0, 40.0, 90.0, 200.0, math.nan])] * 4),
-        object=st.sampled_from(["7", "8"]),
-        spans=st.lists(st.tuples(st.integers(-1, 6), st.integers(0, 6)), max_size=2),
-    ),
+    st.builds(region, random_boxes, random_spans)
+    | st.builds(object_region, st.sampled_from(["7", "8"]), random_spans),
     max_size=3,
 )
 random_captions = st.lists(
@@ -281,7 +310,6 @@ def test_every_record_is_kept_or_lost_once(
     for c in (c for m in images for c in m.captions):
         assert c.text.strip()
         for r in c.regions:
-            assert r.box is not None
             assert all(0 <= a < b <= len(c.text) for a, b in r.spans)
             if rules is PAPER:
                 assert 0 <= r.box[0] < r.box[2] <= 640

@@ -10,13 +10,13 @@ import pytest
 from pipelines.dedup.eval_exclusion import Exclusion, read_held_out
 from pipelines.io import raw_files
 from pipelines.io.raw_files import Cut, RawFileError
-from schemas import HeldOut
+from schemas import EvalImage
 from tests import tiny
 
 
-def read(exclusion: Exclusion, scratch: Path) -> list[HeldOut]:
+def read(exclusion: Exclusion, scratch: Path) -> list[EvalImage]:
     """What all files of an evaluation set named ``set`` say, as the pipeline reads them."""
-    found: list[HeldOut] = []
+    found: list[EvalImage] = []
     for input in exclusion.inputs():
         for cut in raw_files.cut("set", 0, input, str(scratch)):
             assert isinstance(cut, Cut)
@@ -27,8 +27,8 @@ def read(exclusion: Exclusion, scratch: Path) -> list[HeldOut]:
 def keys(exclusion: Exclusion, scratch: Path) -> dict[str, str]:
     """The keys that are held out, to the photo's id."""
     held = read(exclusion, scratch)
-    assert all(h.set == "set" for h in held)
-    return {h.key: h.photo for h in held}
+    assert all(h.eval_set == "set" for h in held)
+    return {h.key: h.photo_id for h in held}
 
 
 def test_refs_that_are_not_in_train(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.dedup.image_registry import ImageRegistry
-from schemas import HeldOut, ImageInfo
+from schemas import EvalImage, ImageInfo
 
 
 def vg(id_: int, coco: int | None = None, photo: str = "", width: int = 200) -> ImageInfo:
@@ -17,11 +17,11 @@ def coco(id_: int, photo: str = "") -> ImageInfo:
 
 
 def flickr30k(photo: str) -> ImageInfo:
-    return ImageInfo(f"flickr30k/{photo}", "flickr30k", f"{photo}.jpg", photo=photo)
+    return ImageInfo(f"flickr30k/{photo}", "flickr30k", f"{photo}.jpg", photo_id=photo)
 
 
 def image_registry(
-    *images: ImageInfo, held_out: list[HeldOut] | None = None, same_photo: bool = True
+    *images: ImageInfo, held_out: list[EvalImage] | None = None, same_photo: bool = True
 ) -> ImageRegistry:
     return ImageRegistry(images, held_out or [], same_photo)
 
@@ -70,7 +70,7 @@ def test_held_out_names_the_set_the_key_and_the_join() -> None:
         coco(9, photo="77"),
         flickr30k("77"),
         vg(2),
-        held_out=[HeldOut("refcoco", "coco/9"), HeldOut("phrasecut", "vg/1")],
+        held_out=[EvalImage("refcoco", "coco/9"), EvalImage("phrasecut", "vg/1")],
     )
     assert of.held_out("vg/1") == [
         ("phrasecut", "vg/1", "id"),
@@ -89,7 +89,7 @@ def test_held_out_names_the_set_the_key_and_the_join() -> None:
 
 def test_held_out_by_the_photo_of_an_image_outside_the_build() -> None:
     """Flickr30k's test ids are photo ids, though Flickr30k is no source of the build."""
-    held_out = [HeldOut("flickr30k", "flickr30k/77", "77")]
+    held_out = [EvalImage("flickr30k", "flickr30k/77", "77")]
     of = image_registry(vg(1, photo="77"), vg(2, photo="78"), held_out=held_out)
     assert of.held_out("vg/1") == [("flickr30k", "flickr30k/77", "flickr photo id")]
     assert of.held_out("vg/2") == []
@@ -100,7 +100,7 @@ def test_held_out_by_the_photo_of_an_image_outside_the_build() -> None:
 
 
 def test_held_out_by_the_coco_id_of_an_image_outside_the_build() -> None:
-    of = image_registry(vg(1, coco=9), held_out=[HeldOut("lvis", "coco/9")], same_photo=False)
+    of = image_registry(vg(1, coco=9), held_out=[EvalImage("lvis", "coco/9")], same_photo=False)
     assert of.held_out("vg/1") == [("lvis", "coco/9", "coco_id")]
 
 
@@ -133,8 +133,8 @@ rows = st.lists(
     max_size=10,
 )
 held = st.lists(
-    st.builds(HeldOut, st.sampled_from("ab"), st.sampled_from(["vg/1", "coco/1", "coco/2"]))
-    | st.builds(HeldOut, st.just("c"), st.just("flickr30k/70"), st.just("70")),
+    st.builds(EvalImage, st.sampled_from("ab"), st.sampled_from(["vg/1", "coco/1", "coco/2"]))
+    | st.builds(EvalImage, st.just("c"), st.just("flickr30k/70"), st.just("70")),
     max_size=4,
 )
 KEYS = [f"{n}/{i}" for n in ("vg", "coco") for i in range(6)]
@@ -143,7 +143,7 @@ KEYS += [f"flickr30k/{i}" for i in (70, 71, 72)]
 
 @given(rows, held, st.booleans(), st.randoms(use_true_random=False))
 def test_the_order_of_the_tables_does_not_matter(
-    images: list[ImageInfo], held_out: list[HeldOut], same_photo: bool, random: object
+    images: list[ImageInfo], held_out: list[EvalImage], same_photo: bool, random: object
 ) -> None:
     one = ImageRegistry(images, held_out, same_photo, {"n": "coco"})
     shuffled = random.sample(images, len(images))  # type: ignore[attr-defined]
@@ -157,7 +157,7 @@ def test_the_order_of_the_tables_does_not_matter(
 
 @given(rows, held, st.booleans())
 def test_copies_of_one_image_are_held_out_together(
-    images: list[ImageInfo], held_out: list[HeldOut], same_photo: bool
+    images: list[ImageInfo], held_out: list[EvalImage], same_photo: bool
 ) -> None:
     of = ImageRegistry(images, held_out, same_photo)
     known = {image.key for image in images}
@@ -167,7 +167,7 @@ def test_copies_of_one_image_are_held_out_together(
         reasons = [(name, other) for name, other, _ in of.held_out(key)]
         assert reasons == [(n, o) for n, o, _ in of.held_out(of.canonical(key))]
     for h in held_out:
-        assert (h.set, h.key, "id") in of.held_out(h.key)
+        assert (h.eval_set, h.key, "id") in of.held_out(h.key)
 
 
 def web(id_: int, source: str = "web", width: int = 200) -> ImageInfo:
@@ -187,7 +187,7 @@ def test_images_that_join_none_may_come_later(
     shared: list[ImageInfo],
     known: list[ImageInfo],
     alone: list[ImageInfo],
-    held_out: list[HeldOut],
+    held_out: list[EvalImage],
     same_photo: bool,
 ) -> None:
     whole = ImageRegistry([*shared, *known, *alone], held_out, same_photo, {"n": "coco"}, {"web"})

@@ -28,8 +28,8 @@ def test_a_copy_of_an_image_that_only_an_exclusion_list_names(tmp_path: Path, ac
     near = {"action": action, "distance": 6}
     assert tiny.build(tmp_path, sources={"vg": vg}, exclude=exclude, near_duplicates=near) == 0
     [row] = excluded(tmp_path)
-    assert (row["image"], row["set"], row["held_out"]) == ("vg/1", "coco_val2014", "coco/77")
-    assert (row["join"], row["left_out"]) == ("perceptual hash", action == "exclude")
+    assert (row["image"], row["eval_set"], row["eval_image"]) == ("vg/1", "coco_val2014", "coco/77")
+    assert (row["join"], row["excluded"]) == ("perceptual hash", action == "exclude")
     kept = set(tiny.samples(tmp_path))
     assert kept == ({"vg/2"} if action == "exclude" else {"vg/1", "vg/2"})
 

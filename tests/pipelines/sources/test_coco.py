@@ -85,7 +85,7 @@ def test_references_equal_the_published_datapoints(
             caption.dataset,
             region.object,
             caption.text,
-            tuple(caption.negative),
+            tuple(caption.tokens_negative),
             objects[region.object].area,
             int(objects[region.object].crowd),
             region.category,
@@ -95,7 +95,7 @@ def test_references_equal_the_published_datapoints(
         for part in image_records(records)
         if part.image.removeprefix("coco/") in kept
         for caption in part.captions
-        for region in caption.regions
+        for region in caption.object_regions
     )
     with lzma.open(REFERENCE / "golden/mixed/refexp_datapoints.json.xz") as file:
         datapoints = json.load(file)
@@ -125,7 +125,7 @@ def _regions(records: list[ImageRecord | Rejected]) -> Iterator[tuple[Object, An
     objects = objects_of(records)
     for part in image_records(records):
         for caption in part.captions:
-            for region in caption.regions:
+            for region in caption.object_regions:
                 yield objects[region.object], region
 
 
@@ -155,10 +155,10 @@ def test_real_refcoco_excerpt(parser: SpacyParser, tmp_path: Path) -> None:
     (part,) = [part for part in image_records(records) if part.captions]
     assert part.image == "coco/581857"
     assert [caption.record for caption in part.captions] == ["0", "1", "2"]
-    assert {region.object for c in part.captions for region in c.regions} == {"1719310"}
+    assert {region.object for c in part.captions for region in c.object_regions} == {"1719310"}
     assert "1719310" in objects_of(records)
     by_key = {p.key: p for p in images(source) if isinstance(p, ImageInfo)}
-    assert by_key["coco/98304"].photo == "5896644212"
+    assert by_key["coco/98304"].photo_id == "5896644212"
     assert by_key["coco/581857"] == ImageInfo(
         "coco/581857", "coco", "COCO_train2014_000000581857.jpg", width=427, height=640
     )
@@ -180,7 +180,7 @@ def test_real_boxes_agree_with_their_segmentations(
         for a in raw["annotations"]
     }
     assert any(item.crowd for item in objects_of(stated).values()) or split == "val"
-    assert all(isinstance(p, ImageInfo) and p.photo.isdigit() for p in images(source))
+    assert all(isinstance(p, ImageInfo) and p.photo_id.isdigit() for p in images(source))
     assert len(images(source)) == len(raw["images"])
 
 

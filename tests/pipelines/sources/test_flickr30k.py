@@ -68,7 +68,7 @@ def test_val_set_equals_the_published_one(
             caption.text,
             part.width,
             part.height,
-            tuple(caption.negative),
+            tuple(caption.tokens_negative),
             tuple(tuple(phrase.spans) for phrase in caption.phrases),
             tuple(sorted(_comparable(region) for region in caption.regions)),
         )
@@ -241,7 +241,7 @@ def test_image_table_and_paths(tmp_path: Path) -> None:
     assert source.inputs(("val",)) == []
     (input_,) = source.image_inputs()
     images = source.read_images(Slice(input_, (tmp_path / "train.txt").read_bytes()))
-    assert list(images) == [ImageInfo("flickr30k/8", "flickr30k", "8.jpg", photo="8")]
+    assert list(images) == [ImageInfo("flickr30k/8", "flickr30k", "8.jpg", photo_id="8")]
     assert source.split_names() == {"train"}
 
 

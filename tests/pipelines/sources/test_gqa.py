@@ -58,11 +58,11 @@ def test_questions_equal_the_published_datapoints(golden: Path) -> None:
             caption.dataset,
             caption.record,
             caption.text,
-            tuple(caption.negative),
+            tuple(caption.tokens_negative),
             tuple(
                 sorted(
                     (item.area, int(item.crowd), item.category, item.box, tuple(region.spans))
-                    for region in caption.regions
+                    for region in caption.object_regions
                     for item in [objects[part.image, region.object]]
                 )
             ),
@@ -108,9 +108,9 @@ def test_paper_rules_give_each_object_one_region_of_whole_words(golden: Path) ->
     ]
     assert len(captions) == 8032
     for caption in captions:
-        ids = [region.object for region in caption.regions]
+        ids = [region.object for region in caption.object_regions]
         assert len(set(ids)) == len(ids)
-        for region in caption.regions:
+        for region in caption.object_regions:
             assert region.spans
             for start, stop in region.spans:
                 assert caption.text[start].isalnum()
@@ -144,7 +144,7 @@ def test_real_question_excerpt() -> None:
                 question["types"]["structural"],
                 question["isBalanced"],
             )
-            named = {region.object for region in read[id_].regions}
+            named = {region.object for region in read[id_].object_regions}
             assert named >= set(question["annotations"]["question"].values())
 
 
@@ -182,7 +182,7 @@ def read_questions(content: bytes, rules: Rules = PAPER) -> list[ImageRecord | R
 
 def named(caption: GroundedCaption | Rejected) -> list[tuple[str, list[str]]]:
     assert isinstance(caption, GroundedCaption)
-    return [(r.object, [caption.text[a:b] for a, b in r.spans]) for r in caption.regions]
+    return [(r.object, [caption.text[a:b] for a, b in r.spans]) for r in caption.object_regions]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_words_of_objects_by_rule_set(
 def test_only_mdetr_rules_match_inside_words(rules: Rules, span: Span) -> None:
     caption = ask("Is the woman left of a man?", rules, program=(("select", "man (7)"),))
     assert isinstance(caption, GroundedCaption)
-    assert [region.spans for region in caption.regions] == [[span]]
+    assert [region.spans for region in caption.object_regions] == [[span]]
 
 
 def test_word_numbers_ignore_repeated_spaces() -> None:
@@ -312,7 +312,7 @@ def test_spans_are_sorted_and_inside_the_question(
         answer={str(i): str(id_) for i, id_ in enumerate(answers)},
     )
     assert isinstance(caption, GroundedCaption)
-    for region in caption.regions:
+    for region in caption.object_regions:
         last: Span = (0, 0)
         for span in region.spans:
             assert last[1] <= span[0] < span[1] <= len(caption.text)

@@ -78,8 +78,8 @@ def test_captions_get_their_annotations_in_any_order(tmp_path: Path) -> None:
             GroundedCaption(
                 "a shop. a man",
                 [
-                    Region(own, (10, 20, 40, 60), "", 1200),
-                    Region(own, (10, 20, 40, 60), "", None),
+                    Region(own, (10, 20, 40, 60), 1200),
+                    Region(own, (10, 20, 40, 60), None),
                 ],
                 own,
                 "mixed",
@@ -91,8 +91,8 @@ def test_captions_get_their_annotations_in_any_order(tmp_path: Path) -> None:
             GroundedCaption(
                 "a shop. a man",
                 [
-                    Region(own, (0.5, 1, 2.5, 4), "", 1200, 3, True),
-                    Region([], (10, 20, 40, 60), "", 1200),
+                    Region(own, (0.5, 1, 2.5, 4), 1200, 3, True),
+                    Region([], (10, 20, 40, 60), 1200),
                 ],
                 own,
                 "mixed",

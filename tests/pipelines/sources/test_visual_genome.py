@@ -114,7 +114,7 @@ def test_mdetr_rules_equal_the_published_datapoints(
             record.image,
             caption.record,
             caption.text,
-            str(as_lists(caption.negative)),
+            str(as_lists(caption.tokens_negative)),
             str([region_fields(region) for region in caption.regions]),
         )
         for record in records
@@ -571,7 +571,7 @@ def test_image_table_rows() -> None:
     first, second, bad = sorted(
         read_images(json.dumps(rows).encode()), key=lambda one: isinstance(one, Rejected)
     )
-    assert first == ImageInfo("vg/5", "vg", "5.jpg", 8, 6, photo="77", same_as="coco/139")
+    assert first == ImageInfo("vg/5", "vg", "5.jpg", 8, 6, photo_id="77", same_as="coco/139")
     assert second == ImageInfo("vg/6", "vg", "6.jpg", 8, 6)
     assert isinstance(bad, Rejected) and bad.reason == "malformed record" and bad.record == "2"
 

@@ -172,7 +172,7 @@ def test_a_folder_of_its_own(name: str, tmp_path: Path, capsys: pytest.CaptureFi
     for out in (export(name, made, tmp_path / "out"), made):
         before = {file: (out / file).read_bytes() for file in files(out)}
         assert main(["export", name, str(made), str(out)]) == 2
-        assert "is there already" in capsys.readouterr().err
+        assert "exists already" in capsys.readouterr().err
         assert {file: (out / file).read_bytes() for file in files(out)} == before
 
 

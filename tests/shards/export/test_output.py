@@ -1,51 +1,11 @@
-"""An export is whole or not there."""
+"""Files in COCO's layout, written as their images and annotations come."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from shards.export.output import coco_json, new_folder
-
-
-def test_a_folder_has_its_name_once_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "far" / "folder"
-    with new_folder(path) as folder:
-        (folder / "file").write_text("new")
-        assert not path.exists()
-    assert (path / "file").read_text() == "new"
-    assert [path.name for path in path.parent.iterdir()] == ["folder"]
-
-
-@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
-def test_what_fails_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), new_folder(tmp_path / "folder") as folder:
-        (folder / "file").write_text("new")
-        raise error
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".folder.part").mkdir()
-    (tmp_path / ".folder.part" / "old").write_text("old")
-    with new_folder(tmp_path / "folder") as folder:
-        (folder / "new").write_text("new")
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
-
-
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("precious")
-    for path in (tmp_path, tmp_path / "file"):
-        with pytest.raises(FileExistsError, match="is there already"), new_folder(path):
-            pass
-    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
-
-
-def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    with new_folder(tmp_path / "folder") as folder:
-        (folder / "new").write_text("new")
-    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["new"]
+from shards.export.output import coco_json
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -13,15 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import Caption, Phrase, Provenance, Question, Region, Sample
+from schemas.sample import encode_sample
 from shards.format.index import IndexRow
-from shards.format.writer import encode_sample, shard_writer
+from shards.format.writer import shard_writer
 
 pixel = st.floats(0, 10_000, width=32)
 box = st.tuples(pixel, pixel, pixel, pixel)
 
 
 def sample(key: str, captions: int = 2) -> Sample:
-    regions = [Region([(2, 5)], (0.1, 1.7, 30.0, 40.25), "", 12.5, 17, True)]
+    regions = [Region([(2, 5)], (0.1, 1.7, 30.0, 40.25), 12.5, 17, True)]
     parts = [Provenance("vg", "12", (0, 5)), Provenance("gqa", "7", (7, 12))]
     return Sample(
         key,
@@ -146,7 +147,7 @@ def test_float32_is_written_in_few_digits() -> None:
 def test_the_fields_of_a_sample() -> None:
     caption = Caption(
         "zoë?",
-        [Region([(0, 3)], (1, 2, 3, 4), "", 8.0), Region([], (1, 2, 3, 4), "", None, 17, True)],
+        [Region([(0, 3)], (1, 2, 3, 4), 8.0), Region([], (1, 2, 3, 4), None, 17, True)],
         [(0, 4)],
         [Provenance("gqa", "05", (0, 4))],
         [Phrase([(0, 3)], "47", ["people"], [(1, 2, 3, 4)])],
@@ -161,20 +162,19 @@ def test_the_fields_of_a_sample() -> None:
             {
                 "text": "zoë?",
                 "regions": [
-                    {"box": [1, 2, 3, 4], "spans": [[0, 3]], "area": 8.0},
+                    {"box": [1, 2, 3, 4], "tokens_positive": [[0, 3]], "area": 8.0},
                     {
                         "box": [1, 2, 3, 4],
-                        "spans": [],
-                        "area": None,
+                        "tokens_positive": [],
                         "category": 17,
                         "crowd": True,
                     },
                 ],
-                "negative": [[0, 4]],
-                "parts": [{"dataset": "gqa", "record": "05", "span": [0, 4]}],
+                "tokens_negative": [[0, 4]],
+                "provenance": [{"dataset": "gqa", "record": "05", "span": [0, 4]}],
                 "phrases": [
                     {
-                        "spans": [[0, 3]],
+                        "tokens_positive": [[0, 3]],
                         "entity": "47",
                         "types": ["people"],
                         "boxes": [[1, 2, 3, 4]],

@@ -11,6 +11,7 @@ import pytest
 
 from schemas import Caption, Provenance, Rejected, Sample
 from shards.__main__ import main
+from shards.format.source_counts import SourceCounts
 from shards.inspection.address import parse
 from shards.inspection.browser_pages import BrowserPages
 from shards.inspection.contents import contents
@@ -46,15 +47,14 @@ def test_counts_are_those_of_the_samples(
             for sample in samples
             for caption in sample.captions
             for region in caption.regions
-            if region.box
         ]
         assert of["box_area"] == pytest.approx(sum(shares) / len(shares), abs=1e-7)
-        vg = {p.record for c in captions for p in c.parts if p.dataset == "vg"}
+        vg = {p.record for c in captions for p in c.provenance if p.dataset == "vg"}
         assert of["datasets"].get("vg", {"sentences": 0})["sentences"] == len(vg)
     excluded = [
-        row for row in pq.read_table(demo_set / "excluded.parquet").to_pylist() if row["left_out"]
+        row for row in pq.read_table(demo_set / "excluded.parquet").to_pylist() if row["excluded"]
     ]
-    assert sum(row["copies"] for row in found["excluded"]) == len(excluded) > 0
+    assert sum(row["images"] for row in found["excluded"]) == len(excluded) > 0
     assert sum(row["captions"] for row in found["excluded"]) == sum(r["captions"] for r in excluded)
     rejected = pq.read_table(demo_set / "rejected.parquet").to_pylist()
     assert sum(row["faults"] for row in found["rejected"]) == len(rejected) > 0
@@ -199,7 +199,7 @@ def test_names_do_nothing_to_a_terminal(
     shards = write_whole_set(
         tmp_path,
         {"train": [[(of, None)]]},
-        sources={hostile: {"read": 1}},
+        sources={hostile: SourceCounts(read=1)},
         rejected=[Rejected(hostile, hostile, hostile)],
         name=hostile,
     )

@@ -6,13 +6,13 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from shards.format.source_counts import Records, records, total
+from shards.format.source_counts import SourceCounts, total
 from shards.inspection.contents import SplitContents
 from shards.inspection.flow import RECORDS_HEIGHT, Flow, flow
 
 SOURCES = {
-    "coco": {"read": 100, "merged": 0, "rejected": 1, "excluded": 19},
-    "vg": {"read": 300, "merged": 40, "rejected": 0, "excluded": 100},
+    "coco": SourceCounts(read=100, rejected=1, excluded=19),
+    "vg": SourceCounts(read=300, merged=40, excluded=100),
 }
 
 
@@ -22,16 +22,14 @@ def split(sentences: int, captions: int) -> SplitContents:
 
 
 def drawn() -> Flow:
-    found = flow(records(SOURCES), {"train": split(200, 80), "val": split(40, 40)})
+    found = flow(SOURCES, {"train": split(200, 80), "val": split(40, 40)})
     assert found is not None
     return found
 
 
-def test_what_is_kept_is_what_is_left() -> None:
-    found = records(SOURCES)
-    assert [of.kept for of in found] == [80, 160]
-    assert total(found) == Records("all sources", 400, 40, 1, 119)
-    assert total(found).kept == 240
+def test_records_in_shards_are_those_not_merged_rejected_or_excluded() -> None:
+    assert [counts.in_shards for counts in SOURCES.values()] == [80, 160]
+    assert total(SOURCES.values()).in_shards == 240
 
 
 def test_heights_are_in_proportion() -> None:
@@ -80,12 +78,12 @@ def _edges(path: str) -> tuple[float, ...]:
 
 
 def test_nothing_was_read() -> None:
-    assert flow([], {"train": split(0, 0)}) is None
-    assert flow(records({"vg": {"read": 0}}), {}) is None
+    assert flow({}, {"train": split(0, 0)}) is None
+    assert flow({"vg": SourceCounts()}, {}) is None
 
 
 def test_everything_was_left_out() -> None:
-    sources = records({"vg": {"read": 5, "excluded": 5}})
+    sources = {"vg": SourceCounts(read=5, excluded=5)}
     found = flow(sources, {"train": split(0, 0)})
     assert found is not None
     assert [node.name for node in found.nodes] == ["vg", "excluded", "train", "train"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas import Caption, Provenance, Region, Sample
+from shards.format.source_counts import SourceCounts
 from shards.inspection.gallery import as_url
 from shards.inspection.report import report
 from shards.inspection.templates import render
@@ -105,8 +106,8 @@ def test_long_names_stay_within_the_diagram(tmp_path: Path) -> None:
                 tmp_path / "set",
                 {split: [[(of, None)]]},
                 sources={
-                    "a source of a very long name indeed": {"read": 12_345_678},
-                    "日本" * 9: {},
+                    "a source of a very long name indeed": SourceCounts(read=12_345_678),
+                    "日本" * 9: SourceCounts(),
                 },
             )
         )

@@ -9,6 +9,7 @@ import pytest
 
 from schemas import Caption, Excluded, Provenance, Question, Region, Rejected, Sample
 from shards.__main__ import main
+from shards.format.source_counts import SourceCounts
 from shards.inspection.gallery import UnreadableImageError, small_jpeg
 from shards.inspection.report import report
 from shards.inspection.spread import spread
@@ -21,7 +22,7 @@ from tests.shards.inspection.whole_sets import Given, jpeg, write_whole_set
 HOSTILE = (
     "</style></title><script>alert(1)</script><img src=x onerror=alert(1)>\"'\u202e\x1b[1m\x00"
 )
-SOURCES = {"vg": {"read": 40, "merged": 2, "rejected": 3, "excluded": 5}}
+SOURCES = {"vg": SourceCounts(read=40, merged=2, rejected=3, excluded=5)}
 
 
 def sample(
@@ -95,9 +96,9 @@ def test_it_says_what_was_left_out_and_shows_every_data_set(tmp_path: Path) -> N
             "val": [several_images(2)],
             "test": [[]],
         },
-        sources=SOURCES | {"coco": {"read": 9}},
+        sources=SOURCES | {"coco": SourceCounts(read=9)},
         recipe={"sources": {"coco": {"refs": {"refcoco": "refs(unc).p"}}, "vg": {}}},
-        excluded=[Excluded("train", "coco/1", "vg/1", "lvis_minival", "coco/1", "coco_id", 5)],
+        excluded=[Excluded("train", "vg/1", "coco/1", "lvis_minival", "coco/1", "coco_id", 5)],
         rejected=[Rejected("vg", "7", "no words", "", "vg/7", 3)],
     )
     page = page_of(shards)
@@ -161,11 +162,11 @@ def test_text_of_a_set_does_nothing(tmp_path: Path, hostile: str) -> None:
     def made(folder: str, text: str) -> Page:
         of = sample("vg/1", text, dataset=text)
         of.captions[0].question = Question("1", text)
-        of.captions[0].parts[0].record = text
+        of.captions[0].provenance[0].record = text
         shards = write_whole_set(
             tmp_path / folder,
             {"train": [[(of, jpeg(40, 30))]]},
-            sources={text: {"read": 2, "rejected": 1}},
+            sources={text: SourceCounts(read=2, rejected=1)},
             rejected=[Rejected(text, text, text)],
             excluded=[Excluded("train", "", "", text, "", text, 1)],
             name=text,
@@ -240,7 +241,7 @@ def test_a_browser_shows_words_and_boxes_in_the_same_colors(tmp_path: Path) -> N
     for (left, top, width, height, _), region in zip(
         boxes, sorted(nested().captions[0].regions, key=_minus_area), strict=True
     ):
-        x0, y0, x1, _ = region.box or (0, 0, 0, 0)
+        x0, y0, x1, _ = region.box
         where = (image[0] + x0 * scale, image[1] + y0 * scale, (x1 - x0) * scale)
         assert (left, top, width) == pytest.approx(where, abs=1.5)
         middle = round(top + height / 2)
@@ -261,7 +262,7 @@ def test_a_browser_shows_words_and_boxes_in_the_same_colors(tmp_path: Path) -> N
 
 
 def _minus_area(region: Region) -> float:
-    x0, y0, x1, y1 = region.box or (0, 0, 0, 0)
+    x0, y0, x1, y1 = region.box
     return -(x1 - x0) * (y1 - y0)
 
 

@@ -60,7 +60,8 @@ def brute_force(samples: list[list[Sample]], filters: Filters) -> list[tuple[str
             number
             for number, caption in enumerate(sample.captions)
             if filters.text.casefold() in caption.text.casefold()
-            if not filters.dataset or filters.dataset in {part.dataset for part in caption.parts}
+            if not filters.dataset
+            or filters.dataset in {part.dataset for part in caption.provenance}
             if filters.least_boxes is None or len(caption.regions) >= filters.least_boxes
             if filters.most_boxes is None or len(caption.regions) <= filters.most_boxes
             if filters.shortest is None or len(caption.text) >= filters.shortest

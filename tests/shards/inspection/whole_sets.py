@@ -12,6 +12,7 @@ from schemas import Excluded, Rejected, Sample, arrow
 from shards.format import manifest as mf
 from shards.format.manifest import FileEntry, Manifest, ShardEntry
 from shards.format.placement import shard_name
+from shards.format.source_counts import SourceCounts
 from shards.format.stats import Stats, as_json
 from shards.format.tables import encode_index, encode_table
 from shards.format.writer import IndexRow, shard_writer
@@ -24,7 +25,7 @@ def write_whole_set(
     folder: Path,
     splits: Mapping[str, Sequence[Sequence[Given]]],
     *,
-    sources: dict[str, dict[str, int]] | None = None,
+    sources: dict[str, SourceCounts] | None = None,
     excluded: Sequence[Excluded] = (),
     rejected: Sequence[Rejected] = (),
     recipe: dict[str, Any] | None = None,

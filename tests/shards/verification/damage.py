@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas import Sample
+from schemas.sample import decode_sample
 from shards.format import manifest as mf
 from shards.format.index import IndexRow
-from shards.format.sample_codec import decode_sample
 from shards.format.stats import Stats, as_json
 from shards.format.tables import encode_index
 from shards.format.writer import shard_writer
@@ -57,7 +57,7 @@ def rewrite(folder: Path, edit: Callable[[Contents], object]) -> None:
     for split, totals in manifest.totals.items():
         manifest.totals[split] = {name: getattr(stats[split], name) for name in totals}
     source = next(iter(manifest.sources.values()))
-    source["read"] += sum(of.sentences for of in stats.values()) - sentences
+    source.read += sum(of.sentences for of in stats.values()) - sentences
     (folder / mf.NAME).write_bytes(mf.encode(manifest))
     (folder / "index.parquet").write_bytes(encode_index(rows))
     (folder / "stats.json").write_bytes(as_json(stats))

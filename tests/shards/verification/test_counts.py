@@ -76,7 +76,7 @@ def test_what_only_all_samples_tell_is_not_checked_of_some(damaged: Path) -> Non
 @pytest.mark.parametrize(
     ("edit", "kind"),
     [
-        (lambda caption: caption["parts"].clear(), Kind.PART),
+        (lambda caption: caption["provenance"].clear(), Kind.PART),
         (lambda caption: caption["regions"][0].update(box=[0, 0, 1e39, 1]), Kind.BOX),
     ],
 )

@@ -47,7 +47,7 @@ def test_examples(module: object) -> None:
 def is_suitable(item: Item) -> bool:
     """Whether the first caption is of several parts, and regions of two of them have boxes."""
     first = item.sample.captions[0]
-    owners = {sample_checks.part_of(r.spans[0], first.parts) for r in first.regions}
+    owners = {sample_checks.part_of(r.spans[0], first.provenance) for r in first.regions}
     return len(owners) > 1
 
 
@@ -89,20 +89,20 @@ def lengthen(caption: Caption) -> None:
 
 def share_a_box(caption: Caption) -> None:
     first = caption.regions[0]
-    owner = sample_checks.part_of(first.spans[0], caption.parts)
+    owner = sample_checks.part_of(first.spans[0], caption.provenance)
     other = next(
-        r for r in caption.regions if sample_checks.part_of(r.spans[0], caption.parts) != owner
+        r for r in caption.regions if sample_checks.part_of(r.spans[0], caption.provenance) != owner
     )
     other.box = first.box
 
 
 def share_a_region(caption: Caption) -> None:
-    caption.regions[0].spans.append(caption.parts[-1].span)
-    caption.regions[0].spans.append(caption.parts[0].span)
+    caption.regions[0].spans.append(caption.provenance[-1].span)
+    caption.regions[0].spans.append(caption.provenance[0].span)
 
 
 def swap_parts(caption: Caption) -> None:
-    caption.parts[0], caption.parts[1] = caption.parts[1], caption.parts[0]
+    caption.provenance[0], caption.provenance[1] = caption.provenance[1], caption.provenance[0]
 
 
 DAMAGES = {
@@ -118,7 +118,10 @@ DAMAGES = {
     "two parts with one box": (share_a_box, Kind.OVERLAP),
     "region of two parts": (share_a_region, Kind.REGION),
     "parts out of order": (swap_parts, Kind.PART),
-    "no parts": (lambda caption: setattr(caption, "parts", caption.parts[:1]), Kind.REGION),
+    "no parts": (
+        lambda caption: setattr(caption, "provenance", caption.provenance[:1]),
+        Kind.REGION,
+    ),
 }
 
 

@@ -160,11 +160,11 @@ def test_an_unsafe_key(damaged: Path) -> None:
     assert (fault.kind, fault.file) == (Kind.KEY, SHARD)
 
 
-@pytest.mark.parametrize("name", ["image", "copy"])
+@pytest.mark.parametrize("name", ["duplicate_of", "image"])
 def test_an_excluded_image(name: str, damaged: Path) -> None:
     """By the key that it would have, and by that of the copy that was left out."""
     rows = pq.read_table(damaged / "excluded.parquet").to_pylist()
-    row = next(row for row in rows if row["left_out"] and row["image"] != row["copy"])
+    row = next(row for row in rows if row["excluded"] and row["image"] != row["duplicate_of"])
 
     def put_back(contents: Contents) -> None:
         contents[SHARD][0] = change(contents[SHARD][0], key=row[name])

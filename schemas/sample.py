@@ -1,0 +1,162 @@
+"""A sample of a shard: one image with its captions, and the JSON of its tar member.
+
+The structs state the JSON once, for encoding and decoding: a field is written under its own name,
+except that ``spans`` are ``tokens_positive``, as in MDETR's annotation files, and a field that has
+its default value is left out.
+
+Boxes are ``(x0, y0, x1, y1)`` in pixels of the image. Every number of a box is exactly
+representable as a float32. Spans are half-open character offsets into the caption's text. The
+structs are untracked by the garbage collector (``gc=False``), which is safe because none can form a
+cycle.
+"""
+
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+
+Span = tuple[int, int]
+Box = tuple[float, float, float, float]
+
+
+class Region(msgspec.Struct, gc=False, omit_defaults=True):
+    """A box and the words of a caption that name it.
+
+    ``area`` is in square pixels, as the source states it or computed from the box; None where the
+    source states none. ``category`` is the class id of a detection data set. ``crowd`` marks a
+    box around a group of objects (COCO's ``iscrowd``).
+    """
+
+    spans: list[Span] = msgspec.field(name="tokens_positive")
+    box: Box
+    area: float | None = None
+    category: int = 1
+    crowd: bool = False
+
+
+class Phrase(msgspec.Struct, gc=False):
+    """A phrase to ground at evaluation (Flickr30k Entities), with every box of its entity."""
+
+    spans: list[Span] = msgspec.field(name="tokens_positive")
+    entity: str
+    types: list[str]
+    boxes: list[Box]
+
+
+class Question(msgspec.Struct, gc=False):
+    """What a question answering evaluator needs besides the text of the question."""
+
+    id: str
+    answer: str | None = None
+    semantic_type: str | None = None  # GQA: rel, obj, global, attr, cat
+    structural_type: str | None = None  # GQA: verify, query, choose, logical, compare
+    balanced: bool = True
+
+
+class Provenance(msgspec.Struct, gc=False):
+    """The raw record from which the characters ``span`` of a caption were made.
+
+    ``dataset`` is the published data set (``vg``, ``gqa``, ``refcoco``, ``refcoco+``,
+    ``refcocog``, ``flickr30k``, ...), ``record`` the id of the record in it.
+    """
+
+    dataset: str
+    record: str
+    span: Span
+
+
+class Caption(msgspec.Struct, gc=False, omit_defaults=True):
+    """A caption of an image: one sentence, or several joined.
+
+    ``tokens_negative`` are the spans that match no box except the boxes of regions that name them,
+    as in MDETR's annotation files. ``provenance`` has one entry for each sentence.
+    """
+
+    text: str
+    regions: list[Region]
+    tokens_negative: list[Span]
+    provenance: list[Provenance]
+    phrases: list[Phrase] = []
+    question: Question | None = None
+
+
+class Sample(msgspec.Struct, gc=False):
+    """One image with all its captions. ``file`` is the name that its source gives the image."""
+
+    key: str
+    width: int
+    height: int
+    file: str
+    captions: list[Caption]
+
+
+class _LazySample(msgspec.Struct, gc=False):
+    """A sample whose captions are not decoded."""
+
+    key: str
+    captions: list[msgspec.Raw]
+
+
+_decoder = msgspec.json.Decoder(Sample)
+_lazy_decoder = msgspec.json.Decoder(_LazySample)
+_caption_decoder = msgspec.json.Decoder(Caption)
+
+
+def encode_sample(sample: Sample) -> bytes:
+    """Returns the JSON of a sample; boxes have the fewest digits that name their float32 numbers.
+
+    >>> region = Region(spans=[(2, 5)], box=(0.1, 0, 8, 9), area=71.0)
+    >>> caption = Caption(
+    ...     "a cat", [region], tokens_negative=[], provenance=[Provenance("vg", "7", (0, 5))]
+    ... )
+    >>> member = encode_sample(Sample("vg/1", 640, 480, "1.jpg", [caption]))
+    >>> print(member.decode())  # doctest: +NORMALIZE_WHITESPACE
+    """
+    document: dict[str, Any] = msgspec.to_builtins(sample)
+    for caption in document["captions"]:
+        for region in caption["regions"]:
+            region["box"] = np.array(region["box"], np.float32)
+        for phrase in caption.get("phrases", ()):
+            phrase["boxes"] = np.array(phrase["boxes"], np.float32).reshape(-1, 4)
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def decode_sample(member: bytes | memoryview) -> Sample:
+    """Returns the sample that `encode_sample` wrote.
+
+    Raises:
+        msgspec.DecodeError: ``member`` is not the JSON of a sample.
+    """
+    sample = _decoder.decode(member)
+    _round_boxes(sample.captions)
+    return sample
+
+
+def decode_caption(member: bytes | memoryview, index: int) -> tuple[str, Caption]:
+    """Returns the key of a sample and one of its captions; decodes no other caption.
+
+    Raises:
+        msgspec.DecodeError: ``member`` is not the JSON of a sample.
+        IndexError: the sample has no caption of that index.
+    """
+    sample = _lazy_decoder.decode(member)
+    caption = _caption_decoder.decode(sample.captions[index])
+    _round_boxes([caption])
+    return sample.key, caption
+
+
+def _round_boxes(captions: Iterable[Caption]) -> None:
+    """Replaces the decimal numbers of decoded boxes by the float32 numbers that they name."""
+    for caption in captions:
+        for region in caption.regions:
+            region.box = _as_float32(region.box)
+        for phrase in caption.phrases:
+            phrase.boxes = [_as_float32(box) for box in phrase.boxes]
+
+
+def _as_float32(box: Box) -> Box:
+    x0, y0, x1, y1 = array("f", box)
+    return x0, y0, x1, y1
