@@ -1,4 +1,4 @@
-"""What the published programs made of the same raw files, record for record."""
+"""Shard sets against the files that the published scripts made of the same raw files."""
 
 import json
 import lzma
@@ -65,7 +65,9 @@ def mixed(
     return built
 
 
-def test_mixed_under_mdetr_rules(reference: Path, mixed: dict[str, Path]) -> None:
+def test_mdetr_rules_equal_the_published_mixed_file(
+    reference: Path, mixed: dict[str, Path]
+) -> None:
     images, annotations = published(reference / GOLDEN_MIXED)
     expected: dict[Row, list[np.ndarray]] = defaultdict(list)
     for image in images:
@@ -117,7 +119,7 @@ def test_mixed_under_mdetr_rules(reference: Path, mixed: dict[str, Path]) -> Non
     assert largest <= 2**-14  # one float32 step for pixels of 512 to 1024
 
 
-def test_mixed_exported_is_the_published_file(
+def test_mixed_export_equals_the_published_file(
     reference: Path, mixed: dict[str, Path], tmp_path: Path
 ) -> None:
     assert shards(["export", "mdetr-json", str(mixed["mdetr"]), str(tmp_path)]) == 0
@@ -131,7 +133,7 @@ def test_mixed_exported_is_the_published_file(
     assert {c["id"] for c in own["categories"]} == {a["category_id"] for a in own["annotations"]}
 
 
-def test_mixed_exported_without_coco(
+def test_export_without_coco_has_the_captions_of_visual_genome(
     reference: Path, mixed: dict[str, Path], tmp_path: Path
 ) -> None:
     arguments = ["export", "mdetr-json", str(mixed["mdetr"]), str(tmp_path), "--no-coco"]
@@ -183,7 +185,9 @@ def as_records(content: dict[str, Any]) -> tuple[Counter[str], dict[str, list[np
     return records, boxes_of
 
 
-def test_mixed_under_paper_rules(golden_raw: Path, mixed: dict[str, Path]) -> None:
+def test_paper_rules_keep_the_invariants_of_samples(
+    golden_raw: Path, mixed: dict[str, Path]
+) -> None:
     captions = 0
     for sample in samples(mixed["paper"], "train"):
         check_sample(sample)
@@ -212,7 +216,9 @@ def held_out_keys(raw: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("ground_truth", ["separate", "merged"])
-def test_flickr30k_val(reference: Path, tmp_path: Path, ground_truth: str) -> None:
+def test_flickr30k_val_equals_the_published_file(
+    reference: Path, tmp_path: Path, ground_truth: str
+) -> None:
     recipe = recipes.flickr30k(tmp_path, ground_truth)
     root = reference / "real/flickr30k_entities"
     output = tmp_path / "shards"

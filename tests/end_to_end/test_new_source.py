@@ -23,7 +23,7 @@ images = ["train2017", "val2017"]
 """
 
 
-def test_a_reader_from_the_docs(reference: Path, tmp_path: Path) -> None:
+def test_example_source_of_the_docs_builds_a_shard_set(reference: Path, tmp_path: Path) -> None:
     recipe, output = tmp_path / "recipe.toml", tmp_path / "shards"
     recipe.write_text(RECIPE)
     root = reference / "real/coco_mini"
@@ -35,7 +35,9 @@ def test_a_reader_from_the_docs(reference: Path, tmp_path: Path) -> None:
     assert sample["captions"][0]["provenance"][0]["dataset"] == "coco_captions"
 
 
-def test_an_unknown_reader_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_source_class_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.replace("CocoCaptions", "NoSuchReader"))
     assert build([str(recipe), f"--output={tmp_path / 'shards'}"]) == 1

@@ -1,4 +1,4 @@
-"""Real excerpts of the data sets, in their published layouts, through the whole build."""
+"""Builds from real excerpts of the datasets, in their published layouts."""
 
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ def rejected(shard_set: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def test_flickr30k_entities(reference: Path, tmp_path: Path) -> None:
-    """1,503 images of train, combined, and all of val, kept apart."""
+def test_flickr30k_excerpt(reference: Path, tmp_path: Path) -> None:
+    """1,503 images of train, combined, and all of val, not combined."""
     recipe = recipes.flickr30k(tmp_path, "separate")
     made = run(recipe, reference / "real/flickr30k_entities", tmp_path / "shards")
     assert made.totals["train"]["images"] == 1_503
@@ -61,8 +61,10 @@ def test_flickr30k_entities(reference: Path, tmp_path: Path) -> None:
     assert train["captions"] < train["sentences"]
 
 
-def test_flickr30k_images(reference: Path, tmp_path: Path) -> None:
-    """Five of the images are there; each of the others takes its five sentences with it."""
+def test_missing_images_reject_all_their_sentences_in_one_row(
+    reference: Path, tmp_path: Path
+) -> None:
+    """The excerpt has five of the images."""
     recipe = recipes.flickr30k(tmp_path, "separate")
     text = recipe.read_text().replace('images = "none"', "reject_limit = 1.0")
     recipe.write_text(text.replace("[exclude", 'images = ["images"]\n\n[exclude', 1))
@@ -74,7 +76,7 @@ def test_flickr30k_images(reference: Path, tmp_path: Path) -> None:
     assert {row["records"] for row in missing} == {5}
 
 
-def test_refcoco(reference: Path, tmp_path: Path) -> None:
+def test_refcoco_excerpt(reference: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(REFCOCO)
     made = run(recipe, reference / "real/refcoco_excerpt", tmp_path / "shards")
@@ -85,8 +87,8 @@ def test_refcoco(reference: Path, tmp_path: Path) -> None:
     assert [round(v, 2) for v in box] == [103.93, 299.99, 238.15, 477.41]
 
 
-def test_gqa(reference: Path, tmp_path: Path) -> None:
-    """Questions of val without their scene graphs: no boxes, but the answers and the images."""
+def test_gqa_excerpt_without_scene_graphs(reference: Path, tmp_path: Path) -> None:
+    """Questions of val have no boxes, but their answers and images."""
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(GQA)
     made = run(recipe, reference / "real/gqa_excerpt", tmp_path / "shards")

@@ -1,4 +1,4 @@
-"""A source with images of its own, of which none is a copy of another data set's."""
+"""A source whose images are in no other dataset."""
 
 import json
 from collections.abc import Iterator
@@ -75,7 +75,7 @@ def made(tmp_path: Path, exclude: str = "") -> Path:
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_every_image_is_found_where_it_is_written(tmp_path: Path, split: str) -> None:
+def test_unique_images_reach_their_shards(tmp_path: Path, split: str) -> None:
     output = made(tmp_path)
     found = {sample["key"]: sample for sample in samples(output, split)}
     assert len(found) == (8 if split == "val" else 32)
@@ -83,6 +83,6 @@ def test_every_image_is_found_where_it_is_written(tmp_path: Path, split: str) ->
     assert manifest.load(output).sources["web"].rejected == 0
 
 
-def test_all_of_them_may_be_held_out(tmp_path: Path) -> None:
+def test_all_unique_images_can_be_excluded(tmp_path: Path) -> None:
     totals = manifest.load(made(tmp_path, '[exclude.web]\nnamespace = "web"')).totals
     assert (totals["train"]["images"], totals["val"]["images"]) == (0, 8)
