@@ -172,3 +172,9 @@ class SpacyParser:
         self._younger.update(parses)
         if len(self._younger) > CACHE_SIZE:
             self._older, self._younger = self._younger, {}
+
+
+@functools.cache
+def shared_parser() -> SpacyParser:
+    """Returns the parser of this process, so that all steps and threads share one cache."""
+    return SpacyParser()
