@@ -186,15 +186,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _ground(arguments: argparse.Namespace) -> None:
-    from mdetr_model.inference.ground import drawing, ground, open_image, table
+    from mdetr_model.inference.drawing import draw_objects
+    from mdetr_model.inference.ground import format_table, ground, open_image
     from mdetr_model.model_folder import read_model
 
     image = open_image(arguments.image)
     model, processor = read_model(arguments.model)
     objects = ground(image, arguments.caption, model, processor, arguments.threshold)
-    print(table(objects))
+    print(format_table(objects))
     output = arguments.output or Path(f"{arguments.image.stem}.grounded.png")
-    drawing(image, arguments.caption, objects).save(output)
+    draw_objects(image, arguments.caption, objects).save(output)
     print(output)
 
 

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-# From the package, which registers all of them also where only a command is run: a processor finds
-# its image processor that way.
-from mdetr_model import (
+from mdetr_model.modeling import (
     MdetrConfig,
     MdetrForGrounding,
     MdetrForQuestionAnswering,
@@ -14,7 +12,7 @@ from shards.atomic import atomic_folder
 
 
 def write_model(folder: Path, model: MdetrForGrounding, processor: MdetrProcessor) -> None:
-    """Writes both, in place of what the folder may hold: complete, or not at all.
+    """Writes both, in place of an existing folder: complete, or not at all.
 
     Raises:
         OSError: the folder cannot be written.
@@ -25,7 +23,7 @@ def write_model(folder: Path, model: MdetrForGrounding, processor: MdetrProcesso
 
 
 def read_model(folder: Path) -> tuple[MdetrForGrounding, MdetrProcessor]:
-    """The model of a folder, for evaluation, and its processor.
+    """Reads a model, in evaluation mode, and its processor.
 
     Raises:
         OSError: there is no such folder, or it lacks a model or its processor.
@@ -34,9 +32,9 @@ def read_model(folder: Path) -> tuple[MdetrForGrounding, MdetrProcessor]:
         raise FileNotFoundError(f"there is no folder {folder}")
     if not (folder / "processor_config.json").is_file():
         raise FileNotFoundError(
-            f"{folder} has no processor; convert a checkpoint with --tokenizer to have one"
+            f"{folder} has no processor; convert the checkpoint with --tokenizer to write one"
         )
     processor = MdetrProcessor.from_pretrained(folder)
-    answers = MdetrConfig.from_pretrained(folder).answer_heads
-    kind = MdetrForQuestionAnswering if answers else MdetrForGrounding
-    return kind.from_pretrained(folder).eval(), processor
+    answer_heads = MdetrConfig.from_pretrained(folder).answer_heads
+    model_class = MdetrForQuestionAnswering if answer_heads else MdetrForGrounding
+    return model_class.from_pretrained(folder).eval(), processor

@@ -11,7 +11,8 @@ from PIL import Image
 from mdetr_model.distributed import distributed_context
 from mdetr_model.evaluation.loop import collect_outputs, evaluation_loader, transform_of
 from mdetr_model.evaluation.tasks import TextOnlySample, make_task
-from mdetr_model.inference.ground import drawing, ground
+from mdetr_model.inference.drawing import draw_objects
+from mdetr_model.inference.ground import ground
 from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import read_model
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
@@ -124,4 +125,4 @@ def _evenly_spaced_pairs(shards: ShardSet, split: str, count: int) -> Iterator[P
 def _draw(model: MdetrForGrounding, processor: MdetrProcessor, pair: Pair, path: Path) -> None:
     image = Image.open(io.BytesIO(pair.image)).convert("RGB")
     objects = ground(image, pair.caption.text, model, processor, MIN_DRAWN_SCORE)
-    drawing(image, pair.caption.text, objects).save(path)
+    draw_objects(image, pair.caption.text, objects).save(path)

@@ -1,1 +1,1 @@
-"""Grounds one caption in one image."""
+"""Grounding of one caption in one image, and its drawing."""

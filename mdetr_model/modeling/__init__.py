@@ -7,7 +7,8 @@ classes with transformers' Auto classes.
 
 from .configuration_mdetr import MdetrConfig
 from .image_processing_mdetr import MdetrImageProcessor
-from .modeling_mdetr import MdetrForGrounding, MdetrForQuestionAnswering, MdetrModel, MdetrOutput
+from .modeling_mdetr import MdetrForGrounding, MdetrForQuestionAnswering, MdetrModel
+from .outputs import MdetrOutput
 from .processing_mdetr import MdetrProcessor
 
 __all__ = [

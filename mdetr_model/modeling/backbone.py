@@ -137,17 +137,22 @@ class ResNetEncoder(nn.Module):
         pixels = pixels.contiguous(memory_format=self.memory_format)
         x, mask = _convolved(self.backbone.embedder.embedder, pixels, mask)
         # Activations are not negative, so zeros do not change the maximum.
-        x = self.backbone.embedder.pooler(_masked(x, mask))
+        features: Tensor = self.backbone.embedder.pooler(_masked(x, mask))
         mask = halved(mask)
         for stage in self.backbone.encoder.stages:
             for block in stage.layers:
-                shortcut = x
-                if not isinstance(block.shortcut, nn.Identity):
-                    shortcut = normed(block.shortcut.convolution, block.shortcut.normalization, x)
-                for layer in block.layer:
-                    x, mask = _convolved(layer, x, mask)
-                x = block.activation(x + shortcut)
-        return x
+                features, mask = _residual_block(block, features, mask)
+        return features
+
+
+def _residual_block(block: Any, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The output of a ResNet's block, and its mask."""
+    shortcut = x
+    if not isinstance(block.shortcut, nn.Identity):
+        shortcut = normed(block.shortcut.convolution, block.shortcut.normalization, x)
+    for layer in block.layer:
+        x, mask = _convolved(layer, x, mask)
+    return block.activation(x + shortcut), mask
 
 
 def _convolved(layer: Any, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -193,12 +198,12 @@ class EfficientNetEncoder(nn.Module):
         """
         stem = self.stem
         pixels = pixels.contiguous(memory_format=self.memory_format)
-        x = stem.padding(_masked(pixels, mask))
-        x = stem.activation(normed(stem.convolution, stem.batchnorm, x))
+        padded = stem.padding(_masked(pixels, mask))
+        features: Tensor = stem.activation(normed(stem.convolution, stem.batchnorm, padded))
         mask = halved(mask)
         for block in self.blocks:
-            x, mask = _inverted_bottleneck(block, x, mask)
-        return x
+            features, mask = _inverted_bottleneck(block, features, mask)
+        return features
 
 
 def _inverted_bottleneck(

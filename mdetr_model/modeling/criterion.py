@@ -108,7 +108,7 @@ class MdetrCriterion(nn.Module):
             ValueError: a label is missing, or not for as many captions; the message names it.
         """
         _check_labels(outputs, labels)
-        with torch.autocast(str(outputs.logits.device.type), enabled=False):
+        with torch.autocast(outputs.logits.device.type, enabled=False):
             targets = self._targets(labels)
             decoder_losses = self._decoder_losses(outputs, targets)
             grid_losses, word_losses = self._grid_losses(outputs, targets)
@@ -263,6 +263,8 @@ def _grid_predictions(outputs: MdetrOutput) -> Predictions:
     def one_layer(name: str) -> Any:
         values = getattr(outputs, f"grid_{name}")
         return None if values is None else _as_float(values[None])
+
+    assert outputs.grid_mask is not None
 
     return Predictions(
         logits=one_layer("logits"),

@@ -5,11 +5,8 @@ from typing import Any
 import numpy as np
 from transformers import AutoImageProcessor, BatchFeature
 from transformers.image_processing_backends import PilBackend
-from transformers.image_utils import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    PILImageResampling,
-)
+from transformers.image_utils import PILImageResampling
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from .configuration_mdetr import MdetrConfig
 

@@ -29,12 +29,14 @@ class Matching:
         layers, batch, queries = values.shape[:3]
         layer = torch.arange(layers, device=values.device)[:, None]
         rows = (layer * batch + self.batch) * queries + self.query
-        return values.flatten(0, 2).index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        selected = values.flatten(0, 2).index_select(0, rows.flatten())
+        return selected.reshape(*rows.shape, *values.shape[3:])
 
     def select_boxes(self, values: Tensor) -> Tensor:
         """Returns the matched rows (L, K, ...) of values (B, N, ...)."""
         rows = self.batch * values.shape[1] + self.box
-        return values.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        selected = values.flatten(0, 1).index_select(0, rows.flatten())
+        return selected.reshape(*rows.shape, *values.shape[2:])
 
 
 @torch.no_grad()

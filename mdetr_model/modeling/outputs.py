@@ -7,7 +7,7 @@ H x W locations of the feature grid.
 from dataclasses import dataclass
 
 from torch import LongTensor, Tensor
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 
 @dataclass
@@ -57,8 +57,8 @@ class MdetrOutput(ModelOutput):
 
     loss: Tensor | None = None
     loss_dict: dict[str, Tensor] | None = None
-    logits: Tensor | None = None
-    pred_boxes: Tensor | None = None
+    logits: Tensor = None  # type: ignore[assignment]  # this and two others are always present
+    pred_boxes: Tensor = None  # type: ignore[assignment]
     proj_queries: Tensor | None = None
     proj_tokens: Tensor | None = None
     is_final: Tensor | None = None
@@ -73,4 +73,4 @@ class MdetrOutput(ModelOutput):
     grid_is_final: Tensor | None = None
     grid_features: Tensor | None = None
     grid_mask: Tensor | None = None
-    input_ids: LongTensor | None = None
+    input_ids: LongTensor = None  # type: ignore[assignment]

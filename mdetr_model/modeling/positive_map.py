@@ -62,7 +62,10 @@ def positive_map(
 def _overlapping_tokens(offsets: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
     """The tokens (S, T) that share a character with each span."""
     token_begin, token_end = offsets.T
-    return np.minimum(token_end, end[:, None]) > np.maximum(token_begin, begin[:, None])
+    overlaps: np.ndarray = np.minimum(token_end, end[:, None]) > np.maximum(
+        token_begin, begin[:, None]
+    )
+    return overlaps
 
 
 def _tokens_between_ends(offsets: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ class MdetrAttention(nn.Module):
 
     def _split_heads(self, x: Tensor) -> Tensor:
         """(B, S, D) to (B, heads, S, D / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 class MdetrFeedForward(nn.Module):

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from mdetr_model.modeling.backbone import FrozenBatchNorm2d
 from mdetr_model.modeling.configuration_mdetr import MdetrConfig
-from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding, MdetrOutput
+from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
+from mdetr_model.modeling.outputs import MdetrOutput
 
 RESNET = {
     "model_type": "resnet",

@@ -1,9 +1,7 @@
-"""The commands: convert a checkpoint, ground a caption, say what is wrong."""
+"""Grounding of a caption in an image, and the errors of its command."""
 
 import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from transformers import RobertaTokenizerFast
 
 from mdetr_model import MdetrConfig, MdetrForGrounding, MdetrImageProcessor, MdetrProcessor
 from mdetr_model.__main__ import main
-from mdetr_model.inference.ground import MARGIN, Grounding, drawing, ground, open_image, table
+from mdetr_model.inference.ground import GroundedObject, format_table, ground, open_image
 from mdetr_model.model_folder import read_model
 
 CAPTION = "a red ball near the small dog"
@@ -49,27 +47,24 @@ def image(tmp_path: Path) -> Path:
     return tmp_path / "image.jpg"
 
 
-def test_found_objects_are_sorted_and_within_reach(model_folder: Path, image: Path) -> None:
-    found = ground(open_image(image), CAPTION, *read_model(model_folder), threshold=0.0)
-    assert len(found) == 6
-    assert [g.score for g in found] == sorted((g.score for g in found), reverse=True)
-    for grounding in found:
-        assert grounding.phrase == " ".join(CAPTION[a:b] for a, b in grounding.spans)
-        left, top, right, bottom = grounding.box
+def test_objects_are_sorted_by_score_and_inside_the_image(model_folder: Path, image: Path) -> None:
+    objects = ground(open_image(image), CAPTION, *read_model(model_folder), threshold=0.0)
+    assert len(objects) == 6
+    assert [obj.score for obj in objects] == sorted((obj.score for obj in objects), reverse=True)
+    for obj in objects:
+        assert obj.phrase == " ".join(CAPTION[begin:end] for begin, end in obj.spans)
+        left, top, right, bottom = obj.box
         assert left < right <= 300 and top < bottom <= 90
     assert not ground(open_image(image), CAPTION, *read_model(model_folder), threshold=1.0)
 
 
-def test_command_prints_a_table_and_writes_an_image(
-    model_folder: Path, image: Path, tmp_path: Path
+def test_ground_command_prints_table_and_writes_drawing(
+    model_folder: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out.png"
     options = ["--model", str(model_folder), "--threshold", "0", "--output", str(output)]
-    # A process of its own has imported nothing but what the command imports.
-    command = [sys.executable, "-m", "mdetr_model", "ground", str(image), CAPTION, *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    assert main(["ground", str(image), CAPTION, *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["score", "left", "top", "right", "bottom", "phrase"]
     assert len(lines) == 8
     assert lines[-1] == str(output)
@@ -77,35 +72,15 @@ def test_command_prints_a_table_and_writes_an_image(
         assert drawn.width == 200 and drawn.height > 60
 
 
-def test_table_has_a_line_an_object() -> None:
-    named = Grounding("red ball", ((2, 10),), (1.2, 2.0, 30.0, 40.7), 0.987)
-    lines = table([named, Grounding("", (), (0.0, 0.0, 5.0, 5.0), 0.5)]).splitlines()
+def test_table_has_one_line_per_object() -> None:
+    named = GroundedObject("red ball", ((2, 10),), (1.2, 2.0, 30.0, 40.7), 0.987)
+    lines = format_table([named, GroundedObject("", (), (0.0, 0.0, 5.0, 5.0), 0.5)]).splitlines()
     assert lines[1].split(maxsplit=5) == ["0.99", "1", "2", "30", "41", "red ball"]
     assert lines[2].split()[-1] == "-"
 
 
-def test_drawing_colors_words_as_their_boxes() -> None:
-    found = [
-        Grounding("red ball", ((2, 10),), (20.0, 10.0, 60.0, 50.0), 0.9),
-        Grounding("small dog", ((20, 29),), (100.0, 10.0, 150.0, 50.0), 0.8),
-    ]
-    drawn = np.asarray(drawing(Image.new("RGB", (400, 80), "white"), CAPTION, found))
-    first, second = drawn[50, 40], drawn[50, 125]
-    assert not np.array_equal(first, second)
-    caption = drawn[80 + MARGIN :].reshape(-1, 3)
-    for color in (first, second, np.zeros(3)):
-        assert (caption == color).all(-1).any()
-
-
-def test_long_captions_and_no_objects_are_drawn() -> None:
-    blank = Image.new("RGB", (120, 40))
-    short, long = drawing(blank, "a", []), drawing(blank, "many words " * 30, [])
-    assert long.height > short.height > 40
-    assert drawing(blank, "", []).width == 120
-
-
 @pytest.mark.parametrize("name", ["gray.png", "gray.tiff"])
-def test_gray_of_16_bits_is_as_dark_as_that_of_8(tmp_path: Path, name: str) -> None:
+def test_16_bit_gray_is_scaled_to_8_bits(tmp_path: Path, name: str) -> None:
     gray = np.random.default_rng(0).integers(0, 256, (6, 9), np.uint8)
     Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / name)
     read = np.asarray(open_image(tmp_path / name))
@@ -113,25 +88,25 @@ def test_gray_of_16_bits_is_as_dark_as_that_of_8(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
-def test_pixels_of_32_bits_are_refused(tmp_path: Path, kind: type) -> None:
+def test_32_bit_pixels_are_refused(tmp_path: Path, kind: type) -> None:
     Image.fromarray(np.full((6, 9), 7, kind)).save(tmp_path / "deep.tiff")
     with pytest.raises(ValueError, match=r"deep\.tiff: pixels of 32 bits"):
         open_image(tmp_path / "deep.tiff")
 
 
 @pytest.mark.parametrize("error", [SyntaxError, struct.error])
-def test_damage_is_told_with_the_name_of_the_file(
+def test_corrupted_image_error_names_the_file(
     image: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    def damaged(_opened: Image.Image) -> None:
+    def corrupted(_opened: Image.Image) -> None:
         raise error("broken")
 
-    monkeypatch.setattr("mdetr_model.inference.ground.ImageOps.exif_transpose", damaged)
+    monkeypatch.setattr("mdetr_model.inference.ground.ImageOps.exif_transpose", corrupted)
     with pytest.raises(ValueError, match=r"image\.jpg: broken"):
         open_image(image)
 
 
-def test_a_broken_chunk_of_a_png_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+def test_corrupted_png_chunk_error_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
     Image.fromarray(np.zeros((400, 400, 3), np.uint8)).save(path, compress_level=0)
     content = bytearray(path.read_bytes())
@@ -142,12 +117,12 @@ def test_a_broken_chunk_of_a_png_is_told_with_the_name_of_the_file(tmp_path: Pat
         open_image(path)
 
 
-def test_a_folder_without_a_processor_is_told_how_to_have_one(
+def test_folder_without_processor_error_says_how_to_write_one(
     model_folder: Path, tmp_path: Path
 ) -> None:
     for name in ("config.json", "model.safetensors"):
         shutil.copy(model_folder / name, tmp_path)
-    with pytest.raises(OSError, match="has no processor; convert a checkpoint with --tokenizer"):
+    with pytest.raises(OSError, match="has no processor; convert the checkpoint with --tokenizer"):
         read_model(tmp_path)
 
 
@@ -162,7 +137,7 @@ def test_a_folder_without_a_processor_is_told_how_to_have_one(
         (["ground", "IMAGE", "words", "--model", "OUT"], "there is no folder"),
     ],
 )
-def test_commands_say_what_is_wrong(
+def test_command_error_names_the_cause(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     (tmp_path / "TEXT").write_text("neither an image nor a checkpoint")

@@ -12,12 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from mdetr_model import MdetrForGrounding, MdetrForQuestionAnswering, MdetrOutput
 from mdetr_model.conversion.convert import convert
-from mdetr_model.modeling.modeling_mdetr import (
-    MdetrForGrounding,
-    MdetrForQuestionAnswering,
-    MdetrOutput,
-)
 
 VARIANTS = ("r101", "eb3", "r101_gqa", "r18_clevr")
 # The text encoder's pooled output, which nothing reads.
