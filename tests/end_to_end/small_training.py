@@ -1,9 +1,14 @@
-"""A training run that takes seconds: a few images, a model of some thousand weights."""
+"""A training run that takes seconds: a few images, a model of some thousand weights.
+
+Where only the result of a run matters, it is in this process: most of the time of a command is the
+import of its libraries. It is on one thread, where sums are added in the same order everywhere, so
+that it equals, bit for bit, a run of ``command`` with ``ENVIRONMENT``.
+"""
 
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +16,14 @@ import torch
 from msgspec.structs import replace
 from safetensors.torch import load_file
 
+from mdetr_model.__main__ import main
 from mdetr_model.training import checkpoints
+from mdetr_model.training.training_log import read_log
 from schemas import Caption, Provenance, Question, Region, Sample
 from tests.shard_sets import write_samples
 from tests.tiny import drawing, encoded
 
-REPOSITORY = Path(__file__).parents[2]
+ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 COLORS = ("red", "green", "blue", "black")
 
 CONFIG = """
@@ -35,10 +42,10 @@ decoder_ffn_dim = 16
 num_queries = 4
 dropout = {dropout}
 resizer_dropout = {dropout}
-frozen_batch_norm = {frozen}
+frozen_batch_norm = {frozen_batch_norm}
 frozen_first_layers = false
-mask_padding = {invariant}
-contrastive_align_loss = {aligned}
+mask_padding = {mask_padding}
+contrastive_align_loss = {contrastive_align_loss}
 
 [init.config.backbone_config]
 model_type = "resnet"
@@ -62,8 +69,8 @@ validation = [{{ shards = "{val}", split = "val" }}]
 {cache}
 workers = {workers}
 block_shards = 2
-captions_per_image = {together}
-aspect_window = {window}
+captions_per_image = {captions_per_image}
+aspect_window = {aspect_window}
 train_transform = {{ scales = [32, 40], max_size = 64, crop_scales = [48], crop_min_size = 24 }}
 eval_transform = {{ size = 32, max_size = 64 }}
 
@@ -78,7 +85,7 @@ schedule = "cosine"
 ema_decay = 0.9
 max_grad_norm = {max_grad_norm}
 precision = "{precision}"
-compile = {compiled}
+compile = {compile}
 
 [logging]
 log_steps = 1
@@ -87,7 +94,7 @@ checkpoint_steps = 4
 
 
 def write_config(folder: Path, name: str = "config", **changes: Any) -> Path:
-    """A configuration; the shards are below the folder."""
+    """Writes a configuration whose shards are in the folder; changes are values of ``CONFIG``."""
     values = {
         "init": "vocab_size = 300",
         "dropout": 0.1,
@@ -99,42 +106,42 @@ def write_config(folder: Path, name: str = "config", **changes: Any) -> Path:
         "train": '{ shards = "train", split = "train" }',
         "val": "val",
         "cache": "",
-        "frozen": "false",
+        "frozen_batch_norm": "false",
         "precision": "float32",
-        "compiled": "false",
-        "together": 1,
-        "window": 0,
-        "invariant": "false",
-        "aligned": "true",
+        "compile": "false",
+        "captions_per_image": 1,
+        "aspect_window": 0,
+        "mask_padding": "false",
+        "contrastive_align_loss": "true",
     }
+    assert changes.keys() <= values.keys()
     path = folder / f"{name}.toml"
     path.write_text(CONFIG.format(**{**values, **changes}))
     return path
 
 
 def write_shards(folder: Path, images: int = 36, validation: int = 1) -> None:
-    """Shard sets "train", of unequal shards, and "val", of as many pairs as asked for."""
+    """Writes shard sets "train", of three unequal shards, and "val"."""
     train = [_sample(i) for i in range(images)]
     write_samples(folder / "train", [train[:5], train[5:6], train[6:]], "train")
     write_samples(folder / "val", [[_sample(images + i) for i in range(validation)]], "val")
 
 
 def write_questions(folder: Path, images: int = 24) -> None:
-    """Shard sets "asked" and "asked-val" of questions: of each image what color its object has.
+    """Writes shard sets "questions" and "questions-val": what color the object of an image has.
 
-    The last one's answer is not among those of the others.
+    The answer to the last question is not among the others.
     """
     samples = [_question(i, COLORS[i % len(COLORS)]) for i in range(images)]
-    write_samples(folder / "asked", [samples[:5], samples[5:]], "train")
+    write_samples(folder / "questions", [samples[:5], samples[5:]], "train")
     validation = [_question(images + i, COLORS[i % len(COLORS)]) for i in range(7)]
-    write_samples(folder / "asked-val", [[*validation, _question(99, "mauve")]], "val")
+    write_samples(folder / "questions-val", [[*validation, _question(99, "mauve")]], "val")
 
 
 def write_classes(folder: Path, count: int = 5) -> Path:
-    """A shard set "classes" of COCO's images, and LVIS's file about them and one image more.
+    """Writes a shard set "classes" of COCO's images; returns LVIS's annotation file of them.
 
-    Returns:
-        The file.
+    The file has one image more.
     """
     samples, images, annotations = [], [], []
     for number in range(1, count + 1):
@@ -178,70 +185,74 @@ def _sample(number: int) -> tuple[Sample, bytes]:
     return Sample(key, width, height, f"{number}.jpg", [caption]), image
 
 
-def command(config: Path, output: Path, *more: str) -> list[str]:
-    arguments = ["-m", "mdetr_model", "train", str(config), "--root", str(config.parent)]
-    return [sys.executable, *arguments, "--output", str(output), *more]
+def arguments(config: Path, output: Path, *options: str) -> list[str]:
+    """Returns the arguments of ``mdetr`` for a training run."""
+    return ["train", str(config), "--root", str(config.parent), "--output", str(output), *options]
 
 
-def torchrun(ranks: int, config: Path, output: Path, *more: str) -> list[str]:
-    alone = command(config, output, *more)
-    options = ["--standalone", f"--nproc-per-node={ranks}", "-m"]
-    return [alone[0], "-m", "torch.distributed.run", *options, *alone[2:]]
+def command(mdetr_arguments: Sequence[str]) -> list[str]:
+    """Returns the command line of ``mdetr`` with these arguments."""
+    return [sys.executable, "-m", "mdetr_model", *mdetr_arguments]
 
 
-def environment() -> dict[str, str]:
-    """One thread, so that sums are always added up in the same order."""
-
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-
-
-def run(arguments: list[str], timeout: float = 180) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end."""
-    return subprocess.run(
-        arguments,
-        env=environment(),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+def torchrun(ranks: int, mdetr_arguments: Sequence[str]) -> list[str]:
+    """Returns the command line of ``mdetr`` on several ranks."""
+    options = ["--standalone", f"--nproc-per-node={ranks}", "-m", "mdetr_model"]
+    return [sys.executable, "-m", "torch.distributed.run", *options, *mdetr_arguments]
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    """Starts a command in a process group of its own."""
-    return subprocess.Popen(
-        arguments,
-        env=environment(),
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def run(mdetr_arguments: Sequence[str]) -> int:
+    """Runs ``mdetr`` in this process, on one thread; returns the exit status."""
+    with _one_thread():
+        return main(mdetr_arguments)
+
+
+def train(config: Path, output: Path, *options: str) -> None:
+    """Trains in this process, to the end."""
+    assert run(arguments(config, output, *options)) == 0
+    assert (output / "model").exists()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def log(output: Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of a kind in a run's log."""
-    lines = map(json.loads, (output / "log.jsonl").read_text().splitlines())
-    return [line for line in lines if line["kind"] == kind]
+    """Returns the lines of a kind in a run's log."""
+    return [line for line in read_log(output) if line["kind"] == kind]
 
 
 def losses(output: Path) -> list[tuple[int, float]]:
-    """Step and loss of every step."""
+    """Returns step and loss of every step."""
     return [(line["step"], line["loss"]) for line in log(output, "train")]
 
 
 def final_state(output: Path) -> dict[str, torch.Tensor]:
-    """Weights, averaged weights and the optimizer's moments of the last checkpoint, and the model
-    that was written.
+    """Returns the tensors of the last checkpoint, and those of the model that was written.
+
+    They are the weights, their moving averages and the optimizer's moments.
     """
     state = checkpoints.read(checkpoints.list_checkpoints(output / "checkpoints")[-1])
-    averaged = {f"ema {name}": value for name, value in state["ema"]["values"].items()}
+    averages = {f"ema {name}": value for name, value in state["ema"]["values"].items()}
     moments = {
-        f"{kind} {number}": value
-        for number, of in state["optimizer"]["state"].items()
-        for kind, value in of.items()
+        f"{name} {number}": value
+        for number, values in state["optimizer"]["state"].items()
+        for name, value in values.items()
     }
     written = load_file(output / "model" / "model.safetensors")
-    return {**state["model"], **averaged, **moments, **written}
+    return {**state["model"], **averages, **moments, **written}
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    """Checks that two runs have the same logs and weights, bit for bit."""
+    assert losses(one) == losses(other)
+    assert log(one, "validation") == log(other, "validation")
+    first, second = final_state(one), final_state(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
