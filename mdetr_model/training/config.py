@@ -24,7 +24,7 @@ class InitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         model: a model folder (a converted published checkpoint or a trained model); a relative
             path is resolved like those of shards.
-        image_weights: folder or hub name of a ResNet or EfficientNet; default: random weights.
+        backbone_weights: folder or hub name of a ResNet or EfficientNet; default: random weights.
         text_weights: folder or hub name of a text encoder with its tokenizer; default: random
             weights.
         tokenizer: folder or hub name of a fast tokenizer; default: that of ``text_weights``.
@@ -37,7 +37,7 @@ class InitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     model: str | None = None
-    image_weights: str | None = None
+    backbone_weights: str | None = None
     text_weights: str | None = None
     tokenizer: str | None = None
     vocab_size: PositiveInt | None = None
@@ -45,7 +45,7 @@ class InitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     config: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        parts = (self.image_weights, self.text_weights, self.tokenizer, self.vocab_size)
+        parts = (self.backbone_weights, self.text_weights, self.tokenizer, self.vocab_size)
         if self.model is not None and any(parts):
             raise ValueError("init.model brings its own weights and tokenizer: state no others")
         if self.model is None and not (self.tokenizer or self.text_weights or self.vocab_size):

@@ -53,9 +53,9 @@ def init_model(
         tokenizer = AutoTokenizer.from_pretrained(init.tokenizer or init.text_weights)
     config = _new_config(init, tokenizer, answer_fields)
     model = _model_class(config)(config)
-    if init.image_weights is not None:
-        weights = AutoModel.from_pretrained(init.image_weights, dtype=torch.float32)
-        load_image_weights(model.mdetr.image_encoder, weights)
+    if init.backbone_weights is not None:
+        weights = AutoModel.from_pretrained(init.backbone_weights, dtype=torch.float32)
+        load_backbone_weights(model.mdetr.image_encoder, weights)
     if init.text_weights is not None:
         text_encoder = AutoModel.from_pretrained(init.text_weights, dtype=torch.float32)
         text_encoder.pooler = None
@@ -93,7 +93,7 @@ def _new_config(
     """Returns the configuration of a model that is assembled from parts."""
     fields: dict[str, Any] = {**init.config, **answer_fields}
     for part, weights in (
-        ("backbone_config", init.image_weights),
+        ("backbone_config", init.backbone_weights),
         ("text_config", init.text_weights),
     ):
         if weights is not None:
@@ -113,7 +113,7 @@ def _new_config(
     return config
 
 
-def load_image_weights(encoder: Any, source: Any) -> None:
+def load_backbone_weights(encoder: Any, source: Any) -> None:
     """Loads the weights of a transformers ResNet or EfficientNet into an image encoder.
 
     Raises:

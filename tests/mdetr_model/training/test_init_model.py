@@ -12,7 +12,7 @@ from mdetr_model.model_folder import write_model
 from mdetr_model.modeling.configuration_mdetr import MdetrConfig
 from mdetr_model.modeling.modeling_mdetr import MdetrForQuestionAnswering
 from mdetr_model.training.config import InitConfig
-from mdetr_model.training.init_model import init_model, load_image_weights
+from mdetr_model.training.init_model import init_model, load_backbone_weights
 from mdetr_model.training.tokenizer import train_tokenizer
 from tests.mdetr_model.small import EFFICIENTNET, RESNET, TEXT, tiny_model
 
@@ -39,7 +39,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_weights_of_image_and_text_encoders(parts: Path, kind: str) -> None:
     """As ``from_pretrained`` loads them from a folder or the hub, in float32."""
     init = InitConfig(
-        image_weights=str(parts / kind), text_weights=str(parts / "text"), config=dict(SMALL)
+        backbone_weights=str(parts / kind), text_weights=str(parts / "text"), config=dict(SMALL)
     )
     model, processor = init_model(init, TRANSFORM, None)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
@@ -64,13 +64,15 @@ def test_weights_of_image_and_text_encoders(parts: Path, kind: str) -> None:
 def test_weights_of_another_make_are_refused(parts: Path) -> None:
     model = tiny_model()
     other = AutoModel.from_config(AutoConfig.for_model(**(RESNET | {"depths": [2, 1, 1, 1]})))
-    load_image_weights(model.mdetr.image_encoder, AutoModel.from_pretrained(parts / "resnet"))
+    load_backbone_weights(model.mdetr.image_encoder, AutoModel.from_pretrained(parts / "resnet"))
     with pytest.raises(ValueError, match="does not fit the image encoder"):
-        load_image_weights(model.mdetr.image_encoder, AutoModel.from_pretrained(parts / "text"))
+        load_backbone_weights(model.mdetr.image_encoder, AutoModel.from_pretrained(parts / "text"))
     deeper = tiny_model(backbone_config=RESNET | {"depths": [2, 1, 1, 1]})
     with pytest.raises(ValueError, match=r"does not fit .*stages\.0"):
-        load_image_weights(deeper.mdetr.image_encoder, AutoModel.from_pretrained(parts / "resnet"))
-    load_image_weights(deeper.mdetr.image_encoder, other)
+        load_backbone_weights(
+            deeper.mdetr.image_encoder, AutoModel.from_pretrained(parts / "resnet")
+        )
+    load_backbone_weights(deeper.mdetr.image_encoder, other)
 
 
 def test_a_model_folder(parts: Path, tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ def test_parts_that_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="brings its own weights"):
         InitConfig(model="here", tokenizer="there")
     with pytest.raises(ValueError, match="init needs model"):
-        InitConfig(image_weights="here")
+        InitConfig(backbone_weights="here")
     with pytest.raises(ValueError, match="MdetrConfig has no hidden_sise"):
         InitConfig(vocab_size=300, config={"hidden_sise": 3})
     with pytest.raises(ValueError, match=r"init\.answers and"):
