@@ -1,0 +1,1 @@
+"""Readers of raw datasets, a module or package for each dataset."""
