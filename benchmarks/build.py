@@ -29,11 +29,11 @@ import psutil
 from pipelines.captions import combine as combining
 from pipelines.captions.graph_coloring import best, first_fit
 from pipelines.captions.merge import Merged, merge
-from pipelines.captions.options import MDETR, PAPER, Rules
 from pipelines.captions.parsing import SpacyParser
+from pipelines.captions.rules import MDETR, PAPER, CaptionRules
 from pipelines.captions.stop_words import parse_stop_words
 from pipelines.dedup.image_registry import ImageRegistry
-from pipelines.io import raw_files
+from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.recipe import Recipe, load, with_root
 from pipelines.sources.base import Context
 from schemas import GroundedCaption, ImageInfo, ImageRecord
@@ -181,7 +181,7 @@ def vg(raw: Path, scratch: Path, runs: int) -> None:
     )
 
 
-def images(raw: Path, scratch: Path, rules: Rules) -> Iterator[list[GroundedCaption]]:
+def images(raw: Path, scratch: Path, rules: CaptionRules) -> Iterator[list[GroundedCaption]]:
     """The sentences of each image of the golden raw files, merged and ready to be combined."""
     name = "mdetr" if rules == MDETR else "paper"
     path = recipes.golden_mixed(scratch, name, REFERENCE / "golden/mixed/stopwords.txt")
@@ -206,15 +206,15 @@ def records(recipe: Recipe, scratch: Path, context: Context | None) -> Iterator[
     for rank, (name, source) in enumerate(recipe.sources.items()):
         inputs = source.inputs(("train",)) if context else source.image_inputs()
         for number, input in enumerate(inputs):
-            for cut in raw_files.cut(name, number, input, str(scratch)):
-                assert isinstance(cut, raw_files.Cut)
-                piece = raw_files.read(cut)
+            for slice_range in find_slices(name, number, input, str(scratch)):
+                assert isinstance(slice_range, SliceRange)
+                raw_slice = read_slice(slice_range)
                 if context is None:
-                    yield from source.read_images(piece)
+                    yield from source.read_images(raw_slice)
                     continue
-                for record in source.read(piece, context):
+                for record in source.read(raw_slice, context):
                     if isinstance(record, ImageRecord):
-                        record.source, record.rank = name, (rank, number, cut.start)
+                        record.source, record.rank = name, (rank, number, slice_range.start)
                     yield record
 
 

@@ -21,11 +21,11 @@ from apache_beam.metrics import MetricsFilter
 
 from benchmarks.build import WORLD, records
 from pipelines.beam import runners
-from pipelines.beam.dofns import Build
-from pipelines.beam.pipeline import compose
+from pipelines.beam.dofns import METRICS, Build
+from pipelines.beam.pipeline import add_steps
 from pipelines.dedup.eval_exclusion import read_held_out
 from pipelines.dedup.image_registry import ImageRegistry
-from pipelines.io import raw_files
+from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.recipe import Recipe, load, with_root
 from schemas import EvalImage, ImageInfo
 from shards.format import manifest as mf
@@ -44,18 +44,18 @@ def build(recipe: Recipe, as_written: Recipe, output: Path) -> None:
     sampler = threading.Thread(target=_sample, args=(largest, done))
     sampler.start()
     started = time.monotonic()
-    pipeline = runners.pipeline(runners.chosen(TWO_WORKERS))
-    compose(pipeline, Build(recipe, as_written, str(output)))
+    pipeline = runners.create_pipeline(runners.select_runner(TWO_WORKERS))
+    add_steps(pipeline, Build(recipe, as_written, str(output)))
     result = pipeline.run()
     result.wait_until_finish()
     seconds = time.monotonic() - started
     done.set()
     sampler.join()
-    query = result.metrics().query(MetricsFilter().with_namespace("compose"))
+    query = result.metrics().query(MetricsFilter().with_namespace(METRICS))
     stages: Counter[str] = Counter()
     for counter in query["counters"]:
         name, _, unit = counter.key.metric.name.partition(": ")
-        if unit == "ms of all workers":
+        if unit == "worker ms":
             stages[name] += counter.committed
     row("stage", "worker s")
     for name, milliseconds in stages.most_common():
@@ -96,9 +96,9 @@ def tables(recipe: Recipe, scratch: Path) -> tuple[list[ImageInfo], list[EvalIma
     held_out: list[EvalImage] = []
     for name, exclusion in recipe.exclude.items():
         for rank, input in enumerate(exclusion.inputs()):
-            for cut in raw_files.cut(name, rank, input, str(scratch)):
-                assert isinstance(cut, raw_files.Cut)
-                held_out += read_held_out(name, exclusion.of, raw_files.read(cut))
+            for slice_range in find_slices(name, rank, input, str(scratch)):
+                assert isinstance(slice_range, SliceRange)
+                held_out += read_held_out(name, exclusion.dataset, read_slice(slice_range))
     return images, held_out
 
 

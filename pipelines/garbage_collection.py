@@ -1,4 +1,4 @@
-"""Python's garbage collector, told to wait where it only costs time."""
+"""Pauses Python's garbage collector where it only costs time."""
 
 import gc
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """No search for cycles inside the block, which makes millions of objects and no cycles.
+    """Pauses the search for cycles in a block that makes millions of objects and no cycles.
 
-    Each search walks all that is alive: it costs spaCy 10 % of its time, and a shard's millions of
-    spans much more.
+    Each search visits every live object: it costs spaCy 10 % of its time, and a shard's millions
+    of spans much more.
     """
     enabled = gc.isenabled()
     gc.disable()

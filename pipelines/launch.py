@@ -1,4 +1,4 @@
-"""Launching a build: checks before any work, the runner's options, the run, and its table."""
+"""Launches a build: checks before any work, the run, the closing table."""
 
 import contextlib
 import fcntl
@@ -17,22 +17,23 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.beam import progress, runners, summary
 from pipelines.beam.dofns import Build
-from pipelines.beam.pipeline import compose
+from pipelines.beam.pipeline import add_steps
 from pipelines.beam.runners import Runner, RunnerError
 from pipelines.captions.parsing import model_name_and_version
 from pipelines.io.raw_files import StoreError, exists, is_local, open_binary
 from pipelines.recipe import RecipeError, load, with_root
+from schemas.toml_config import Override
 from shards.format import manifest as mf
 
-# What the steps raise about the input, which a runner may pass on only as the text of a traceback.
-_PLAIN_ERRORS = re.compile(
+# Errors of the input that steps raise; a runner may pass on only the text of a traceback.
+_INPUT_ERRORS = re.compile(
     r"(?:RawFileError|StoreError|StrictError|TooManyRejectedError): "
     r"(.*?)(?: \[while running|\n|$)"
 )
 
 
 class BuildFailedError(Exception):
-    """Why a build was refused or failed, in plain words."""
+    """A build was refused or failed; the message says why, without a traceback."""
 
 
 def run(
@@ -41,67 +42,78 @@ def run(
     root: str,
     beam_arguments: Sequence[str],
     *,
+    overrides: Sequence[Override] = (),
     strict: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> None:
     """Builds a shard set, and returns when its manifest is written.
 
+    Args:
+        recipe_name: Name of a shipped recipe, or path of a TOML file.
+        output: Folder of the shard set, local or a URL.
+        root: Folder of the recipe's relative paths.
+        beam_arguments: Options of Beam, as on a command line.
+        overrides: Values of the recipe to set.
+        strict: Whether to fail at the first rejected record.
+        overwrite: Whether to replace a finished shard set.
+        quiet: Whether to show neither progress nor the closing table.
+
     Raises:
-        BuildFailedError: the recipe, a file, the output or an option is not as it must be, or too
-            many records were rejected. There is then no manifest.
+        BuildFailedError: The recipe, a file, the output or an option is wrong, or too many records
+            were rejected. There is then no manifest.
     """
     output = output.rstrip("/")
     try:
-        runner = runners.chosen(beam_arguments)
-        FileSystems.set_options(runner.options)  # as the workers' runner does for them
-        as_written = load(recipe_name, root)
+        runner = runners.select_runner(beam_arguments)
+        FileSystems.set_options(runner.options)  # workers get them from their runner
+        as_written = load(recipe_name, root, overrides)
         recipe = with_root(as_written, root)
         runners.check_reach(runner, output, recipe.paths())
-        if any(source.parses for source in recipe.sources.values()):
-            model_name_and_version()
-        pipeline = runners.pipeline(runner)
+        if recipe.parses():
+            model_name_and_version()  # raises ModuleNotFoundError
+        pipeline = runners.create_pipeline(runner)
     except (RunnerError, RecipeError, StoreError, ModuleNotFoundError) as error:
         raise BuildFailedError(str(error)) from error
     with _lock(output):
         _prepare_output(output, overwrite)
-        with _progress(runner, output) as log:
+        with _progress_file(runner, output) as log:
             build = Build(recipe, as_written, output, strict, str(log or ""))
             started = time.monotonic()
-            with progress.shown(log, quiet) if log else progress.told(quiet):
+            with progress.show_bars(log, quiet) if log else progress.show_messages(quiet):
                 _run(pipeline, build)
-            manifest = _manifest(output)
+            manifest = _read_manifest(output)
             stages = progress.read(log) if log else {}
         _remove_scratch(build.scratch)
     if not quiet:
         print(summary.table(manifest, stages, time.monotonic() - started))
-        print(f"\nThe shard set is in {output}; {mf.NAME} tells what is in it.")
+        print(f"\nThe shard set is in {output}; {mf.NAME} lists its contents.")
 
 
 def _run(pipeline: beam.Pipeline, build: Build) -> None:
     shards = sum(split.shards for split in build.recipe.splits.values())
     progress.tick(build.progress, "write shards", done=0, more=shards)
     try:
-        compose(pipeline, build)
+        add_steps(pipeline, build)
         pipeline.run().wait_until_finish()
     except grpc.FutureTimeoutError as error:
         raise BuildFailedError("the job server of --job_endpoint does not answer") from error
     except Exception as error:
         # Runners wrap what a step raises, and some pass on no more than the worker's traceback.
-        plain = _PLAIN_ERRORS.findall(f"{type(error).__name__}: {error}\n")
-        if plain:
-            raise BuildFailedError(plain[-1]) from error
+        messages = _INPUT_ERRORS.findall(f"{type(error).__name__}: {error}\n")
+        if messages:
+            raise BuildFailedError(messages[-1]) from error
         raise
 
 
-def _manifest(output: str) -> mf.Manifest:
-    """What the run has written last."""
+def _read_manifest(output: str) -> mf.Manifest:
+    """Reads the manifest, which a run writes last."""
     path = FileSystems.join(output, mf.NAME)
     try:
         if not exists(path):
             raise BuildFailedError(
-                f"the run ended, and there is no {path}: was it a dry run, or have workers written "
-                "to disks of their own?"
+                f"the run ended, and there is no {path}: was it a dry run, or did workers write to "
+                "their own disks?"
             )
         with open_binary(path) as file:
             return mf.decode(file.read(), output)
@@ -110,8 +122,8 @@ def _manifest(output: str) -> mf.Manifest:
 
 
 @contextlib.contextmanager
-def _progress(runner: Runner, output: str) -> Iterator[Path | None]:
-    """The file that local steps append to; other runners have pages of their own."""
+def _progress_file(runner: Runner, output: str) -> Iterator[Path | None]:
+    """Yields the file that local steps append to; other runners have pages of their own."""
     if not runner.is_local:
         yield None
     elif is_local(output):
@@ -121,7 +133,7 @@ def _progress(runner: Runner, output: str) -> Iterator[Path | None]:
         try:
             yield folder / "progress.tsv"
         except BaseException:
-            print(f"what the workers said is in {folder}", file=sys.stderr)
+            print(f"the log of the workers is in {folder}", file=sys.stderr)
             raise
         shutil.rmtree(folder)
 
@@ -148,7 +160,7 @@ def _lock(output: str) -> Iterator[None]:
 
 
 def _prepare_output(output: str, overwrite: bool) -> None:
-    """Makes the folder, and takes back the manifest of an older build: it is the mark of a set."""
+    """Makes the folder, and deletes the manifest of an older build, which marks a finished set."""
     try:
         manifest = FileSystems.join(output, mf.NAME)
         if exists(manifest):

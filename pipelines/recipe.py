@@ -1,20 +1,17 @@
-"""The recipe: a TOML file that says which sources, which rules, which splits.
+"""The recipe of a build: a TOML file with its sources, its rules and its splits.
 
-Everything that is wrong with a recipe, missing files included, is told at once and before any work.
+All errors of a recipe, missing files included, are reported at once and before any work.
 """
 
 import difflib
 import importlib
 import re
-import tomllib
-from collections.abc import Collection, Iterator
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Iterable, Iterator
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from pipelines.captions.options import NAMED, Rules
+from pipelines.captions.rules import NAMED_RULES, CaptionRules
 from pipelines.dedup.eval_exclusion import Exclusion
 from pipelines.io.raw_files import exists
 from pipelines.sources.base import Source
@@ -25,7 +22,13 @@ from pipelines.sources.gqa import Gqa
 from pipelines.sources.lvis import Lvis
 from pipelines.sources.mdetr_json import MdetrJson
 from pipelines.sources.visual_genome.reader import VisualGenome
+from schemas.toml_config import ConfigError, Override, apply_overrides, read_config
 from shards.format.manifest import recipe_sha256
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+#: The package with the recipes that are shipped.
+PACKAGE = "pipelines.recipes"
 
 SOURCES: dict[str, type[Source]] = {
     "clevr": Clevr,
@@ -39,18 +42,18 @@ SOURCES: dict[str, type[Source]] = {
 
 
 class RecipeError(Exception):
-    """All that is wrong with a recipe, a line each."""
+    """A recipe cannot be used; the message has a line for each error."""
 
 
 class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a split is written. ``combine``: join sentences; by default only those of train."""
+    """How a split is written. ``combine``: join sentences; the default is true for train alone."""
 
     shards: Annotated[int, msgspec.Meta(ge=1, le=99_999)]
     combine: bool = False
 
 
 class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The net of perceptual hashes: images of train that look like a held-out image.
+    """What to do with images of train whose perceptual hash is that of a held-out image.
 
     ``distance``: bits of 64 in which the hashes of two images may differ.
     """
@@ -59,25 +62,27 @@ class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     distance: Annotated[int, msgspec.Meta(ge=0, le=64)] = 6
 
 
-class _Plain(msgspec.Struct, kw_only=True):
+class _Settings(msgspec.Struct, kw_only=True):
+    """The keys of a recipe that are not tables."""
+
     name: str
     images: Literal["embed", "none"] = "embed"
-    salt: str = ""  # of the hash that places an image in a shard
-    # Share of a source's records that may be lost; more fail the build.
+    salt: str = ""  # of the hash that assigns an image to a shard
+    # Share of a source's records that may be rejected; more fail the build.
     reject_limit: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
 
 
-class Recipe(_Plain, kw_only=True):
+class Recipe(_Settings, kw_only=True):
     """A recipe with every default resolved."""
 
-    rules: Rules
+    rules: CaptionRules
     splits: dict[str, Split]
     sources: dict[str, Source]  # in the order that ranks the sentences of an image
     exclude: dict[str, Exclusion]
     near_duplicates: NearDuplicates
 
     def paths(self) -> Iterator[str]:
-        """All files and folders that a build reads."""
+        """Yields all files and folders that a build reads."""
         tables: list[Source | Exclusion] = [*self.sources.values(), *self.exclude.values()]
         for table in tables:
             yield from self.paths_of(table)
@@ -85,14 +90,20 @@ class Recipe(_Plain, kw_only=True):
             yield self.rules.stop_words
 
     def paths_of(self, table: Source | Exclusion) -> list[str]:
-        """Those of one of its sources or evaluation sets."""
-        hashed = self.near_duplicates.action != "off"
-        needed = self.images == "embed" if isinstance(table, Source) else hashed
-        return [*table.paths(), *(table.images if needed else [])]
+        """Returns the files and folders of a source or an evaluation set that a build reads."""
+        if isinstance(table, Source):
+            reads_images = self.images == "embed"
+        else:
+            reads_images = self.near_duplicates.action != "off"
+        return [*table.paths(), *(table.images if reads_images else [])]
+
+    def parses(self) -> bool:
+        """Returns whether any source needs the language model."""
+        return any(source.parses for source in self.sources.values())
 
     def resolved(self) -> dict[str, Any]:
-        """The recipe as plain values, paths as they were written."""
-        table = msgspec.to_builtins(self)
+        """Returns the recipe as plain values, for the manifest."""
+        table: dict[str, Any] = msgspec.to_builtins(self)
         table["source_order"] = list(self.sources)
         for name, source in self.sources.items():
             kind = type(source)
@@ -102,40 +113,25 @@ class Recipe(_Plain, kw_only=True):
         return table
 
     def sha256(self) -> str:
-        """The version of the recipe as resolved, wherever its files lie."""
+        """Returns the hash of the resolved recipe: the version of its data."""
         return recipe_sha256(self.resolved())
 
 
-def shipped() -> list[str]:
-    """The names of the recipes that come with the package."""
-    folder = resources.files("pipelines.recipes")
-    names = [file.name for file in folder.iterdir()]
-    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
-
-
-def load(name_or_path: str, root: str | None = None) -> Recipe:
-    """A shipped recipe by name, or a TOML file by path.
+def load(name_or_path: str, root: str | None = None, overrides: Iterable[Override] = ()) -> Recipe:
+    """Loads a shipped recipe by name, or a TOML file by path, and applies overrides.
 
     Raises:
-        RecipeError: no such recipe, or all that is wrong with it; with a ``root`` where its files
-            should be, their being missing too, but only if something else is wrong as well: a
-            recipe that is right in itself is held against its files by `with_root`.
+        RecipeError: There is no such recipe, or it has errors. If it has, and ``root`` is given,
+            files that are missing there are reported with them; a recipe without errors is checked
+            for missing files by `with_root`.
     """
-    if name_or_path in shipped():
-        text = (resources.files("pipelines.recipes") / f"{name_or_path}.toml").read_text()
-    elif Path(name_or_path).is_file():
-        try:
-            text = Path(name_or_path).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"cannot read {name_or_path}: {error}") from error
-    else:
-        raise RecipeError(
-            f"no recipe {name_or_path}: neither a file nor one of {', '.join(shipped())}"
-        )
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{name_or_path} is not TOML: {error}") from error
+        table = read_config(name_or_path, PACKAGE, kind="recipe")
+        if isinstance(table.get("rules"), str):  # so that single rules can be set
+            table["rules"] = {"base": table["rules"]}
+        table = apply_overrides(table, overrides)
+    except ConfigError as error:
+        raise RecipeError(str(error)) from error
     parser = _Parser()
     recipe = parser.parse(table)
     if parser.errors:
@@ -145,10 +141,10 @@ def load(name_or_path: str, root: str | None = None) -> Recipe:
 
 
 def with_root(recipe: Recipe, root: str) -> Recipe:
-    """The recipe with its relative paths begun at ``root``, and ``.zip`` added where only that is.
+    """Returns a recipe with relative paths below ``root``, and ``.zip`` added where that exists.
 
     Raises:
-        RecipeError: every file and folder that is missing.
+        RecipeError: Files or folders are missing; the message names each.
     """
     located, missing = _located(recipe, root)
     if missing:
@@ -157,54 +153,55 @@ def with_root(recipe: Recipe, root: str) -> Recipe:
 
 
 def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
-    """The recipe with its paths located, and a line for each file and folder that is not there."""
+    """Returns the recipe with its paths located, and an error line for each missing path."""
     missing: list[str] = []
 
-    def locate(path: str) -> str:
+    def locate(path: str, key: str) -> str:
         if "://" not in path and not path.startswith("/"):
             path = f"{root.rstrip('/')}/{path}" if root else path
-        if not exists(path) and exists(f"{path}.zip"):
-            path = f"{path}.zip"
+        if not exists(path):
+            if exists(f"{path}.zip"):
+                return f"{path}.zip"
+            missing.append(f"{key}: there is no {path}")
         return path
 
-    def moved(table: Source | Exclusion, where: str) -> Any:
-        located = {path: locate(path) for path in recipe.paths_of(table)}
-        missing.extend(
-            f"{where}: there is no {found}" for found in located.values() if not exists(found)
-        )
-        return msgspec.convert(_replaced(msgspec.to_builtins(table), located), type(table))
+    def locate_table(table: Source | Exclusion, key: str) -> Any:
+        paths = {path: locate(path, key) for path in recipe.paths_of(table)}
+        return msgspec.convert(_with_paths(msgspec.to_builtins(table), paths), type(table))
 
-    sources = {name: moved(source, f"sources.{name}") for name, source in recipe.sources.items()}
+    sources = {
+        name: locate_table(table, f"sources.{name}") for name, table in recipe.sources.items()
+    }
     exclude = {
-        name: moved(exclusion, f"exclude.{name}") for name, exclusion in recipe.exclude.items()
+        name: locate_table(table, f"exclude.{name}") for name, table in recipe.exclude.items()
     }
     rules = recipe.rules
     if rules.stop_words:
-        rules = msgspec.structs.replace(rules, stop_words=locate(rules.stop_words))
-        if not exists(rules.stop_words):
-            missing.append(f"rules.stop_words: there is no {rules.stop_words}")
+        path = locate(rules.stop_words, "rules.stop_words")
+        rules = msgspec.structs.replace(rules, stop_words=path)
     located = msgspec.structs.replace(recipe, sources=sources, exclude=exclude, rules=rules)
     return located, missing
 
 
-def _replaced(value: Any, located: dict[str, str]) -> Any:
+def _with_paths(value: Any, paths: dict[str, str]) -> Any:
+    """Returns plain values with each string replaced that is a key of ``paths``."""
     if isinstance(value, str):
-        return located.get(value, value)
+        return paths.get(value, value)
     if isinstance(value, list):
-        return [_replaced(item, located) for item in value]
+        return [_with_paths(item, paths) for item in value]
     if isinstance(value, dict):
-        return {key: _replaced(item, located) for key, item in value.items()}
+        return {key: _with_paths(item, paths) for key, item in value.items()}
     return value
 
 
 class _Parser:
-    """Turns the tables of a recipe into structs, and collects what is wrong with them."""
+    """Decodes the tables of a recipe, and collects all errors."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
 
     def parse(self, table: dict[str, Any]) -> Recipe:
-        """The recipe, as far as it could be understood; what could not is in `errors`."""
+        """Returns the recipe without the tables that have errors, which are in `errors`."""
         table = dict(table)
         splits = {name: self._split(name, split) for name, split in self._tables(table, "splits")}
         sources = {
@@ -214,12 +211,12 @@ class _Parser:
             name: self._struct(exclusion, Exclusion, f"exclude.{name}")
             for name, exclusion in self._tables(table, "exclude")
         }
-        rules = self._rules(table.pop("rules", "paper"))
+        rules = self._rules(table.pop("rules", {}))
         near = self._struct(table.pop("near_duplicates", {}), NearDuplicates, "near_duplicates")
-        plain = self._struct(table, _Plain, "the recipe") or _Plain(name="")
+        settings = self._struct(table, _Settings, "the recipe") or _Settings(name="")
         recipe = Recipe(
-            **msgspec.structs.asdict(plain),
-            rules=rules or NAMED["paper"],
+            **msgspec.structs.asdict(settings),
+            rules=rules or CaptionRules(),
             splits={name: split for name, split in splits.items() if split},
             sources={name: source for name, source in sources.items() if source},
             exclude={name: exclusion for name, exclusion in exclude.items() if exclusion},
@@ -229,7 +226,7 @@ class _Parser:
         return recipe
 
     def _check(self, recipe: Recipe, splits: Collection[str], sources: Collection[str]) -> None:
-        """What no table is wrong with by itself."""
+        """Adds errors that concern more than one table."""
         if not sources:
             self.errors.append("the recipe has no [sources.NAME] table")
         if not splits:
@@ -258,17 +255,18 @@ class _Parser:
             else:
                 self.errors.append(f"{name}.{key}: expected a table, found {inner!r}")
 
-    def _rules(self, value: Any) -> Rules | None:
-        if not isinstance(value, str | dict):
-            self.errors.append(f"rules: expected a name or a table, found {value!r}")
+    def _rules(self, table: Any) -> CaptionRules | None:
+        if not isinstance(table, dict):
+            self.errors.append(f"rules: expected a name or a table, found {table!r}")
             return None
-        table = {"base": value} if isinstance(value, str) else dict(value)
-        base = table.pop("base", "paper")
-        if not isinstance(base, str) or base not in NAMED:
-            self.errors.append(f"rules: there are no rules {base!r}; choose {' or '.join(NAMED)}")
+        base = table.get("base", "paper")
+        if not isinstance(base, str) or base not in NAMED_RULES:
+            names = " or ".join(NAMED_RULES)
+            self.errors.append(f"rules: there are no rules {base!r}; choose {names}")
             return None
-        fields = {**msgspec.to_builtins(NAMED[base]), **table}
-        return self._struct(fields, Rules, "rules")
+        fields = {**msgspec.to_builtins(NAMED_RULES[base]), **table}
+        fields.pop("base", None)
+        return self._struct(fields, CaptionRules, "rules")
 
     def _source(self, name: str, table: dict[str, Any]) -> Source | None:
         table = dict(table)
@@ -288,7 +286,8 @@ class _Parser:
                 return None
         return self._struct(table, kind, f"sources.{name}")
 
-    def _struct(self, table: Any, kind: Any, where: str) -> Any:
+    def _struct(self, table: Any, kind: type[_Struct], where: str) -> _Struct | None:
+        """Returns a table as a struct, or None with its errors added."""
         if not isinstance(table, dict):
             self.errors.append(f"{where}: expected a table, found {table!r}")
         elif self._check_keys(table, set(kind.__struct_fields__), where):

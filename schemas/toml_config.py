@@ -85,8 +85,9 @@ def merge_tables(base: Table, changes: Table) -> Table:
     merged = dict(base)
     for key, value in changes.items():
         before = merged.get(key)
-        both_tables = isinstance(before, dict) and isinstance(value, dict)
-        merged[key] = merge_tables(before, value) if both_tables else value
+        if isinstance(before, dict) and isinstance(value, dict):
+            value = merge_tables(before, value)
+        merged[key] = value
     return merged
 
 

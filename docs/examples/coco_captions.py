@@ -13,8 +13,9 @@ from typing import ClassVar
 
 import msgspec
 
-from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import Id, decode_list, reject_malformed
+from pipelines.io.decoding import Id, decode_list, reject_malformed
+from pipelines.io.slices import Input, Slice
+from pipelines.sources.base import Context, Source
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Rejected
 
 
@@ -45,9 +46,9 @@ class CocoCaptions(Source, kw_only=True):
     def image_inputs(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.captions.values()]
 
-    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
-        images, bad = decode_list(piece.content, _Image)
-        yield from reject_malformed("captions", bad, piece.input.path)
+    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+        images, bad = decode_list(raw_slice.content, _Image)
+        yield from reject_malformed("captions", bad, raw_slice.input.path)
         for image in images:
             yield ImageInfo(
                 f"coco/{image.id}", "captions", image.file_name, image.width, image.height
@@ -60,10 +61,12 @@ class CocoCaptions(Source, kw_only=True):
             if split in splits
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        sentences, bad = decode_list(piece.content, _Sentence)
-        yield from reject_malformed("captions", bad, piece.input.path)
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+        sentences, bad = decode_list(raw_slice.content, _Sentence)
+        yield from reject_malformed("captions", bad, raw_slice.input.path)
         for sentence in sentences:
             text = " ".join(sentence.caption.split())
             caption = GroundedCaption(text, [], [(0, len(text))], "coco_captions", str(sentence.id))
-            yield ImageRecord(f"coco/{sentence.image_id}", "captions", piece.input.role, [caption])
+            yield ImageRecord(
+                f"coco/{sentence.image_id}", "captions", raw_slice.input.role, [caption]
+            )

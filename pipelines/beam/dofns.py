@@ -1,10 +1,11 @@
 """The steps of the pipeline that do the work, each a Beam ``DoFn``.
 
-Elements are fat and packed: a slice of a raw file, the records of one slice for one shard, the
-summary of one shard. What cannot be used leaves by the output ``REJECTED``.
+Elements are few, large and packed: a slice of a raw file, the records of one slice for one shard,
+the summary of one shard. Records that cannot be used leave by the output ``REJECTED``.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,35 +22,39 @@ from pipelines.captions.stop_words import STOP_WORDS, parse_stop_words
 from pipelines.dedup.eval_exclusion import read_held_out
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.garbage_collection import collection_paused
-from pipelines.io import raw_files
 from pipelines.io.images import ImageStore, UnusableImageError, perceptual_hash
-from pipelines.io.raw_files import Cut
+from pipelines.io.raw_files import open_binary
+from pipelines.io.slices import Input, SliceRange, find_slices, read_slice
 from pipelines.recipe import Recipe
-from pipelines.sources.base import Context, Input
+from pipelines.sources.base import Context
 from schemas import EvalImage, ImageInfo, ImageRecord, Rejected
 from shards.format.placement import shard_of
 
+# Side outputs.
 REJECTED = "rejected"
-UNIQUE_IMAGES = "alone"
+UNIQUE_IMAGES = "unique_images"
 IMAGES = "images"
-LARGEST_SIDE = 1 << 24  # of an image in pixels; whole numbers below it are exact in float32
+
+METRICS = "build"  # the namespace of counters and distributions
+MAX_SIDE = 1 << 24  # of an image in pixels; whole numbers below it are exact in float32
 
 
 class Build(msgspec.Struct, frozen=True):
-    """What every step needs to know.
+    """What every step knows.
 
-    ``recipe`` has its files located, ``as_written`` has the paths of the recipe's own text, which
-    the manifest repeats: the same data at another place is the same data.
+    The paths of ``recipe`` are located; those of ``as_written`` are as in the recipe's own file.
+    The manifest repeats the latter: the same data in another folder is the same data.
     """
 
     recipe: Recipe
     as_written: Recipe
     output: str
     strict: bool = False
-    progress: str = ""  # file that steps append to, on the local runner
+    progress: str = ""  # file to which steps append, on the local runner
 
     @property
     def scratch(self) -> str:
+        """The folder of temporary files."""
         return f"{self.output}/.scratch"
 
 
@@ -60,105 +65,117 @@ class StrictError(Exception):
 class SliceOutput(msgspec.Struct, array_like=True, gc=False):
     """What one slice has for one shard."""
 
-    parts: list[ImageRecord] = []
+    records: list[ImageRecord] = []
     rejected: list[Rejected] = []
-    images: list[ImageInfo] = []  # none of which is a copy of another
+    images: list[ImageInfo] = []  # unique images, which no other source has
+
+
+def shard_key(split: str, shard: int) -> bytes:
+    """Returns the key by which elements are grouped into a shard, such as ``train/00003``."""
+    return f"{split}/{shard:05d}".encode()
 
 
 class _Step(beam.DoFn):
+    """A step that knows the build."""
+
     def __init__(self, build: Build) -> None:
         self._build = build
 
-    def _rejected(self, rejected: Rejected) -> Any:
-        """The element that carries a rejected record to some shard's group, and so to its table."""
+    def _key_of_image(self, image_key: str, split: str) -> bytes:
+        """Returns the key of the shard of a split that holds an image."""
+        recipe = self._build.recipe
+        return shard_key(split, shard_of(image_key, recipe.splits[split].shards, recipe.salt))
+
+    def _key_of_rejected(self, rejected: Rejected) -> bytes:
+        """Returns the key of the shard, of the first split, that reports a rejected record."""
+        split = next(iter(self._build.recipe.splits))
+        return self._key_of_image(f"{rejected.source}/{rejected.record}", split)
+
+    def _tag_rejected(self, rejected: Rejected) -> Any:
+        """Returns the element that takes a rejected record to the shard that reports it."""
         self._check_strict([rejected])
-        slice_output = self._weighed("slice_outputs", pack(SliceOutput(rejected=[rejected])))
-        return beam.pvalue.TaggedOutput(REJECTED, (self._place_rejected(rejected), slice_output))
-
-    def _done(self, stage: str, started: float) -> None:
-        """Tells that an element is done: a bar on the local runner, a counter on all."""
-        seconds = time.monotonic() - started
-        progress.tick(self._build.progress, stage, seconds)
-        Metrics.counter("compose", f"{stage}: ms of all workers").inc(int(1000 * seconds))
-
-    def _weighed(self, of: str, content: bytes) -> bytes:
-        """An element on its way to other workers, whose size is told."""
-        _tell_size(of, len(content))
-        return content
+        packed = _pack("slice outputs", SliceOutput(rejected=[rejected]))
+        return beam.pvalue.TaggedOutput(REJECTED, (self._key_of_rejected(rejected), packed))
 
     def _check_strict(self, rejected: list[Rejected]) -> None:
         if self._build.strict and rejected:
             first = min(rejected, key=msgspec.structs.astuple)
             raise StrictError(f"{first.source} {first.record}: {first.reason} {first.detail}")
 
-    def _place(self, key: str, split: str) -> bytes:
-        """The key of the shard of a split that has the image of a key."""
-        recipe = self._build.recipe
-        return shard_key(split, shard_of(key, recipe.splits[split].shards, recipe.salt))
-
-    def _place_rejected(self, rejected: Rejected) -> bytes:
-        split = next(iter(self._build.recipe.splits))
-        return self._place(f"{rejected.source}/{rejected.record}", split)
+    def _report_done(self, stage: str, started: float) -> None:
+        """Reports that an element is done: to the local progress bar, and in a counter."""
+        seconds = time.monotonic() - started
+        progress.tick(self._build.progress, stage, seconds)
+        Metrics.counter(METRICS, f"{stage}: worker ms").inc(int(1000 * seconds))
 
 
-def shard_key(split: str, shard: int) -> bytes:
-    return f"{split}/{shard:05d}".encode()
+class FindSlices(_Step):
+    """A raw file -> where its slices lie.
 
+    ``annotations``: whether the elements of the file are records of a source, which are counted.
+    """
 
-class CutInput(_Step):
-    """A raw file -> where its slices lie. ``counts``: its elements are records of a source."""
-
-    def __init__(self, build: Build, counts: bool) -> None:
+    def __init__(self, build: Build, annotations: bool) -> None:
         super().__init__(build)
-        self._counts = counts
+        self._annotations = annotations
 
     def process(self, element: tuple[str, int, Input]) -> Iterator[Any]:
+        """Yields a `SliceRange` for each slice."""
         started = time.monotonic()
         source, rank, input = element
-        slices = 0
-        for cut in raw_files.cut(source, rank, input, self._build.scratch):
-            if isinstance(cut, Rejected):
-                cut.records = int(self._counts)
-                yield self._rejected(cut)
+        slice_count = 0
+        for item in find_slices(source, rank, input, self._build.scratch):
+            if isinstance(item, Rejected):
+                item.records = int(self._annotations)
+                yield self._tag_rejected(item)
             else:
-                slices += 1
-                _tell_size("slices", cut.stop - cut.start)
-                yield cut
-        self._done("cut raw files", started)
-        if self._counts:
-            progress.tick(self._build.progress, f"read {source}", done=0, more=slices)
+                slice_count += 1
+                _report_size("slices", item.stop - item.start)
+                yield item
+        self._report_done("find slices", started)
+        if self._annotations:
+            progress.tick(self._build.progress, f"read {source}", done=0, more=slice_count)
 
 
 class ReadImageTables(_Step):
-    """A slice of a table of images -> its rows.
+    """A slice of an image table -> its rows.
 
-    Those that may be copies of others, or be held out, go to every worker. The others go by
-    ``UNIQUE_IMAGES`` to where they are written.
+    Rows of images that other datasets may have, or that may be held out, go to every worker. Those
+    of unique images go by ``UNIQUE_IMAGES`` to the shards that may hold them.
     """
 
-    def process(self, cut: Cut) -> Iterator[Any]:
+    def process(self, slice_range: SliceRange) -> Iterator[Any]:
+        """Yields the packed rows, and by ``UNIQUE_IMAGES`` packed slice outputs by shard."""
         recipe = self._build.recipe
-        held_out = {exclusion.namespace for exclusion in recipe.exclude.values()}
+        held_out_namespaces = {exclusion.namespace for exclusion in recipe.exclude.values()}
         rows: list[ImageInfo] = []
-        slice_outputs: dict[bytes, SliceOutput] = {}
-        source = recipe.sources[cut.source]
-        for row in source.read_images(raw_files.read(cut)):
-            row.source = cut.source
+        slice_outputs: dict[bytes, SliceOutput] = defaultdict(SliceOutput)
+        source = recipe.sources[slice_range.source]
+        for row in source.read_images(read_slice(slice_range)):
+            row.source = slice_range.source
+            # Records are 0: what is counted are the sentences about an image that has no row.
             if isinstance(row, Rejected):
-                row.records = 0  # the sentences about an image that is not listed are counted
-                yield self._rejected(row)
-            elif not _is_size(row.width, row.height):
-                reason, size = "bad image size", f"{row.width}x{row.height}"
-                yield self._rejected(Rejected(row.source, row.key, reason, size, row.key, 0))
-            elif not source.unique_images or row.key.partition("/")[0] in held_out:
-                rows.append(row)
-            else:
+                row.records = 0
+                yield self._tag_rejected(row)
+            elif not _is_valid_size(row.width, row.height):
+                yield self._tag_rejected(
+                    Rejected(
+                        source=row.source,
+                        record=row.key,
+                        reason="bad image size",
+                        detail=f"{row.width}x{row.height}",
+                        image=row.key,
+                        records=0,
+                    )
+                )
+            elif source.unique_images and row.key.partition("/")[0] not in held_out_namespaces:
                 for split in recipe.splits:
-                    key = self._place(row.key, split)
-                    slice_outputs.setdefault(key, SliceOutput(images=[])).images.append(row)
-        yield self._weighed("tables of images", pack(rows))
+                    slice_outputs[self._key_of_image(row.key, split)].images.append(row)
+            else:
+                rows.append(row)
+        yield _pack("image tables", rows)
         for key, slice_output in slice_outputs.items():
-            packed = self._weighed("slice_outputs", pack(slice_output))
+            packed = _pack("slice outputs", slice_output)
             yield beam.pvalue.TaggedOutput(UNIQUE_IMAGES, (key, packed))
 
 
@@ -168,20 +185,22 @@ class ReadHeldOut(_Step):
     Those whose files lie below the set's own roots leave by ``IMAGES`` as well, to be hashed.
     """
 
-    def process(self, cut: Cut) -> Iterator[Any]:
-        exclusion = self._build.recipe.exclude[cut.source]
-        rows = list(read_held_out(cut.source, exclusion.of, raw_files.read(cut)))
-        yield self._weighed("evaluation sets", pack(rows))
+    def process(self, slice_range: SliceRange) -> Iterator[Any]:
+        """Yields the packed `EvalImage` rows, and by ``IMAGES`` packed `ImageInfo` rows."""
+        name = slice_range.source
+        exclusion = self._build.recipe.exclude[name]
+        rows = list(read_held_out(name, exclusion.dataset, read_slice(slice_range)))
+        yield _pack("evaluation sets", rows)
         if exclusion.images:
-            root = _roots_of(cut.source)
-            files = [ImageInfo(row.key, root, row.file) for row in rows if row.file]
+            files = [ImageInfo(row.key, _roots_name(name), row.file) for row in rows if row.file]
             yield beam.pvalue.TaggedOutput(IMAGES, pack(files))
 
 
 class _ImageRegistryStep(_Step):
-    """A step that is given the tables of images as side inputs.
+    """A step that gets the image tables and the evaluation sets as side inputs.
 
-    They grow with the data, and are held once a worker: ``shared`` is one for all steps of a build.
+    They grow with the data, so the registry that joins them is held once a worker: ``shared`` is
+    the same for all steps of a build.
     """
 
     _image_registry: ImageRegistry | None = None
@@ -190,10 +209,10 @@ class _ImageRegistryStep(_Step):
         super().__init__(build)
         self._shared = shared
 
-    def _image_registry_of(
-        self, images: Iterable[bytes], held_out: Iterable[bytes]
-    ) -> ImageRegistry:
-        def join() -> ImageRegistry:
+    def _registry(self, images: Iterable[bytes], held_out: Iterable[bytes]) -> ImageRegistry:
+        """Returns the registry of this worker, built from the side inputs on the first call."""
+
+        def build() -> ImageRegistry:
             recipe = self._build.recipe
             return ImageRegistry(
                 (row for rows in images for row in unpack(rows, list[ImageInfo])),
@@ -204,7 +223,7 @@ class _ImageRegistryStep(_Step):
             )
 
         if self._image_registry is None:
-            self._image_registry = self._shared.acquire(join)
+            self._image_registry = self._shared.acquire(build)
         return self._image_registry
 
 
@@ -212,83 +231,90 @@ class HashHeldOut(_ImageRegistryStep):
     """A table of images -> the perceptual hashes of those that are held out."""
 
     def setup(self) -> None:
-        self._store = _store(self._build.recipe)
+        """Opens the image store."""
+        self._store = _image_store(self._build.recipe)
 
     def process(
         self, element: bytes, images: Iterable[bytes], held_out: Iterable[bytes]
     ) -> Iterator[Any]:
-        image_registry = self._image_registry_of(images, held_out)
-        rows: list[HashedImage] = []
+        """Yields the packed hashes of the table's held-out images."""
+        registry = self._registry(images, held_out)
+        hashes: list[HashedImage] = []
         for image in unpack(element, list[ImageInfo]):
-            reasons = image_registry.held_out(image.key)
-            listed = image_registry.image(image.key)
-            if not reasons or (listed != image and image.source in self._build.recipe.sources):
+            matches = registry.held_out(image.key)
+            if not matches or not self._is_file_of_key(image, registry):
                 continue
             try:
                 content = self._store.read(image).content
-                rows.append(HashedImage(perceptual_hash(content), reasons[0][0], image.key))
+                hash = perceptual_hash(content)
             except UnusableImageError as error:
-                yield self._rejected(
+                yield self._tag_rejected(
                     Rejected(
-                        image.source,
-                        image.key,
-                        f"held-out {error.reason}",
-                        error.detail,
-                        image.key,
+                        source=image.source,
+                        record=image.key,
+                        reason=f"held-out {error.reason}",
+                        detail=error.detail,
+                        image=image.key,
                         records=0,
                     )
                 )
-        yield pack(rows)
+            else:
+                hashes.append(HashedImage(hash, matches[0].eval_set, image.key))
+        yield pack(hashes)
+
+    def _is_file_of_key(self, image: ImageInfo, registry: ImageRegistry) -> bool:
+        """Returns whether a row is the one that its key stands for, or one of an evaluation set."""
+        is_of_source = image.source in self._build.recipe.sources
+        return not is_of_source or registry.image(image.key) == image
 
 
-class ReadParts(_ImageRegistryStep):
+class ReadAnnotations(_ImageRegistryStep):
     """A slice of an annotation file -> what it has for each shard."""
 
     def setup(self) -> None:
+        """Loads the language model and the stop words."""
         rules = self._build.recipe.rules
         stop_words = STOP_WORDS
         if rules.stop_words:
-            with raw_files.open_binary(rules.stop_words) as file:
+            with open_binary(rules.stop_words) as file:
                 stop_words = parse_stop_words(file.read().decode())
         self._context = Context(rules, tuple(self._build.recipe.splits), SpacyParser(), stop_words)
 
     def process(
-        self, cut: Cut, images: Iterable[bytes], held_out: Iterable[bytes]
+        self, slice_range: SliceRange, images: Iterable[bytes], held_out: Iterable[bytes]
     ) -> Iterator[tuple[bytes, bytes]]:
+        """Yields packed slice outputs by shard."""
         started = time.monotonic()
         recipe = self._build.recipe
-        image_registry = self._image_registry_of(images, held_out)
-        source_rank = list(recipe.sources).index(cut.source)
-        slice_outputs: dict[bytes, SliceOutput] = {}
-
-        def deliver_to(key: bytes) -> SliceOutput:
-            if key not in slice_outputs:
-                slice_outputs[key] = SliceOutput([], [])
-            return slice_outputs[key]
-
-        for record in recipe.sources[cut.source].read(raw_files.read(cut), self._context):
-            record.source = cut.source
+        registry = self._registry(images, held_out)
+        source_rank = list(recipe.sources).index(slice_range.source)
+        slice_outputs: dict[bytes, SliceOutput] = defaultdict(SliceOutput)
+        source = recipe.sources[slice_range.source]
+        for record in source.read(read_slice(slice_range), self._context):
+            record.source = slice_range.source
             if isinstance(record, Rejected):
-                in_list = cut.input.layout == "list" and record.record.isdigit()
+                in_list = slice_range.input.layout == "list" and record.record.isdigit()
                 if in_list and record.reason == "malformed record":
-                    record.record += f" from byte {cut.start}"  # a position in the slice
+                    # The record is a position in the slice.
+                    record.record += f" from byte {slice_range.start}"
                 self._check_strict([record])
-                deliver_to(self._place_rejected(record)).rejected.append(record)
+                slice_outputs[self._key_of_rejected(record)].rejected.append(record)
                 continue
-            record.rank = (source_rank, cut.rank, cut.start)
-            image = image_registry.canonical(record.image)
+            record.rank = (source_rank, slice_range.rank, slice_range.start)
+            image_key = registry.canonical(record.image)
             for split in [record.split] if record.split else recipe.splits:
-                deliver_to(self._place(image, split)).parts.append(record)
+                slice_outputs[self._key_of_image(image_key, split)].records.append(record)
         for key, slice_output in slice_outputs.items():
-            yield key, self._weighed("slice_outputs", pack(slice_output))
-        self._done(f"read {cut.source}", started)
+            yield key, _pack("slice outputs", slice_output)
+        self._report_done(f"read {slice_range.source}", started)
 
 
 class WriteShard(_ImageRegistryStep):
     """All that the slices have for one shard -> the shard's file, and its summary."""
 
     def setup(self) -> None:
-        self._store = _store(self._build.recipe)
+        """Opens the image store."""
+        self._store = _image_store(self._build.recipe)
 
     def process(
         self,
@@ -297,64 +323,72 @@ class WriteShard(_ImageRegistryStep):
         held_out: Iterable[bytes],
         hashes: Iterable[bytes],
     ) -> Iterator[bytes]:
+        """Writes the shard, and yields its packed `ShardSummary`."""
         started = time.monotonic()
         key, slice_outputs = element
         split, shard = key.decode().split("/")
         builder = ShardBuilder(
-            self._build.recipe,
-            self._build.output,
-            split,
-            int(shard),
-            self._image_registry_of(images, held_out),
-            self._store,
-            [row for rows in hashes for row in unpack(rows, list[HashedImage])],
+            recipe=self._build.recipe,
+            output=self._build.output,
+            split=split,
+            shard=int(shard),
+            image_registry=self._registry(images, held_out),
+            store=self._store,
+            held_out_hashes=[row for rows in hashes for row in unpack(rows, list[HashedImage])],
         )
         size = 0
         with collection_paused():
             for content in slice_outputs:
                 size += len(content)
-                if content:
+                if content:  # every shard gets an empty element, so that it is written
                     slice_output = unpack(content, SliceOutput)
-                    builder.add(slice_output.parts, slice_output.rejected, slice_output.images)
+                    builder.add(slice_output.records, slice_output.rejected, slice_output.images)
             summary = builder.write()
-        _tell_size("groups", size)
+        _report_size("shard groups", size)
         self._check_strict(summary.rejected)
-        _count(summary)
-        yield self._weighed("summaries", pack(summary))
-        self._done("write shards", started)
+        _report_totals(summary)
+        yield _pack("shard summaries", summary)
+        self._report_done("write shards", started)
 
 
-def _is_size(width: int, height: int) -> bool:
-    """Whether the sides are those of an image, or both 0: not known before it is opened."""
-    return 0 < min(width, height) <= max(width, height) <= LARGEST_SIDE or width == height == 0
+def _is_valid_size(width: int, height: int) -> bool:
+    """Returns whether sides are those of an image, or both 0: not known before it is opened."""
+    return 0 < min(width, height) <= max(width, height) <= MAX_SIDE or width == height == 0
 
 
-def _store(recipe: Recipe) -> ImageStore:
+def _image_store(recipe: Recipe) -> ImageStore:
     roots = {name: source.images for name, source in recipe.sources.items()}
-    roots |= {_roots_of(name): exclusion.images for name, exclusion in recipe.exclude.items()}
+    roots |= {_roots_name(name): exclusion.images for name, exclusion in recipe.exclude.items()}
     return ImageStore(roots)
 
 
-def _roots_of(exclusion: str) -> str:
-    """The name under which an evaluation set's image roots stand beside those of the sources."""
-    return f"exclude.{exclusion}"
+def _roots_name(eval_set: str) -> str:
+    """Returns the name of an evaluation set's image roots, beside those of the sources."""
+    return f"exclude.{eval_set}"
 
 
-def _tell_size(of: str, size: int) -> None:
-    """How many there are, their bytes in all, the smallest and the largest, for any runner to show.
+def _pack(name: str, records: Any) -> bytes:
+    """Packs records for other workers, and reports the size of the element."""
+    content = pack(records)
+    _report_size(name, len(content))
+    return content
 
-    What breaks first when data grow is what is largest; see "How it grows" in docs/runners.md.
+
+def _report_size(name: str, size: int) -> None:
+    """Adds to a distribution, which any runner shows: number, bytes in all, smallest, largest.
+
+    The largest is what breaks first when data grow; see "How it grows" in docs/runners.md.
     """
-    Metrics.distribution("compose", f"{of}: bytes").update(size)
+    Metrics.distribution(METRICS, f"{name}: bytes").update(size)
 
 
-def _count(summary: ShardSummary) -> None:
-    """The figures of the closing table, as counters that any runner shows."""
+def _report_totals(summary: ShardSummary) -> None:
+    """Adds the figures of the closing table to counters, which any runner shows."""
     for source, counts in summary.sources.items():
         for name, value in msgspec.structs.asdict(counts).items():
-            Metrics.counter("compose", f"{source}: {name}").inc(value)
+            Metrics.counter(METRICS, f"{source}: {name}").inc(value)
     split, stats = summary.entry.split, summary.stats
     for name in ("images", "sentences", "captions", "regions", "questions", "characters"):
-        Metrics.counter("compose", f"{split}: {name}").inc(getattr(stats, name))
-    Metrics.counter("compose", f"{split}: shards").inc()
-    Metrics.counter("compose", f"{split}: bytes").inc(summary.entry.bytes)
+        Metrics.counter(METRICS, f"{split}: {name}").inc(getattr(stats, name))
+    Metrics.counter(METRICS, f"{split}: shards").inc()
+    Metrics.counter(METRICS, f"{split}: bytes").inc(summary.entry.bytes)

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +13,7 @@ from pipelines.beam.dofns import Build
 from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import ShardSummary
 from pipelines.captions.parsing import model_name_and_version
+from pipelines.io.atomic import atomic_write
 from pipelines.recipe import Recipe
 from schemas import Rejected, arrow
 from schemas.version import package_version
@@ -23,7 +23,8 @@ from shards.format.source_counts import SourceCounts, total
 from shards.format.stats import Stats, as_json
 from shards.format.tables import encode_index, encode_table
 
-_OURS = re.compile(
+# Names of shards, and of temporary files of `atomic_write`.
+_BUILD_FILES = re.compile(
     r"\.?[\w-]+-\d{5}-of-\d{5}\.tar(\.[0-9a-f]{32})?"
     r"|\.(index|rejected|excluded)\.parquet\.[0-9a-f]{32}|\.(stats|manifest)\.json\.[0-9a-f]{32}"
 )
@@ -33,19 +34,24 @@ class TooManyRejectedError(Exception):
     """More of a source's records were rejected than the recipe allows."""
 
 
-class Commit(beam.DoFn):
-    """The summaries of all shards -> the tables, and the manifest as the mark of a complete set."""
+class WriteManifest(beam.DoFn):
+    """The summaries of all shards -> the tables, and the manifest that marks a complete set."""
 
     def __init__(self, build: Build) -> None:
         self._build = build
         self._code_version = package_version()  # of the launcher, not of a worker
 
     def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[str]:
+        """Writes all files but the shards, and yields the manifest's name.
+
+        Raises:
+            TooManyRejectedError: More of a source's records were rejected than the recipe allows.
+        """
         recipe, output = self._build.recipe, self._build.output
         order = list(recipe.splits)
         summaries = sorted(
             (unpack(content, ShardSummary) for content in element[1]),
-            key=lambda s: (order.index(s.entry.split), s.shard),
+            key=lambda summary: (order.index(summary.entry.split), summary.shard),
         )
         counts = _total_counts(summaries)
         rejected = sorted((r for s in summaries for r in s.rejected), key=msgspec.structs.astuple)
@@ -70,7 +76,7 @@ class Commit(beam.DoFn):
             recipe=self._build.as_written.resolved(),
             code_version=self._code_version,
             language_model=_language_model(recipe),
-            totals={split: _totals(of) for split, of in stats.items()},
+            totals={name: _totals(split_stats) for name, split_stats in stats.items()},
             sources=counts,
             shards=[s.entry for s in summaries],
             files=files,
@@ -88,8 +94,8 @@ def _total_counts(summaries: Iterable[ShardSummary]) -> dict[str, SourceCounts]:
 
 
 def _check_limit(counts: dict[str, SourceCounts], rejected: list[Rejected], limit: float) -> None:
-    for source, of in counts.items():
-        if of.rejected <= limit * of.read:
+    for source, count in counts.items():
+        if count.rejected <= limit * count.read:
             continue
         reasons: Counter[str] = Counter()
         for row in rejected:
@@ -98,9 +104,9 @@ def _check_limit(counts: dict[str, SourceCounts], rejected: list[Rejected], limi
         top = ", ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3))
         example = next(r for r in rejected if r.source == source and r.records)
         raise TooManyRejectedError(
-            f"{of.rejected} of {of.read} records of {source} were rejected, more than the recipe's "
-            f"reject_limit of {limit:.2%}: {top}; for example {example.record}: {example.reason} "
-            f"{example.detail}"
+            f"{count.rejected} of {count.read} records of {source} were rejected, more than the "
+            f"recipe's reject_limit of {limit:.2%}: {top}; for example {example.record}: "
+            f"{example.reason} {example.detail}"
         )
 
 
@@ -116,30 +122,27 @@ def _totals(stats: Stats) -> dict[str, int]:
 
 
 def _language_model(recipe: Recipe) -> dict[str, str]:
-    """The model that the sentences were parsed with, if any source has them parsed."""
-    if not any(source.parses for source in recipe.sources.values()):
+    """Returns name and version of the language model, if any source uses it."""
+    if not recipe.parses():
         return {}
     name, version = model_name_and_version()
     return {"name": name, "version": version}
 
 
 def _write(output: str, name: str, content: bytes) -> mf.FileEntry:
-    temporary = FileSystems.join(output, f".{name}.{uuid.uuid4().hex}")
-    with FileSystems.create(temporary, compression_type="uncompressed") as file:
+    with atomic_write(FileSystems.join(output, name)) as file:
         file.write(content)
-    FileSystems.rename([temporary], [FileSystems.join(output, name)])
     return mf.FileEntry(name, len(content), hashlib.sha256(content).hexdigest())
 
 
 def _remove_leftovers(output: str, shards: set[str]) -> None:
-    """Removes what killed or differently sharded builds have left: nothing but names of ours."""
-    [match] = FileSystems.match([FileSystems.join(output, "*")])
-    hidden = FileSystems.match([FileSystems.join(output, ".*")])[0]
-    found = {m.path for m in [*match.metadata_list, *hidden.metadata_list]}
+    """Removes files that killed or differently sharded builds left; no other names."""
+    matches = FileSystems.match([FileSystems.join(output, pattern) for pattern in ("*", ".*")])
+    paths = {metadata.path for match in matches for metadata in match.metadata_list}
     leftovers = []
-    for path in sorted(found):
+    for path in sorted(paths):
         name = FileSystems.split(path)[1]
-        if _OURS.fullmatch(name) and name not in shards:
+        if _BUILD_FILES.fullmatch(name) and name not in shards:
             leftovers.append(path)
     if leftovers:
         FileSystems.delete(leftovers)

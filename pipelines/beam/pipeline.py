@@ -1,17 +1,19 @@
-"""The pipeline, from top to bottom as the figure in the README.
+"""The pipeline.
 
-    tables of images ──cut──read──┐
-    evaluation sets ─────cut──read──┤ (side inputs: one identity an image, and who is held out)
-                                    v
-    annotation files ────cut──read──parts by shard ──group──write──> shards ──> tables, manifest
-                                    rejected records ──┘
+    image tables ------ find slices - read --+
+    evaluation sets --- find slices - read --+  (side inputs: which images are the same,
+                                             |   and which are held out)
+                                             v
+    annotation files -- find slices - read -- group by shard - write --> shards, then the manifest
+                                    rejected records --^
 
-Images that may be copies of others are known to every worker, as side inputs; the rows of sources
-whose images are all their own go the way of the records. There is one shuffle of records. It is
-by shard, not by image: all that is said of an image goes to the shard that its key is hashed to,
-and is merged and combined there, while the shard is written.
+Rows of images that other datasets may have go to every worker, as side inputs; those of sources
+whose images are unique go the way of the records. Records are shuffled once, by shard, not by
+image: all records of an image go to the shard that its key is hashed to, and are merged and
+combined there, while the shard is written.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
@@ -23,97 +25,92 @@ from pipelines.beam.dofns import (
     REJECTED,
     UNIQUE_IMAGES,
     Build,
-    CutInput,
+    FindSlices,
     HashHeldOut,
+    ReadAnnotations,
     ReadHeldOut,
     ReadImageTables,
-    ReadParts,
     WriteShard,
     shard_key,
 )
-from pipelines.beam.finalize import Commit
+from pipelines.beam.finalize import WriteManifest
+from pipelines.io.slices import Input
 
 
-def compose(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
+def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
     """Adds all steps to a pipeline; the result is the manifest's path, once it is written."""
     recipe = build.recipe
     splits = tuple(recipe.splits)
-    tables = [
-        (name, rank, input)
-        for name, source in recipe.sources.items()
-        for rank, input in enumerate(source.image_inputs())
-    ]
-    held_out_files = [
-        (name, rank, input)
-        for name, exclusion in recipe.exclude.items()
-        for rank, input in enumerate(exclusion.inputs())
-    ]
-    annotation_files = [
-        (name, rank, input)
-        for name, source in recipe.sources.items()
-        for rank, input in enumerate(source.inputs(splits))
-    ]
+    rejected: list[beam.PCollection] = []
+
+    def slices(label: str, inputs: dict[str, list[Input]]) -> beam.PCollection:
+        """Returns where the slices of raw files lie, spread over the workers."""
+        files = [
+            (name, rank, input)
+            for name, inputs_of_name in inputs.items()
+            for rank, input in enumerate(inputs_of_name)
+        ]
+        ranges, rejected_keys = _apply(
+            FindSlices(build, annotations=label == "annotations"),
+            pipeline | f"List {label}" >> beam.Create(files, reshuffle=True),
+            f"Find slices of {label}",
+        )
+        rejected.append(rejected_keys)
+        return ranges | f"Spread {label}" >> beam.Reshuffle()
+
+    sources, exclude = recipe.sources.items(), recipe.exclude.items()
+    image_tables = slices(
+        "image tables", {name: source.image_inputs() for name, source in sources}
+    ) | "Read image tables" >> beam.ParDo(ReadImageTables(build)).with_outputs(
+        REJECTED, UNIQUE_IMAGES, main="main"
+    )
+    rejected.append(image_tables[REJECTED])
+    evaluation_sets = slices(
+        "evaluation sets", {name: exclusion.inputs() for name, exclusion in exclude}
+    ) | "Read evaluation sets" >> beam.ParDo(ReadHeldOut(build)).with_outputs(IMAGES, main="main")
+
+    shared = Shared()
+    registry_inputs = (AsIter(image_tables.main), AsIter(evaluation_sets.main))
+    if recipe.near_duplicates.action == "off":
+        hashes = pipeline | "No hashes" >> beam.Create([], reshuffle=False)
+    else:
+        hashes, rejected_images = _apply(
+            HashHeldOut(build, shared),
+            [image_tables.main, evaluation_sets[IMAGES]]
+            | "All images" >> beam.Flatten()
+            | "Spread images" >> beam.Reshuffle(),
+            "Hash held-out images",
+            registry_inputs,
+        )
+        rejected.append(rejected_images)
+
+    slice_outputs = slices(
+        "annotations", {name: source.inputs(splits) for name, source in sources}
+    ) | "Read annotations" >> beam.ParDo(ReadAnnotations(build, shared), *registry_inputs)
     every_shard = [
         (shard_key(name, shard), b"")
         for name, split in recipe.splits.items()
         for shard in range(split.shards)
     ]
-    rejected: list[beam.PCollection] = []
-
-    def cut(label: str, files: list[Any]) -> beam.PCollection:
-        """The slices of these files, spread over the workers."""
-        cuts, bad = _divided(
-            pipeline | f"List {label}" >> beam.Create(files, reshuffle=True),
-            f"Cut {label}",
-            CutInput(build, counts=label == "annotations"),
-        )
-        rejected.append(bad)
-        return cuts | f"Spread {label}" >> beam.Reshuffle()
-
-    of_sources = cut("image tables", tables) | "Read image tables" >> beam.ParDo(
-        ReadImageTables(build)
-    ).with_outputs(REJECTED, UNIQUE_IMAGES, main="main")
-    of_sets = cut("evaluation sets", held_out_files) | "Read evaluation sets" >> beam.ParDo(
-        ReadHeldOut(build)
-    ).with_outputs(IMAGES, main="main")
-    image_registry = Shared()
-    identities = (AsIter(of_sources.main), AsIter(of_sets.main))
-    if recipe.near_duplicates.action == "off":
-        hashes = pipeline | "No hashes" >> beam.Create([], reshuffle=False)
-    else:
-        hashes, bad_hashes = _divided(
-            [of_sources.main, of_sets[IMAGES]]
-            | "All images" >> beam.Flatten()
-            | "Spread images" >> beam.Reshuffle(),
-            "Hash held-out images",
-            HashHeldOut(build, image_registry),
-            *identities,
-        )
-        rejected.append(bad_hashes)
-    parts = cut("annotations", annotation_files) | "Read annotations" >> beam.ParDo(
-        ReadParts(build, image_registry), *identities
-    )
     return (
         [
             pipeline | "Every shard" >> beam.Create(every_shard),
-            parts,
-            of_sources[UNIQUE_IMAGES],
-            of_sources[REJECTED],
+            slice_outputs,
+            image_tables[UNIQUE_IMAGES],
             *rejected,
         ]
-        | "Records by shard" >> beam.Flatten()
+        | "All slice outputs" >> beam.Flatten()
         | "Group by shard" >> beam.GroupByKey()
-        | "Write shards"
-        >> beam.ParDo(WriteShard(build, image_registry), *identities, AsIter(hashes))
+        | "Write shards" >> beam.ParDo(WriteShard(build, shared), *registry_inputs, AsIter(hashes))
         | "One key" >> beam.WithKeys(b"manifest")
         | "Group summaries" >> beam.GroupByKey()
-        | "Write manifest" >> beam.ParDo(Commit(build))
+        | "Write manifest" >> beam.ParDo(WriteManifest(build))
     )
 
 
-def _divided(
-    elements: beam.PCollection, label: str, step: beam.DoFn, *side_inputs: Any
+def _apply(
+    step: beam.DoFn, elements: beam.PCollection, label: str, side_inputs: Iterable[Any] = ()
 ) -> tuple[beam.PCollection, beam.PCollection]:
-    """The main output of a step, and its rejected records."""
+    """Applies a step; returns its main output and its rejected records."""
     outputs = elements | label >> beam.ParDo(step, *side_inputs).with_outputs(REJECTED, main="main")
     return outputs.main, outputs[REJECTED]

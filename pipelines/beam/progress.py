@@ -1,7 +1,7 @@
-"""What a run is doing, for the person who watches it.
+"""Progress of a run: bars on the local runner, log messages of the others.
 
-Steps run in several processes, which append a line for each slice or shard that is done to one
-file; the launcher follows it. Other runners than the local one have their own pages for that.
+Local steps run in several processes, which append a line to one file for each slice or shard that
+is done; the launcher follows the file. Other runners have pages of their own.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from typing import TextIO
 
 
 def tick(path: str, stage: str, seconds: float = 0.0, *, done: int = 1, more: int = 0) -> None:
-    """Says that a stage has done an element, or has some more to do.
+    """Reports that a stage has done an element, or has ``more`` elements to do; no-op without path.
 
-    A short line is appended in one piece, whichever process appends it.
+    A short line is appended atomically, whichever process appends it.
     """
     if path:
         line = f"{stage}\t{done}\t{more}\t{seconds:.3f}\n".encode()
@@ -30,7 +30,7 @@ def tick(path: str, stage: str, seconds: float = 0.0, *, done: int = 1, more: in
 
 
 class Stage:
-    """What a stage has done and has to do in all, and its seconds of all workers together."""
+    """Elements of a stage that are done, elements in all, and seconds summed over workers."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -39,7 +39,7 @@ class Stage:
 
 
 def read(path: Path) -> dict[str, Stage]:
-    """The stages so far, in the order in which they began."""
+    """Returns the stages so far, in the order in which they began."""
     stages: dict[str, Stage] = defaultdict(Stage)
     if path.exists():
         for line in path.read_text().splitlines(keepends=True):
@@ -53,10 +53,10 @@ def read(path: Path) -> dict[str, Stage]:
 
 
 @contextlib.contextmanager
-def shown(path: Path, quiet: bool) -> Iterator[None]:
-    """Shows a bar a stage on stderr; what Beam and its workers say goes to a log beside ``path``.
+def show_bars(path: Path, quiet: bool) -> Iterator[None]:
+    """Shows a bar a stage on stderr, and redirects the messages of Beam to a log beside ``path``.
 
-    Beam's workers greet and warn in dozens of lines, on the very stderr that the bars are on.
+    Beam's workers log dozens of lines to the same stderr.
     """
     log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stderr.flush()
@@ -82,8 +82,8 @@ def shown(path: Path, quiet: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told(quiet: bool) -> Iterator[None]:
-    """Passes on what a runner elsewhere says of its job: its page, its states, its errors."""
+def show_messages(quiet: bool) -> Iterator[None]:
+    """Logs the messages of a remote runner about its job: its page, its states, its errors."""
     if not quiet:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("apache_beam.runners").setLevel(logging.INFO)
@@ -96,7 +96,7 @@ def told(quiet: bool) -> Iterator[None]:
 
 
 def _draw(path: Path, screen: TextIO, stopped: threading.Event) -> None:
-    """Redraws a tqdm bar a stage from the file, twice a second, until it is told to stop."""
+    """Redraws a tqdm bar a stage from the file, twice a second, until ``stopped`` is set."""
     from tqdm import tqdm
 
     bars: dict[str, tqdm] = {}

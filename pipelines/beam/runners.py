@@ -1,4 +1,4 @@
-"""Which runner is meant: its options, with the local defaults, and what is refused and why."""
+"""Selects the Beam runner of a command line, and refuses options that lose data."""
 
 import importlib
 import os
@@ -14,47 +14,48 @@ _MEMORY = "min_ram=4GB"  # of a worker with one or two processes; see docs/runne
 
 
 class RunnerError(Exception):
-    """All that is wrong with the options of a runner, a line each."""
+    """The options of a runner are wrong; the message has a line for each error."""
 
 
 class Runner(NamedTuple):
-    """A runner by its short name, such as ``direct`` or ``dataflow``, and Beam's options for it."""
+    """A runner's short name, such as ``direct`` or ``dataflow``, and Beam's options for it."""
 
     name: str
     options: PipelineOptions
 
     @property
     def is_local(self) -> bool:
+        """Whether it runs on this machine, in processes that the launcher starts."""
         return self.name in _LOCAL
 
 
-def chosen(arguments: Sequence[str]) -> Runner:
-    """The runner of a command line.
+def select_runner(arguments: Sequence[str]) -> Runner:
+    """Returns the runner that command line arguments select, with local defaults.
 
     Raises:
-        RunnerError: it or an option of it loses data, or an option is unknown.
+        RunnerError: It or an option of it loses data, or an option is unknown.
     """
     options = PipelineOptions(list(arguments))
-    given = options.get_all_options(drop_default=True)
-    # As Beam does, take DirectRunner, directrunner and direct for the same.
-    name = str(given.get("runner") or "direct").rpartition(".")[2].lower().removesuffix("runner")
+    stated = options.get_all_options(drop_default=True)
+    # As in Beam, DirectRunner, directrunner and direct are the same.
+    name = str(stated.get("runner") or "direct").rpartition(".")[2].lower().removesuffix("runner")
     if name == "dask":
         raise RunnerError(
-            "the DaskRunner drops the outputs for rejected records without a word; choose another"
+            "the DaskRunner silently drops the outputs for rejected records; choose another runner"
         )
-    if given.get("direct_running_mode") == "multi_threading":
+    if stated.get("direct_running_mode") == "multi_threading":
         raise RunnerError(
-            "direct_running_mode=multi_threading loses elements without a word; choose "
+            "direct_running_mode=multi_threading silently loses elements; choose "
             "multi_processing or in_memory"
         )
     if name not in (*_LOCAL, "dataflow"):
         return Runner(name, options)  # a job server may know options that Beam does not
-    known = given.keys() | options.get_all_options().keys()
+    known = stated.keys() | options.get_all_options().keys()
     unknown = options.get_all_options(retain_unknown_options=True).keys() - known
     if unknown:
         raise RunnerError(f"unknown options: {', '.join(sorted(unknown))}")
     if name == "dataflow":
-        if not any(hint.startswith("min_ram=") for hint in given.get("resource_hints", [])):
+        if not any(hint.startswith("min_ram=") for hint in stated.get("resource_hints", [])):
             options = PipelineOptions([*arguments, f"--resource_hints={_MEMORY}"])
         return Runner(name, options)
     # Without prism_location=none the DirectRunner downloads another engine; see docs/runners.md.
@@ -65,11 +66,11 @@ def chosen(arguments: Sequence[str]) -> Runner:
     return Runner(name, PipelineOptions([*defaults, *arguments, "--runner=DirectRunner"]))
 
 
-def pipeline(runner: Runner) -> beam.Pipeline:
-    """An empty pipeline for a runner.
+def create_pipeline(runner: Runner) -> beam.Pipeline:
+    """Creates an empty pipeline for a runner.
 
     Raises:
-        RunnerError: there is no such runner, or options are missing or contradict each other.
+        RunnerError: There is no such runner, or options are missing or contradict each other.
     """
     if runner.name == "dataflow":
         try:
@@ -83,26 +84,26 @@ def pipeline(runner: Runner) -> beam.Pipeline:
 
 
 def check_reach(runner: Runner, output: str, paths: Iterable[str]) -> None:
-    """Whether workers of another machine have what they need.
+    """Checks that workers on other machines can reach the files and get this package.
 
     Raises:
-        RunnerError: they would look for files on their own disks, or lack this package.
+        RunnerError: A path is local to this machine, or workers would lack this package.
     """
     if runner.name != "dataflow":
-        return  # others may run here, or share a disk
-    given = runner.options.get_all_options(drop_default=True)
+        return  # others may run on this machine, or share a disk
+    stated = runner.options.get_all_options(drop_default=True)
     paths = list(paths)
     schemes = {path: FileSystems.get_scheme(path) for path in [*paths, output]}
     errors = []
     if schemes[output] not in ("gs", "s3"):
         errors.append(f"--output={output}: workers of Dataflow write to gs:// or s3://")
     errors += [
-        f"{path}: on this machine, where workers of Dataflow do not see it"
+        f"{path}: local to this machine, workers of Dataflow cannot read it"
         for path in paths
         if schemes[path] in (None, "file")
     ]
-    if not given.get("sdk_container_image"):
-        if not (given.get("setup_file") and given.get("requirements_file")):
+    if not stated.get("sdk_container_image"):
+        if not (stated.get("setup_file") and stated.get("requirements_file")):
             errors.append(
                 "workers of Dataflow need this package: --sdk_container_image, or --setup_file and "
                 "--requirements_file, see docs/runners.md"

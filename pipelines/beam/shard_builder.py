@@ -1,6 +1,5 @@
-"""One shard: everything that was said of its images, excluded, merged, combined and written."""
+"""Builds one shard: excludes, merges, combines and writes the records of its images."""
 
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -9,9 +8,10 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.beam.serialization import pack
-from pipelines.captions.combine import combine, sentence
-from pipelines.captions.merge import Merged, merge
+from pipelines.captions.combine import as_sentence, combine
+from pipelines.captions.merge import MergedImage, merge
 from pipelines.dedup.image_registry import ImageRegistry
+from pipelines.io.atomic import atomic_write
 from pipelines.io.images import ImageStore, UnusableImageError, perceptual_hash
 from pipelines.recipe import Recipe
 from schemas import Caption, Excluded, ImageInfo, ImageRecord, Rejected, Sample
@@ -26,14 +26,14 @@ class HashedImage(msgspec.Struct, array_like=True):
     """The perceptual hash of a held-out image."""
 
     hash: int
-    set: str
+    eval_set: str
     key: str
 
 
 class ShardSummary(msgspec.Struct):
-    """What the manifest and the tables need to know of a shard.
+    """What the manifest and the tables need of a shard.
 
-    ``rows`` are packed, `list[IndexRow]`: the commit holds those of all shards at once.
+    ``rows`` are packed, a `list[IndexRow]`: one worker holds those of all shards.
     """
 
     entry: ShardEntry
@@ -46,7 +46,7 @@ class ShardSummary(msgspec.Struct):
 
 
 class ShardBuilder:
-    """Collects what the slices have for a shard, then writes it image by image."""
+    """Collects the slice outputs of a shard, then writes it image by image."""
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class ShardBuilder:
         self._image_registry = image_registry
         self._store = store
         # An image may be hashed from several folders.
-        self._hashed = [*{(h.set, h.key, h.hash): h for h in held_out_hashes}.values()]
-        self._hashes = np.array([h.hash for h in self._hashed], np.uint64)
-        self._alone: list[ImageInfo] = []
-        self._parts: dict[str, list[ImageRecord]] = defaultdict(list)
+        self._hashed_images = [*{(h.eval_set, h.key, h.hash): h for h in held_out_hashes}.values()]
+        self._hashes = np.array([h.hash for h in self._hashed_images], np.uint64)
+        self._unique_images: list[ImageInfo] = []
+        self._records: dict[str, list[ImageRecord]] = defaultdict(list)  # by canonical key
         self._rejected: list[Rejected] = []
         self._excluded: list[Excluded] = []
         self._stats = Stats()
@@ -76,57 +76,60 @@ class ShardBuilder:
 
     def add(
         self,
-        parts: Iterable[ImageRecord],
+        records: Iterable[ImageRecord],
         rejected: Iterable[Rejected],
-        alone: Iterable[ImageInfo] = (),
+        unique_images: Iterable[ImageInfo] = (),
     ) -> None:
-        """Takes in what a slice has; ``alone`` are images that are not in the catalogue."""
-        self._alone += alone
-        for part in parts:
-            self._parts[self._image_registry.canonical(part.image)].append(part)
-            counts = self._counts[part.source]
-            counts.read += len(part.captions) + part.merged
-            counts.merged += part.merged
-        for record in rejected:
-            self._counts[record.source].read += record.records
-            self._reject(record)
+        """Adds a slice output; ``unique_images`` are rows that the image registry lacks."""
+        self._unique_images += unique_images
+        for record in records:
+            self._records[self._image_registry.canonical(record.image)].append(record)
+            counts = self._counts[record.source]
+            counts.read += len(record.captions) + record.merged
+            counts.merged += record.merged
+        for row in rejected:
+            self._counts[row.source].read += row.records
+            self._reject(row)
 
     def write(self) -> ShardSummary:
-        """Writes the tar to a temporary name, renames it, and tells what is in it."""
-        self._image_registry = self._image_registry.beside(self._alone)
+        """Writes the tar, and returns its summary."""
+        self._image_registry = self._image_registry.with_unique_images(self._unique_images)
         name = shard_name(self._split, self._shard, self._recipe.splits[self._split].shards)
-        temporary = FileSystems.join(self._output, f".{name}.{uuid.uuid4().hex}")
         with (
-            FileSystems.create(temporary, compression_type="uncompressed") as stream,
+            atomic_write(FileSystems.join(self._output, name)) as stream,
             shard_writer(stream, name) as writer,
         ):
-            for key in sorted(self._parts, key=lambda k: (position(k, self._recipe.salt), k)):
-                self._write_image(self._parts.pop(key), writer)
-        FileSystems.rename([temporary], [FileSystems.join(self._output, name)])
-        entry = ShardEntry(
-            name, self._split, writer.size, writer.sha256, self._stats.images, self._stats.captions
-        )
+            for key in sorted(self._records, key=lambda k: (position(k, self._recipe.salt), k)):
+                self._write_records(self._records.pop(key), writer)
         return ShardSummary(
-            entry,
-            self._shard,
-            pack(writer.rows),
-            self._rejected,
-            self._excluded,
-            self._stats,
-            dict(self._counts),
+            entry=ShardEntry(
+                file=name,
+                split=self._split,
+                bytes=writer.size,
+                sha256=writer.sha256,
+                images=self._stats.images,
+                captions=self._stats.captions,
+            ),
+            shard=self._shard,
+            rows=pack(writer.rows),
+            rejected=self._rejected,
+            excluded=self._excluded,
+            stats=self._stats,
+            sources=dict(self._counts),
         )
 
-    def _write_image(self, parts: list[ImageRecord], writer: ShardWriter) -> None:
-        spoken = [part for part in parts if part.captions]
-        if self._split == "train" and self._exclude(spoken):
+    def _write_records(self, records: list[ImageRecord], writer: ShardWriter) -> None:
+        """Writes the samples of all records of one canonical key, unless they are excluded."""
+        captioned = [record for record in records if record.captions]
+        if self._split == "train" and self._exclude(captioned):
             return
-        for merged in merge(parts, self._image_registry, self._recipe.rules):
+        for merged in merge(records, self._image_registry, self._recipe.rules):
             if isinstance(merged, Rejected):
                 self._reject(merged)
             else:
-                self._write_merged(merged, writer)
+                self._write_sample(merged, writer)
 
-    def _write_merged(self, merged: Merged, writer: ShardWriter) -> None:
+    def _write_sample(self, merged: MergedImage, writer: ShardWriter) -> None:
         image, content, extension = merged.image, None, ""
         if not is_safe_key(image.key):
             self._reject_image(merged, "unsafe image name", ascii(image.key[:200]))
@@ -143,85 +146,96 @@ class ShardBuilder:
             image = msgspec.structs.replace(image, width=file.width, height=file.height)
         captions = self._captions(merged)
         if captions:
-            sample = Sample(image.key, image.width, image.height, image.file, captions)
+            sample = Sample(
+                key=image.key,
+                width=image.width,
+                height=image.height,
+                file=image.file,
+                captions=captions,
+            )
             writer.write(sample, extension, content)
             self._stats.add(sample)
 
-    def _captions(self, merged: Merged) -> list[Caption]:
-        """The sentences of an image as the captions of its sample."""
+    def _captions(self, merged: MergedImage) -> list[Caption]:
+        """Returns the captions of a sample: combined, or one a sentence, as its split has them."""
         if not self._recipe.splits[self._split].combine:
             return merged.captions
         rules = self._recipe.rules
         fitting: list[Caption] = []
         for source, caption in zip(merged.sources, merged.captions, strict=True):
-            length = len(sentence(caption.text))
+            length = len(as_sentence(caption.text))
             if rules.length == "joined" and length >= rules.max_length:
                 [origin] = caption.provenance
-                record = f"{origin.dataset}/{origin.record}"
-                detail = f"{length} characters"
-                self._reject(Rejected(source, record, "caption too long", detail, merged.image.key))
+                self._reject(
+                    Rejected(
+                        source=source,
+                        record=f"{origin.dataset}/{origin.record}",
+                        reason="caption too long",
+                        detail=f"{length} characters",
+                        image=merged.image.key,
+                    )
+                )
             else:
                 fitting.append(caption)
         return combine(fitting, rules)
 
-    def _exclude(self, parts: list[ImageRecord]) -> bool:
-        """Whether the image is held out through any of its copies, which is then recorded."""
-        captions: Counter[str] = Counter()
-        for part in parts:
-            captions[part.image] += len(part.captions)
+    def _exclude(self, records: list[ImageRecord]) -> bool:
+        """Excludes an image if it or a duplicate of it is held out; returns whether it is."""
+        caption_counts: Counter[str] = Counter()
+        for record in records:
+            caption_counts[record.image] += len(record.captions)
         rows = [
             Excluded(
                 split=self._split,
                 image=image,
                 duplicate_of=self._image_registry.canonical(image),
-                eval_set=eval_set,
-                eval_image=eval_image,
-                join=join,
-                captions=n,
+                eval_set=match.eval_set,
+                eval_image=match.eval_image,
+                join=match.join,
+                captions=count,
             )
-            for image, n in sorted(captions.items())
-            for eval_set, eval_image, join in self._image_registry.held_out(image)
+            for image, count in sorted(caption_counts.items())
+            for match in self._image_registry.held_out(image)
         ]
         self._excluded += rows
         if rows:
-            for part in parts:
-                self._counts[part.source].excluded += len(part.captions)
+            for record in records:
+                self._counts[record.source].excluded += len(record.captions)
         return bool(rows)
 
-    def _exclude_near_duplicate(self, merged: Merged, content: bytes) -> bool:
-        """Whether the image looks like a held-out one and the recipe says to leave it out."""
-        if not len(self._hashes):
+    def _exclude_near_duplicate(self, merged: MergedImage, content: bytes) -> bool:
+        """Reports held-out images whose hash is near; returns whether the image is excluded."""
+        if not self._hashed_images:
             return False
-        own = np.uint64(perceptual_hash(content))
-        near = np.flatnonzero(
-            np.bitwise_count(self._hashes ^ own) <= self._recipe.near_duplicates.distance
-        )
-        key, leave_out = merged.image.key, self._recipe.near_duplicates.action == "exclude"
-        for i in near.tolist():
-            other = self._hashed[i]
+        near_duplicates = self._recipe.near_duplicates
+        distances = np.bitwise_count(self._hashes ^ np.uint64(perceptual_hash(content)))
+        near = np.flatnonzero(distances <= near_duplicates.distance).tolist()
+        is_excluded = bool(near) and near_duplicates.action == "exclude"
+        for i in near:
+            eval_image = self._hashed_images[i]
             self._excluded.append(
                 Excluded(
                     split=self._split,
-                    image=key,
-                    duplicate_of=key,
-                    eval_set=other.set,
-                    eval_image=other.key,
+                    image=merged.image.key,
+                    duplicate_of=merged.image.key,
+                    eval_set=eval_image.eval_set,
+                    eval_image=eval_image.key,
                     join="perceptual hash",
                     captions=len(merged.captions),
-                    excluded=leave_out,
+                    excluded=is_excluded,
                 )
             )
-        if leave_out and len(near):
+        if is_excluded:
             for source in merged.sources:
                 self._counts[source].excluded += 1
-        return leave_out and len(near) > 0
+        return is_excluded
 
     def _reject(self, rejected: Rejected) -> None:
         self._rejected.append(rejected)
         self._counts[rejected.source].rejected += rejected.records
 
-    def _reject_image(self, merged: Merged, reason: str, detail: str) -> None:
-        """Rejects all the records of an image, with one row for each of their sources."""
+    def _reject_image(self, merged: MergedImage, reason: str, detail: str) -> None:
+        """Rejects all records of an image, with one row for each of their sources."""
         key = merged.image.key
         for source, records in sorted(Counter(merged.sources).items()):
-            self._reject(Rejected(source, key, reason, detail, key, records))
+            self._reject(Rejected(source, key, reason, detail, image=key, records=records))

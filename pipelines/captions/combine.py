@@ -1,6 +1,6 @@
-"""Sentences of one image -> captions: a conflict graph on box overlap, then its coloring.
+"""Combines sentences of one image into captions: a conflict graph of boxes, then its coloring.
 
-Two sentences conflict if a box of one overlaps a box of the other too much: they speak of the same
+Two sentences conflict if a box of one overlaps a box of the other too much: they refer to the same
 object. A caption is a set of sentences without conflicts whose joined text fits (MDETR, section
 4.1 and appendix A). Sentences are nodes, conflicts edges, captions colors.
 """
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from pipelines.captions.graph_coloring import best, first_fit
-from pipelines.captions.options import Rules
+from pipelines.captions.rules import CaptionRules
 from pipelines.captions.spans import consolidate, shift
 from schemas import Caption, Provenance, Region, Span
 from shards import box_overlap as bx
@@ -20,36 +20,37 @@ from shards import box_overlap as bx
 _ROWS = 512
 
 
-def combine(captions: Sequence[Caption], rules: Rules) -> list[Caption]:
+def combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
     """Returns the captions of one image, joined from its captions of one sentence.
 
     Under ``length = "joined"`` every sentence must be shorter than ``max_length`` by itself.
     """
-    apart: list[Caption] = []
-    together: list[Caption] = []
+    separate: list[Caption] = []
+    joinable: list[Caption] = []
     for caption in captions:
         is_flickr30k = caption.provenance[0].dataset == "flickr30k"
-        (apart if is_flickr30k and rules.flickr30k == "apart" else together).append(caption)
-    conflicts = conflict_graph(together, rules)
+        is_separate = is_flickr30k and rules.flickr30k == "separate"
+        (separate if is_separate else joinable).append(caption)
+    conflicts = conflict_graph(joinable, rules)
     if rules.length == "joined":
         # n sentences and n - 1 spaces below max_length: each brings one space, and one is free.
-        sizes, capacity = [len(sentence(c.text)) + 1 for c in together], rules.max_length
+        sizes, capacity = [len(as_sentence(c.text)) + 1 for c in joinable], rules.max_length
     else:
-        sizes, capacity = [len(c.text) for c in together], rules.max_length - 2
+        sizes, capacity = [len(c.text) for c in joinable], rules.max_length - 2
     color = best if rules.coloring == "best" else first_fit
     groups = color(sizes, conflicts, capacity)
-    return apart + [join([together[i] for i in group]) for group in groups]
+    return separate + [join([joinable[i] for i in group]) for group in groups]
 
 
-def conflict_graph(captions: Sequence[Caption], rules: Rules) -> list[int]:
-    """For each caption the set of captions that conflict with it, as the bits of an integer."""
+def conflict_graph(captions: Sequence[Caption], rules: CaptionRules) -> list[int]:
+    """Returns for each caption the captions that conflict with it, as the bits of an integer."""
     boxes = bx.as_array([region.box for caption in captions for region in caption.regions])
-    owner = np.repeat(np.arange(len(captions)), [len(caption.regions) for caption in captions])
+    caption_of_box = np.repeat(np.arange(len(captions)), [len(c.regions) for c in captions])
     overlap = bx.giou if rules.conflict == "giou" else bx.iou
     graph = [0] * len(captions)
     for start in range(0, len(boxes), _ROWS):
         rows, columns = np.nonzero(overlap(boxes[start : start + _ROWS], boxes) > rules.threshold)
-        pairs = owner[rows + start] * len(captions) + owner[columns]
+        pairs = caption_of_box[rows + start] * len(captions) + caption_of_box[columns]
         for pair in np.unique(pairs).tolist():
             a, b = divmod(pair, len(captions))
             if a != b:
@@ -57,8 +58,12 @@ def conflict_graph(captions: Sequence[Caption], rules: Rules) -> list[int]:
     return graph
 
 
-def sentence(text: str) -> str:
-    """The text as it stands in a joined caption: with a full stop, unless it ends in "." or "?"."""
+def as_sentence(text: str) -> str:
+    """Returns a text as it stands in a joined caption: with a full stop, unless it ends in . or ?.
+
+    >>> as_sentence("a red cat"), as_sentence("is it red?")
+    ('a red cat.', 'is it red?')
+    """
     return text if text.endswith((".", "?")) else text + "."
 
 
@@ -77,6 +82,6 @@ def join(captions: Sequence[Caption]) -> Caption:
         for origin in caption.provenance:
             [span] = shift([origin.span], offset)
             provenance.append(msgspec.structs.replace(origin, span=span))
-        texts.append(sentence(caption.text))
+        texts.append(as_sentence(caption.text))
         offset += len(texts[-1]) + 1
     return Caption(" ".join(texts), regions, tokens_negative, provenance)

@@ -1,4 +1,4 @@
-"""All that the sources say of one image, brought to one size and held against the image."""
+"""Merges all records of one image: boxes are rescaled to one size and clipped to the image."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from pipelines.captions.options import Rules
+from pipelines.captions.rules import CaptionRules
 from pipelines.dedup.image_registry import ImageRegistry
 from schemas import (
     Caption,
@@ -23,11 +23,11 @@ from schemas import (
 )
 from shards import box_overlap as bx
 
-# Copies whose ratios of width to height differ by more are crops: boxes cannot be carried over.
+# Duplicates whose ratios of width to height differ by more are crops: boxes cannot be rescaled.
 _RATIO_TOLERANCE = 0.02
 
 
-class Merged(msgspec.Struct):
+class MergedImage(msgspec.Struct):
     """An image with its captions, each of one sentence, with boxes in pixels of the image.
 
     ``sources`` has for each caption the source of the recipe that it is from.
@@ -39,70 +39,93 @@ class Merged(msgspec.Struct):
 
 
 def merge(
-    parts: Iterable[ImageRecord], image_registry: ImageRegistry, rules: Rules
-) -> Iterator[Merged | Rejected]:
-    """The image that these parts, all of one canonical key, speak of.
+    records: Iterable[ImageRecord], image_registry: ImageRegistry, rules: CaptionRules
+) -> Iterator[MergedImage | Rejected]:
+    """Merges records that have one canonical key.
 
-    A copy of another shape than the canonical one is a crop of the photo, and stays an image of
-    its own. Under ``boxes = "as_is"`` shapes and boxes are not looked at.
+    Yields one image, or several: a duplicate whose ratio of width to height differs from the
+    canonical image's is a crop of the photo, and stays an image of its own. Under
+    ``boxes = "as_is"`` ratios and boxes are not checked.
     """
-    parts = sorted(parts, key=lambda part: part.rank)
-    objects: dict[tuple[str, str], dict[str, Object]] = {}
-    for part in parts:
-        known = objects.setdefault((part.source, part.image), {})
-        for id_, named in part.objects.items():
-            if known.setdefault(id_, named) != named:
-                detail = "object: the first one was kept"
-                yield Rejected(part.source, id_, "duplicate id", detail, part.image, records=0)
-    merged: dict[str, Merged] = {}
-    seen: set[tuple[str, str]] = set()  # dataset and record of a caption
-    copies: set[str] = set()
-    for part in parts:
-        if not part.captions:
+    records = sorted(records, key=lambda record: record.rank)
+    objects, repeated_objects = _collect_objects(records)
+    yield from repeated_objects
+    merged: dict[str, MergedImage] = {}
+    caption_ids: set[tuple[str, str]] = set()  # dataset and record
+    images_seen: set[str] = set()
+    for record in records:
+        if not record.captions:
             continue
-        if image_registry.image(part.image) is None:
-            detail, records = "in no table of images", len(part.captions)
-            yield Rejected(part.source, part.image, "unknown image", detail, part.image, records)
+        if image_registry.image(record.image) is None:
+            count = len(record.captions)
+            yield _reject(record, record.image, "unknown image", "in no table of images", count)
             continue
-        if part.image in image_registry.repeated and part.image not in copies:
-            detail = "image: the first row was kept"
-            yield Rejected(part.source, part.image, "duplicate id", detail, part.image, records=0)
-        copies.add(part.image)
-        copy = _sized(part, image_registry)
-        target = image_registry.image(image_registry.canonical(part.image))
-        if target is None or target.key == copy.key or not _can_rescale(copy, target, rules):
-            target = copy
-        into = merged.setdefault(target.key, Merged(target, [], []))
-        own = objects[part.source, part.image]
-        for caption in _bound(part, own, copy, target, rules):
+        if record.image in image_registry.repeated_keys and record.image not in images_seen:
+            yield _reject(record, record.image, "duplicate id", "image: the first row was kept", 0)
+        images_seen.add(record.image)
+        image = _annotated_image(record, image_registry)
+        target = image_registry.image(image_registry.canonical(record.image))
+        if target is None or target.key == image.key or not _can_rescale(image, target, rules):
+            target = image
+        into = merged.setdefault(target.key, MergedImage(target, [], []))
+        named = objects[record.source, record.image]
+        for caption in _captions(record, named, image, target, rules):
             if isinstance(caption, Rejected):
                 yield caption
                 continue
             [origin] = caption.provenance
-            if (origin.dataset, origin.record) in seen:
-                record = f"{origin.dataset}/{origin.record}"
-                yield Rejected(part.source, record, "duplicate id", "", part.image)
+            if (origin.dataset, origin.record) in caption_ids:
+                yield _reject(record, f"{origin.dataset}/{origin.record}", "duplicate id", "", 1)
             else:
-                seen.add((origin.dataset, origin.record))
+                caption_ids.add((origin.dataset, origin.record))
                 into.captions.append(caption)
-                into.sources.append(part.source)
+                into.sources.append(record.source)
     yield from merged.values()
 
 
-def _sized(part: ImageRecord, image_registry: ImageRegistry) -> ImageInfo:
-    """The copy that a part speaks of, with the size that its own file states, if it does."""
-    row = image_registry.image(part.image) or ImageInfo(part.image, part.source, "")
-    if part.width and part.height:
-        return msgspec.structs.replace(row, width=part.width, height=part.height)
+_Objects = dict[str, Object]  # by id
+
+
+def _collect_objects(
+    records: Iterable[ImageRecord],
+) -> tuple[dict[tuple[str, str], _Objects], list[Rejected]]:
+    """Returns the objects of each source and image, and ids that are given to two objects."""
+    objects: dict[tuple[str, str], _Objects] = {}
+    rejected: list[Rejected] = []
+    for record in records:
+        known = objects.setdefault((record.source, record.image), {})
+        for id_, obj in record.objects.items():
+            if known.setdefault(id_, obj) != obj:
+                detail = "object: the first one was kept"
+                rejected.append(_reject(record, id_, "duplicate id", detail, 0))
+    return objects, rejected
+
+
+def _reject(record: ImageRecord, id_: str, reason: str, detail: str, count: int) -> Rejected:
+    return Rejected(
+        source=record.source,
+        record=id_,
+        reason=reason,
+        detail=detail,
+        image=record.image,
+        records=count,
+    )
+
+
+def _annotated_image(record: ImageRecord, image_registry: ImageRegistry) -> ImageInfo:
+    """Returns the image of a record, with the size that the annotation file states, if it does."""
+    row = image_registry.image(record.image) or ImageInfo(record.image, record.source, "")
+    if record.width and record.height:
+        return msgspec.structs.replace(row, width=record.width, height=record.height)
     return row
 
 
-def _can_rescale(copy: ImageInfo, target: ImageInfo, rules: Rules) -> bool:
-    if not (copy.width and copy.height and target.width and target.height):
+def _can_rescale(image: ImageInfo, target: ImageInfo, rules: CaptionRules) -> bool:
+    if not (image.width and image.height and target.width and target.height):
         return False
     if rules.boxes == "as_is":
         return True
-    ratio = (copy.width * target.height) / (copy.height * target.width)
+    ratio = (image.width * target.height) / (image.height * target.width)
     return abs(ratio - 1) <= _RATIO_TOLERANCE
 
 
@@ -113,55 +136,58 @@ class _Unusable(NamedTuple):
     detail: str
 
 
-def _bound(
-    part: ImageRecord, objects: dict[str, Object], copy: ImageInfo, target: ImageInfo, rules: Rules
+def _captions(
+    record: ImageRecord,
+    objects: _Objects,
+    image: ImageInfo,
+    target: ImageInfo,
+    rules: CaptionRules,
 ) -> Iterator[Caption | Rejected]:
     """Yields the captions of a record with boxes in the target's pixels, and what is rejected.
 
     A caption that loses some of its regions is kept, one that loses all of them is not.
     """
-    regions = [region for caption in part.captions for region in _regions(caption)]
-    fitted = iter(_fit_all(regions, objects, copy, target, rules))
-    for caption in part.captions:
-        text_error = _text_fault(caption)
+    regions = [region for caption in record.captions for region in _all_regions(caption)]
+    fitted = iter(_fit_regions(regions, objects, image, target, rules))
+    for caption in record.captions:
+        text_error = _text_error(caption)
         errors = [] if text_error is None else [text_error]
         usable: list[Region] = []
-        for region in islice(fitted, len(_regions(caption))):
+        for region in islice(fitted, len(_all_regions(caption))):
             if isinstance(region, _Unusable):
                 errors.append(region)
             else:
                 usable.append(region)
         is_lost = text_error is not None or (not usable and bool(errors))
-        record = f"{caption.dataset}/{caption.record}"
         for i, (reason, detail) in enumerate(errors):
-            records = int(is_lost and i == 0)
-            yield Rejected(part.source, record, reason, detail, part.image, records)
+            id_, count = f"{caption.dataset}/{caption.record}", int(is_lost and i == 0)
+            yield _reject(record, id_, reason, detail, count)
         if not is_lost:
             yield Caption(
                 text=caption.text,
                 regions=usable,
                 tokens_negative=caption.tokens_negative,
                 provenance=[Provenance(caption.dataset, caption.record, (0, len(caption.text)))],
-                phrases=[_rescaled_phrase(phrase, copy, target) for phrase in caption.phrases],
+                phrases=[_rescale_phrase(phrase, image, target) for phrase in caption.phrases],
                 question=caption.question,
             )
 
 
-def _fit_all(
+def _fit_regions(
     regions: Sequence[Region | ObjectRegion],
-    objects: dict[str, Object],
-    copy: ImageInfo,
+    objects: _Objects,
+    image: ImageInfo,
     target: ImageInfo,
-    rules: Rules,
+    rules: CaptionRules,
 ) -> list[Region | _Unusable]:
     """Returns each region with its box in the target's pixels, or why it cannot be used."""
-    located = [_located(region, objects) for region in regions]
+    located = [_locate(region, objects) for region in regions]
     known = [region for region in located if isinstance(region, Region)]
-    boxes = _rescaled(bx.as_array([region.box for region in known]), copy, target)
+    boxes = _rescale(bx.as_array([region.box for region in known]), image, target)
     fitted, problems = boxes, [""] * len(boxes)
     if rules.boxes == "clip":
         fitted, problems = _clip(boxes, target)
-    areas = _areas(known, boxes, fitted, copy, target, rules)
+    areas = _areas(known, boxes, fitted, image, target, rules)
     results = iter(
         _Unusable(problem, str(region.box))
         if problem
@@ -171,7 +197,7 @@ def _fit_all(
     return [next(results) if isinstance(region, Region) else region for region in located]
 
 
-def _located(region: Region | ObjectRegion, objects: dict[str, Object]) -> Region | _Unusable:
+def _locate(region: Region | ObjectRegion, objects: _Objects) -> Region | _Unusable:
     """Returns a region with the box of the object that it names."""
     if isinstance(region, Region):
         return region
@@ -183,15 +209,15 @@ def _located(region: Region | ObjectRegion, objects: dict[str, Object]) -> Regio
     )
 
 
-def _regions(caption: GroundedCaption) -> list[Region | ObjectRegion]:
+def _all_regions(caption: GroundedCaption) -> list[Region | ObjectRegion]:
     return [*caption.regions, *caption.object_regions]
 
 
-def _text_fault(caption: GroundedCaption) -> _Unusable | None:
+def _text_error(caption: GroundedCaption) -> _Unusable | None:
     text = caption.text
     if not text.strip():
         return _Unusable("empty caption", "")
-    for region in _regions(caption):
+    for region in _all_regions(caption):
         for start, stop in region.spans:
             if not 0 <= start < stop <= len(text):
                 detail = f"({start}, {stop}) of {len(text)} characters"
@@ -199,51 +225,54 @@ def _text_fault(caption: GroundedCaption) -> _Unusable | None:
     return None
 
 
-def _rescaled(boxes: bx.Boxes, copy: ImageInfo, target: ImageInfo) -> bx.Boxes:
-    """Boxes in pixels of the copy -> of the target, computed in float64 and rounded once."""
-    if (copy.width, copy.height) == (target.width, target.height):
+def _rescale(boxes: bx.Boxes, image: ImageInfo, target: ImageInfo) -> bx.Boxes:
+    """Rescales boxes from pixels of an image to a target's, in float64, rounded to float32 once."""
+    if (image.width, image.height) == (target.width, target.height):
         return boxes
-    old = np.array([copy.width, copy.height] * 2, np.float64)
+    old = np.array([image.width, image.height] * 2, np.float64)
     new = np.array([target.width, target.height] * 2, np.float64)
     return (boxes / old * new).astype(np.float32)
 
 
 def _clip(boxes: bx.Boxes, image: ImageInfo) -> tuple[bx.Boxes, list[str]]:
-    """Boxes cut to the image, and for each what makes it unusable, or nothing."""
+    """Clips boxes to the image; returns for each why it is unusable, or an empty string."""
     size = np.array([image.width, image.height] * 2, np.float32)
     clipped = np.clip(boxes, 0, size) if image.width else boxes
     not_finite = ~np.isfinite(boxes).all(axis=1)
     empty = ((boxes[:, 2:] - boxes[:, :2]) <= 0).any(axis=1)
     outside = ((clipped[:, 2:] - clipped[:, :2]) <= 0).any(axis=1)
-    problem = np.select(
+    problems = np.select(
         [not_finite, empty, outside],
         ["box is not of numbers", "empty box", "box outside the image"],
         "",
     )
-    return clipped, problem.tolist()
+    return clipped, problems.tolist()
 
 
 def _areas(
     regions: Sequence[Region],
     boxes: bx.Boxes,
-    fitted: bx.Boxes,
-    copy: ImageInfo,
+    clipped: bx.Boxes,
+    image: ImageInfo,
     target: ImageInfo,
-    rules: Rules,
+    rules: CaptionRules,
 ) -> list[float | None]:
-    """Square pixels of each region, as stated or in pixels of the target, as the rules ask for."""
-    stated = [region.area for region in regions]
+    """Returns the area of each region: as stated, or in square pixels of the target.
+
+    An area that the source states is rescaled if the box was not clipped; else it is the box's.
+    """
+    stated_areas = [region.area for region in regions]
     if rules.area == "source":
-        return stated
-    scale = target.width * target.height / (copy.width * copy.height) if copy.width else 1.0
-    own = bx.area(fitted).astype(np.float64).tolist()
-    whole = (fitted == boxes).all(axis=1).tolist()
+        return stated_areas
+    scale = target.width * target.height / (image.width * image.height) if image.width else 1.0
+    box_areas = bx.area(clipped).astype(np.float64).tolist()
+    is_whole = (clipped == boxes).all(axis=1).tolist()
     return [
-        round(area * scale if area is not None and whole[i] else own[i], 2)
-        for i, area in enumerate(stated)
+        round(area * scale if area is not None and is_whole[i] else box_areas[i], 2)
+        for i, area in enumerate(stated_areas)
     ]
 
 
-def _rescaled_phrase(phrase: Phrase, copy: ImageInfo, target: ImageInfo) -> Phrase:
-    boxes = _rescaled(bx.as_array(phrase.boxes), copy, target).tolist()
+def _rescale_phrase(phrase: Phrase, image: ImageInfo, target: ImageInfo) -> Phrase:
+    boxes = _rescale(bx.as_array(phrase.boxes), image, target).tolist()
     return msgspec.structs.replace(phrase, boxes=[tuple(box) for box in boxes])

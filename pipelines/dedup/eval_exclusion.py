@@ -1,44 +1,48 @@
-"""The images of evaluation sets, from the sets' own files: they are kept out of training."""
+"""Reads which images evaluation sets hold out of training, from the sets' own files."""
 
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from pipelines.dedup.image_keys import flickr_photo_id, gqa_image_key
 from pipelines.io import safe_pickle
+from pipelines.io.decoding import BadRecord, decode_dict, decode_list
 from pipelines.io.raw_files import RawFileError, open_binary
-from pipelines.sources.base import Input, Slice
-from pipelines.sources.coco import flickr_photo_id
-from pipelines.sources.decoding import decode_dict, decode_list
-from pipelines.sources.gqa import image_key
+from pipelines.io.slices import Input, Slice
 from schemas import EvalImage
 
 
 class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """An evaluation set, by any of the files that tell its images; a table of the recipe.
+    """An evaluation set, a table of the recipe: its images are named by any of these files.
 
-    ``refs``: RefCOCO pickles, of which the references that are not in train count. ``questions``:
-    GQA question files, of which all count. ``instances``: files in COCO's layout (COCO 2014 val,
-    LVIS minival), of which all images count. ``ids``: lists of image ids, as text (one a line),
-    JSON (a list of ids, or of objects with an ``image_id``) or a pickle (a list or set), which name
-    images of the data set ``of``. ``namespace``: every image that has a copy there counts.
-    ``images``: folders or zips with the set's images, for the net of perceptual hashes; those
-    of images that a source of the recipe lists are found without.
+    Attributes:
+        refs: RefCOCO pickles; images of all references that are not in train.
+        questions: GQA question files; images of all questions.
+        instances: Files in COCO's layout (COCO 2014 val, LVIS minival); all images.
+        ids: Lists of image ids of ``dataset``, as text (one a line), JSON (a list of ids, or of
+            objects with an ``image_id``) or a pickle (a list or set).
+        dataset: The dataset whose images ``ids`` names.
+        namespace: Holds out every image that has a duplicate there, for example "coco".
+        images: Folders or zips with the set's images, to be hashed for near-duplicates; not
+            needed for images that a source of the recipe lists.
     """
 
     refs: list[str] = []
     questions: list[str] = []
     instances: list[str] = []
     ids: list[str] = []
-    of: Literal["coco", "vg", "flickr30k"] = "coco"
+    dataset: Literal["coco", "vg", "flickr30k"] = "coco"
     namespace: str = ""
     images: list[str] = []
 
     def paths(self) -> list[str]:
+        """Returns every file of the set, images aside."""
         return [*self.refs, *self.questions, *self.instances, *self.ids]
 
     def inputs(self) -> list[Input]:
+        """Returns the files of the set with their layouts."""
         return [
             *(Input(path, "file", role="refs") for path in self.refs),
             *(Input(path, "dict", role="questions") for path in self.questions),
@@ -57,7 +61,7 @@ class _Image(msgspec.Struct, gc=False):
     flickr_url: str = ""
 
 
-class _Reference(msgspec.Struct, gc=False):
+class _RefcocoRef(msgspec.Struct, gc=False):
     image_id: int
     split: str
 
@@ -66,56 +70,62 @@ class _Row(msgspec.Struct, gc=False):
     image_id: int | str
 
 
-def read_held_out(name: str, of: str, piece: Slice) -> Iterator[EvalImage]:
-    """The images that a slice of an evaluation set's file names, each once.
+def read_held_out(eval_set: str, dataset: str, raw_slice: Slice) -> Iterator[EvalImage]:
+    """Yields the images that a slice of an evaluation set's file names, each once.
+
+    ``dataset`` is the one whose images a list of ids names.
 
     Raises:
-        RawFileError: the file is not in the layout that its role promises, to the last record.
+        RawFileError: Any record of the file is not in the layout of its role.
     """
-    bad: list[tuple[str, str]] = []
-    match piece.input.role:
+    bad: list[BadRecord] = []
+    match raw_slice.input.role:
         case "refs":
-            rows = [EvalImage(name, f"coco/{r.image_id}") for r in _read_references(piece.input)]
+            references = _read_references(raw_slice.input)
+            rows = [EvalImage(eval_set, f"coco/{r.image_id}") for r in references]
         case "questions":
-            questions, bad = decode_dict(piece.content, _Question)
+            questions, bad = decode_dict(raw_slice.content, _Question)
             ids = [str(question.imageId) for question in questions.values()]
-            rows = [EvalImage(name, image_key(id_), file=f"{id_}.jpg") for id_ in ids]
+            rows = [EvalImage(eval_set, gqa_image_key(id_), file=f"{id_}.jpg") for id_ in ids]
         case "instances":
-            images, bad = decode_list(piece.content, _Image)
+            images, bad = decode_list(raw_slice.content, _Image)
             rows = [
-                EvalImage(name, f"coco/{i.id}", flickr_photo_id(i.flickr_url), i.file_name)
+                EvalImage(eval_set, f"coco/{i.id}", flickr_photo_id(i.flickr_url), i.file_name)
                 for i in images
             ]
         case _:
-            rows = [_listed(name, id_, of, piece.input) for id_ in _read_ids(piece.input)]
+            input = raw_slice.input
+            rows = [_listed(eval_set, id_, dataset, input) for id_ in _read_ids(input)]
     if bad:
-        # A record that cannot be read may be of an image that would then be trained on.
-        record, fault = bad[0]
-        raise RawFileError(f"{piece.input.path}: malformed record {record}: {fault}")
+        # The image of a record that cannot be read would be trained on.
+        record, error = bad[0]
+        raise RawFileError(f"{raw_slice.input.path}: malformed record {record}: {error}")
     yield from {row.key: row for row in rows}.values()
 
 
-def _read_references(input: Input) -> list[_Reference]:
-    """The references that are not in train. A bad one of train is left to the source's reader."""
+def _read_references(input: Input) -> list[_RefcocoRef]:
+    """Reads the references that are not in train; the source's reader rejects bad ones of train."""
     content = safe_pickle.load(input.path)
     if not isinstance(content, list):
         raise RawFileError(f"{input.path}: a pickled list expected, found {type(content).__name__}")
     held_out = [r for r in content if not (isinstance(r, dict) and r.get("split") == "train")]
-    return _convert(held_out, list[_Reference], input)
+    references: list[_RefcocoRef] = _convert(held_out, list[_RefcocoRef], input)
+    return references
 
 
-def _listed(name: str, id_: str, of: str, input: Input) -> EvalImage:
-    """An image of a list of ids, leading zeros dropped.
+def _listed(eval_set: str, id_: str, dataset: str, input: Input) -> EvalImage:
+    """Returns the image that an entry of a list of ids names, leading zeros dropped.
 
     GQA's lists mix ids of Visual Genome with ids of COCO, as ``n578020``.
     """
     number = id_.removeprefix("n")
-    if not re.fullmatch("[0-9]{1,20}", number) or (id_ != number and of == "flickr30k"):
-        raise RawFileError(f"{input.path}: {id_[:50]!a} is no image id of {of}")
+    if not re.fullmatch("[0-9]{1,20}", number) or (id_ != number and dataset == "flickr30k"):
+        raise RawFileError(f"{input.path}: {id_[:50]!a} is no image id of {dataset}")
     number = str(int(number))
-    namespace = of if id_.isdigit() else "coco"
+    namespace = dataset if id_.isdigit() else "coco"
     file = "" if namespace == "coco" else f"{number}.jpg"
-    return EvalImage(name, f"{namespace}/{number}", number if of == "flickr30k" else "", file)
+    photo = number if dataset == "flickr30k" else ""
+    return EvalImage(eval_set, f"{namespace}/{number}", photo, file)
 
 
 def _read_ids(input: Input) -> list[str]:
@@ -127,23 +137,28 @@ def _read_ids(input: Input) -> list[str]:
     else:
         with open_binary(path) as file:
             content = file.read()
-        if not path.endswith(".json"):
-            try:
-                lines = content.decode("utf-8-sig").splitlines()
-            except UnicodeDecodeError as fault:
-                raise RawFileError(f"{path}: expected lines of image ids: {fault}") from fault
-            ids = [line.strip() for line in lines if line.strip()]
-        else:
-            try:
-                ids = msgspec.json.decode(content)
-            except (msgspec.DecodeError, UnicodeDecodeError) as fault:
-                raise RawFileError(f"{path}: expected a JSON list of image ids: {fault}") from fault
+        ids = _ids_of_json(content, path) if path.endswith(".json") else _lines(content, path)
     rows = _convert(ids, list[int | str | _Row], input)
     return [str(row.image_id if isinstance(row, _Row) else row) for row in rows]
 
 
-def _convert(content: object, layout: type, input: Input):  # type: ignore[no-untyped-def]
+def _ids_of_json(content: bytes, path: str) -> Any:
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RawFileError(f"{path}: expected a JSON list of image ids: {error}") from error
+
+
+def _lines(content: bytes, path: str) -> list[str]:
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise RawFileError(f"{path}: expected lines of image ids: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _convert(content: object, layout: Any, input: Input) -> Any:
     try:
         return msgspec.convert(content, layout)
-    except msgspec.ValidationError as fault:
-        raise RawFileError(f"{input.path}: not a list of {input.role}: {fault}") from fault
+    except msgspec.ValidationError as error:
+        raise RawFileError(f"{input.path}: not a list of {input.role}: {error}") from error

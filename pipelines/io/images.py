@@ -1,4 +1,4 @@
-"""Image files: found below their roots, bounded, and looked at before they go into a shard."""
+"""Image files: read below their roots, bounded, and checked before they go into a shard."""
 
 import contextlib
 import io
@@ -24,7 +24,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_+@-][A-Z
 
 
 class UnusableImageError(Exception):
-    """Why an image cannot go into a shard: one of few reasons, and a detail."""
+    """An image cannot go into a shard; ``reason`` is one of few, ``detail`` is free text."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -32,8 +32,8 @@ class UnusableImageError(Exception):
         self.detail = detail
 
 
-class File(msgspec.Struct):
-    """The original bytes of an image, and what its header says."""
+class ImageFile(msgspec.Struct):
+    """The original bytes of an image, with format and size from its header."""
 
     content: bytes
     extension: str  # jpg or png
@@ -41,14 +41,15 @@ class File(msgspec.Struct):
     height: int
 
 
-class _Stretch:
-    """A file of which a stretch is at hand: zipfile reads in bits, each a request from afar."""
+class _BufferedRange:
+    """A file with one range in memory: zipfile reads in small steps, each a request if remote."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._start, self._content = 0, b""
 
     def fetch(self, start: int, size: int) -> None:
+        """Reads a range into memory, and seeks to its beginning."""
         self._file.seek(start)
         self._start, self._content = start, self._file.read(size)
         self._file.seek(start)
@@ -71,23 +72,23 @@ class _Stretch:
 
 
 class _Zip(NamedTuple):
-    file: _Stretch
+    file: _BufferedRange
     archive: zipfile.ZipFile
-    members: dict[str, zipfile.ZipInfo]  # by file name: the folders in it vary between mirrors
+    members: dict[str, zipfile.ZipInfo]  # by file name: folders differ between mirrors
 
 
 class ImageStore:
-    """The images of each source, below its roots: folders, or zips as they are published."""
+    """The image files of each source, below its roots: folders, or zips as they are published."""
 
     def __init__(self, roots: dict[str, list[str]]) -> None:
         self._roots = roots
         self._zips: dict[str, _Zip] = {}
 
-    def read(self, image: ImageInfo) -> File:
-        """The image's file, if it is one and of the size that the annotations speak of.
+    def read(self, image: ImageInfo) -> ImageFile:
+        """Reads the file of an image.
 
         Raises:
-            UnusableImageError: it is missing, no JPEG or PNG, truncated, too large, of another
+            UnusableImageError: It is missing, no JPEG or PNG, truncated, too large, of another
                 size than its source states, or its name would leave the root.
         """
         content = self._content(image)
@@ -120,12 +121,12 @@ class ImageStore:
 
     def _zip(self, path: str) -> _Zip:
         if path not in self._zips:
-            file = _Stretch(open_binary(path, read_ahead=False))
+            file = _BufferedRange(open_binary(path, read_ahead=False))
             try:
                 archive = zipfile.ZipFile(file)
             except zipfile.BadZipFile as error:
                 raise RawFileError(f"{path}: not a readable zip file: {error}") from error
-            members = {PurePosixPath(of.filename).name: of for of in archive.infolist()}
+            members = {PurePosixPath(info.filename).name: info for info in archive.infolist()}
             self._zips[path] = _Zip(file, archive, members)
         return self._zips[path]
 
@@ -148,11 +149,11 @@ def _read_member(opened: _Zip, member: zipfile.ZipInfo) -> bytes:
         raise UnusableImageError("unreadable image", str(error)) from error
 
 
-def inspect(content: bytes) -> File:
-    """What the header says; the pixels are not decoded.
+def inspect(content: bytes) -> ImageFile:
+    """Returns an image with what its header states; the pixels are not decoded.
 
     Raises:
-        UnusableImageError: no JPEG or PNG, a truncated one, or of more than ``MAX_IMAGE_PIXELS``.
+        UnusableImageError: No JPEG or PNG, a truncated one, or of more than ``MAX_IMAGE_PIXELS``.
     """
     try:
         with Image.open(io.BytesIO(content), formats=list(_EXTENSIONS)) as image:
@@ -167,18 +168,20 @@ def inspect(content: bytes) -> File:
         raise UnusableImageError("not an image", str(error)) from error
     if width * height > MAX_IMAGE_PIXELS:
         raise UnusableImageError("image too large", f"{width}x{height} pixels")
-    # Some published JPEGs have bytes behind their end mark; a thumbnail's own mark comes early.
+    # Some published JPEGs have bytes after their end marker; a thumbnail's own marker comes early.
     end = b"\xff\xd9" if format_ == "JPEG" else b"IEND"
     if content.rfind(end) < len(content) // 2:
-        raise UnusableImageError("truncated image", f"{len(content)} bytes without an end mark")
-    return File(content, _EXTENSIONS[format_], width, height)
+        raise UnusableImageError("truncated image", f"{len(content)} bytes without an end marker")
+    return ImageFile(content, _EXTENSIONS[format_], width, height)
 
 
 def perceptual_hash(content: bytes) -> int:
-    """64 bits that near-duplicates share, at any size and JPEG quality (``imagehash.phash``).
+    """Returns 64 bits that near-duplicates share, at any size and JPEG quality.
+
+    It is ``imagehash.phash`` of a reduced image.
 
     Raises:
-        UnusableImageError: its pixels cannot be decoded.
+        UnusableImageError: Its pixels cannot be decoded.
     """
     import imagehash
 

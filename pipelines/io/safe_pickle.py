@@ -1,4 +1,4 @@
-"""Reading pickles that other people made, without running what is in them.
+"""Reads pickles of untrusted origin, without running code that they name.
 
 RefCOCO's ``refs(*).p`` and the published lists of image ids are pickles. A pickle is a program
 that may call any function of any module; here it may build plain containers, strings,
@@ -13,17 +13,17 @@ from typing import Any, BinaryIO
 
 from pipelines.io.raw_files import RawFileError, open_binary
 
-MAX_BYTES = 1 << 30  # the largest published one, refs(umd).p, has under 100 MB
+MAX_BYTES = 1 << 30  # the largest published one, refs(umd).p, has less than 100 MB
 
 
 def load(source: str | BinaryIO) -> Any:
-    """The object in a pickle: a path that Beam can open, or an open binary file.
+    """Returns the object in a pickle, given by its path or URL, or as an open binary file.
 
     Strings that Python 2 wrote as bytes are read as UTF-8, or as Latin-1 if that fails.
 
     Raises:
-        RawFileError: no pickle, a truncated one, one larger than ``MAX_BYTES``, or one that asks
-            for anything but plain data; the message names the file, and what was asked for.
+        RawFileError: No pickle, a truncated one, one larger than ``MAX_BYTES``, or one that names
+            anything but plain data; the message names the file and what the pickle asks for.
     """
     if isinstance(source, str):
         with open_binary(source) as file:
@@ -40,31 +40,34 @@ def _loads(content: bytes, name: str) -> Any:
             return _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
         except UnicodeDecodeError:
             return _PlainUnpickler(io.BytesIO(content), encoding="latin-1").load()
-    except _ForbiddenError as fault:
+    except _ForbiddenError as error:
         raise RawFileError(
-            f"{name}: the pickle asks for {fault}, which is not plain data"
+            f"{name}: the pickle asks for {error}, which is not plain data"
         ) from None
     # Bytes that are no pickle are run as one, and can fail in any way that a program can.
-    except Exception as fault:
+    except Exception as error:
         raise RawFileError(
-            f"{name}: not a pickle, or a truncated one ({type(fault).__name__}: {fault})"
-        ) from fault
+            f"{name}: not a pickle, or a truncated one ({type(error).__name__}: {error})"
+        ) from error
 
 
 class _ForbiddenError(Exception):
-    pass
+    """A pickle names something that is not plain data."""
 
 
 def _check_memo(content: bytes) -> None:
-    """Raises ``ValueError`` for one that numbers an object beyond its own length.
+    """Checks that no object has a memo number beyond the length of the pickle.
 
-    The unpickler keeps numbered objects in an array that it makes as large as the largest number:
-    six bytes can ask for 64 GB.
+    The unpickler keeps memoized objects in an array as large as the largest number: six bytes can
+    ask for 64 GB.
+
+    Raises:
+        ValueError: An object has.
     """
     for opcode, argument, _ in pickletools.genops(content):
         numbers = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")
         if numbers and isinstance(argument, int) and argument >= len(content):
-            raise ValueError(f"object number {argument} in {len(content)} bytes")
+            raise ValueError(f"memo number {argument} in {len(content)} bytes")
 
 
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {

@@ -2,60 +2,27 @@
 
 A source is a ``msgspec`` struct. Its fields are the keys of its table in the recipe, and its
 methods list its files and turn slices of them into records. Everything else is the same for all
-sources: cutting files, distributing slices over workers, joining images, excluding evaluation
+sources: slicing files, distributing slices over workers, joining images, excluding evaluation
 images, binding boxes, combining captions, writing shards.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import msgspec
 
-from pipelines.captions.options import Rules
 from pipelines.captions.parsing import Parse
+from pipelines.captions.rules import CaptionRules
+from pipelines.io.slices import Input, Slice
 from schemas import ImageInfo, ImageRecord, Rejected
 
-Layout = Literal["list", "dict", "lines", "file"]
-
 Parser = Callable[[Iterable[str]], Mapping[str, Parse]]
-
-
-class Input(msgspec.Struct, frozen=True):
-    """A raw file and how it is cut into slices.
-
-    Layouts:
-        ``list``, ``dict``: JSON whose top level is a list or dict, cut between its elements; with
-        ``within``, the list or dict under that key of a top-level dict.
-
-        ``lines``: text, cut between lines.
-
-        ``file``: never cut.
-
-    A path that ends in ``.zip``, of a layout other than ``file``, stands for the only member of the
-    zip with the ending before it (``region_graphs.json.zip``).
-    """
-
-    path: str
-    layout: Layout
-    within: str = ""
-    role: str = ""  # for sources with several kinds of files; often the split
-
-
-class Slice(msgspec.Struct, frozen=True):
-    """A part of an input: ``content`` is decompressed and cut at element borders.
-
-    For ``list`` and ``dict`` it is itself a JSON list or dict. For ``file`` it is empty, and the
-    source opens ``input.path``.
-    """
-
-    input: Input
-    content: bytes
 
 
 class Context(msgspec.Struct, frozen=True):
     """What a build provides to ``Source.read``."""
 
-    rules: Rules
+    rules: CaptionRules
     splits: tuple[str, ...]  # the splits that are built
     parse: Parser  # the language model
     stop_words: frozenset[str]
@@ -86,7 +53,7 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """Lists the image tables: small files, or small parts of files."""
         return []
 
-    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
+    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         """Yields the rows of a slice of an image table.
 
         Bad rows are rejected here or in ``read``, but only in one of them, if both see them.
@@ -101,7 +68,7 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """Lists the annotation files of these splits, in the order of their records."""
         raise NotImplementedError
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         """Yields the records of a slice of an annotation file, one per image.
 
         A region has a box, or the id of an object whose box another file of the same source gives

@@ -4,7 +4,6 @@ Layouts: cocodataset.org (instances_*.json) and github.com/lichengunc/refer (``r
 pickled list of references, each with the id of a COCO annotation and several sentences).
 """
 
-import re
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -14,20 +13,19 @@ from pipelines.captions.noun_phrases import root_and_negative_spans
 from pipelines.captions.parsing import MAX_CHARACTERS
 from pipelines.captions.spans import consolidate
 from pipelines.captions.text_cleanup import has_alphanumeric
+from pipelines.dedup.image_keys import flickr_photo_id
 from pipelines.geometry.boxes import from_xywh
-from pipelines.geometry.polygons import FARTHEST, Segmentation, extent
+from pipelines.geometry.polygons import MAX_COORDINATE, Segmentation, extent
 from pipelines.io import safe_pickle
+from pipelines.io.decoding import BadRecord, Category, Id, decode_list, reject_malformed
 from pipelines.io.raw_files import RawFileError
-from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import BadRecord, Category, Id, decode_list, reject_malformed
+from pipelines.io.slices import Input, Slice
+from pipelines.sources.base import Context, Source
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, ObjectRegion, Rejected
 from shards.box_overlap import as_array, iou
 
 SENTENCES_PER_BATCH = 20_000
 MIN_SEGMENTATION_IOU = 0.5  # of a box and the extent of its segmentation
-
-# http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg -> 5896644212
-_FLICKR_URL = re.compile(r"https?://[^/]*\bstaticflickr\.com/(?:\d+/)+(\d+)_")
 
 _segmentation_decoder = msgspec.json.Decoder(Segmentation)
 
@@ -83,9 +81,9 @@ class Coco(Source, kw_only=True):
     def image_inputs(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.instances]
 
-    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
-        images, bad = decode_list(piece.content, _Image)
-        yield from reject_malformed(self.namespace, bad, piece.input.path)
+    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+        images, bad = decode_list(raw_slice.content, _Image)
+        yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
         for image in images:
             yield ImageInfo(
                 key=_key(image.id),
@@ -102,21 +100,11 @@ class Coco(Source, kw_only=True):
             *(Input(path, "list", within="annotations") for path in self.instances),
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        if piece.input.layout == "file":
-            yield from _read_references(piece.input, context)
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+        if raw_slice.input.layout == "file":
+            yield from _read_references(raw_slice.input, context)
         else:
-            yield from _read_annotations(piece, check=context.rules.boxes == "clip")
-
-
-def flickr_photo_id(url: str) -> str:
-    """Returns the id of the Flickr photo of an image URL; empty if it is none of Flickr's.
-
-    >>> flickr_photo_id("http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg")
-    '5896644212'
-    """
-    match = _FLICKR_URL.match(url)
-    return match[1] if match else ""
+            yield from _read_annotations(raw_slice, check=context.rules.boxes == "clip")
 
 
 def _key(image_id: int) -> str:
@@ -208,10 +196,10 @@ def _text_error(text: str) -> str | None:
 # --- boxes ----------------------------------------------------------------------------------------
 
 
-def _read_annotations(piece: Slice, check: bool) -> Iterator[ImageRecord | Rejected]:
+def _read_annotations(raw_slice: Slice, check: bool) -> Iterator[ImageRecord | Rejected]:
     # A bad annotation counts as no record: its sentences are counted when they lack their box.
-    annotations, bad = decode_list(piece.content, _Annotation)
-    yield from reject_malformed("coco", bad, piece.input.path, records=0)
+    annotations, bad = decode_list(raw_slice.content, _Annotation)
+    yield from reject_malformed("coco", bad, raw_slice.input.path, records=0)
     records: dict[int, ImageRecord] = {}
     for annotation in annotations:
         key = _key(annotation.image_id)
@@ -240,7 +228,7 @@ def _stated_box(bbox: list[float | None] | None) -> Box | None:
     x, y, w, h = bbox
     if x is None or y is None or w is None or h is None:
         return None
-    return from_xywh(x, y, w, h) if max(map(abs, (x, y, w, h))) < FARTHEST else None
+    return from_xywh(x, y, w, h) if max(map(abs, (x, y, w, h))) < MAX_COORDINATE else None
 
 
 def _checked_box(stated: Box | None, segmentation: msgspec.Raw) -> Box | None:

@@ -21,7 +21,8 @@ from defusedxml.common import DefusedXmlException
 
 from pipelines.geometry.boxes import clusters
 from pipelines.io.raw_files import RawFileError, open_binary, read_beginning
-from pipelines.sources.base import Context, Input, Slice, Source
+from pipelines.io.slices import Input, Slice
+from pipelines.sources.base import Context, Source
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
 from shards.box_overlap import as_array, iou
 
@@ -58,8 +59,8 @@ class Flickr30k(Source, kw_only=True):
     def image_inputs(self) -> list[Input]:
         return [Input(path, "lines", role=split) for split, path in self.split_files.items()]
 
-    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
-        for id_ in _image_ids(piece):
+    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+        for id_ in _image_ids(raw_slice):
             # `read` gets the same lines, and reports the bad ones.
             if not isinstance(id_, Rejected):
                 yield ImageInfo(f"flickr30k/{id_}", "flickr30k", file=f"{id_}.jpg", photo_id=id_)
@@ -71,13 +72,13 @@ class Flickr30k(Source, kw_only=True):
             if split in self.split_files
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         with _open_annotations(self.annotations) as read_file:
-            for id_ in _image_ids(piece):
+            for id_ in _image_ids(raw_slice):
                 if isinstance(id_, Rejected):
                     yield id_
                 else:
-                    yield from self._read_image(id_, piece.input.role, read_file)
+                    yield from self._read_image(id_, raw_slice.input.role, read_file)
 
     def _read_image(
         self, id_: str, split: str, read_file: ReadFile
@@ -130,9 +131,9 @@ def _reject_image(id_: str, reason: str, error: Exception, sentences: list[bytes
     )
 
 
-def _image_ids(piece: Slice) -> Iterator[str | Rejected]:
-    file_name = Path(piece.input.path).name
-    for line in piece.content.splitlines():
+def _image_ids(raw_slice: Slice) -> Iterator[str | Rejected]:
+    file_name = Path(raw_slice.input.path).name
+    for line in raw_slice.content.splitlines():
         id_ = line.strip().decode("utf-8", "replace")
         if re.fullmatch("[0-9]{1,20}", id_):
             yield id_

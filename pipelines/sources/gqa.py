@@ -13,9 +13,11 @@ from typing import ClassVar
 import msgspec
 
 from pipelines.captions.spans import consolidate
+from pipelines.dedup.image_keys import gqa_image_key
 from pipelines.geometry.boxes import from_xywh
-from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import decode_dict, reject_malformed
+from pipelines.io.decoding import decode_dict, reject_malformed
+from pipelines.io.slices import Input, Slice
+from pipelines.sources.base import Context, Source
 from schemas import (
     GroundedCaption,
     ImageInfo,
@@ -106,21 +108,21 @@ class Gqa(Source, kw_only=True):
             ),
         ]
 
-    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
+    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         # `read` decodes the same records, and reports those that it cannot use.
         sizes: dict[str, _Size]
-        if piece.input.role:
-            questions, _ = decode_dict(piece.content, _QuestionImage)
+        if raw_slice.input.role:
+            questions, _ = decode_dict(raw_slice.content, _QuestionImage)
             sizes = dict.fromkeys((q.imageId for q in questions.values()), _Size(0, 0))
         else:
-            sizes, bad = decode_dict(piece.content, _Size)
-            graphs = decode_dict(piece.content, _SceneGraph)[0] if bad else {}
+            sizes, bad = decode_dict(raw_slice.content, _Size)
+            graphs = decode_dict(raw_slice.content, _SceneGraph)[0] if bad else {}
             bad_sizes = [record for record in bad if record.key in graphs]
-            yield from reject_malformed(self.namespace, bad_sizes, piece.input.path)
+            yield from reject_malformed(self.namespace, bad_sizes, raw_slice.input.path)
         for image_id, size in sizes.items():
             if _IMAGE_ID.fullmatch(image_id):
                 yield ImageInfo(
-                    key=image_key(image_id),
+                    key=gqa_image_key(image_id),
                     source=self.namespace,
                     file=f"{image_id}.jpg",
                     width=size.width,
@@ -141,54 +143,47 @@ class Gqa(Source, kw_only=True):
             ),
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        split = piece.input.role
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+        split = raw_slice.input.role
         if not split:
-            yield from _read_scene_graphs(piece)
+            yield from _read_scene_graphs(raw_slice)
             return
         regions_of: Callable[[_Question], list[ObjectRegion]] = _no_regions
         if split in self.scene_graphs:  # they hold the objects that a question refers to
             published = context.rules.gqa_words == "find"
             regions_of = _published_regions if published else _object_regions
-        yield from _read_questions(piece, regions_of)
+        yield from _read_questions(raw_slice, regions_of)
 
 
-def image_key(image_id: str) -> str:
-    """Returns the key of an image by its id in GQA's files.
-
-    >>> image_key("2320633"), image_key("n578020")
-    ('vg/2320633', 'coco/578020')
-    """
-    return f"coco/{image_id[1:]}" if image_id.startswith("n") else f"vg/{image_id}"
-
-
-def _read_scene_graphs(piece: Slice) -> Iterator[ImageRecord | Rejected]:
+def _read_scene_graphs(raw_slice: Slice) -> Iterator[ImageRecord | Rejected]:
     # A bad graph counts as no record: its questions are counted when they lack their boxes.
-    graphs, bad = decode_dict(piece.content, _SceneGraph)
-    yield from reject_malformed("gqa", bad, piece.input.path, records=0)
+    graphs, bad = decode_dict(raw_slice.content, _SceneGraph)
+    yield from reject_malformed("gqa", bad, raw_slice.input.path, records=0)
     for image_id, graph in graphs.items():
         if not _IMAGE_ID.fullmatch(image_id):
-            yield Rejected("gqa", image_id, "bad image id", Path(piece.input.path).name, records=0)
+            yield Rejected(
+                "gqa", image_id, "bad image id", Path(raw_slice.input.path).name, records=0
+            )
             continue
         objects = {
             id_: Object(from_xywh(obj.x, obj.y, obj.w, obj.h), area=obj.h * obj.w)
             for id_, obj in graph.objects.items()
         }
-        yield ImageRecord(image_key(image_id), "gqa", "", objects=objects)
+        yield ImageRecord(gqa_image_key(image_id), "gqa", "", objects=objects)
 
 
 def _read_questions(
-    piece: Slice, regions_of: Callable[[_Question], list[ObjectRegion]]
+    raw_slice: Slice, regions_of: Callable[[_Question], list[ObjectRegion]]
 ) -> Iterator[ImageRecord | Rejected]:
-    questions, bad = decode_dict(piece.content, _Question)
-    yield from reject_malformed("gqa", bad, piece.input.path)
+    questions, bad = decode_dict(raw_slice.content, _Question)
+    yield from reject_malformed("gqa", bad, raw_slice.input.path)
     records: dict[str, ImageRecord] = {}
     for id_, question in questions.items():
         image_id, text = question.imageId, question.question
         if not _IMAGE_ID.fullmatch(image_id):
             yield Rejected("gqa", id_, "bad image id", image_id)
             continue
-        key = image_key(image_id)
+        key = gqa_image_key(image_id)
         if not text.strip():
             yield Rejected("gqa", id_, "no words", repr(text), key)
             continue
@@ -198,7 +193,7 @@ def _read_questions(
             detail = f"{list(question.annotations.question)} in {text!r}"
             yield Rejected("gqa", id_, "no such words", detail, key)
             continue
-        record = records.setdefault(image_id, ImageRecord(key, "gqa", piece.input.role))
+        record = records.setdefault(image_id, ImageRecord(key, "gqa", raw_slice.input.role))
         record.captions.append(
             GroundedCaption(
                 text=text,

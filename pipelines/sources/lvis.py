@@ -12,10 +12,11 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from pipelines.geometry.boxes import from_xywh
-from pipelines.geometry.polygons import FARTHEST
+from pipelines.geometry.polygons import MAX_COORDINATE
+from pipelines.io.decoding import BadRecord, Category, Id, decode_list, reject_malformed
 from pipelines.io.raw_files import RawFileError, open_binary
-from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import BadRecord, Category, Id, decode_list, reject_malformed
+from pipelines.io.slices import Input, Slice
+from pipelines.sources.base import Context, Source
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 from schemas.class_names import class_name
 from shards.format.placement import position
@@ -25,7 +26,7 @@ from shards.format.placement import position
 POSITIVES_PER_TEN = 9
 
 _Percent = Annotated[float, msgspec.Meta(gt=0, le=100)]
-_Coordinate = Annotated[float, msgspec.Meta(gt=-FARTHEST, lt=FARTHEST)]
+_Coordinate = Annotated[float, msgspec.Meta(gt=-MAX_COORDINATE, lt=MAX_COORDINATE)]
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -91,9 +92,9 @@ class Lvis(Source, kw_only=True):
     def image_inputs(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.annotations.values()]
 
-    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
-        images, bad = decode_list(piece.content, _Image)
-        yield from reject_malformed(self.namespace, bad, piece.input.path)
+    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+        images, bad = decode_list(raw_slice.content, _Image)
+        yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
         for image in images:
             file = image.coco_url.rpartition("/")[2]
             yield ImageInfo(_key(image.id), self.namespace, file, image.width, image.height)
@@ -106,8 +107,8 @@ class Lvis(Source, kw_only=True):
             if split in self.annotations
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        path, split = piece.input.path, piece.input.role
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+        path, split = raw_slice.input.path, raw_slice.input.role
         tables = _read_tables(path)
         yield from reject_malformed("lvis", tables.bad, path)
         names = {category.id: class_name(category.name) for category in tables.categories}

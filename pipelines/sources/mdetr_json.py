@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.geometry.boxes import from_xywh
-from pipelines.io.raw_files import RawFileError, element_borders, mapped, version
-from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import BadRecord, Category, Id, decode_list, reject_malformed
+from pipelines.io.decoding import BadRecord, Category, Id, decode_list, reject_malformed
+from pipelines.io.raw_files import RawFileError, map_file, version
+from pipelines.io.slices import Input, Slice, element_ranges
+from pipelines.sources.base import Context, Source
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
 
 #: dataset_name -> namespace of the images of records without ``data_source``
@@ -65,8 +66,8 @@ class MdetrJson(Source, kw_only=True):
     def image_inputs(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.paths()]
 
-    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
-        images, _ = decode_list(piece.content, _Image)  # `read` reports the bad ones
+    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+        images, _ = decode_list(raw_slice.content, _Image)  # `read` reports the bad ones
         rows: set[tuple[str, str, int, int]] = set()
         for image in images:
             key, size = _key(image), _size(image)
@@ -82,10 +83,10 @@ class MdetrJson(Source, kw_only=True):
             for path in self.files.get(split, [])
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        images, bad = decode_list(piece.content, _Image)
-        yield from reject_malformed(self.namespace, bad, piece.input.path)
-        index = annotation_index(piece.input.path)
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+        images, bad = decode_list(raw_slice.content, _Image)
+        yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
+        index = annotation_index(raw_slice.input.path)
         if any(image.id == index.first_image for image in images):  # once per file
             for position, image_id in index.without_image:
                 raw_record, detail = f"annotations/{position}", f"image_id {image_id}"
@@ -102,13 +103,15 @@ class MdetrJson(Source, kw_only=True):
                 yield Rejected(self.namespace, raw_record, "bad image size", detail)
                 continue
             annotations, bad = index.annotations_of(image.id)
-            yield from reject_malformed(self.namespace, bad, piece.input.path, records=0, image=key)
+            yield from reject_malformed(
+                self.namespace, bad, raw_slice.input.path, records=0, image=key
+            )
             record = records.get(key)
             if record is None:
                 record = records[key] = ImageRecord(
                     image=key,
                     source=self.namespace,
-                    split=piece.input.role,
+                    split=raw_slice.input.role,
                     width=size[0],
                     height=size[1],
                 )
@@ -191,7 +194,7 @@ class AnnotationIndex:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._content: mmap.mmap = mapped(path)
+        self._content: mmap.mmap = map_file(path)
         known_images, _ = self._image_ids("images", _ImageId)
         annotated_images, borders = self._image_ids("annotations", _AnnotationImageId)
         self.first_image = int(known_images[0]) if len(known_images) else None
@@ -217,7 +220,7 @@ class AnnotationIndex:
 
         Images without an id are skipped: no annotation refers to them.
         """
-        borders = element_borders(self._content, Input(self._path, "list", within=key))
+        borders = element_ranges(self._content, Input(self._path, "list", within=key))
         content, decoder = memoryview(self._content), msgspec.json.Decoder(record_type)
         image_ids = np.empty(len(borders), np.int64)
         has_id = np.ones(len(borders), np.bool_)

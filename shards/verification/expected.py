@@ -14,7 +14,7 @@ class Rules(msgspec.Struct, frozen=True):
     conflict: Literal["giou", "iou"]
     threshold: float
     max_length: int
-    length: Literal["joined", "parts"]
+    length: Literal["joined", "sentences"]
     gqa_words: Literal["object", "find"]
     vg_text: Literal["tokens", "characters"]
     boxes: Literal["clip", "as_is"]

@@ -32,11 +32,11 @@ ids = ["side/refexp_all_unsafe_ids.pkl"]
 
 [exclude.gqa]
 ids = ["side/gqa_unsafe_ids.pkl"]
-of = "vg"
+dataset = "vg"
 
 [exclude.phrasecut]
 ids = ["side/phrase_cut_unsafe_ids.pkl"]
-of = "vg"
+dataset = "vg"
 
 [exclude.coco_val2014]
 instances = ["coco/annotations/instances_val2014.json"]
@@ -59,7 +59,7 @@ split_files.val = "val.txt"
 
 [exclude.flickr30k]
 ids = ["val.txt"]
-of = "flickr30k"
+dataset = "flickr30k"
 """
 
 

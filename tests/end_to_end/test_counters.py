@@ -11,8 +11,8 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.metrics.cells import DistributionData
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.beam.dofns import Build
-from pipelines.beam.pipeline import compose
+from pipelines.beam.dofns import METRICS, Build
+from pipelines.beam.pipeline import add_steps
 from pipelines.beam.serialization import pack
 from pipelines.recipe import load, with_root
 from pipelines.synthetic.clevr import generate_clevr
@@ -22,31 +22,32 @@ from shards.format import manifest
 
 
 def run(recipe: str, synthetic: Path, output: Path) -> Mapping[str, Any]:
-    """Builds a set, and tells the metrics of its steps."""
+    """Builds a set, and returns the metrics of its steps."""
     output.mkdir()
     as_written = load(recipe)
     options = PipelineOptions(["--prism_location=none"])
     with beam.Pipeline("DirectRunner", options=options) as pipeline:
-        compose(pipeline, Build(with_root(as_written, str(synthetic)), as_written, str(output)))
-    return pipeline.result.metrics().query(MetricsFilter().with_namespace("compose"))
+        add_steps(pipeline, Build(with_root(as_written, str(synthetic)), as_written, str(output)))
+    return pipeline.result.metrics().query(MetricsFilter().with_namespace(METRICS))
 
 
 def sizes_of(query: Mapping[str, Any]) -> dict[str, list[DistributionData]]:
-    """What moves, by name; an entry for each step that moves it."""
+    """Returns the sizes of elements by name, with an entry for each step that reports them."""
     sizes = defaultdict(list)
-    for found in query["distributions"]:
-        sizes[found.key.metric.name.removesuffix(": bytes")].append(found.committed.data)
+    for distribution in query["distributions"]:
+        name = distribution.key.metric.name.removesuffix(": bytes")
+        sizes[name].append(distribution.committed.data)
     return sizes
 
 
-def test_counters_are_the_figures_of_the_manifest(tmp_path: Path) -> None:
-    synthetic, output = tmp_path / "world", tmp_path / "shards"
+def test_counters_equal_the_figures_of_the_manifest(tmp_path: Path) -> None:
+    synthetic, output = tmp_path / "raw", tmp_path / "shards"
     generate_dataset(synthetic, SyntheticDataset(num_images=30))
     query = run("demo", synthetic, output)
     counters = {counter.key.metric.name: counter.committed for counter in query["counters"]}
     made = manifest.load(output)
-    for source, of in made.sources.items():
-        for name, value in msgspec.structs.asdict(of).items():
+    for source, counts in made.sources.items():
+        for name, value in msgspec.structs.asdict(counts).items():
             assert counters[f"{source}: {name}"] == value
     for split, totals in made.totals.items():
         for name, value in totals.items():
@@ -54,18 +55,18 @@ def test_counters_are_the_figures_of_the_manifest(tmp_path: Path) -> None:
         shards = [shard for shard in made.shards if shard.split == split]
         assert counters[f"{split}: shards"] == len(shards)
         assert counters[f"{split}: bytes"] == sum(shard.bytes for shard in shards)
-    assert any(name.endswith(": ms of all workers") for name in counters)
+    assert any(name.endswith(": worker ms") for name in counters)
     sizes = sizes_of(query)
-    [groups], [summaries] = sizes["groups"], sizes["summaries"]
+    [groups], [summaries] = sizes["shard groups"], sizes["shard summaries"]
     assert groups.count == summaries.count == len(made.shards)
-    assert groups.sum == sum(of.sum for of in sizes["slice_outputs"])
-    assert groups.max >= max(of.max for of in sizes["slice_outputs"])
-    assert {"slices", "tables of images", "evaluation sets"} <= sizes.keys()
+    assert groups.sum == sum(size.sum for size in sizes["slice outputs"])
+    assert groups.max >= max(size.max for size in sizes["slice outputs"])
+    assert {"slices", "image tables", "evaluation sets"} <= sizes.keys()
 
 
-def test_images_that_are_copies_of_none_are_not_sent_to_every_worker(tmp_path: Path) -> None:
-    synthetic, output = tmp_path / "world", tmp_path / "shards"
+def test_unique_images_are_not_sent_to_every_worker(tmp_path: Path) -> None:
+    synthetic, output = tmp_path / "raw", tmp_path / "shards"
     generate_clevr(synthetic, num_images=12, seed=0)
     sizes = sizes_of(run("clevr", synthetic, output))
     assert manifest.load(output).totals["train"]["images"] > 0
-    assert max(of.max for of in sizes["tables of images"]) == len(pack([]))
+    assert max(of.max for of in sizes["image tables"]) == len(pack([]))

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from pipelines.build import main as build
-from pipelines.sources.base import Context, Input, Slice, Source
+from pipelines.io.slices import Input, Slice
+from pipelines.sources.base import Context, Source
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 from shards.format import manifest
 from tests.end_to_end.test_golden import samples
@@ -48,15 +49,15 @@ class Web(Source):
     def image_inputs(self) -> list[Input]:
         return [Input(self.pages, "list")]
 
-    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
-        for page in msgspec.json.decode(piece.content, type=list[Page]):
+    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+        for page in msgspec.json.decode(raw_slice.content, type=list[Page]):
             yield ImageInfo(f"web/{page.id}", "web", f"{page.id}.jpg", 100, 80)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [Input(self.pages, "list")]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        for page in msgspec.json.decode(piece.content, type=list[Page]):
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+        for page in msgspec.json.decode(raw_slice.content, type=list[Page]):
             region = Region([(0, 3)], (1, 1, 50, 50))
             caption = GroundedCaption(page.text, [region], [], "web", str(page.id))
             yield ImageRecord(f"web/{page.id}", "web", page.split, [caption])

@@ -1,7 +1,7 @@
-"""What a build makes of raw files that are not as they should be.
+"""Builds from corrupted raw files.
 
-Each test runs the real build on a tiny world and looks at ``rejected.parquet``, or at the message
-and that no manifest was written. Faults that do not disturb each other share a world.
+Each test runs the real build on a tiny dataset and checks ``rejected.parquet``, or the message and
+that no manifest was written. Independent errors share a dataset.
 """
 
 import os
@@ -22,7 +22,7 @@ Spoil = Callable[[Path], object]
 
 
 class Evil:
-    """Unpickled in earnest, it makes a file."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,7 +32,7 @@ class Evil:
 
 
 def reasons(root: Path) -> dict[str, tuple[str, int]]:
-    """What was rejected: source and record -> reason and how many records were lost."""
+    """Returns what was rejected: source and record -> reason and how many records were lost."""
     rows = tiny.rejected(root)
     return {f"{row.source} {row.record}": (row.reason, row.records) for row in rows}
 
@@ -46,7 +46,7 @@ def texts(root: Path, key: str) -> str:
     return " ".join(caption["text"] for caption in tiny.samples(root)[key]["captions"])
 
 
-def test_visual_genome(tmp_path: Path) -> None:
+def test_bad_records_of_visual_genome_are_rejected(tmp_path: Path) -> None:
     """Bad texts, bad boxes, bad records and an unknown image beside a good region."""
     good = tiny.vg_region(1, "a red cat on the mat", 5, 5)
     regions = [
@@ -101,8 +101,8 @@ def test_visual_genome(tmp_path: Path) -> None:
     assert [180, 80, 200, 100] in [region["box"] for region in caption["regions"]]
 
 
-def test_coco_and_gqa(tmp_path: Path) -> None:
-    """References and questions to what is not there, bad boxes, bad text, and names that escape."""
+def test_bad_records_of_coco_and_gqa_are_rejected(tmp_path: Path) -> None:
+    """Unknown objects and images, bad boxes, bad text, and names that leave the image root."""
     coco = tiny.write_coco(
         tmp_path,
         [
@@ -156,8 +156,10 @@ def test_coco_and_gqa(tmp_path: Path) -> None:
 
     assert tiny.build(tmp_path, sources={"coco": coco, "gqa": gqa}) == 0
     rows = tiny.rejected(tmp_path)
-    found = {f"{r.source} {r.record}": r.reason for r in rows if r.reason != "malformed record"}
-    assert found == {
+    reasons_of_records = {
+        f"{r.source} {r.record}": r.reason for r in rows if r.reason != "malformed record"
+    }
+    assert reasons_of_records == {
         "coco refcoco/2": "no words",
         "coco refcoco/3": "no words",
         "coco refcoco/4": "text too long",
@@ -181,7 +183,7 @@ def test_coco_and_gqa(tmp_path: Path) -> None:
     malformed = sorted((r.source, r.detail) for r in rows if r.reason == "malformed record")
     assert [source for source, _ in malformed] == ["coco"] * 4 + ["gqa"] * 2
     assert any("utf-8" in detail for _, detail in malformed)
-    # A box or a row of the table of images is no record: what is lost with it is counted.
+    # A box or a row of the image table is no record: the records that it loses are counted.
     no_records = [row for row in rows if row.records == 0]
     lost = {"malformed record", "no usable box", "bad image size"}
     assert {row.reason for row in no_records} == lost
@@ -191,7 +193,7 @@ def test_coco_and_gqa(tmp_path: Path) -> None:
     assert set(tiny.samples(tmp_path)) == {"coco/9", "vg/1"}
 
 
-def test_flickr30k(tmp_path: Path) -> None:
+def test_bad_files_of_flickr30k_are_rejected(tmp_path: Path) -> None:
     boxes = (
         "<object><name>1</name><bndbox><xmin>10</xmin><ymin>10</ymin><xmax>50</xmax>"
         "<ymax>50</ymax></bndbox></object><object><name>2</name><bndbox><xmin>NaN</xmin>"
@@ -204,19 +206,19 @@ def test_flickr30k(tmp_path: Path) -> None:
     with (tmp_path / "flickr30k/train.txt").open("ab") as file:
         file.write(b"../1\n\xff\n77\n")
     assert tiny.build(tmp_path, sources={"flickr30k": flickr}) == 0
-    found = reasons(tmp_path)
-    assert found.pop("flickr30k 1") == ("no usable box", 0)
-    assert found.pop("flickr30k 1#1") == ("malformed record", 1)
-    assert found.pop("flickr30k 2") == ("malformed record", 1)
-    assert found.pop("flickr30k 3") == ("unreadable file", 4)
-    assert found.pop("flickr30k 77") == ("unreadable file", 5)
-    assert set(found) == {"flickr30k '../1'", "flickr30k '\\ufffd'"}
-    assert {reason for reason, _ in found.values()} == {"bad image id"}
+    reasons_found = reasons(tmp_path)
+    assert reasons_found.pop("flickr30k 1") == ("no usable box", 0)
+    assert reasons_found.pop("flickr30k 1#1") == ("malformed record", 1)
+    assert reasons_found.pop("flickr30k 2") == ("malformed record", 1)
+    assert reasons_found.pop("flickr30k 3") == ("unreadable file", 4)
+    assert reasons_found.pop("flickr30k 77") == ("unreadable file", 5)
+    assert set(reasons_found) == {"flickr30k '../1'", "flickr30k '\\ufffd'"}
+    assert {reason for reason, _ in reasons_found.values()} == {"bad image id"}
     assert texts(tmp_path, "flickr30k/1") == "A man sits . a hat ."
     assert list(tiny.samples(tmp_path)) == ["flickr30k/1"]
 
 
-def test_image_files(tmp_path: Path) -> None:
+def test_bad_image_files_are_rejected(tmp_path: Path) -> None:
     from tests.pipelines.io.test_images import png_header
 
     ids = range(1, 9)
@@ -248,7 +250,7 @@ def test_image_files(tmp_path: Path) -> None:
     assert list(tiny.samples(tmp_path)) == ["vg/1"]
 
 
-def test_broken_pixels_where_images_are_compared(tmp_path: Path) -> None:
+def test_undecodable_image_is_rejected_where_hashes_are_compared(tmp_path: Path) -> None:
     vg = tiny.write_vg(
         tmp_path,
         [tiny.vg_image(1), tiny.vg_image(2), tiny.vg_image(3)],
@@ -262,7 +264,7 @@ def test_broken_pixels_where_images_are_compared(tmp_path: Path) -> None:
     status = tiny.build(
         tmp_path,
         sources={"vg": vg},
-        exclude={"phrasecut": {"ids": ["held_out.txt"], "of": "vg"}},
+        exclude={"phrasecut": {"ids": ["held_out.txt"], "dataset": "vg"}},
         near_duplicates={"action": "exclude"},
     )
     assert status == 0
@@ -270,7 +272,7 @@ def test_broken_pixels_where_images_are_compared(tmp_path: Path) -> None:
     assert list(tiny.samples(tmp_path)) == ["vg/1"]
 
 
-def test_an_image_with_5000_captions(tmp_path: Path) -> None:
+def test_image_with_5000_captions_takes_bounded_time_and_memory(tmp_path: Path) -> None:
     regions = [
         tiny.vg_region(i, f"object {i} of many", i % 150, i // 150, width=8, height=8)
         for i in range(5000)
@@ -314,7 +316,7 @@ def zip_and_truncate(path: Path) -> None:
         ("coco/refs.p", lambda p: p.write_bytes(pickle.dumps({})), "a pickled list expected"),
     ],
 )
-def test_a_file_that_is_not_what_it_should_be(
+def test_wrong_file_fails_the_build_with_a_message(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], file: str, spoil: Spoil, message: str
 ) -> None:
     graphs = [tiny.vg_graph(1, tiny.vg_region(1, "a red cat"))]
@@ -330,13 +332,15 @@ def test_a_file_that_is_not_what_it_should_be(
     spoil(tmp_path / file)
     assert tiny.build(tmp_path, sources=sources) == 1
     error = capfd.readouterr().err
-    assert error.startswith("mdetr-build: ")
+    assert error.startswith("mdetr-build: error: ")
     assert message in error
     assert "Traceback" not in error
     assert not (tmp_path / "shards/manifest.json").exists()
 
 
-def test_a_pickle_that_would_run_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_pickle_that_would_run_code_fails_the_build(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     mark = tmp_path / "it_ran"
     coco = tiny.write_coco(tmp_path, [tiny.coco_image(9)], [], [Evil(mark)])
     assert tiny.build(tmp_path, sources={"coco": coco}) == 1
@@ -345,7 +349,7 @@ def test_a_pickle_that_would_run_code(tmp_path: Path, capfd: pytest.CaptureFixtu
         capfd.readouterr().err
     )
     assert not (tmp_path / "shards/manifest.json").exists()
-    pickle.loads((tmp_path / "coco/refs.p").read_bytes())  # as anyone else would have it
+    pickle.loads((tmp_path / "coco/refs.p").read_bytes())  # as an ordinary unpickler reads it
     assert mark.exists()
 
 
@@ -355,7 +359,7 @@ def half_bad(root: Path) -> dict[str, Any]:
     return tiny.write_vg(root, [tiny.vg_image(1)], [tiny.vg_graph(1, *regions)])
 
 
-def test_more_rejected_than_the_recipe_allows(
+def test_more_rejected_than_reject_limit_fails_the_build(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert tiny.build(tmp_path, sources={"vg": half_bad(tmp_path)}, reject_limit=0.4) == 1
@@ -369,8 +373,10 @@ def test_more_rejected_than_the_recipe_allows(
     assert (tmp_path / "shards/manifest.json").exists()
 
 
-def test_strict_stops_at_the_first(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_strict_fails_at_the_first_rejected_record(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert tiny.build(tmp_path, "--strict", sources={"vg": half_bad(tmp_path)}) == 1
     error = capfd.readouterr().err
-    assert error.startswith("mdetr-build: vg 4: caption too short")
+    assert error.startswith("mdetr-build: error: vg 4: caption too short")
     assert not (tmp_path / "shards/manifest.json").exists()

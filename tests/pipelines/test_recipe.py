@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.captions.options import MDETR, PAPER
-from pipelines.recipe import Recipe, RecipeError, load, shipped, with_root
+from pipelines.captions.rules import MDETR, PAPER
+from pipelines.recipe import PACKAGE, Recipe, RecipeError, load, with_root
 from pipelines.sources.base import Source
+from schemas.toml_config import shipped_names
 from tests import tiny
 
 VG = {"image_data": "vg/image_data.json", "region_graphs": "vg/region_graphs.json"}
@@ -34,8 +35,8 @@ def errors(folder: Path, text: str) -> list[str]:
     return str(error.value).splitlines()
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_shipped_recipes_load(name: str) -> None:
+@pytest.mark.parametrize("name", shipped_names(PACKAGE))
+def test_shipped_recipe_loads(name: str) -> None:
     recipe = load(name)
     assert recipe.name == name
     assert recipe.sources and recipe.splits
@@ -43,12 +44,12 @@ def test_shipped_recipes_load(name: str) -> None:
     assert ("train" in recipe.splits) == (name != "gqa_submission")
 
 
-def test_no_such_recipe() -> None:
+def test_unknown_recipe_lists_the_shipped_ones() -> None:
     with pytest.raises(RecipeError, match=r"no recipe refcok: .*refcoco\+"):
         load("refcok")
 
 
-def test_defaults(tmp_path: Path) -> None:
+def test_defaults_are_resolved(tmp_path: Path) -> None:
     recipe = read(
         tmp_path, sources={"vg": VG}, splits={"train": {"shards": 2}, "val": {"shards": 1}}
     )
@@ -57,15 +58,15 @@ def test_defaults(tmp_path: Path) -> None:
     assert (recipe.images, recipe.salt, recipe.near_duplicates.action) == ("embed", "", "off")
 
 
-def test_rules(tmp_path: Path) -> None:
+def test_named_rules_can_be_changed_by_field(tmp_path: Path) -> None:
     assert read(tmp_path, sources={"vg": VG}, rules="mdetr").rules == MDETR
-    own = read(tmp_path, sources={"vg": VG}, rules={"base": "mdetr", "threshold": 0.3}).rules
-    assert (own.threshold, own.conflict, own.coloring) == (0.3, "iou", "first_fit")
+    rules = read(tmp_path, sources={"vg": VG}, rules={"base": "mdetr", "threshold": 0.3}).rules
+    assert (rules.threshold, rules.conflict, rules.coloring) == (0.3, "iou", "first_fit")
     assert read(tmp_path, sources={"vg": VG}, rules={"max_length": 99}).rules.conflict == "giou"
 
 
-def test_all_errors_at_once(tmp_path: Path) -> None:
-    found = errors(
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
+    lines = errors(
         tmp_path,
         """
         name = "bad"
@@ -99,8 +100,8 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
         "exclude.refcoco: Expected `array`, got `int` - at `$.refs`",
         "near_duplicates: Invalid enum value 'maybe' - at `$.action`",
     ]:
-        assert any(line.startswith(part) for line in found), part
-    assert len(found) == 10
+        assert any(line.startswith(part) for line in lines), part
+    assert len(lines) == 10
 
 
 @pytest.mark.parametrize(
@@ -135,26 +136,26 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
         ("name = ", "is not TOML"),
     ],
 )
-def test_what_is_wrong_is_told(tmp_path: Path, text: str, message: str) -> None:
+def test_error_names_the_table_and_the_value(tmp_path: Path, text: str, message: str) -> None:
     assert any(message in line for line in errors(tmp_path, text))
 
 
-def test_a_recipe_that_is_not_text(tmp_path: Path) -> None:
+def test_recipe_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     path = tiny.write(tmp_path / "recipe.toml", b'name = "\xff"')
     with pytest.raises(RecipeError, match=r"cannot read .*recipe\.toml"):
         load(str(path))
 
 
-def test_a_reader_of_ones_own(tmp_path: Path) -> None:
-    own = {"reader": "tests.pipelines.test_recipe:Own", "table": "own.csv"}
-    recipe = read(tmp_path, sources={"mine": own})
+def test_reader_is_loaded_by_module_and_class(tmp_path: Path) -> None:
+    table = {"reader": "tests.pipelines.test_recipe:Own", "table": "own.csv"}
+    recipe = read(tmp_path, sources={"mine": table})
     source = recipe.sources["mine"]
     assert (type(source).__name__, source.paths()) == ("Own", ["own.csv"])
     reader = recipe.resolved()["sources"]["mine"]["reader"]
     assert reader == "tests.pipelines.test_recipe:Own"
 
 
-def test_two_sources_with_one_reader(tmp_path: Path) -> None:
+def test_two_sources_may_have_one_reader(tmp_path: Path) -> None:
     recipe = read(tmp_path, sources={"vg": VG, "vg_again": {"reader": "vg", **VG}})
     assert type(recipe.sources["vg"]) is type(recipe.sources["vg_again"])
     assert recipe.resolved()["sources"]["vg_again"]["reader"] == "vg"
@@ -164,7 +165,7 @@ def test_two_sources_with_one_reader(tmp_path: Path) -> None:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def test_every_missing_file_is_named(tmp_path: Path) -> None:
+def test_error_names_every_missing_file(tmp_path: Path) -> None:
     recipe = read(
         tmp_path,
         sources={"vg": {**VG, "images": ["vg/VG_100K"]}},
@@ -182,13 +183,13 @@ def test_every_missing_file_is_named(tmp_path: Path) -> None:
     ]
 
 
-def test_images_need_not_be_there_if_none_are_embedded(tmp_path: Path) -> None:
+def test_image_folders_may_be_missing_if_no_images_are_embedded(tmp_path: Path) -> None:
     vg = tiny.write_vg(tmp_path, [], [])
     recipe = read(tmp_path, images="none", sources={"vg": vg | {"images": ["nowhere"]}})
     with_root(recipe, str(tmp_path))
 
 
-def test_zips_are_found_and_absolute_paths_are_left(tmp_path: Path) -> None:
+def test_zips_are_located_and_absolute_paths_unchanged(tmp_path: Path) -> None:
     tiny.write(tmp_path / "vg/image_data.json.zip", b"")
     absolute = tiny.write(tmp_path / "elsewhere.json", b"")
     tiny.write(tmp_path / "vg/images.zip", b"")
@@ -202,7 +203,7 @@ def test_zips_are_found_and_absolute_paths_are_left(tmp_path: Path) -> None:
     assert located.images == [f"{tmp_path}/vg/images.zip"]
 
 
-def test_the_version_of_the_data_does_not_depend_on_where_it_lies(tmp_path: Path) -> None:
+def test_recipe_hash_does_not_depend_on_the_root(tmp_path: Path) -> None:
     for name in ("here", "there"):
         tiny.write_vg(tmp_path / name, [], [])
     recipe = read(tmp_path, sources={"vg": VG})
@@ -216,7 +217,7 @@ def test_the_version_of_the_data_does_not_depend_on_where_it_lies(tmp_path: Path
     assert read(tmp_path, sources={"vg": VG}, salt="x").sha256() != before
 
 
-def test_what_is_wrong_and_what_is_missing_are_told_together(tmp_path: Path) -> None:
+def test_recipe_errors_and_missing_files_are_reported_together(tmp_path: Path) -> None:
     recipe = tiny.write_recipe(tmp_path / "recipe.toml", sources={"vg": VG}, rules="papper")
     with pytest.raises(RecipeError) as error:
         load(str(recipe), root=str(tmp_path))
@@ -224,7 +225,7 @@ def test_what_is_wrong_and_what_is_missing_are_told_together(tmp_path: Path) -> 
     assert "image_data" in str(error.value) and "there is no" in str(error.value)
 
 
-def test_the_order_of_sources_is_part_of_the_version(tmp_path: Path) -> None:
+def test_recipe_hash_depends_on_the_order_of_sources(tmp_path: Path) -> None:
     gqa = {"questions": {"train": ["q.json"]}}
     one = read(tmp_path, sources={"vg": VG, "gqa": gqa})
     other = read(tmp_path, sources={"gqa": gqa, "vg": VG})

@@ -84,7 +84,7 @@ def test_wrong_base_is_an_error_that_names_the_file(
 
 
 def test_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(ConfigError, match="no recipe refcok: neither a file nor one of .*refcoco"):
+    with pytest.raises(ConfigError, match=r"no recipe refcok: neither a file nor one of .*refcoco"):
         read_config("refcok", PACKAGE, kind="recipe")
 
 
@@ -95,7 +95,7 @@ def test_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
         read(path)
 
 
-def test_merge_and_overrides_leave_their_arguments_alone() -> None:
+def test_merge_and_overrides_do_not_change_their_arguments() -> None:
     base = {"a": {"b": 1}}
     merge_tables(base, {"a": {"b": 2}})
     apply_overrides(base, [Override(("a", "b"), 2), Override(("a", "c", "d"), 3)])

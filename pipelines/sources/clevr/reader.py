@@ -11,7 +11,9 @@ from typing import ClassVar
 
 import msgspec
 
-from pipelines.sources.base import Context, Input, Slice, Source
+from pipelines.io.decoding import decode_list, reject_malformed
+from pipelines.io.slices import Input, Slice
+from pipelines.sources.base import Context, Source
 from pipelines.sources.clevr.phrases import align, noun_phrases
 from pipelines.sources.clevr.programs import (
     ObjectIds,
@@ -21,7 +23,6 @@ from pipelines.sources.clevr.programs import (
     run_program,
 )
 from pipelines.sources.clevr.scenes import HEIGHT, WIDTH, ClevrScene, object_box, read_scenes
-from pipelines.sources.decoding import decode_list, reject_malformed
 from schemas import (
     GroundedCaption,
     ImageInfo,
@@ -77,8 +78,8 @@ class Clevr(Source, kw_only=True):
             for path in paths
         ]
 
-    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
-        images, _ = decode_list(piece.content, _QuestionImage)  # `read` reports the bad ones
+    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+        images, _ = decode_list(raw_slice.content, _QuestionImage)  # `read` reports the bad ones
         for name in dict.fromkeys(image.image_filename for image in images):
             if _FILE_NAME.fullmatch(name):
                 yield ImageInfo(_key(name), self.namespace, name, WIDTH, HEIGHT)
@@ -90,11 +91,11 @@ class Clevr(Source, kw_only=True):
             for path in self.questions.get(split, [])
         ]
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        split, file = piece.input.role, Path(piece.input.path).stem
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+        split, file = raw_slice.input.role, Path(raw_slice.input.path).stem
         scenes = read_scenes(self.scenes[split]) if split in self.scenes else None
-        questions, bad = decode_list(piece.content, _Question)
-        yield from reject_malformed(self.namespace, bad, piece.input.path)
+        questions, bad = decode_list(raw_slice.content, _Question)
+        yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
         records: dict[str, ImageRecord] = {}
         for question in questions:
             name, text = question.image_filename, question.question

@@ -10,8 +10,9 @@ import msgspec
 
 from pipelines.captions.text_cleanup import clean
 from pipelines.geometry.boxes import from_xywh
-from pipelines.sources.base import Context, Input, Slice, Source
-from pipelines.sources.decoding import BadRecord, Id, decode_list, reject_malformed
+from pipelines.io.decoding import BadRecord, Id, decode_list, reject_malformed
+from pipelines.io.slices import Input, Slice
+from pipelines.sources.base import Context, Source
 from pipelines.sources.visual_genome.boxes import float32_area
 from pipelines.sources.visual_genome.deduplication import deduplicate_captions
 from pipelines.sources.visual_genome.published_text_rules import PublishedTextRules
@@ -69,9 +70,9 @@ class VisualGenome(Source, kw_only=True):
     def image_inputs(self) -> list[Input]:
         return [Input(self.image_data, "list")]
 
-    def read_images(self, piece: Slice) -> Iterator[ImageInfo | Rejected]:
-        images, bad = decode_list(piece.content, _ImageData)
-        yield from reject_malformed(self.namespace, bad, piece.input.path)
+    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+        images, bad = decode_list(raw_slice.content, _ImageData)
+        yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
         for image in images:
             yield ImageInfo(
                 key=_key(image.image_id),
@@ -86,9 +87,9 @@ class VisualGenome(Source, kw_only=True):
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [Input(self.region_graphs, "list")] if "train" in splits else []
 
-    def read(self, piece: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         regions_by_image: list[tuple[int, list[_CleanedRegion]]] = []
-        for item in _decode(piece):
+        for item in _decode(raw_slice):
             if isinstance(item, Rejected):
                 yield item
                 continue
@@ -113,26 +114,26 @@ class VisualGenome(Source, kw_only=True):
                 )
 
 
-def _decode(piece: Slice) -> Iterator[_RegionGraph | Rejected]:
+def _decode(raw_slice: Slice) -> Iterator[_RegionGraph | Rejected]:
     """Decodes the images of a slice; a bad region costs only itself."""
     try:
-        graphs = msgspec.json.decode(piece.content, type=list[_RegionGraph])
+        graphs = msgspec.json.decode(raw_slice.content, type=list[_RegionGraph])
     except ValueError:
-        yield from _decode_one_by_one(piece)
+        yield from _decode_one_by_one(raw_slice)
     else:
         yield from graphs
 
 
-def _decode_one_by_one(piece: Slice) -> Iterator[_RegionGraph | Rejected]:
-    graphs, bad = decode_list(piece.content, _UndecodedRegionGraph)
-    yield from reject_malformed("vg", bad, piece.input.path)
+def _decode_one_by_one(raw_slice: Slice) -> Iterator[_RegionGraph | Rejected]:
+    graphs, bad = decode_list(raw_slice.content, _UndecodedRegionGraph)
+    yield from reject_malformed("vg", bad, raw_slice.input.path)
     for graph in graphs:
         try:
             regions, bad = decode_list(bytes(graph.regions), RawRegion)
         except ValueError as error:
             regions, bad = [], [BadRecord("", str(error))]
         bad = [BadRecord(f"{graph.image_id}/regions/{key}", error) for key, error in bad]
-        yield from reject_malformed("vg", bad, piece.input.path, image=_key(graph.image_id))
+        yield from reject_malformed("vg", bad, raw_slice.input.path, image=_key(graph.image_id))
         yield _RegionGraph(graph.image_id, regions)
 
 

@@ -9,65 +9,67 @@ DATAFLOW = ["--runner=DataflowRunner", "--project=p", "--region=r", "--temp_loca
 
 
 @pytest.mark.parametrize("name", ["DirectRunner", "direct", "directrunner", "FnApiRunner"])
-def test_every_name_of_the_local_runner_gets_its_defaults(name: str) -> None:
-    runner = runners.chosen([f"--runner={name}"])
+def test_local_runner_gets_its_defaults_by_any_name(name: str) -> None:
+    runner = runners.select_runner([f"--runner={name}"])
     assert runner.is_local
     assert runner.options.get_all_options()["prism_location"] == "none"
 
 
 @pytest.mark.parametrize("name", ["PortableRunner", "FlinkRunner", "SparkRunner"])
-def test_other_runners_get_every_option(name: str) -> None:
+def test_other_runners_get_unknown_options(name: str) -> None:
     """A job server may know options that Beam does not."""
-    runner = runners.chosen([f"--runner={name}", "--option_of_the_server=5"])
+    runner = runners.select_runner([f"--runner={name}", "--option_of_the_server=5"])
     assert not runner.is_local
     options = runner.options.get_all_options(retain_unknown_options=True)
     assert options["option_of_the_server"] == "5"
     runners.check_reach(runner, "/shared/shards", ["/shared/raw.json"])
 
 
-def test_a_misspelt_option_of_dataflow() -> None:
+def test_misspelt_option_of_dataflow_is_refused() -> None:
     with pytest.raises(RunnerError, match=r"unknown options: max_num_worker$"):
-        runners.chosen([*DATAFLOW, "--max_num_worker=3"])
+        runners.select_runner([*DATAFLOW, "--max_num_worker=3"])
 
 
-def test_options_that_dataflow_needs() -> None:
+def test_missing_option_of_dataflow_is_refused() -> None:
     with pytest.raises(RunnerError, match="Missing required option: project"):
-        runners.pipeline(runners.chosen(DATAFLOW[:1]))
+        runners.create_pipeline(runners.select_runner(DATAFLOW[:1]))
 
 
 INSTALLED = ["--setup_file=./pyproject.toml", "--requirements_file=requirements.txt"]
 
 
 @pytest.mark.parametrize("package", [["--sdk_container_image=i"], INSTALLED])
-def test_workers_elsewhere_that_have_what_they_need(package: list[str]) -> None:
-    runner = runners.chosen([*DATAFLOW, *package])
+def test_remote_workers_with_package_and_urls_pass(package: list[str]) -> None:
+    runner = runners.select_runner([*DATAFLOW, *package])
     runners.check_reach(runner, "gs://made/shards", ["gs://raw/a.json", "https://host/b.json"])
 
 
 @pytest.mark.parametrize("output", ["shards", "file:///shards", "https://host/shards"])
-def test_places_that_workers_elsewhere_cannot_reach(output: str) -> None:
-    runner = runners.chosen([*DATAFLOW, *INSTALLED])
+def test_local_paths_are_refused_for_remote_workers(output: str) -> None:
+    runner = runners.select_runner([*DATAFLOW, *INSTALLED])
     with pytest.raises(RunnerError) as refused:
         runners.check_reach(runner, output, ["gs://raw/a.json", "raw/b.json", "file:///c.json"])
     assert str(refused.value).splitlines() == [
         f"--output={output}: workers of Dataflow write to gs:// or s3://",
-        "raw/b.json: on this machine, where workers of Dataflow do not see it",
-        "file:///c.json: on this machine, where workers of Dataflow do not see it",
+        "raw/b.json: local to this machine, workers of Dataflow cannot read it",
+        "file:///c.json: local to this machine, workers of Dataflow cannot read it",
     ]
 
 
 @pytest.mark.parametrize("package", [[], ["--extra_package=model.whl"], INSTALLED[:1]])
-def test_workers_elsewhere_that_lack_the_package(package: list[str]) -> None:
-    runner = runners.chosen([*DATAFLOW, *package])
+def test_remote_workers_without_the_package_are_refused(package: list[str]) -> None:
+    runner = runners.select_runner([*DATAFLOW, *package])
     with pytest.raises(RunnerError, match="workers of Dataflow need this package"):
         runners.check_reach(runner, "gs://made/shards", [])
 
 
-def test_credentials_of_s3_are_the_images() -> None:
+def test_s3_on_dataflow_needs_a_container_image() -> None:
     with pytest.raises(RunnerError, match="that brings credentials"):
-        runners.check_reach(runners.chosen([*DATAFLOW, *INSTALLED]), "gs://made", ["s3://raw/a"])
+        runners.check_reach(
+            runners.select_runner([*DATAFLOW, *INSTALLED]), "gs://made", ["s3://raw/a"]
+        )
     runners.check_reach(
-        runners.chosen([*DATAFLOW, "--sdk_container_image=i"]), "s3://made", ["s3://raw/a"]
+        runners.select_runner([*DATAFLOW, "--sdk_container_image=i"]), "s3://made", ["s3://raw/a"]
     )
 
 
@@ -79,8 +81,6 @@ def test_credentials_of_s3_are_the_images() -> None:
         (["--resource_hints=min_ram=16GB"], ["min_ram=16GB"]),
     ],
 )
-def test_dataflow_is_asked_for_memory_unless_the_user_does(
-    asked: list[str], hints: list[str]
-) -> None:
-    options = runners.chosen([*DATAFLOW, *asked]).options.get_all_options()
+def test_dataflow_gets_a_memory_hint_unless_one_is_set(asked: list[str], hints: list[str]) -> None:
+    options = runners.select_runner([*DATAFLOW, *asked]).options.get_all_options()
     assert options["resource_hints"] == hints

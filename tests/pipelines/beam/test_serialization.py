@@ -45,16 +45,18 @@ parts = st.builds(ImageRecord, text, text, text, st.lists(captions, max_size=2),
 
 
 @given(st.lists(images, max_size=5))
-def test_tables_survive(rows: list[ImageInfo]) -> None:
+def test_packed_images_unpack_to_the_same(rows: list[ImageInfo]) -> None:
     assert unpack(pack(rows), list[ImageInfo]) == rows
 
 
 @given(st.lists(parts, max_size=3), st.lists(rejected, max_size=3))
-def test_deliveries_survive(parts: list[ImageRecord], rejected: list[Rejected]) -> None:
-    found = unpack(pack(SliceOutput(parts, rejected)), SliceOutput)
-    assert (found.parts, found.rejected) == (parts, rejected)
+def test_packed_slice_outputs_unpack_to_the_same(
+    parts: list[ImageRecord], rejected: list[Rejected]
+) -> None:
+    unpacked = unpack(pack(SliceOutput(parts, rejected)), SliceOutput)
+    assert (unpacked.records, unpacked.rejected) == (parts, rejected)
 
 
-def test_records_of_a_kind_pack_small() -> None:
+def test_similar_records_pack_to_few_bytes() -> None:
     rows = [ImageInfo(f"vg/{i}", "vg", f"{i}.jpg", 800, 600) for i in range(10_000)]
     assert len(pack(rows)) < 10 * len(rows)

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import HashedImage, ShardBuilder, ShardSummary
-from pipelines.captions.options import MDETR, PAPER
+from pipelines.captions.rules import MDETR, PAPER
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.io.images import ImageStore, perceptual_hash
 from pipelines.recipe import NearDuplicates, Recipe, Split
@@ -64,10 +64,10 @@ def shard(
     builder.add(parts, rejected or [])
     summary = builder.write()
     # What was read is in the shard or accounted for.
-    for of in summary.sources.values():
+    for counts in summary.sources.values():
         in_shard = summary.stats.sentences if len(summary.sources) == 1 else None
         if in_shard is not None:
-            assert of.read == of.merged + of.rejected + of.excluded + in_shard
+            assert counts.read == counts.merged + counts.rejected + counts.excluded + in_shard
     return summary
 
 
@@ -79,7 +79,7 @@ def keys_of(summary: ShardSummary) -> list[str]:
     return [row.key for row in rows_of(summary)]
 
 
-def test_samples_stand_in_the_order_of_their_positions(tmp_path: Path, images: ImageStore) -> None:
+def test_samples_are_sorted_by_salted_position(tmp_path: Path, images: ImageStore) -> None:
     parts = [part(i, caption(str(i))) for i in range(1, 6)]
     summary = shard(tmp_path, images, *parts)
     keys = keys_of(summary)
@@ -90,7 +90,7 @@ def test_samples_stand_in_the_order_of_their_positions(tmp_path: Path, images: I
     assert keys_of(salted) == sorted(keys, key=lambda k: position(k, "x"))
 
 
-def test_the_entry_describes_the_file(tmp_path: Path, images: ImageStore) -> None:
+def test_entry_describes_the_file(tmp_path: Path, images: ImageStore) -> None:
     summary = shard(tmp_path, images, part(1, caption("1"), caption("2")))
     [path] = (tmp_path / "shards").iterdir()
     assert path.name == summary.entry.file == "train-00000-of-00001.tar"
@@ -99,7 +99,9 @@ def test_the_entry_describes_the_file(tmp_path: Path, images: ImageStore) -> Non
     assert (summary.entry.images, summary.entry.captions) == (1, 2)  # their boxes are one
 
 
-def test_only_the_split_that_combines_combines(tmp_path: Path, images: ImageStore) -> None:
+def test_sentences_are_combined_only_in_a_split_with_combine(
+    tmp_path: Path, images: ImageStore
+) -> None:
     apart = [
         GroundedCaption("a cat", [], [], "vg", "1"),
         GroundedCaption("a dog", [], [], "vg", "2"),
@@ -108,7 +110,7 @@ def test_only_the_split_that_combines_combines(tmp_path: Path, images: ImageStor
     assert shard(tmp_path, images, part(1, *apart), split="val").stats.captions == 2
 
 
-def test_held_out_images_are_kept_out_of_train_only(tmp_path: Path, images: ImageStore) -> None:
+def test_held_out_images_are_excluded_from_train_only(tmp_path: Path, images: ImageStore) -> None:
     held_out = [EvalImage("refcoco", "vg/1"), EvalImage("gqa", "vg/1")]
     parts = [part(1, caption("1"), caption("2")), part(2, caption("3"))]
     summary = shard(tmp_path, images, *parts, held_out=held_out)
@@ -122,7 +124,7 @@ def test_held_out_images_are_kept_out_of_train_only(tmp_path: Path, images: Imag
     assert (len(rows_of(val)), val.excluded) == (2, [])
 
 
-def test_a_held_out_image_that_nobody_speaks_of_is_not_reported(
+def test_held_out_image_without_captions_is_not_reported(
     tmp_path: Path, images: ImageStore
 ) -> None:
     summary = shard(tmp_path, images, part(1), held_out=[EvalImage("refcoco", "vg/1")])
@@ -130,7 +132,9 @@ def test_a_held_out_image_that_nobody_speaks_of_is_not_reported(
 
 
 @pytest.mark.parametrize("action", ["report", "exclude"])
-def test_near_duplicates(tmp_path: Path, images: ImageStore, action: Any) -> None:
+def test_near_duplicate_is_reported_or_excluded(
+    tmp_path: Path, images: ImageStore, action: Any
+) -> None:
     content = tiny.encoded(tiny.drawing(400, 200, hue=1), quality=40)
     hashes = [
         HashedImage(perceptual_hash(content), "flickr30k", "flickr30k/7"),
@@ -150,7 +154,9 @@ def test_near_duplicates(tmp_path: Path, images: ImageStore, action: Any) -> Non
     assert summary.sources["vg"].excluded == (1 if leave_out else 0)
 
 
-def test_sentences_that_are_too_long_by_themselves(tmp_path: Path, images: ImageStore) -> None:
+def test_too_long_sentence_is_rejected_if_rules_and_split_say_so(
+    tmp_path: Path, images: ImageStore
+) -> None:
     captions = [caption("1", "a" * 248), caption("2", "a" * 249), caption("3", "a" * 248 + ".")]
     summary = shard(tmp_path, images, part(1, *captions, caption("4", "b" * 249 + "?")))
     assert [(r.record, r.reason, r.detail) for r in summary.rejected] == [
@@ -161,13 +167,13 @@ def test_sentences_that_are_too_long_by_themselves(tmp_path: Path, images: Image
     assert shard(tmp_path, images, part(1, *captions), rules=MDETR).rejected == []
 
 
-def test_an_image_without_captions_is_not_written(tmp_path: Path, images: ImageStore) -> None:
+def test_image_without_captions_is_not_written(tmp_path: Path, images: ImageStore) -> None:
     summary = shard(tmp_path, images, part(1, caption("1", "a" * 300)), part(2, caption("2")))
     assert keys_of(summary) == ["vg/2"]
     assert summary.stats.images == 1
 
 
-def test_a_missing_image_loses_all_its_records_in_one_row(
+def test_missing_image_rejects_all_its_records_in_one_row(
     tmp_path: Path, images: ImageStore
 ) -> None:
     (tmp_path / "images/1.jpg").unlink()
@@ -177,17 +183,17 @@ def test_a_missing_image_loses_all_its_records_in_one_row(
     assert summary.sources["vg"].rejected == 2
 
 
-def test_without_images_nothing_is_opened(tmp_path: Path) -> None:
+def test_annotation_only_set_opens_no_image(tmp_path: Path) -> None:
     summary = shard(tmp_path, ImageStore({}), part(1, caption("1")), images="none")
     [row] = rows_of(summary)
     assert (row.image_name, row.width, row.height) == ("", tiny.WIDTH, tiny.HEIGHT)
 
 
-def test_records_that_were_merged_or_rejected_before_are_counted(
+def test_merged_and_rejected_records_of_readers_are_counted(
     tmp_path: Path, images: ImageStore
 ) -> None:
     before = [Rejected("vg", "9", "no words"), Rejected("vg", "1", "no usable box", records=0)]
     summary = shard(tmp_path, images, part(1, caption("1"), merged=3), rejected=before)
-    of = summary.sources["vg"]
-    assert (of.read, of.merged, of.rejected, of.excluded) == (5, 3, 1, 0)
+    counts = summary.sources["vg"]
+    assert (counts.read, counts.merged, counts.rejected, counts.excluded) == (5, 3, 1, 0)
     assert summary.rejected == before

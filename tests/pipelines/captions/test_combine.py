@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.captions.combine import combine, conflict_graph, join, sentence
-from pipelines.captions.options import MDETR, PAPER
+from pipelines.captions.combine import as_sentence, combine, conflict_graph, join
+from pipelines.captions.rules import MDETR, PAPER
 from schemas import Box, Caption, Provenance, Region
 
 NEAR_THRESHOLD = 1e-5  # what float32 may make of an overlap
@@ -57,7 +57,7 @@ def images(draw: st.DrawFn) -> list[Caption]:
     for i in range(draw(st.integers(0, 12))):
         words = draw(st.lists(st.sampled_from(["red", "cat", "mat's", "zoë", "x-y"]), max_size=50))
         text = (" ".join([f"n{i}", *words]) + draw(st.sampled_from(["", ".", "?", "!"])))[:249]
-        text = text if len(sentence(text)) < 250 else text[:248]
+        text = text if len(as_sentence(text)) < 250 else text[:248]
         regions = []
         for box in draw(st.lists(random_boxes(), max_size=3)):
             start = draw(st.integers(0, len(text) - 1))
@@ -75,7 +75,7 @@ def copied(captions: list[Caption]) -> list[Caption]:
 
 @given(images())
 @settings(max_examples=200)
-def test_paper_rules(sentences: list[Caption]) -> None:
+def test_combined_captions_follow_the_paper_rules(sentences: list[Caption]) -> None:
     by_record = {s.provenance[0].record: s for s in sentences}
     captions = combine(copied(sentences), PAPER)
 
@@ -85,7 +85,7 @@ def test_paper_rules(sentences: list[Caption]) -> None:
     for c in captions:
         assert len(c.text) < 250
         # The caption is its sentences with full stops, and the parts say where they are.
-        assert c.text == " ".join(sentence(by_record[p.record].text) for p in c.provenance)
+        assert c.text == " ".join(as_sentence(by_record[p.record].text) for p in c.provenance)
         for part in c.provenance:
             assert c.text[slice(*part.span)] == by_record[part.record].text
         # Each region is its sentence's, on the same characters.
@@ -93,10 +93,12 @@ def test_paper_rules(sentences: list[Caption]) -> None:
         assert len(regions) == len(c.regions)
         for (part, raw), region in zip(regions, c.regions, strict=True):
             assert (region.box, region.area) == (raw.box, raw.area)
-            own = by_record[part.record].text
-            assert [c.text[a:b] for a, b in region.spans] == [own[a:b] for a, b in raw.spans]
+            sentence_text = by_record[part.record].text
+            assert [c.text[a:b] for a, b in region.spans] == [
+                sentence_text[a:b] for a, b in raw.spans
+            ]
             assert all(part.span[0] <= a < b <= part.span[1] for a, b in region.spans)
-        # No two of its sentences speak of the same object.
+        # No two of its sentences refer to the same object.
         for one, other in itertools.combinations(c.provenance, 2):
             for a in by_record[one.record].regions:
                 for b in by_record[other.record].regions:
@@ -104,13 +106,13 @@ def test_paper_rules(sentences: list[Caption]) -> None:
 
 
 @given(images())
-def test_best_needs_no_more_captions_than_first_fit(sentences: list[Caption]) -> None:
+def test_best_makes_no_more_captions_than_first_fit(sentences: list[Caption]) -> None:
     greedy = msgspec.structs.replace(PAPER, coloring="first_fit")
     assert len(combine(sentences, PAPER)) <= len(combine(sentences, greedy))
 
 
 @given(images())
-def test_the_same_sentences_make_the_same_captions(sentences: list[Caption]) -> None:
+def test_combine_is_deterministic(sentences: list[Caption]) -> None:
     for rules in (PAPER, MDETR):
         assert combine(copied(sentences), rules) == combine(copied(sentences), rules)
 
@@ -130,8 +132,8 @@ def test_conflicts_are_overlaps_over_the_threshold(sentences: list[Caption], con
             assert bool(graph[i] >> j & 1) == any(value > 0.5 for value in values)
 
 
-def test_conflicts_of_more_boxes_than_are_compared_at_once() -> None:
-    """2,000 boxes in 1,000 sentences: sentence i speaks of object i // 2 twice."""
+def test_conflicts_of_more_boxes_than_one_block() -> None:
+    """2,000 boxes in 1,000 sentences: sentence i names object i // 2 twice."""
     sentences = [
         caption(f"n{i}", *[(20.0 * (i // 2), 0.0, 20.0 * (i // 2) + 10, 10.0)] * 2)
         for i in range(1000)
@@ -140,7 +142,7 @@ def test_conflicts_of_more_boxes_than_are_compared_at_once() -> None:
     assert graph == [1 << (i ^ 1) for i in range(1000)]
 
 
-def test_published_order_and_length() -> None:
+def test_mdetr_rules_have_the_published_order_and_length() -> None:
     """Most conflicts first, of equals the last; raw lengths plus 2 may reach 250."""
     box, other = (0.0, 0.0, 10.0, 10.0), (50.0, 50.0, 60.0, 60.0)
     sentences = [
@@ -154,12 +156,12 @@ def test_published_order_and_length() -> None:
     assert groups == [["3", "1"], ["0", "2"]]
 
 
-def test_published_rules_let_a_single_long_sentence_pass() -> None:
+def test_mdetr_rules_let_a_single_long_sentence_pass() -> None:
     [one] = combine([caption("a" * 300)], MDETR)
     assert one.text == "a" * 300 + "."
 
 
-def test_flickr30k_is_kept_apart_or_joined_as_the_rules_say() -> None:
+def test_flickr30k_is_separate_or_joined_by_rule() -> None:
     sentences = [
         caption("a dog", dataset="flickr30k", record="5#0"),
         caption("a cat", dataset="flickr30k", record="5#1"),
@@ -173,11 +175,13 @@ def test_flickr30k_is_kept_apart_or_joined_as_the_rules_say() -> None:
     ("text", "joined"),
     [("a cat", "a cat."), ("a cat.", "a cat."), ("a cat?", "a cat?"), ("a cat!", "a cat!.")],
 )
-def test_full_stops(text: str, joined: str) -> None:
-    assert sentence(text) == joined
+def test_full_stop_is_added_unless_it_ends_in_one_or_a_question_mark(
+    text: str, joined: str
+) -> None:
+    assert as_sentence(text) == joined
 
 
-def test_join_moves_spans_and_keeps_what_a_region_says() -> None:
+def test_join_moves_spans_and_keeps_other_fields() -> None:
     first = Caption(
         "a cat",
         [Region([(2, 5)], (0, 0, 5, 5), 12.5, 17, True)],
@@ -203,7 +207,7 @@ def test_join_moves_spans_and_keeps_what_a_region_says() -> None:
     ]
 
 
-def test_an_image_with_many_sentences_takes_seconds_not_minutes() -> None:
+def test_image_with_5000_sentences_takes_seconds() -> None:
     random = np.random.default_rng(0)
     corners = random.integers(0, 500, (5000, 2))
     sentences = [

@@ -36,19 +36,19 @@ def assert_coloring(groups: Groups, sizes: Sequence[int], conflicts: Sequence[in
 
 
 @given(problems())
-def test_first_fit_colors(problem: Problem) -> None:
+def test_first_fit_is_a_coloring(problem: Problem) -> None:
     assert_coloring(first_fit(*problem, CAPACITY), *problem)
 
 
 @given(problems())
-def test_best_colors_with_no_more_groups_than_first_fit(problem: Problem) -> None:
+def test_best_is_a_coloring_with_no_more_groups_than_first_fit(problem: Problem) -> None:
     groups = best(*problem, CAPACITY)
     assert_coloring(groups, *problem)
     assert len(groups) <= len(first_fit(*problem, CAPACITY))
 
 
 @given(problems())
-def test_the_same_problem_has_the_same_solution(problem: Problem) -> None:
+def test_colorings_are_deterministic(problem: Problem) -> None:
     assert best(*problem, CAPACITY) == best(*problem, CAPACITY)
     assert first_fit(*problem, CAPACITY) == first_fit(*problem, CAPACITY)
 
@@ -104,5 +104,5 @@ def test_best_moves_nodes_to_dissolve_a_group() -> None:
     assert len(best([9, 8, 7, 6, 5, 5], [0] * 6, CAPACITY)) == 2
 
 
-def test_nothing_to_color() -> None:
+def test_no_nodes_make_no_groups() -> None:
     assert best([], [], CAPACITY) == [] == first_fit([], [], CAPACITY)

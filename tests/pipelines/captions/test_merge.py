@@ -1,4 +1,4 @@
-"""All that is said of one image, brought together."""
+"""All records of one image, merged."""
 
 import math
 from typing import Any
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.captions.merge import Merged, merge
-from pipelines.captions.options import MDETR, PAPER, Rules
+from pipelines.captions.merge import MergedImage, merge
+from pipelines.captions.rules import MDETR, PAPER, CaptionRules
 from pipelines.dedup.image_registry import ImageRegistry
 from schemas import (
     Box,
@@ -59,20 +59,20 @@ def part(*captions: GroundedCaption, image: str = "vg/1", **fields: Any) -> Imag
 
 
 def merged(
-    *parts: ImageRecord, image_registry: ImageRegistry = UNIQUE_IMAGES, rules: Rules = PAPER
-) -> tuple[list[Merged], list[Rejected]]:
-    """The images and what was rejected; no record may be lost, and none twice."""
+    *parts: ImageRecord, image_registry: ImageRegistry = UNIQUE_IMAGES, rules: CaptionRules = PAPER
+) -> tuple[list[MergedImage], list[Rejected]]:
+    """Returns the images and what was rejected; checks that each record is in one of them."""
     read = sum(len(p.captions) for p in parts)
-    found = list(merge(parts, image_registry, rules))
-    images = [item for item in found if isinstance(item, Merged)]
-    rejected = [item for item in found if isinstance(item, Rejected)]
-    kept = sum(len(m.captions) for m in images)
-    assert kept + sum(r.records for r in rejected) == read
+    items = list(merge(parts, image_registry, rules))
+    images = [item for item in items if isinstance(item, MergedImage)]
+    rejected = [item for item in items if isinstance(item, Rejected)]
+    kept_count = sum(len(m.captions) for m in images)
+    assert kept_count + sum(r.records for r in rejected) == read
     assert all(len(m.captions) == len(m.sources) for m in images)
     return images, rejected
 
 
-def boxes(images: list[Merged]) -> list[Box]:
+def boxes(images: list[MergedImage]) -> list[Box]:
     return [r.box for m in images for c in m.captions for r in c.regions]
 
 
@@ -83,23 +83,25 @@ def boxes(images: list[Merged]) -> list[Box]:
 def test_boxes_are_rescaled_in_float64_and_rounded_once(corners: Box) -> None:
     (x0, x1), (y0, y1) = sorted(corners[::2]), sorted(corners[1::2])
     rules = msgspec.structs.replace(PAPER, boxes="as_is")
-    [found], _ = merged(part(caption(region((x0, y0, x1, y1)))), image_registry=BOTH, rules=rules)
-    assert found.image == COCO
+    [merged_image], _ = merged(
+        part(caption(region((x0, y0, x1, y1)))), image_registry=BOTH, rules=rules
+    )
+    assert merged_image.image == COCO
     expected = (x0 / 800 * 640, y0 / 600 * 480, x1 / 800 * 640, y1 / 600 * 480)
-    assert boxes([found]) == [tuple(float(np.float32(value)) for value in expected)]
+    assert boxes([merged_image]) == [tuple(float(np.float32(value)) for value in expected)]
 
 
-def test_parts_of_both_copies_meet_in_one_image() -> None:
+def test_records_of_duplicates_merge_into_the_canonical_image() -> None:
     on_coco = part(caption(region((1, 2, 3, 4)), record="2"), image="coco/9", rank=(0, 0, 0))
     on_vg = part(caption(region((100, 60, 200, 120))), rank=(1, 0, 0))
-    [found], rejected = merged(on_vg, on_coco, image_registry=BOTH)
+    [merged_image], rejected = merged(on_vg, on_coco, image_registry=BOTH)
     assert rejected == []
-    assert found.image.key == "coco/9"
-    assert found.sources == ["coco", "vg"]  # by rank, not by arrival
-    assert boxes([found]) == [(1, 2, 3, 4), (80, 48, 160, 96)]
+    assert merged_image.image.key == "coco/9"
+    assert merged_image.sources == ["coco", "vg"]  # by rank, not by arrival
+    assert boxes([merged_image]) == [(1, 2, 3, 4), (80, 48, 160, 96)]
 
 
-def test_a_crop_stays_an_image_of_its_own() -> None:
+def test_crop_stays_a_separate_image() -> None:
     crop = msgspec.structs.replace(VG, width=820)  # 2.5 % wider than COCO's shape
     almost = msgspec.structs.replace(VG, width=812)  # 1.5 %
     parts = [part(caption(region((10, 10, 20, 20)))), part(caption(record="2"), image="coco/9")]
@@ -110,7 +112,7 @@ def test_a_crop_stays_an_image_of_its_own() -> None:
     assert [m.image.key for m in one] == ["coco/9"]
 
 
-def test_the_published_rules_rescale_crops_too() -> None:
+def test_mdetr_rules_rescale_crops_too() -> None:
     crop = msgspec.structs.replace(VG, width=1600)
     image_registry = ImageRegistry([crop, COCO], [], same_photo=True)
     one, _ = merged(
@@ -120,32 +122,34 @@ def test_the_published_rules_rescale_crops_too() -> None:
     assert boxes(one) == [(64, 48, 128, 96)]
 
 
-def test_the_size_that_a_part_states_comes_first() -> None:
+def test_size_of_a_record_overrides_the_table() -> None:
     row = ImageInfo("flickr30k/5", "flickr30k", "5.jpg", photo_id="5")
     image_registry = ImageRegistry([row], [], same_photo=True)
     spoken = part(caption(region((0, 0, 90, 90))), image="flickr30k/5", width=50, height=40)
-    [found], _ = merged(spoken, image_registry=image_registry)
-    assert (found.image.width, found.image.height) == (50, 40)
-    assert found.image.file == "5.jpg"
-    assert boxes([found]) == [(0, 0, 50, 40)]
+    [merged_image], _ = merged(spoken, image_registry=image_registry)
+    assert (merged_image.image.width, merged_image.image.height) == (50, 40)
+    assert merged_image.image.file == "5.jpg"
+    assert boxes([merged_image]) == [(0, 0, 50, 40)]
 
 
 def test_phrases_are_rescaled_with_their_boxes() -> None:
     spoken = caption()
     spoken.phrases = [Phrase([(2, 5)], "47", ["animals"], [(80, 60, 160, 120)])]
-    [found], _ = merged(part(spoken), image_registry=BOTH)
-    assert found.captions[0].phrases[0].boxes == [(64, 48, 128, 96)]
+    [merged_image], _ = merged(part(spoken), image_registry=BOTH)
+    assert merged_image.captions[0].phrases[0].boxes == [(64, 48, 128, 96)]
 
 
-def test_areas() -> None:
+def test_areas_are_rescaled_or_computed_by_rule() -> None:
     inside = region((80, 60, 160, 120), area=1000.0)
-    cut = region((700, 500, 900, 700), area=1000.0)
+    clipped_region = region((700, 500, 900, 700), area=1000.0)
     unstated = region((80, 60, 160, 120))
-    [found], _ = merged(part(caption(inside, cut, unstated)), image_registry=BOTH)
+    [merged_image], _ = merged(part(caption(inside, clipped_region, unstated)), image_registry=BOTH)
     # In COCO's pixels, which are 0.64 of VG's; of a clipped box, and of none stated, the box's own.
-    assert [r.area for r in found.captions[0].regions] == [640.0, 80 * 80, 64 * 48]
-    [found], _ = merged(part(caption(inside, cut, unstated)), image_registry=BOTH, rules=MDETR)
-    assert [r.area for r in found.captions[0].regions] == [1000.0, 1000.0, None]
+    assert [r.area for r in merged_image.captions[0].regions] == [640.0, 80 * 80, 64 * 48]
+    [merged_image], _ = merged(
+        part(caption(inside, clipped_region, unstated)), image_registry=BOTH, rules=MDETR
+    )
+    assert [r.area for r in merged_image.captions[0].regions] == [1000.0, 1000.0, None]
 
 
 # --- objects --------------------------------------------------------------------------------------
@@ -160,15 +164,15 @@ def test_objects_are_bound_by_id_within_source_and_image() -> None:
         "vg/1", "gqa", "", objects={"7": Object((2, 2, 6, 6)), "8": Object((3, 3, 7, 7))}
     )
     spoken = part(caption(object_region("7", category=44), object_region("8")), rank=(0, 0, 0))
-    [found], rejected = merged(others, objects, spoken)
-    assert found.captions[0].regions == [Region([(2, 5)], (1, 1, 5, 5), 12.0, 44, True)]
+    [merged_image], rejected = merged(others, objects, spoken)
+    assert merged_image.captions[0].regions == [Region([(2, 5)], (1, 1, 5, 5), 12.0, 44, True)]
     assert [(r.reason, r.detail, r.records) for r in rejected] == [("unknown object", "8", 0)]
 
 
-def test_a_caption_that_loses_all_its_regions_is_lost_once() -> None:
+def test_caption_that_loses_all_regions_is_rejected_once() -> None:
     spoken = caption(object_region("7"), region((50, 50, 40, 40)), record="33")
-    found, rejected = merged(part(spoken, caption(record="34")))
-    assert [c.provenance[0].record for m in found for c in m.captions] == ["34"]
+    merged_images, rejected = merged(part(spoken, caption(record="34")))
+    assert [c.provenance[0].record for m in merged_images for c in m.captions] == ["34"]
     assert [(r.record, r.reason, r.records) for r in rejected] == [
         ("vg/33", "empty box", 1),
         ("vg/33", "unknown object", 0),
@@ -180,9 +184,9 @@ def test_caption_without_regions_keeps_its_other_fields() -> None:
     phrases = [Phrase([(2, 5)], "47", ["animals"], [(0, 0, 5, 5)])]
     question = Question("12", "yes", "obj", "verify")
     record = GroundedCaption("a cat", [], [(0, 5)], "gqa", "12", phrases, question)
-    [found], rejected = merged(part(record))
+    [merged_image], rejected = merged(part(record))
     provenance = [Provenance("gqa", "12", (0, 5))]
-    assert found.captions == [Caption("a cat", [], [(0, 5)], provenance, phrases, question)]
+    assert merged_image.captions == [Caption("a cat", [], [(0, 5)], provenance, phrases, question)]
     assert rejected == []
 
 
@@ -205,10 +209,10 @@ def test_caption_without_regions_keeps_its_other_fields() -> None:
         ((-20, -20, -1, -1), "box outside the image"),
     ],
 )
-def test_unusable_boxes(box: Box, reason: str) -> None:
+def test_unusable_box_is_rejected(box: Box, reason: str) -> None:
     good = region((10, 10, 20, 20))
-    [found], rejected = merged(part(caption(region(box), good)))
-    assert [r.box for r in found.captions[0].regions] == [(10, 10, 20, 20)]
+    [merged_image], rejected = merged(part(caption(region(box), good)))
+    assert [r.box for r in merged_image.captions[0].regions] == [(10, 10, 20, 20)]
     assert [(r.record, r.reason, r.detail, r.records) for r in rejected] == [
         ("vg/1", reason, str(box), 0)
     ]
@@ -225,58 +229,58 @@ def test_unusable_boxes(box: Box, reason: str) -> None:
     ],
 )
 def test_boxes_are_clipped_at_the_borders(box: Box, clipped: Box) -> None:
-    found, rejected = merged(part(caption(region(box))))
-    assert (boxes(found), rejected) == ([clipped], [])
+    merged_images, rejected = merged(part(caption(region(box))))
+    assert (boxes(merged_images), rejected) == ([clipped], [])
 
 
-def test_the_published_rules_do_not_look_at_boxes() -> None:
+def test_mdetr_rules_keep_boxes_as_they_are() -> None:
     box = (-5.0, 90.0, -5.0, 20.0)
-    found, rejected = merged(part(caption(region(box))), rules=MDETR)
-    assert (boxes(found), rejected) == ([box], [])
+    merged_images, rejected = merged(part(caption(region(box))), rules=MDETR)
+    assert (boxes(merged_images), rejected) == ([box], [])
 
 
 # --- records --------------------------------------------------------------------------------------
 
 
-def test_of_records_with_one_id_the_first_by_rank_is_kept() -> None:
+def test_first_record_by_rank_of_one_id_is_kept() -> None:
     later = part(caption(text="a dog"), caption(text="a mat", record="2"), rank=(0, 0, 900))
     first = part(caption(text="a cat"), rank=(0, 0, 0))
-    [found], rejected = merged(later, first)
-    assert [c.text for c in found.captions] == ["a cat", "a mat"]
+    [merged_image], rejected = merged(later, first)
+    assert [c.text for c in merged_image.captions] == ["a cat", "a mat"]
     assert [(r.record, r.reason, r.records) for r in rejected] == [("vg/1", "duplicate id", 1)]
 
 
-def test_ids_of_two_data_sets_may_be_equal() -> None:
+def test_ids_of_two_datasets_may_be_equal() -> None:
     other = msgspec.structs.replace(caption(), dataset="gqa")
-    [found], rejected = merged(part(caption(), other))
-    assert (len(found.captions), rejected) == (2, [])
+    [merged_image], rejected = merged(part(caption(), other))
+    assert (len(merged_image.captions), rejected) == (2, [])
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t"])
-def test_empty_captions(text: str) -> None:
-    found, rejected = merged(part(caption(text=text)))
+def test_empty_caption_is_rejected(text: str) -> None:
+    merged_images, rejected = merged(part(caption(text=text)))
     assert [(r.reason, r.records) for r in rejected] == [("empty caption", 1)]
-    assert [m.captions for m in found] == [[]]
+    assert [m.captions for m in merged_images] == [[]]
 
 
 @pytest.mark.parametrize("span", [(-1, 3), (3, 3), (4, 3), (2, 6), (100, 103)])
-def test_spans_outside_the_caption(span: tuple[int, int]) -> None:
+def test_span_outside_the_caption_is_rejected(span: tuple[int, int]) -> None:
     spoken = caption(region((1, 1, 5, 5)), region((1, 1, 5, 5), spans=[(0, 1), span]))
-    found, rejected = merged(part(spoken))
+    merged_images, rejected = merged(part(spoken))
     assert [(r.reason, r.records) for r in rejected] == [("span outside the caption", 1)]
     assert rejected[0].detail == f"{span} of 5 characters"
-    assert boxes(found) == []
+    assert boxes(merged_images) == []
 
 
-def test_spans_that_end_with_the_caption() -> None:
-    found, rejected = merged(part(caption(region((1, 1, 5, 5), spans=[(0, 5)]))))
-    assert (boxes(found), rejected) == ([(1, 1, 5, 5)], [])
+def test_span_may_end_with_the_caption() -> None:
+    merged_images, rejected = merged(part(caption(region((1, 1, 5, 5), spans=[(0, 5)]))))
+    assert (boxes(merged_images), rejected) == ([(1, 1, 5, 5)], [])
 
 
-def test_captions_of_an_image_that_no_table_lists() -> None:
+def test_captions_of_an_unlisted_image_are_rejected() -> None:
     spoken = part(caption(region((1, 1, 5, 5))), caption(record="2"), image="vg/404")
-    found, rejected = merged(spoken, part(caption(record="3")))
-    assert [m.image.key for m in found] == ["vg/1"]
+    merged_images, rejected = merged(spoken, part(caption(record="3")))
+    assert [m.image.key for m in merged_images] == ["vg/1"]
     assert [(r.record, r.reason, r.records) for r in rejected] == [("vg/404", "unknown image", 2)]
 
 
@@ -299,8 +303,8 @@ random_captions = st.lists(
 
 
 @given(random_captions, random_captions, st.sampled_from([PAPER, MDETR]))
-def test_every_record_is_kept_or_lost_once(
-    one: list[GroundedCaption], other: list[GroundedCaption], rules: Rules
+def test_every_record_is_kept_or_rejected_once(
+    one: list[GroundedCaption], other: list[GroundedCaption], rules: CaptionRules
 ) -> None:
     parts = [
         part(*one, rank=(0, 0, 0), objects={"7": Object((1, 1, 9, 9))}),

@@ -1,6 +1,5 @@
 """Span arithmetic against the published results and against sets of characters."""
 
-import doctest
 import gzip
 import json
 from itertools import pairwise
@@ -9,7 +8,6 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.captions import spans
 from pipelines.captions.spans import consolidate, intersects, shift
 from schemas import Span
 
@@ -20,16 +18,11 @@ SPANS = st.lists(
 TEXTS = st.text(alphabet="abc  -.,'", max_size=40)
 
 
-def characters(of: list[Span]) -> set[int]:
-    return {position for start, stop in of for position in range(start, stop)}
+def characters(spans: list[Span]) -> set[int]:
+    return {position for start, stop in spans for position in range(start, stop)}
 
 
-def test_examples() -> None:
-    result = doctest.testmod(spans)
-    assert result.attempted > 0 and result.failed == 0
-
-
-def test_golden(reference: Path) -> None:
+def test_spans_equal_the_published_functions(reference: Path) -> None:
     path = reference / "golden" / "functions" / "text_spans.json.gz"
     rows = json.loads(gzip.decompress(path.read_bytes()))["rows"]
     assert len(rows) == 300
@@ -44,7 +37,7 @@ def test_golden(reference: Path) -> None:
 
 
 @given(SPANS, SPANS)
-def test_intersection_is_that_of_character_sets(a: list[Span], b: list[Span]) -> None:
+def test_intersection_equals_that_of_character_sets(a: list[Span], b: list[Span]) -> None:
     a = [span for span in a if span[0] < span[1]]
     b = [span for span in b if span[0] < span[1]]
     shared = bool(characters(a) & characters(b))
@@ -52,18 +45,20 @@ def test_intersection_is_that_of_character_sets(a: list[Span], b: list[Span]) ->
 
 
 @given(st.integers(0, 10), SPANS)
-def test_an_empty_span_intersects_what_it_is_inside_of(at: int, others: list[Span]) -> None:
+def test_empty_span_intersects_the_span_around_it(at: int, others: list[Span]) -> None:
     assert intersects((at, at), others) == any(start <= at < stop for start, stop in others)
 
 
 @given(SPANS, st.integers(-50, 50))
-def test_shift_is_undone_by_its_opposite(of: list[Span], offset: int) -> None:
-    assert shift(shift(of, offset), -offset) == of
+def test_shift_is_undone_by_its_opposite(spans: list[Span], offset: int) -> None:
+    assert shift(shift(spans, offset), -offset) == spans
 
 
 @given(SPANS, TEXTS)
-def test_consolidated_spans_are_sorted_apart_and_end_in_words(of: list[Span], text: str) -> None:
-    result = consolidate(of, text)
+def test_consolidated_spans_are_sorted_disjoint_and_end_in_words(
+    spans: list[Span], text: str
+) -> None:
+    result = consolidate(spans, text)
     assert all(a[1] <= b[0] for a, b in pairwise(result))
     for start, stop in result:
         assert 0 <= start < stop <= len(text)
@@ -71,16 +66,16 @@ def test_consolidated_spans_are_sorted_apart_and_end_in_words(of: list[Span], te
 
 
 @given(SPANS, TEXTS)
-def test_consolidation_keeps_every_letter(of: list[Span], text: str) -> None:
-    of = [span for span in of if span[0] >= 0]
+def test_consolidation_keeps_every_letter(spans: list[Span], text: str) -> None:
+    spans = [span for span in spans if span[0] >= 0]
     letters = {position for position, char in enumerate(text) if char.isalnum()}
-    kept = characters(consolidate(of, text))
-    assert characters(of) & letters <= kept
+    consolidated = characters(consolidate(spans, text))
+    assert characters(spans) & letters <= consolidated
     if "-" not in text:
-        assert kept & letters == characters(of) & letters
+        assert consolidated & letters == characters(spans) & letters
 
 
 @given(SPANS, st.text(alphabet="abc  .,'", max_size=40))
-def test_consolidation_without_hyphens_is_idempotent(of: list[Span], text: str) -> None:
-    once = consolidate(of, text)
+def test_consolidation_without_hyphens_is_idempotent(spans: list[Span], text: str) -> None:
+    once = consolidate(spans, text)
     assert consolidate(once, text) == once

@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 
 from pipelines.dedup.eval_exclusion import Exclusion, read_held_out
-from pipelines.io import raw_files
-from pipelines.io.raw_files import Cut, RawFileError
+from pipelines.io.raw_files import RawFileError
+from pipelines.io.slices import SliceRange, find_slices, read_slice
 from schemas import EvalImage
 from tests import tiny
 
 
 def read(exclusion: Exclusion, scratch: Path) -> list[EvalImage]:
     """What all files of an evaluation set named ``set`` say, as the pipeline reads them."""
-    found: list[EvalImage] = []
+    eval_images: list[EvalImage] = []
     for input in exclusion.inputs():
-        for cut in raw_files.cut("set", 0, input, str(scratch)):
-            assert isinstance(cut, Cut)
-            found += read_held_out("set", exclusion.of, raw_files.read(cut))
-    return found
+        for slice_range in find_slices("set", 0, input, str(scratch)):
+            assert isinstance(slice_range, SliceRange)
+            eval_images += read_held_out("set", exclusion.dataset, read_slice(slice_range))
+    return eval_images
 
 
 def keys(exclusion: Exclusion, scratch: Path) -> dict[str, str]:
@@ -31,7 +31,7 @@ def keys(exclusion: Exclusion, scratch: Path) -> dict[str, str]:
     return {h.key: h.photo_id for h in held}
 
 
-def test_refs_that_are_not_in_train(tmp_path: Path) -> None:
+def test_refs_hold_out_images_that_are_not_in_train(tmp_path: Path) -> None:
     splits = {1: "train", 2: "val", 3: "testA", 4: "testB", 5: "test"}
     refs = [tiny.reference(i, 10 * i, {i: "a cat"}, split) for i, split in splits.items()]
     refs.append(tiny.reference(2, 21, {6: "a dog"}, "val"))
@@ -41,14 +41,14 @@ def test_refs_that_are_not_in_train(tmp_path: Path) -> None:
     assert held == {"coco/2": "", "coco/3": "", "coco/4": "", "coco/5": ""}
 
 
-def test_questions_on_images_of_visual_genome_and_of_coco(tmp_path: Path) -> None:
+def test_questions_hold_out_images_of_visual_genome_and_coco(tmp_path: Path) -> None:
     questions = {str(i): {"imageId": id_} for i, id_ in enumerate(["7", "n9", "7", "n10", 8])}
     path = tiny.write_json(tmp_path / "testdev.json", questions)
     held = keys(Exclusion(questions=[str(path)]), tmp_path)
     assert set(held) == {"vg/7", "coco/9", "coco/10", "vg/8"}
 
 
-def test_instances_with_the_photo_that_their_url_names(tmp_path: Path) -> None:
+def test_instances_hold_out_images_with_the_photo_id_of_their_url(tmp_path: Path) -> None:
     url = "http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg"
     images = [{"id": 1, "flickr_url": url}, {"id": 2}]  # LVIS has no flickr_url
     path = tiny.write_json(tmp_path / "val.json", {"annotations": [], "images": images})
@@ -68,18 +68,18 @@ def test_instances_with_the_photo_that_their_url_names(tmp_path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",  # the bytes of a set vary
 )
-def test_ids(tmp_path: Path, name: str, content: bytes) -> None:
+def test_ids_are_read_from_every_format(tmp_path: Path, name: str, content: bytes) -> None:
     path = str(tiny.write(tmp_path / name, content))
     held = {"12": "", "34": "", "56": ""}
     assert keys(Exclusion(ids=[path]), tmp_path) == {f"coco/{k}": "" for k in held}
-    assert keys(Exclusion(ids=[path], of="vg"), tmp_path) == {f"vg/{k}": "" for k in held}
-    photos = keys(Exclusion(ids=[path], of="flickr30k"), tmp_path)
+    assert keys(Exclusion(ids=[path], dataset="vg"), tmp_path) == {f"vg/{k}": "" for k in held}
+    photos = keys(Exclusion(ids=[path], dataset="flickr30k"), tmp_path)
     assert photos == {f"flickr30k/{k}": k for k in held}
 
 
-def test_ids_of_gqa_may_be_of_coco(tmp_path: Path) -> None:
+def test_gqa_ids_may_name_coco_images(tmp_path: Path) -> None:
     path = tiny.write(tmp_path / "ids.txt", b"12\nn34\n")
-    assert set(keys(Exclusion(ids=[str(path)], of="vg"), tmp_path)) == {"vg/12", "coco/34"}
+    assert set(keys(Exclusion(ids=[str(path)], dataset="vg"), tmp_path)) == {"vg/12", "coco/34"}
     assert set(keys(Exclusion(ids=[str(path)]), tmp_path)) == {"coco/12", "coco/34"}
 
 
@@ -90,7 +90,7 @@ def test_several_files_are_read_together(tmp_path: Path) -> None:
     assert set(keys(exclusion, tmp_path)) == {"coco/1", "coco/2"}
 
 
-def test_a_bad_record_stops_the_build(tmp_path: Path) -> None:
+def test_bad_record_of_an_evaluation_set_is_an_error(tmp_path: Path) -> None:
     """What it names could otherwise be trained on."""
     path = tiny.write_json(tmp_path / "q.json", {"1": {"imageId": "7"}, "2": {"image": "8"}})
     with pytest.raises(RawFileError, match="malformed record 2"):
@@ -100,7 +100,7 @@ def test_a_bad_record_stops_the_build(tmp_path: Path) -> None:
         read(Exclusion(instances=[str(path)]), tmp_path)
 
 
-def test_a_bad_reference_of_train_is_not_of_the_evaluation_set(tmp_path: Path) -> None:
+def test_bad_reference_of_train_is_ignored(tmp_path: Path) -> None:
     refs = [{"image_id": None, "split": "train"}, tiny.reference(2, 20, {1: "a cat"}, "val")]
     path = tiny.write_refs(tmp_path / "refs(unc).p", refs)
     assert set(keys(Exclusion(refs=[str(path)]), tmp_path)) == {"coco/2"}
@@ -109,19 +109,22 @@ def test_a_bad_reference_of_train_is_not_of_the_evaluation_set(tmp_path: Path) -
         read(Exclusion(refs=[str(path)]), tmp_path)
 
 
-@pytest.mark.parametrize("of", ["coco", "vg", "flickr30k"])
-def test_ids_are_taken_as_numbers(tmp_path: Path, of: str) -> None:
+@pytest.mark.parametrize("dataset", ["coco", "vg", "flickr30k"])
+def test_ids_are_read_as_numbers(tmp_path: Path, dataset: str) -> None:
     path = str(tiny.write(tmp_path / "ids.txt", b"\xef\xbb\xbf000000000139\n42\n"))
-    assert set(keys(Exclusion(ids=[path], of=of), tmp_path)) == {f"{of}/139", f"{of}/42"}
+    assert set(keys(Exclusion(ids=[path], dataset=dataset), tmp_path)) == {
+        f"{dataset}/139",
+        f"{dataset}/42",
+    }
 
 
 @pytest.mark.parametrize(
-    ("of", "line"), [("coco", "7.jpg"), ("flickr30k", "n7"), ("vg", "vg/7"), ("coco", "-7")]
+    ("dataset", "line"), [("coco", "7.jpg"), ("flickr30k", "n7"), ("vg", "vg/7"), ("coco", "-7")]
 )
-def test_what_is_no_id_stops_the_build(tmp_path: Path, of: str, line: str) -> None:
+def test_line_that_is_no_id_is_an_error(tmp_path: Path, dataset: str, line: str) -> None:
     path = str(tiny.write(tmp_path / "ids.txt", line.encode()))
     with pytest.raises(RawFileError, match="is no image id of"):
-        read(Exclusion(ids=[path], of=of), tmp_path)
+        read(Exclusion(ids=[path], dataset=dataset), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,9 @@ def test_what_is_no_id_stops_the_build(tmp_path: Path, of: str, line: str) -> No
         ("ids", "ids.pkl", pickle.dumps([Path("x")])),
     ],
 )
-def test_wrong_content_names_the_file(tmp_path: Path, role: str, name: str, content: bytes) -> None:
+def test_wrong_content_is_an_error_that_names_the_file(
+    tmp_path: Path, role: str, name: str, content: bytes
+) -> None:
     path = str(tiny.write(tmp_path / name, content))
     fields: dict[str, Any] = {role: [path]}
     with pytest.raises(RawFileError) as error:
@@ -156,7 +161,7 @@ def test_wrong_content_names_the_file(tmp_path: Path, role: str, name: str, cont
     assert path in str(error.value)
 
 
-def test_a_text_file_named_json(tmp_path: Path) -> None:
+def test_text_file_named_json_is_an_error(tmp_path: Path) -> None:
     path = str(tiny.write(tmp_path / "ids.json", b"12\n34\n"))
     with pytest.raises(RawFileError, match="expected a JSON list of image ids"):
         read(Exclusion(ids=[path]), tmp_path)

@@ -26,73 +26,73 @@ def image_registry(
     return ImageRegistry(images, held_out or [], same_photo)
 
 
-def test_images_of_nobody_else_are_themselves() -> None:
-    of = image_registry(vg(1), coco(2), flickr30k("3"))
+def test_image_without_duplicates_is_canonical() -> None:
+    registry = image_registry(vg(1), coco(2), flickr30k("3"))
     for key in ("vg/1", "coco/2", "flickr30k/3", "vg/unheard_of"):
-        assert of.canonical(key) == key
-        assert of.held_out(key) == []
-    assert of.image("vg/unheard_of") is None
+        assert registry.canonical(key) == key
+        assert registry.held_out(key) == []
+    assert registry.image("vg/unheard_of") is None
 
 
-def test_coco_id_ties_a_copy_to_coco() -> None:
-    of = image_registry(vg(1, coco=9), coco(9))
-    assert of.canonical("vg/1") == of.canonical("coco/9") == "coco/9"
+def test_coco_id_makes_an_image_a_duplicate_of_coco() -> None:
+    registry = image_registry(vg(1, coco=9), coco(9))
+    assert registry.canonical("vg/1") == registry.canonical("coco/9") == "coco/9"
 
 
-def test_a_copy_of_an_image_outside_the_build_keeps_its_key() -> None:
-    of = image_registry(vg(1, coco=9))
-    assert of.canonical("vg/1") == "vg/1"
+def test_duplicate_of_an_image_outside_the_build_keeps_its_key() -> None:
+    registry = image_registry(vg(1, coco=9))
+    assert registry.canonical("vg/1") == "vg/1"
 
 
-def test_two_copies_of_an_image_outside_the_build_are_one() -> None:
-    of = image_registry(vg(2, coco=9), vg(1, coco=9))
-    assert of.canonical("vg/1") == of.canonical("vg/2") == "vg/1"
+def test_two_duplicates_of_an_image_outside_the_build_are_one() -> None:
+    registry = image_registry(vg(2, coco=9), vg(1, coco=9))
+    assert registry.canonical("vg/1") == registry.canonical("vg/2") == "vg/1"
 
 
-def test_photo_ties_copies_if_the_rules_say_so() -> None:
+def test_photo_id_makes_duplicates_with_same_photo_only() -> None:
     rows = vg(1, photo="77"), flickr30k("77"), coco(2, photo="78")
-    of = image_registry(*rows)
-    assert of.canonical("flickr30k/77") == of.canonical("vg/1") == "vg/1"
-    assert of.canonical("coco/2") == "coco/2"
+    registry = image_registry(*rows)
+    assert registry.canonical("flickr30k/77") == registry.canonical("vg/1") == "vg/1"
+    assert registry.canonical("coco/2") == "coco/2"
     apart = image_registry(*rows, same_photo=False)
     assert apart.canonical("flickr30k/77") == "flickr30k/77"
 
 
-def test_ties_are_transitive() -> None:
+def test_duplicates_are_transitive() -> None:
     """Flickr30k and COCO have one photo, VG was made from COCO: all three are COCO's image."""
-    of = image_registry(vg(1, coco=9), coco(9, photo="77"), flickr30k("77"))
-    assert {of.canonical(k) for k in ("vg/1", "coco/9", "flickr30k/77")} == {"coco/9"}
+    registry = image_registry(vg(1, coco=9), coco(9, photo="77"), flickr30k("77"))
+    assert {registry.canonical(k) for k in ("vg/1", "coco/9", "flickr30k/77")} == {"coco/9"}
 
 
-def test_held_out_names_the_set_the_key_and_the_join() -> None:
-    of = image_registry(
+def test_held_out_returns_set_key_and_join() -> None:
+    registry = image_registry(
         vg(1, coco=9),
         coco(9, photo="77"),
         flickr30k("77"),
         vg(2),
         held_out=[EvalImage("refcoco", "coco/9"), EvalImage("phrasecut", "vg/1")],
     )
-    assert of.held_out("vg/1") == [
+    assert registry.held_out("vg/1") == [
         ("phrasecut", "vg/1", "id"),
         ("refcoco", "coco/9", "coco_id"),
     ]
-    assert of.held_out("coco/9") == [
+    assert registry.held_out("coco/9") == [
         ("phrasecut", "vg/1", "coco_id"),
         ("refcoco", "coco/9", "id"),
     ]
-    assert of.held_out("flickr30k/77") == [
+    assert registry.held_out("flickr30k/77") == [
         ("phrasecut", "vg/1", "flickr photo id"),
         ("refcoco", "coco/9", "flickr photo id"),
     ]
-    assert of.held_out("vg/2") == []
+    assert registry.held_out("vg/2") == []
 
 
-def test_held_out_by_the_photo_of_an_image_outside_the_build() -> None:
+def test_held_out_by_the_photo_id_of_an_image_outside_the_build() -> None:
     """Flickr30k's test ids are photo ids, though Flickr30k is no source of the build."""
     held_out = [EvalImage("flickr30k", "flickr30k/77", "77")]
-    of = image_registry(vg(1, photo="77"), vg(2, photo="78"), held_out=held_out)
-    assert of.held_out("vg/1") == [("flickr30k", "flickr30k/77", "flickr photo id")]
-    assert of.held_out("vg/2") == []
+    registry = image_registry(vg(1, photo="77"), vg(2, photo="78"), held_out=held_out)
+    assert registry.held_out("vg/1") == [("flickr30k", "flickr30k/77", "flickr photo id")]
+    assert registry.held_out("vg/2") == []
     assert (
         image_registry(vg(1, photo="77"), held_out=held_out, same_photo=False).held_out("vg/1")
         == []
@@ -100,20 +100,22 @@ def test_held_out_by_the_photo_of_an_image_outside_the_build() -> None:
 
 
 def test_held_out_by_the_coco_id_of_an_image_outside_the_build() -> None:
-    of = image_registry(vg(1, coco=9), held_out=[EvalImage("lvis", "coco/9")], same_photo=False)
-    assert of.held_out("vg/1") == [("lvis", "coco/9", "coco_id")]
+    registry = image_registry(
+        vg(1, coco=9), held_out=[EvalImage("lvis", "coco/9")], same_photo=False
+    )
+    assert registry.held_out("vg/1") == [("lvis", "coco/9", "coco_id")]
 
 
 def test_held_out_by_namespace() -> None:
     rows = [vg(1, coco=9), vg(2), vg(3, photo="77"), coco(5, photo="77")]
-    of = ImageRegistry(rows, [], True, {"no coco": "coco"})
-    assert of.held_out("vg/1") == [("no coco", "coco/9", "coco_id")]
-    assert of.held_out("vg/2") == []
-    assert of.held_out("vg/3") == [("no coco", "coco/5", "flickr photo id")]
-    assert of.held_out("coco/5") == [("no coco", "coco/5", "id")]
+    registry = ImageRegistry(rows, [], True, {"no coco": "coco"})
+    assert registry.held_out("vg/1") == [("no coco", "coco/9", "coco_id")]
+    assert registry.held_out("vg/2") == []
+    assert registry.held_out("vg/3") == [("no coco", "coco/5", "flickr photo id")]
+    assert registry.held_out("coco/5") == [("no coco", "coco/5", "id")]
 
 
-def test_of_two_rows_the_one_with_a_size_and_of_its_own_source_is_kept() -> None:
+def test_row_with_a_size_and_of_the_keys_source_is_preferred() -> None:
     gqas = ImageInfo("vg/1", "gqa", "1.jpg", 200, 100)
     unsized = ImageInfo("vg/1", "vg", "1.jpg")
     assert image_registry(unsized, gqas).image("vg/1") == gqas
@@ -142,7 +144,7 @@ KEYS += [f"flickr30k/{i}" for i in (70, 71, 72)]
 
 
 @given(rows, held, st.booleans(), st.randoms(use_true_random=False))
-def test_the_order_of_the_tables_does_not_matter(
+def test_registry_does_not_depend_on_the_order_of_tables(
     images: list[ImageInfo], held_out: list[EvalImage], same_photo: bool, random: object
 ) -> None:
     one = ImageRegistry(images, held_out, same_photo, {"n": "coco"})
@@ -156,18 +158,18 @@ def test_the_order_of_the_tables_does_not_matter(
 
 
 @given(rows, held, st.booleans())
-def test_copies_of_one_image_are_held_out_together(
+def test_duplicates_are_held_out_together(
     images: list[ImageInfo], held_out: list[EvalImage], same_photo: bool
 ) -> None:
-    of = ImageRegistry(images, held_out, same_photo)
+    registry = ImageRegistry(images, held_out, same_photo)
     known = {image.key for image in images}
     for key in known:
-        assert of.canonical(key) in known
-        assert of.canonical(of.canonical(key)) == of.canonical(key)
-        reasons = [(name, other) for name, other, _ in of.held_out(key)]
-        assert reasons == [(n, o) for n, o, _ in of.held_out(of.canonical(key))]
+        assert registry.canonical(key) in known
+        assert registry.canonical(registry.canonical(key)) == registry.canonical(key)
+        reasons = [(name, other) for name, other, _ in registry.held_out(key)]
+        assert reasons == [(n, o) for n, o, _ in registry.held_out(registry.canonical(key))]
     for h in held_out:
-        assert (h.eval_set, h.key, "id") in of.held_out(h.key)
+        assert (h.eval_set, h.key, "id") in registry.held_out(h.key)
 
 
 def web(id_: int, source: str = "web", width: int = 200) -> ImageInfo:
@@ -183,19 +185,21 @@ webs = st.lists(
 
 
 @given(rows, webs, webs, held, st.booleans())
-def test_images_that_join_none_may_come_later(
+def test_unique_images_added_later_make_the_same_registry(
     shared: list[ImageInfo],
     known: list[ImageInfo],
-    alone: list[ImageInfo],
+    unique_images: list[ImageInfo],
     held_out: list[EvalImage],
     same_photo: bool,
 ) -> None:
-    whole = ImageRegistry([*shared, *known, *alone], held_out, same_photo, {"n": "coco"}, {"web"})
+    whole = ImageRegistry(
+        [*shared, *known, *unique_images], held_out, same_photo, {"n": "coco"}, {"web"}
+    )
     without = ImageRegistry([*shared, *known], held_out, same_photo, {"n": "coco"}, {"web"})
-    of = without.beside(alone)
+    registry = without.with_unique_images(unique_images)
     if not known:
-        assert of.repeated == whole.repeated
+        assert registry.repeated_keys == whole.repeated_keys
     for key in [*KEYS, *(f"web/{i}" for i in range(4))]:
-        assert of.canonical(key) == without.canonical(key) == whole.canonical(key)
-        assert of.image(key) == whole.image(key)
-        assert of.held_out(key) == without.held_out(key) == whole.held_out(key)
+        assert registry.canonical(key) == without.canonical(key) == whole.canonical(key)
+        assert registry.image(key) == whole.image(key)
+        assert registry.held_out(key) == without.held_out(key) == whole.held_out(key)

@@ -15,7 +15,9 @@ def excluded(root: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("action", ["report", "exclude"])
-def test_a_copy_of_an_image_that_only_an_exclusion_list_names(tmp_path: Path, action: str) -> None:
+def test_near_duplicate_of_an_image_of_no_source_is_reported_or_excluded(
+    tmp_path: Path, action: str
+) -> None:
     images = [tiny.vg_image(1), tiny.vg_image(2)]
     graphs = [tiny.vg_graph(i, tiny.vg_region(i, "a red cat")) for i in (1, 2)]
     vg = tiny.write_vg(tmp_path, images, graphs)
@@ -30,11 +32,11 @@ def test_a_copy_of_an_image_that_only_an_exclusion_list_names(tmp_path: Path, ac
     [row] = excluded(tmp_path)
     assert (row["image"], row["eval_set"], row["eval_image"]) == ("vg/1", "coco_val2014", "coco/77")
     assert (row["join"], row["excluded"]) == ("perceptual hash", action == "exclude")
-    kept = set(tiny.samples(tmp_path))
-    assert kept == ({"vg/2"} if action == "exclude" else {"vg/1", "vg/2"})
+    keys = set(tiny.samples(tmp_path))
+    assert keys == ({"vg/2"} if action == "exclude" else {"vg/1", "vg/2"})
 
 
-def test_a_held_out_image_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_missing_held_out_image_is_a_rejected_row(tmp_path: Path) -> None:
     graphs = [tiny.vg_graph(1, tiny.vg_region(1, "a red cat"))]
     vg = tiny.write_vg(tmp_path, [tiny.vg_image(1)], graphs)
     (tmp_path / "val").mkdir()

@@ -1,4 +1,4 @@
-"""Image files: found, bounded and looked at."""
+"""Image files: read, bounded and checked."""
 
 import io
 import os
@@ -27,7 +27,7 @@ def store(*roots: Path | str) -> ImageStore:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG of some hundred bytes that says it is of this size."""
+    """Returns a PNG of some hundred bytes whose header states a size."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(name + content))
@@ -50,7 +50,7 @@ def reason(content: bytes) -> str:
 
 @pytest.mark.parametrize(("format_", "extension"), [("JPEG", "jpg"), ("PNG", "png")])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_jpeg_and_png(format_: str, extension: str, mode: str) -> None:
+def test_jpeg_and_png_are_inspected(format_: str, extension: str, mode: str) -> None:
     content = tiny.encoded(tiny.drawing().convert(mode), format_)
     file = inspect(content)
     assert (file.content, file.extension) == (content, extension)
@@ -65,18 +65,18 @@ def test_other_formats_are_refused(format_: str) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"<html>404</html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]
 )
-def test_no_images(content: bytes) -> None:
+def test_content_that_is_no_image_is_refused(content: bytes) -> None:
     assert reason(content) == "not an image"
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG"])
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
-def test_truncated_images(format_: str, share: float) -> None:
+def test_truncated_image_is_refused(format_: str, share: float) -> None:
     content = tiny.encoded(tiny.drawing(), format_)
     assert reason(content[: int(len(content) * share)]) == "truncated image"
 
 
-def test_the_end_mark_of_a_thumbnail_is_not_that_of_the_image() -> None:
+def test_end_marker_of_a_thumbnail_does_not_hide_truncation() -> None:
     image = tiny.drawing(800, 600)
     exif = Image.Exif()
     content = tiny.encoded(image, exif=exif.tobytes() + tiny.image_file(16, 16))
@@ -85,14 +85,14 @@ def test_the_end_mark_of_a_thumbnail_is_not_that_of_the_image() -> None:
     assert reason(content[: int(len(content) * 0.8)]) == "truncated image"
 
 
-def test_bytes_behind_the_end_are_kept() -> None:
+def test_bytes_after_the_end_marker_are_kept() -> None:
     content = tiny.image_file() + b"\r\n" * 20
     assert inspect(content).content == content
 
 
 @pytest.mark.parametrize(("width", "height"), [(50_000, 50_000), (12_000, 10_000), (2**31 - 1, 1)])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_enormous_images_are_refused_by_their_header(width: int, height: int) -> None:
+def test_enormous_image_is_refused_by_its_header(width: int, height: int) -> None:
     content = png_header(width, height)
     tracemalloc.start()
     try:
@@ -105,9 +105,9 @@ def test_enormous_images_are_refused_by_their_header(width: int, height: int) ->
 # --- where files are ------------------------------------------------------------------------------
 
 
-def unusable(of: ImageStore, row: ImageInfo) -> tuple[str, str]:
+def unusable(image_store: ImageStore, row: ImageInfo) -> tuple[str, str]:
     with pytest.raises(UnusableImageError) as error:
-        of.read(row)
+        image_store.read(row)
     return error.value.reason, error.value.detail
 
 
@@ -115,25 +115,25 @@ def test_roots_are_tried_in_turn(tmp_path: Path) -> None:
     first = tiny.write(tmp_path / "VG_100K/1.jpg", tiny.image_file(hue=1)).read_bytes()
     second = tiny.write(tmp_path / "VG_100K_2/2.jpg", tiny.image_file(hue=2)).read_bytes()
     tiny.write(tmp_path / "VG_100K_2/1.jpg", b"not reached")
-    of = store(tmp_path / "VG_100K", tmp_path / "VG_100K_2")
-    assert of.read(image("1.jpg")).content == first
-    assert of.read(image("2.jpg")).content == second
-    assert unusable(of, image("3.jpg")) == ("image missing", "3.jpg")
+    image_store = store(tmp_path / "VG_100K", tmp_path / "VG_100K_2")
+    assert image_store.read(image("1.jpg")).content == first
+    assert image_store.read(image("2.jpg")).content == second
+    assert unusable(image_store, image("3.jpg")) == ("image missing", "3.jpg")
     assert unusable(ImageStore({}), image("1.jpg")) == ("image missing", "1.jpg")
 
 
-def test_images_in_folders_below_the_root(tmp_path: Path) -> None:
+def test_image_in_a_folder_below_the_root_is_read(tmp_path: Path) -> None:
     tiny.write(tmp_path / "train2014/COCO_train2014_000000000009.jpg", tiny.image_file())
     assert store(tmp_path).read(image("train2014/COCO_train2014_000000000009.jpg")).width == 200
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG"])
-def test_the_content_tells_the_format_not_the_name(tmp_path: Path, format_: str) -> None:
+def test_format_is_that_of_the_content_not_of_the_name(tmp_path: Path, format_: str) -> None:
     tiny.write(tmp_path / "1.jpg", tiny.encoded(tiny.drawing(), format_))
     assert store(tmp_path).read(image("1.jpg")).extension == {"JPEG": "jpg", "PNG": "png"}[format_]
 
 
-def test_size(tmp_path: Path) -> None:
+def test_size_other_than_annotated_is_refused(tmp_path: Path) -> None:
     tiny.write(tmp_path / "1.jpg", tiny.image_file(200, 100))
     assert store(tmp_path).read(image("1.jpg", 200, 100)).height == 100
     assert store(tmp_path).read(image("1.jpg")).height == 100
@@ -160,19 +160,19 @@ def test_size(tmp_path: Path) -> None:
         "x" * 300 + ".jpg",
     ],
 )
-def test_names_that_could_leave_the_root(tmp_path: Path, name: str) -> None:
+def test_name_that_could_leave_the_root_is_refused(tmp_path: Path, name: str) -> None:
     tiny.write(tmp_path / "secret.jpg", tiny.image_file())
     root = tmp_path / "root"
     root.mkdir()
     assert unusable(store(root), image(name))[0] == "unsafe image name"
 
 
-def test_a_folder_is_no_image(tmp_path: Path) -> None:
+def test_folder_in_place_of_an_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").mkdir()
     assert unusable(store(tmp_path), image("1.jpg")) == ("unreadable image", "1.jpg")
 
 
-def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_file_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_BYTES", 1000)
     tiny.write(tmp_path / "1.jpg", tiny.image_file() + b"\0" * 5000)
     assert unusable(store(tmp_path), image("1.jpg")) == ("image too large", "1001 bytes")
@@ -185,20 +185,22 @@ def zip_of(path: Path, **members: bytes) -> Path:
     return path
 
 
-def test_images_in_a_zip(tmp_path: Path) -> None:
+def test_image_in_a_zip_is_read_by_its_name(tmp_path: Path) -> None:
     content = tiny.image_file()
-    of = store(zip_of(tmp_path / "images.zip", a=b"", b=content), tmp_path)
-    assert of.read(image("b.jpg")).content == content
-    assert of.read(image("train/b.jpg")).content == content
-    assert unusable(of, image("a.jpg"))[0] == "not an image"
-    assert unusable(of, image("c.jpg")) == ("image missing", "c.jpg")
-    assert unusable(of, image("../b.jpg"))[0] == "unsafe image name"
+    image_store = store(zip_of(tmp_path / "images.zip", a=b"", b=content), tmp_path)
+    assert image_store.read(image("b.jpg")).content == content
+    assert image_store.read(image("train/b.jpg")).content == content
+    assert unusable(image_store, image("a.jpg"))[0] == "not an image"
+    assert unusable(image_store, image("c.jpg")) == ("image missing", "c.jpg")
+    assert unusable(image_store, image("../b.jpg"))[0] == "unsafe image name"
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("extra", [0, 3000, 9000])
-def test_ways_to_be_in_a_zip(tmp_path: Path, method: int, extra: int) -> None:
-    """With headers of any length, of which so much is read as most have."""
+def test_zip_members_of_any_method_and_header_length_are_read(
+    tmp_path: Path, method: int, extra: int
+) -> None:
+    """The first read covers headers of usual length only."""
     contents = {f"{i}.jpg": tiny.image_file() + bytes(1000 * i) for i in range(3)}
     with zipfile.ZipFile(tmp_path / "images.zip", "w", method) as archive:
         for name, content in contents.items():
@@ -206,13 +208,13 @@ def test_ways_to_be_in_a_zip(tmp_path: Path, method: int, extra: int) -> None:
             member.compress_type = method
             member.extra = struct.pack("<HH", 0x7777, extra) + bytes(extra)
             archive.writestr(member, content)
-    of = store(tmp_path / "images.zip")
+    image_store = store(tmp_path / "images.zip")
     for name in ("1.jpg", "0.jpg", "2.jpg", "1.jpg"):
-        assert of.read(image(name)).content == contents[name]
+        assert image_store.read(image(name)).content == contents[name]
 
 
-def test_an_image_in_a_zip_is_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From afar a read is a request."""
+def test_image_in_a_zip_takes_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read of a remote file is a request."""
     reads: list[int] = []
 
     class Counted(io.BytesIO):
@@ -223,31 +225,33 @@ def test_an_image_in_a_zip_is_one_read(tmp_path: Path, monkeypatch: pytest.Monke
     path = zip_of(tmp_path / "images.zip", **{name: tiny.image_file() for name in "abcd"})
     content = path.read_bytes()
     monkeypatch.setattr(images, "open_binary", lambda path, read_ahead: Counted(content))
-    of = store(path)
-    of.read(image("c.jpg"))
+    image_store = store(path)
+    image_store.read(image("c.jpg"))
     for name in "adb":
         reads.clear()
-        of.read(image(f"{name}.jpg"))
+        image_store.read(image(f"{name}.jpg"))
         assert len(reads) == 1
 
 
-def test_a_large_member_of_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_member_of_a_zip_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(images, "MAX_BYTES", 1000)
-    of = store(zip_of(tmp_path / "images.zip", a=os.urandom(9000)))
-    assert unusable(of, image("a.jpg")) == ("image too large", "1001 bytes")
+    image_store = store(zip_of(tmp_path / "images.zip", a=os.urandom(9000)))
+    assert unusable(image_store, image("a.jpg")) == ("image too large", "1001 bytes")
 
 
-def test_a_damaged_image_in_a_zip(tmp_path: Path) -> None:
+def test_corrupted_image_in_a_zip_is_refused(tmp_path: Path) -> None:
     path = zip_of(tmp_path / "images.zip", a=tiny.image_file(), b=tiny.image_file())
     content = bytearray(path.read_bytes())
     content[200] ^= 0xFF
     path.write_bytes(content)
-    of = store(path)
-    assert unusable(of, image("a.jpg"))[0] == "unreadable image"
-    assert of.read(image("b.jpg")).width == 200
+    image_store = store(path)
+    assert unusable(image_store, image("a.jpg"))[0] == "unreadable image"
+    assert image_store.read(image("b.jpg")).width == 200
 
 
-def test_a_truncated_zip_of_images(tmp_path: Path) -> None:
+def test_truncated_zip_of_images_is_an_error(tmp_path: Path) -> None:
     path = zip_of(tmp_path / "images.zip", a=tiny.image_file())
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(RawFileError, match=r"images\.zip: not a readable zip file"):
@@ -262,7 +266,7 @@ def distance(a: bytes, b: bytes) -> int:
 
 
 @pytest.mark.parametrize("hue", range(5))
-def test_the_hash_survives_size_and_quality(hue: int) -> None:
+def test_hash_is_near_at_any_size_and_quality(hue: int) -> None:
     image = tiny.drawing(640, 480, hue)
     original = tiny.encoded(image, quality=95)
     assert 0 <= perceptual_hash(original) < 2**64
@@ -271,14 +275,14 @@ def test_the_hash_survives_size_and_quality(hue: int) -> None:
     assert distance(original, tiny.encoded(image.resize((500, 375)))) <= 4
 
 
-def test_the_hash_tells_images_apart() -> None:
+def test_hashes_of_different_images_are_far_apart() -> None:
     originals = [tiny.encoded(tiny.drawing(640, 480, hue)) for hue in range(2)]
     turned = tiny.encoded(tiny.drawing(640, 480).transpose(Image.Transpose.ROTATE_180))
     assert distance(originals[0], originals[1]) > 4
     assert distance(originals[0], turned) > 16
 
 
-def test_pixels_that_cannot_be_decoded(tmp_path: Path) -> None:
+def test_hash_of_undecodable_pixels_is_an_error(tmp_path: Path) -> None:
     content = bytearray(tiny.encoded(tiny.drawing(), "PNG"))
     start = content.index(b"IDAT") + 10
     content[start : start + 50] = b"\xff" * 50

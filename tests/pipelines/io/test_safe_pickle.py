@@ -33,7 +33,7 @@ def test_plain_data_of_every_protocol_is_read(data: object, protocol: int) -> No
     assert safe_pickle.load(io.BytesIO(pickle.dumps(data, protocol))) == data
 
 
-def test_a_path_is_read(tmp_path: Path) -> None:
+def test_pickle_is_read_by_path(tmp_path: Path) -> None:
     path = tmp_path / "refs(unc).p"
     path.write_bytes(pickle.dumps([{"sent": "left man"}], 2))
     assert safe_pickle.load(str(path)) == [{"sent": "left man"}]
@@ -64,7 +64,7 @@ class _Command:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_command_is_refused_by_name_and_not_run(tmp_path: Path) -> None:
+def test_command_is_refused_by_name_and_not_run(tmp_path: Path) -> None:
     content = tmp_path / "refs.p"
     content.write_bytes(pickle.dumps([_Command(tmp_path / "made")]))
     with pytest.raises(RawFileError, match=r"refs\.p: .*posix\.mkdir"):
@@ -82,7 +82,7 @@ def test_a_command_is_refused_by_name_and_not_run(tmp_path: Path) -> None:
         (b"Pother\n.", "outside of the file"),
     ],
 )
-def test_anything_else_is_refused_by_name(content: bytes, name: str) -> None:
+def test_other_types_are_refused_by_name(content: bytes, name: str) -> None:
     with pytest.raises(RawFileError, match=name):
         safe_pickle.load(io.BytesIO(content))
 
@@ -106,18 +106,18 @@ def test_arbitrary_bytes_are_read_or_refused(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", [b"]r\xff\xff\xff\xff.", b"]p99999999999\n."])
-def test_a_few_bytes_cannot_ask_for_gigabytes(content: bytes) -> None:
-    with pytest.raises(RawFileError, match="object number"):
+def test_memo_number_cannot_allocate_gigabytes(content: bytes) -> None:
+    with pytest.raises(RawFileError, match="memo number"):
         safe_pickle.load(io.BytesIO(content))
 
 
-def test_a_file_beyond_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_pickle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(safe_pickle, "MAX_BYTES", 10)
     with pytest.raises(RawFileError, match="more than 10 bytes"):
         safe_pickle.load(io.BytesIO(pickle.dumps(list(range(100)))))
 
 
-def test_the_published_excerpt() -> None:
+def test_published_excerpt_is_read() -> None:
     path = REFERENCE / "real/refcoco_excerpt/refs(unc).p"
     if not path.exists():
         pytest.skip("no MDETR_REFERENCE")

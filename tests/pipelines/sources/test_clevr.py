@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.captions.options import PAPER
 from pipelines.captions.parsing import SpacyParser
-from pipelines.io import raw_files
+from pipelines.captions.rules import PAPER
+from pipelines.io.raw_files import RawFileError
+from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.sources.base import Context
 from pipelines.sources.clevr.phrases import NounPhrase, align, noun_phrases
 from pipelines.sources.clevr.programs import (
@@ -50,9 +51,9 @@ def source(folder: Path, **fields: Any) -> Clevr:
 def read_all(of: Clevr, split: str = "train") -> Iterator[ImageRecord | Rejected]:
     context = Context(PAPER, (split,), SpacyParser(), frozenset())
     for rank, input_ in enumerate(of.inputs((split,))):
-        for cut in raw_files.cut("clevr", rank, input_, ""):
-            assert isinstance(cut, raw_files.Cut)
-            yield from of.read(raw_files.read(cut), context)
+        for slice_range in find_slices("clevr", rank, input_, ""):
+            assert isinstance(slice_range, SliceRange)
+            yield from of.read(read_slice(slice_range), context)
 
 
 def captions(of: Clevr) -> list[GroundedCaption]:
@@ -306,8 +307,8 @@ def test_questions_have_the_regions_they_name(synthetic: Path) -> None:
     images = [
         image
         for input_ in source(synthetic).image_inputs()
-        for cut in raw_files.cut("clevr", 0, input_, "")
-        for image in source(synthetic).read_images(raw_files.read(cut))
+        for slice_range in find_slices("clevr", 0, input_, "")
+        for image in source(synthetic).read_images(read_slice(slice_range))
     ]
     assert all(isinstance(image, ImageInfo) for image in images)
     assert {p.key for p in images if isinstance(p, ImageInfo)} == {
@@ -398,7 +399,7 @@ def test_file_of_another_layout_raises(tmp_path: Path) -> None:
     for content in ("[]", "{}", '{"scenes": [{"image_filename": 5}]}', "\xff"):
         path.write_bytes(content.encode("latin-1"))
         read_scenes.cache_clear()
-        with pytest.raises(raw_files.RawFileError, match=r"scenes\.json: not a CLEVR scene file"):
+        with pytest.raises(RawFileError, match=r"scenes\.json: not a CLEVR scene file"):
             read_scenes(str(path))
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.captions.options import MDETR, PAPER, Rules
 from pipelines.captions.parsing import SpacyParser
+from pipelines.captions.rules import MDETR, PAPER, CaptionRules
 from pipelines.geometry.boxes import from_xywh
-from pipelines.io import raw_files
+from pipelines.io.raw_files import RawFileError
+from pipelines.io.slices import Input, Slice, SliceRange, find_slices, read_slice
 from pipelines.sources import coco
-from pipelines.sources.base import Context, Input, Slice
+from pipelines.sources.base import Context
 from pipelines.sources.coco import Coco
 from schemas import Box, ImageInfo, ImageRecord, Object, Rejected
 
@@ -33,22 +34,22 @@ def golden(golden_raw: Path) -> Path:
 
 
 def read_all(
-    source: Coco, splits: tuple[str, ...], rules: Rules, parser: SpacyParser, scratch: Path
+    source: Coco, splits: tuple[str, ...], rules: CaptionRules, parser: SpacyParser, scratch: Path
 ) -> Iterator[ImageRecord | Rejected]:
     context = Context(rules, splits, parser, frozenset())
     for rank, input_ in enumerate(source.inputs(splits)):
-        for cut in raw_files.cut("coco", rank, input_, str(scratch)):
-            assert isinstance(cut, raw_files.Cut)
-            yield from source.read(raw_files.read(cut), context)
+        for slice_range in find_slices("coco", rank, input_, str(scratch)):
+            assert isinstance(slice_range, SliceRange)
+            yield from source.read(read_slice(slice_range), context)
 
 
 def images(source: Coco) -> list[ImageInfo | Rejected]:
     return [
         image
         for input_ in source.image_inputs()
-        for cut in raw_files.cut("coco", 0, input_, "")
-        if isinstance(cut, raw_files.Cut)
-        for image in source.read_images(raw_files.read(cut))
+        for slice_range in find_slices("coco", 0, input_, "")
+        if isinstance(slice_range, SliceRange)
+        for image in source.read_images(read_slice(slice_range))
     ]
 
 
@@ -65,7 +66,7 @@ def objects_of(records: list[ImageRecord | Rejected]) -> Mapping[str, Object]:
 
 @pytest.mark.parametrize("rules", [MDETR, PAPER], ids=["mdetr", "paper"])
 def test_references_equal_the_published_datapoints(
-    golden: Path, rules: Rules, parser: SpacyParser, tmp_path: Path
+    golden: Path, rules: CaptionRules, parser: SpacyParser, tmp_path: Path
 ) -> None:
     source = Coco(
         instances=[str(golden / "coco/annotations/instances_train2014.json")],
@@ -190,12 +191,12 @@ SQUARE = [[10, 20, 50, 20, 50, 60, 10, 60]]
 RUNS = {"size": [8, 8], "counts": [16, 16, 32]}  # columns 2 and 3
 
 
-def read_annotation(rules: Rules, **fields: Any) -> Object | Rejected:
+def read_annotation(rules: CaptionRules, **fields: Any) -> Object | Rejected:
     annotation = {"id": 7, "image_id": 9, "category_id": 3, "iscrowd": 0, "area": 5.5, **fields}
     content = json.dumps([annotation]).encode()
-    piece = Slice(Input("instances.json", "list", within="annotations"), content)
+    raw_slice = Slice(Input("instances.json", "list", within="annotations"), content)
     context = Context(rules, ("train",), SpacyParser(), frozenset())
-    (record,) = Coco(instances=[]).read(piece, context)
+    (record,) = Coco(instances=[]).read(raw_slice, context)
     if isinstance(record, Rejected):
         return record
     assert (record.image, record.split, list(record.objects)) == ("coco/9", "", ["7"])
@@ -243,9 +244,11 @@ def test_mdetr_rules_do_not_check_boxes() -> None:
 def test_malformed_annotation_or_image_costs_only_itself() -> None:
     good = b'{"id": 1, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}'
     bad = b'{"id": "x", "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}'
-    piece = Slice(Input("/a/i.json", "list", within="annotations"), b"[" + bad + b"," + good + b"]")
+    raw_slice = Slice(
+        Input("/a/i.json", "list", within="annotations"), b"[" + bad + b"," + good + b"]"
+    )
     context = Context(PAPER, ("train",), SpacyParser(), frozenset())
-    rejected, part = Coco(instances=[]).read(piece, context)
+    rejected, part = Coco(instances=[]).read(raw_slice, context)
     assert isinstance(rejected, Rejected)
     assert rejected.reason == "malformed record"
     assert rejected.detail.startswith("i.json: Expected `int`")
@@ -253,8 +256,8 @@ def test_malformed_annotation_or_image_costs_only_itself() -> None:
     assert part.objects == {"1": Object((1, 2, 4, 6), category=3)}
 
     images = b'[{"id": 1, "file_name": "\xff.jpg", "width": 2, "height": 3}]'
-    piece = Slice(Input("i.json", "list", within="images"), images)
-    (record,) = Coco(instances=[]).read_images(piece)
+    raw_slice = Slice(Input("i.json", "list", within="images"), images)
+    (record,) = Coco(instances=[]).read_images(raw_slice)
     assert isinstance(record, Rejected)
     assert "utf-8" in record.detail
 
@@ -270,8 +273,8 @@ def test_numbers_beyond_their_field_size_are_rejected(field: dict[str, int]) -> 
 
 def test_crowd_ids_of_more_than_32_bits_are_read() -> None:
     good = {"id": 900100259564, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}
-    piece = Slice(Input("i.json", "list", within="annotations"), json.dumps([good]).encode())
-    (part,) = Coco(instances=[]).read(piece, Context(PAPER, (), SpacyParser(), frozenset()))
+    raw_slice = Slice(Input("i.json", "list", within="annotations"), json.dumps([good]).encode())
+    (part,) = Coco(instances=[]).read(raw_slice, Context(PAPER, (), SpacyParser(), frozenset()))
     assert isinstance(part, ImageRecord)
     assert list(part.objects) == ["900100259564"]
 
@@ -287,8 +290,8 @@ def test_crowd_ids_of_more_than_32_bits_are_read() -> None:
 )
 def test_photo_id_is_read_from_the_flickr_url(url: str, photo: str) -> None:
     image = {"id": 1, "file_name": "a.jpg", "width": 2, "height": 3, "flickr_url": url}
-    piece = Slice(Input("i.json", "list", within="images"), json.dumps([image]).encode())
-    (record,) = Coco(instances=[]).read_images(piece)
+    raw_slice = Slice(Input("i.json", "list", within="images"), json.dumps([image]).encode())
+    (record,) = Coco(instances=[]).read_images(raw_slice)
     assert record == ImageInfo("coco/1", "coco", "a.jpg", 2, 3, photo)
 
 
@@ -362,7 +365,7 @@ def test_malformed_reference_costs_only_itself(
 def test_pickle_of_another_type_raises_with_the_file_name(
     tmp_path: Path, parser: SpacyParser
 ) -> None:
-    with pytest.raises(raw_files.RawFileError, match=r"refs\.p: .* list expected, found dict"):
+    with pytest.raises(RawFileError, match=r"refs\.p: .* list expected, found dict"):
         read_references(tmp_path, {"refs": []}, parser)
 
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.captions.options import MDETR
 from pipelines.captions.parsing import SpacyParser
-from pipelines.io import raw_files
+from pipelines.captions.rules import MDETR
+from pipelines.io.raw_files import RawFileError
+from pipelines.io.slices import Slice, SliceRange, find_slices, read_slice
 from pipelines.sources import flickr30k
-from pipelines.sources.base import Context, Slice
+from pipelines.sources.base import Context
 from pipelines.sources.flickr30k import Flickr30k
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected
 
@@ -30,9 +31,9 @@ def read_all(source: Flickr30k, *splits: str) -> list[ImageRecord | Rejected]:
     return [
         record
         for rank, input_ in enumerate(source.inputs(splits))
-        for cut in raw_files.cut("flickr30k", rank, input_, "")
-        if isinstance(cut, raw_files.Cut)
-        for record in source.read(raw_files.read(cut), CONTEXT)
+        for slice_range in find_slices("flickr30k", rank, input_, "")
+        if isinstance(slice_range, SliceRange)
+        for record in source.read(read_slice(slice_range), CONTEXT)
     ]
 
 
@@ -376,7 +377,7 @@ def test_damaged_zip_member_rejects_its_image(tmp_path: Path) -> None:
     path.write_bytes(content)
     assert rejections(read_all(zipped, "train")) == [("8", "unreadable file", 1)]
     path.write_bytes(b"no zip")
-    with pytest.raises(raw_files.RawFileError, match=r"annotations\.zip: not a readable zip"):
+    with pytest.raises(RawFileError, match=r"annotations\.zip: not a readable zip"):
         read_all(zipped, "train")
 
 
@@ -395,5 +396,5 @@ def test_encrypted_zip_raises(tmp_path: Path) -> None:
         content = bytes(flagged)
     path.write_bytes(content)
     zipped = Flickr30k(annotations=str(path), split_files=source.split_files)
-    with pytest.raises(raw_files.RawFileError, match=r"annotations\.zip: .*encrypted"):
+    with pytest.raises(RawFileError, match=r"annotations\.zip: .*encrypted"):
         read_all(zipped, "train")

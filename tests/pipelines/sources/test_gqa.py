@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.captions.options import MDETR, PAPER, Rules
 from pipelines.captions.parsing import SpacyParser
+from pipelines.captions.rules import MDETR, PAPER, CaptionRules
 from pipelines.geometry.boxes import from_xywh
-from pipelines.io import raw_files
-from pipelines.sources.base import Context, Input, Slice
+from pipelines.io.slices import Input, Slice, SliceRange, find_slices, read_slice
+from pipelines.sources.base import Context
 from pipelines.sources.gqa import Gqa
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Object, Question, Rejected, Span
 
@@ -33,15 +33,15 @@ def golden_source(golden: Path) -> Gqa:
     )
 
 
-def context(rules: Rules) -> Context:
+def context(rules: CaptionRules) -> Context:
     return Context(rules, ("train",), SpacyParser(), frozenset())
 
 
-def read_all(source: Gqa, rules: Rules) -> Iterator[ImageRecord | Rejected]:
+def read_all(source: Gqa, rules: CaptionRules) -> Iterator[ImageRecord | Rejected]:
     for rank, input_ in enumerate(source.inputs(("train", "val"))):
-        for cut in raw_files.cut("gqa", rank, input_, ""):
-            assert isinstance(cut, raw_files.Cut)
-            yield from source.read(raw_files.read(cut), context(rules))
+        for slice_range in find_slices("gqa", rank, input_, ""):
+            assert isinstance(slice_range, SliceRange)
+            yield from source.read(read_slice(slice_range), context(rules))
 
 
 # --- published results ----------------------------------------------------------------------------
@@ -125,8 +125,8 @@ def test_real_question_excerpt() -> None:
     raw = json.loads(path.read_text())
     for rules in (PAPER, MDETR):
         source = Gqa(questions={"val": [str(path)]}, scene_graphs={"val": "not in the excerpt"})
-        piece = Slice(source.inputs(("val",))[0], path.read_bytes())
-        parts = list(source.read(piece, context(rules)))
+        raw_slice = Slice(source.inputs(("val",))[0], path.read_bytes())
+        parts = list(source.read(raw_slice, context(rules)))
         read = {}
         for part in parts:
             assert isinstance(part, ImageRecord)
@@ -153,7 +153,7 @@ def test_real_question_excerpt() -> None:
 
 def ask(
     text: str,
-    rules: Rules = PAPER,
+    rules: CaptionRules = PAPER,
     words: dict[str, str] | None = None,
     answer: dict[str, str] | None = None,
     program: tuple[tuple[str, str], ...] = (),
@@ -174,10 +174,10 @@ def ask(
     return record.captions[0]
 
 
-def read_questions(content: bytes, rules: Rules = PAPER) -> list[ImageRecord | Rejected]:
-    piece = Slice(Input("questions.json", "dict", role="train"), content)
+def read_questions(content: bytes, rules: CaptionRules = PAPER) -> list[ImageRecord | Rejected]:
+    raw_slice = Slice(Input("questions.json", "dict", role="train"), content)
     source = Gqa(questions={}, scene_graphs={"train": "sceneGraphs.json"})
-    return list(source.read(piece, context(rules)))
+    return list(source.read(raw_slice, context(rules)))
 
 
 def named(caption: GroundedCaption | Rejected) -> list[tuple[str, list[str]]]:
@@ -275,7 +275,7 @@ def test_words_of_objects_by_rule_set(
 
 
 @pytest.mark.parametrize(("rules", "span"), [(PAPER, (23, 26)), (MDETR, (9, 12))])
-def test_only_mdetr_rules_match_inside_words(rules: Rules, span: Span) -> None:
+def test_only_mdetr_rules_match_inside_words(rules: CaptionRules, span: Span) -> None:
     caption = ask("Is the woman left of a man?", rules, program=(("select", "man (7)"),))
     assert isinstance(caption, GroundedCaption)
     assert [region.spans for region in caption.object_regions] == [[span]]
@@ -287,7 +287,7 @@ def test_word_numbers_ignore_repeated_spaces() -> None:
 
 @pytest.mark.parametrize("key", ["9", "3:9", "-1", "2:2", "3:2", "x", "", ":", "1:"])
 @pytest.mark.parametrize("rules", [PAPER, MDETR])
-def test_word_numbers_out_of_range_are_rejected(key: str, rules: Rules) -> None:
+def test_word_numbers_out_of_range_are_rejected(key: str, rules: CaptionRules) -> None:
     record = ask("Is the cup red?", rules, words={key: "7"})
     assert isinstance(record, Rejected)
     assert (record.record, record.reason, record.image) == ("1", "no such words", "vg/12")
@@ -303,7 +303,7 @@ names = st.sampled_from(["man", "woman", "traffic light", "bus", "box", "scene",
     st.sampled_from([PAPER, MDETR]),
 )
 def test_spans_are_sorted_and_inside_the_question(
-    words: list[str], program: list[tuple[str, int]], answers: list[int], rules: Rules
+    words: list[str], program: list[tuple[str, int]], answers: list[int], rules: CaptionRules
 ) -> None:
     caption = ask(
         "Is " + " ".join(words),
@@ -325,8 +325,8 @@ def test_spans_are_sorted_and_inside_the_question(
 def test_scene_graph_objects_are_read(golden: Path) -> None:
     raw = json.loads((golden / "train_sceneGraphs.json").read_text())
     (input_,) = [i for i in golden_source(golden).inputs(("train",)) if not i.role]
-    piece = Slice(input_, (golden / "train_sceneGraphs.json").read_bytes())
-    parts = list(golden_source(golden).read(piece, context(PAPER)))
+    raw_slice = Slice(input_, (golden / "train_sceneGraphs.json").read_bytes())
+    parts = list(golden_source(golden).read(raw_slice, context(PAPER)))
     assert len(parts) == len(raw)
     for part, (image_id, graph) in zip(parts, raw.items(), strict=True):
         assert isinstance(part, ImageRecord)
@@ -369,8 +369,8 @@ def test_each_bad_record_is_reported_once() -> None:
     )
     rejected = [
         (one.record, one.reason, one.detail.partition(":")[0])
-        for piece in (of_graphs, of_questions)
-        for one in [*source.read_images(piece), *source.read(piece, context(PAPER))]
+        for raw_slice in (of_graphs, of_questions)
+        for one in [*source.read_images(raw_slice), *source.read(raw_slice, context(PAPER))]
         if isinstance(one, Rejected)
     ]
     assert sorted(rejected) == [
@@ -433,8 +433,8 @@ def test_malformed_question_costs_only_itself(record: bytes, reason: str) -> Non
 def test_malformed_scene_graph_costs_only_itself() -> None:
     box = b'{"x": 1, "y": 2, "w": 3, "h": 4}'
     content = b'{"1": {"objects": {"5": {"x": 1}}}, "..": {"objects": {}}, "2": {"objects": {"6":'
-    piece = Slice(Input("s.json", "dict"), content + box + b"}}}")
-    malformed, misnamed, part = Gqa(questions={}).read(piece, context(PAPER))
+    raw_slice = Slice(Input("s.json", "dict"), content + box + b"}}}")
+    malformed, misnamed, part = Gqa(questions={}).read(raw_slice, context(PAPER))
     assert isinstance(malformed, Rejected)
     assert (malformed.record, malformed.reason) == ("1", "malformed record")
     assert isinstance(misnamed, Rejected)

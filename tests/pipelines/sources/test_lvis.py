@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.captions.options import PAPER
 from pipelines.captions.parsing import SpacyParser
-from pipelines.io import raw_files
+from pipelines.captions.rules import PAPER
 from pipelines.io.raw_files import RawFileError
+from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.sources.base import Context
 from pipelines.sources.lvis import Lvis, _Annotation, _Image, few_shot_subset
 from schemas import ImageRecord, Rejected
@@ -42,10 +42,10 @@ def write(folder: Path, **tables: Any) -> Lvis:
 
 def read(source: Lvis) -> list[ImageRecord | Rejected]:
     context = Context(PAPER, ("train",), SpacyParser(), frozenset())
-    [piece] = source.inputs(("train", "val"))
-    [cut] = raw_files.cut("lvis", 0, piece, "")
-    assert isinstance(cut, raw_files.Cut)
-    return list(source.read(raw_files.read(cut), context))
+    [input_] = source.inputs(("train", "val"))
+    [slice_range] = find_slices("lvis", 0, input_, "")
+    assert isinstance(slice_range, SliceRange)
+    return list(source.read(read_slice(slice_range), context))
 
 
 def test_each_positive_and_negative_class_becomes_a_caption(tmp_path: Path) -> None:
@@ -70,8 +70,12 @@ def test_each_positive_and_negative_class_becomes_a_caption(tmp_path: Path) -> N
 def test_image_table_has_coco_2017_file_names(tmp_path: Path) -> None:
     source = write(tmp_path, images=[image(9), {"id": "x"}])
     [table] = source.image_inputs()
-    cuts = [cut for cut in raw_files.cut("lvis", 0, table, "") if isinstance(cut, raw_files.Cut)]
-    row, bad = (of for cut in cuts for of in source.read_images(raw_files.read(cut)))
+    row, bad = (
+        item
+        for slice_range in find_slices("lvis", 0, table, "")
+        if isinstance(slice_range, SliceRange)
+        for item in source.read_images(read_slice(slice_range))
+    )
     assert (row.key, row.file, row.width) == ("coco/9", "000000000009.jpg", 640)
     assert isinstance(bad, Rejected)
 

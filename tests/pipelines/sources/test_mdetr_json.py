@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipelines.captions.options import MDETR
 from pipelines.captions.parsing import SpacyParser
-from pipelines.io import raw_files
+from pipelines.captions.rules import MDETR
 from pipelines.io.raw_files import RawFileError
+from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.sources.base import Context
 from pipelines.sources.mdetr_json import MdetrJson
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected
@@ -55,9 +55,9 @@ def write(folder: Path, images: list[Any], annotations: list[Any]) -> MdetrJson:
 def read(source: MdetrJson) -> list[ImageRecord | Rejected]:
     context = Context(MDETR, ("train",), SpacyParser(), frozenset())
     [input] = source.inputs(("train", "val"))
-    cuts = raw_files.cut("mdetr_json", 0, input, "")
-    pieces = [raw_files.read(cut) for cut in cuts if isinstance(cut, raw_files.Cut)]
-    return [record for piece in pieces for record in source.read(piece, context)]
+    ranges = find_slices("mdetr_json", 0, input, "")
+    raw_slices = [read_slice(item) for item in ranges if isinstance(item, SliceRange)]
+    return [record for raw_slice in raw_slices for record in source.read(raw_slice, context)]
 
 
 def test_captions_get_their_annotations_in_any_order(tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_flickr30k_sentences_have_phrases_with_boxes(tmp_path: Path) -> None:
 def test_image_table_lists_each_image_once(tmp_path: Path) -> None:
     source = write(tmp_path, [image(0), image(1), image(2, original_id="9", file_name="x")], [])
     rows = []
-    for cut in raw_files.cut("mdetr_json", 0, source.image_inputs()[0], ""):
-        assert isinstance(cut, raw_files.Cut)
-        rows += list(source.read_images(raw_files.read(cut)))
+    for slice_range in find_slices("mdetr_json", 0, source.image_inputs()[0], ""):
+        assert isinstance(slice_range, SliceRange)
+        rows += list(source.read_images(read_slice(slice_range)))
     name = "COCO_train2014_000000581857.jpg"
     assert {msgspec.structs.astuple(row) for row in rows if isinstance(row, ImageInfo)} == {
         ("coco/581857", "mdetr_json", name, 427, 640, "", ""),
@@ -200,10 +200,10 @@ def test_zipped_file_gives_the_same_records(tmp_path: Path) -> None:
     with zipfile.ZipFile(f"{path}.zip", "w") as archive:
         archive.write(path, "final.json")
     [input] = MdetrJson(files={"train": [f"{path}.zip"]}).inputs(("train",))
-    [cut] = raw_files.cut("mdetr_json", 0, input, str(tmp_path / "scratch"))
-    assert isinstance(cut, raw_files.Cut)
+    [slice_range] = find_slices("mdetr_json", 0, input, str(tmp_path / "scratch"))
+    assert isinstance(slice_range, SliceRange)
     context = Context(MDETR, ("train",), SpacyParser(), frozenset())
-    assert list(source.read(raw_files.read(cut), context)) == read(source)
+    assert list(source.read(read_slice(slice_range), context)) == read(source)
 
 
 def test_annotation_without_image_id_raises(tmp_path: Path) -> None:

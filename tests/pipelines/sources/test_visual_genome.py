@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.captions.options import MDETR, PAPER, Rules
 from pipelines.captions.parsing import SpacyParser
+from pipelines.captions.rules import MDETR, PAPER, CaptionRules
 from pipelines.captions.stop_words import STOP_WORDS, parse_stop_words
 from pipelines.captions.text_cleanup import clean
-from pipelines.sources.base import Context, Input, Slice
+from pipelines.io.slices import Input, Slice
+from pipelines.sources.base import Context
 from pipelines.sources.visual_genome import boxes
 from pipelines.sources.visual_genome.boxes import average_overlapping
 from pipelines.sources.visual_genome.deduplication import deduplicate_captions
@@ -57,15 +58,15 @@ def raw_images(golden_raw: Path) -> list[dict[str, Any]]:
 
 
 def read(
-    images: list[Any], rules: Rules, stop_words: Iterable[str] = STOP_WORDS
+    images: list[Any], rules: CaptionRules, stop_words: Iterable[str] = STOP_WORDS
 ) -> tuple[list[ImageRecord], list[Rejected]]:
     context = Context(rules, ("train",), PARSER, frozenset(stop_words))
     records: list[ImageRecord] = []
     rejected: list[Rejected] = []
     for first in range(0, len(images), IMAGES_PER_SLICE):
         content = json.dumps(images[first : first + IMAGES_PER_SLICE]).encode()
-        piece = Slice(Input("region_graphs.json", "list"), content)
-        for result in SOURCE.read(piece, context):
+        raw_slice = Slice(Input("region_graphs.json", "list"), content)
+        for result in SOURCE.read(raw_slice, context):
             if isinstance(result, ImageRecord):
                 records.append(result)
             else:
@@ -310,7 +311,7 @@ def test_spans_cover_the_annotated_words_after_cleanup(region: dict[str, Any]) -
 @settings(max_examples=100, deadline=None)
 @given(st.lists(regions(), max_size=6), st.sampled_from((PAPER, MDETR)))
 def test_every_region_is_captioned_merged_or_rejected(
-    regions: list[dict[str, Any]], rules: Rules
+    regions: list[dict[str, Any]], rules: CaptionRules
 ) -> None:
     images = [{"image_id": 1, "regions": regions}]
     records, rejected = read(images, rules)
@@ -432,7 +433,7 @@ def test_pairwise_overlaps_equal_single_comparisons(
 
 @pytest.mark.parametrize("rules", [PAPER, MDETR])
 def test_block_comparison_equals_the_loop(
-    raw_images: list[dict[str, Any]], rules: Rules, monkeypatch: pytest.MonkeyPatch
+    raw_images: list[dict[str, Any]], rules: CaptionRules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = raw_images[:150]
     expected = read(images, rules)
@@ -452,7 +453,7 @@ def spread_regions(regions: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("rules", [PAPER, MDETR])
-def test_5000_regions_of_one_phrase_take_seconds(rules: Rules) -> None:
+def test_5000_regions_of_one_phrase_take_seconds(rules: CaptionRules) -> None:
     """In a loop, 5,000 take half a minute; the margin is for other work on the machine."""
     images = [{"image_id": 1, "regions": spread_regions(5000)}]
     read([{"image_id": 1, "regions": spread_regions(1)}], rules)  # loads the language model
@@ -484,7 +485,9 @@ def test_5000_regions_of_one_phrase_take_seconds(rules: Rules) -> None:
     ],
 )
 @pytest.mark.parametrize("rules", [PAPER, MDETR])
-def test_bad_region_costs_only_itself(change: dict[str, Any], reason: str, rules: Rules) -> None:
+def test_bad_region_costs_only_itself(
+    change: dict[str, Any], reason: str, rules: CaptionRules
+) -> None:
     good, bad = region("a man", ("man", (0, 0, 10, 10))), region("a dog") | change
     images = [
         {"image_id": 1, "regions": [good]},
@@ -520,8 +523,8 @@ def test_invalid_utf8_costs_only_its_record() -> None:
     ]
     content = json.dumps(images).encode().replace(b"SPOILED", b"\xff")
     context = Context(PAPER, ("train",), PARSER, STOP_WORDS)
-    piece = Slice(Input("/folder/region_graphs.json", "list"), content)
-    results = list(SOURCE.read(piece, context))
+    raw_slice = Slice(Input("/folder/region_graphs.json", "list"), content)
+    results = list(SOURCE.read(raw_slice, context))
     records = [result for result in results if isinstance(result, ImageRecord)]
     rejected = [result for result in results if isinstance(result, Rejected)]
     assert [(p.image, [c.text for c in p.captions]) for p in records] == [

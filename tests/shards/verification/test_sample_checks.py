@@ -32,7 +32,7 @@ from shards.verification.verify import verify
 from tests.shards.verification.damage import SHARD, Contents, Item, change, reindex, retar, rewrite
 
 PAPER = Rules("giou", 0.5, 250, "joined", "object", "tokens", "clip")
-MDETR = Rules("iou", 0.5, 250, "parts", "find", "characters", "as_is")
+MDETR = Rules("iou", 0.5, 250, "sentences", "find", "characters", "as_is")
 
 
 @pytest.mark.parametrize("module", [errors, sample_checks])

@@ -1,0 +1,233 @@
+"""Slices of raw files: the units that are read in parallel.
+
+A big JSON file is validated once, as a whole, by msgspec over a memory map (about 0.7 GB/s), which
+also gives the position of each element. Slices of whole elements are then decoded in parallel.
+"""
+
+import json
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.io.raw_files import RawFileError, local_copy, map_local, open_binary, unpack
+from schemas import Rejected
+
+# A file becomes at least this many slices, so that workers end at about the same time, of at most
+# about this size, so that what is decoded at once is small.
+SLICES = 64
+SLICE_BYTES = 4 << 20
+LINES_PER_SLICE = 512
+
+_COLON = re.compile(r"\s*:\s*")
+
+Layout = Literal["list", "dict", "lines", "file"]
+
+_Range = tuple[int, int]  # bytes [start, stop) of a file
+
+
+class Input(msgspec.Struct, frozen=True):
+    """One raw file, and the layout by which it is sliced.
+
+    ``list`` and ``dict``: JSON whose top level is that (or, with ``within``, whose top level is a
+    dict that has it under that key), sliced between elements. ``lines``: text, sliced between
+    lines. ``file``: one slice. A path that ends in ``.zip`` and a layout other than ``file`` means
+    the zip's only member with the name's ending (``region_graphs.json.zip``).
+    """
+
+    path: str
+    layout: Layout
+    within: str = ""
+    role: str = ""  # for readers with more than one kind of file
+
+
+class SliceRange(msgspec.Struct, frozen=True):
+    """Where a slice lies: bytes [start, stop) of ``path``, which is never a zip."""
+
+    source: str
+    rank: int  # of the input among the source's inputs
+    input: Input
+    path: str
+    start: int
+    stop: int
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """The content of a slice, unpacked, with whole elements.
+
+    For ``list`` and ``dict`` it is itself a JSON list or dict; for ``file`` it is empty, and the
+    reader opens ``input.path`` itself.
+    """
+
+    input: Input
+    content: bytes
+
+
+def find_slices(
+    source: str, rank: int, input: Input, scratch: str
+) -> Iterator[SliceRange | Rejected]:
+    """Divides an input into slices of about ``SLICE_BYTES``, between elements.
+
+    A zip is unpacked below ``scratch`` first, so that its slices can be read independently. A key
+    that a JSON dict repeats is rejected; its last value is in a slice.
+
+    Raises:
+        RawFileError: Not a zip, no such member, not JSON of the layout, truncated, not UTF-8 text.
+    """
+    if input.layout == "file":
+        yield SliceRange(source, rank, input, input.path, start=0, stop=0)
+        return
+    path = unpack(input.path, scratch) if input.path.endswith(".zip") else input.path
+    repeated_keys: list[str] = []
+    with local_copy(path) as local:
+        if local.is_dir():
+            raise RawFileError(f"{input.path}: a folder; expected {_expected(input)}")
+        if local.stat().st_size == 0:
+            if input.layout == "lines":
+                return
+            raise RawFileError(f"{input.path}: empty file; expected {_expected(input)}")
+        content = map_local(local)
+        if input.layout == "lines":
+            ranges = list(_line_ranges(content))
+        elif input.layout == "list":
+            elements = [(start, stop) for start, stop in element_ranges(content, input).tolist()]
+            ranges = list(_grouped([elements]))
+        else:
+            ranges = list(_grouped(_entries(content, input, repeated_keys)))
+    for start, stop in ranges:
+        yield SliceRange(source, rank, input, path, start, stop)
+    for key in repeated_keys:
+        name = Path(input.path).name
+        yield Rejected(source, key, "duplicate id", f"{name}: the last one was kept")
+
+
+def read_slice(slice_range: SliceRange) -> Slice:
+    """Reads a slice; of a JSON list or dict, with its brackets added.
+
+    Raises:
+        RawFileError: The file has become shorter since its slices were found.
+    """
+    layout = slice_range.input.layout
+    if layout == "file":
+        return Slice(slice_range.input, b"")
+    size = slice_range.stop - slice_range.start
+    with open_binary(slice_range.path) as file:
+        file.seek(slice_range.start)
+        content = file.read(size)
+    if len(content) != size:
+        raise RawFileError(
+            f"{slice_range.path}: shorter than when its slices were found; it changed during the "
+            "build"
+        )
+    if layout == "list":
+        content = b"[" + content + b"]"
+    elif layout == "dict":
+        content = b"{" + content + b"}"
+    return Slice(slice_range.input, content)
+
+
+def element_ranges(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
+    """Returns where each element of the input's JSON list lies in the file: [start, stop), (n, 2).
+
+    Raises:
+        RawFileError: It is not JSON, or has no such list.
+    """
+    base = _address(content)
+    elements = _decode(_inner(content, input), list[msgspec.Raw], input)
+    starts = np.fromiter((_address(e) - base for e in elements), np.int64, len(elements))
+    sizes = np.fromiter((len(memoryview(e)) for e in elements), np.int64, len(elements))
+    return np.stack([starts, starts + sizes], axis=1)
+
+
+def _expected(input: Input) -> str:
+    kind = {"list": "a JSON list", "dict": "a JSON object", "lines": "lines of text"}[input.layout]
+    return f'{kind} under the key "{input.within}"' if input.within else kind
+
+
+def _line_ranges(content: mmap.mmap) -> Iterator[_Range]:
+    starts = [0, *(match.end() for match in re.finditer(rb"\n", content))]
+    if starts[-1] != len(content):
+        starts.append(len(content))
+    for i in range(0, len(starts) - 1, LINES_PER_SLICE):
+        yield starts[i], starts[min(i + LINES_PER_SLICE, len(starts) - 1)]
+
+
+def _grouped(runs: list[list[_Range]]) -> Iterator[_Range]:
+    """Joins consecutive elements of each run until they have the size of a slice."""
+    total = sum(run[-1][1] - run[0][0] for run in runs if run)
+    slice_size = min(SLICE_BYTES, total // SLICES)
+    for run in runs:
+        first = 0
+        for i, (_, stop) in enumerate(run):
+            if stop - run[first][0] >= slice_size or i == len(run) - 1:
+                yield run[first][0], stop
+                first = i + 1
+
+
+def _entries(content: mmap.mmap, input: Input, repeated_keys: list[str]) -> list[list[_Range]]:
+    """Returns runs of entries of the JSON dict, each from its key's quote to its value's end.
+
+    Of a key that occurs again msgspec keeps the last value. The earlier entries then lie between
+    two others: their keys are added to ``repeated_keys``, and they end a run of entries.
+    """
+    inner = _inner(content, input)
+    entries = _decode(inner, dict[str, msgspec.Raw], input)
+    base = _address(content)
+    values = sorted((_address(value) - base, len(memoryview(value))) for value in entries.values())
+    runs: list[list[_Range]] = [[]]
+    stop = _address(inner) - base + 1
+    for start, length in values:
+        between = content[stop:start]
+        key = between.find(b'"')
+        if between.count(b'"') != 2:
+            *earlier, (key, _) = _keys(between)
+            if earlier:
+                repeated_keys.extend(name for _, name in earlier)
+                runs.append([])
+        runs[-1].append((stop + key, start + length))
+        stop = start + length
+    return [run for run in runs if run]
+
+
+def _keys(entries: bytes) -> Iterator[tuple[int, str]]:
+    """Yields position and name of the key of each entry; the last entry lacks its value."""
+    text = entries.decode("latin-1")  # one character a byte
+    decoder = json.JSONDecoder(strict=False)
+    start = text.index('"')
+    while start >= 0:
+        _, stop = decoder.raw_decode(text, start)
+        yield start, msgspec.json.decode(entries[start:stop], type=str)
+        value = _COLON.match(text, stop)
+        assert value is not None  # the file as a whole is known to be JSON
+        if value.end() == len(text):
+            return
+        _, stop = decoder.raw_decode(text, value.end())
+        start = text.find('"', stop)
+
+
+def _inner(content: mmap.mmap, input: Input) -> "mmap.mmap | msgspec.Raw":
+    """Returns the JSON that is sliced: the whole file, or what lies under ``within``."""
+    if not input.within:
+        return content
+    top: dict[str, msgspec.Raw] = _decode(content, dict[str, msgspec.Raw], input)
+    if input.within not in top:
+        keys = ", ".join(sorted(top)[:8]) or "nothing"
+        raise RawFileError(f"{input.path}: expected {_expected(input)}, found the keys {keys}")
+    return top[input.within]
+
+
+def _decode(content: "mmap.mmap | msgspec.Raw", layout: Any, input: Input) -> Any:
+    try:
+        return msgspec.json.decode(memoryview(content), type=layout)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RawFileError(f"{input.path}: expected {_expected(input)}: {error}") from error
+
+
+def _address(buffer: "mmap.mmap | msgspec.Raw") -> int:
+    address: int = np.frombuffer(buffer, np.uint8).__array_interface__["data"][0]
+    return address
