@@ -6,7 +6,8 @@ from schemas import Span
 
 
 def shift(spans: Iterable[Span], offset: int) -> list[Span]:
-    """
+    """Moves spans by an offset.
+
     >>> shift([(0, 3), (4, 7)], 10)
     [(10, 13), (14, 17)]
     """
@@ -14,7 +15,7 @@ def shift(spans: Iterable[Span], offset: int) -> list[Span]:
 
 
 def intersects(span: Span, others: Iterable[Span]) -> bool:
-    """Whether ``span`` shares a character with any of ``others``; an empty span inside one counts.
+    """Returns whether a span shares a character with any other; an empty span inside one counts.
 
     >>> intersects((0, 4), [(3, 5)]), intersects((0, 4), [(4, 6)])
     (True, False)
@@ -24,18 +25,18 @@ def intersects(span: Span, others: Iterable[Span]) -> bool:
 
 
 def consolidate(spans: Iterable[Span], text: str) -> list[Span]:
-    """Sorted spans that do not overlap, each from the border of a word to the border of a word.
+    """Returns sorted spans that do not overlap, each from word border to word border.
 
     Overlapping spans become one, characters that are neither letters nor digits are trimmed from
     both ends, and a span that ends or starts at a hyphen takes in the whole hyphenated word.
-    Spans with no letter or digit vanish unless a hyphen is next to them, and so do those that begin
-    before the text.
+    Spans with no letter or digit are dropped unless a hyphen is next to them, and so are those that
+    begin before the text.
 
     >>> consolidate([(10, 16), (0, 3)], "the short-haired girl.")
     [(0, 3), (4, 16)]
     """
     cleaned = _clean(spans, text)
-    # A hyphenated word is taken in with the space behind it, and may bring spans to overlap.
+    # A hyphenated word is included with the space behind it, so spans may overlap now.
     return _clean(cleaned, text) if "-" in text else cleaned
 
 
@@ -48,7 +49,7 @@ def _clean(spans: Iterable[Span], text: str) -> list[Span]:
 
 
 def _union(spans: Iterable[Span]) -> list[Span]:
-    """Overlapping spans as one; spans that only touch stay two."""
+    """Joins overlapping spans; spans that only touch stay two."""
     union: list[Span] = []
     for start, stop in sorted(spans):
         if union and start < union[-1][1]:

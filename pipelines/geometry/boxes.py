@@ -1,4 +1,4 @@
-"""Boxes as raw formats have them, and which of many belong together: see also `shards.box_overlap`."""
+"""Converts boxes of raw formats, and clusters boxes; see also `shards.box_overlap`."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ from schemas import Box
 
 
 def from_xywh(x: float, y: float, w: float, h: float) -> Box:
-    """The one place where the raw formats' ``x, y, width, height`` become corners.
+    """Converts ``x, y, width, height`` of the raw formats to corners; nothing else does.
 
     Computed in float64 and rounded once to float32.
 
@@ -19,9 +19,9 @@ def from_xywh(x: float, y: float, w: float, h: float) -> Box:
 
 
 def clusters(close: npt.NDArray[np.bool_]) -> list[list[int]]:
-    """Connected components of the graph whose (n, n) adjacency matrix is given.
+    """Returns the connected components of a graph by its (n, n) adjacency matrix.
 
-    Components come in the order of their first member, members in rising order.
+    Components are in the order of their first member, members in rising order.
 
     >>> clusters(np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]], bool))
     [[0, 2], [1]]

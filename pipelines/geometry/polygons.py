@@ -1,4 +1,4 @@
-"""What a COCO segmentation covers: a list of polygons, or a run-length encoded mask.
+"""Box and area of a COCO segmentation: a list of polygons, or a run-length encoded mask.
 
 Formats as in cocodataset/cocoapi, PythonAPI/pycocotools/mask.py. A polygon is a flat list
 ``x0, y0, x1, y1, ...`` in pixels; a mask is ``{"size": [height, width], "counts": ...}`` whose
@@ -19,7 +19,7 @@ from schemas import Box
 # pycocotools reads past the end of a string whose last character has that mark.
 _COMPRESSED = re.compile(r"(?:[P-o]{0,6}[0-O])*")
 
-FARTHEST = 1e6  # pixels from the corner; beyond lie infinities and overflows
+MAX_COORDINATE = 1e6  # in pixels; beyond are infinities and overflows
 
 
 class Runs(msgspec.Struct, gc=False):
@@ -33,26 +33,27 @@ Segmentation = list[list[float]] | Runs
 
 
 class Extent(msgspec.Struct, frozen=True):
-    """The smallest upright box around what is covered, and the pixels of it that are covered."""
+    """The bounding box of the covered pixels, xyxy, and their number."""
 
     box: Box
     area: float
 
 
 def extent(segmentation: Segmentation) -> Extent:
-    """What a segmentation covers; overlapping polygons and loops are counted once.
-
-    Raises ``ValueError`` for a segmentation that covers nothing or is malformed.
+    """Returns what a segmentation covers; overlapping polygons and loops count once.
 
     >>> extent([[10, 10, 30, 10, 30, 20, 10, 20], [20, 10, 40, 10, 40, 20, 20, 20]])
     Extent(box=(10.0, 10.0, 40.0, 20.0), area=300.0)
+
+    Raises:
+        ValueError: The segmentation covers nothing or is malformed.
     """
     if isinstance(segmentation, Runs):
-        return _of_runs(segmentation)
-    return _of_polygons(segmentation)
+        return _extent_of_runs(segmentation)
+    return _extent_of_polygons(segmentation)
 
 
-def _of_polygons(polygons: list[list[float]]) -> Extent:
+def _extent_of_polygons(polygons: list[list[float]]) -> Extent:
     shapes = [_shape(polygon) for polygon in polygons]
     covered = shapes[0] if len(shapes) == 1 else shapely.union_all(shapes)
     if covered.area == 0:
@@ -65,13 +66,13 @@ def _shape(polygon: list[float]) -> shapely.Geometry:
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"a polygon of {len(polygon)} numbers")
     corners = np.array(polygon).reshape(-1, 2)
-    if not np.abs(corners).max() < FARTHEST:
+    if not np.abs(corners).max() < MAX_COORDINATE:
         raise ValueError("a polygon with a corner out of all bounds")
     shape = shapely.polygons(corners)
     return shape if shapely.is_valid(shape) else shapely.make_valid(shape)
 
 
-def _of_runs(runs: Runs) -> Extent:
+def _extent_of_runs(runs: Runs) -> Extent:
     height, width = runs.size
     pixels = height * width
     if not (height > 0 and width > 0 and pixels < 2**31):

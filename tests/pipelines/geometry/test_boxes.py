@@ -1,18 +1,10 @@
 """Corners of boxes, and clusters."""
 
-import doctest
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.geometry import boxes
 from pipelines.geometry.boxes import clusters, from_xywh
-
-
-def test_examples() -> None:
-    result = doctest.testmod(boxes)
-    assert result.attempted > 0 and result.failed == 0
 
 
 @given(*[st.floats(0, 5000, allow_nan=False) for _ in range(4)])

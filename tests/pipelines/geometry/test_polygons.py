@@ -19,31 +19,31 @@ masks = st.integers(1, 12).flatmap(
 )
 
 
-def test_polygons_that_overlap_count_once() -> None:
+def test_overlapping_polygons_count_once() -> None:
     squares = [[0.0, 0, 10, 0, 10, 10, 0, 10], [5.0, 5, 15, 5, 15, 15, 5, 15]]
     assert extent(squares) == Extent((0, 0, 15, 15), 175)
 
 
-def test_a_polygon_that_crosses_itself_covers_both_loops() -> None:
+def test_self_crossing_polygon_covers_both_loops() -> None:
     assert extent([[0.0, 0, 10, 10, 10, 0, 0, 10]]) == Extent((0, 0, 10, 10), 50)
 
 
 @given(st.lists(polygons, min_size=1, max_size=4))
-def test_an_extent_is_within_the_corners_and_holds_the_area(shapes: list[list[float]]) -> None:
+def test_extent_is_within_the_corners_and_holds_the_area(shapes: list[list[float]]) -> None:
     xs = [x for shape in shapes for x in shape[::2]]
     ys = [y for shape in shapes for y in shape[1::2]]
     try:
-        found = extent(shapes)
+        covered = extent(shapes)
     except ValueError:
         assume(False)  # all corners on a line, or an outline that comes back the way it went
-    x0, y0, x1, y1 = found.box
+    x0, y0, x1, y1 = covered.box
     assert min(xs) - 1e-6 <= x0 <= x1 <= max(xs) + 1e-6
     assert min(ys) - 1e-6 <= y0 <= y1 <= max(ys) + 1e-6
-    assert 0 < found.area <= (x1 - x0) * (y1 - y0) * (1 + 1e-9) + 1e-9
+    assert 0 < covered.area <= (x1 - x0) * (y1 - y0) * (1 + 1e-9) + 1e-9
 
 
 @given(masks)
-def test_both_kinds_of_runs_agree_with_the_pixels(pixels: np.ndarray) -> None:
+def test_plain_and_compressed_runs_agree_with_the_pixels(pixels: np.ndarray) -> None:
     height, width = pixels.shape
     changes = np.flatnonzero(np.diff(pixels.ravel(order="F"), prepend=0, append=2))
     plain = Runs((height, width), np.diff(changes, prepend=0).tolist())
@@ -56,12 +56,12 @@ def test_both_kinds_of_runs_agree_with_the_pixels(pixels: np.ndarray) -> None:
         return
     # pycocotools gives full height to runs that cross from one column into the next.
     rows, columns = np.nonzero(pixels)
-    found = extent(plain)
-    assert found == extent(packed)
-    assert found.area == pixels.sum()
-    assert (found.box[0], found.box[2]) == (columns.min(), columns.max() + 1)
-    assert found.box[1] <= rows.min()
-    assert found.box[3] >= rows.max() + 1
+    covered = extent(plain)
+    assert covered == extent(packed)
+    assert covered.area == pixels.sum()
+    assert (covered.box[0], covered.box[2]) == (columns.min(), columns.max() + 1)
+    assert covered.box[1] <= rows.min()
+    assert covered.box[3] >= rows.max() + 1
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_both_kinds_of_runs_agree_with_the_pixels(pixels: np.ndarray) -> None:
         (Runs((4, 4), "1" * 40), "more than its size"),
     ],
 )
-def test_malformed_segmentations_are_refused(
+def test_malformed_segmentation_is_refused(
     segmentation: list[list[float]] | Runs, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -97,9 +97,9 @@ def test_malformed_segmentations_are_refused(
 @given(st.text(st.characters(codec="latin-1"), max_size=12))
 def test_any_compressed_counts_are_read_or_refused(counts: str) -> None:
     try:
-        found = extent(Runs((9, 7), counts))
+        covered = extent(Runs((9, 7), counts))
     except ValueError:
         return
-    x0, y0, x1, y1 = found.box
+    x0, y0, x1, y1 = covered.box
     assert 0 <= x0 < x1 <= 7
     assert 0 <= y0 < y1 <= 9
