@@ -1,11 +1,11 @@
-"""Google's cloud on the loopback interface: a bucket store, tokens, and Dataflow's API.
+"""A stand-in for Google's cloud on the loopback interface: bucket store, tokens, Dataflow's API.
 
     python -m tests.google_cloud PORT [JOB_SERVER WORKER_POOL FOLDER]
 
-With a port alone it hands out tokens only. What is asked of Dataflow is kept in FOLDER:
-``job.json`` as it was sent, ``pipeline.pb`` as it was staged. The pipeline is then executed by a
-portable job server, on a pool of workers: libraries are those of the tests, our own code and the
-language model are what was staged, in FOLDER/package.
+With a port alone it serves tokens only. A job of Dataflow is stored in FOLDER: ``job.json`` as it
+was submitted, ``pipeline.pb`` as it was staged. The pipeline is then executed by a portable job
+server, on a pool of workers: libraries are those of the tests, this package and the language model
+are what was staged, in FOLDER/package.
 """
 
 import io
@@ -31,14 +31,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.servers import server
 
-PROJECT = "made-up"
+PROJECT = "test-project"
 
 
 @contextmanager
 def serve_gcs(folder: Path) -> Iterator[dict[str, str]]:
-    """The environment in which Google's libraries find a store, which ends with the block.
+    """Runs a bucket store, and yields the environment variables by which libraries find it.
 
-    The store takes any token. ``folder`` keeps the made-up credentials.
+    The store takes any token. ``folder`` gets the credentials of a test account.
     """
     options = ["start", "--host=localhost", "--port={port}", "--in-memory", "--quiet"]
     with server("gcp_storage_emulator", options, folder / "store.log") as port:
@@ -56,11 +56,11 @@ def serve_gcs(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def serve_dataflow(folder: Path, cloud: dict[str, str]) -> Iterator[str]:
-    """Dataflow's endpoint beside a store whose environment is ``cloud``."""
+    """Runs a stand-in of Dataflow beside a store, and yields its endpoint."""
     package = folder / "package"
     package.mkdir()
     # The workers run where the repository is not, and find our packages in what was staged.
-    own = cloud | {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": ""}
+    worker_environment = cloud | {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": ""}
     jobs, staging = "tests.portable_job_server", folder / "staging"
     workers = "apache_beam.runners.worker.worker_pool_main"
     with (
@@ -70,7 +70,7 @@ def serve_dataflow(folder: Path, cloud: dict[str, str]) -> Iterator[str]:
             ["--service_port={port}"],
             folder / "workers.log",
             folder=folder,
-            environment=own,
+            environment=worker_environment,
         ) as pool,
         server(
             "tests.google_cloud",
@@ -83,7 +83,7 @@ def serve_dataflow(folder: Path, cloud: dict[str, str]) -> Iterator[str]:
 
 
 def _account(token_uri: str) -> dict[str, str]:
-    """A service account as its owner has it in a file, with a key that nobody else has."""
+    """Returns the credentials file of a service account, with a new key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
@@ -93,7 +93,7 @@ def _account(token_uri: str) -> dict[str, str]:
     return {
         "type": "service_account",
         "project_id": PROJECT,
-        "private_key_id": "made-up",
+        "private_key_id": "test-key",
         "private_key": pem.decode(),
         "client_email": f"tests@{PROJECT}.iam.gserviceaccount.com",
         "client_id": "1",
@@ -102,7 +102,7 @@ def _account(token_uri: str) -> dict[str, str]:
 
 
 class _Jobs:
-    """The jobs that were asked for, each executed once, in a thread of its own."""
+    """The submitted jobs, each executed once, in its own thread."""
 
     def __init__(self, job_server: str, worker_pool: str, folder: Path) -> None:
         self._options = PipelineOptions([f"--job_endpoint=localhost:{job_server}"])
@@ -137,7 +137,7 @@ class _Jobs:
         try:
             self._run(self._jobs[id_])
             state = "JOB_STATE_DONE"
-        except Exception as error:  # which the service tells whoever asks for messages
+        except Exception as error:  # which the service returns as messages of the job
             self._errors[id_] = str(error)
             state = "JOB_STATE_FAILED"
         self._jobs[id_] = {**self._jobs[id_], "currentState": state}
@@ -157,7 +157,7 @@ class _Jobs:
         result.wait_until_finish()
 
     def _unpack(self, environment: beam_runner_api_pb2.Environment) -> None:
-        """The staged packages, as a worker of Dataflow's installs them when it starts."""
+        """Unpacks the staged packages, as a worker of Dataflow installs them when it starts."""
         for dependency in environment.dependencies:
             assert dependency.type_urn == common_urns.artifact_types.URL.urn
             payload = beam_runner_api_pb2.ArtifactUrlPayload.FromString(dependency.type_payload)
@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path == "/token":
-            self._answer({"access_token": "made-up", "expires_in": 3600, "token_type": "Bearer"})
+            self._answer({"access_token": "test-token", "expires_in": 3600, "token_type": "Bearer"})
         elif self._place()[-1] == "jobs":
             self._answer(self.jobs.create(json.loads(body)))
         else:

