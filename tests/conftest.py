@@ -6,6 +6,11 @@ fail if ``MDETR_REFERENCE_REQUIRED`` is set.
 """
 
 import os
+
+# Before torch is imported: each worker of pytest-xdist has one core, and sums of floats do not
+# depend on the number of cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import tarfile
 from collections.abc import Generator
 from pathlib import Path
@@ -72,7 +77,9 @@ def demo_set(demo_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The shard set of `demo_dataset`, with images of all sources; tests must not change it."""
 
     def build_set(folder: Path) -> None:
-        assert build(["demo", f"--root={demo_dataset}", f"--output={folder}", "--quiet"]) == 0
+        options = [f"--root={demo_dataset}", f"--output={folder}"]
+        options += ["--direct_running_mode=in_memory", "--quiet"]  # starts no worker processes
+        assert build(["demo", *options]) == 0
 
     return shared_folder(tmp_path_factory, "demo_set", build_set)
 

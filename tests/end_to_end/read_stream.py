@@ -1,7 +1,9 @@
-"""What `test_stream_order` runs under torchrun: reads shard sets as a training loop does.
+"""The program of `test_stream_order`: reads shard sets as a training loop does, on several ranks.
 
-Every step is one collective of all ranks, so ranks that disagree about the number of steps would
-wait for ever, as they would in training. Rank 0 writes what was read as JSON.
+    python -m tests.end_to_end.read_stream FOLDER
+
+Every step is one collective of all ranks, so that ranks that disagree about the number of steps
+would wait forever, as in training. Rank 0 writes what was read to FOLDER/WORLD_SIZE.json.
 """
 
 import json
@@ -11,34 +13,37 @@ from pathlib import Path
 
 import numpy as np
 import torch.distributed as dist
+import torch.multiprocessing
 from torch.utils.data import DataLoader
 
 from shards.reading.shard_set import ShardSet
 from shards.sampling.dataset import GlobalBatchSampler, Pair, PairDataset, SampleIndex, every_pair
 from shards.sampling.sample_order import PairOrder
 
+WORLD_SIZES = (1, 2, 4)
 WORKERS = (0, 2, 4)
 EPOCHS = 2
 SEED = 7
-PATIENCE = 60  # seconds
+TIMEOUT = 60  # seconds
 
-Read = list[str]  # of each pair: key, number, chance
+Pairs = list[str]  # of each pair: key, number and a random number
 
 
 def transform(pair: Pair, rng: np.random.Generator) -> str:
     return f"{pair.key} {pair.number} {rng.integers(1 << 30)}"
 
 
-def gathered(part: Read) -> list[Read]:
-    parts: list[Read] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(parts, part)
-    return parts
+def gather(pairs: Pairs) -> list[Pairs]:
+    """Returns the pairs of every rank."""
+    ranks: list[Pairs] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(ranks, pairs)
+    return ranks
 
 
 def train(
     shards: ShardSet, global_batch: int, workers: int, start: tuple[int, int] = (0, 0)
-) -> list[list[Read]]:
-    """The global batches of each epoch."""
+) -> list[list[Pairs]]:
+    """Returns the global batches of each epoch from an (epoch, step) on."""
     order = PairOrder(shards, "train", seed=SEED, block_shards=2)
     rank, world_size = dist.get_rank(), dist.get_world_size()
     sampler = GlobalBatchSampler(order, global_batch, rank=rank, world_size=world_size)
@@ -47,46 +52,60 @@ def train(
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=list,
-        timeout=PATIENCE if workers else 0,
+        timeout=TIMEOUT if workers else 0,
         persistent_workers=workers > 0,
     )
     epochs = []
     for epoch in range(start[0], EPOCHS):
         sampler.set_position(epoch, start[1] if epoch == start[0] else 0)
-        epochs.append([[pair for part in gathered(batch) for pair in part] for batch in loader])
+        epochs.append([[pair for rank in gather(batch) for pair in rank] for batch in loader])
     return epochs
 
 
-def evaluate(shards: ShardSet, workers: int) -> list[Read]:
-    """What each rank has read of the split."""
-    places: list[SampleIndex] = every_pair(
+def evaluate(shards: ShardSet, workers: int) -> list[Pairs]:
+    """Returns what each rank reads of the split."""
+    indices: list[SampleIndex] = every_pair(
         shards, "train", rank=dist.get_rank(), world_size=dist.get_world_size()
     )
     loader = DataLoader(
         PairDataset([shards], transform),
         batch_size=3,
-        sampler=places,
+        sampler=indices,
         num_workers=workers,
         collate_fn=list,
-        timeout=PATIENCE if workers else 0,
+        timeout=TIMEOUT if workers else 0,
     )
-    return gathered([pair for batch in loader for pair in batch])
+    return gather([pair for batch in loader for pair in batch])
 
 
-def main(folder: Path, output: Path) -> None:
-    dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE))
+def read(rank: int, world_size: int, folder: Path) -> None:
+    """Reads the sets of the folder as one of several ranks."""
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder / f'rendezvous-{world_size}'}",
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=TIMEOUT),
+    )
     uneven, single = (ShardSet.open(folder / name) for name in ("uneven", "single"))
-    world_size = dist.get_world_size()
-    found: dict[str, object] = {"resumed": train(uneven, 8, 1, (0, 5))}
+    streams: dict[str, object] = {"resumed": train(uneven, 8, 1, start=(0, 5))}
     for workers in WORKERS:
-        found[f"train {workers}"] = train(uneven, 8, workers)
-    found["evaluate"] = evaluate(uneven, 2)
-    found["evaluate single"] = evaluate(single, 1)
-    found["train single"] = train(single, 1, 1) if world_size == 1 else None
-    if dist.get_rank() == 0:
-        output.write_text(json.dumps(found), encoding="utf-8")
+        streams[f"train {workers}"] = train(uneven, 8, workers)
+    streams["evaluate"] = evaluate(uneven, 2)
+    streams["evaluate single"] = evaluate(single, 1)
+    streams["train single"] = train(single, 1, 1) if world_size == 1 else None
+    if rank == 0:
+        (folder / f"{world_size}.json").write_text(json.dumps(streams), encoding="utf-8")
     dist.destroy_process_group()
 
 
+def main(folder: Path) -> None:
+    """Reads with every number of ranks in turn; forked ranks need not import torch again."""
+    for world_size in WORLD_SIZES:
+        torch.multiprocessing.start_processes(
+            read, (world_size, folder), nprocs=world_size, start_method="fork"
+        )
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

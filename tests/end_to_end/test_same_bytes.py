@@ -1,48 +1,40 @@
-"""The same recipe and raw files make the same bytes, whatever runs them or stops them."""
+"""The same recipe and raw files make the same bytes, whatever runs the build or stops it."""
 
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from pipelines.synthetic.generate import generate_dataset
-from pipelines.synthetic.layout import SyntheticDataset
+from pipelines.build import main as build
 from tests.end_to_end.made import digests
+from tests.processes import run, started
 from tests.servers import server
 
-BUILD = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
-REPOSITORY = Path(__file__).parents[2]
-KILLS = 5
+KILLS = 4
+IN_MEMORY = "--direct_running_mode=in_memory"
+TWO_WORKERS = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 
 
 @pytest.fixture(scope="module")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("synthetic") / "raw"
-    generate_dataset(folder, SyntheticDataset(num_images=60, seed=3))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expected(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def expected(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The digests of an undisturbed build in one process."""
-    output = tmp_path_factory.mktemp("memory") / "shards"
-    return build(synthetic, output, "--direct_running_mode=in_memory")
+    return build_digests(small_dataset, tmp_path_factory.mktemp("memory") / "shards", IN_MEMORY)
 
 
-def build(synthetic: Path, output: Path, *options: str) -> dict[str, str]:
-    command = [*BUILD, f"--root={synthetic}", f"--output={output}", *options]
-    subprocess.run(command, check=True, cwd=REPOSITORY, timeout=300)
+def build_digests(raw: Path, output: Path, *options: str) -> dict[str, str]:
+    """Builds a set in this process; returns the digests of its files."""
+    assert build(["demo", f"--root={raw}", f"--output={output}", "--quiet", *options]) == 0
     return digests(output)
 
 
-def test_a_shard_set_holds_what_it_should(expected: dict[str, str]) -> None:
+def test_shard_set_has_all_its_files_and_no_others(expected: dict[str, str]) -> None:
     tables = {f"{name}.parquet" for name in ("excluded", "index", "rejected")}
     tables |= {"manifest.json", "stats.json"}
     shards = {name for name in expected if name.endswith(".tar")}
@@ -50,24 +42,42 @@ def test_a_shard_set_holds_what_it_should(expected: dict[str, str]) -> None:
     assert len(shards) == 12
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
-        ["--direct_running_mode=in_memory", "--direct_runner_bundle_repeat=1"],
-    ],
-    ids=["two processes", "every bundle twice"],
-)
-def test_local_modes(
-    synthetic: Path, expected: dict[str, str], tmp_path: Path, options: list[str]
+def command(raw: Path, output: Path) -> list[str]:
+    """Returns the command of a build by a launcher and two workers."""
+    build_demo = [sys.executable, "-m", "pipelines.build", "demo", "--quiet", *TWO_WORKERS]
+    return [*build_demo, f"--root={raw}", f"--output={output}"]
+
+
+@pytest.fixture(scope="module")
+def two_workers(
+    small_dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[float, dict[str, str]]:
+    """The seconds and the digests of an undisturbed build by a launcher and two workers."""
+    output = tmp_path_factory.mktemp("two_workers") / "shards"
+    begin = time.monotonic()
+    run(command(small_dataset, output), check=True)
+    return time.monotonic() - begin, digests(output)
+
+
+def test_two_worker_processes_make_the_same_bytes(
+    two_workers: tuple[float, dict[str, str]], expected: dict[str, str]
 ) -> None:
-    assert build(synthetic, tmp_path / "shards", *options) == expected
+    assert two_workers[1] == expected
 
 
-def test_at_another_place(synthetic: Path, expected: dict[str, str], tmp_path: Path) -> None:
-    elsewhere = tmp_path / "moved"
-    shutil.copytree(synthetic, elsewhere)
-    assert build(elsewhere, tmp_path / "shards", "--direct_running_mode=in_memory") == expected
+def test_repeated_bundles_make_the_same_bytes(
+    small_dataset: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    options = [IN_MEMORY, "--direct_runner_bundle_repeat=1"]
+    assert build_digests(small_dataset, tmp_path / "shards", *options) == expected
+
+
+def test_moved_raw_files_make_the_same_bytes(
+    small_dataset: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(small_dataset, moved)
+    assert build_digests(moved, tmp_path / "shards", IN_MEMORY) == expected
 
 
 @pytest.fixture
@@ -80,14 +90,18 @@ def job_server(tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture
 def worker_pool(tmp_path: Path) -> Iterator[int]:
-    """What starts a process for each worker that a job server asks for."""
+    """A server that starts a process for each worker that a job server requests."""
     module = "apache_beam.runners.worker.worker_pool_main"
     with server(module, ["--service_port={port}"], tmp_path / "worker_pool.log") as port:
         yield port
 
 
-def test_portable_job_server_with_two_worker_processes(
-    synthetic: Path, expected: dict[str, str], tmp_path: Path, job_server: int, worker_pool: int
+def test_portable_job_server_with_two_worker_processes_makes_the_same_bytes(
+    small_dataset: Path,
+    expected: dict[str, str],
+    tmp_path: Path,
+    job_server: int,
+    worker_pool: int,
 ) -> None:
     options = [
         "--runner=PortableRunner",
@@ -95,28 +109,32 @@ def test_portable_job_server_with_two_worker_processes(
         "--environment_type=EXTERNAL",
         f"--environment_config=localhost:{worker_pool}",
     ]
-    assert build(synthetic, tmp_path / "shards", *options) == expected
+    assert build_digests(small_dataset, tmp_path / "shards", *options) == expected
     assert (tmp_path / "worker_pool.log").read_text().count("Starting worker with command") == 2
 
 
-def test_killed_and_restarted(synthetic: Path, expected: dict[str, str], tmp_path: Path) -> None:
+def test_killed_and_restarted_build_makes_the_same_bytes(
+    small_dataset: Path,
+    two_workers: tuple[float, dict[str, str]],
+    expected: dict[str, str],
+    tmp_path: Path,
+) -> None:
     output = tmp_path / "shards"
-    command = [*BUILD, f"--root={synthetic}", f"--output={output}"]
-    moments = random.Random(0)
-    started = time.monotonic()
-    build(synthetic, tmp_path / "undisturbed")
-    whole = time.monotonic() - started
-    for i in range(KILLS):
-        process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
-        time.sleep(moments.uniform(0.2, 1.0) * whole)
-        finished = process.poll() is not None
-        if i % 2 and not finished:
-            os.killpg(process.pid, signal.SIGKILL)  # the workers with it
-        else:
-            process.kill()  # the workers find out, while the next build already runs
-        process.wait()
-        if not finished and (output / "manifest.json").exists():
-            # Killed after the commit: what is there must already be whole.
-            assert {n: d for n, d in digests(output).items() if n in expected} == expected
-        (output / "manifest.json").unlink(missing_ok=True)
-    assert build(synthetic, output) == expected
+    rng = random.Random(0)
+    duration, _ = two_workers
+    with ExitStack() as stack:  # orphaned workers may live until the end of the test
+        for i in range(KILLS):
+            process = stack.enter_context(started(command(small_dataset, output)))
+            time.sleep(rng.uniform(0.2, 1.0) * duration)
+            finished = process.poll() is not None
+            if i % 2 and not finished:
+                os.killpg(process.pid, signal.SIGKILL)  # the workers with it
+            else:
+                process.kill()  # the workers notice while the next build is running
+            process.wait()
+            if not finished and (output / "manifest.json").exists():
+                # The manifest comes last: all other files are complete.
+                assert {n: d for n, d in digests(output).items() if n in expected} == expected
+            (output / "manifest.json").unlink(missing_ok=True)
+        run(command(small_dataset, output), check=True)
+    assert digests(output) == expected
