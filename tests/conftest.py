@@ -6,11 +6,6 @@ fail if ``MDETR_REFERENCE_REQUIRED`` is set.
 """
 
 import os
-
-# Before torch is imported: each worker of pytest-xdist has one core, and sums of floats do not
-# depend on the number of cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import tarfile
 from collections.abc import Generator
 from pathlib import Path
@@ -26,6 +21,9 @@ from tests.shared_folder import shared_folder
 REFERENCE = Path(
     os.environ.get("MDETR_REFERENCE", Path(__file__).resolve().parent.parent.parent / "shared")
 )
+
+# Read when torch is imported: the workers of pytest-xdist share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine may take long for an example.
 settings.register_profile("no deadline", deadline=None)
