@@ -89,7 +89,8 @@ def figure() -> str:
     )  # fmt: skip
     build = row(
         160, 112, BUILD,
-        ("Raw datasets", ("Flickr30k Entities, GQA,", "COCO, RefCOCO/+/g,", "Visual Genome, CLEVR, ..."), ""),
+        ("Raw datasets",
+         ("Flickr30k Entities, GQA,", "COCO, RefCOCO/+/g,", "Visual Genome, CLEVR, ..."), ""),
         ("Slice", ("4 MiB of whole elements", "of an annotation file"), "pipelines/io/"),
         ("Read", ("one ImageRecord per", "image and slice"), "pipelines/sources/"),
         ("Group by shard", ("the only shuffle;", "no image bytes"), "pipelines/beam/"),
@@ -145,7 +146,7 @@ def figure() -> str:
     notes = [
         label(centers[4] - 8, registry.middle - 8, "side inputs of every worker", "end"),
         label(centers[4] - 8, 320, "atomically, the manifest last", "end"),
-        label(centers[2] + 8, lower + 23, "mapped local files, or shards fetched ahead from a bucket"),
+        label(centers[2] + 8, lower + 23, "local files, or shards prefetched from a bucket"),
     ]
     boxes = [box.svg() for box in [registry, *build, inspect, shard_set, export, *train]]
     bands = [
