@@ -57,7 +57,7 @@ def evaluate(
     with distributed_context() as context:
         model, processor = read_model(model_folder)
         task = make_task(task_name, model)
-        model.to(context.device)
+        model.to(context.device)  # type: ignore[arg-type]  # wrapped without its signature
         shards = ShardSet.open(location)
         loader = evaluation_loader(
             shards,

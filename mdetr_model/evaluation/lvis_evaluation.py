@@ -55,7 +55,7 @@ def evaluate_lvis(
     with distributed_context() as context:
         truth = read_lvis(annotations)
         model, processor = read_model(model_folder)
-        model.to(context.device)
+        model.to(context.device)  # type: ignore[arg-type]  # wrapped without its signature
         names = [class_name(category.name) for category in truth.categories]
         queries = ClassQueries(model, processor.tokenizer, names, batch_size)
         shards = ShardSet.open(location)

@@ -35,8 +35,8 @@ def open_image(path: Path) -> Image.Image:
 
     Raises:
         OSError: there is no such file, or it is not an image.
-        ValueError: it has more than ``MAX_IMAGE_PIXELS``, is corrupted, or has pixels of 32 bits, whose
-            range is not known.
+        ValueError: it has more than ``MAX_IMAGE_PIXELS``, is corrupted, or has pixels of 32 bits,
+            whose range is not known.
     """
     try:
         with Image.open(path) as image:
