@@ -17,7 +17,7 @@ from apache_beam.utils.shared import Shared
 from pipelines.beam import progress
 from pipelines.beam.serialization import pack, unpack
 from pipelines.beam.shard_builder import HashedImage, ShardBuilder, ShardSummary
-from pipelines.captions.parsing import SpacyParser
+from pipelines.captions.parsing import shared_parser
 from pipelines.captions.stop_words import STOP_WORDS, parse_stop_words
 from pipelines.dedup.eval_exclusion import read_held_out
 from pipelines.dedup.image_registry import ImageRegistry
@@ -278,7 +278,7 @@ class ReadAnnotations(_ImageRegistryStep):
         if rules.stop_words:
             with open_binary(rules.stop_words) as file:
                 stop_words = parse_stop_words(file.read().decode())
-        self._context = Context(rules, tuple(self._build.recipe.splits), SpacyParser(), stop_words)
+        self._context = Context(rules, tuple(self._build.recipe.splits), shared_parser(), stop_words)
 
     def process(
         self, slice_range: SliceRange, images: Iterable[bytes], held_out: Iterable[bytes]

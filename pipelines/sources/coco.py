@@ -53,7 +53,7 @@ class _Sentence(msgspec.Struct, gc=False):
     sent: str
 
 
-class _Reference(msgspec.Struct, gc=False):
+class _Ref(msgspec.Struct, gc=False):
     image_id: Id
     ann_id: Id
     category_id: Category
@@ -118,17 +118,17 @@ def _read_references(input: Input, context: Context) -> Iterator[ImageRecord | R
     content = safe_pickle.load(input.path)
     if not isinstance(content, list):
         raise RawFileError(f"{input.path}: a pickled list expected, found {type(content).__name__}")
-    by_image: dict[tuple[int, str], list[_Reference]] = {}
+    by_image: dict[tuple[int, str], list[_Ref]] = {}
     for position, item in enumerate(content):
         try:
-            reference = msgspec.convert(item, _Reference)
+            reference = msgspec.convert(item, _Ref)
         except msgspec.ValidationError as error:
             bad = BadRecord(str(position), str(error))
             yield from reject_malformed("coco", [bad], input.path)
             continue
         if reference.split in context.splits:
             by_image.setdefault((reference.image_id, reference.split), []).append(reference)
-    batch: list[list[_Reference]] = []
+    batch: list[list[_Ref]] = []
     batch_sentences = 0
     for references in by_image.values():
         batch.append(references)
@@ -140,7 +140,7 @@ def _read_references(input: Input, context: Context) -> Iterator[ImageRecord | R
 
 
 def _caption_batch(
-    batch: list[list[_Reference]], dataset: str, context: Context
+    batch: list[list[_Ref]], dataset: str, context: Context
 ) -> Iterator[ImageRecord | Rejected]:
     """Yields a record for each element of ``batch``: the references of one split to one image."""
     parses = context.parse(

@@ -45,16 +45,15 @@ instances = ["coco/annotations/instances_val2014.json"]
 FLICKR30K = """
 name = "flickr30k_excerpt"
 images = "none"
-rules = "{rules}"
 
 [splits]
-train = {{ shards = 2, combine = {combine} }}
+{train_split}
 val = {{ shards = 2 }}
 
 [sources.flickr30k]
 annotations = "annotations.zip"
 ground_truth = "{ground_truth}"
-split_files.train = "train.txt"
+{train_file}
 split_files.val = "val.txt"
 
 [exclude.flickr30k]
@@ -69,11 +68,13 @@ def golden_mixed(folder: Path, rules: str, stop_words: Path) -> Path:
     return _written(folder, GOLDEN_MIXED.format(rules=published if rules == "mdetr" else '"paper"'))
 
 
-def flickr30k(folder: Path, ground_truth: str, rules: str = "paper", combine: bool = True) -> Path:
-    return _written(
-        folder,
-        FLICKR30K.format(ground_truth=ground_truth, rules=rules, combine=str(combine).lower()),
+def flickr30k(folder: Path, ground_truth: str, train: bool = True) -> Path:
+    text = FLICKR30K.format(
+        ground_truth=ground_truth,
+        train_split="train = { shards = 2 }" if train else "",
+        train_file='split_files.train = "train.txt"' if train else "",
     )
+    return _written(folder, text)
 
 
 def _written(folder: Path, text: str) -> Path:

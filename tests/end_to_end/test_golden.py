@@ -40,7 +40,7 @@ def spans(values: list[list[int]]) -> Row:
 
 
 def corners(bbox: list[float]) -> Row:
-    """x, y, w, h as float32 corners: what a shard holds of a published box."""
+    """Returns x, y, w, h as float32 corners: the form of a shard."""
     x, y, w, h = bbox
     return tuple(np.array([x, y, x + w, y + h], np.float32).tolist())
 
@@ -54,15 +54,19 @@ def mixed(
     reference: Path, golden_raw: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     """Shard sets of the golden raw files, by rules."""
-    built = {}
+    shard_sets = {}
     for rules in ("mdetr", "paper"):
         folder = tmp_path_factory.mktemp(rules)
         recipe = recipes.golden_mixed(folder, rules, reference / "golden/mixed/stopwords.txt")
-        built[rules] = folder / "shards"
-        assert (
-            build([str(recipe), f"--root={golden_raw}", f"--output={built[rules]}", "--quiet"]) == 0
-        )
-    return built
+        shard_sets[rules] = build_in_memory(recipe, golden_raw, folder / "shards")
+    return shard_sets
+
+
+def build_in_memory(recipe: Path, root: Path, output: Path) -> Path:
+    """Builds a shard set in this process, where all builds share the cache of the parser."""
+    arguments = [str(recipe), f"--root={root}", f"--output={output}", "--quiet"]
+    assert build([*arguments, "--direct_running_mode=in_memory"]) == 0
+    return output
 
 
 def test_mdetr_rules_equal_the_published_mixed_file(
@@ -72,7 +76,7 @@ def test_mdetr_rules_equal_the_published_mixed_file(
     expected: dict[Row, list[np.ndarray]] = defaultdict(list)
     for image in images:
         assert image["dataset_name"] == "mixed"
-        of = annotations[image["id"]]
+        boxed = annotations[image["id"]]
         row = (
             f"{image['data_source']}/{image['original_id']}",
             image["file_name"],
@@ -81,11 +85,12 @@ def test_mdetr_rules_equal_the_published_mixed_file(
             image["caption"],
             spans(image["tokens_negative"]),
             tuple(
-                (a["area"], a["iscrowd"], a["category_id"], spans(a["tokens_positive"])) for a in of
+                (a["area"], a["iscrowd"], a["category_id"], spans(a["tokens_positive"]))
+                for a in boxed
             ),
         )
-        expected[row].append(boxes([{"box": corners(a["bbox"])} for a in of]))
-    found: dict[Row, list[np.ndarray]] = defaultdict(list)
+        expected[row].append(boxes([{"box": corners(a["bbox"])} for a in boxed]))
+    actual: dict[Row, list[np.ndarray]] = defaultdict(list)
     for sample in samples(mixed["mdetr"], "train"):
         for caption in sample["captions"]:
             row = (
@@ -105,8 +110,8 @@ def test_mdetr_rules_equal_the_published_mixed_file(
                     for r in caption["regions"]
                 ),
             )
-            found[row].append(boxes(caption["regions"]))
-    assert Counter({row: len(b) for row, b in found.items()}) == Counter(
+            actual[row].append(boxes(caption["regions"]))
+    assert Counter({row: len(b) for row, b in actual.items()}) == Counter(
         {row: len(b) for row, b in expected.items()}
     )
     assert sum(len(b) for b in expected.values()) == 7133
@@ -114,7 +119,7 @@ def test_mdetr_rules_equal_the_published_mixed_file(
     largest = max(
         np.abs(a - b).max(initial=0.0)
         for row in expected
-        for a, b in zip(sorted(found[row], key=str), sorted(expected[row], key=str), strict=True)
+        for a, b in zip(sorted(actual[row], key=str), sorted(expected[row], key=str), strict=True)
     )
     assert largest <= 2**-14  # one float32 step for pixels of 512 to 1024
 
@@ -125,12 +130,14 @@ def test_mixed_export_equals_the_published_file(
     assert shards(["export", "mdetr-json", str(mixed["mdetr"]), str(tmp_path)]) == 0
     [path] = tmp_path.iterdir()
     assert path.name == "final_mixed_train.json"
-    own = json.loads(path.read_bytes())
-    theirs = json.loads(lzma.decompress((reference / GOLDEN_MIXED).read_bytes()))
-    for image in theirs["images"]:
+    exported = json.loads(path.read_bytes())
+    expected = json.loads(lzma.decompress((reference / GOLDEN_MIXED).read_bytes()))
+    for image in expected["images"]:
         image["original_id"] = int(image["original_id"])
-    assert same_file(own, theirs) == (7_133, 69_589)
-    assert {c["id"] for c in own["categories"]} == {a["category_id"] for a in own["annotations"]}
+    assert assert_same_captions(exported, expected) == (7_133, 69_589)
+    assert {c["id"] for c in exported["categories"]} == {
+        a["category_id"] for a in exported["annotations"]
+    }
 
 
 def test_export_without_coco_has_the_captions_of_visual_genome(
@@ -142,17 +149,17 @@ def test_export_without_coco_has_the_captions_of_visual_genome(
     assert path.name == "final_mixed_train_no_coco.json"
     images = json.loads(path.read_bytes())["images"]
     published_images, _ = published(reference / GOLDEN_MIXED)
-    kept = [image["caption"] for image in published_images if image["data_source"] == "vg"]
-    assert Counter(image["caption"] for image in images) == Counter(kept)
-    assert len(kept) == 4_080
+    vg_captions = [image["caption"] for image in published_images if image["data_source"] == "vg"]
+    assert Counter(image["caption"] for image in images) == Counter(vg_captions)
+    assert len(vg_captions) == 4_080
 
 
-def same_file(own: dict[str, Any], theirs: dict[str, Any]) -> tuple[int, int]:
-    """Asserts that two files of MDETR say the same, to the order and the numbers of their ids.
+def assert_same_captions(exported: dict[str, Any], expected: dict[str, Any]) -> tuple[int, int]:
+    """Asserts that two files of MDETR have the same captions, whatever their ids and order.
 
     Fields are equal, and boxes as float32 corners to one step. Returns captions and boxes.
     """
-    records, boxes_of = zip(*(as_records(content) for content in (own, theirs)), strict=True)
+    records, boxes_of = zip(*(as_records(content) for content in (exported, expected)), strict=True)
     assert records[0] == records[1]
     largest = max(
         np.abs(a - b).max(initial=0.0)
@@ -163,25 +170,25 @@ def same_file(own: dict[str, Any], theirs: dict[str, Any]) -> tuple[int, int]:
     )
     assert largest <= 2**-14
     for kind in ("images", "annotations"):
-        assert len({record["id"] for record in own[kind]}) == len(own[kind])
-    return len(own["images"]), len(own["annotations"])
+        assert len({record["id"] for record in exported[kind]}) == len(exported[kind])
+    return len(exported["images"]), len(exported["annotations"])
 
 
 def as_records(content: dict[str, Any]) -> tuple[Counter[str], dict[str, list[np.ndarray]]]:
-    """Every caption with its annotations as JSON without ids and boxes; and the boxes of each."""
+    """Returns each caption with its annotations as JSON without ids and boxes, and its boxes."""
     annotations = defaultdict(list)
     for annotation in content["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     records: Counter[str] = Counter()
     boxes_of: dict[str, list[np.ndarray]] = defaultdict(list)
     for image in content["images"]:
-        of = sorted(annotations[image["id"]], key=lambda a: (corners(a["bbox"]), str(a)))
+        boxed = sorted(annotations[image["id"]], key=lambda a: (corners(a["bbox"]), str(a)))
         image["tokens_positive"] = [
-            {k: v for k, v in a.items() if k not in ("id", "image_id", "bbox")} for a in of
+            {k: v for k, v in a.items() if k not in ("id", "image_id", "bbox")} for a in boxed
         ]
         record = json.dumps({k: v for k, v in image.items() if k != "id"}, sort_keys=True)
         records[record] += 1
-        boxes_of[record].append(boxes([{"box": corners(a["bbox"])} for a in of]))
+        boxes_of[record].append(boxes([{"box": corners(a["bbox"])} for a in boxed]))
     return records, boxes_of
 
 
@@ -197,7 +204,7 @@ def test_paper_rules_keep_the_invariants_of_samples(
 
 
 def held_out_keys(raw: Path) -> set[str]:
-    """The keys that must not be in train, worked out anew from the side files."""
+    """Returns the keys that must not be in train, computed from the side files."""
     import pickle
 
     table = json.loads((raw / "vg/image_data.json").read_text())
@@ -219,10 +226,9 @@ def held_out_keys(raw: Path) -> set[str]:
 def test_flickr30k_val_equals_the_published_file(
     reference: Path, tmp_path: Path, ground_truth: str
 ) -> None:
-    recipe = recipes.flickr30k(tmp_path, ground_truth)
+    recipe = recipes.flickr30k(tmp_path, ground_truth, train=False)
     root = reference / "real/flickr30k_entities"
-    output = tmp_path / "shards"
-    assert build([str(recipe), f"--root={root}", f"--output={output}", "--quiet"]) == 0
+    output = build_in_memory(recipe, root, tmp_path / "shards")
     images, annotations = published(
         reference / f"golden/flickr/final_flickr_{ground_truth}GT_val.json.xz"
     )
@@ -235,12 +241,12 @@ def test_flickr30k_val_equals_the_published_file(
             image["caption"],
             spans(image["tokens_negative"]),
             tuple(spans(phrase) for phrase in image["tokens_positive_eval"]),
-            region_set((corners(a["bbox"]), a["area"], a["tokens_positive"]) for a in of),
+            region_set((corners(a["bbox"]), a["area"], a["tokens_positive"]) for a in boxed),
         )
         for image in images
-        for of in [annotations[image["id"]]]
+        for boxed in [annotations[image["id"]]]
     )
-    found = Counter(
+    actual = Counter(
         (
             sample["file"],
             sample["width"],
@@ -256,26 +262,26 @@ def test_flickr30k_val_equals_the_published_file(
         for sample in samples(output, "val")
         for caption in sample["captions"]
     )
-    assert expected == found
-    assert found.total() == 5_000
+    assert expected == actual
+    assert actual.total() == 5_000
     same_when_exported(output, reference, f"final_flickr_{ground_truth}GT_val.json", tmp_path)
 
 
 def same_when_exported(shard_set: Path, reference: Path, name: str, folder: Path) -> None:
-    """Sizes are numbers, spans of a box in rising order; all else is as published."""
+    """Asserts that the export equals the file, but for numbers as sizes and the order of spans."""
     arguments = ["export", "mdetr-json", str(shard_set), str(folder / "exported")]
     assert shards([*arguments, "--split", "val"]) == 0
-    own = json.loads((folder / "exported" / name).read_bytes())
-    theirs = json.loads(lzma.decompress((reference / f"golden/flickr/{name}.xz").read_bytes()))
-    for image in theirs["images"]:
+    exported = json.loads((folder / "exported" / name).read_bytes())
+    expected = json.loads(lzma.decompress((reference / f"golden/flickr/{name}.xz").read_bytes()))
+    for image in expected["images"]:
         image |= {side: int(image[side]) for side in ("width", "height")}
-    for content in (own, theirs):
+    for content in (exported, expected):
         for annotation in content["annotations"]:
             annotation["tokens_positive"].sort()
-    same_file(own, theirs)
-    assert own["categories"] == theirs["categories"]
+    assert_same_captions(exported, expected)
+    assert exported["categories"] == expected["categories"]
 
 
 def region_set(regions: Iterator[tuple[Row, float, list[list[int]]]]) -> Row:
-    """The published order of boxes and of their spans is that of Python sets."""
+    """Returns regions in sorted order: the published order is that of Python sets."""
     return tuple(sorted((box, area, tuple(sorted(spans(words)))) for box, area, words in regions))

@@ -27,7 +27,8 @@ def test_example_source_of_the_docs_builds_a_shard_set(reference: Path, tmp_path
     recipe, output = tmp_path / "recipe.toml", tmp_path / "shards"
     recipe.write_text(RECIPE)
     root = reference / "real/coco_mini"
-    assert build([str(recipe), f"--root={root}", f"--output={output}", "--quiet"]) == 0
+    arguments = [str(recipe), f"--root={root}", f"--output={output}", "--quiet"]
+    assert build([*arguments, "--direct_running_mode=in_memory"]) == 0
     totals = manifest.load(output).totals
     assert (totals["train"]["images"], totals["val"]["images"]) == (30, 15)
     sample = next(samples(output, "val"))

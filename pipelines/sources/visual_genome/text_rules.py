@@ -12,7 +12,7 @@ from schemas import Span
 
 
 class TextRules(abc.ABC):
-    """The text rules of a recipe, for captions whose parses are at hand.
+    """The text rules of a recipe, for captions that are already parsed.
 
     Args:
         parses: the parse of every text of ``texts_to_parse``.
