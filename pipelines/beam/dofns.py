@@ -278,7 +278,9 @@ class ReadAnnotations(_ImageRegistryStep):
         if rules.stop_words:
             with open_binary(rules.stop_words) as file:
                 stop_words = parse_stop_words(file.read().decode())
-        self._context = Context(rules, tuple(self._build.recipe.splits), shared_parser(), stop_words)
+        self._context = Context(
+            rules, tuple(self._build.recipe.splits), shared_parser(), stop_words
+        )
 
     def process(
         self, slice_range: SliceRange, images: Iterable[bytes], held_out: Iterable[bytes]

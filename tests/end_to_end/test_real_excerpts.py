@@ -70,7 +70,7 @@ def test_missing_images_reject_all_their_sentences_in_one_row(
     recipe.write_text(text.replace("[exclude", 'images = ["images"]\n\n[exclude', 1))
     root = reference / "real/flickr30k_entities"
     made = run(recipe, root, tmp_path / "shards")
-    assert sum(of["images"] for of in made.totals.values()) == 5
+    assert sum(totals["images"] for totals in made.totals.values()) == 5
     missing = [row for row in rejected(tmp_path / "shards") if row["reason"] == "image missing"]
     assert len(missing) == 2_503 - 5
     assert {row["records"] for row in missing} == {5}

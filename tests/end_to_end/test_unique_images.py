@@ -78,9 +78,9 @@ def made(tmp_path: Path, exclude: str = "") -> Path:
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_unique_images_reach_their_shards(tmp_path: Path, split: str) -> None:
     output = made(tmp_path)
-    found = {sample["key"]: sample for sample in samples(output, split)}
-    assert len(found) == (8 if split == "val" else 32)
-    assert all((sample["width"], sample["height"]) == (100, 80) for sample in found.values())
+    by_key = {sample["key"]: sample for sample in samples(output, split)}
+    assert len(by_key) == (8 if split == "val" else 32)
+    assert all((sample["width"], sample["height"]) == (100, 80) for sample in by_key.values())
     assert manifest.load(output).sources["web"].rejected == 0
 
 

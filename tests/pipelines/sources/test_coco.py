@@ -58,7 +58,7 @@ def image_records(records: list[ImageRecord | Rejected]) -> list[ImageRecord]:
 
 
 def objects_of(records: list[ImageRecord | Rejected]) -> Mapping[str, Object]:
-    return {id_: item for part in image_records(records) for id_, item in part.objects.items()}
+    return {id_: item for record in image_records(records) for id_, item in record.objects.items()}
 
 
 # --- published results ----------------------------------------------------------------------------
@@ -79,10 +79,10 @@ def test_references_equal_the_published_datapoints(
     records = list(read_all(source, ("train",), rules, parser, tmp_path))
     objects = objects_of(records)
     # The published script leaves the images of every evaluation split out by this list.
-    kept = set((golden / "side/combined_ref_exp_safe_train_ids.txt").read_text().split())
+    train_ids = set((golden / "side/combined_ref_exp_safe_train_ids.txt").read_text().split())
     ours = Counter(
         (
-            part.image,
+            record.image,
             caption.dataset,
             region.object,
             caption.text,
@@ -93,9 +93,9 @@ def test_references_equal_the_published_datapoints(
             objects[region.object].box,
             tuple(region.spans),
         )
-        for part in image_records(records)
-        if part.image.removeprefix("coco/") in kept
-        for caption in part.captions
+        for record in image_records(records)
+        if record.image.removeprefix("coco/") in train_ids
+        for caption in record.captions
         for region in caption.object_regions
     )
     with lzma.open(REFERENCE / "golden/mixed/refexp_datapoints.json.xz") as file:
@@ -124,8 +124,8 @@ def test_references_equal_the_published_datapoints(
 
 def _regions(records: list[ImageRecord | Rejected]) -> Iterator[tuple[Object, Any]]:
     objects = objects_of(records)
-    for part in image_records(records):
-        for caption in part.captions:
+    for record in image_records(records):
+        for caption in record.captions:
             for region in caption.object_regions:
                 yield objects[region.object], region
 
@@ -133,7 +133,7 @@ def _regions(records: list[ImageRecord | Rejected]) -> Iterator[tuple[Object, An
 def test_only_requested_splits_are_read(golden: Path, parser: SpacyParser, tmp_path: Path) -> None:
     path = golden / "refexp/refcoco/refs(unc).p"
     source = Coco(instances=[], refs={"refcoco": str(path)})
-    parts = image_records(list(read_all(source, ("testA", "testB"), PAPER, parser, tmp_path)))
+    records = image_records(list(read_all(source, ("testA", "testB"), PAPER, parser, tmp_path)))
     refs = pickle.loads(path.read_bytes())
     expected = Counter(
         (f"coco/{ref['image_id']}", ref["split"], sentence["sent"])
@@ -141,8 +141,8 @@ def test_only_requested_splits_are_read(golden: Path, parser: SpacyParser, tmp_p
         if ref["split"] in ("testA", "testB")
         for sentence in ref["sentences"]
     )
-    assert expected == Counter((p.image, p.split, c.text) for p in parts for c in p.captions)
-    assert len({(part.image, part.split) for part in parts}) == len(parts)
+    assert expected == Counter((p.image, p.split, c.text) for p in records for c in p.captions)
+    assert len({(record.image, record.split) for record in records}) == len(records)
 
 
 @needs_reference
@@ -153,10 +153,10 @@ def test_real_refcoco_excerpt(parser: SpacyParser, tmp_path: Path) -> None:
     )
     records = list(read_all(source, ("train",), PAPER, parser, tmp_path))
     assert not [record for record in records if isinstance(record, Rejected)]
-    (part,) = [part for part in image_records(records) if part.captions]
-    assert part.image == "coco/581857"
-    assert [caption.record for caption in part.captions] == ["0", "1", "2"]
-    assert {region.object for c in part.captions for region in c.object_regions} == {"1719310"}
+    (record,) = [record for record in image_records(records) if record.captions]
+    assert record.image == "coco/581857"
+    assert [caption.record for caption in record.captions] == ["0", "1", "2"]
+    assert {region.object for c in record.captions for region in c.object_regions} == {"1719310"}
     assert "1719310" in objects_of(records)
     by_key = {p.key: p for p in images(source) if isinstance(p, ImageInfo)}
     assert by_key["coco/98304"].photo_id == "5896644212"
@@ -248,12 +248,12 @@ def test_malformed_annotation_or_image_costs_only_itself() -> None:
         Input("/a/i.json", "list", within="annotations"), b"[" + bad + b"," + good + b"]"
     )
     context = Context(PAPER, ("train",), SpacyParser(), frozenset())
-    rejected, part = Coco(instances=[]).read(raw_slice, context)
+    rejected, record = Coco(instances=[]).read(raw_slice, context)
     assert isinstance(rejected, Rejected)
     assert rejected.reason == "malformed record"
     assert rejected.detail.startswith("i.json: Expected `int`")
-    assert isinstance(part, ImageRecord)
-    assert part.objects == {"1": Object((1, 2, 4, 6), category=3)}
+    assert isinstance(record, ImageRecord)
+    assert record.objects == {"1": Object((1, 2, 4, 6), category=3)}
 
     images = b'[{"id": 1, "file_name": "\xff.jpg", "width": 2, "height": 3}]'
     raw_slice = Slice(Input("i.json", "list", within="images"), images)
@@ -274,9 +274,9 @@ def test_numbers_beyond_their_field_size_are_rejected(field: dict[str, int]) -> 
 def test_crowd_ids_of_more_than_32_bits_are_read() -> None:
     good = {"id": 900100259564, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}
     raw_slice = Slice(Input("i.json", "list", within="annotations"), json.dumps([good]).encode())
-    (part,) = Coco(instances=[]).read(raw_slice, Context(PAPER, (), SpacyParser(), frozenset()))
-    assert isinstance(part, ImageRecord)
-    assert list(part.objects) == ["900100259564"]
+    (record,) = Coco(instances=[]).read(raw_slice, Context(PAPER, (), SpacyParser(), frozenset()))
+    assert isinstance(record, ImageRecord)
+    assert list(record.objects) == ["900100259564"]
 
 
 @pytest.mark.parametrize(
@@ -323,9 +323,9 @@ def test_unusable_sentences_are_rejected_with_their_reason(
     tmp_path: Path, parser: SpacyParser
 ) -> None:
     texts = ("left man", "", " ... ", "man \ud800", "man " * 5000, "right man")
-    *rejected, part = read_references(tmp_path, [reference(8, *texts)], parser)
-    assert isinstance(part, ImageRecord)
-    assert [caption.text for caption in part.captions] == ["left man", "right man"]
+    *rejected, record = read_references(tmp_path, [reference(8, *texts)], parser)
+    assert isinstance(record, ImageRecord)
+    assert [caption.text for caption in record.captions] == ["left man", "right man"]
     assert [(r.record, r.reason) for r in rejected if isinstance(r, Rejected)] == [
         ("refcoco/801", "no words"),
         ("refcoco/802", "no words"),
@@ -354,12 +354,12 @@ def test_unusable_sentences_are_rejected_with_their_reason(
 def test_malformed_reference_costs_only_itself(
     item: Any, tmp_path: Path, parser: SpacyParser
 ) -> None:
-    rejected, part = read_references(tmp_path, [item, reference(9, "left man")], parser)
+    rejected, record = read_references(tmp_path, [item, reference(9, "left man")], parser)
     assert isinstance(rejected, Rejected)
     assert (rejected.record, rejected.reason) == ("0", "malformed record")
     assert rejected.detail.startswith("refs.p: ")
-    assert isinstance(part, ImageRecord)
-    assert part.image == "coco/9"
+    assert isinstance(record, ImageRecord)
+    assert record.image == "coco/9"
 
 
 def test_pickle_of_another_type_raises_with_the_file_name(
@@ -376,5 +376,5 @@ def test_batch_size_does_not_change_the_records(
     whole = read_references(tmp_path, references, parser)
     monkeypatch.setattr(coco, "SENTENCES_PER_BATCH", 3)
     assert read_references(tmp_path, references, parser) == whole
-    assert [part.image for part in image_records(whole)] == [f"coco/{i}" for i in range(4)]
-    assert [len(part.captions) for part in image_records(whole)] == [6, 6, 6, 6]
+    assert [record.image for record in image_records(whole)] == [f"coco/{i}" for i in range(4)]
+    assert [len(record.captions) for record in image_records(whole)] == [6, 6, 6, 6]

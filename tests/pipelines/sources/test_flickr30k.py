@@ -64,17 +64,17 @@ def test_val_set_equals_the_published_one(
     assert len(image_records(records)) == len(records) == 1000
     ours = Counter(
         (
-            part.image,
+            record.image,
             caption.record,
             caption.text,
-            part.width,
-            part.height,
+            record.width,
+            record.height,
             tuple(caption.tokens_negative),
             tuple(tuple(phrase.spans) for phrase in caption.phrases),
             tuple(sorted(_comparable(region) for region in caption.regions)),
         )
-        for part in image_records(records)
-        for caption in part.captions
+        for record in image_records(records)
+        for caption in record.captions
     )
     with lzma.open(REFERENCE / f"golden/flickr/final_flickr_{name}_val.json.xz") as file:
         published = json.load(file)
@@ -129,10 +129,10 @@ def test_zip_and_folder_give_the_same_records(tmp_path: Path) -> None:
     records = read_all(zipped, "train")
     assert read_all(folder, "train") == records
     assert len(image_records(records)) == len(records) == 1503
-    for part in image_records(records):
-        assert part.width > 0
-        assert part.height > 0
-        for caption in part.captions:
+    for record in image_records(records):
+        assert record.width > 0
+        assert record.height > 0
+        for caption in record.captions:
             for phrase in caption.phrases:
                 ((start, stop),) = phrase.spans
                 assert caption.text[start:stop].strip() == caption.text[start:stop] != ""
@@ -181,8 +181,8 @@ def source_of(
 
 
 def the_caption(source: Flickr30k) -> GroundedCaption:
-    (part,) = image_records(read_all(source, "train"))
-    (caption,) = part.captions
+    (record,) = image_records(read_all(source, "train"))
+    (caption,) = record.captions
     return caption
 
 
@@ -230,8 +230,8 @@ def test_entity_with_two_boxes_by_ground_truth_protocol(tmp_path: Path) -> None:
 
 
 def test_entity_without_box_is_no_phrase(tmp_path: Path) -> None:
-    unseen = "<object><name>2</name><scene>1</scene><nobndbox>1</nobndbox></object>"
-    caption = the_caption(source_of(tmp_path, unseen))
+    without_box = "<object><name>2</name><scene>1</scene><nobndbox>1</nobndbox></object>"
+    caption = the_caption(source_of(tmp_path, without_box))
     assert caption.text == "A man walks a dog ."
     assert caption.regions == caption.phrases == []
 
@@ -259,16 +259,16 @@ phrases = st.lists(st.sampled_from(["a", "man", "é", "t-shirt", "'s", ",", "]]x
 
 @given(st.lists(st.tuples(st.booleans(), phrases), max_size=6))
 def test_marks_are_removed_and_spans_cover_the_phrases(
-    pieces: list[tuple[bool, list[str]]],
+    phrases_and_gaps: list[tuple[bool, list[str]]],
 ) -> None:
     line = " ".join(
         f"[/EN#{i}/other {' '.join(words)}]" if marked else " ".join(words)
-        for i, (marked, words) in enumerate(pieces)
+        for i, (marked, words) in enumerate(phrases_and_gaps)
     )
     text, mentions = flickr30k._parse_sentence(line)
-    assert text == " ".join(word for _, words in pieces for word in words)
+    assert text == " ".join(word for _, words in phrases_and_gaps for word in words)
     assert [(m.entity, text[m.span[0] : m.span[1]]) for m in mentions] == [
-        (str(i), " ".join(words)) for i, (marked, words) in enumerate(pieces) if marked
+        (str(i), " ".join(words)) for i, (marked, words) in enumerate(phrases_and_gaps) if marked
     ]
 
 
@@ -328,17 +328,17 @@ def test_impossible_size_rejects_its_image(width: str, tmp_path: Path) -> None:
 
 def test_missing_size_is_read_as_zero(tmp_path: Path) -> None:
     xml = f"<annotation>{MAN_AND_DOG}</annotation>".encode()
-    (part,) = image_records(read_all(source_of(tmp_path, objects=xml), "train"))
-    assert (part.width, part.height) == (0, 0)
-    assert len(part.captions[0].regions) == 2
+    (record,) = image_records(read_all(source_of(tmp_path, objects=xml), "train"))
+    assert (record.width, record.height) == (0, 0)
+    assert len(record.captions[0].regions) == 2
 
 
 @pytest.mark.parametrize("box", ["30 2 30 40", "1 40 30 2", "nan 2 30 40", "a 2 30 40"])
 def test_empty_or_invalid_box_is_rejected(box: str, tmp_path: Path) -> None:
     records = read_all(source_of(tmp_path, obj("1", box=box) + obj("2")), "train")
     assert rejections(records) == [("8", "no usable box", 0)]
-    (part,) = image_records(records)
-    assert [phrase.entity for phrase in part.captions[0].phrases] == ["2"]
+    (record,) = image_records(records)
+    assert [phrase.entity for phrase in record.captions[0].phrases] == ["2"]
 
 
 @pytest.mark.parametrize(("name", "records"), [("Annotations/8.xml", 1), ("Sentences/8.txt", 5)])
@@ -354,8 +354,8 @@ def test_missing_or_huge_file_rejects_its_image(
     assert (rejected.reason, rejected.detail) == ("unreadable file", f"no {name}")
     assert rejected.records == records
     with zipfile.ZipFile(tmp_path / "annotations.zip", "w") as archive:
-        for kept in {"Annotations/8.xml", "Sentences/8.txt"} - {name}:
-            archive.write(tmp_path / kept, kept)
+        for other in {"Annotations/8.xml", "Sentences/8.txt"} - {name}:
+            archive.write(tmp_path / other, other)
     zipped = Flickr30k(
         annotations=str(tmp_path / "annotations.zip"), split_files=source.split_files
     )

@@ -55,16 +55,16 @@ def test_each_positive_and_negative_class_becomes_a_caption(tmp_path: Path) -> N
         images=[image(9, neg_category_ids=[8]), image(4)],
         annotations=[obj(1, 9, 5), obj(2, 4, 3), obj(3, 9, 5, bbox=[0, 0, 5, 5])],
     )
-    parts = [part for part in read(source) if isinstance(part, ImageRecord)]
-    assert [(part.image, part.split, part.width) for part in parts] == [
+    records = [record for record in read(source) if isinstance(record, ImageRecord)]
+    assert [(record.image, record.split, record.width) for record in records] == [
         ("coco/9", "train", 640),
         ("coco/4", "train", 640),
     ]
-    bow, cup = parts[0].captions
+    bow, cup = records[0].captions
     assert (bow.text, bow.record, cup.text, cup.regions) == ("bow", "9:5", "cup", [])
     assert [region.box for region in bow.regions] == [(10.5, 20, 40.5, 60), (0, 0, 5, 5)]
     assert {(*region.spans[0], region.category) for region in bow.regions} == {(0, 3, 5)}
-    assert [caption.text for caption in parts[1].captions] == ["aerosol can"]
+    assert [caption.text for caption in records[1].captions] == ["aerosol can"]
 
 
 def test_image_table_has_coco_2017_file_names(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_unusable_records_are_rejected_with_their_reason(tmp_path: Path) -> None
             obj(6, 9, 3),
         ],
     )
-    found = read(source)
-    rejected = [(of.record, of.reason) for of in found if isinstance(of, Rejected)]
+    results = read(source)
+    rejected = [(r.record, r.reason) for r in results if isinstance(r, Rejected)]
     assert rejected == [
         ("images/2", "malformed record"),
         ("annotations/3", "malformed record"),
@@ -105,28 +105,30 @@ def test_unusable_records_are_rejected_with_their_reason(tmp_path: Path) -> None
         ("9:77", "unknown class"),
         ("4", "no classes"),
     ]
-    [part] = [of for of in found if isinstance(of, ImageRecord)]
-    assert [(of.text, len(of.regions)) for of in part.captions] == [("aerosol can", 1)]
+    [record] = [r for r in results if isinstance(r, ImageRecord)]
+    assert [(caption.text, len(caption.regions)) for caption in record.captions] == [
+        ("aerosol can", 1)
+    ]
 
 
 def test_duplicate_image_id_uses_the_first_row(tmp_path: Path) -> None:
     rows = [image(9, neg_category_ids=[3]), image(9, neg_category_ids=[5])]
-    rejected, part = read(write(tmp_path, images=rows))
+    rejected, record = read(write(tmp_path, images=rows))
     assert isinstance(rejected, Rejected)
     assert (rejected.record, rejected.reason) == ("9", "duplicate id")
-    assert isinstance(part, ImageRecord)
-    assert [caption.text for caption in part.captions] == ["aerosol can"]
+    assert isinstance(record, ImageRecord)
+    assert [caption.text for caption in record.captions] == ["aerosol can"]
 
 
 def test_negative_class_with_the_name_of_a_positive_one_is_rejected(tmp_path: Path) -> None:
     classes = [{"id": 1, "name": "fish"}, {"id": 2, "name": "fish_(food)"}]
     rows, objects = [image(9, neg_category_ids=[2])], [obj(1, 9, 1)]
     source = write(tmp_path, images=rows, annotations=objects, categories=classes)
-    rejected, part = read(source)
+    rejected, record = read(source)
     assert isinstance(rejected, Rejected)
     assert rejected.reason == "class not shown has the name of one shown"
-    assert isinstance(part, ImageRecord)
-    assert [(caption.text, len(caption.regions)) for caption in part.captions] == [("fish", 1)]
+    assert isinstance(record, ImageRecord)
+    assert [(caption.text, len(caption.regions)) for caption in record.captions] == [("fish", 1)]
 
 
 def test_percent_of_a_split_without_annotations_is_refused() -> None:

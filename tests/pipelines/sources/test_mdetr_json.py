@@ -1,4 +1,4 @@
-"""MDETR's own JSON as a source."""
+"""MDETR's spans JSON as a source."""
 
 import json
 import zipfile
@@ -72,41 +72,41 @@ def test_captions_get_their_annotations_in_any_order(tmp_path: Path) -> None:
             box(2, 0, area=None),
         ],
     )
-    own = [(0, 1), (2, 6)]
+    spans = [(0, 1), (2, 6)]
     expected = {
         "coco/581857": [
             GroundedCaption(
                 "a shop. a man",
                 [
-                    Region(own, (10, 20, 40, 60), 1200),
-                    Region(own, (10, 20, 40, 60), None),
+                    Region(spans, (10, 20, 40, 60), 1200),
+                    Region(spans, (10, 20, 40, 60), None),
                 ],
-                own,
+                spans,
                 "mixed",
                 "0",
             ),
-            GroundedCaption("a hat", [], own, "mixed", "1"),
+            GroundedCaption("a hat", [], spans, "mixed", "1"),
         ],
         "vg/9": [
             GroundedCaption(
                 "a shop. a man",
                 [
-                    Region(own, (0.5, 1, 2.5, 4), 1200, 3, True),
+                    Region(spans, (0.5, 1, 2.5, 4), 1200, 3, True),
                     Region([], (10, 20, 40, 60), 1200),
                 ],
-                own,
+                spans,
                 "mixed",
                 "7",
             )
         ],
     }
-    parts = read(source)
-    found: dict[str, list[GroundedCaption]] = {}
-    for part in parts:
+    records = read(source)
+    captions: dict[str, list[GroundedCaption]] = {}
+    for part in records:
         assert isinstance(part, ImageRecord)
         assert (part.split, part.width, part.height) == ("train", 427, 640)
-        found.setdefault(part.image, []).extend(part.captions)
-    assert found == expected
+        captions.setdefault(part.image, []).extend(part.captions)
+    assert captions == expected
 
 
 def test_flickr30k_sentences_have_phrases_with_boxes(tmp_path: Path) -> None:
@@ -165,18 +165,18 @@ def test_image_table_lists_each_image_once(tmp_path: Path) -> None:
 def test_unusable_caption_is_rejected_with_its_reason(
     tmp_path: Path, fields: dict[str, Any], reason: str
 ) -> None:
-    found = read(write(tmp_path, [image(3), image(4, **fields)], [box(0, 3)]))
-    [rejected] = [record for record in found if isinstance(record, Rejected)]
+    records = read(write(tmp_path, [image(3), image(4, **fields)], [box(0, 3)]))
+    [rejected] = [record for record in records if isinstance(record, Rejected)]
     assert (rejected.reason, rejected.records) == (reason, 1)
-    [part] = [record for record in found if isinstance(record, ImageRecord)]
+    [part] = [record for record in records if isinstance(record, ImageRecord)]
     assert len(part.captions) == 1
 
 
 def test_malformed_annotation_costs_only_its_box(tmp_path: Path) -> None:
-    found = read(write(tmp_path, [image(3)], [box(0, 3, bbox=[1, 2]), box(1, 3)]))
-    [rejected] = [record for record in found if isinstance(record, Rejected)]
+    records = read(write(tmp_path, [image(3)], [box(0, 3, bbox=[1, 2]), box(1, 3)]))
+    [rejected] = [record for record in records if isinstance(record, Rejected)]
     assert (rejected.reason, rejected.records) == ("malformed record", 0)
-    [part] = [record for record in found if isinstance(record, ImageRecord)]
+    [part] = [record for record in records if isinstance(record, ImageRecord)]
     assert len(part.captions[0].regions) == 1
 
 
@@ -184,13 +184,13 @@ def test_annotations_of_unknown_images_are_reported_once(tmp_path: Path) -> None
     """However many slices the images are cut into."""
     last = 2**63 - 1
     images = [image(n, caption="a hat" * 20) for n in (*range(200), last)]
-    found = read(write(tmp_path, images, [box(0, 7), box(1, 998), box(2, last), box(3, -1)]))
-    rejected = [record for record in found if isinstance(record, Rejected)]
-    assert [(of.record, of.detail, of.records) for of in rejected] == [
+    records = read(write(tmp_path, images, [box(0, 7), box(1, 998), box(2, last), box(3, -1)]))
+    rejected = [record for record in records if isinstance(record, Rejected)]
+    assert [(r.record, r.detail, r.records) for r in rejected] == [
         ("annotations/1", "image_id 998", 0),
         ("annotations/3", "image_id -1", 0),
     ]
-    captions = [c for part in found if isinstance(part, ImageRecord) for c in part.captions]
+    captions = [c for part in records if isinstance(part, ImageRecord) for c in part.captions]
     assert [c.record for c in captions if c.regions] == ["7", str(last)]
 
 
@@ -233,11 +233,11 @@ def test_published_excerpts(reference: Path, tmp_path: Path, name: str) -> None:
     annotations = content.get("annotations", [])
     if name == "flickr_separateGT":  # its excerpt has those of the first image, as a set
         boxes = content["annotations_image0_as_set"]
-        annotations = [{**of, "id": i, "image_id": 0} for i, of in enumerate(boxes)]
-    found = read(write(tmp_path, images, annotations))
-    captions = [c for part in found if isinstance(part, ImageRecord) for c in part.captions]
-    assert len(found) == len({image["file_name"] for image in images})  # none rejected
+        annotations = [{**annotation, "id": i, "image_id": 0} for i, annotation in enumerate(boxes)]
+    records = read(write(tmp_path, images, annotations))
+    captions = [c for part in records if isinstance(part, ImageRecord) for c in part.captions]
+    assert len(records) == len({image["file_name"] for image in images})  # none rejected
     assert [c.text for c in captions] == [image["caption"] for image in images]
     known = {image["id"] for image in images}
-    boxes = [of for of in annotations if of["image_id"] in known]
+    boxes = [box for box in annotations if box["image_id"] in known]
     assert sum(len(c.regions) for c in captions) == len(boxes) > 0

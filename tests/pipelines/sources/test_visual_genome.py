@@ -298,7 +298,7 @@ def test_spans_cover_the_annotated_words_after_cleanup(region: dict[str, Any]) -
     assert caption.text == clean(region["phrase"])
     for obj, synset in zip(region["objects"], region["synsets"], strict=True):
         corners = (obj["x"], 0, obj["x"] + obj["w"], 50)
-        [named] = [found for found in caption.regions if found.box == corners]
+        [named] = [r for r in caption.regions if r.box == corners]
         assert any(
             synset["entity_name"] in caption.text[start:stop].lower() for start, stop in named.spans
         )
