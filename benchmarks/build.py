@@ -5,7 +5,7 @@
     python benchmarks/build.py vg              # Visual Genome with parsing
     python benchmarks/build.py world WORLD     # a generated world: python -m pipelines.synthetic
     python benchmarks/build.py coloring       # captions and fill of both colorings
-    python benchmarks/build.py mdetr_json JSON # what `python -m shards export mdetr-json` wrote
+    python benchmarks/build.py mdetr_json JSON # what `mdetr-shards export mdetr-json` wrote
 
 ``golden``, ``combine``, ``vg`` and ``coloring`` read ``MDETR_REFERENCE`` (default ``../shared``).
 Times are medians of ``--runs``; peak memory is the sum of the resident sizes of all processes.

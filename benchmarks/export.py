@@ -1,8 +1,9 @@
-"""How fast a shard set is exported, and in how much memory.
+"""Measures how fast each export format is written, and in how much memory.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/export.py SHARD_SET [SHARD_SET ...] [--formats ...]
+    PYTHONPATH=. .venv/bin/python benchmarks/export.py SHARDS [SHARDS ...] [--formats ...]
 
-For each set and format: seconds of the whole command, regions a second, its peak memory.
+Prints, for each format and shard set: seconds of the whole command, regions per second, its peak
+memory and the size of its output.
 """
 
 import argparse
@@ -18,24 +19,27 @@ from shards.format import manifest
 
 
 def main() -> None:
+    """Parses the arguments and prints a line per measurement."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("shard_sets", nargs="+", type=Path)
+    parser.add_argument("shards", nargs="+", type=Path, metavar="SHARDS")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     arguments = parser.parse_args()
     print(f"{'format':12} {'regions':>10} {'s':>8} {'regions/s':>10} {'peak MiB':>9} {'MB':>8}")
     for name in arguments.formats:
-        for shard_set in arguments.shard_sets:
+        for shard_set in arguments.shards:
             measure(name, shard_set)
 
 
 def measure(name: str, shard_set: Path) -> None:
-    regions = sum(of["regions"] for of in manifest.load(shard_set).totals.values())
+    """Exports a shard set in a process of its own and prints the measurements."""
+    totals = manifest.load(shard_set).totals.values()
+    regions = sum(split_totals["regions"] for split_totals in totals)
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "shards", "export", name, str(shard_set), folder]
+        command = [sys.executable, "-m", "shards", "export", name, shard_set, "--output", folder]
         started = time.monotonic()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - started
         if status:

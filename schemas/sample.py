@@ -15,8 +15,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-import numpy as np
-import orjson
 
 Span = tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -115,6 +113,10 @@ def encode_sample(sample: Sample) -> bytes:
     >>> member = encode_sample(Sample("vg/1", 640, 480, "1.jpg", [caption]))
     >>> print(member.decode())  # doctest: +NORMALIZE_WHITESPACE
     """
+    # Imported here, so that the --help of every program, which imports schemas, is fast.
+    import numpy as np
+    import orjson
+
     document: dict[str, Any] = msgspec.to_builtins(sample)
     for caption in document["captions"]:
         for region in caption["regions"]:

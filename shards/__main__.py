@@ -1,40 +1,46 @@
-"""``python -m shards COMMAND SHARD_SET``: look into shard sets, and hand them to other tools."""
+"""``mdetr-shards COMMAND``: inspects, verifies and exports shard sets."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 
+from schemas.version import package_version
 from shards.commands import browse, export, stats, verify
-from shards.console.printable import printable
+from shards.terminal import printable
+
+PROGRAM = "mdetr-shards"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit status is 0 if it did what it was asked, and found no fault.
+    """Runs a command and returns its exit status.
 
-    It is 1 if a fault was found, 2 if the command could not do what it was asked, as with wrong
-    arguments, 130 if it was stopped, and 141, as shells have it, if nobody reads what it prints.
+    0: success. 1: failure; for ``verify``: errors were found. 2: wrong usage; for ``verify`` also:
+    the set or a list could not be read. 130: interrupted. 141: the reader of stdout left, as in
+    ``mdetr-shards stats SHARDS | head``.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m shards", description="Look into shard sets, and hand them to other tools."
+        prog=PROGRAM, description="Inspects, verifies and exports shard sets."
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {package_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in (stats, verify, browse, export):
-        command.add_to(commands)
+        command.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
-        status = arguments.run(arguments)
-        print(end="", flush=True)  # a pipe that is closed is told here, and not at exit
+        status: int = arguments.run(arguments)
+        print(end="", flush=True)  # raises BrokenPipeError here, not at exit
         return status
     except BrokenPipeError:
-        # What is left is flushed once more at exit, and must not fail there.
+        # The interpreter flushes stdout once more at exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError) as error:
-        print(f"shards {arguments.command}: {printable(str(error))}", file=sys.stderr)
-        return 2
+        print(f"{PROGRAM}: error: {printable(str(error))}", file=sys.stderr)
+        failure: int = arguments.failure_status
+        return failure
     except KeyboardInterrupt:
-        print(f"shards {arguments.command}: stopped", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
 
 

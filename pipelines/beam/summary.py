@@ -1,8 +1,8 @@
 """The closing table of a build."""
 
 from pipelines.beam.progress import Stage
-from shards.console.columns import records_of_sources, row
 from shards.format.manifest import Manifest
+from shards.terminal import source_rows, table_row
 
 WIDTH = 18  # of the first column
 
@@ -10,7 +10,7 @@ WIDTH = 18  # of the first column
 def table(manifest: Manifest, stages: dict[str, Stage], seconds: float) -> str:
     """What was read and what became of it, per source, split and stage."""
     lines = [
-        *records_of_sources("source", manifest.sources, WIDTH),
+        *source_rows("source", manifest.sources, WIDTH),
         "",
         _row("split", "images", "sentences", "captions", "boxes", "mean fill", "shards", "MB"),
     ]
@@ -38,4 +38,4 @@ def table(manifest: Manifest, stages: dict[str, Stage], seconds: float) -> str:
 
 
 def _row(first: str, *cells: object) -> str:
-    return row(first, cells, WIDTH)
+    return table_row(first, cells, WIDTH)

@@ -1,1 +1,1 @@
-"""The commands of ``python -m shards``: a module each, with its arguments and what it does."""
+"""The commands of ``mdetr-shards``: one module each, with its arguments and its action."""

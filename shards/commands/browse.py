@@ -1,30 +1,32 @@
-"""``shards browse``: the images and captions of a shard set, in a browser."""
+"""``mdetr-shards browse``: shows the images and captions of a shard set in a web browser."""
 
 import argparse
 import contextlib
 
-from shards.commands.parsers import Subparsers, port
+from shards.commands.arguments import SHARD_SET_HELP, Subparsers, port
 
 
-def add_to(commands: Subparsers) -> None:
+def add_parser(commands: Subparsers) -> None:
+    """Adds the command's parser."""
     parser = commands.add_parser(
         "browse",
-        help="the images and captions of a shard set, in a browser",
-        description="Serves a shard set to a browser on this machine, until Ctrl-C.",
+        help="show images and captions in a web browser",
+        description="Serves a shard set to a web browser on this machine, until Ctrl-C.",
     )
-    parser.add_argument("shard_set", help="a folder, or a URL")
-    parser.add_argument("--port", type=port, default=8000, help="0: any that is free")
-    parser.add_argument("--split", help="to show at first")
-    parser.set_defaults(run=run)
+    parser.add_argument("shards", metavar="SHARDS", help=SHARD_SET_HELP)
+    parser.add_argument("--port", type=port, default=8000, help="0: any free port (default: 8000)")
+    parser.add_argument("--split", help="the split to show first (default: the set's first)")
+    parser.set_defaults(run=run, failure_status=1)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from shards.inspection.browser import Browser
+    """Serves until Ctrl-C; returns the exit status."""
+    from shards.inspection.browser.server import BrowserServer
     from shards.reading.shard_set import ShardSet
 
-    shards = ShardSet.open(arguments.shard_set)
-    with Browser(shards, arguments.port, arguments.split) as server:
-        print(f"{server.url} (Ctrl-C ends it)", flush=True)
+    shards = ShardSet.open(arguments.shards)
+    with BrowserServer(shards, arguments.port, arguments.split) as server:
+        print(f"{server.url} (stop with Ctrl-C)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
     return 0

@@ -1,59 +1,67 @@
-"""``shards export``: a shard set as other tools read it."""
+"""``mdetr-shards export``: writes a shard set in the format of another trainer or tool."""
 
 import argparse
-from pathlib import Path
 
-from shards.commands.parsers import Subparsers
+from shards.commands.arguments import SHARD_SET_HELP, Subparsers, local_path
 from shards.export.formats import FORMATS
 
 
-def add_to(commands: Subparsers) -> None:
-    lines = [f"  {name:12} for {whom}" for name, (_, whom) in FORMATS.items()]
+def add_parser(commands: Subparsers) -> None:
+    """Adds the command's parser."""
+    formats = [
+        f"  {name:12} for {export_format.readers}" for name, export_format in FORMATS.items()
+    ]
     parser = commands.add_parser(
         "export",
-        help="write a shard set as other tools read it",
-        description="Writes a shard set as other tools read it.\n\n" + "\n".join(lines),
-        epilog="See docs/export.md.",
+        help="write the format of another trainer or tool",
+        description="Writes a shard set in one of these formats:\n\n" + "\n".join(formats),
+        epilog="docs/export.md describes the formats.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("format", choices=FORMATS, metavar="FORMAT", help="one of these")
-    parser.add_argument("shard_set", help="a folder, or a URL")
-    parser.add_argument("out", type=local_path, help="the folder to write, which must be new")
+    parser.add_argument("format", choices=FORMATS, metavar="FORMAT", help="one of the above")
+    parser.add_argument("shards", metavar="SHARDS", help=SHARD_SET_HELP)
     parser.add_argument(
-        "--split", action="append", help="only this split; may be given several times"
+        "--output",
+        metavar="FOLDER",
+        type=local_path,
+        required=True,
+        help="the folder to write, which must be new or empty",
     )
     parser.add_argument(
-        "--images",
+        "--split", action="append", help="export only this split; may be given several times"
+    )
+    parser.add_argument(
+        "--with-images",
         action="store_true",
-        help="unpack the images as well, for formats that name files; for grit, into tars",
+        help="also unpack the images, for formats that refer to files; grit: into tars",
     )
     parser.add_argument("--no-coco", action="store_true", help="leave out the images of COCO")
-    parser.set_defaults(run=run)
-
-
-def local_path(text: str) -> Path:
-    """A path on this machine."""
-    if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is a URL; exports are written to this machine")
-    return Path(text)
+    parser.set_defaults(run=run, failure_status=1)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Writes the export and prints its files; returns the exit status."""
     from shards.atomic import atomic_folder
-    from shards.export.formats import exporter
-    from shards.export.request import Request
+    from shards.export.formats import load_exporter
+    from shards.export.job import ExportJob
     from shards.reading.shard_set import ShardSet
 
-    shards = ShardSet.open(arguments.shard_set)
+    shards = ShardSet.open(arguments.shards)
     splits = list(dict.fromkeys(arguments.split or (entry.split for entry in shards.shards)))
     for split in splits:
-        shards.shards_of(split)  # refuses one that is not there, before anything is written
-    with atomic_folder(arguments.out) as folder:
-        request = Request(shards, folder, splits, arguments.images, arguments.no_coco)
-        files = exporter(arguments.format)(request)
+        shards.shards_of(split)  # raises for an unknown split, before anything is written
+    with atomic_folder(arguments.output) as folder:
+        job = ExportJob(
+            shards=shards,
+            output_folder=folder,
+            splits=splits,
+            with_images=arguments.with_images,
+            no_coco=arguments.no_coco,
+        )
+        files = load_exporter(arguments.format)(job)
         if not files:
             raise ValueError("there is nothing to export")
     for path, captions, boxes in files:
-        path = arguments.out / path.relative_to(folder)
-        print(f"{path}: {captions:,} captions, {boxes:,} boxes")
+        written = arguments.output / path.relative_to(folder)
+        print(f"{written}: {captions:,} captions, {boxes:,} boxes")
     return 0

@@ -1,48 +1,50 @@
-"""``shards stats``: what is in a shard set, what was left out, and why."""
+"""``mdetr-shards stats``: shows what a shard set contains, what was left out, and why."""
 
 import argparse
 from pathlib import Path
 
-from shards.commands.parsers import Subparsers
+from shards.commands.arguments import SHARD_SET_HELP, Subparsers
 
 
-def add_to(commands: Subparsers) -> None:
+def add_parser(commands: Subparsers) -> None:
+    """Adds the command's parser."""
     parser = commands.add_parser(
         "stats",
-        help="what is in a shard set, what was left out, and why",
-        description="What is in a shard set, by its manifest and tables. No shard is read, but "
-        "for the images that --html shows.",
+        help="show counts, exclusions and rejections",
+        description="Shows what a shard set contains, what was left out, and why. Reads its "
+        "manifest and tables; --html also reads the shards of the images that it shows.",
     )
-    parser.add_argument("shard_set", help="a folder, or a URL")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="everything, for programs")
-    how.add_argument("--compare", metavar="OTHER", help="a shard set to show beside it")
-    how.add_argument(
-        "--html", metavar="FILE", type=Path, help="a page to write, to look at in a browser"
+    parser.add_argument("shards", metavar="SHARDS", help=SHARD_SET_HELP)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print all numbers as JSON")
+    form.add_argument("--compare", metavar="SHARDS", help="another shard set to show beside it")
+    form.add_argument(
+        "--html", metavar="FILE", type=Path, help="write a report with charts and images"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, failure_status=1)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Prints the summary or writes the report; returns the exit status."""
     import json
 
     import msgspec
 
-    from shards.inspection.contents import contents
-    from shards.inspection.contents_table import comparison, table
+    from shards.inspection.summary import comparison_table, summarize, summary_table
     from shards.reading.shard_set import ShardSet
 
-    shards = ShardSet.open(arguments.shard_set)
+    shards = ShardSet.open(arguments.shards)
     if arguments.html is not None:
-        from shards.inspection.report import write_report
+        from shards.inspection.report.page import write_report
 
         write_report(shards, arguments.html)
         return 0
-    found = contents(shards)
+    summary = summarize(shards)
     if arguments.json:
-        print(json.dumps(msgspec.to_builtins(found), indent=1))  # in ASCII, whatever names hold
+        # json writes ASCII, so that names with control characters cannot reach a terminal.
+        print(json.dumps(msgspec.to_builtins(summary), indent=1))
     elif arguments.compare is not None:
-        print(comparison(found, contents(ShardSet.open(arguments.compare))))
+        print(comparison_table(summary, summarize(ShardSet.open(arguments.compare))))
     else:
-        print(table(found))
+        print(summary_table(summary))
     return 0

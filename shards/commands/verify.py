@@ -1,49 +1,52 @@
-"""``shards verify``: whether a shard set is whole, as its recipe says, and leaks no image."""
+"""``mdetr-shards verify``: checks that a shard set is intact, and audits it for leakage."""
 
 import argparse
 
-from shards.commands.parsers import Subparsers, positive
+from shards.commands.arguments import SHARD_SET_HELP, Subparsers, positive_int
 
 
-def add_to(commands: Subparsers) -> None:
+def add_parser(commands: Subparsers) -> None:
+    """Adds the command's parser."""
     parser = commands.add_parser(
         "verify",
-        help="whether a shard set is whole, as its recipe says, and free of held-out images",
-        description="Holds files, tars, images and captions of a shard set against its manifest, "
-        "index and recipe. Prints a line for each fault, and what could not be checked; the exit "
-        "status is 1 if there is a fault, and 2 if the set or a list cannot be read.",
+        help="check that a set is intact and has no held-out images",
+        description="Checks files, tars, images and captions of a shard set against its manifest, "
+        "index and recipe, and that no held-out image is in train. Prints a line for each error, "
+        "and what could not be checked.",
+        epilog="Exit status: 0 no errors, 1 errors, 2 the set or a list cannot be read. The shards "
+        "of a remote set are downloaded into the cache.",
     )
+    parser.add_argument("shards", metavar="SHARDS", help=SHARD_SET_HELP)
     parser.add_argument(
-        "shard_set", help="a folder, or a URL, whose shards are fetched into the cache"
-    )
-    parser.add_argument(
-        "--sample",
+        "--num-images",
         metavar="N",
-        type=positive,
-        help="look at N images, spread evenly over the shards, and read no shard as a whole",
+        type=positive_int,
+        help="check only N images, evenly spaced over the shards, and no shard as a whole",
     )
     parser.add_argument(
         "--held-out",
         metavar="NAMESPACE=FILE",
         action="append",
         default=[],
-        help="ids of images that may not be in train: an id a line, a JSON list of ids or of "
-        "objects with an image_id, or JSON in the layout of COCO; NAMESPACE is coco, vg, gqa, "
-        "flickr30k or another that keys begin with. An image of Visual Genome that COCO has too "
-        "stands under COCO's key, and has to be listed by COCO's id. May be given several times",
+        help="ids of images that must not be in train: one per line, a JSON list of ids or of "
+        "objects with an image_id, or JSON in COCO's layout; NAMESPACE is coco, vg, gqa, "
+        "flickr30k or another that image keys begin with. An image of Visual Genome that is also "
+        "in COCO has COCO's key: list it by COCO's id. May be given several times",
     )
-    parser.add_argument("--quiet", action="store_true", help="no bar on stderr")
-    parser.set_defaults(run=run)
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
+    parser.set_defaults(run=run, failure_status=2)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Prints the report; returns the exit status."""
     from shards.reading.shard_set import ShardSet
     from shards.verification.held_out import read_held_out
-    from shards.verification.report import lines
     from shards.verification.verify import verify
 
     held_out = [read_held_out(argument) for argument in arguments.held_out]
-    shards = ShardSet.open(arguments.shard_set)
-    report = verify(shards, sample=arguments.sample, held_out=held_out, quiet=arguments.quiet)
-    print("\n".join(lines(report)))
-    return 1 if report.faults.counts else 0
+    shards = ShardSet.open(arguments.shards)
+    report = verify(
+        shards, num_images=arguments.num_images, held_out=held_out, quiet=arguments.quiet
+    )
+    print("\n".join(report.lines()))
+    return 1 if report.errors.counts else 0

@@ -1,1 +1,1 @@
-"""A shard set as the files that other trainers and tools read: a module a format."""
+"""Writes a shard set as the files that other trainers and tools read: one module per format."""

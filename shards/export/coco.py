@@ -1,68 +1,71 @@
-"""COCO's detection layout, for pycocotools and what reads with it.
+"""COCO's detection layout (``instances_SPLIT.json``), for pycocotools and its users.
 
-One image an image. The classes of boxes are the words that name them, in small letters: of a set
-of LVIS its classes, of captions as many as there are different phrases. For class-agnostic average
-precision set ``useCats = 0``.
+One entry of ``images`` per image. The categories are the phrases that name the boxes, in lower
+case: for LVIS its classes, for captions as many as there are different phrases. For class-agnostic
+average precision set ``useCats = 0``.
 """
 
-from shards.export.output import coco_json
-from shards.export.phrases import visible, xywh
-from shards.export.request import Exported, Request, Written
+from shards.export.coco_json import open_coco_json
+from shards.export.job import ExportedFile, ExportedSample, ExportJob
+from shards.export.regions import to_xywh, visible_regions
 
-#: The class of a box that no words name.
-NAMELESS = "object"
+#: The category of a box that no phrase names.
+UNNAMED = "object"
+
+#: Phrase, box (xyxy) and whether it is a crowd.
+BoxKey = tuple[str, tuple[float, ...], bool]
 
 
-def export(of: Request) -> list[Written]:
-    """Writes ``instances_SPLIT.json``. Classes have the same ids, from 1 on, in all its files.
+def export(job: ExportJob) -> list[ExportedFile]:
+    """Writes ``instances_SPLIT.json``; category ids start at 1 and are the same in all files.
 
-    A box that several captions call the same is there once. Memory grows with the number of
+    A box that several captions name alike is written once. Memory grows with the number of
     different phrases.
 
     Raises:
-        ShardError: see `Request.samples`.
+        ShardError: see `ExportJob.samples`.
         OSError: a file cannot be written.
     """
-    classes: dict[str, int] = {}
-    return [_export_split(of, split, classes) for split in of.splits]
+    category_ids: dict[str, int] = {}
+    return [_export_split(job, split, category_ids) for split in job.splits]
 
 
-def _export_split(of: Request, split: str, classes: dict[str, int]) -> Written:
-    path = of.out / f"instances_{split}.json"
-    captions = 0
-    # pycocotools takes an annotation of id 0 for none at all when it matches boxes.
-    with coco_json(path, first_id=1) as file:
-        for exported in of.samples(split):
+def _export_split(job: ExportJob, split: str, category_ids: dict[str, int]) -> ExportedFile:
+    path = job.output_folder / f"instances_{split}.json"
+    caption_count = 0
+    # When pycocotools matches boxes, an annotation with id 0 counts as unmatched.
+    with open_coco_json(path, first_id=1) as writer:
+        for exported in job.samples(split):
             sample = exported.sample
-            captions += len(sample.captions)
-            image = file.add_image(
+            caption_count += len(sample.captions)
+            image_id = writer.add_image(
                 {
                     "file_name": exported.file_name(),
                     "height": sample.height,
                     "width": sample.width,
                 }
             )
-            for (phrase, box, crowd), area in _boxes(exported).items():
-                bbox = xywh(list(box))
-                file.add_annotation(
+            for (phrase, box, crowd), area in _unique_boxes(exported).items():
+                bbox = to_xywh(list(box))
+                writer.add_annotation(
                     {
-                        "image_id": image,
-                        "category_id": classes.setdefault(phrase, len(classes) + 1),
+                        "image_id": image_id,
+                        "category_id": category_ids.setdefault(phrase, len(category_ids) + 1),
                         "bbox": bbox,
                         "area": bbox[2] * bbox[3] if area is None else area,
                         "iscrowd": int(crowd),
                     }
                 )
-        file.end([{"id": id_, "name": name} for name, id_ in classes.items()])
-    return Written(path, captions, file.annotations)
+        writer.finish([{"id": id_, "name": phrase} for phrase, id_ in category_ids.items()])
+    return ExportedFile(path, caption_count, writer.annotation_count)
 
 
-def _boxes(of: Exported) -> dict[tuple[str, tuple[float, ...], bool], float | None]:
-    """The stated area of each box, by what it is called, where it is, and whether it is a crowd."""
-    sample = of.sample
-    found: dict[tuple[str, tuple[float, ...], bool], float | None] = {}
+def _unique_boxes(exported: ExportedSample) -> dict[BoxKey, float | None]:
+    """Returns the stated area of each different box of an image."""
+    sample = exported.sample
+    areas: dict[BoxKey, float | None] = {}
     for caption in sample.captions:
-        for box, _, phrase, region in visible(caption, sample.width, sample.height):
-            name = phrase.strip().lower() or NAMELESS
-            found.setdefault((name, tuple(box), region.crowd), region.area)
-    return found
+        for box, _, phrase, region in visible_regions(caption, sample.width, sample.height):
+            name = phrase.strip().lower() or UNNAMED
+            areas.setdefault((name, tuple(box), region.crowd), region.area)
+    return areas

@@ -1,7 +1,7 @@
-"""What Megatron-Energon's ``prepare`` writes about a data set, so that its loader takes the tars.
+"""The files that Megatron-Energon's ``prepare`` writes, so that its loader reads the tars.
 
-It reads no shard: the index tells where samples lie. Each split is a data set of its own, because
-Energon wants a key once a data set, and an image may be in val and in test.
+No shard is read: the index has the offsets of the samples. Each split is a dataset of its own,
+because Energon wants each key once in a dataset, and an image may be in both val and test.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.export.request import Request, Written
+from shards.export.job import ExportedFile, ExportJob
 from shards.format.index import Member
 from shards.format.manifest import ShardError
 
-VERSION = "7.4.1"  # the one whose files these are
-_HEADER = _BLOCK = 512  # bytes in a tar
+VERSION = "7.4.1"  # of Energon, whose file formats these are
+_HEADER_SIZE = _BLOCK_SIZE = 512  # bytes in a tar
 _TABLES = """
 CREATE TABLE samples (
     tar_file_id INTEGER NOT NULL, sample_key TEXT NOT NULL UNIQUE, sample_index INTEGER NOT NULL,
@@ -36,7 +36,7 @@ CREATE INDEX idx_sample_parts_full
 """
 
 
-class Placed(NamedTuple):
+class TarSample(NamedTuple):
     """A sample in a tar, from the header of its first member to the end of its last block."""
 
     key: str
@@ -44,47 +44,49 @@ class Placed(NamedTuple):
 
     @property
     def start(self) -> int:
-        return self.members[0].offset - _HEADER
+        """The byte offset of the first header."""
+        return self.members[0].offset - _HEADER_SIZE
 
     @property
     def stop(self) -> int:
+        """The byte offset behind the last block."""
         last = self.members[-1]
-        return last.offset + -(-last.size // _BLOCK) * _BLOCK
+        return last.offset + -(-last.size // _BLOCK_SIZE) * _BLOCK_SIZE
 
 
-def export(of: Request) -> list[Written]:
-    """Writes of each split ``SPLIT/.nv-meta/``, ``SPLIT/TAR.idx`` and a link to each tar.
+def export(job: ExportJob) -> list[ExportedFile]:
+    """Writes for each split ``SPLIT/.nv-meta/``, ``SPLIT/TAR.idx`` and a link to each tar.
 
-    And ``metadataset.yaml``, by which Energon finds them. Tars of a set behind a URL are not
-    linked: they have to be brought to these folders.
+    ``metadataset.yaml`` lists the splits for Energon. Tars of a remote set are not linked: copy
+    them to these folders.
 
     Raises:
         ShardError: the index is missing or damaged, or has an image twice in a split; or a tar is
             missing.
         OSError: a file cannot be written.
-        ValueError: it was asked to unpack or leave out images.
+        ValueError: the job asks to unpack or leave out images.
     """
-    if of.unpack or of.no_coco:
-        raise ValueError("Energon takes the tars as they are: with all images, packed")
-    found = [_export_split(of, split) for split in of.splits]
-    (of.out / "metadataset.yaml").write_text(_metadataset(of.splits))
-    return found
+    if job.with_images or job.no_coco:
+        raise ValueError("Energon reads the tars as they are: all images, packed")
+    folders = [_export_split(job, split) for split in job.splits]
+    (job.output_folder / "metadataset.yaml").write_text(_metadataset(job.splits))
+    return folders
 
 
-def _export_split(of: Request, split: str) -> Written:
-    folder = of.out / split
+def _export_split(job: ExportJob, split: str) -> ExportedFile:
+    folder = job.output_folder / split
     (folder / ".nv-meta").mkdir(parents=True)
     counts: dict[str, int] = {}
     captions = regions = 0
     with contextlib.closing(sqlite3.connect(folder / ".nv-meta" / "index.sqlite")) as database:
         database.executescript(_TABLES)
-        for shard in of.shards.shards_of(split):
-            rows = of.shards.index_rows(shard)
-            samples = [Placed(row.key, row.members()) for row in rows]
-            name = of.shards.shards[shard].file
+        for shard in job.shards.shards_of(split):
+            rows = job.shards.index_rows(shard)
+            samples = [TarSample(row.key, row.members()) for row in rows]
+            name = job.shards.shards[shard].file
             _write_offsets(folder / f"{name}.idx", samples)
             _write_rows(database, len(counts), samples)
-            _link(of, folder / name)
+            _link_tar(job, folder / name)
             counts[name] = len(samples)
             captions += sum(row.captions for row in rows)
             regions += sum(row.regions for row in rows)
@@ -98,21 +100,21 @@ def _export_split(of: Request, split: str) -> Written:
             + [f"  - {name}" for name in counts]
             + ["exclude: []", ""]
         ),
-        # Energon's is random; this one is as reproducible as the shards.
-        "index.uuid": str(uuid.uuid5(uuid.NAMESPACE_OID, _digests(of, split))),
+        # Energon writes a random one; this one is as reproducible as the shards.
+        "index.uuid": str(uuid.uuid5(uuid.NAMESPACE_OID, _digests(job, split))),
     }
     for name, content in meta.items():
         (folder / ".nv-meta" / name).write_text(content)
-    return Written(folder, captions, regions)
+    return ExportedFile(folder, captions, regions)
 
 
-def _write_offsets(path: Path, samples: Sequence[Placed]) -> None:
-    """Where each sample begins, and where the last one ends, as 64 bits each."""
+def _write_offsets(path: Path, samples: Sequence[TarSample]) -> None:
+    """Writes the offset of each sample and of the end, as little-endian 64-bit integers."""
     offsets = [*(sample.start for sample in samples), samples[-1].stop]
     path.write_bytes(struct.pack(f"<{len(offsets)}Q", *offsets))
 
 
-def _write_rows(database: sqlite3.Connection, tar: int, samples: Sequence[Placed]) -> None:
+def _write_rows(database: sqlite3.Connection, tar: int, samples: Sequence[TarSample]) -> None:
     try:
         database.executemany(
             "INSERT INTO samples VALUES (?, ?, ?, ?, ?)",
@@ -130,18 +132,17 @@ def _write_rows(database: sqlite3.Connection, tar: int, samples: Sequence[Placed
     )
 
 
-def _link(of: Request, link: Path) -> None:
-    """A link to a tar."""
-    if of.shards.is_remote:
+def _link_tar(job: ExportJob, link: Path) -> None:
+    if job.shards.is_remote:
         return
-    target = Path(of.shards.location, link.name).resolve()
+    target = Path(job.shards.location, link.name).resolve()
     if not target.exists():
         raise ShardError(f"{target} is missing")
     link.symlink_to(target)
 
 
-def _digests(of: Request, split: str) -> str:
-    return " ".join(entry.sha256 for entry in of.shards.shards if entry.split == split)
+def _digests(job: ExportJob, split: str) -> str:
+    return " ".join(entry.sha256 for entry in job.shards.shards if entry.split == split)
 
 
 def _metadataset(splits: Sequence[str]) -> str:

@@ -1,26 +1,34 @@
-"""The formats by name."""
+"""The export formats by name; importing this loads none of their modules."""
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # a parser of arguments does without
+if TYPE_CHECKING:  # the argument parser needs only the names
     from collections.abc import Callable
 
-    from shards.export.request import Request, Written
+    from shards.export.job import ExportedFile, ExportJob
 
-#: For each format its module, and for whom it is.
+
+class ExportFormat(NamedTuple):
+    """The module of `shards.export` that writes a format, and the tools that read it."""
+
+    module: str
+    readers: str
+
+
 FORMATS = {
-    "mdetr-json": ("mdetr_json", "MDETR, GLIP, YOLO-World, mmdetection's goldg2odvg"),
-    "ultralytics": ("ultralytics", "grounding data of ultralytics and YOLO-World"),
-    "odvg": ("odvg", "MM-Grounding-DINO, Open-GroundingDino"),
-    "coco": ("coco", "pycocotools and detectors of classes"),
-    "grit": ("grit", "Kosmos-2"),
-    "hf": ("hugging_face", "load_dataset of Hugging Face"),
-    "energon": ("energon", "Megatron-Energon, which reads the tars themselves"),
+    "mdetr-json": ExportFormat("mdetr_json", "MDETR, GLIP, YOLO-World, mmdetection's goldg2odvg"),
+    "ultralytics": ExportFormat("ultralytics", "grounding data of ultralytics and YOLO-World"),
+    "odvg": ExportFormat("odvg", "MM-Grounding-DINO, Open-GroundingDino"),
+    "coco": ExportFormat("coco", "pycocotools and closed-set detectors"),
+    "grit": ExportFormat("grit", "Kosmos-2"),
+    "hf": ExportFormat("hugging_face", "load_dataset of Hugging Face"),
+    "energon": ExportFormat("energon", "Megatron-Energon, which reads the tars themselves"),
 }
 
 
-def exporter(name: str) -> "Callable[[Request], list[Written]]":
-    """The function that writes a format; only then is its module imported."""
-    module = importlib.import_module(f"shards.export.{FORMATS[name][0]}")
-    return module.export
+def load_exporter(name: str) -> "Callable[[ExportJob], list[ExportedFile]]":
+    """Imports the module of a format and returns its ``export`` function."""
+    module = importlib.import_module(f"shards.export.{FORMATS[name].module}")
+    exporter: Callable[[ExportJob], list[ExportedFile]] = module.export
+    return exporter

@@ -1,8 +1,8 @@
-"""GRIT, the pairs that Kosmos-2 is trained with: captions with noun chunks and their boxes.
+"""GRIT, the training data of Kosmos-2: captions with noun chunks and their boxes.
 
-A chunk is start and end in the caption, x0, y0, x1, y1 as shares of the image's width and height,
-and a score. ``ref_exps`` repeats the chunks: the words of a box in a shard are not longer than what
-the sentence calls it.
+A chunk is [start, end, x0, y0, x1, y1, score]: characters of the caption, and the box relative to
+the image's width and height. ``ref_exps`` repeats the chunks, because a box in a shard has no
+longer referring expression than its phrase.
 """
 
 import contextlib
@@ -14,39 +14,39 @@ from typing import Any
 import orjson
 
 from schemas import Caption, Sample
-from shards.export.phrases import named
-from shards.export.request import Exported, Request, Written
+from shards.export.job import ExportedFile, ExportedSample, ExportJob
+from shards.export.regions import groundable_regions
 
-PAIRS_PER_TAR = 10_000  # which the key's last four digits count
-SCORE = 1.0  # GRIT's scores are a detector's; here people drew the boxes
+PAIRS_PER_TAR = 10_000  # the last four digits of a key count them
+SCORE = 1.0  # GRIT's scores are those of a detector; these boxes were drawn by people
 
 
-def export(of: Request) -> list[Written]:
-    """Writes ``SPLIT.jsonl``: a line a caption that has a box.
+def export(job: ExportJob) -> list[ExportedFile]:
+    """Writes ``SPLIT.jsonl``: one line per caption that has a box.
 
-    With the images also ``SPLIT/00000.tar`` and so on, as img2dataset fetches GRIT: ``KEY.jpg``,
-    ``KEY.txt`` and ``KEY.json`` of each line, of whose key the first digits name the tar.
+    With images also ``SPLIT/00000.tar`` and so on, as img2dataset downloads GRIT: ``KEY.jpg``,
+    ``KEY.txt`` and ``KEY.json`` for each line; the first digits of the key are the tar's number.
 
     Raises:
-        ShardError: see `Request.samples`.
+        ShardError: see `ExportJob.samples`.
         OSError: a file cannot be written.
     """
-    return [_export_split(of, split) for split in of.splits]
+    return [_export_split(job, split) for split in job.splits]
 
 
-def _export_split(of: Request, split: str) -> Written:
-    path = of.out / f"{split}.jsonl"
+def _export_split(job: ExportJob, split: str) -> ExportedFile:
+    path = job.output_folder / f"{split}.jsonl"
     captions = boxes = 0
-    with path.open("wb") as file, Tars(of.out / split) as tars:
-        for exported in of.samples(split):
+    with path.open("wb") as file, _TarSeries(job.output_folder / split) as tars:
+        for exported in job.samples(split):
             sample = exported.sample
             for caption in sample.captions:
-                chunks = _chunks(caption, sample)
+                chunks = _noun_chunks(caption, sample)
                 if not chunks:
                     continue
-                tar, place = divmod(captions, PAIRS_PER_TAR)
+                tar_number, pair_number = divmod(captions, PAIRS_PER_TAR)
                 record = {
-                    "key": f"{tar:05d}{place:04d}",
+                    "key": f"{tar_number:05d}{pair_number:04d}",
                     "id": captions,
                     "file_name": sample.file,
                     "caption": caption.text,
@@ -57,50 +57,57 @@ def _export_split(of: Request, split: str) -> Written:
                 }
                 line = orjson.dumps(record)
                 file.write(line + b"\n")
-                if of.unpack:
-                    tars.add(tar, record, line, exported)
+                if job.with_images:
+                    tars.add(tar_number, record, line, exported)
                 captions += 1
                 boxes += len(chunks)
-    return Written(path, captions, boxes)
+    return ExportedFile(path, captions, boxes)
 
 
-def _chunks(caption: Caption, sample: Sample) -> list[list[float]]:
-    """A row for each of a box's spans: a chunk has but one."""
+def _noun_chunks(caption: Caption, sample: Sample) -> list[list[float]]:
+    """Returns one chunk per span of each box, because a chunk has a single span."""
     width, height = sample.width, sample.height
-    return [
-        [start, stop, x0 / width, y0 / height, x1 / width, y1 / height, SCORE]
-        for region in named(caption, width, height)
-        for x0, y0, x1, y1 in [region.box]
-        for start, stop in region.spans
-    ]
+    chunks: list[list[float]] = []
+    for region in groundable_regions(caption, width, height):
+        x0, y0, x1, y1 = region.box
+        box = [x0 / width, y0 / height, x1 / width, y1 / height]
+        chunks += [[start, stop, *box, SCORE] for start, stop in region.spans]
+    return chunks
 
 
-class Tars:
-    """Tars in a folder, one after another; the next is begun with its first pair."""
+class _TarSeries:
+    """Numbered tars of a folder, written one after another."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._open = contextlib.ExitStack()
+        self._open_tar = contextlib.ExitStack()
         self._number = -1
 
-    def add(self, number: int, record: dict[str, Any], line: bytes, of: Exported) -> None:
+    def add(
+        self, number: int, record: dict[str, Any], line: bytes, exported: ExportedSample
+    ) -> None:
+        """Writes the three files of a pair to the tar of that number."""
         if number != self._number:
-            self._open.close()
+            self._open_tar.close()
             self._folder.mkdir(exist_ok=True)
             path = self._folder / f"{number:05d}.tar"
             tar = tarfile.TarFile(path, "w", format=tarfile.USTAR_FORMAT)
-            self._tar = self._open.enter_context(tar)
+            self._tar = self._open_tar.enter_context(tar)
             self._number = number
-        image = of.image()
+        image = exported.read_image()
         extension = image.name.rpartition(".")[2]
-        members = {extension: bytes(image.content), "txt": record["caption"].encode()}
-        for suffix, content in {**members, "json": line}.items():
+        members = {
+            extension: bytes(image.content),
+            "txt": record["caption"].encode(),
+            "json": line,
+        }
+        for suffix, content in members.items():
             member = tarfile.TarInfo(f"{record['key']}.{suffix}")
             member.size = len(content)
             self._tar.addfile(member, io.BytesIO(content))
 
-    def __enter__(self) -> "Tars":
+    def __enter__(self) -> "_TarSeries":
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._open.__exit__(*exception)
+        self._open_tar.__exit__(*exception)

@@ -1,4 +1,4 @@
-"""A data set as the ``datasets`` library loads it: Parquet with the images in it, and a card."""
+"""A dataset for Hugging Face ``datasets``: Parquet files that contain the images, and a card."""
 
 import itertools
 import json
@@ -9,10 +9,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas import Caption, Sample
-from shards.export.request import Exported, Request, Written
+from schemas import Caption
+from shards.export.job import ExportedFile, ExportedSample, ExportJob
 
-ROWS = 100  # in a row group, which readers hold as a whole
+ROW_GROUP_SIZE = 100  # rows; readers hold a row group in memory
 
 _SPANS = pa.list_(pa.list_(pa.int32()))
 _BOX = pa.list_(pa.float32())
@@ -55,31 +55,31 @@ _CAPTION = pa.struct(
         ("question", _QUESTION),
     ]
 )
-#: `datasets` takes a struct of exactly these two fields, in this order, for an image.
+#: `datasets` recognizes a struct of exactly these two fields, in this order, as an image.
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def export(of: Request) -> list[Written]:
-    """Writes ``data/SPLIT-*.parquet``, a file a shard and a row an image, and ``README.md``.
+def export(job: ExportJob) -> list[ExportedFile]:
+    """Writes ``data/SPLIT-*.parquet``, a file per shard and a row per image, and ``README.md``.
 
-    Captions are what they are in the shards, with the same names; boxes x0, y0, x1, y1 in pixels.
+    Captions have the fields of the shards' JSON; boxes are xyxy in pixels.
 
     Raises:
-        ShardError: see `Request.samples`.
+        ShardError: see `ExportJob.samples`.
         OSError: a file cannot be written.
-        ValueError: it was asked to unpack the images.
+        ValueError: the job asks to unpack the images.
     """
-    if of.unpack:
-        raise ValueError("the files of this format have the images in them")
-    (of.out / "data").mkdir()
-    schema = schema_of(with_images=_has_images(of))
-    found = [written for split in of.splits for written in _export_split(of, split, schema)]
-    (of.out / "README.md").write_text(_card(of, found), encoding="utf-8")
-    return found
+    if job.with_images:
+        raise ValueError("the files of this format always contain the images")
+    (job.output_folder / "data").mkdir()
+    schema = dataset_schema(with_images=_has_images(job))
+    files = [file for split in job.splits for file in _export_split(job, split, schema)]
+    (job.output_folder / "README.md").write_text(_dataset_card(job, files), encoding="utf-8")
+    return files
 
 
-def schema_of(*, with_images: bool) -> pa.Schema:
-    """The columns, and what they are to `datasets`."""
+def dataset_schema(*, with_images: bool) -> pa.Schema:
+    """Returns the Parquet schema, with the features of `datasets` in its metadata."""
     fields = [
         ("key", pa.string()),
         ("width", pa.int32()),
@@ -103,33 +103,28 @@ def _feature(type_: pa.DataType) -> Any:
     return {"dtype": names.get(type_, str(type_)), "_type": "Value"}
 
 
-def _has_images(of: Request) -> bool:
-    shards = (shard for split in of.splits for shard in of.shards.shards_of(split))
-    rows = (of.shards.rows(shard, ["image_name"]) for shard in shards)
-    return any(of_shard["image_name"][0].as_py() for of_shard in rows)
+def _has_images(job: ExportJob) -> bool:
+    shards = (shard for split in job.splits for shard in job.shards.shards_of(split))
+    tables = (job.shards.rows(shard, ["image_name"]) for shard in shards)
+    return any(table["image_name"][0].as_py() for table in tables)
 
 
-def _export_split(of: Request, split: str, schema: pa.Schema) -> Iterator[Written]:
-    for shard, samples in itertools.groupby(of.samples(split), lambda exported: exported.shard):
-        name = of.shards.shards[shard].file.removesuffix(".tar")
-        path = of.out / "data" / f"{name}.parquet"
+def _export_split(job: ExportJob, split: str, schema: pa.Schema) -> Iterator[ExportedFile]:
+    for shard, samples in itertools.groupby(job.samples(split), lambda exported: exported.shard):
+        name = job.shards.shards[shard].file.removesuffix(".tar")
+        path = job.output_folder / "data" / f"{name}.parquet"
         captions = boxes = 0
         with pq.ParquetWriter(path, schema, compression="zstd") as parquet:
-            for group in _in_groups(samples):
+            while group := list(itertools.islice(samples, ROW_GROUP_SIZE)):
                 rows = [_row(exported, schema) for exported in group]
                 parquet.write_table(pa.Table.from_pylist(rows, schema))
                 captions += sum(len(row["captions"]) for row in rows)
                 boxes += sum(len(c["regions"]) for row in rows for c in row["captions"])
-        yield Written(path, captions, boxes)
+        yield ExportedFile(path, captions, boxes)
 
 
-def _in_groups(samples: Iterator[Exported]) -> Iterator[list[Exported]]:
-    while group := list(itertools.islice(samples, ROWS)):
-        yield group
-
-
-def _row(of: Exported, schema: pa.Schema) -> dict[str, Any]:
-    sample: Sample = of.sample
+def _row(exported: ExportedSample, schema: pa.Schema) -> dict[str, Any]:
+    sample = exported.sample
     row: dict[str, Any] = {
         "key": sample.key,
         "width": sample.width,
@@ -138,7 +133,7 @@ def _row(of: Exported, schema: pa.Schema) -> dict[str, Any]:
         "captions": [_caption(caption) for caption in sample.captions],
     }
     if "image" in schema.names:
-        image = of.image()
+        image = exported.read_image()
         row["image"] = {"bytes": bytes(image.content), "path": image.name}
     return row
 
@@ -146,7 +141,7 @@ def _row(of: Exported, schema: pa.Schema) -> dict[str, Any]:
 def _caption(caption: Caption) -> dict[str, Any]:
     return _fields(caption) | {
         "regions": [_fields(region) for region in caption.regions],
-        "provenance": [_fields(provenance) for provenance in caption.provenance],
+        "provenance": [_fields(sentence) for sentence in caption.provenance],
         "phrases": [_fields(phrase) for phrase in caption.phrases],
         "question": None if caption.question is None else _fields(caption.question),
     }
@@ -158,17 +153,15 @@ def _fields(record: msgspec.Struct) -> dict[str, Any]:
     return {name: getattr(record, field) for name, field in names}
 
 
-def _card(of: Request, files: list[Written]) -> str:
-    """The card: front matter that `datasets` reads, and what a person wants to know."""
-    manifest = of.shards.manifest
-    written_splits = [
-        split for split in of.splits if any(f.path.name.startswith(f"{split}-") for f in files)
-    ]
+def _dataset_card(job: ExportJob, files: list[ExportedFile]) -> str:
+    """Returns the dataset card: front matter for `datasets`, and a description."""
+    manifest = job.shards.manifest
     data_files = [
         f"  - {{split: {json.dumps(split)}, path: data/{split}-*.parquet}}"
-        for split in written_splits
+        for split in job.splits
+        if any(file.path.name.startswith(f"{split}-") for file in files)
     ]
-    counts = [f"| {f.path.name} | {f.captions:,} | {f.boxes:,} |" for f in files]
+    counts = [f"| {file.path.name} | {file.captions:,} | {file.boxes:,} |" for file in files]
     lines = [
         "---",
         f"pretty_name: {json.dumps(manifest.name)}",
@@ -181,11 +174,11 @@ def _card(of: Request, files: list[Written]) -> str:
         "",
         f"# {manifest.name}",
         "",
-        "Images with captions, boxes, and the characters of a caption that name a box. A row is",
-        "an image: `captions[].regions[]` has `box` (x0, y0, x1, y1 in pixels) and",
-        "`tokens_positive` (half-open character offsets into `captions[].text`);",
-        "`captions[].provenance[]` names the records of the published data sets that a caption is",
-        "made of. Images and annotations are under the licenses of these.",
+        "Images with captions, boxes, and the character spans that name each box. A row is an",
+        "image: `captions[].regions[]` has `box` (x0, y0, x1, y1 in pixels) and `tokens_positive`",
+        "(half-open character offsets into `captions[].text`); `captions[].provenance[]` lists the",
+        "records of the published datasets that a caption was made of. Images and annotations are",
+        "under the licenses of those datasets.",
         "",
         f"Recipe {manifest.recipe_sha256}, code {manifest.code_version}.",
         "",

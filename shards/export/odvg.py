@@ -1,8 +1,8 @@
-"""ODVG: lines of JSON, as MM-Grounding-DINO (mmdetection) and Open-GroundingDino read them.
+"""ODVG: JSON lines, as MM-Grounding-DINO (mmdetection) and Open-GroundingDino read them.
 
-A file is either of captions with the phrases that their boxes have, or of boxes with the numbers of
-their classes. A region is one box and one phrase, which both can read: mmdetection's own converter
-lists boxes and phrases, at which Open-GroundingDino fails.
+A file holds either captions whose boxes have phrases, or boxes with class labels. A region is one
+box with one phrase, which both projects can read: mmdetection's own converter writes lists of boxes
+and phrases, at which Open-GroundingDino fails.
 """
 
 import contextlib
@@ -12,44 +12,44 @@ from typing import Any, BinaryIO
 import orjson
 
 from schemas import Caption, Sample
-from shards.export.phrases import named
-from shards.export.request import Request, Written
+from shards.export.job import ExportedFile, ExportJob
+from shards.export.regions import groundable_regions
 
-#: Data sets whose captions are names of classes; a box of them has a label instead of a phrase.
-OF_CLASSES = frozenset({"lvis"})
+#: Datasets whose captions are class names; their boxes get a label in place of a phrase.
+CLASS_DATASETS = frozenset({"lvis"})
 
 
-def export(of: Request) -> list[Written]:
-    """Writes ``SPLIT_vg.jsonl``, and of classes ``SPLIT_od.jsonl`` and ``label_map.json``.
+def export(job: ExportJob) -> list[ExportedFile]:
+    """Writes ``SPLIT_vg.jsonl``; for classes ``SPLIT_od.jsonl`` and ``label_map.json``.
 
-    Captions without boxes are left out. Labels count from 0, for all its files alike.
+    Captions without boxes are left out. Labels count from 0 and are the same in all files.
 
     Raises:
-        ShardError: see `Request.samples`.
+        ShardError: see `ExportJob.samples`.
         OSError: a file cannot be written.
     """
     labels: dict[str, int] = {}
-    found = [written for split in of.splits for written in _export_split(of, split, labels)]
+    files = [file for split in job.splits for file in _export_split(job, split, labels)]
     if labels:
         names = {str(label): name for name, label in labels.items()}
         content = orjson.dumps(names, option=orjson.OPT_INDENT_2) + b"\n"
-        (of.out / "label_map.json").write_bytes(content)
-    return found
+        (job.output_folder / "label_map.json").write_bytes(content)
+    return files
 
 
-def _export_split(of: Request, split: str, labels: dict[str, int]) -> Iterator[Written]:
+def _export_split(job: ExportJob, split: str, labels: dict[str, int]) -> Iterator[ExportedFile]:
     with contextlib.ExitStack() as stack:
-        files: dict[str, _Lines] = {}
+        files: dict[str, _JsonLines] = {}
 
-        def lines(kind: str) -> _Lines:
+        def lines(kind: str) -> _JsonLines:
             if kind not in files:
-                path = of.out / f"{split}_{kind}.jsonl"
-                files[kind] = _Lines(stack.enter_context(path.open("wb")))
+                path = job.output_folder / f"{split}_{kind}.jsonl"
+                files[kind] = _JsonLines(stack.enter_context(path.open("wb")))
             return files[kind]
 
-        for exported in of.samples(split):
+        for exported in job.samples(split):
             sample = exported.sample
-            captions = [caption for caption in sample.captions if not _is_class(caption)]
+            captions = [caption for caption in sample.captions if not _is_class_name(caption)]
             record = {
                 "filename": exported.file_name(),
                 "height": sample.height,
@@ -57,58 +57,61 @@ def _export_split(of: Request, split: str, labels: dict[str, int]) -> Iterator[W
             }
             for caption in captions:
                 if regions := _regions(caption, sample):
-                    grounding = {"caption": _stripped(caption.text)[0], "regions": regions}
+                    grounding = {"caption": _strip(caption.text)[0], "regions": regions}
                     lines("vg").write({**record, "grounding": grounding}, 1, len(regions))
             if len(captions) < len(sample.captions):
                 boxes = list(_instances(sample, labels))
                 lines("od").write({**record, "detection": {"instances": boxes}}, 1, len(boxes))
-    for kind, found in files.items():
-        yield Written(of.out / f"{split}_{kind}.jsonl", found.captions, found.boxes)
+    for kind, file in files.items():
+        path = job.output_folder / f"{split}_{kind}.jsonl"
+        yield ExportedFile(path, file.caption_count, file.box_count)
 
 
-class _Lines:
-    """A file of JSON lines, and what is in it."""
+class _JsonLines:
+    """A file of JSON lines that counts its captions and boxes."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.captions = self.boxes = 0
+        self.caption_count = self.box_count = 0
         self._file = file
 
     def write(self, record: dict[str, Any], captions: int, boxes: int) -> None:
         self._file.write(orjson.dumps(record) + b"\n")
-        self.captions += captions
-        self.boxes += boxes
+        self.caption_count += captions
+        self.box_count += boxes
 
 
-def _is_class(caption: Caption) -> bool:
-    return {part.dataset for part in caption.provenance}.issubset(OF_CLASSES) and bool(
-        caption.provenance
-    )
+def _is_class_name(caption: Caption) -> bool:
+    datasets = {record.dataset for record in caption.provenance}
+    return bool(datasets) and datasets <= CLASS_DATASETS
 
 
-def _stripped(text: str) -> tuple[str, int]:
-    """A caption as mmdetection counts its characters, and how many were before it.
+def _strip(text: str) -> tuple[str, int]:
+    """Returns the caption as mmdetection counts its characters, and the characters cut in front.
 
-    It makes small letters of a caption, and takes spaces from its ends. Of all characters one alone
-    becomes two then.
+    mmdetection strips a caption and lowers it; "İ" is the only character that becomes two by that.
     """
-    stripped = text.replace("İ", "I").strip()
-    return stripped, len(text) - len(text.lstrip())
+    return text.replace("İ", "I").strip(), len(text) - len(text.lstrip())
 
 
 def _regions(caption: Caption, sample: Sample) -> list[dict[str, Any]]:
-    text, before = _stripped(caption.text)
-    found = []
-    for region in named(caption, sample.width, sample.height):
-        spans = [
-            (max(start - before, 0), min(stop - before, len(text))) for start, stop in region.spans
-        ]
-        spans = [(start, stop) for start, stop in spans if start < stop]
-        found.append({"bbox": region.box, "phrase": region.phrase, "tokens_positive": spans})
-    return found
+    text, offset = _strip(caption.text)
+    regions = []
+    for region in groundable_regions(caption, sample.width, sample.height):
+        shifted = (
+            (max(start - offset, 0), min(stop - offset, len(text))) for start, stop in region.spans
+        )
+        regions.append(
+            {
+                "bbox": region.box,
+                "phrase": region.phrase,
+                "tokens_positive": [(start, stop) for start, stop in shifted if start < stop],
+            }
+        )
+    return regions
 
 
 def _instances(sample: Sample, labels: dict[str, int]) -> Iterator[dict[str, Any]]:
-    for caption in filter(_is_class, sample.captions):
-        for region in named(caption, sample.width, sample.height):
+    for caption in filter(_is_class_name, sample.captions):
+        for region in groundable_regions(caption, sample.width, sample.height):
             label = labels.setdefault(caption.text, len(labels))
             yield {"bbox": region.box, "label": label, "category": caption.text}

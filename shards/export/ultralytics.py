@@ -1,36 +1,35 @@
-"""The grounding JSON of ultralytics and of YOLO-World: MDETR's, with what trains a detector alone.
+"""The grounding JSON of ultralytics and YOLO-World: MDETR's, reduced to what trains a detector.
 
-All images of a split are in one file, since these loaders know one folder of images a file; and
-it has a name of its own, since ultralytics counts the boxes of files with the published names.
+All images of a split are in one file, because these loaders know one image folder per file. The
+file has a name of its own, because ultralytics checks the box counts of the published file names.
 """
 
-from shards.export.caption_file import CaptionFile
-from shards.export.output import coco_json
-from shards.export.phrases import named
-from shards.export.request import Request, Written
+from shards.export.coco_json import GroundingJsonWriter, open_coco_json
+from shards.export.job import ExportedFile, ExportJob
+from shards.export.regions import groundable_regions
 
 
-def export(of: Request) -> list[Written]:
-    """Writes ``SPLIT.json``: captions that have a box, with their boxes inside the image.
+def export(job: ExportJob) -> list[ExportedFile]:
+    """Writes ``SPLIT.json``: captions that have a box, with boxes clipped to the image.
 
     Raises:
-        ShardError: see `Request.samples`.
+        ShardError: see `ExportJob.samples`.
         OSError: a file cannot be written.
     """
-    return [_export_split(of, split) for split in of.splits]
+    return [_export_split(job, split) for split in job.splits]
 
 
-def _export_split(of: Request, split: str) -> Written:
-    path = of.out / f"{split}.json"
-    with coco_json(path) as json:
-        file = CaptionFile(json)
-        for exported in of.samples(split):
+def _export_split(job: ExportJob, split: str) -> ExportedFile:
+    path = job.output_folder / f"{split}.json"
+    with open_coco_json(path) as json:
+        writer = GroundingJsonWriter(json)
+        for exported in job.samples(split):
             sample, name = exported.sample, exported.file_name()
             for caption in sample.captions:
-                regions = named(caption, sample.width, sample.height)
+                regions = groundable_regions(caption, sample.width, sample.height)
                 if not regions:
                     continue
-                image = file.add_caption(
+                image_id = writer.add_caption(
                     {
                         "file_name": name,
                         "height": sample.height,
@@ -41,6 +40,6 @@ def _export_split(of: Request, split: str) -> Written:
                     }
                 )
                 for region in regions:
-                    file.add_box(image, region.box, region.spans)
-        file.end()
-    return Written(path, file.captions, file.boxes)
+                    writer.add_box(image_id, region.box, region.spans)
+        writer.finish()
+    return ExportedFile(path, writer.caption_count, writer.box_count)

@@ -1,1 +1,1 @@
-"""Looking into a shard set: what is in it, whether it is whole, and pages to look at it."""
+"""What a shard set contains: tables for a terminal, an HTML report, and a browser of its images."""

@@ -1,4 +1,7 @@
-"""What the recipe in a manifest says that is of interest here, as far as it is understood."""
+"""The fields of a manifest's recipe that the inspection tools show, read leniently.
+
+The recipe of a shard set from another version may have any form; what is not understood is unknown.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -22,16 +25,16 @@ class _WithSources(msgspec.Struct):
     sources: dict[str, _Source]
 
 
-def max_length(recipe: Mapping[str, Any]) -> int | None:
-    """The length of captions that the rules allow, in characters; None if they do not tell."""
+def max_caption_length(recipe: Mapping[str, Any]) -> int | None:
+    """Returns the length limit of combined captions in characters; None if it is unknown."""
     try:
         return msgspec.convert(recipe, _WithRules).rules.max_length
     except msgspec.ValidationError:
         return None
 
 
-def datasets_of_sources(recipe: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The data sets that each source is read for: its references (RefCOCO), or one of its name."""
+def datasets_by_source(recipe: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Returns the datasets of each source: its ``refs`` (RefCOCO), or the source's own name."""
     try:
         sources = msgspec.convert(recipe, _WithSources).sources
     except msgspec.ValidationError:

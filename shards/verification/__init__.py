@@ -1,1 +1,1 @@
-"""Whether a shard set is whole, as its recipe says, and free of held-out images."""
+"""Checks that a shard set is intact, follows its recipe, and has no held-out image in train."""

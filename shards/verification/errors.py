@@ -1,82 +1,82 @@
-"""What can be wrong with a shard set, and the faults of one as they are found."""
+"""The errors that verification finds in a shard set, and the log that counts them."""
 
 from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from shards.console.printable import printable
+from shards.terminal import printable
 
-SHOWN = 100
+MAX_LISTED = 100
 
 
-class Kind(StrEnum):
-    """The kinds of faults, as they are called where they are counted."""
+class ErrorKind(StrEnum):
+    """The kinds of errors; the value is the label in the report."""
 
     FILE = "file missing, of another size, or unreadable"
     SHA256 = "sha256"
-    FILE_TWICE = "file named twice"
+    DUPLICATE_FILE = "file listed twice"
     UNKNOWN_FILE = "unknown file"
     RECIPE = "recipe"
     INDEX = "index"
     TOTALS = "totals"
     STATS = "stats.json"
     TAR = "tar"
-    MEMBER = "member of a tar"
+    MEMBER = "tar member"
     CRC32 = "CRC-32"
     KEY = "key"
-    TWICE = "image twice"
-    LEAK = "image of train in another split"
-    HELD_OUT = "held out"
+    DUPLICATE_IMAGE = "image twice in a split"
+    LEAK = "train image in another split"
+    HELD_OUT = "held-out image"
     SAMPLE = "sample"
     IMAGE = "image"
     SPAN = "span outside the text"
-    WORD = "span that cuts a word"
-    PART = "part"
-    REGION = "region of no one part"
+    WORD = "span that splits a word"
+    PROVENANCE = "provenance"
+    REGION = "region outside a single sentence"
     BOX = "box"
     AREA = "area"
-    PHRASE = "phrase without words"
+    PHRASE = "phrase without spans"
     LENGTH = "caption too long"
-    OVERLAP = "parts that speak of one object"
+    OVERLAP = "sentences about the same object"
 
 
-class Fault(NamedTuple):
-    """One fault: ``caption`` is the number of a caption of the image ``key`` in ``file``."""
+class VerificationError(NamedTuple):
+    """An error in ``file``; ``caption`` is the index of a caption of the image ``key``."""
 
-    kind: Kind
-    what: str
+    kind: ErrorKind
+    message: str
     file: str = ""
     key: str = ""
     caption: int | None = None
 
     def __str__(self) -> str:
-        """One line, whatever control characters there are in names and messages.
+        """Returns one line; control characters in names and messages are escaped.
 
-        >>> str(Fault(Kind.BOX, "...", "train-00000-of-00001.tar", "coco/139", 3))
+        >>> str(VerificationError(ErrorKind.BOX, "...", "train-00000-of-00001.tar", "coco/139", 3))
         'train-00000-of-00001.tar: coco/139, caption 3: box: ...'
         """
         caption = "" if self.caption is None else f"caption {self.caption}"
-        place = ", ".join(part for part in (self.key, caption) if part)
-        parts = (self.file, place, str(self.kind), self.what)
-        line = ": ".join(part for part in parts if part)
-        return printable(line)
+        sample = ", ".join(filter(None, (self.key, caption)))
+        return printable(": ".join(filter(None, (self.file, sample, self.kind, self.message))))
 
 
-class Faults:
-    """All faults are counted by kind; the first ``SHOWN`` are kept, in the order of finding."""
+class ErrorLog:
+    """Counts errors by kind, and lists the first ``MAX_LISTED`` of them."""
 
-    def __init__(self, found: Iterable[Fault] = ()) -> None:
-        self.counts: Counter[Kind] = Counter()
-        self.first: list[Fault] = []
-        self.add(found)
+    def __init__(self, errors: Iterable[VerificationError] = ()) -> None:
+        self.counts: Counter[ErrorKind] = Counter()
+        self.listed: list[VerificationError] = []
+        self.add(errors)
 
-    def add(self, found: Iterable[Fault]) -> None:
-        for fault in found:
-            self.counts[fault.kind] += 1
-            if len(self.first) < SHOWN:
-                self.first.append(fault)
+    def add(self, errors: Iterable[VerificationError]) -> None:
+        """Counts errors, in the order in which they were found."""
+        for error in errors:
+            self.counts[error.kind] += 1
+            if len(self.listed) < MAX_LISTED:
+                self.listed.append(error)
 
-    def merge(self, others: "Faults") -> None:
-        self.counts.update(others.counts)
-        self.first += others.first[: SHOWN - len(self.first)]
+    def merge(self, other: "ErrorLog") -> None:
+        """Appends the errors of another log."""
+        self.counts.update(other.counts)
+        self.listed += other.listed[: MAX_LISTED - len(self.listed)]

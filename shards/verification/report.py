@@ -1,34 +1,45 @@
-"""What was found wrong with a shard set, for a terminal."""
+"""The result of a verification, and its form for a terminal."""
 
+from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from shards.console.columns import row
-from shards.console.printable import counted, printable
-from shards.verification.verify import Report
+from shards.terminal import count_noun, printable, table_row
+from shards.verification.errors import ErrorLog
 
-WIDE = 50  # of the first column
+LABEL_WIDTH = 50
 
 
-def lines(report: Report) -> Iterator[str]:
-    """The faults, a line each, their counts by kind, what was not checked, and what was."""
-    faults = report.faults
-    yield from map(str, faults.first)
-    total = faults.counts.total()
-    if total > len(faults.first):
-        yield f"and {total - len(faults.first):,} more"
-    if total:
-        yield ""
-        for kind, n in faults.counts.most_common():
-            yield row(str(kind), [n], WIDE)
-        yield ""
-    for what in report.not_checked:
-        yield f"not checked: {printable(what)}"
-    names = {
-        "files": "file",
-        "images": "image",
-        "captions": "caption",
-        "regions": "region",
-        "held-out ids": "held-out id",
-    }
-    checked = ", ".join(counted(report.checked[name], one) for name, one in names.items())
-    yield f"checked {checked}: {counted(total, 'fault') if total else 'no fault'}"
+class VerificationReport(NamedTuple):
+    """The errors of a shard set, and what was checked.
+
+    ``checked`` counts files, images, captions, regions and held-out ids; ``not_checked`` has a
+    sentence for each check that was impossible or left out.
+    """
+
+    errors: ErrorLog
+    checked: Counter[str]
+    not_checked: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """Yields the listed errors, the counts by kind, what was not checked, and the totals."""
+        yield from map(str, self.errors.listed)
+        total = self.errors.counts.total()
+        if total > len(self.errors.listed):
+            yield f"and {total - len(self.errors.listed):,} more"
+        if total:
+            yield ""
+            for kind, count in self.errors.counts.most_common():
+                yield table_row(kind, [count], LABEL_WIDTH)
+            yield ""
+        for check in self.not_checked:
+            yield f"not checked: {printable(check)}"
+        nouns = {
+            "files": "file",
+            "images": "image",
+            "captions": "caption",
+            "regions": "region",
+            "held-out ids": "held-out id",
+        }
+        checked = ", ".join(count_noun(self.checked[name], noun) for name, noun in nouns.items())
+        yield f"checked {checked}: {count_noun(total, 'error') if total else 'no errors'}"

@@ -1,156 +1,161 @@
-"""A shard set without its shards: its files, which images are where, and what the counts say."""
+"""Checks of a shard set without its shards: files, tables, and which images are in which split."""
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from schemas import arrow
 from shards.format import index
 from shards.format import manifest as mf
 from shards.format.manifest import ShardError
 from shards.format.placement import is_safe_key
 from shards.reading.shard_set import ShardSet
-from shards.verification.errors import Fault, Faults, Kind
-from shards.verification.held_out import HeldOut
+from shards.reading.tables import EXCLUDED, REJECTED, read_excluded, read_rejected
+from shards.verification.errors import ErrorKind, ErrorLog, VerificationError
+from shards.verification.held_out import HeldOutList
 
 TRAIN = "train"  # the split whose images may be in no other
-EXCLUDED = "excluded.parquet"
-REJECTED = "rejected.parquet"
 
 
-class Indexed(NamedTuple):
-    """What the index says of a shard."""
+class IndexedShard(NamedTuple):
+    """What the index states about a shard: the keys of its images, and counts."""
 
     keys: list[str]
     captions: int
     regions: int
 
 
-def read_index(shards: ShardSet, faults: Faults) -> dict[int, Indexed]:
-    """What the index says of each shard, by its place in the manifest; bar those it is no index of.
+def read_index(shards: ShardSet, log: ErrorLog) -> dict[int, IndexedShard]:
+    """Returns the indexed shards, by their index in the manifest, and logs unreadable index rows.
 
-    An index that is not there at all is one fault, not one a shard.
+    A message is logged once, so that a missing index is one error, not one per shard.
     """
-    indexed: dict[int, Indexed] = {}
-    reasons: dict[str, None] = {}
+    indexed: dict[int, IndexedShard] = {}
+    messages: dict[str, None] = {}
     for shard in range(len(shards.shards)):
         try:
             rows = shards.rows(shard, ["key", "captions", "regions"])
         except ShardError as error:
-            reasons[str(error)] = None
+            messages[str(error)] = None
             continue
-        captions, regions = (sum(rows[name].to_pylist()) for name in ("captions", "regions"))
-        indexed[shard] = Indexed(rows["key"].to_pylist(), captions, regions)
-    faults.add(Fault(Kind.INDEX, reason, index.NAME) for reason in reasons)
+        indexed[shard] = IndexedShard(
+            keys=rows["key"].to_pylist(),
+            captions=sum(rows["captions"].to_pylist()),
+            regions=sum(rows["regions"].to_pylist()),
+        )
+    log.add(VerificationError(ErrorKind.INDEX, message, index.NAME) for message in messages)
     return indexed
 
 
-def file_faults(shards: ShardSet) -> Iterator[Fault]:
-    """The files beside the shards; and in a local folder what the manifest does not name.
+def check_files(shards: ShardSet) -> Iterator[VerificationError]:
+    """Checks the files beside the shards, and that a local folder has no others.
 
-    A folder in it is one fault, whatever it holds. Names that begin with a dot are nobody's
-    business: a killed build leaves such, which the next one removes, and no glob finds them.
+    A folder in it is one error, whatever it contains. Names that begin with a dot are ignored: a
+    killed build leaves temporary files, which the next one deletes.
     """
     for entry in shards.manifest.files:
         try:
             with shards.open_file(entry.file) as file:
-                digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type] # a real file
-                found = digest.hexdigest()
+                digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         except ShardError as error:
-            yield Fault(Kind.FILE, str(error), entry.file)
+            yield VerificationError(ErrorKind.FILE, str(error), entry.file)
             continue
-        if found != entry.sha256:
-            what = f"it has {found}, the manifest says {entry.sha256}"
-            yield Fault(Kind.SHA256, what, entry.file)
-    named = Counter([of.file for of in shards.shards] + [of.file for of in shards.manifest.files])
-    named[mf.NAME] += 1
-    for name, times in named.items():
-        if times > 1:
-            yield Fault(Kind.FILE_TWICE, "the manifest has it more than once", name)
+        if digest != entry.sha256:
+            message = f"it has {digest}, the manifest states {entry.sha256}"
+            yield VerificationError(ErrorKind.SHA256, message, entry.file)
+    listed = Counter(entry.file for entry in shards.shards)
+    listed.update(entry.file for entry in shards.manifest.files)
+    listed[mf.NAME] += 1
+    for name, count in listed.items():
+        if count > 1:
+            message = "the manifest lists it more than once"
+            yield VerificationError(ErrorKind.DUPLICATE_FILE, message, name)
     if not shards.is_remote:
         for path in sorted(Path(shards.location).iterdir()):
-            if path.name not in named and not path.name.startswith("."):
+            if path.name not in listed and not path.name.startswith("."):
                 name = f"{path.name}/" if path.is_dir() else path.name
-                yield Fault(Kind.UNKNOWN_FILE, "the manifest does not name it", name)
+                message = "the manifest does not list it"
+                yield VerificationError(ErrorKind.UNKNOWN_FILE, message, name)
 
 
-def key_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterator[Fault]:
-    """Keys that cannot name an image, are in their split twice, or in train and elsewhere."""
-    places: dict[str, dict[str, str]] = defaultdict(dict)  # by split: key -> file
-    for shard, of_shard in indexed.items():
+def check_tables(shards: ShardSet) -> Iterator[VerificationError]:
+    """Checks that excluded.parquet and rejected.parquet can be read, if the manifest lists them."""
+    for name, read in ((EXCLUDED, read_excluded), (REJECTED, read_rejected)):
+        try:
+            _read_if_present(shards, name, read)
+        except ShardError as error:
+            yield VerificationError(ErrorKind.FILE, str(error), name)
+
+
+def check_keys(
+    shards: ShardSet, indexed: Mapping[int, IndexedShard]
+) -> Iterator[VerificationError]:
+    """Yields keys that are unsafe file names, twice in a split, or in train and another split."""
+    file_of: dict[str, dict[str, str]] = defaultdict(dict)  # by split and key
+    for shard, row in indexed.items():
         entry = shards.shards[shard]
-        of_split = places[entry.split]
-        for key in of_shard.keys:
+        split_files = file_of[entry.split]
+        for key in row.keys:
             if not is_safe_key(key):
-                yield Fault(Kind.KEY, f"{key!a} cannot name an image", entry.file)
-            if key in of_split:
-                what = f"{of_split[key]} of the same split has it too"
-                yield Fault(Kind.TWICE, what, entry.file, key)
-            of_split[key] = entry.file
-    for split, of_split in places.items():
+                yield VerificationError(ErrorKind.KEY, f"{key!a} is not a safe key", entry.file)
+            if key in split_files:
+                message = f"{split_files[key]} of the same split has it too"
+                yield VerificationError(ErrorKind.DUPLICATE_IMAGE, message, entry.file, key)
+            split_files[key] = entry.file
+    train_files = file_of[TRAIN]
+    for split, split_files in file_of.items():
         if split != TRAIN:
-            for key in sorted(of_split.keys() & places[TRAIN].keys()):
-                what = f"{of_split[key]} of {split} has it too"
-                yield Fault(Kind.LEAK, what, places[TRAIN][key], key)
+            for key in sorted(split_files.keys() & train_files.keys()):
+                message = f"{split_files[key]} of {split} has it too"
+                yield VerificationError(ErrorKind.LEAK, message, train_files[key], key)
 
 
-def held_out_faults(
-    shards: ShardSet, indexed: Mapping[int, Indexed], held_out: Sequence[HeldOut]
-) -> Iterator[Fault]:
-    """Images of train that a list of held-out ones names."""
-    for shard, of_shard in indexed.items():
+def check_held_out(
+    shards: ShardSet, indexed: Mapping[int, IndexedShard], lists: Sequence[HeldOutList]
+) -> Iterator[VerificationError]:
+    """Yields the images of train that a list of held-out images contains."""
+    for shard, row in indexed.items():
         entry = shards.shards[shard]
         if entry.split == TRAIN:
-            for key in of_shard.keys:
-                for of in held_out:
-                    if key in of.keys:
-                        yield Fault(Kind.HELD_OUT, f"{of.name} names it", entry.file, key)
+            for key in row.keys:
+                for held_out in lists:
+                    if key in held_out.keys:
+                        message = f"{held_out.argument} lists it"
+                        yield VerificationError(ErrorKind.HELD_OUT, message, entry.file, key)
 
 
-def excluded_faults(shards: ShardSet, indexed: Mapping[int, Indexed]) -> Iterator[Fault]:
-    """Images that the table of exclusions says were left out of the split that they are in."""
+def check_excluded(
+    shards: ShardSet, indexed: Mapping[int, IndexedShard]
+) -> Iterator[VerificationError]:
+    """Yields the images that excluded.parquet states to be excluded from the split they are in."""
     try:
-        table = _table(shards, EXCLUDED, arrow.EXCLUDED)
-    except _TABLE_ERRORS as error:
-        yield Fault(Kind.FILE, f"it is no table of exclusions: {error}", EXCLUDED)
-        return
-    reasons = {
-        (row["split"], row[name]): f"{EXCLUDED} has it left out: {row['eval_set']}, {row['join']}"
+        table = _read_if_present(shards, EXCLUDED, read_excluded)
+    except ShardError:
+        return  # check_tables reports it
+    messages = {
+        (row["split"], row[column]): f"{EXCLUDED} lists it: {row['eval_set']}, {row['join']}"
         for row in table.to_pylist()
         if row["excluded"]
-        for name in ("image", "duplicate_of")
+        for column in ("image", "duplicate_of")
     }
-    for shard, of_shard in indexed.items():
+    for shard, row in indexed.items():
         entry = shards.shards[shard]
-        for key in of_shard.keys:
-            if reason := reasons.get((entry.split, key)):
-                yield Fault(Kind.HELD_OUT, reason, entry.file, key)
+        for key in row.keys:
+            if message := messages.get((entry.split, key)):
+                yield VerificationError(ErrorKind.HELD_OUT, message, entry.file, key)
 
 
-def rejected_faults(shards: ShardSet) -> Iterator[Fault]:
-    """That the table of records that could not be used is one."""
-    try:
-        _table(shards, REJECTED, arrow.REJECTED)
-    except _TABLE_ERRORS as error:
-        yield Fault(Kind.FILE, f"it is no table of rejected records: {error}", REJECTED)
+def _read_if_present(shards: ShardSet, name: str, read: Callable[[ShardSet], pa.Table]) -> pa.Table:
+    """Reads a table; one without rows if it is missing, which `check_files` reports.
 
-
-_TABLE_ERRORS = (pa.ArrowException, OSError, KeyError)
-
-
-def _table(shards: ShardSet, name: str, schema: pa.Schema) -> pa.Table:
-    """A table beside the shards; without rows if there is none, which is told with the other files.
-
-    Raises: one of ``_TABLE_ERRORS``.
+    Raises:
+        ShardError: it is damaged.
     """
     try:
-        file = shards.open_file(name)
+        shards.open_file(name).close()
     except ShardError:
-        return schema.empty_table()
-    with file:
-        return pq.read_table(file).select(schema.names)
+        return pa.table({})
+    return read(shards)

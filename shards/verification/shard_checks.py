@@ -1,12 +1,14 @@
-"""One shard of a set: its file, its tar, and every sample in it, or some of them."""
+"""Checks of one shard: its file, its tar, and all or some of its samples."""
 
 import hashlib
 import io
 import math
 import mmap
+import tarfile
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import BinaryIO, NamedTuple
 
 import msgspec
@@ -14,161 +16,236 @@ from PIL import Image, UnidentifiedImageError
 
 from schemas import Sample
 from schemas.sample import decode_sample
-from shards.format.index import IndexRow
+from shards.format.index import IndexRow, Member
 from shards.format.manifest import ShardError
 from shards.format.stats import Stats
 from shards.reading.shard_set import ShardSet
-from shards.verification.errors import Fault, Faults, Kind
-from shards.verification.expected import Expected
-from shards.verification.sample_checks import sample_faults, unchecked
-from shards.verification.tar_checks import tar_faults
+from shards.verification.errors import ErrorKind, ErrorLog, VerificationError
+from shards.verification.recipe import SampleRequirements
+from shards.verification.sample_checks import check_sample, not_checked
 
-# By what Pillow calls the content; an MPO is a JPEG that carries more images behind the first.
+# By Pillow's name of the format; an MPO is a JPEG with more images behind the first.
 _EXTENSIONS = {"JPEG": ("jpg", "jpeg"), "MPO": ("jpg", "jpeg"), "PNG": ("png",)}
 
 
-class Task(NamedTuple):
-    """A shard, by its place in the manifest, and how much of it is looked at.
+class ShardCheck(NamedTuple):
+    """What to check of a shard, which is an index in the manifest's list.
 
-    ``indexed``: whether the index tells of it. ``images`` are rows of the index; None: all, and
-    the whole file with them.
+    ``is_indexed``: the rows of the index can be read. ``rows`` are the samples to check; None: all
+    of them, and the tar as a whole.
     """
 
     shards: ShardSet
     shard: int
-    expected: Expected
-    indexed: bool
-    images: Sequence[int] | None = None
+    required: SampleRequirements
+    is_indexed: bool
+    rows: Sequence[int] | None = None
 
 
-class ShardReport(NamedTuple):
-    """``stats`` are of the samples that were looked at, and ``unchecked`` what could not be checked
-    of them.
-    """
+class ShardCheckResult(NamedTuple):
+    """The errors of a shard, the counts of its samples, and what could not be checked of them."""
 
-    faults: Faults
+    errors: ErrorLog
     stats: Stats
-    unchecked: set[str]
+    not_checked: set[str]
 
 
-def check_shard(task: Task) -> ShardReport:
-    """Faults and counts of a shard, or of some of its images."""
-    entry = task.shards.shards[task.shard]
-    report = ShardReport(Faults(), Stats(), set())
-    report.faults.add(fault._replace(file=entry.file) for fault in _faults(task, report))
-    return report
+def check_shard(check: ShardCheck) -> ShardCheckResult:
+    """Runs a check; it is picklable, so that another process can run it."""
+    file = check.shards.shards[check.shard].file
+    result = ShardCheckResult(ErrorLog(), Stats(), set())
+    result.errors.add(error._replace(file=file) for error in _check_file(check, result))
+    return result
 
 
-def _faults(task: Task, report: ShardReport) -> Iterator[Fault]:
-    entry = task.shards.shards[task.shard]
+def _check_file(check: ShardCheck, result: ShardCheckResult) -> Iterator[VerificationError]:
+    entry = check.shards.shards[check.shard]
     try:
-        file = task.shards.open_shard(task.shard)
+        file = check.shards.open_shard(check.shard)
     except ShardError as error:
-        yield Fault(Kind.FILE, str(error))
+        yield VerificationError(ErrorKind.FILE, str(error))
         return
     with file:
         if not entry.bytes:
-            yield Fault(Kind.TAR, "it is empty")  # and cannot be mapped
+            yield VerificationError(ErrorKind.TAR, "it is empty")  # and cannot be mapped
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
-            if task.images is None and (found := hashlib.sha256(tar).hexdigest()) != entry.sha256:
-                yield Fault(Kind.SHA256, f"it has {found}, the manifest says {entry.sha256}")
-            if task.indexed:
-                yield from _content_faults(file, tar, task, report)
+            if check.rows is None and (digest := hashlib.sha256(tar).hexdigest()) != entry.sha256:
+                message = f"it has {digest}, the manifest states {entry.sha256}"
+                yield VerificationError(ErrorKind.SHA256, message)
+            if check.is_indexed:
+                yield from _check_contents(file, tar, check, result)
 
 
-def _content_faults(
-    file: BinaryIO, tar: mmap.mmap, task: Task, report: ShardReport
-) -> Iterator[Fault]:
+def _check_contents(
+    file: BinaryIO, tar: mmap.mmap, check: ShardCheck, result: ShardCheckResult
+) -> Iterator[VerificationError]:
     try:
-        rows = task.shards.index_rows(task.shard)
+        rows = check.shards.index_rows(check.shard)
     except ShardError as error:
-        yield Fault(Kind.INDEX, str(error))
+        yield VerificationError(ErrorKind.INDEX, str(error))
         return
-    if task.images is None:
-        yield from tar_faults(file, rows)
-    for row in rows if task.images is None else [rows[i] for i in task.images]:
-        yield from _image_faults(tar, row, task.expected)
-        yield from _annotation_faults(tar, row, task.expected, report)
+    if check.rows is None:
+        yield from check_tar(file, rows)
+    else:
+        rows = [rows[i] for i in check.rows]
+    for row in rows:
+        yield from _check_image(tar, row, check.required)
+        yield from _check_annotations(tar, row, check.required, result)
 
 
-def _image_faults(tar: mmap.mmap, row: IndexRow, expected: Expected) -> Iterator[Fault]:
-    """An image against its row, by its CRC-32 and its header; the pixels are not decoded."""
+def check_tar(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[VerificationError]:
+    """Checks that a tar has the members of the index, at their offsets, and nothing else.
+
+    The members of a sample may have either order, but must follow one another: webdataset groups
+    consecutive members that have the same name up to the first dot.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            infos = list(archive)
+            end = archive.offset  # where the next header would be
+    except (tarfile.TarError, ValueError) as error:  # ValueError: wrong numbers in headers
+        yield VerificationError(ErrorKind.TAR, f"cannot be read: {error}")
+        return
+    for info in infos:
+        if not info.isreg():
+            message = f"{info.name} is not a regular file, and webdataset skips it"
+            yield _member_error(info.name, message)
+    members = [Member(info.name, info.offset_data, info.size) for info in infos]
+    listed = [member for row in rows for member in row.members()]
+    if len(members) < len(listed) and members == listed[: len(members)]:
+        # tarfile takes a damaged header for the end of the archive.
+        message = f"ends after {len(members)} of the {len(listed)} members of the index"
+        yield VerificationError(ErrorKind.TAR, message)
+        return
+    if _has_data_from(file, end):
+        message = f"there is data behind its end, at {end}, which no reader sees"
+        yield VerificationError(ErrorKind.TAR, message)
+    in_tar, in_index = set(members), set(listed)
+    for member in listed:
+        if member not in in_tar:
+            yield _member_error(member.name, f"{_describe(member)}: in the index, not in the tar")
+    for member in members:
+        if member not in in_index:
+            yield _member_error(member.name, f"{_describe(member)}: in the tar, not in the index")
+    seen: set[str] = set()
+    for key, _ in groupby(members, lambda member: _key_of(member.name)):
+        if key in seen:
+            message = "its members do not follow one another"
+            yield VerificationError(ErrorKind.MEMBER, message, key=key)
+        seen.add(key)
+
+
+def _member_error(name: str, message: str) -> VerificationError:
+    return VerificationError(ErrorKind.MEMBER, message, key=_key_of(name))
+
+
+def _describe(member: Member) -> str:
+    return f"{member.name}, {member.size} bytes at {member.offset}"
+
+
+def _key_of(member_name: str) -> str:
+    return member_name.partition(".")[0]
+
+
+def _has_data_from(file: BinaryIO, offset: int) -> bool:
+    """Returns whether anything but zeros, with which tars are padded, follows ``offset``."""
+    file.seek(offset)
+    while chunk := file.read(1 << 20):
+        if chunk.count(0) < len(chunk):
+            return True
+    return False
+
+
+def _check_image(
+    tar: mmap.mmap, row: IndexRow, required: SampleRequirements
+) -> Iterator[VerificationError]:
+    """Checks the CRC-32 and the header of an image; its pixels are not decoded."""
     if not row.image_name:
-        if expected.images:
-            yield Fault(Kind.IMAGE, "the recipe embeds images, there is none", key=row.key)
+        if required.with_images:
+            message = "missing, though the recipe embeds images"
+            yield VerificationError(ErrorKind.IMAGE, message, key=row.key)
         return
     if row.image_name.rpartition(".")[0] != row.key:
-        yield Fault(Kind.MEMBER, f"{row.image_name} is not named by its key", key=row.key)
+        message = f"{row.image_name} is not named by its key"
+        yield VerificationError(ErrorKind.MEMBER, message, key=row.key)
     content = tar[row.image_offset : row.image_offset + row.image_size]
     if zlib.crc32(content) != row.image_crc32:
-        yield Fault(Kind.CRC32, _damage(row.image_name, content, row.image_crc32), key=row.key)
+        yield _crc32_error(row.key, row.image_name, content, row.image_crc32)
         return
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of images that builds still take.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=["JPEG", "PNG"]) as image:
-                size, format_ = image.size, str(image.format)
+        size, image_format = _read_image_header(content)
     except UnidentifiedImageError:
-        yield Fault(Kind.IMAGE, f"{row.image_name} is neither JPEG nor PNG", key=row.key)
+        message = f"{row.image_name} is neither JPEG nor PNG"
+        yield VerificationError(ErrorKind.IMAGE, message, key=row.key)
         return
     except Image.DecompressionBombError as error:
-        yield Fault(Kind.IMAGE, f"{row.image_name} is too large: {error}", key=row.key)
+        message = f"{row.image_name} is too large: {error}"
+        yield VerificationError(ErrorKind.IMAGE, message, key=row.key)
         return
     except (OSError, ValueError, SyntaxError) as error:
-        yield Fault(Kind.IMAGE, f"{row.image_name} cannot be read: {error}", key=row.key)
+        message = f"{row.image_name} cannot be read: {error}"
+        yield VerificationError(ErrorKind.IMAGE, message, key=row.key)
         return
-    if row.image_name.rpartition(".")[2] not in _EXTENSIONS[format_]:
-        yield Fault(Kind.IMAGE, f"{row.image_name} holds {format_}", key=row.key)
+    if row.image_name.rpartition(".")[2] not in _EXTENSIONS[image_format]:
+        message = f"{row.image_name} holds {image_format}"
+        yield VerificationError(ErrorKind.IMAGE, message, key=row.key)
     if size != (row.width, row.height):
-        what = f"{size[0]}x{size[1]} pixels, the index says {row.width}x{row.height}"
-        yield Fault(Kind.IMAGE, what, key=row.key)
+        message = f"{size[0]}x{size[1]} pixels, the index states {row.width}x{row.height}"
+        yield VerificationError(ErrorKind.IMAGE, message, key=row.key)
 
 
-def _annotation_faults(
-    tar: mmap.mmap, row: IndexRow, expected: Expected, report: ShardReport
-) -> Iterator[Fault]:
-    """The JSON of a sample against its row, and by itself."""
+def _read_image_header(content: bytes) -> tuple[tuple[int, int], str]:
+    """Returns the size in pixels and Pillow's name of the format."""
+    with warnings.catch_warnings():
+        # Pillow warns about large images that builds still accept.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(content), formats=["JPEG", "PNG"]) as image:
+            return image.size, str(image.format)
+
+
+def _check_annotations(
+    tar: mmap.mmap, row: IndexRow, required: SampleRequirements, result: ShardCheckResult
+) -> Iterator[VerificationError]:
+    """Checks the JSON of a sample, by itself and against its row of the index."""
     content = tar[row.json_offset : row.json_offset + row.json_size]
     if zlib.crc32(content) != row.json_crc32:
-        yield Fault(Kind.CRC32, _damage(f"{row.key}.json", content, row.json_crc32), key=row.key)
+        yield _crc32_error(row.key, f"{row.key}.json", content, row.json_crc32)
         return
     try:
         sample = decode_sample(content)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        yield Fault(Kind.SAMPLE, f"{row.key}.json is not a sample: {error}", key=row.key)
+        message = f"{row.key}.json is not a sample: {error}"
+        yield VerificationError(ErrorKind.SAMPLE, message, key=row.key)
         return
-    for name, found, stated in _facts(sample, row):
-        if found != stated:
-            what = f"{name} is {found!r}, the index says {stated!r}"
-            yield Fault(Kind.SAMPLE, what, key=row.key)
+    for name, actual, stated in _indexed_facts(sample, row):
+        if actual != stated:
+            message = f"{name} is {actual!r}, the index states {stated!r}"
+            yield VerificationError(ErrorKind.SAMPLE, message, key=row.key)
     if _is_countable(sample):
-        report.stats.add(sample)
-    report.unchecked.update(unchecked(sample, expected))
-    yield from sample_faults(sample, expected)
+        result.stats.add(sample)
+    result.not_checked.update(not_checked(sample, required))
+    yield from check_sample(sample, required)
 
 
-def _damage(name: str, content: bytes, crc32: int) -> str:
-    return f"{name} is damaged: it has {zlib.crc32(content):08x}, the index says {crc32:08x}"
+def _crc32_error(key: str, name: str, content: bytes, stated: int) -> VerificationError:
+    message = f"{name} is damaged: it has {zlib.crc32(content):08x}, the index {stated:08x}"
+    return VerificationError(ErrorKind.CRC32, message, key=key)
 
 
-def _facts(sample: Sample, row: IndexRow) -> Iterator[tuple[str, object, object]]:
-    """What a sample and its row of the index both say: name, the one, the other."""
+def _indexed_facts(sample: Sample, row: IndexRow) -> Iterator[tuple[str, object, object]]:
+    """Yields what sample and index both state: the name, the sample's value, the index's value."""
     yield "key", sample.key, row.key
     yield "width", sample.width, row.width
     yield "height", sample.height, row.height
     yield "number of captions", len(sample.captions), row.captions
     yield "number of regions", sum(len(c.regions) for c in sample.captions), row.regions
-    yield (
-        "datasets",
-        sorted({p.dataset for c in sample.captions for p in c.provenance}),
-        row.datasets,
-    )
+    datasets = sorted({r.dataset for c in sample.captions for r in c.provenance})
+    yield "datasets", datasets, row.datasets
 
 
 def _is_countable(sample: Sample) -> bool:
-    """Whether there is a part to count each region for, and a box; else there are faults anyway."""
+    """Returns whether every region has a sentence and a finite box; otherwise it has errors."""
     return all(
         caption.provenance and all(map(math.isfinite, region.box))
         for caption in sample.captions

@@ -1,21 +1,21 @@
-"""Whether a shard set is whole, holds what its recipe promises, and leaks no held-out image.
+"""Verifies that a shard set is intact, follows its recipe, and has no held-out image in train.
 
-What is looked at, from the outside in:
+The checks, from the outside in:
 
-1. files: every file of the manifest has its bytes and its sha256, and a local folder has no others;
-   the recipe is of the version that the manifest says, and has the splits of the set;
-2. images: a key is in a split once, an image of train in no other split; no held-out image
-   and none that ``excluded.parquet`` says was left out is in train. One of an evaluation split may
-   be in another: RefCOCO and RefCOCOg divide the same images differently;
-3. shards (`shards.verification.shard_checks`): tars as the index says, members by their CRC-32,
-   images by their headers, samples by what `shards.verification.expected` makes of the recipe;
-4. counts: shards of the manifest, its totals and sources, ``stats.json``, and the index add up to
-   what was found.
+1. files (`set_checks`): every file of the manifest has its size and sha256, and a local folder has
+   no others; the recipe has the stated hash and the splits of the set (`recipe`);
+2. images (`set_checks`): a key is in a split once, an image of train in no other split; no held-out
+   image and no image that ``excluded.parquet`` states to be excluded is in train. An image may be
+   in two evaluation splits: RefCOCO and RefCOCOg divide the same images differently;
+3. shards (`shard_checks`, `sample_checks`): tars have the members of the index, members their
+   CRC-32, images a valid header, and samples what `recipe` requires;
+4. counts (`count_checks`): the manifest's shards, totals and sources, ``stats.json``, and the index
+   agree with the samples.
 
-A file that cannot be read is a fault, and what is in it is not looked at; all else is.
+A file that cannot be read is an error, and its contents are not checked; everything else is.
 
-Which shard an image lies in is not checked: a crop of an image has a key of its own but lies in
-the shard of the image, and nothing in the set says of which.
+Which shard an image is in is not checked: a crop of an image has a key of its own but is in the
+shard of the image, and the set does not record which image that is.
 """
 
 import multiprocessing
@@ -24,160 +24,172 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import NamedTuple
 
 from tqdm import tqdm
 
-from shards.console.printable import counted
+from shards.evenly_spaced import evenly_spaced
 from shards.format.stats import Stats
-from shards.inspection.spread import spread
 from shards.reading.shard_set import ShardSet
+from shards.reading.tables import EXCLUDED
+from shards.terminal import count_noun
 from shards.verification import count_checks
-from shards.verification.errors import Faults
-from shards.verification.expected import Expectations
-from shards.verification.held_out import HeldOut
-from shards.verification.recipe_checks import recipe_faults
+from shards.verification.errors import ErrorLog
+from shards.verification.held_out import HeldOutList
+from shards.verification.recipe import RecipeRequirements, check_recipe
+from shards.verification.report import VerificationReport
 from shards.verification.set_checks import (
-    EXCLUDED,
     TRAIN,
-    Indexed,
-    excluded_faults,
-    file_faults,
-    held_out_faults,
-    key_faults,
+    IndexedShard,
+    check_excluded,
+    check_files,
+    check_held_out,
+    check_keys,
+    check_tables,
     read_index,
-    rejected_faults,
 )
-from shards.verification.shard_checks import ShardReport, Task, check_shard
+from shards.verification.shard_checks import ShardCheck, ShardCheckResult, check_shard
 
-_IMAGES_A_PROCESS = 5_000  # are read in about the second that it takes to start one
-
-
-class Report(NamedTuple):
-    """``checked``: how many files, images, captions, regions and held-out ids were looked at."""
-
-    faults: Faults
-    checked: Counter[str]
-    not_checked: list[str]
+_IMAGES_PER_PROCESS = 5_000  # are checked in about the second that starting a process takes
 
 
 def verify(
     shards: ShardSet,
     *,
-    sample: int | None = None,
-    held_out: Sequence[HeldOut] = (),
+    num_images: int | None = None,
+    held_out: Sequence[HeldOutList] = (),
     quiet: bool = True,
-) -> Report:
-    """The faults of a shard set.
+) -> VerificationReport:
+    """Returns the errors of a shard set.
 
-    ``sample``: of so many images, spread evenly over the shards, members and samples are looked
-    at, and no shard as a whole; the rest is checked all the same. ``quiet``: no bar on stderr.
+    ``num_images`` limits the checks of members and samples to so many images, evenly spaced over
+    the shards, and leaves out the sha256 and the tar of each shard; None checks all. ``quiet``
+    shows no progress bar on stderr.
 
     Raises:
-        NotAShardSetError: its recipe is not one of this version.
+        NotAShardSetError: the recipe is not one of this version.
     """
-    expectations = Expectations(shards.manifest)
-    faults = Faults(file_faults(shards))
-    faults.add(rejected_faults(shards))
-    faults.add(recipe_faults(shards.manifest))
-    indexed = read_index(shards, faults)
-    faults.add(key_faults(shards, indexed))
-    faults.add(held_out_faults(shards, indexed, held_out))
-    faults.add(excluded_faults(shards, indexed))
+    requirements = RecipeRequirements(shards.manifest)
+    log = ErrorLog(check_files(shards))
+    log.add(check_tables(shards))
+    log.add(check_recipe(shards.manifest))
+    indexed = read_index(shards, log)
+    log.add(check_keys(shards, indexed))
+    log.add(check_held_out(shards, indexed, held_out))
+    log.add(check_excluded(shards, indexed))
 
-    tasks = list(_tasks(shards, expectations, indexed, sample))
-    images = [_images(task, indexed) for task in tasks]
-    samples: dict[str, Stats] = {}
-    unchecked: set[str] = set()
-    with tqdm(total=sum(images), unit="image", disable=quiet) as bar:
-        reports = _reports(tasks, sum(images) // _IMAGES_A_PROCESS)
-        for task, of_task, report in zip(tasks, images, reports, strict=True):
-            faults.merge(report.faults)
-            unchecked |= report.unchecked
-            samples.setdefault(shards.shards[task.shard].split, Stats()).merge(report.stats)
-            bar.update(of_task)
-    counted = count_checks.counted_of(shards, indexed, samples)
-    faults.add(count_checks.total_faults(shards, indexed, counted))
-    faults.add(count_checks.source_faults(shards, counted))
-    faults.add(count_checks.stats_faults(shards, counted))
+    checks = list(_shard_checks(shards, requirements, indexed, num_images))
+    stats_by_split, unchecked = _run_checks(shards, checks, indexed, log, quiet)
 
-    checked = Counter(files=len(tasks) + len(shards.manifest.files))
-    for stats in samples.values():
+    actual = count_checks.actual_counts(shards, indexed, stats_by_split)
+    log.add(count_checks.check_totals(shards, indexed, actual))
+    log.add(count_checks.check_sources(shards, actual))
+    log.add(count_checks.check_stats(shards, actual))
+
+    checked = Counter(files=len(checks) + len(shards.manifest.files))
+    for stats in stats_by_split.values():
         checked.update(images=stats.images, captions=stats.captions, regions=stats.regions)
-    checked["held-out ids"] = sum(len(of.keys) for of in held_out)
+    checked["held-out ids"] = sum(len(held_out_list.keys) for held_out_list in held_out)
     not_checked = [
-        *expectations.not_checked(),
+        *requirements.not_checked(),
         *sorted(unchecked),
-        *count_checks.not_checked(shards, counted),
-        *_not_checked(shards, indexed, sample, held_out),
+        *count_checks.not_checked(shards, actual),
+        *_not_checked(shards, indexed, num_images, held_out),
     ]
-    return Report(faults, checked, not_checked)
+    return VerificationReport(log, checked, not_checked)
 
 
-def _tasks(
+def _shard_checks(
     shards: ShardSet,
-    expectations: Expectations,
-    indexed: Mapping[int, Indexed],
-    sample: int | None,
-) -> Iterator[Task]:
-    """What is looked at of each shard; of a sample, no shard is fetched that has none of it."""
-    first, total = 0, sum(len(of.keys) for of in indexed.values())
-    chosen = None if sample is None else spread(range(total), sample)
+    requirements: RecipeRequirements,
+    indexed: Mapping[int, IndexedShard],
+    num_images: int | None,
+) -> Iterator[ShardCheck]:
+    """Yields the check of each shard; remote shards without a chosen image are not downloaded."""
+    first, total = 0, sum(len(shard.keys) for shard in indexed.values())
+    chosen = None if num_images is None else evenly_spaced(range(total), num_images)
     for shard, entry in enumerate(shards.shards):
         last = first + (len(indexed[shard].keys) if shard in indexed else 0)
-        images = None
+        rows = None
         if chosen is not None:
-            mine = slice(bisect_left(chosen, first), bisect_left(chosen, last))
-            images = [n - first for n in chosen[mine]]
-        if images != [] or not shards.is_remote:
-            expected = expectations.of(entry.split)
-            yield Task(shards, shard, expected, shard in indexed, images)
+            rows_in_shard = slice(bisect_left(chosen, first), bisect_left(chosen, last))
+            rows = [image - first for image in chosen[rows_in_shard]]
+        if rows != [] or not shards.is_remote:
+            required = requirements.for_split(entry.split)
+            yield ShardCheck(
+                shards=shards,
+                shard=shard,
+                required=required,
+                is_indexed=shard in indexed,
+                rows=rows,
+            )
         first = last
 
 
-def _images(task: Task, indexed: Mapping[int, Indexed]) -> int:
-    if not task.indexed:
+def _run_checks(
+    shards: ShardSet,
+    checks: Sequence[ShardCheck],
+    indexed: Mapping[int, IndexedShard],
+    log: ErrorLog,
+    quiet: bool,
+) -> tuple[dict[str, Stats], set[str]]:
+    """Runs the checks and logs their errors; returns stats by split and what was not checked."""
+    image_counts = [_image_count(check, indexed) for check in checks]
+    stats_by_split: dict[str, Stats] = {}
+    unchecked: set[str] = set()
+    with tqdm(total=sum(image_counts), unit="image", disable=quiet) as bar:
+        results = _results(checks, sum(image_counts) // _IMAGES_PER_PROCESS)
+        for check, image_count, result in zip(checks, image_counts, results, strict=True):
+            log.merge(result.errors)
+            unchecked |= result.not_checked
+            split = shards.shards[check.shard].split
+            stats_by_split.setdefault(split, Stats()).merge(result.stats)
+            bar.update(image_count)
+    return stats_by_split, unchecked
+
+
+def _image_count(check: ShardCheck, indexed: Mapping[int, IndexedShard]) -> int:
+    if not check.is_indexed:
         return 0
-    return len(indexed[task.shard].keys if task.images is None else task.images)
+    return len(indexed[check.shard].keys if check.rows is None else check.rows)
 
 
-def _reports(tasks: Sequence[Task], processes: int) -> Iterator[ShardReport]:
-    """A report for each task, in their order, made by as many processes as are worth it."""
-    processes = min(processes, len(tasks), os.cpu_count() or 1)
+def _results(checks: Sequence[ShardCheck], processes: int) -> Iterator[ShardCheckResult]:
+    """Yields the results in the order of the checks, from at most so many processes."""
+    processes = min(processes, len(checks), os.cpu_count() or 1)
     if processes < 2:
-        yield from map(check_shard, tasks)
+        yield from map(check_shard, checks)
         return
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(check_shard, tasks)
+        yield from pool.map(check_shard, checks)
 
 
 def _not_checked(
     shards: ShardSet,
-    indexed: Mapping[int, Indexed],
-    sample: int | None,
-    held_out: Sequence[HeldOut],
+    indexed: Mapping[int, IndexedShard],
+    num_images: int | None,
+    held_out: Sequence[HeldOutList],
 ) -> Iterator[str]:
-    """What of images, and where they are, a reader of the report could take for checked."""
-    if unread := len(shards.shards) - len(indexed):
-        told = f"images of {counted(unread, 'shard')}, held-out ones too"
-        yield f"{told}: the index does not tell of them"
-    if sample is not None:
-        yield "the sha256 and the tar of each shard, and all images but those of the sample"
+    """Yields what a reader of the report could wrongly take for checked."""
+    if unreadable := len(shards.shards) - len(indexed):
+        images = f"images of {count_noun(unreadable, 'shard')}, held-out ones too"
+        yield f"{images}: their index rows cannot be read"
+    if num_images is not None:
+        yield f"the sha256 and the tar of each shard, and all but {num_images} images"
         if shards.is_remote:
-            yield "whether shards with nothing of the sample are there"
+            yield "whether shards without a chosen image exist"
     if EXCLUDED not in (entry.file for entry in shards.manifest.files):
-        yield f"images that were left out: the manifest names no {EXCLUDED}"
-    namespaces = {
+        yield f"excluded images: the manifest lists no {EXCLUDED}"
+    train_namespaces = {
         key.partition("/")[0]
-        for shard, of in indexed.items()
+        for shard, row in indexed.items()
         if shards.shards[shard].split == TRAIN
-        for key in of.keys
+        for key in row.keys
     }
-    for of_list in held_out:
-        if of_list.namespace in ("vg", "gqa"):
+    for held_out_list in held_out:
+        if held_out_list.namespace in ("vg", "gqa"):
             yield (
-                f"{of_list.name}: its images that COCO has too stand under COCO's keys, "
-                "and have to be listed by COCO's ids"
+                f"{held_out_list.argument}: its images that are also in COCO have COCO's keys; "
+                "list them by COCO's ids"
             )
-        if namespaces.isdisjoint(key.partition("/")[0] for key in of_list.keys):
-            yield f"{of_list.name}: no image of {TRAIN} has a key of that kind"
+        if train_namespaces.isdisjoint(key.partition("/")[0] for key in held_out_list.keys):
+            yield f"{held_out_list.argument}: no image of {TRAIN} has a key of that namespace"

@@ -1,4 +1,4 @@
-"""mmdetection's packages without what has to be compiled, of which readers make no use."""
+"""Imports mmdetection's packages without compiled operators, which readers do not use."""
 
 import importlib.machinery
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _Compiled(types.ModuleType):
-    """Stands for ``mmcv._ext``: every operator can be imported, and none works."""
+    """Replaces ``mmcv._ext``: every operator can be imported, and none works."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -15,17 +15,17 @@ class _Compiled(types.ModuleType):
         return None
 
 
-def without_compiled_operators() -> None:
-    """Has to be called before mmdet's data sets are imported."""
+def replace_compiled_operators() -> None:
+    """Replaces compiled operators; call it before importing mmdet's datasets."""
     module = _Compiled("mmcv._ext")
     module.__spec__ = importlib.machinery.ModuleSpec("mmcv._ext", None)
     sys.modules["mmcv._ext"] = module
 
 
-def bare(*packages: str) -> None:
-    """Lets modules of packages be imported without the packages' own imports.
+def skip_package_imports(*packages: str) -> None:
+    """Lets modules of packages be imported without running the packages' ``__init__``.
 
-    YOLO-World's imports models, and a package that refuses other versions.
+    That of YOLO-World imports models, and a package that refuses other versions.
     """
     for name in packages:
         parent = name.rpartition(".")[0]

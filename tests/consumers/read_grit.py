@@ -1,6 +1,6 @@
-"""Kosmos-2's processor takes captions and boxes of GRIT, and gives them back: RESULT JSONL.
+"""Kosmos-2's processor encodes and decodes captions and boxes of GRIT: RESULT JSONL.
 
-Its tokenizer is one of single bytes, made here. Boxes come back on its grid of 32 by 32.
+Its tokenizer is a byte-level one, built here. Decoded boxes are on a grid of 32 by 32.
 """
 
 import json
@@ -22,22 +22,22 @@ fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 processor = Kosmos2Processor(CLIPImageProcessorPil(size={"shortest_edge": 224}), fast)
 image = Image.new("RGB", (64, 64))
 
-found = []
+captions = []
 for line in Path(file).read_text().splitlines():
     record = json.loads(line)
-    caption, at, text = record["caption"], 0, ""
+    caption, end, text = record["caption"], 0, ""
     boxes: dict[tuple[int, int], list[tuple[float, ...]]] = {}
     for start, stop, *box, _ in record["ref_exps"]:
         boxes.setdefault((start, stop), []).append(tuple(box))
-    for start, stop in sorted(boxes):  # Kosmos-2's text has the boxes behind their phrase
-        assert start >= at, "a phrase within a phrase"
-        text += caption[at:start] + f"<phrase>{caption[start:stop]}</phrase>"
-        at = stop
-    of_phrases = [boxes[span] for span in sorted(boxes)]
-    text = f"<grounding>{text}{caption[at:]}"
-    inputs = processor(images=image, text=text, bboxes=of_phrases, return_tensors="pt")
+    for start, stop in sorted(boxes):  # the boxes of a phrase follow its text
+        assert start >= end, "a phrase within a phrase"
+        text += caption[end:start] + f"<phrase>{caption[start:stop]}</phrase>"
+        end = stop
+    phrase_boxes = [boxes[span] for span in sorted(boxes)]
+    text = f"<grounding>{text}{caption[end:]}"
+    inputs = processor(images=image, text=text, bboxes=phrase_boxes, return_tensors="pt")
     decoded = fast.decode(inputs["input_ids"][0])
     answer = decoded[decoded.index("<grounding>") :].replace("</s>", "")
     clean, entities = processor.post_process_generation(answer)
-    found.append({"caption": clean, "entities": entities})
-Path(result).write_text(json.dumps(found))
+    captions.append({"caption": clean, "entities": entities})
+Path(result).write_text(json.dumps(captions))

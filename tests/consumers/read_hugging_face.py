@@ -1,4 +1,4 @@
-"""Hugging Face's ``datasets`` loads an export: RESULT FOLDER CACHE."""
+"""Hugging Face ``datasets`` loads and streams an export: RESULT FOLDER CACHE."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ result, folder, cache = sys.argv[1:]
 datasets.disable_progress_bars()
 loaded = datasets.load_dataset(folder, cache_dir=cache)
 streamed = datasets.load_dataset(folder, cache_dir=cache, streaming=True)
-found = {
+rows_by_split = {
     split: [
         {**row, "image": row["image"].size if row["image"] else None}
         for row in (dict.fromkeys(["image"]) | row for row in rows)
@@ -18,5 +18,5 @@ found = {
     for split, rows in loaded.items()
 }
 for split, rows in streamed.items():
-    assert [row["key"] for row in rows] == [row["key"] for row in found[split]]
-Path(result).write_text(json.dumps(found))
+    assert [row["key"] for row in rows] == [row["key"] for row in rows_by_split[split]]
+Path(result).write_text(json.dumps(rows_by_split))

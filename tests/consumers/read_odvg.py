@@ -1,12 +1,12 @@
-"""mmdetection reads lines of ODVG: RESULT FILE IMAGES [LABEL_MAP]."""
+"""mmdetection reads ODVG lines: RESULT FILE IMAGES [LABEL_MAP]."""
 
 import json
 import sys
 from pathlib import Path
 
-from tests.consumers.openmmlab import without_compiled_operators
+from tests.consumers.openmmlab import replace_compiled_operators
 
-without_compiled_operators()
+replace_compiled_operators()
 
 from mmdet.datasets.odvg import ODVGDataset  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
@@ -25,12 +25,12 @@ dataset = ODVGDataset(
         {"type": "PackDetInputs", "meta_keys": ("img_path", "ori_shape", "text")},
     ],
 )
-found = []
+samples = []
 for number in range(len(dataset)):
     phrases = dataset.get_data_info(number).get("phrases", {})
     sample = dataset[number]["data_samples"]
     labels = sample.gt_instances.labels.tolist()
-    found.append(
+    samples.append(
         {
             "image": sample.img_path.removeprefix(images + "/"),
             "size": sample.ori_shape[::-1],
@@ -40,4 +40,4 @@ for number in range(len(dataset)):
             "phrases": [phrases[label] for label in labels] if phrases else [],
         }
     )
-Path(result).write_text(json.dumps(found))
+Path(result).write_text(json.dumps(samples))

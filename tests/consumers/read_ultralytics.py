@@ -1,4 +1,4 @@
-"""ultralytics reads a grounding JSON, and makes batches of it: RESULT FILE IMAGES."""
+"""ultralytics reads grounding JSON and makes batches of it: RESULT FILE IMAGES."""
 
 import importlib.metadata
 import json
@@ -12,7 +12,7 @@ installed = importlib.metadata.version
 
 
 def version(name: str) -> str:
-    """ultralytics asks which torchvision there is, and imports none here."""
+    """Returns a version of torchvision, which ultralytics asks for but does not import here."""
     return "0.28.0" if name == "torchvision" else installed(name)
 
 
@@ -30,15 +30,15 @@ dataset = GroundingDataset(
     hyp=get_cfg(),
     batch_size=2,
 )
-found = [
+captions = [
     {
         "image": str(label["im_file"]).removeprefix(images + "/"),
         "size": label["shape"][::-1],
-        "boxes": label["bboxes"].tolist(),  # center, width and height as shares
-        "phrases": [label["texts"][int(of)][0] for of in label["cls"].ravel()],
+        "boxes": label["bboxes"].tolist(),  # center, width and height relative to the image
+        "phrases": [label["texts"][int(index)][0] for index in label["cls"].ravel()],
     }
     for label in dataset.labels
 ]
 batches = DataLoader(dataset, batch_size=2, collate_fn=dataset.collate_fn, num_workers=2)
 boxes = sum(len(batch["bboxes"]) for batch in batches)
-Path(result).write_text(json.dumps({"found": found, "boxes in batches": boxes}))
+Path(result).write_text(json.dumps({"captions": captions, "boxes in batches": boxes}))

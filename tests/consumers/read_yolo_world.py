@@ -1,33 +1,34 @@
-"""YOLO-World reads a grounding JSON: RESULT FILE IMAGES."""
+"""YOLO-World reads grounding JSON: RESULT IMAGES FILE [FILE ...]."""
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from tests.consumers.openmmlab import bare, without_compiled_operators
+from tests.consumers.openmmlab import replace_compiled_operators, skip_package_imports
 
-without_compiled_operators()
-bare("mmyolo", "mmyolo.datasets", "yolo_dataset", "yolo_dataset.datasets")
+replace_compiled_operators()
+skip_package_imports("mmyolo", "mmyolo.datasets", "yolo_world", "yolo_world.datasets")
 
-from yolo_dataset.datasets.yolov5_mixed_grounding import YOLOv5MixedGroundingDataset  # noqa: E402
+from yolo_world.datasets.yolov5_mixed_grounding import YOLOv5MixedGroundingDataset  # noqa: E402
 
-result, file, images = sys.argv[1:]
-dataset = YOLOv5MixedGroundingDataset(
-    data_root="",
-    ann_file=file,
-    data_prefix={"img": images},
-    filter_cfg={"filter_empty_gt": False, "min_size": 32},
-    pipeline=[],
-)
-found = []
-for info in (dataset.get_data_info(i) for i in range(len(dataset))):
-    instances = info["instances"]
-    found.append(
+result, images, *files = sys.argv[1:]
+captions: dict[str, list[dict[str, Any]]] = {}
+for file in files:
+    dataset = YOLOv5MixedGroundingDataset(
+        data_root="",
+        ann_file=file,
+        data_prefix={"img": images},
+        filter_cfg={"filter_empty_gt": False, "min_size": 32},
+        pipeline=[],
+    )
+    captions[file] = [
         {
             "image": info["img_path"].removeprefix(images + "/"),
             "size": [info["width"], info["height"]],
-            "boxes": [instance["bbox"] for instance in instances],
-            "phrases": [info["texts"][instance["bbox_label"]][0] for instance in instances],
+            "boxes": [instance["bbox"] for instance in info["instances"]],
+            "phrases": [info["texts"][instance["bbox_label"]][0] for instance in info["instances"]],
         }
-    )
-Path(result).write_text(json.dumps(found))
+        for info in (dataset.get_data_info(i) for i in range(len(dataset)))
+    ]
+Path(result).write_text(json.dumps(captions))

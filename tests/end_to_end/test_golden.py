@@ -127,7 +127,7 @@ def test_mdetr_rules_equal_the_published_mixed_file(
 def test_mixed_export_equals_the_published_file(
     reference: Path, mixed: dict[str, Path], tmp_path: Path
 ) -> None:
-    assert shards(["export", "mdetr-json", str(mixed["mdetr"]), str(tmp_path)]) == 0
+    assert shards(["export", "mdetr-json", str(mixed["mdetr"]), f"--output={tmp_path}"]) == 0
     [path] = tmp_path.iterdir()
     assert path.name == "final_mixed_train.json"
     exported = json.loads(path.read_bytes())
@@ -143,7 +143,7 @@ def test_mixed_export_equals_the_published_file(
 def test_export_without_coco_has_the_captions_of_visual_genome(
     reference: Path, mixed: dict[str, Path], tmp_path: Path
 ) -> None:
-    arguments = ["export", "mdetr-json", str(mixed["mdetr"]), str(tmp_path), "--no-coco"]
+    arguments = ["export", "mdetr-json", str(mixed["mdetr"]), f"--output={tmp_path}", "--no-coco"]
     assert shards(arguments) == 0
     [path] = tmp_path.iterdir()
     assert path.name == "final_mixed_train_no_coco.json"
@@ -269,7 +269,7 @@ def test_flickr30k_val_equals_the_published_file(
 
 def same_when_exported(shard_set: Path, reference: Path, name: str, folder: Path) -> None:
     """Asserts that the export equals the file, but for numbers as sizes and the order of spans."""
-    arguments = ["export", "mdetr-json", str(shard_set), str(folder / "exported")]
+    arguments = ["export", "mdetr-json", str(shard_set), "--output", str(folder / "exported")]
     assert shards([*arguments, "--split", "val"]) == 0
     exported = json.loads((folder / "exported" / name).read_bytes())
     expected = json.loads(lzma.decompress((reference / f"golden/flickr/{name}.xz").read_bytes()))

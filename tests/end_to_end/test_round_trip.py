@@ -51,7 +51,10 @@ def flickr30k_phrases(split: dict[str, tuple[Sample, bytes]]) -> list[object]:
 
 def test_exported_mdetr_json_builds_the_same_samples(demo_set: Path, tmp_path: Path) -> None:
     exported, output = tmp_path / "exported", tmp_path / "shards"
-    assert shards(["export", "mdetr-json", str(demo_set), str(exported), "--images"]) == 0
+    assert (
+        shards(["export", "mdetr-json", str(demo_set), f"--output={exported}", "--with-images"])
+        == 0
+    )
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE)
     options = [f"--root={exported}", f"--output={output}", "--quiet", "--strict"]

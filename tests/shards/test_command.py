@@ -1,6 +1,5 @@
-"""How ``python -m shards`` ends, and what it lets through to a terminal."""
+"""The exit status of ``mdetr-shards``, and its messages."""
 
-import doctest
 import subprocess
 import sys
 from pathlib import Path
@@ -8,40 +7,39 @@ from pathlib import Path
 import pytest
 
 from shards.__main__ import main
-from shards.console import printable
-from shards.inspection import spread
+from tests.processes import started
 from tests.shard_sets import write_shard_set
 
 
-@pytest.mark.parametrize("module", [printable, spread])
-def test_examples(module: object) -> None:
-    result = doctest.testmod(module)  # type: ignore[arg-type]
-    assert result.attempted > 0 and result.failed == 0
+@pytest.mark.parametrize(("command", "failure"), [("verify", 2), ("stats", 1), ("browse", 1)])
+def test_failure_and_usage_have_their_status(
+    command: str, failure: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(tmp_path / "nothing")]) == failure
+    assert capsys.readouterr().err.startswith("mdetr-shards: error: ")
+    with pytest.raises(SystemExit) as usage:
+        main([command])
+    assert usage.value.code == 2
 
 
-def test_what_cannot_be_done_is_another_status_than_a_fault(tmp_path: Path) -> None:
-    made = write_shard_set(tmp_path / "set", [[1]])
-    assert main(["verify", str(made), "--quiet"]) == 1
-    assert main(["verify", str(tmp_path / "nothing"), "--quiet"]) == 2
-    with pytest.raises(SystemExit) as end:
-        main(["verify"])
-    assert end.value.code == 2
+def test_verify_that_finds_errors_has_status_1(tmp_path: Path) -> None:
+    assert main(["verify", str(write_shard_set(tmp_path / "set", [[1]])), "--quiet"]) == 1
 
 
-def test_errors_are_one_line_without_control_characters(
+def test_error_is_one_line_without_control_characters(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["stats", str(tmp_path / "a\n\x1b[1mb")]) == 2
+    assert main(["stats", str(tmp_path / "a\n\x1b[1mb")]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert "a\\n\\x1b[1mb is not a shard set" in line
 
 
-def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
-    """As ``head`` does."""
-    made = write_shard_set(tmp_path / "set", [[1] * 5] * 40)
-    command = [sys.executable, "-m", "shards", "verify", str(made), "--quiet"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def test_closed_stdout_ends_the_command_quietly(tmp_path: Path) -> None:
+    """As in ``mdetr-shards verify SHARDS | head``."""
+    shards = write_shard_set(tmp_path / "set", [[1] * 5] * 40)
+    command = [sys.executable, "-m", "shards", "verify", shards, "--quiet"]
+    with started(command, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 141
+        assert process.stderr.read() == ""
+        assert process.wait(300) == 141

@@ -1,4 +1,4 @@
-"""Pages as a browser shows them: where objects are, and which colors they have there."""
+"""Pages as Chromium renders them: screenshots, the DOM, and where elements are."""
 
 import json
 import re
@@ -15,14 +15,14 @@ _FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--hide-scrollbars", "--force-device-scale-factor=1", "--force-color-profile=srgb"),
 )
-# Adds where the elements are that a selector finds: left, top, width, height, and their `class`.
-_MEASURE = """
+# Adds the positions of the elements that a selector matches, and their `class`.
+_LOCATE = """
 <script>
-const found = [...document.querySelectorAll(SELECTOR)].map(element => {
-  const at = element.getBoundingClientRect();
-  return [at.left, at.top, at.width, at.height, element.getAttribute("class")];
+const located = [...document.querySelectorAll(SELECTOR)].map(element => {
+  const box = element.getBoundingClientRect();
+  return [box.left, box.top, box.width, box.height, element.getAttribute("class")];
 });
-document.body.setAttribute("data-found", JSON.stringify(found));
+document.body.setAttribute("data-located", JSON.stringify(located));
 </script>
 """
 
@@ -37,13 +37,13 @@ onload = () => {
 """
 
 #: Left, top, width and height in pixels of the page, and the element's classes.
-Found = tuple[float, float, float, float, str]
+Element = tuple[float, float, float, float, str]
 
 
 class Chromium:
-    """Opens pages in a browser of its own, in a window of ``width`` x ``height`` pixels.
+    """A headless browser with a window of ``width`` x ``height`` pixels.
 
-    ``dark`` is what it says that its user prefers.
+    ``dark`` sets the color scheme that the user prefers.
     """
 
     def __init__(
@@ -51,41 +51,44 @@ class Chromium:
     ) -> None:
         program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
         if program is None:
-            pytest.skip("needs a browser: there is no chromium")
+            pytest.skip("needs a browser: chromium is not installed")
         self._folder = folder
         scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
         self._command = [program, *_FLAGS, scheme, f"--window-size={width},{height}"]
 
     def screenshot(self, url: str) -> Image.Image:
-        """What the page looks like."""
+        """Returns a screenshot of the window."""
         path = self._folder / "screenshot.png"
         self._run(f"--screenshot={path}", url)
         with Image.open(path) as image:
             return image.convert("RGB")
 
     def dom(self, url: str) -> str:
-        """The page as the browser understood it."""
+        """Returns the document after it was loaded and its scripts ran."""
         return self._run("--dump-dom", url)
 
-    def find(self, page: str, selector: str) -> list[Found]:
-        """Where elements of a page (its HTML) are, as a copy of it that may run scripts tells."""
-        copy = self._folder / "measured.html"
-        script = _MEASURE.replace("SELECTOR", json.dumps(selector))
-        without_policy = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
-        copy.write_text(without_policy.replace("</body>", script + "</body>"), encoding="utf-8")
-        found = re.search('data-found="([^"]*)"', self.dom(copy.as_uri()))
-        assert found is not None
-        return [tuple(each) for each in json.loads(unescape(found[1]))]
+    def locate(self, page: str, selector: str) -> list[Element]:
+        """Returns where the elements of a page (its HTML) are.
 
-    def widths(self, page: str, width: int) -> tuple[int, int]:
-        """How wide a page (its HTML) is in a frame of ``width`` pixels, and how much is seen."""
+        A script measures them in a duplicate of the page without its content security policy.
+        """
+        duplicate = self._folder / "located.html"
+        script = _LOCATE.replace("SELECTOR", json.dumps(selector))
+        without_policy = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+        duplicate.write_text(without_policy.replace("</body>", script + "</body>"), "utf-8")
+        match = re.search('data-located="([^"]*)"', self.dom(duplicate.as_uri()))
+        assert match is not None
+        return [tuple(element) for element in json.loads(unescape(match[1]))]
+
+    def widths(self, page: str, frame_width: int) -> tuple[int, int]:
+        """Returns the width of a page's content and the visible width, in a frame of that width."""
         quoted = page.replace("&", "&amp;").replace('"', "&quot;")
-        frame = f'<iframe srcdoc="{quoted}" width="{width}" height="900"></iframe>'
+        frame = f'<iframe srcdoc="{quoted}" width="{frame_width}" height="900"></iframe>'
         (self._folder / "frame.html").write_text(frame + _WIDTHS, encoding="utf-8")
         dom = self.dom((self._folder / "frame.html").as_uri())
-        found = re.search(r"<pre>(\d+) of (\d+)</pre>", dom)
-        assert found is not None
-        return int(found[1]), int(found[2])
+        match = re.search(r"<pre>(\d+) of (\d+)</pre>", dom)
+        assert match is not None
+        return int(match[1]), int(match[2])
 
     def _run(self, *arguments: str) -> str:
         profile = self._folder / "profile"
@@ -93,6 +96,6 @@ class Chromium:
             [*self._command, f"--user-data-dir={profile}", *arguments],
             capture_output=True,
             check=True,
-            timeout=60,
+            timeout=300,
         )
         return result.stdout.decode()

@@ -1,4 +1,4 @@
-"""Shard sets of a small generated world, which tests look into and damage copies of."""
+"""A copy of the demo set that a test may corrupt, and builds of other recipes."""
 
 import shutil
 from pathlib import Path
@@ -14,6 +14,6 @@ def build_set(recipe: str, synthetic: Path, output: Path) -> None:
 
 
 @pytest.fixture
-def damaged(demo_set: Path, tmp_path: Path) -> Path:
-    """A copy of the set that may be damaged."""
+def copied_set(demo_set: Path, tmp_path: Path) -> Path:
+    """A copy of the demo set."""
     return Path(shutil.copytree(demo_set, tmp_path / "shards"))

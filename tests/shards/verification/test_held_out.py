@@ -1,11 +1,11 @@
-"""Lists of held-out images, in the forms in which they come."""
+"""The forms of lists of held-out images that are read, and those that are refused."""
 
 import pickle
 from pathlib import Path
 
 import pytest
 
-from shards.verification.held_out import HeldOutError, read_held_out
+from shards.verification.held_out import HeldOutListError, read_held_out
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,9 @@ from shards.verification.held_out import HeldOutError, read_held_out
         ("clevr", "CLEVR_val_000007\n007", {"clevr/CLEVR_val_000007", "clevr/7"}),
     ],
 )
-def test_forms(namespace: str, content: str, keys: set[str], tmp_path: Path) -> None:
+def test_ids_become_image_keys(
+    namespace: str, content: str, keys: set[str], tmp_path: Path
+) -> None:
     (tmp_path / "ids").write_bytes(content.encode())
     assert read_held_out(f"{namespace}={tmp_path / 'ids'}").keys == keys
 
@@ -35,27 +37,27 @@ def test_forms(namespace: str, content: str, keys: set[str], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "names no image"),
-        (b"\n \n", "names no image"),
-        (b"[]", "names no image"),
-        (b'{"images": []}', "names no image"),
-        (b"139 285", "is no id of an image"),
-        (b"n139", "is no id of an image of coco"),
-        (b"-139", "is no id of an image of coco"),
-        (b"[-139]", "is no id of an image of coco"),
-        (b"image_id\n139", "'image_id' is no id of an image of coco"),
-        (b"COCO_000000000139", "is no id of an image of coco"),
-        (b"139.png", "is no id of an image of coco"),
-        (b"1" * 21, "is no id of an image of coco"),
+        (b"", "has no image ids"),
+        (b"\n \n", "has no image ids"),
+        (b"[]", "has no image ids"),
+        (b'{"images": []}', "has no image ids"),
+        (b"139 285", "is not an image id"),
+        (b"n139", "is not an image id of coco"),
+        (b"-139", "is not an image id of coco"),
+        (b"[-139]", "is not an image id of coco"),
+        (b"image_id\n139", "'image_id' is not an image id of coco"),
+        (b"COCO_000000000139", "is not an image id of coco"),
+        (b"139.png", "is not an image id of coco"),
+        (b"1" * 21, "is not an image id of coco"),
         (b"[1.5]", "is not JSON of image ids"),
         (b"[139", "is not JSON of image ids"),
         (b'{"ids": [139]}', "is not JSON of image ids"),
         (pickle.dumps([139]), "is neither lines of ids nor JSON"),
     ],
 )
-def test_what_is_no_list(content: bytes, message: str, tmp_path: Path) -> None:
+def test_unreadable_list_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "ids").write_bytes(content)
-    with pytest.raises(HeldOutError, match=message):
+    with pytest.raises(HeldOutListError, match=message):
         read_held_out(f"coco={tmp_path / 'ids'}")
 
 
@@ -63,7 +65,7 @@ def test_what_is_no_list(content: bytes, message: str, tmp_path: Path) -> None:
     ("namespace", "id_"),
     [("flickr30k", "flickr_139"), ("vg", "image_id"), ("gqa", "nn139"), ("vg", "139.jpg")],
 )
-def test_ids_of_another_data_set(namespace: str, id_: str, tmp_path: Path) -> None:
+def test_ids_of_another_dataset_are_refused(namespace: str, id_: str, tmp_path: Path) -> None:
     (tmp_path / "ids").write_text(f"139\n{id_}\n")
-    with pytest.raises(HeldOutError, match=f"'{id_}' is no id of an image of {namespace}"):
+    with pytest.raises(HeldOutListError, match=f"'{id_}' is not an image id of {namespace}"):
         read_held_out(f"{namespace}={tmp_path / 'ids'}")

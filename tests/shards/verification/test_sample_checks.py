@@ -1,12 +1,11 @@
-"""Captions, spans, boxes and parts that are not what the recipe promises."""
+"""Captions, spans, boxes and provenance that violate the recipe's requirements."""
 
-import doctest
 import io
 import math
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,54 +17,56 @@ from PIL import Image
 
 from schemas import Box, Caption, Phrase, Provenance, Region, Sample, Span
 from shards.reading.shard_set import ShardSet
-from shards.verification import errors, sample_checks
-from shards.verification.errors import Kind
-from shards.verification.expected import Expected, Rules
+from shards.verification.errors import ErrorKind
+from shards.verification.recipe import CaptionRules, SampleRequirements
 from shards.verification.sample_checks import (
-    cut_words,
+    check_sample,
     is_too_long,
-    overlapping_parts,
-    sample_faults,
-    unchecked,
+    not_checked,
+    overlapping_sentences,
+    sentence_index,
+    spans_that_split_words,
 )
 from shards.verification.verify import verify
-from tests.shards.verification.damage import SHARD, Contents, Item, change, reindex, retar, rewrite
+from tests.shards.verification.corruption import (
+    SHARD,
+    ShardContents,
+    StoredSample,
+    reindex,
+    replace_fields,
+    retar,
+    rewrite,
+)
 
-PAPER = Rules("giou", 0.5, 250, "joined", "object", "tokens", "clip")
-MDETR = Rules("iou", 0.5, 250, "sentences", "find", "characters", "as_is")
-
-
-@pytest.mark.parametrize("module", [errors, sample_checks])
-def test_examples(module: object) -> None:
-    result = doctest.testmod(module)  # type: ignore[arg-type]
-    assert result.attempted > 0 and result.failed == 0
+PAPER = CaptionRules("giou", 0.5, 250, "joined", "object", "tokens", "clip")
+MDETR = CaptionRules("iou", 0.5, 250, "sentences", "find", "characters", "as_is")
 
 
 # --- in a shard set, where everything else is right -----------------------------------------------
 
 
-def is_suitable(item: Item) -> bool:
-    """Whether the first caption is of several parts, and regions of two of them have boxes."""
-    first = item.sample.captions[0]
-    owners = {sample_checks.part_of(r.spans[0], first.provenance) for r in first.regions}
+def is_suitable(stored: StoredSample) -> bool:
+    """Returns whether two sentences of the first caption have regions."""
+    first = stored.sample.captions[0]
+    owners = {sentence_index(r.spans[0], first.provenance) for r in first.regions}
     return len(owners) > 1
 
 
 def edit_one(folder: Path, edit: Callable[[Caption], object]) -> str:
-    """Edits the first caption of an image of train, whose key it returns."""
+    """Edits the first caption of a train image, whose key it returns."""
     keys: list[str] = []
 
-    def edit_set(contents: Contents) -> None:
-        item = next(item for item in contents[SHARD] if is_suitable(item))
-        edit(item.sample.captions[0])
-        keys.append(item.sample.key)
+    def edit_set(contents: ShardContents) -> None:
+        stored = next(stored for stored in contents[SHARD] if is_suitable(stored))
+        edit(stored.sample.captions[0])
+        keys.append(stored.sample.key)
 
     rewrite(folder, edit_set)
     return keys[0]
 
 
 def png(width: int, height: int) -> bytes:
-    """The beginning of an image of that size, which is all that is read of it."""
+    """Returns the header of a PNG of that size; the rest is not read."""
     header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 0, 0, 0, 0)
     crc32 = struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + header + crc32 + b"\0\0\0\x0aIDAT"
@@ -89,9 +90,9 @@ def lengthen(caption: Caption) -> None:
 
 def share_a_box(caption: Caption) -> None:
     first = caption.regions[0]
-    owner = sample_checks.part_of(first.spans[0], caption.provenance)
+    owner = sentence_index(first.spans[0], caption.provenance)
     other = next(
-        r for r in caption.regions if sample_checks.part_of(r.spans[0], caption.provenance) != owner
+        r for r in caption.regions if sentence_index(r.spans[0], caption.provenance) != owner
     )
     other.box = first.box
 
@@ -101,125 +102,131 @@ def share_a_region(caption: Caption) -> None:
     caption.regions[0].spans.append(caption.provenance[0].span)
 
 
-def swap_parts(caption: Caption) -> None:
+def swap_sentences(caption: Caption) -> None:
     caption.provenance[0], caption.provenance[1] = caption.provenance[1], caption.provenance[0]
 
 
-DAMAGES = {
-    "span beyond the end": (move_span(lambda span: (span[0], 9_999)), Kind.SPAN),
-    "span before the beginning": (move_span(lambda span: (-1, span[1])), Kind.SPAN),
-    "empty span": (move_span(lambda span: (span[0], span[0])), Kind.SPAN),
-    "span that ends in a word": (move_span(lambda span: (span[0], span[1] - 1)), Kind.WORD),
-    "span that begins in a word": (move_span(lambda span: (span[0] + 1, span[1])), Kind.WORD),
-    "box outside": (move_box((-1.0, 0.0, 20.0, 20.0)), Kind.BOX),
-    "box far outside": (move_box((0.0, 0.0, 20.0, 9_999.0)), Kind.BOX),
-    "area below nothing": (lambda caption: setattr(caption.regions[0], "area", -1.0), Kind.AREA),
-    "caption too long": (lengthen, Kind.LENGTH),
-    "two parts with one box": (share_a_box, Kind.OVERLAP),
-    "region of two parts": (share_a_region, Kind.REGION),
-    "parts out of order": (swap_parts, Kind.PART),
-    "no parts": (
-        lambda caption: setattr(caption, "provenance", caption.provenance[:1]),
-        Kind.REGION,
+CORRUPTIONS = {
+    "span beyond the end": (move_span(lambda span: (span[0], 9_999)), ErrorKind.SPAN),
+    "span before the beginning": (move_span(lambda span: (-1, span[1])), ErrorKind.SPAN),
+    "empty span": (move_span(lambda span: (span[0], span[0])), ErrorKind.SPAN),
+    "span that ends in a word": (move_span(lambda span: (span[0], span[1] - 1)), ErrorKind.WORD),
+    "span that begins in a word": (move_span(lambda span: (span[0] + 1, span[1])), ErrorKind.WORD),
+    "box outside": (move_box((-1.0, 0.0, 20.0, 20.0)), ErrorKind.BOX),
+    "box far outside": (move_box((0.0, 0.0, 20.0, 9_999.0)), ErrorKind.BOX),
+    "negative area": (
+        lambda caption: setattr(caption.regions[0], "area", -1.0),
+        ErrorKind.AREA,
     ),
+    "caption too long": (lengthen, ErrorKind.LENGTH),
+    "two sentences with one box": (share_a_box, ErrorKind.OVERLAP),
+    "region of two sentences": (share_a_region, ErrorKind.REGION),
+    "sentences out of order": (swap_sentences, ErrorKind.PROVENANCE),
+    "missing sentence": (lambda c: setattr(c, "provenance", c.provenance[:1]), ErrorKind.REGION),
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES)
-def test_a_damage_is_one_kind_of_fault(name: str, damaged: Path) -> None:
-    edit, kind = DAMAGES[name]
-    key = edit_one(damaged, edit)
-    found = verify(ShardSet.open(damaged)).faults
-    assert found.counts.keys() == {kind}
-    assert {(f.file, f.key, f.caption) for f in found.first} == {(SHARD, key, 0)}
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corrupted_caption_is_one_kind_of_error(name: str, copied_set: Path) -> None:
+    edit, kind = CORRUPTIONS[name]
+    key = edit_one(copied_set, edit)
+    errors = verify(ShardSet.open(copied_set)).errors
+    assert errors.counts.keys() == {kind}
+    assert {(e.file, e.key, e.caption) for e in errors.listed} == {(SHARD, key, 0)}
 
 
 @pytest.mark.parametrize(
-    ("edit", "what"),
+    ("edit", "message"),
     [
-        (lambda item: change(item, width=item.sample.width + 1), "pixels, the index says"),
-        (lambda item: item._replace(image=b"no image"), "neither JPEG nor PNG"),
-        (lambda item: item._replace(image=item.image[:20]), ".jpg"),
-        (lambda item: item._replace(image=None), "there is none"),
-        (lambda item: item._replace(extension="png"), ".png holds JPEG"),
-        (lambda item: item._replace(image=png(20_000, 20_000)), "is too large: Image size"),
         (
-            lambda item: item._replace(image=png(9_500, 9_500), extension="png"),
+            lambda item: replace_fields(item, width=item.sample.width + 1),
+            "pixels, the index states",
+        ),
+        (lambda stored: stored._replace(image=b"no image"), "neither JPEG nor PNG"),
+        (lambda stored: stored._replace(image=stored.image[:20]), ".jpg"),
+        (lambda stored: stored._replace(image=None), "missing, though"),
+        (lambda stored: stored._replace(extension="png"), ".png holds JPEG"),
+        (lambda stored: stored._replace(image=png(20_000, 20_000)), "is too large: Image size"),
+        (
+            lambda stored: stored._replace(image=png(9_500, 9_500), extension="png"),
             "9500x9500 pixels",
         ),
     ],
 )
-def test_an_image_that_is_not_as_stated(
-    edit: Callable[[Item], Item], what: str, damaged: Path
+def test_image_that_differs_from_the_index(
+    edit: Callable[[StoredSample], StoredSample], message: str, copied_set: Path
 ) -> None:
-    def edit_first(contents: Contents) -> None:
+    def edit_first(contents: ShardContents) -> None:
         contents[SHARD][0] = edit(contents[SHARD][0])
 
-    rewrite(damaged, edit_first)
+    rewrite(copied_set, edit_first)
     with warnings.catch_warnings(action="error"):
-        [fault] = verify(ShardSet.open(damaged)).faults.first
-    assert fault.kind is Kind.IMAGE and what in fault.what
+        [error] = verify(ShardSet.open(copied_set)).errors.listed
+    assert error.kind is ErrorKind.IMAGE and message in error.message
 
 
-def test_a_jpeg_with_more_images_behind_the_first_is_one(damaged: Path) -> None:
-    def edit(contents: Contents) -> None:
+def test_jpeg_with_several_images_is_accepted(copied_set: Path) -> None:
+    def edit(contents: ShardContents) -> None:
         item = contents[SHARD][0]
         to = io.BytesIO()
         image = Image.new("RGB", (item.sample.width, item.sample.height))
         image.save(to, "MPO", save_all=True, append_images=[image])
         contents[SHARD][0] = item._replace(image=to.getvalue())
 
-    rewrite(damaged, edit)
-    assert verify(ShardSet.open(damaged)).faults.first == []
+    rewrite(copied_set, edit)
+    assert verify(ShardSet.open(copied_set)).errors.listed == []
 
 
 @pytest.mark.parametrize(
     ("field", "value", "kinds"),
     [
-        ("width", 7, {Kind.SAMPLE, Kind.IMAGE}),
-        ("height", 7, {Kind.SAMPLE, Kind.IMAGE}),
-        ("captions", 999, {Kind.SAMPLE, Kind.TOTALS}),
-        ("regions", 999, {Kind.SAMPLE, Kind.TOTALS}),
-        ("datasets", ["coco"], {Kind.SAMPLE}),
+        ("width", 7, {ErrorKind.SAMPLE, ErrorKind.IMAGE}),
+        ("height", 7, {ErrorKind.SAMPLE, ErrorKind.IMAGE}),
+        ("captions", 999, {ErrorKind.SAMPLE, ErrorKind.TOTALS}),
+        ("regions", 999, {ErrorKind.SAMPLE, ErrorKind.TOTALS}),
+        ("datasets", ["coco"], {ErrorKind.SAMPLE}),
     ],
 )
-def test_an_index_that_says_other_than_the_sample(
-    field: str, value: object, kinds: set[Kind], damaged: Path
+def test_index_that_differs_from_the_sample(
+    field: str, value: object, kinds: set[ErrorKind], copied_set: Path
 ) -> None:
-    reindex(damaged, lambda rows: setattr(rows[SHARD][0], field, value))
-    assert verify(ShardSet.open(damaged)).faults.counts.keys() == kinds
+    reindex(copied_set, lambda rows: setattr(rows[SHARD][0], field, value))
+    assert verify(ShardSet.open(copied_set)).errors.counts.keys() == kinds
 
 
 @pytest.mark.parametrize("content", [b"{}", b"\xff", b'{"key": "coco/1", "captions": []}'])
-def test_json_that_is_no_sample(content: bytes, damaged: Path) -> None:
+def test_json_that_is_not_a_sample(content: bytes, copied_set: Path) -> None:
     def edit(members: dict[str, bytes]) -> dict[str, bytes]:
         name = next(name for name in members if name.endswith(".json"))
         return members | {name: content}
 
-    retar(damaged, SHARD, edit)
-    [fault] = verify(ShardSet.open(damaged)).faults.first
-    assert fault.kind is Kind.SAMPLE
+    retar(copied_set, SHARD, edit)
+    [error] = verify(ShardSet.open(copied_set)).errors.listed
+    assert error.kind is ErrorKind.SAMPLE
 
 
-def test_json_of_another_image(damaged: Path) -> None:
+def test_json_of_another_image(copied_set: Path) -> None:
     def swap(members: dict[str, bytes]) -> dict[str, bytes]:
         one, other = [name for name in members if name.endswith(".json")][:2]
         return members | {one: members[other], other: members[one]}
 
-    retar(damaged, SHARD, swap)
-    found = [f.what for f in verify(ShardSet.open(damaged)).faults.first if f.kind is Kind.SAMPLE]
-    assert sum(what.startswith("key is") for what in found) == 2
+    retar(copied_set, SHARD, swap)
+    errors = verify(ShardSet.open(copied_set)).errors.listed
+    messages = [error.message for error in errors if error.kind is ErrorKind.SAMPLE]
+    assert sum(message.startswith("key is") for message in messages) == 2
 
 
 # --- by themselves --------------------------------------------------------------------------------
 
 
-def caption(text: str, *parts: Span, regions: list[Region] = [], dataset: str = "vg") -> Caption:  # noqa: B006
-    return Caption(text, regions, [], [Provenance(dataset, "1", part) for part in parts])
+def caption(
+    text: str, *sentences: Span, regions: Sequence[Region] = (), dataset: str = "vg"
+) -> Caption:
+    return Caption(text, list(regions), [], [Provenance(dataset, "1", span) for span in sentences])
 
 
-def kinds_of(of: Caption, expected: Expected) -> set[Kind]:
-    return {fault.kind for fault in sample_faults(Sample("vg/1", 100, 50, "", [of]), expected)}
+def kinds_of(checked: Caption, required: SampleRequirements) -> set[ErrorKind]:
+    return {error.kind for error in check_sample(Sample("vg/1", 100, 50, "", [checked]), required)}
 
 
 def region(span: Span, box: Box = (1.0, 2.0, 3.0, 4.0)) -> Region:
@@ -230,7 +237,7 @@ words = st.text(st.sampled_from("ab1é'- .,_"), min_size=1, max_size=12)
 
 
 @given(words, st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=4))
-def test_cut_words_are_those_whose_letters_are_divided(text: str, spans: list[Span]) -> None:
+def test_spans_that_split_words_divide_letters(text: str, spans: list[Span]) -> None:
     def divides(border: int) -> bool:
         before, after = text[:border], text[border:]
         return before[-1:].isalnum() and after[:1].isalnum()
@@ -244,7 +251,7 @@ def test_cut_words_are_those_whose_letters_are_divided(text: str, spans: list[Sp
         if span[0] < span[1] <= len(text)
         and any(divides(border) and not is_joint(border) for border in span)
     ]
-    assert cut_words(text, spans) == expected
+    assert spans_that_split_words(text, spans) == expected
 
 
 @pytest.mark.parametrize(
@@ -253,66 +260,69 @@ def test_cut_words_are_those_whose_letters_are_divided(text: str, spans: list[Sp
 )
 def test_apostrophes_hyphens_and_underscores_are_borders(text: str, named: str) -> None:
     start = text.index(named)
-    assert not cut_words(text, [(start, start + len(named))])
+    assert not spans_that_split_words(text, [(start, start + len(named))])
 
 
-def test_words_as_the_published_scripts_find_them() -> None:
-    cut = caption("the rhino", (0, 9), regions=[region((4, 6))])
-    assert kinds_of(cut, Expected()) == {Kind.WORD}
-    assert kinds_of(cut, Expected(as_published=frozenset(["vg"]))) == set()
-    assert kinds_of(cut, Expected(as_published=frozenset(["gqa"]))) == {Kind.WORD}
-    cut.regions[0].spans = [(-1, 6)]
-    assert kinds_of(cut, Expected(as_published=frozenset(["vg"]))) == {Kind.SPAN}
+def test_datasets_whose_words_may_be_split() -> None:
+    rhino = caption("the rhino", (0, 9), regions=[region((4, 6))])
+    vg, gqa = (SampleRequirements(words_may_be_split=frozenset([d])) for d in ("vg", "gqa"))
+    assert kinds_of(rhino, SampleRequirements()) == {ErrorKind.WORD}
+    assert kinds_of(rhino, vg) == set()
+    assert kinds_of(rhino, gqa) == {ErrorKind.WORD}
+    rhino.regions[0].spans = [(-1, 6)]
+    assert kinds_of(rhino, vg) == {ErrorKind.SPAN}
 
 
 pixels = st.floats(-10, 110, width=32) | st.just(math.nan) | st.just(math.inf)
 
 
 @given(st.tuples(pixels, pixels, pixels, pixels))
-def test_boxes_are_held_against_their_image(box: Box) -> None:
+def test_boxes_must_be_inside_the_image(box: Box) -> None:
     x0, y0, x1, y1 = box
-    of = caption("a man", (0, 5), regions=[region((2, 5), box)])
+    checked = caption("a man", (0, 5), regions=[region((2, 5), box)])
     inside = 0 <= x0 < x1 <= 100 and 0 <= y0 < y1 <= 50
-    assert kinds_of(of, Expected()) == (set() if inside else {Kind.BOX})
+    assert kinds_of(checked, SampleRequirements()) == (set() if inside else {ErrorKind.BOX})
     finite = all(map(math.isfinite, box))
-    assert kinds_of(of, Expected(clipped=False)) == (set() if finite else {Kind.BOX})
+    assert kinds_of(checked, SampleRequirements(clipped=False)) == (
+        set() if finite else {ErrorKind.BOX}
+    )
 
 
-def test_boxes_of_phrases_may_be_outside_of_the_image() -> None:
-    of = caption("a man", (0, 5))
-    of.phrases = [Phrase([(2, 5)], "1", ["people"], [(-5.0, 0.0, 500.0, 20.0)])]
-    assert kinds_of(of, Expected()) == set()
-    of.phrases[0].boxes.append((5.0, 0.0, 5.0, 20.0))
-    assert kinds_of(of, Expected()) == {Kind.BOX}
-    of.phrases[0] = Phrase([(3, 5)], "1", ["people"], [])
-    assert kinds_of(of, Expected()) == {Kind.WORD}
+def test_phrase_boxes_may_be_outside_the_image() -> None:
+    checked = caption("a man", (0, 5))
+    checked.phrases = [Phrase([(2, 5)], "1", ["people"], [(-5.0, 0.0, 500.0, 20.0)])]
+    assert kinds_of(checked, SampleRequirements()) == set()
+    checked.phrases[0].boxes.append((5.0, 0.0, 5.0, 20.0))
+    assert kinds_of(checked, SampleRequirements()) == {ErrorKind.BOX}
+    checked.phrases[0] = Phrase([(3, 5)], "1", ["people"], [])
+    assert kinds_of(checked, SampleRequirements()) == {ErrorKind.WORD}
 
 
-def test_phrases_have_words() -> None:
-    of = caption("a man", (0, 5))
-    of.phrases = [Phrase([], "1", ["people"], [])]
-    assert kinds_of(of, Expected()) == {Kind.PHRASE}
+def test_phrase_must_have_spans() -> None:
+    checked = caption("a man", (0, 5))
+    checked.phrases = [Phrase([], "1", ["people"], [])]
+    assert kinds_of(checked, SampleRequirements()) == {ErrorKind.PHRASE}
 
 
 @pytest.mark.parametrize(
     ("area", "wrong"),
     [(None, False), (0.0, False), (1e9, False), (-0.5, True), (math.inf, True), (math.nan, True)],
 )
-def test_areas(area: float | None, wrong: bool) -> None:
-    of = caption("a man", (0, 5), regions=[region((2, 5))])
-    of.regions[0].area = area
-    assert kinds_of(of, Expected()) == ({Kind.AREA} if wrong else set())
+def test_area_must_be_finite_and_not_negative(area: float | None, wrong: bool) -> None:
+    checked = caption("a man", (0, 5), regions=[region((2, 5))])
+    checked.regions[0].area = area
+    assert kinds_of(checked, SampleRequirements()) == ({ErrorKind.AREA} if wrong else set())
 
 
-def test_a_box_where_the_size_is_not_known() -> None:
+def test_boxes_are_not_checked_if_the_image_size_is_unknown() -> None:
     sample = Sample("vg/1", 0, 0, "", [caption("a man", (0, 5), regions=[region((2, 5))])])
-    assert not list(sample_faults(sample, Expected()))
-    assert len(list(unchecked(sample, Expected()))) == 1
-    assert not list(unchecked(sample, Expected(clipped=False)))
+    assert not list(check_sample(sample, SampleRequirements()))
+    assert len(list(not_checked(sample, SampleRequirements()))) == 1
+    assert not list(not_checked(sample, SampleRequirements(clipped=False)))
 
 
 @pytest.mark.parametrize(
-    ("parts", "wrong"),
+    ("sentences", "wrong"),
     [
         ([(0, 3), (3, 6)], False),
         ([(0, 4), (3, 6)], True),
@@ -321,12 +331,14 @@ def test_a_box_where_the_size_is_not_known() -> None:
         ([], True),
     ],
 )
-def test_parts_divide_the_text(parts: list[Span], wrong: bool) -> None:
-    assert (Kind.PART in kinds_of(caption("abc de", *parts), Expected())) == wrong
+def test_provenance_must_be_ordered_and_inside_the_text(sentences: list[Span], wrong: bool) -> None:
+    assert (
+        ErrorKind.PROVENANCE in kinds_of(caption("abc de", *sentences), SampleRequirements())
+    ) == wrong
 
 
 @pytest.mark.parametrize(
-    ("rules", "sentences", "too_long"),
+    ("rules", "lengths", "too_long"),
     [
         (PAPER, [249], False),
         (PAPER, [250], True),
@@ -337,51 +349,51 @@ def test_parts_divide_the_text(parts: list[Span], wrong: bool) -> None:
         (MDETR, [300], False),
     ],
 )
-def test_length(rules: Rules, sentences: list[int], too_long: bool) -> None:
-    parts: list[Span] = []
-    for length in sentences:
-        start = parts[-1][1] + 1 if parts else 0
-        parts.append((start, start + length))
-    assert is_too_long(caption("a" * parts[-1][1], *parts), rules) == too_long
+def test_length_limit(rules: CaptionRules, lengths: list[int], too_long: bool) -> None:
+    spans: list[Span] = []
+    for length in lengths:
+        start = spans[-1][1] + 1 if spans else 0
+        spans.append((start, start + length))
+    assert is_too_long(caption("a" * spans[-1][1], *spans), rules) == too_long
 
 
-def test_the_rules_are_those_of_combined_splits() -> None:
+def test_length_is_checked_only_in_combined_splits() -> None:
     long = caption("a" * 300, (0, 300))
-    assert kinds_of(long, Expected()) == set()
-    assert kinds_of(long, Expected(combined=PAPER)) == {Kind.LENGTH}
+    assert kinds_of(long, SampleRequirements()) == set()
+    assert kinds_of(long, SampleRequirements(combined=PAPER)) == {ErrorKind.LENGTH}
 
 
 BOX: Box = (0.0, 0.0, 10.0, 10.0)
 
 
-def parts_with(one: Box, other: Box) -> Caption:
+def two_sentences(one: Box, other: Box) -> Caption:
     return caption("abc def", (0, 3), (4, 7), regions=[region((0, 3), one), region((4, 7), other)])
 
 
-def test_parts_overlap_by_the_measure_of_the_rules() -> None:
+def test_overlap_is_measured_as_the_rules_say() -> None:
     half: Box = (0.0, 0.0, 10.0, 5.0)  # IoU and GIoU 0.5: not more than the threshold
-    assert not overlapping_parts(parts_with(BOX, half), PAPER)
+    assert not overlapping_sentences(two_sentences(BOX, half), PAPER)
     above: Box = (0.0, 0.0, 10.0, float(np.nextafter(np.float32(5), np.float32(6))))
-    assert not overlapping_parts(parts_with(BOX, above), PAPER)  # by one step of float32
-    assert overlapping_parts(parts_with(BOX, (0.0, 0.0, 10.0, 5.1)), PAPER)
+    assert not overlapping_sentences(two_sentences(BOX, above), PAPER)  # by one step of float32
+    assert overlapping_sentences(two_sentences(BOX, (0.0, 0.0, 10.0, 5.1)), PAPER)
     shifted: Box = (3.0, 3.0, 13.0, 12.0)
     low = msgspec.structs.replace(MDETR, threshold=0.3)
-    assert overlapping_parts(parts_with(BOX, shifted), low)
-    assert not overlapping_parts(
-        parts_with(BOX, shifted), msgspec.structs.replace(low, conflict="giou")
+    assert overlapping_sentences(two_sentences(BOX, shifted), low)
+    assert not overlapping_sentences(
+        two_sentences(BOX, shifted), msgspec.structs.replace(low, conflict="giou")
     )
 
 
-def test_boxes_of_one_part_may_overlap() -> None:
-    of = parts_with(BOX, (50.0, 20.0, 60.0, 30.0))
-    of.regions.append(region((0, 3), BOX))
-    assert not overlapping_parts(of, PAPER)
-    of.regions.append(region((4, 7), BOX))
-    assert list(overlapping_parts(of, PAPER)) == [(0, 1, 1.0)]
+def test_boxes_of_one_sentence_may_overlap() -> None:
+    checked = two_sentences(BOX, (50.0, 20.0, 60.0, 30.0))
+    checked.regions.append(region((0, 3), BOX))
+    assert not overlapping_sentences(checked, PAPER)
+    checked.regions.append(region((4, 7), BOX))
+    assert list(overlapping_sentences(checked, PAPER)) == [(0, 1, 1.0)]
 
 
-def test_parts_without_boxes_overlap_nothing() -> None:
-    assert not overlapping_parts(caption("abc def", (0, 3), (4, 7)), PAPER)
+def test_sentences_without_boxes_do_not_overlap() -> None:
+    assert not overlapping_sentences(caption("abc def", (0, 3), (4, 7)), PAPER)
     empty: Box = (5.0, 5.0, 5.0, 5.0)
-    assert not overlapping_parts(parts_with(empty, empty), MDETR)
-    assert not overlapping_parts(parts_with(BOX, (0.0, 0.0, math.inf, 1.0)), PAPER)
+    assert not overlapping_sentences(two_sentences(empty, empty), MDETR)
+    assert not overlapping_sentences(two_sentences(BOX, (0.0, 0.0, math.inf, 1.0)), PAPER)

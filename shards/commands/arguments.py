@@ -1,0 +1,30 @@
+"""Argument types that the commands share."""
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+SHARD_SET_HELP = "a shard set: a folder, or a URL (gs://, s3://, https://)"
+
+
+def positive_int(text: str) -> int:
+    """Parses a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Parses a port number; 0 stands for any free port."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def local_path(text: str) -> Path:
+    """Parses a path on this machine."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is a URL; expected a local path")
+    return Path(text)

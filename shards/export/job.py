@@ -1,0 +1,85 @@
+"""What to export: the splits of a shard set, sample by sample."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from shards.reading.reader import ImageFile, Store, Stored
+from shards.reading.shard_set import ShardSet
+
+IMAGE_FOLDER = "images"  # unpacked images are written below it
+
+
+class ExportedFile(NamedTuple):
+    """A file or folder that an export wrote, and how many captions and boxes it holds."""
+
+    path: Path
+    captions: int
+    boxes: int
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What to export: ``splits`` of a shard set, written to ``output_folder``, which is empty.
+
+    ``with_images`` also unpacks the images, to ``output_folder/images/KEY.EXTENSION``. ``no_coco``
+    leaves out the images of COCO, whichever dataset their captions come from.
+    """
+
+    shards: ShardSet
+    output_folder: Path
+    splits: list[str]
+    with_images: bool = False
+    no_coco: bool = False
+
+    def samples(self, split: str) -> Iterator["ExportedSample"]:
+        """Yields the samples of a split in the order of the shards.
+
+        Raises:
+            ShardError: a shard is missing or damaged, or has no images to unpack.
+            OSError: an image cannot be written.
+        """
+        store = Store(self.shards, open_shards=1)
+        image_count = sum(entry.images for entry in self.shards.shards if entry.split == split)
+        with tqdm(total=image_count, desc=split, unit=" images", disable=None) as bar:
+            for stored in store.samples(split):
+                if not (self.no_coco and stored.sample.key.startswith("coco/")):
+                    yield ExportedSample(self, store, stored)
+                bar.update()
+
+
+class ExportedSample:
+    """A sample of an `ExportJob`, with access to its image."""
+
+    def __init__(self, job: ExportJob, store: Store, stored: Stored) -> None:
+        self.sample = stored.sample
+        self.shard = stored.shard  # index in the manifest's list of shards
+        self._job = job
+        self._store = store
+        self._row = stored.row
+
+    @property
+    def namespace(self) -> str:
+        """The first part of the image's key: ``coco``, ``vg``, ``flickr30k``."""
+        return self.sample.key.partition("/")[0]
+
+    def file_name(self) -> str:
+        """Returns the name by which an annotation refers to the image.
+
+        With images, the image is unpacked now and the name is relative to ``images/``; otherwise
+        it is relative to the image folder of the source.
+        """
+        if not self._job.with_images:
+            return self.sample.file
+        image = self.read_image()
+        path = self._job.output_folder / IMAGE_FOLDER / image.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image.content)
+        return image.name
+
+    def read_image(self) -> ImageFile:
+        """Returns the original image file from the shard."""
+        return self._store.image(self.shard, self._row)

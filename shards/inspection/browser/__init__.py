@@ -1,0 +1,1 @@
+"""The web server of ``mdetr-shards browse``: search over captions, and images with their boxes."""

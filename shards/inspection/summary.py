@@ -1,0 +1,264 @@
+"""A summary of a shard set, from its manifest and tables alone, and its form for a terminal."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shards.format.manifest import Manifest
+from shards.format.source_counts import SourceCounts
+from shards.format.stats import DatasetStats, Stats
+from shards.inspection.recipe import max_caption_length
+from shards.reading.shard_set import ShardSet
+from shards.reading.tables import read_excluded, read_rejected, read_stats
+from shards.terminal import printable, source_rows, table_row
+
+MAX_REASONS = 12  # rejection reasons that the terminal table lists
+NARROW, WIDE = 25, 44  # widths of the first column
+
+#: The rows of the table of splits: label, field of `SplitSummary`, format.
+SPLIT_ROWS: list[tuple[str, str, str]] = [
+    ("images", "images", ",d"),
+    ("captions (pairs)", "captions", ",d"),
+    ("sentences", "sentences", ",d"),
+    ("regions", "regions", ",d"),
+    ("questions", "questions", ",d"),
+    ("captions per image", "captions_per_image", ".2f"),
+    ("sentences per caption", "sentences_per_caption", ".2f"),
+    ("characters per caption", "characters_per_caption", ".1f"),
+    ("... of the allowed length", "length_ratio", ".1%"),
+    ("words per caption", "words_per_caption", ".1f"),
+    ("boxes per caption", "boxes_per_caption", ".2f"),
+    ("captions without boxes", "captions_without_boxes", ".1%"),
+    ("box area / image area", "box_area", ".1%"),
+    ("width / (width + height)", "box_width", ".1%"),
+    ("bytes per pair", "bytes_per_pair", ",.0f"),
+]
+
+
+class SplitSummary(msgspec.Struct):
+    """The counts and means of a split; a mean over nothing is None."""
+
+    images: int
+    captions: int
+    sentences: int
+    regions: int
+    questions: int
+    captions_per_image: float | None
+    sentences_per_caption: float | None
+    characters_per_caption: float | None
+    length_ratio: float | None  # mean caption length / the recipe's max_length
+    words_per_caption: float | None
+    boxes_per_caption: float | None
+    captions_without_boxes: float | None  # as a ratio of the captions
+    box_area: float | None  # mean ratio of box area to image area
+    box_width: float | None  # mean of width / (width + height)
+    bytes_per_pair: float | None
+    datasets: dict[str, DatasetStats]
+
+
+class ExclusionCount(msgspec.Struct):
+    """How many images, with how many captions, an evaluation set kept out of a split.
+
+    ``join`` is how the duplicates were identified. An image counts for each set and join.
+    """
+
+    split: str
+    eval_set: str
+    join: str
+    images: int
+    captions: int
+
+
+class RejectionCount(msgspec.Struct):
+    """How many records were lost for one reason, and how many errors had that reason.
+
+    An error may lose no record: only a box of a caption, or a row of a table.
+    """
+
+    source: str
+    reason: str
+    records: int
+    errors: int
+
+
+class ShardSetSummary(msgspec.Struct):
+    """What a shard set contains, what was left out of it, and why."""
+
+    name: str
+    recipe_sha256: str
+    code_version: str
+    bytes: int
+    splits: dict[str, SplitSummary]
+    sources: dict[str, SourceCounts]
+    excluded: list[ExclusionCount]
+    rejected: list[RejectionCount]
+
+
+def summarize(shards: ShardSet) -> ShardSetSummary:
+    """Returns the summary of a shard set; no shard is read.
+
+    Raises:
+        ShardError: a table is missing, damaged, or not of the size that the manifest states.
+    """
+    manifest = shards.manifest
+    return ShardSetSummary(
+        name=manifest.name,
+        recipe_sha256=manifest.recipe_sha256,
+        code_version=manifest.code_version,
+        bytes=sum(e.bytes for e in manifest.shards) + sum(e.bytes for e in manifest.files),
+        splits={
+            split: _summarize_split(manifest, split, stats)
+            for split, stats in read_stats(shards).items()
+        },
+        sources=manifest.sources,
+        excluded=list(_exclusion_counts(_excluded_images(shards))),
+        rejected=list(_rejection_counts(read_rejected(shards))),
+    )
+
+
+def exclusions_by_namespace(shards: ShardSet) -> dict[str, list[ExclusionCount]]:
+    """Returns the exclusions by the namespace of the image keys: ``coco``, ``vg``, ``flickr30k``.
+
+    Raises:
+        ShardError: excluded.parquet is missing or damaged.
+    """
+    table = _excluded_images(shards)
+    namespaces = pc.replace_substring_regex(table["image"], "/.*", "")
+    return {
+        namespace: list(_exclusion_counts(table.filter(pc.equal(namespaces, namespace))))
+        for namespace in sorted(namespaces.unique().to_pylist())
+    }
+
+
+def _excluded_images(shards: ShardSet) -> pa.Table:
+    table = read_excluded(shards)
+    return table.filter(table["excluded"])  # images that are only reported are in the shards
+
+
+def _summarize_split(manifest: Manifest, split: str, stats: Stats) -> SplitSummary:
+    size = sum(entry.bytes for entry in manifest.shards if entry.split == split)
+    characters = _ratio(stats.characters, stats.captions)
+    max_length = max_caption_length(manifest.recipe)
+    area, width = stats.box_area_percent.mean(), stats.box_width_percent.mean()
+    return SplitSummary(
+        images=stats.images,
+        captions=stats.captions,
+        sentences=stats.sentences,
+        regions=stats.regions,
+        questions=stats.questions,
+        captions_per_image=_ratio(stats.captions, stats.images),
+        sentences_per_caption=_ratio(stats.sentences, stats.captions),
+        characters_per_caption=characters,
+        length_ratio=characters / max_length if characters is not None and max_length else None,
+        words_per_caption=stats.words_per_caption.mean(),
+        boxes_per_caption=_ratio(stats.regions, stats.captions),
+        captions_without_boxes=_ratio(stats.captions_without_boxes, stats.captions),
+        box_area=None if area is None else area / 100,
+        box_width=None if width is None else width / 100,
+        bytes_per_pair=_ratio(size, stats.captions),
+        datasets=stats.datasets,
+    )
+
+
+def _ratio(count: int, total: int) -> float | None:
+    return count / total if total else None
+
+
+def _exclusion_counts(table: pa.Table) -> Iterator[ExclusionCount]:
+    counts = [("image", "count"), ("captions", "sum")]
+    for row in _group_by(table, ["split", "eval_set", "join"], counts):
+        yield ExclusionCount(
+            split=row["split"],
+            eval_set=row["eval_set"],
+            join=row["join"],
+            images=row["image_count"],
+            captions=row["captions_sum"],
+        )
+
+
+def _rejection_counts(table: pa.Table) -> Iterator[RejectionCount]:
+    """Yields the reasons, those that lost the most records first."""
+    rows = _group_by(table, ["source", "reason"], [("records", "sum"), ("record", "count")])
+    for row in sorted(rows, key=lambda row: (-row["records_sum"], -row["record_count"])):
+        yield RejectionCount(
+            source=row["source"],
+            reason=row["reason"],
+            records=row["records_sum"],
+            errors=row["record_count"],
+        )
+
+
+def _group_by(
+    table: pa.Table, keys: list[str], counts: list[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Returns the aggregates of a table grouped by some of its columns, sorted by them."""
+    groups = table.group_by(keys).aggregate(counts)
+    rows: list[dict[str, Any]] = groups.sort_by([(key, "ascending") for key in keys]).to_pylist()
+    return rows
+
+
+def summary_table(summary: ShardSetSummary) -> str:
+    """Returns the summary as text: splits side by side, then datasets, sources and exclusions."""
+    lines = [_heading(summary), "", table_row("", summary.splits, NARROW)]
+    for label, field, form in SPLIT_ROWS:
+        values = (_format(split, field, form) for split in summary.splits.values())
+        lines.append(table_row(label, values, NARROW))
+    columns = ("images", "captions", "sentences", "regions", "questions")
+    for name, split in summary.splits.items():
+        lines += ["", table_row(f"{name}: dataset", columns, NARROW)]
+        for dataset, counts in split.datasets.items():
+            lines.append(table_row(dataset, (getattr(counts, c) for c in columns), NARROW))
+    lines += ["", *source_rows("source: records", summary.sources, NARROW)]
+    lines += ["", *_exclusion_rows(summary), "", *_rejection_rows(summary)]
+    return "\n".join(map(printable, lines))
+
+
+def comparison_table(first: ShardSetSummary, second: ShardSetSummary) -> str:
+    """Returns two summaries as text, side by side; a split or dataset that one lacks is a dash."""
+    lines = [f"first: {_heading(first)}", f"second: {_heading(second)}"]
+    for name in dict.fromkeys([*first.splits, *second.splits]):
+        splits = first.splits.get(name), second.splits.get(name)
+        lines += ["", table_row(name, ["first", "second"], NARROW)]
+        for label, field, form in SPLIT_ROWS:
+            lines.append(
+                table_row(label, (_format(split, field, form) for split in splits), NARROW)
+            )
+        datasets = [split.datasets if split else {} for split in splits]
+        for dataset in dict.fromkeys([*datasets[0], *datasets[1]]):
+            sentences = [d[dataset].sentences if dataset in d else "-" for d in datasets]
+            lines.append(table_row(f"sentences of {dataset}", sentences, NARROW))
+    return "\n".join(map(printable, lines))
+
+
+def _heading(summary: ShardSetSummary) -> str:
+    size = f"{summary.bytes / 1e6:,.1f} MB"
+    recipe = summary.recipe_sha256[:12]
+    return f"{summary.name}, recipe {recipe}, code {summary.code_version}, {size}"
+
+
+def _format(split: SplitSummary | None, field: str, form: str) -> str:
+    value = None if split is None else getattr(split, field)
+    return "-" if value is None else format(value, form)
+
+
+def _exclusion_rows(summary: ShardSetSummary) -> Iterator[str]:
+    yield table_row("excluded from split, eval set, join", ["images", "captions"], WIDE)
+    for count in summary.excluded:
+        label = f"{count.split}, {count.eval_set}, {count.join}"
+        yield table_row(label, [count.images, count.captions], WIDE)
+    if not summary.excluded:
+        yield "none"
+
+
+def _rejection_rows(summary: ShardSetSummary) -> Iterator[str]:
+    yield table_row("rejected: reason", ["records", "errors"], WIDE)
+    for count in summary.rejected[:MAX_REASONS]:
+        label = f"{count.source}: {count.reason}"
+        yield table_row(label, [count.records, count.errors], WIDE)
+    if not summary.rejected:
+        yield "none"
+    if len(summary.rejected) > MAX_REASONS:
+        yield f"and {len(summary.rejected) - MAX_REASONS} more reasons: see --json"
