@@ -204,13 +204,13 @@ def images(raw: Path, scratch: Path, rules: CaptionRules) -> Iterator[list[Groun
 def records(recipe: Recipe, scratch: Path, context: Context | None) -> Iterator[object]:
     """All records of the tables of images, or with a context of the annotations."""
     for rank, (name, source) in enumerate(recipe.sources.items()):
-        inputs = source.inputs(("train",)) if context else source.image_inputs()
+        inputs = source.inputs(("train",)) if context else source.image_tables()
         for number, input in enumerate(inputs):
             for slice_range in find_slices(name, number, input, str(scratch)):
                 assert isinstance(slice_range, SliceRange)
                 raw_slice = read_slice(slice_range)
                 if context is None:
-                    yield from source.read_images(raw_slice)
+                    yield from source.read_image_table(raw_slice)
                     continue
                 for record in source.read(raw_slice, context):
                     if isinstance(record, ImageRecord):

@@ -70,7 +70,7 @@ def run(
         as_written = load(recipe_name, root, overrides)
         recipe = with_root(as_written, root)
         runners.check_reach(runner, output, recipe.paths())
-        if recipe.parses():
+        if recipe.uses_parser():
             model_name_and_version()  # raises ModuleNotFoundError
         pipeline = runners.create_pipeline(runner)
     except (RunnerError, RecipeError, StoreError, ModuleNotFoundError) as error:

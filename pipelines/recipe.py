@@ -97,9 +97,9 @@ class Recipe(_Settings, kw_only=True):
             reads_images = self.near_duplicates.action != "off"
         return [*table.paths(), *(table.images if reads_images else [])]
 
-    def parses(self) -> bool:
+    def uses_parser(self) -> bool:
         """Returns whether any source needs the language model."""
-        return any(source.parses for source in self.sources.values())
+        return any(source.uses_parser for source in self.sources.values())
 
     def resolved(self) -> dict[str, Any]:
         """Returns the recipe as plain values, for the manifest."""

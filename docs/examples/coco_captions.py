@@ -43,10 +43,10 @@ class CocoCaptions(Source, kw_only=True):
     def split_names(self) -> set[str]:
         return set(self.captions)
 
-    def image_inputs(self) -> list[Input]:
+    def image_tables(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.captions.values()]
 
-    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+    def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         images, bad = decode_list(raw_slice.content, _Image)
         yield from reject_malformed("captions", bad, raw_slice.input.path)
         for image in images:

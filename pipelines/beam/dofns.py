@@ -151,7 +151,7 @@ class ReadImageTables(_Step):
         rows: list[ImageInfo] = []
         slice_outputs: dict[bytes, SliceOutput] = defaultdict(SliceOutput)
         source = recipe.sources[slice_range.source]
-        for row in source.read_images(read_slice(slice_range)):
+        for row in source.read_image_table(read_slice(slice_range)):
             row.source = slice_range.source
             # Records are 0: what is counted are the sentences about an image that has no row.
             if isinstance(row, Rejected):

@@ -123,7 +123,7 @@ def _totals(stats: Stats) -> dict[str, int]:
 
 def _language_model(recipe: Recipe) -> dict[str, str]:
     """Returns name and version of the language model, if any source uses it."""
-    if not recipe.parses():
+    if not recipe.uses_parser():
         return {}
     name, version = model_name_and_version()
     return {"name": name, "version": version}

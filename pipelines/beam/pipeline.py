@@ -60,7 +60,7 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
 
     sources, exclude = recipe.sources.items(), recipe.exclude.items()
     image_tables = slices(
-        "image tables", {name: source.image_inputs() for name, source in sources}
+        "image tables", {name: source.image_tables() for name, source in sources}
     ) | "Read image tables" >> beam.ParDo(ReadImageTables(build)).with_outputs(
         REJECTED, UNIQUE_IMAGES, main="main"
     )

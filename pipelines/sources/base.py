@@ -41,7 +41,7 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     #: other sources, so only such a source may have any number of images
     unique_images: ClassVar[bool] = False
     #: whether ``read`` calls the language model
-    parses: ClassVar[bool] = False
+    uses_parser: ClassVar[bool] = False
 
     images: list[str] = []  # folders or zips that hold the image files, searched in this order
 
@@ -49,11 +49,11 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """Lists the files and folders that must exist before any work starts, images aside."""
         raise NotImplementedError
 
-    def image_inputs(self) -> list[Input]:
+    def image_tables(self) -> list[Input]:
         """Lists the image tables: small files, or small parts of files."""
         return []
 
-    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+    def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         """Yields the rows of a slice of an image table.
 
         Bad rows are rejected here or in ``read``, but only in one of them, if both see them.
@@ -71,9 +71,9 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         """Yields the records of a slice of an annotation file, one per image.
 
-        A region has a box, or the id of an object whose box another file of the same source gives
-        in ``ImageRecord.objects``. A raw record that cannot be used is ``Rejected``, with one of
-        few short reasons and a free detail.
+        A region of a caption is a ``Region`` with its box, or an ``ObjectRegion`` with the id of an
+        object whose box another file of the source gives in ``ImageRecord.objects``. A raw record
+        that cannot be used is ``Rejected``, with one of few short reasons and a free detail.
 
         Raises:
             RawFileError: the file is not in the layout of the source.

@@ -70,7 +70,7 @@ class Coco(Source, kw_only=True):
     """
 
     namespace: ClassVar[str] = "coco"
-    parses: ClassVar[bool] = True
+    uses_parser: ClassVar[bool] = True
 
     instances: list[str]  # instances_train2014.json and the like, .json or .zip
     refs: dict[str, str] = {}  # refcoco, refcoco+, refcocog -> its refs pickle
@@ -78,10 +78,10 @@ class Coco(Source, kw_only=True):
     def paths(self) -> list[str]:
         return [*self.refs.values(), *self.instances]
 
-    def image_inputs(self) -> list[Input]:
+    def image_tables(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.instances]
 
-    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+    def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         images, bad = decode_list(raw_slice.content, _Image)
         yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
         for image in images:

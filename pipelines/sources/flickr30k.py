@@ -56,10 +56,10 @@ class Flickr30k(Source, kw_only=True):
     def split_names(self) -> set[str]:
         return set(self.split_files)
 
-    def image_inputs(self) -> list[Input]:
+    def image_tables(self) -> list[Input]:
         return [Input(path, "lines", role=split) for split, path in self.split_files.items()]
 
-    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+    def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         for id_ in _image_ids(raw_slice):
             # `read` gets the same lines, and reports the bad ones.
             if not isinstance(id_, Rejected):

@@ -96,7 +96,7 @@ class Gqa(Source, kw_only=True):
     def split_names(self) -> set[str]:
         return {*self.questions, *self.scene_graphs}
 
-    def image_inputs(self) -> list[Input]:
+    def image_tables(self) -> list[Input]:
         """Returns the scene graphs, and the question files of the splits that have none."""
         return [
             *(Input(path, "dict") for path in self.scene_graphs.values()),
@@ -108,7 +108,7 @@ class Gqa(Source, kw_only=True):
             ),
         ]
 
-    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+    def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         # `read` decodes the same records, and reports those that it cannot use.
         sizes: dict[str, _Size]
         if raw_slice.input.role:

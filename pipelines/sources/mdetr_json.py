@@ -63,10 +63,10 @@ class MdetrJson(Source, kw_only=True):
     def split_names(self) -> set[str]:
         return set(self.files)
 
-    def image_inputs(self) -> list[Input]:
+    def image_tables(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.paths()]
 
-    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+    def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         images, _ = decode_list(raw_slice.content, _Image)  # `read` reports the bad ones
         rows: set[tuple[str, str, int, int]] = set()
         for image in images:

@@ -46,10 +46,10 @@ class Web(Source):
     def paths(self) -> list[str]:
         return [self.pages]
 
-    def image_inputs(self) -> list[Input]:
+    def image_tables(self) -> list[Input]:
         return [Input(self.pages, "list")]
 
-    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+    def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         for page in msgspec.json.decode(raw_slice.content, type=list[Page]):
             yield ImageInfo(f"web/{page.id}", "web", f"{page.id}.jpg", 100, 80)
 

@@ -70,7 +70,7 @@ class Clevr(Source, kw_only=True):
     def split_names(self) -> set[str]:
         return {*self.questions, *self.scenes}
 
-    def image_inputs(self) -> list[Input]:
+    def image_tables(self) -> list[Input]:
         """Returns the question files, which name every image that is used."""
         return [
             Input(path, "list", within="questions")
@@ -78,7 +78,7 @@ class Clevr(Source, kw_only=True):
             for path in paths
         ]
 
-    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+    def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         images, _ = decode_list(raw_slice.content, _QuestionImage)  # `read` reports the bad ones
         for name in dict.fromkeys(image.image_filename for image in images):
             if _FILE_NAME.fullmatch(name):

@@ -59,7 +59,7 @@ class VisualGenome(Source, kw_only=True):
     """Visual Genome's regions as captions of the split ``train``, the only one that it has."""
 
     namespace: ClassVar[str] = "vg"
-    parses: ClassVar[bool] = True
+    uses_parser: ClassVar[bool] = True
 
     image_data: str  # image_data.json or its .zip
     region_graphs: str  # region_graphs.json or its .zip
@@ -67,10 +67,10 @@ class VisualGenome(Source, kw_only=True):
     def paths(self) -> list[str]:
         return [self.image_data, self.region_graphs]
 
-    def image_inputs(self) -> list[Input]:
+    def image_tables(self) -> list[Input]:
         return [Input(self.image_data, "list")]
 
-    def read_images(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+    def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         images, bad = decode_list(raw_slice.content, _ImageData)
         yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
         for image in images:

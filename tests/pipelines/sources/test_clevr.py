@@ -311,9 +311,9 @@ def test_questions_have_the_regions_they_name(synthetic: Path) -> None:
             assert f"What color is the {caption.text[slice(*region.spans[0])]}?" == caption.text
     images = [
         image
-        for input_ in source(synthetic).image_inputs()
+        for input_ in source(synthetic).image_tables()
         for slice_range in find_slices("clevr", 0, input_, "")
-        for image in source(synthetic).read_images(read_slice(slice_range))
+        for image in source(synthetic).read_image_table(read_slice(slice_range))
     ]
     assert all(isinstance(image, ImageInfo) for image in images)
     assert {p.key for p in images if isinstance(p, ImageInfo)} == {

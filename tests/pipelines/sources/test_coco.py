@@ -46,10 +46,10 @@ def read_all(
 def images(source: Coco) -> list[ImageInfo | Rejected]:
     return [
         image
-        for input_ in source.image_inputs()
+        for input_ in source.image_tables()
         for slice_range in find_slices("coco", 0, input_, "")
         if isinstance(slice_range, SliceRange)
-        for image in source.read_images(read_slice(slice_range))
+        for image in source.read_image_table(read_slice(slice_range))
     ]
 
 
@@ -257,7 +257,7 @@ def test_malformed_annotation_or_image_costs_only_itself() -> None:
 
     images = b'[{"id": 1, "file_name": "\xff.jpg", "width": 2, "height": 3}]'
     raw_slice = Slice(Input("i.json", "list", within="images"), images)
-    (record,) = Coco(instances=[]).read_images(raw_slice)
+    (record,) = Coco(instances=[]).read_image_table(raw_slice)
     assert isinstance(record, Rejected)
     assert "utf-8" in record.detail
 
@@ -291,7 +291,7 @@ def test_crowd_ids_of_more_than_32_bits_are_read() -> None:
 def test_photo_id_is_read_from_the_flickr_url(url: str, photo: str) -> None:
     image = {"id": 1, "file_name": "a.jpg", "width": 2, "height": 3, "flickr_url": url}
     raw_slice = Slice(Input("i.json", "list", within="images"), json.dumps([image]).encode())
-    (record,) = Coco(instances=[]).read_images(raw_slice)
+    (record,) = Coco(instances=[]).read_image_table(raw_slice)
     assert record == ImageInfo("coco/1", "coco", "a.jpg", 2, 3, photo)
 
 

@@ -240,8 +240,8 @@ def test_image_table_and_paths(tmp_path: Path) -> None:
     source = source_of(tmp_path, ids=b"8\r\n\n../9\n")
     assert source.paths() == [str(tmp_path), str(tmp_path / "train.txt")]
     assert source.inputs(("val",)) == []
-    (input_,) = source.image_inputs()
-    images = source.read_images(Slice(input_, (tmp_path / "train.txt").read_bytes()))
+    (input_,) = source.image_tables()
+    images = source.read_image_table(Slice(input_, (tmp_path / "train.txt").read_bytes()))
     assert list(images) == [ImageInfo("flickr30k/8", "flickr30k", "8.jpg", photo_id="8")]
     assert source.split_names() == {"train"}
 

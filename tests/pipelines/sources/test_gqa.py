@@ -343,14 +343,14 @@ def test_image_table_uses_questions_where_there_is_no_scene_graph() -> None:
         scene_graphs={"train": "s.json"},
     )
     assert source.paths() == ["a.json", "b.json", "c.json", "s.json"]
-    graphs, questions = source.image_inputs()
+    graphs, questions = source.image_tables()
     assert (graphs.path, questions.path) == ("s.json", "c.json")
     content = b'{"12": {"width": 640, "height": 480, "objects": {"1": {"name": "x"}}}}'
-    assert list(source.read_images(Slice(graphs, content))) == [
+    assert list(source.read_image_table(Slice(graphs, content))) == [
         ImageInfo("vg/12", "gqa", "12.jpg", 640, 480)
     ]
     content = b'{"1": {"imageId": "n5"}, "2": {"imageId": "n5"}, "3": {"imageId": "../6"}}'
-    assert list(source.read_images(Slice(questions, content))) == [
+    assert list(source.read_image_table(Slice(questions, content))) == [
         ImageInfo("coco/5", "gqa", "n5.jpg")
     ]
     assert source.split_names() == {"train", "testdev"}
@@ -360,7 +360,7 @@ def test_each_bad_record_is_reported_once() -> None:
     source = Gqa(
         questions={"train": ["q.json"], "testdev": ["t.json"]}, scene_graphs={"train": "s.json"}
     )
-    graphs, questions = source.image_inputs()
+    graphs, questions = source.image_tables()
     good = '{"width": 6, "height": 4, "objects": {}}'
     bad = f'"1": {good}, "2": null, "3": {{"objects": {{}}}}, "..": {good}, "{"9" * 30}": {good}'
     of_graphs = Slice(graphs, f"{{{bad}}}".encode())
@@ -370,7 +370,7 @@ def test_each_bad_record_is_reported_once() -> None:
     rejected = [
         (one.record, one.reason, one.detail.partition(":")[0])
         for raw_slice in (of_graphs, of_questions)
-        for one in [*source.read_images(raw_slice), *source.read(raw_slice, context(PAPER))]
+        for one in [*source.read_image_table(raw_slice), *source.read(raw_slice, context(PAPER))]
         if isinstance(one, Rejected)
     ]
     assert sorted(rejected) == [

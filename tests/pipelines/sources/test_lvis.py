@@ -69,12 +69,12 @@ def test_each_positive_and_negative_class_becomes_a_caption(tmp_path: Path) -> N
 
 def test_image_table_has_coco_2017_file_names(tmp_path: Path) -> None:
     source = write(tmp_path, images=[image(9), {"id": "x"}])
-    [table] = source.image_inputs()
+    [table] = source.image_tables()
     row, bad = (
         item
         for slice_range in find_slices("lvis", 0, table, "")
         if isinstance(slice_range, SliceRange)
-        for item in source.read_images(read_slice(slice_range))
+        for item in source.read_image_table(read_slice(slice_range))
     )
     assert (row.key, row.file, row.width) == ("coco/9", "000000000009.jpg", 640)
     assert isinstance(bad, Rejected)

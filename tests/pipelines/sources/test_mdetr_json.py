@@ -142,9 +142,9 @@ def test_flickr30k_sentences_have_phrases_with_boxes(tmp_path: Path) -> None:
 def test_image_table_lists_each_image_once(tmp_path: Path) -> None:
     source = write(tmp_path, [image(0), image(1), image(2, original_id="9", file_name="x")], [])
     rows = []
-    for slice_range in find_slices("mdetr_json", 0, source.image_inputs()[0], ""):
+    for slice_range in find_slices("mdetr_json", 0, source.image_tables()[0], ""):
         assert isinstance(slice_range, SliceRange)
-        rows += list(source.read_images(read_slice(slice_range)))
+        rows += list(source.read_image_table(read_slice(slice_range)))
     name = "COCO_train2014_000000581857.jpg"
     assert {msgspec.structs.astuple(row) for row in rows if isinstance(row, ImageInfo)} == {
         ("coco/581857", "mdetr_json", name, 427, 640, "", ""),

@@ -557,12 +557,12 @@ def test_only_the_split_train_has_inputs() -> None:
     assert SOURCE.paths() == ["image_data.json", "region_graphs.json"]
 
 
-# --- images -------------------------------------------------------------------------------------
+# --- image table ----------------------------------------------------------------------------------
 
 
-def read_images(content: bytes) -> list[ImageInfo | Rejected]:
-    [table] = SOURCE.image_inputs()
-    return list(SOURCE.read_images(Slice(table, content)))
+def read_image_table(content: bytes) -> list[ImageInfo | Rejected]:
+    [table] = SOURCE.image_tables()
+    return list(SOURCE.read_image_table(Slice(table, content)))
 
 
 def test_image_table_rows() -> None:
@@ -572,7 +572,7 @@ def test_image_table_rows() -> None:
         {"image_id": 7, "width": "8", "height": 6},
     ]
     first, second, bad = sorted(
-        read_images(json.dumps(rows).encode()), key=lambda one: isinstance(one, Rejected)
+        read_image_table(json.dumps(rows).encode()), key=lambda row: isinstance(row, Rejected)
     )
     assert first == ImageInfo("vg/5", "vg", "5.jpg", 8, 6, photo_id="77", same_as="coco/139")
     assert second == ImageInfo("vg/6", "vg", "6.jpg", 8, 6)
@@ -581,4 +581,4 @@ def test_image_table_rows() -> None:
 
 def test_real_image_table_excerpt(reference: Path) -> None:
     content = (reference / "real" / "vg_excerpt" / "image_data.json").read_bytes()
-    assert read_images(content) == [ImageInfo("vg/1", "vg", "1.jpg", 800, 600)]
+    assert read_image_table(content) == [ImageInfo("vg/1", "vg", "1.jpg", 800, 600)]
