@@ -9,29 +9,32 @@ import io
 import pickle
 import pickletools
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipelines.io.raw_files import RawFileError, open_binary
 
 MAX_BYTES = 1 << 30  # the largest published one, refs(umd).p, has less than 100 MB
 
 
-def load(source: str | BinaryIO) -> Any:
-    """Returns the object in a pickle, given by its path or URL, or as an open binary file.
+def load(path: str) -> Any:
+    """Returns the object in a pickle, a local file or a URL.
+
+    Raises:
+        RawFileError: As `loads`; the message names the file.
+    """
+    with open_binary(path) as file:
+        return loads(file.read(MAX_BYTES + 1), path)
+
+
+def loads(content: bytes, name: str = "<pickle>") -> Any:
+    """Returns the object in the bytes of a pickle, which messages call ``name``.
 
     Strings that Python 2 wrote as bytes are read as UTF-8, or as Latin-1 if that fails.
 
     Raises:
         RawFileError: No pickle, a truncated one, one larger than ``MAX_BYTES``, or one that names
-            anything but plain data; the message names the file and what the pickle asks for.
+            anything but plain data, which the message states.
     """
-    if isinstance(source, str):
-        with open_binary(source) as file:
-            return _loads(file.read(MAX_BYTES + 1), source)
-    return _loads(source.read(MAX_BYTES + 1), getattr(source, "name", "<pickle>"))
-
-
-def _loads(content: bytes, name: str) -> Any:
     if len(content) > MAX_BYTES:
         raise RawFileError(f"{name}: a pickle of more than {MAX_BYTES} bytes")
     try:

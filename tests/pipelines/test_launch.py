@@ -9,6 +9,9 @@ from s3fs import S3FileSystem
 from pipelines import launch
 from pipelines.build import main
 from pipelines.launch import BuildFailedError, run
+from pipelines.recipe import load
+from schemas.toml_config import parse_override
+from shards.format import manifest as mf
 from tests import tiny
 
 
@@ -117,7 +120,7 @@ def test_output_that_cannot_be_written_is_refused(tmp_path: Path, recipe: str) -
         run(recipe, str(blocked), str(tmp_path), [])
 
 
-def test_finished_set_is_replaced_only_with_overwrite(
+def test_finished_set_is_replaced_only_with_overwrite_manifest_first(
     tmp_path: Path, recipe: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "shards"
@@ -144,26 +147,40 @@ def test_finished_set_is_replaced_only_with_overwrite(
     assert after == before | {"notes.txt": b"of the user"}
     assert capfd.readouterr().out == ""
 
-
-def test_failed_overwrite_leaves_no_manifest(tmp_path: Path, recipe: str) -> None:
-    """A build that fails leaves no manifest of another build beside its own half-done files."""
-    output = tmp_path / "shards"
-    arguments = [recipe, f"--root={tmp_path}", f"--output={output}", "--quiet"]
-    arguments += ["--direct_running_mode=in_memory"]
-    assert main(arguments) == 0
+    # A build that fails leaves no manifest of another build beside its own unfinished files.
     (tmp_path / "vg/region_graphs.json").write_bytes(b"[")
-    assert main([*arguments, "--overwrite"]) == 1
+    assert main([*arguments, "--quiet", "--overwrite"]) == 1
     assert not (output / "manifest.json").exists()
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_the_shipped_recipes_without_their_bases(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["--list"]) == 0
-    assert "mdetr_pretrain" in capsys.readouterr().out.splitlines()
-    for arguments in ([], ["demo"], ["--output=x"]):
-        with pytest.raises(SystemExit) as end:
-            main(arguments)
-        assert end.value.code == 2
-        assert "a recipe and --output are needed" in capsys.readouterr().err
+    names = capsys.readouterr().out.splitlines()
+    assert "mdetr_pretrain" in names and "_eval_sets" not in names
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["demo"], ["--output=x"], ["demo", "--output=x", "--set=name"]]
+)
+def test_usage_errors_have_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "mdetr-build: error: " in capsys.readouterr().err
+
+
+def test_overrides_are_in_the_manifest(tmp_path: Path, recipe: str) -> None:
+    options = [f"--root={tmp_path}", f"--output={tmp_path}/shards", "--quiet"]
+    options += ["--set", "salt=x", "--set", "images=none", "--direct_running_mode=in_memory"]
+    assert main([recipe, *options]) == 0
+    manifest = mf.load(tmp_path / "shards")
+    assert (manifest.recipe["salt"], manifest.recipe["images"]) == ("x", "none")
+    overrides = [parse_override("salt=x"), parse_override("images=none")]
+    assert manifest.recipe_sha256 == load(recipe, overrides=overrides).sha256()
 
 
 def test_second_build_into_one_folder_is_refused(tmp_path: Path, recipe: str) -> None:

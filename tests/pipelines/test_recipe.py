@@ -1,5 +1,6 @@
 """Recipes: read, checked all at once, located."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from pipelines.captions.rules import MDETR, PAPER
 from pipelines.recipe import PACKAGE, Recipe, RecipeError, load, with_root
 from pipelines.sources.base import Source
-from schemas.toml_config import shipped_names
+from schemas.toml_config import parse_override, shipped_names
 from tests import tiny
 
 VG = {"image_data": "vg/image_data.json", "region_graphs": "vg/region_graphs.json"}
@@ -63,6 +64,37 @@ def test_named_rules_can_be_changed_by_field(tmp_path: Path) -> None:
     rules = read(tmp_path, sources={"vg": VG}, rules={"base": "mdetr", "threshold": 0.3}).rules
     assert (rules.threshold, rules.conflict, rules.coloring) == (0.3, "iou", "first_fit")
     assert read(tmp_path, sources={"vg": VG}, rules={"max_length": 99}).rules.conflict == "giou"
+
+
+def test_recipe_may_extend_a_shipped_one(tmp_path: Path) -> None:
+    path = tiny.write(tmp_path / "mine.toml", b"base = 'refcoco'\nname = 'mine'\nimages = 'none'")
+    recipe, base = load(str(path)), load("refcoco")
+    assert (recipe.name, recipe.images) == ("mine", "none")
+    assert (recipe.sources, recipe.splits) == (base.sources, base.splits)
+
+
+def test_overrides_change_the_recipe_and_its_hash(tmp_path: Path) -> None:
+    settings = ["splits.train.shards=3", "rules.threshold=0.3", "sources.vg.images=['a']"]
+    path = tiny.write_recipe(tmp_path / "recipe.toml", sources={"vg": VG}, rules="mdetr")
+    recipe = load(str(path), overrides=[parse_override(text) for text in settings])
+    assert recipe.splits["train"].shards == 3
+    assert (recipe.rules.threshold, recipe.rules.length) == (0.3, "sentences")
+    assert recipe.sources["vg"].images == ["a"]
+    assert recipe.sha256() != load(str(path)).sha256()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rules.treshold=1", "rules: unknown key 'treshold'; did you mean threshold?"),
+        ("splits.train.shards=many", "splits.train: Expected `int`, got `str`"),
+        ("name.x=1", "cannot set name.x: name is 'tiny', not a table"),
+    ],
+)
+def test_wrong_override_is_an_error_of_the_recipe(tmp_path: Path, text: str, message: str) -> None:
+    path = tiny.write_recipe(tmp_path / "recipe.toml", sources={"vg": VG}, name="tiny")
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        load(str(path), overrides=[parse_override(text)])
 
 
 def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
