@@ -10,7 +10,11 @@ from schemas.version import package_version
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a build; returns 0 if the manifest was written, 1 if the build failed."""
+    """Runs a build; returns 0 if the manifest was written, 1 if the build failed.
+
+    Raises:
+        SystemExit: 2 for usage errors, 0 after ``--help`` and ``--version``.
+    """
     parser = argparse.ArgumentParser(
         prog="mdetr-build",
         description="Turn raw annotation files and images into a shard set, with Apache Beam.",
@@ -39,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     # Beam takes a second or two to import, which --help should not.
     from pipelines import launch
+    from pipelines.beam.runners import RunnerError
 
     try:
         launch.run(
@@ -51,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             overwrite=arguments.overwrite,
             quiet=arguments.quiet,
         )
+    except RunnerError as error:
+        parser.error(str(error))
     except launch.BuildFailedError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ from apache_beam.io.filesystems import FileSystems
 from pipelines.beam import progress, runners, summary
 from pipelines.beam.dofns import Build
 from pipelines.beam.pipeline import add_steps
-from pipelines.beam.runners import Runner, RunnerError
+from pipelines.beam.runners import Runner
 from pipelines.captions.parsing import model_name_and_version
 from pipelines.io.raw_files import StoreError, exists, is_local, open_binary
 from pipelines.recipe import RecipeError, load, with_root
@@ -60,8 +60,9 @@ def run(
         quiet: Whether to show neither progress nor the closing table.
 
     Raises:
-        BuildFailedError: The recipe, a file, the output or an option is wrong, or too many records
-            were rejected. There is then no manifest.
+        RunnerError: An option of the runner is wrong.
+        BuildFailedError: The recipe, a file or the output is wrong, or too many records were
+            rejected. There is then no manifest.
     """
     output = output.rstrip("/")
     try:
@@ -73,12 +74,18 @@ def run(
         if recipe.uses_parser():
             model_name_and_version()  # raises ModuleNotFoundError
         pipeline = runners.create_pipeline(runner)
-    except (RunnerError, RecipeError, StoreError, ModuleNotFoundError) as error:
+    except (RecipeError, StoreError, ModuleNotFoundError) as error:
         raise BuildFailedError(str(error)) from error
     with _lock(output):
         _prepare_output(output, overwrite)
         with _progress_file(runner, output) as log:
-            build = Build(recipe, as_written, output, strict, str(log or ""))
+            build = Build(
+                recipe=recipe,
+                as_written=as_written,
+                output=output,
+                strict=strict,
+                progress=str(log or ""),
+            )
             started = time.monotonic()
             with progress.show_bars(log, quiet) if log else progress.show_messages(quiet):
                 _run(pipeline, build)

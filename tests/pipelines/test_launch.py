@@ -7,6 +7,7 @@ import pytest
 from s3fs import S3FileSystem
 
 from pipelines import launch
+from pipelines.beam.runners import RunnerError
 from pipelines.build import main
 from pipelines.launch import BuildFailedError, run
 from pipelines.recipe import load
@@ -38,7 +39,7 @@ def test_options_that_lose_data_or_are_unknown_are_refused(
     tmp_path: Path, recipe: str, option: str, message: str
 ) -> None:
     output = tmp_path / "shards"
-    with pytest.raises(BuildFailedError, match=message):
+    with pytest.raises(RunnerError, match=message):
         run(recipe, str(output), str(tmp_path), [option])
     assert not output.exists()
 
@@ -162,7 +163,14 @@ def test_list_prints_the_shipped_recipes_without_their_bases(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["demo"], ["--output=x"], ["demo", "--output=x", "--set=name"]]
+    "arguments",
+    [
+        [],
+        ["demo"],
+        ["--output=x"],
+        ["demo", "--output=x", "--set=name"],
+        ["demo", "--output=x", "--outptu=y"],
+    ],
 )
 def test_usage_errors_have_status_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
