@@ -4,38 +4,38 @@ from pipelines.beam.progress import Stage
 from shards.format.manifest import Manifest
 from shards.terminal import source_rows, table_row
 
-WIDTH = 18  # of the first column
+_WIDTH = 18  # of the first column
 
 
 def table(manifest: Manifest, stages: dict[str, Stage], seconds: float) -> str:
-    """What was read and what became of it, per source, split and stage."""
+    """Returns a table of the records of each source, the contents of each split, and the stages."""
     lines = [
-        *source_rows("source", manifest.sources, WIDTH),
+        *source_rows("source", manifest.sources, _WIDTH),
         "",
         _row("split", "images", "sentences", "captions", "boxes", "mean fill", "shards", "MB"),
     ]
-    for split, of in manifest.totals.items():
+    for split, totals in manifest.totals.items():
         shards = [shard for shard in manifest.shards if shard.split == split]
-        room = manifest.recipe["rules"]["max_length"] * of["captions"]
-        fill = of["characters"] / room if room else 0.0
+        max_characters = manifest.recipe["rules"]["max_length"] * totals["captions"]
+        fill = totals["characters"] / max_characters if max_characters else 0.0
         lines.append(
             _row(
                 split,
-                of["images"],
-                of["sentences"],
-                of["captions"],
-                of["regions"],
+                totals["images"],
+                totals["sentences"],
+                totals["captions"],
+                totals["regions"],
                 f"{fill:.1%}",
                 len(shards),
                 f"{sum(shard.bytes for shard in shards) / 1e6:.1f}",
             )
         )
-    if stages:  # other runners than the local one show them on their own pages
+    if stages:  # of the local runner; others show them on their own pages
         lines += ["", _row("stage", "elements", "worker s")]
-    lines += [_row(name, of.done, f"{of.seconds:.1f}") for name, of in stages.items()]
-    lines += ["", f"{seconds:.1f} s in all"]
+    lines += [_row(name, stage.done, f"{stage.seconds:.1f}") for name, stage in stages.items()]
+    lines += ["", f"total {seconds:.1f} s"]
     return "\n".join(lines)
 
 
-def _row(first: str, *cells: object) -> str:
-    return table_row(first, cells, WIDTH)
+def _row(first: str, *columns: object) -> str:
+    return table_row(first, columns, _WIDTH)

@@ -69,4 +69,4 @@ def test_unique_images_are_not_sent_to_every_worker(tmp_path: Path) -> None:
     generate_clevr(synthetic, num_images=12, seed=0)
     sizes = sizes_of(run("clevr", synthetic, output))
     assert manifest.load(output).totals["train"]["images"] > 0
-    assert max(of.max for of in sizes["image tables"]) == len(pack([]))
+    assert max(size.max for size in sizes["image tables"]) == len(pack([]))
