@@ -11,7 +11,7 @@ from shards.verification.errors import ErrorKind, VerificationError
 
 
 class CaptionRules(msgspec.Struct, frozen=True):
-    """The recipe's rules that captions show; `pipelines.captions.options` documents them."""
+    """The recipe's rules that captions show; `pipelines.captions.rules` documents them."""
 
     conflict: Literal["giou", "iou"]
     threshold: float
