@@ -253,6 +253,11 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     """Checks that two runs have the same logs and weights, bit for bit."""
     assert losses(one) == losses(other)
     assert log(one, "validation") == log(other, "validation")
+    assert_equal_states(one, other)
+
+
+def assert_equal_states(one: Path, other: Path) -> None:
+    """Checks that two runs have the same final checkpoint and model, bit for bit."""
     first, second = final_state(one), final_state(other)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)

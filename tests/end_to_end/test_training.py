@@ -310,7 +310,7 @@ def test_compiled_run_has_the_losses_and_state_of_an_eager_one(
     monkeypatch.setattr(nn.Module, "compile", compile_without_inductor)
     for name, value in (("eager", "false"), ("compiled", "true")):
         config = small.write_config(folder, name, epochs=1, dropout=0.0, compile=value)
-        small.train(config, tmp_path / name)
+        small.train(config, tmp_path / name, "--set", "logging.validation_epochs=2")
     assert len(compiled_modules) == 3
     eager, compiled = (dict(small.losses(tmp_path / name)) for name in ("eager", "compiled"))
     assert compiled == pytest.approx(eager, rel=1e-3)
