@@ -1,11 +1,11 @@
-"""How fast the composer is, beside the published programs.
+"""Speed and memory of builds, compared with the published scripts.
 
-    python benchmarks/build.py golden          # the reference raw files, end to end
-    python benchmarks/build.py combine         # combining alone, per CPU second
-    python benchmarks/build.py vg              # Visual Genome with parsing
-    python benchmarks/build.py world WORLD     # a generated world: python -m pipelines.synthetic
-    python benchmarks/build.py coloring       # captions and fill of both colorings
-    python benchmarks/build.py mdetr_json JSON # what `mdetr-shards export mdetr-json` wrote
+    python benchmarks/build.py golden            # the reference raw files, end to end
+    python benchmarks/build.py combine           # combining alone, per CPU second
+    python benchmarks/build.py vg                # Visual Genome with parsing
+    python benchmarks/build.py coloring          # captions and fill of both colorings
+    python benchmarks/build.py synthetic RAW     # what `mdetr-synthetic` wrote
+    python benchmarks/build.py mdetr_json FOLDER # what `mdetr-shards export mdetr-json` wrote
 
 ``golden``, ``combine``, ``vg`` and ``coloring`` read ``MDETR_REFERENCE`` (default ``../shared``).
 Times are medians of ``--runs``; peak memory is the sum of the resident sizes of all processes.
@@ -26,9 +26,9 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from pipelines.captions import combine as combining
+from pipelines.captions.combine import as_sentence, combine, conflict_graph
 from pipelines.captions.graph_coloring import best, first_fit
-from pipelines.captions.merge import Merged, merge
+from pipelines.captions.merge import MergedImage, merge
 from pipelines.captions.parsing import SpacyParser
 from pipelines.captions.rules import MDETR, PAPER, CaptionRules
 from pipelines.captions.stop_words import parse_stop_words
@@ -36,7 +36,7 @@ from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.recipe import Recipe, load, with_root
 from pipelines.sources.base import Context
-from schemas import GroundedCaption, ImageInfo, ImageRecord
+from schemas import Caption, ImageInfo, ImageRecord
 from shards.format import manifest as mf
 from tests.end_to_end import recipes
 
@@ -60,8 +60,8 @@ train = { shards = 32, combine = false }
 files.train = ["final_mixed_train.json", "final_flickr_separateGT_train.json"]
 """
 
-WORLD = """
-name = "world"
+SYNTHETIC = """
+name = "synthetic"
 images = "none"
 rules = "paper"
 
@@ -106,7 +106,7 @@ class Run(msgspec.Struct):
 
 
 def build(recipe: Path, root: Path, output: Path, *options: str) -> Run:
-    """One build in processes of its own, its memory sampled five times a second."""
+    """Runs a build in its own processes, and samples their memory five times a second."""
     command = [sys.executable, "-m", "pipelines.build", str(recipe)]
     command += [f"--root={root}", f"--output={output}", *options]
     started = time.monotonic()
@@ -172,7 +172,7 @@ def vg(raw: Path, scratch: Path, runs: int) -> None:
         '[sources.vg]\nimage_data = "vg/image_data.json"\nregion_graphs = "vg/region_graphs.json"\n'
     )
     run = medians(runs, lambda output: build(recipe, raw, output, "--quiet"))
-    rate = run.manifest.sources["vg"]["read"] / run.seconds
+    rate = run.manifest.sources["vg"].read / run.seconds
     row(
         "Visual Genome with parsing, end to end",
         f"{rate:,.0f} regions/s",
@@ -181,28 +181,28 @@ def vg(raw: Path, scratch: Path, runs: int) -> None:
     )
 
 
-def images(raw: Path, scratch: Path, rules: CaptionRules) -> Iterator[list[GroundedCaption]]:
-    """The sentences of each image of the golden raw files, merged and ready to be combined."""
+def images(raw: Path, scratch: Path, rules: CaptionRules) -> Iterator[list[Caption]]:
+    """Yields the sentences of each image of the golden raw files, merged, to be combined."""
     name = "mdetr" if rules == MDETR else "paper"
     path = recipes.golden_mixed(scratch, name, REFERENCE / "golden/mixed/stopwords.txt")
     recipe = with_root(load(str(path)), str(raw))
     stop_words = parse_stop_words((REFERENCE / "golden/mixed/stopwords.txt").read_text())
     context = Context(recipe.rules, ("train",), SpacyParser(), stop_words)
-    rows = [p for p in records(recipe, scratch, None) if isinstance(p, ImageInfo)]
+    rows = [row for row in records(recipe, scratch, None) if isinstance(row, ImageInfo)]
     image_registry = ImageRegistry(rows, [], recipe.rules.same_photo)
-    parts: dict[str, list[ImageRecord]] = {}
-    for part in records(recipe, scratch, context):
-        if isinstance(part, ImageRecord):
-            parts.setdefault(image_registry.canonical(part.image), []).append(part)
-    for of in parts.values():
-        for merged in merge(of, image_registry, recipe.rules):
-            if isinstance(merged, Merged):
+    records_of_image: dict[str, list[ImageRecord]] = {}
+    for record in records(recipe, scratch, context):
+        if isinstance(record, ImageRecord):
+            records_of_image.setdefault(image_registry.canonical(record.image), []).append(record)
+    for image_records in records_of_image.values():
+        for merged in merge(image_records, image_registry, recipe.rules):
+            if isinstance(merged, MergedImage):
                 limit = recipe.rules.max_length
-                yield [c for c in merged.captions if len(combining.sentence(c.text)) < limit]
+                yield [c for c in merged.captions if len(as_sentence(c.text)) < limit]
 
 
 def records(recipe: Recipe, scratch: Path, context: Context | None) -> Iterator[object]:
-    """All records of the tables of images, or with a context of the annotations."""
+    """Yields all rows of the image tables, or with a context all records of the annotations."""
     for rank, (name, source) in enumerate(recipe.sources.items()):
         inputs = source.inputs(("train",)) if context else source.image_tables()
         for number, input in enumerate(inputs):
@@ -218,7 +218,7 @@ def records(recipe: Recipe, scratch: Path, context: Context | None) -> Iterator[
                     yield record
 
 
-def combine(raw: Path, scratch: Path, runs: int) -> None:
+def combining(raw: Path, scratch: Path, runs: int) -> None:
     for name, rules in (("mdetr", MDETR), ("paper", PAPER)):
         sentences = list(images(raw, scratch, rules))
         total = sum(map(len, sentences))
@@ -226,7 +226,7 @@ def combine(raw: Path, scratch: Path, runs: int) -> None:
         for _ in range(runs):
             started = time.process_time()
             for captions in sentences:
-                combining.combine(captions, rules)
+                combine(captions, rules)
             seconds.append(time.process_time() - started)
         rate = total / statistics.median(seconds)
         row(
@@ -241,9 +241,9 @@ def coloring(raw: Path, scratch: Path, runs: int) -> None:
     sentences = list(images(raw, scratch, PAPER))
     for color in (first_fit, best):
         captions = characters = 0
-        for of in sentences:
-            sizes = [len(combining.sentence(c.text)) + 1 for c in of]
-            groups = color(sizes, combining.conflict_graph(of, PAPER), PAPER.max_length)
+        for image_captions in sentences:
+            sizes = [len(as_sentence(c.text)) + 1 for c in image_captions]
+            groups = color(sizes, conflict_graph(image_captions, PAPER), PAPER.max_length)
             captions += len(groups)
             characters += sum(sizes) - len(groups)
         fill = characters / (PAPER.max_length * captions)
@@ -251,12 +251,12 @@ def coloring(raw: Path, scratch: Path, runs: int) -> None:
 
 
 def synthetic(root: Path, scratch: Path) -> None:
-    recipe = scratch / "world.toml"
-    recipe.write_text(WORLD)
+    recipe = scratch / "synthetic.toml"
+    recipe.write_text(SYNTHETIC)
     run = build(recipe, root, scratch / "shards")
-    for name, of in run.manifest.sources.items():
-        row(f"{name} records", f"{of['read']:,}")
-    row(f"world {root.name}, end to end", f"{run.seconds:.0f} s")
+    for name, counts in run.manifest.sources.items():
+        row(f"{name} records", f"{counts.read:,}")
+    row(f"synthetic dataset {root.name}, end to end", f"{run.seconds:.0f} s")
     row("  peak memory of all processes", f"{run.peak_gib:.2f} GiB")
     row("  captions", f"{run.manifest.totals['train']['captions']:,}")
 
@@ -270,8 +270,8 @@ def mdetr_json(root: Path, scratch: Path) -> None:
     row("  peak memory of all processes", f"{run.peak_gib:.2f} GiB")
 
 
-FIGURES = {"golden": golden, "combine": combine, "vg": vg, "coloring": coloring}
-OF_FOLDERS = {"world": synthetic, "mdetr_json": mdetr_json}
+FIGURES = {"golden": golden, "combine": combining, "vg": vg, "coloring": coloring}
+OF_FOLDERS = {"synthetic": synthetic, "mdetr_json": mdetr_json}
 
 
 def main() -> None:

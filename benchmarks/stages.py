@@ -1,8 +1,8 @@
-"""What each stage of a build costs, and the largest objects that it moves.
+"""Time of each stage of a build, and sizes of the elements that it sends to other workers.
 
-    python benchmarks/stages.py WORLD    # a generated world: python -m pipelines.synthetic
+    python benchmarks/stages.py RAW    # what `mdetr-synthetic` wrote
 
-Seconds are those of all workers together, sizes those of packed records.
+Seconds are summed over workers, sizes are of packed records.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 from apache_beam.metrics import MetricsFilter
 
-from benchmarks.build import WORLD, records
+from benchmarks.build import SYNTHETIC, records
 from pipelines.beam import runners
 from pipelines.beam.dofns import METRICS, Build
 from pipelines.beam.pipeline import add_steps
@@ -28,6 +28,7 @@ from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.recipe import Recipe, load, with_root
 from schemas import EvalImage, ImageInfo
+from schemas.toml_config import parse_override
 from shards.format import manifest as mf
 
 TWO_WORKERS = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
@@ -38,7 +39,7 @@ def row(name: str, *figures: str) -> None:
 
 
 def build(recipe: Recipe, as_written: Recipe, output: Path) -> None:
-    """Builds the set, and prints what its stages tell as metrics."""
+    """Builds the set, and prints the metrics of its stages."""
     largest = {"launcher": 0, "a worker": 0}
     done = threading.Event()
     sampler = threading.Thread(target=_sample, args=(largest, done))
@@ -60,23 +61,23 @@ def build(recipe: Recipe, as_written: Recipe, output: Path) -> None:
     row("stage", "worker s")
     for name, milliseconds in stages.most_common():
         row(name, f"{milliseconds / 1000:,.1f}")
-    row("in all, of two workers", f"{seconds:,.0f}")
-    row("moved", "number", "MB", "largest, MB")
-    for found in query["distributions"]:
-        of = found.committed
-        name = found.key.metric.name.removesuffix(": bytes")
-        step = found.key.step.partition("/")[0]
-        row(f"{name}, {step}", f"{of.count:,}", f"{of.sum / 1e6:,.1f}", f"{of.max / 1e6:,.3f}")
+    row("total, two workers", f"{seconds:,.0f}")
+    row("elements", "number", "MB", "largest, MB")
+    for distribution in query["distributions"]:
+        size = distribution.committed
+        name = distribution.key.metric.name.removesuffix(": bytes")
+        step = distribution.key.step.partition("/")[0]
+        megabytes = f"{size.sum / 1e6:,.1f}", f"{size.max / 1e6:,.3f}"
+        row(f"{name}, {step}", f"{size.count:,}", *megabytes)
     for name, size in largest.items():
         row(f"peak memory, {name}", f"{size / 2**30:.2f} GiB")
-    made = mf.load(output)
-    for name, of in made.sources.items():
-        row(f"records of {name}", f"{of['read']:,}")
+    for name, counts in mf.load(output).sources.items():
+        row(f"records of {name}", f"{counts.read:,}")
     row("index.parquet", f"{(output / 'index.parquet').stat().st_size / 1e6:,.1f} MB")
 
 
 def _sample(largest: dict[str, int], done: threading.Event) -> None:
-    """The most memory of each kind of process, without what it has mapped of raw files."""
+    """Samples the peak memory of each kind of process, without mapped raw files."""
     launcher = psutil.Process()
     while not done.wait(0.2):
         processes = [("launcher", launcher)]
@@ -90,9 +91,8 @@ def _sample(largest: dict[str, int], done: threading.Event) -> None:
 
 
 def tables(recipe: Recipe, scratch: Path) -> tuple[list[ImageInfo], list[EvalImage]]:
-    """The rows of all tables of images, and of all evaluation sets."""
-    found = records(recipe, scratch, None)
-    images = [image for image in found if isinstance(image, ImageInfo)]
+    """Returns the rows of all image tables, and of all evaluation sets."""
+    images = [image for image in records(recipe, scratch, None) if isinstance(image, ImageInfo)]
     held_out: list[EvalImage] = []
     for name, exclusion in recipe.exclude.items():
         for rank, input in enumerate(exclusion.inputs()):
@@ -103,19 +103,19 @@ def tables(recipe: Recipe, scratch: Path) -> tuple[list[ImageInfo], list[EvalIma
 
 
 def image_registry(recipe: Recipe, scratch: Path) -> None:
-    """What every worker holds: the tables of images, joined."""
+    """Prints time and memory of the image registry, which every worker holds."""
     images, held_out = tables(recipe, scratch)
-    row("catalogue: images, held out", f"{len(images):,}", f"{len(held_out):,}")
+    row("image registry: images, held out", f"{len(images):,}", f"{len(held_out):,}")
     started = time.monotonic()
     ImageRegistry(images, held_out, recipe.rules.same_photo)
     seconds = time.monotonic() - started
     del images, held_out
-    tracemalloc.start()  # makes it slow, so it is done again
-    kept = ImageRegistry(*tables(recipe, scratch), recipe.rules.same_photo)
+    tracemalloc.start()  # slows it down, so it is built again
+    registry = ImageRegistry(*tables(recipe, scratch), recipe.rules.same_photo)
     gc.collect()
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    del kept
+    del registry
     row("  joined, held by every worker", f"{seconds:.1f} s", f"{held / 2**20:,.0f} MiB")
 
 
@@ -123,25 +123,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("world", type=Path)
+    parser.add_argument("raw", type=Path)
     parser.add_argument("--shards", type=int, default=128)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        recipe_text = WORLD.replace("shards = 128", f"shards = {arguments.shards}")
-        (scratch / "world.toml").write_text(recipe_text)
-        as_written = load(str(scratch / "world.toml"))
-        recipe = with_root(as_written, str(arguments.synthetic.resolve()))
+        (scratch / "synthetic.toml").write_text(SYNTHETIC)
+        overrides = [parse_override(f"splits.train.shards={arguments.shards}")]
+        as_written = load(str(scratch / "synthetic.toml"), overrides=overrides)
+        recipe = with_root(as_written, str(arguments.raw.resolve()))
         output = scratch / "shards"
         (output / ".scratch").mkdir(parents=True)
-        # Beam's workers say a great deal at the end of a run.
+        # Beam's workers log many lines at the end of a run.
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-        # In a process of its own: its memory is measured.
-        alone = multiprocessing.get_context("spawn").Process(
+        # In its own process, whose memory is measured.
+        process = multiprocessing.get_context("spawn").Process(
             target=image_registry, args=(recipe, scratch)
         )
-        alone.start()
-        alone.join()
+        process.start()
+        process.join()
         build(recipe, as_written, output)
 
 
