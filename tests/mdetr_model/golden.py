@@ -15,7 +15,11 @@ from transformers import RobertaTokenizer
 
 from mdetr_model.modeling.positive_map import positive_map
 
+# By the name of a mode in the golden files, ``token_targets`` of ``MdetrConfig``.
+TOKEN_TARGETS = {"collated": "binary", "normalised": "normalized"}
 
+
+@cache
 def formulas(reference: Path) -> ModuleType:
     """The module that comes with the golden files: random numbers by name, stored outputs."""
     path = reference / "golden" / "formula_weights.py"

@@ -142,10 +142,10 @@ def _torchvision_name(name: str) -> str:
         {"answer_heads": UNIFIED_GQA_ANSWER_HEADS},
     ],
 )
-def test_configuration_comes_from_the_tensors(tmp_path: Path, fields: dict[str, Any]) -> None:
+def test_configuration_is_inferred_from_tensors(tmp_path: Path, fields: dict[str, Any]) -> None:
     config = _tiny(**fields)
     state = _published(config)
-    found = config_from_checkpoint(state, {})
+    inferred = config_from_checkpoint(state, {})
     sizes = (
         "hidden_size",
         "encoder_layers",
@@ -154,13 +154,13 @@ def test_configuration_comes_from_the_tensors(tmp_path: Path, fields: dict[str, 
         "decoder_ffn_dim",
     )
     for name in sizes:
-        assert getattr(found, name) == getattr(config, name)
-    assert found.num_queries == 5
-    assert found.text_config.max_position_embeddings == 40
-    assert found.backbone_config.depths == [2, 2, 2, 2]
-    assert found.answer_heads == config.answer_heads
-    assert found.predict_final == config.predict_final
-    assert found.contrastive_align_loss == config.contrastive_align_loss
+        assert getattr(inferred, name) == getattr(config, name)
+    assert inferred.num_queries == 5
+    assert inferred.text_config.max_position_embeddings == 40
+    assert inferred.backbone_config.depths == [2, 2, 2, 2]
+    assert inferred.answer_heads == config.answer_heads
+    assert inferred.predict_final == config.predict_final
+    assert inferred.contrastive_align_loss == config.contrastive_align_loss
 
     torch.save({"model": state}, tmp_path / "published.pth")
     convert(tmp_path / "published.pth", tmp_path / "model")
@@ -169,7 +169,7 @@ def test_configuration_comes_from_the_tensors(tmp_path: Path, fields: dict[str, 
     assert not any(info[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
-def test_answers_are_told_with_the_checkpoint(reference: Path, tmp_path: Path) -> None:
+def test_answers_are_written_to_the_configuration(reference: Path, tmp_path: Path) -> None:
     """Those of GQA by a file, CLEVR's by themselves."""
     published = reference / "real" / "gqa_answers" / "gqa_answer2id_by_type.json"
     torch.save({"model": _published(_tiny(answer_heads=GQA_ANSWER_HEADS))}, tmp_path / "gqa.pth")
@@ -186,7 +186,7 @@ def test_answers_are_told_with_the_checkpoint(reference: Path, tmp_path: Path) -
         convert(tmp_path / "clevr.pth", tmp_path / "clevr", answers=published)
 
 
-def test_options_of_the_file_are_kept() -> None:
+def test_training_options_set_configuration_fields() -> None:
     options = {"nheads": 4, "eos_coef": 0.2, "set_cost_bbox": 3, "qa_loss_coef": 25, "lr": 1e-4}
     config = config_from_checkpoint(_published(_tiny()), options)
     assert config.num_attention_heads == 4
@@ -195,7 +195,7 @@ def test_options_of_the_file_are_kept() -> None:
     assert config.qa_loss_coef == 25.0
 
 
-def test_projections_of_attention_are_unpacked() -> None:
+def test_packed_attention_projections_are_split() -> None:
     config = _tiny()
     published = _published(config)
     name = "transformer.encoder.layers.1.self_attn.in_proj_weight"
@@ -206,7 +206,7 @@ def test_projections_of_attention_are_unpacked() -> None:
     assert torch.equal(torch.cat(parts), published[name])
 
 
-def test_either_weights_of_a_file(tmp_path: Path) -> None:
+def test_model_or_ema_weights_can_be_chosen(tmp_path: Path) -> None:
     path = tmp_path / "published.pth"
     torch.save({"model": {"a": torch.zeros(1)}, "model_ema": {"a": torch.ones(1)}}, path)
     assert read_checkpoint(path)[0]["a"] == 1
@@ -214,14 +214,14 @@ def test_either_weights_of_a_file(tmp_path: Path) -> None:
     assert read_checkpoint(path, "model")[0]["a"] == 0
 
 
-def test_auto_class_loads_what_was_converted(tmp_path: Path) -> None:
+def test_auto_class_loads_converted_model(tmp_path: Path) -> None:
     torch.save({"model": _published(_tiny())}, tmp_path / "published.pth")
     convert(tmp_path / "published.pth", tmp_path / "model")
     model = AutoModelForZeroShotObjectDetection.from_pretrained(tmp_path / "model")
     assert isinstance(model, MdetrForGrounding)
 
 
-def test_with_a_tokenizer_there_is_a_processor(tmp_path: Path) -> None:
+def test_convert_with_tokenizer_writes_processor(tmp_path: Path) -> None:
     special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
     vocabulary = {token: i for i, token in enumerate([*special, *sorted(ByteLevel.alphabet())])}
     RobertaTokenizerFast(vocab=vocabulary, merges=[]).save_pretrained(tmp_path / "tokenizer")
@@ -233,7 +233,7 @@ def test_with_a_tokenizer_there_is_a_processor(tmp_path: Path) -> None:
     assert processor.tokenizer("a dog")["input_ids"][0] == vocabulary["<s>"]
 
 
-def test_options_are_read_with_the_tensors(tmp_path: Path) -> None:
+def test_checkpoint_options_are_read(tmp_path: Path) -> None:
     path = tmp_path / "published.pth"
     options = argparse.Namespace(nheads=4, lr=1e-4, text_encoder_type="roberta-base")
     torch.save({"model": {"a": torch.zeros(1)}, "args": options}, path)
@@ -252,7 +252,7 @@ class _Attack:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("kind", ["pickle", "checkpoint", "weights", "options"])
-def test_nothing_in_a_file_is_executed(tmp_path: Path, kind: str) -> None:
+def test_pickled_code_is_never_executed(tmp_path: Path, kind: str) -> None:
     path, made = tmp_path / "file.pth", tmp_path / "made"
     attack, tensors = _Attack(made), {"a": torch.zeros(1)}
     if kind == "pickle":
@@ -282,7 +282,9 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, kind: str) -> None:
         (pickle.dumps({"model": 1}), "not a PyTorch checkpoint"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_no_checkpoints_are_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     path = tmp_path / "file.pth"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
@@ -300,14 +302,16 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -
         (Path("model"), "not a PyTorch checkpoint"),
     ],
 )
-def test_other_checkpoints_are_refused(tmp_path: Path, content: Any, message: str) -> None:
+def test_checkpoints_of_other_content_are_refused(
+    tmp_path: Path, content: Any, message: str
+) -> None:
     path = tmp_path / "file.pth"
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(path)
 
 
-def test_other_models_are_refused() -> None:
+def test_checkpoints_of_other_models_are_refused() -> None:
     with pytest.raises(CheckpointError, match="not an MDETR model: missing query_embed"):
         config_from_checkpoint({"fc.weight": torch.zeros(1)}, {})
     state = _published(_tiny())
@@ -318,7 +322,7 @@ def test_other_models_are_refused() -> None:
         config_from_checkpoint({"detr.query_embed.weight": torch.zeros(1)}, {})
 
 
-def test_other_image_encoders_are_refused() -> None:
+def test_unknown_image_encoders_are_refused() -> None:
     state = _published(_tiny())
     without = {name: t for name, t in state.items() if name != "backbone.0.body.conv1.weight"}
     with pytest.raises(CheckpointError, match=r"a ResNet without backbone\.0\.body\.conv1"):
@@ -335,7 +339,7 @@ def test_other_image_encoders_are_refused() -> None:
 @pytest.mark.parametrize(
     "option, value", [("pre_norm", True), ("dilation", True), ("pass_pos_and_query", False)]
 )
-def test_variants_that_are_not_built_are_refused(option: str, value: bool) -> None:
+def test_unsupported_training_options_are_refused(option: str, value: bool) -> None:
     with pytest.raises(CheckpointError, match=f"trained with {option}={value}"):
         config_from_checkpoint(_published(_tiny()), {option: value})
 
@@ -351,7 +355,7 @@ def test_variants_that_are_not_built_are_refused(option: str, value: bool) -> No
         ({"pre_norm": torch.zeros(2)}, "trained with pre_norm=tensor"),
     ],
 )
-def test_options_that_no_model_has_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_training_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         config_from_checkpoint(_published(_tiny()), options)
 
@@ -373,7 +377,7 @@ WORDS = "transformer.text_encoder.embeddings.word_embeddings.weight"
         ("answer_type_head.weight", torch.zeros(4, 32), "type has 4 answers for 3 types"),
     ],
 )
-def test_tensors_of_other_shapes_are_refused(
+def test_wrong_tensor_shapes_are_refused(
     tmp_path: Path, name: str, tensor: Tensor, message: str
 ) -> None:
     state = _published(_tiny(answer_heads=CLEVR_ANSWER_HEADS))
@@ -383,7 +387,7 @@ def test_tensors_of_other_shapes_are_refused(
         convert(tmp_path / "published.pth", tmp_path / "model")
 
 
-def test_missing_and_unexpected_tensors_are_named(tmp_path: Path) -> None:
+def test_missing_and_unexpected_tensors_are_named_in_the_error(tmp_path: Path) -> None:
     path = tmp_path / "published.pth"
     state = _published(_tiny())
     torch.save({"model": {**state, "transformer.CLS.weight": torch.zeros(1, 32)}}, path)

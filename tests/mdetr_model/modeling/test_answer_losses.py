@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mdetr_model.modeling.answer_losses import IGNORE_INDEX, answer_losses
 
 
-def test_one_head_for_all_is_judged_by_the_questions_that_have_an_answer() -> None:
+def test_unified_head_ignores_questions_without_answer() -> None:
     logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
     answers = torch.tensor([3, IGNORE_INDEX, int(logits[2].argmax()), IGNORE_INDEX])
     losses = answer_losses({"total": logits}, {"total": answers})
@@ -15,7 +15,7 @@ def test_one_head_for_all_is_judged_by_the_questions_that_have_an_answer() -> No
     assert losses["accuracy_answer_total"] == 0.5
 
 
-def test_every_head_is_judged_by_the_questions_that_it_is_asked() -> None:
+def test_each_head_is_trained_on_questions_of_its_type() -> None:
     """The second question has no answer at all."""
     logits = {
         "type": torch.tensor([[9.0, 0, 0], [1, 0, 2], [0, 3, 0]]),
@@ -39,7 +39,7 @@ def test_every_head_is_judged_by_the_questions_that_it_is_asked() -> None:
     assert losses["loss_answer_reg"] == 0
 
 
-def test_yes_or_no_without_an_answer_has_no_loss() -> None:
+def test_binary_head_without_label_has_no_loss() -> None:
     """Also where the question is of the type that has one."""
     logits = {
         "type": torch.zeros(2, 3),
@@ -54,6 +54,6 @@ def test_yes_or_no_without_an_answer_has_no_loss() -> None:
     torch.testing.assert_close(losses["loss_answer_binary"], yes / 2)
 
 
-def test_a_batch_without_questions() -> None:
+def test_batch_without_questions_has_zero_loss() -> None:
     losses = answer_losses({"total": torch.randn(2, 5)}, {"total": torch.full((2,), IGNORE_INDEX)})
     assert losses["loss_answer_total"] == 0 and losses["accuracy_answer_total"] == 1

@@ -39,7 +39,7 @@ def _encoder(config: PreTrainedConfig) -> nn.Module:
     return encoder.eval()
 
 
-def test_frozen_batch_norm_is_its_formula() -> None:
+def test_frozen_batch_norm_equals_its_formula() -> None:
     norm = FrozenBatchNorm2d(3)
     for buffer, value in zip(norm.buffers(), torch.rand(4, 3) + 0.5, strict=True):
         buffer.copy_(value)
@@ -54,9 +54,7 @@ def test_frozen_batch_norm_is_its_formula() -> None:
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([3, 5]), st.integers(1, 2))
 @settings(deadline=None, max_examples=100)
-def test_same_padding_is_that_of_tensorflow(
-    height: int, width: int, kernel: int, stride: int
-) -> None:
+def test_same_padding_equals_tensorflow(height: int, width: int, kernel: int, stride: int) -> None:
     """Its definition: ceil(size / stride) outputs, each of its axes padded as little as needed."""
     convolution = nn.Conv2d(1, 1, kernel, stride, bias=False)
     x = torch.rand(1, 1, height, width)
@@ -73,7 +71,7 @@ def test_same_padding_is_that_of_tensorflow(
 
 
 @pytest.mark.parametrize("size, before", [(7, 1), (8, 0)])
-def test_same_padding_shifts_with_the_parity(size: int, before: int) -> None:
+def test_same_padding_depends_on_parity(size: int, before: int) -> None:
     padded = SamePadding(nn.Conv2d(1, 1, 3, 2))(torch.ones(1, 1, size, size))
     assert padded[0, 0, -1, -1] == 0
     assert (padded[0, 0, 0] == 0).all() == bool(before)
@@ -81,7 +79,7 @@ def test_same_padding_shifts_with_the_parity(size: int, before: int) -> None:
 
 @pytest.mark.parametrize("config", [BASIC, BOTTLENECK, EFFICIENT])
 @pytest.mark.parametrize("height, width", [(64, 96), (33, 65), (1, 31)])
-def test_cells_are_a_32nd_of_the_size(config: PreTrainedConfig, height: int, width: int) -> None:
+def test_feature_grid_has_stride_32(config: PreTrainedConfig, height: int, width: int) -> None:
     encoder = _encoder(config)
     features = encoder(torch.randn(1, 3, height, width))
     assert features.shape == (1, encoder.channels, -(-height // 32), -(-width // 32))
@@ -90,21 +88,23 @@ def test_cells_are_a_32nd_of_the_size(config: PreTrainedConfig, height: int, wid
 @pytest.mark.parametrize(
     "config, height, width", [(BASIC, 75, 90), (BOTTLENECK, 75, 90), (EFFICIENT, 96, 64)]
 )
-def test_masked_padding_has_no_influence(config: PreTrainedConfig, height: int, width: int) -> None:
+def test_masked_padding_does_not_change_features(
+    config: PreTrainedConfig, height: int, width: int
+) -> None:
     encoder = _encoder(config)
     image = torch.randn(1, 3, height, width)
     batch = F.pad(image, (0, 160 - width, 0, 128 - height), value=7.0)
     mask = F.pad(torch.ones(1, 1, height, width), (0, 160 - width, 0, 128 - height))
-    alone = encoder(image, torch.ones(1, 1, height, width))
-    cells = alone.shape[-2:]
-    within = encoder(batch, mask)[..., : cells[0], : cells[1]]
-    assert torch.allclose(alone, within, atol=1e-5)
+    unpadded = encoder(image, torch.ones(1, 1, height, width))
+    height, width = unpadded.shape[-2:]
+    padded = encoder(batch, mask)[..., :height, :width]
+    assert torch.allclose(unpadded, padded, atol=1e-5)
     # Without a mask there is an influence; and on an image without padding the mask has none.
-    assert not torch.allclose(alone, encoder(batch * mask)[..., : cells[0], : cells[1]], atol=1e-3)
-    assert torch.allclose(alone, encoder(image), atol=1e-5)
+    assert not torch.allclose(unpadded, encoder(batch * mask)[..., :height, :width], atol=1e-3)
+    assert torch.allclose(unpadded, encoder(image), atol=1e-5)
 
 
-def test_first_layers_of_resnets_are_not_trained() -> None:
+def test_first_resnet_layers_are_frozen() -> None:
     encoder = _encoder(BASIC)
     frozen = {name for name, p in encoder.named_parameters() if not p.requires_grad}
     assert frozen
@@ -122,19 +122,23 @@ def test_first_layers_of_resnets_are_not_trained() -> None:
         ("efficientnet-b5", 512, 39),
     ],
 )
-def test_encoders_of_the_paper(name: str, channels: int, blocks: int) -> None:
+def test_backbones_of_the_paper_have_their_channels_and_blocks(
+    name: str, channels: int, blocks: int
+) -> None:
     with torch.device("meta"):
         encoder = image_encoder(backbone_config_for(name))
     assert encoder.channels == channels
-    found = sum(
+    block_count = sum(
         type(m).__name__.endswith(("BasicLayer", "NeckLayer", "Block")) for m in encoder.modules()
     )
-    assert found == blocks
+    assert block_count == blocks
     assert not any(isinstance(m, nn.BatchNorm2d) for m in encoder.modules())
 
 
 @pytest.mark.parametrize("config", [BASIC, BOTTLENECK, EFFICIENT])
-def test_frozen_norms_are_part_of_their_convolutions(config: PreTrainedConfig) -> None:
+def test_frozen_norms_folded_into_convolutions_give_same_features_and_gradients(
+    config: PreTrainedConfig,
+) -> None:
     """The same as one after the other, forwards and backwards."""
     encoder = _encoder(config)
     x = torch.randn(2, 3, 64, 64)
@@ -157,7 +161,7 @@ def test_frozen_norms_are_part_of_their_convolutions(config: PreTrainedConfig) -
 
 
 @pytest.mark.parametrize("config", [BASIC, EFFICIENT])
-def test_everything_is_trained_from_scratch(config: PreTrainedConfig) -> None:
+def test_unfrozen_backbone_trains_all_parameters(config: PreTrainedConfig) -> None:
     encoder = image_encoder(config, freeze_norms=False, freeze_first_layers=False)
     norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     assert norms
@@ -166,7 +170,7 @@ def test_everything_is_trained_from_scratch(config: PreTrainedConfig) -> None:
     assert all(norm.num_batches_tracked == 1 for norm in norms)
 
 
-def test_an_efficientnet_begins_with_features_that_tell_images_apart() -> None:
+def test_initial_efficientnet_features_differ_between_images() -> None:
     torch.manual_seed(0)
     encoder = image_encoder(backbone_config_for("efficientnet-b3"), freeze_norms=False).train()
     features = encoder(torch.randn(2, 3, 96, 96))
@@ -174,7 +178,7 @@ def test_an_efficientnet_begins_with_features_that_tell_images_apart() -> None:
 
 
 @pytest.mark.parametrize("freeze_norms", [True, False])
-def test_initial_weights_of_an_efficientnet(freeze_norms: bool) -> None:
+def test_initial_efficientnet_weights_have_expected_deviation(freeze_norms: bool) -> None:
     torch.manual_seed(0)
     encoder = image_encoder(backbone_config_for("efficientnet-b3"), freeze_norms)
     for module in encoder.modules():
@@ -185,7 +189,7 @@ def test_initial_weights_of_an_efficientnet(freeze_norms: bool) -> None:
             assert (module.weight == 1).all() and (module.bias == 0).all()
 
 
-def test_fewer_stages_have_a_smaller_stride() -> None:
+def test_fewer_stages_give_smaller_stride() -> None:
     config = ResNetConfig(
         layer_type="basic", embedding_size=8, hidden_sizes=[8, 8, 8], depths=[1, 1, 1]
     )
@@ -195,7 +199,7 @@ def test_fewer_stages_have_a_smaller_stride() -> None:
     assert image_encoder(BASIC).stride == image_encoder(EFFICIENT).stride == 32
 
 
-def test_other_encoders_are_refused() -> None:
+def test_unsupported_backbones_are_refused() -> None:
     with pytest.raises(ValueError, match="'bert'"):
         image_encoder(BertConfig())
     with pytest.raises(ValueError, match="'vgg'"):
@@ -206,15 +210,15 @@ def _positions(mask: Tensor) -> Tensor:
     return sine_positions(mask, 16)
 
 
-def test_positions_do_not_see_the_padding() -> None:
-    alone = _positions(torch.ones(1, 3, 4, dtype=torch.bool)).unflatten(1, (3, 4))
+def test_positions_are_independent_of_padding() -> None:
+    unpadded = _positions(torch.ones(1, 3, 4, dtype=torch.bool)).unflatten(1, (3, 4))
     mask = torch.zeros(1, 5, 7, dtype=torch.bool)
     mask[:, :3, :4] = True
     padded = _positions(mask).unflatten(1, (5, 7))
-    assert torch.equal(alone, padded[:, :3, :4])
+    assert torch.equal(unpadded, padded[:, :3, :4])
 
 
-def test_positions_are_sines_of_the_share_of_the_way() -> None:
+def test_positions_are_sines_of_relative_coordinates() -> None:
     positions = _positions(torch.ones(1, 2, 4, dtype=torch.bool)).unflatten(1, (2, 4))
     way = torch.tensor([0.25, 0.5, 0.75, 1.0]) * 2 * torch.pi
     assert torch.allclose(positions[0, 0, :, 8], way.sin(), atol=1e-5)

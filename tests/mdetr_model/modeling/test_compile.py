@@ -7,10 +7,17 @@ import torch
 
 from mdetr_model import MdetrForQuestionAnswering
 from mdetr_model.modeling.answer_heads import CLEVR_ANSWER_HEADS
-from tests.mdetr_model.small import EFFICIENTNET, difference, run, tiny_model, two_inputs
+from tests.mdetr_model.small import EFFICIENTNET, TEXT, difference, run, tiny_model, two_inputs
+
+# Compilers take their time for every layer.
+ONE_LAYER = {
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "text_config": TEXT | {"num_hidden_layers": 1},
+}
 
 
-# Inductor once, since its kernels take a compiler's time.
+# Inductor once: it calls a C++ compiler.
 @pytest.mark.parametrize(
     ("backend", "fields"),
     [
@@ -19,16 +26,18 @@ from tests.mdetr_model.small import EFFICIENTNET, difference, run, tiny_model, t
         ("aot_eager", {"backbone_config": EFFICIENTNET}),
     ],
 )
-def test_compiles_as_one_graph(backend: str, fields: dict[str, Any]) -> None:
-    model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWER_HEADS, **fields)
+def test_forward_compiles_as_one_graph(backend: str, fields: dict[str, Any]) -> None:
+    model = tiny_model(
+        MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWER_HEADS, **ONE_LAYER, **fields
+    )
     compiled = torch.compile(model, fullgraph=True, backend=backend)
     assert difference(run(compiled, two_inputs()), run(model, two_inputs())) <= 1e-5
 
 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("mask_padding", [False, True])
-def test_exports_for_any_size(mask_padding: bool, strict: bool) -> None:
-    model, inputs = tiny_model(mask_padding=mask_padding), two_inputs()
+def test_forward_exports_with_dynamic_shapes(mask_padding: bool, strict: bool) -> None:
+    model, inputs = tiny_model(mask_padding=mask_padding, **ONE_LAYER), two_inputs()
     any_size = torch.export.Dim.DYNAMIC
     program = torch.export.export(
         model,

@@ -1,4 +1,4 @@
-"""Losses of the encoder's cells."""
+"""Losses at the locations of the feature grid."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from mdetr_model.modeling.matching import Matching
 from tests.mdetr_model.small import tiny_model, two_inputs, two_labels
 
 
-def test_padding_is_no_cell() -> None:
+def test_padding_does_not_change_grid_losses() -> None:
     """However much of it there is."""
     model = tiny_model(grid_loss_coef=1.0, mask_padding=True)
     inputs, labels = two_inputs(), two_labels()
@@ -17,49 +17,49 @@ def test_padding_is_no_cell() -> None:
     padded["pixel_mask"] = F.pad(inputs["pixel_mask"], (0, 140, 0, 133))
     with torch.no_grad():
         expected = model(**inputs, labels=labels).loss_dict
-        found = model(**padded, labels=labels).loss_dict
-    assert any(name.endswith("_grid") for name in found)
+        losses = model(**padded, labels=labels).loss_dict
+    assert any(name.endswith("_grid") for name in losses)
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(losses[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_words_of_cells_are_told_from_the_image_alone() -> None:
+def test_word_loss_uses_image_features_only() -> None:
     """Whatever the caption: its tokens are targets only."""
     model, inputs, labels = tiny_model(word_loss_coef=2.0), two_inputs(), two_labels()
     plain = tiny_model()
     with torch.no_grad():
-        found = model(**inputs, labels=labels)
+        outputs = model(**inputs, labels=labels)
         other = model(**{**inputs, "input_ids": inputs["input_ids"].flip(1)}, labels=labels)
-    assert torch.equal(found.grid_features, other.grid_features)
+    assert torch.equal(outputs.grid_features, other.grid_features)
     assert model.word_head is not None
-    assert model.word_head(found.grid_features).sigmoid().mean() < 0.05, "most name nothing"
-    assert found.loss_dict["loss_word"] != other.loss_dict["loss_word"]
-    assert "loss_ce_grid" not in found.loss_dict
+    assert model.word_head(outputs.grid_features).sigmoid().mean() < 0.05, "most name nothing"
+    assert outputs.loss_dict["loss_word"] != other.loss_dict["loss_word"]
+    assert "loss_ce_grid" not in outputs.loss_dict
     assert "loss_word" not in plain(**inputs, labels=labels).loss_dict
-    same = found.loss_dict
+    losses = outputs.loss_dict
     added = sum(
-        weight * same[f"loss_{name}{layer}"]
+        weight * losses[f"loss_{name}{layer}"]
         for name, weight in {"ce": 1, "bbox": 5, "giou": 2, "contrastive_align": 1}.items()
         for layer in ("", "_0", "_1")
     )
-    torch.testing.assert_close(found.loss, added + 2 * found.loss_dict["loss_word"])
+    torch.testing.assert_close(outputs.loss, added + 2 * outputs.loss_dict["loss_word"])
 
 
-def test_the_loss_of_words_is_that_of_each_token_by_itself() -> None:
+def test_word_loss_is_binary_cross_entropy_per_token() -> None:
     """By hand: two tokens name the first box, one the second, none the third."""
     words = torch.randn(3, 6)
     matching = Matching(
         torch.tensor([0, 0, 0]), torch.tensor([[3, 1, 1]]), torch.tensor([[0, 1, 2]])
     )
     positive_map = torch.tensor([[[0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]], dtype=torch.bool)
-    found = word_loss(words, torch.tensor([[5, 2, 4, 0]]), positive_map, matching)
+    loss = word_loss(words, torch.tensor([[5, 2, 4, 0]]), positive_map, matching)
     yes, no = -F.logsigmoid(words), -F.logsigmoid(-words)
     first = yes[0, [2, 4]].sum() + no[0, [0, 1, 3, 5]].sum()
     second = yes[1, 5] + no[1, :5].sum()
-    torch.testing.assert_close(found, first + second)
+    torch.testing.assert_close(loss, first + second)
 
 
-def test_cells_learn_what_queries_learn() -> None:
+def test_grid_and_word_losses_decrease_in_training() -> None:
     """On one batch, in a few steps."""
     torch.manual_seed(0)
     model = tiny_model(grid_loss_coef=1.0, word_loss_coef=1.0).train()
@@ -67,11 +67,11 @@ def test_cells_learn_what_queries_learn() -> None:
     inputs, labels = two_inputs(), two_labels()
     losses = []
     for _ in range(40):
-        found = model(**inputs, labels=labels)
-        found.loss.backward()
+        outputs = model(**inputs, labels=labels)
+        outputs.loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append({k: v.item() for k, v in found.loss_dict.items()})
+        losses.append({k: v.item() for k, v in outputs.loss_dict.items()})
     for name in ("loss_ce_grid", "loss_bbox_grid", "loss_contrastive_align_grid", "loss_word"):
         assert losses[-1][name] < 0.7 * losses[0][name], name

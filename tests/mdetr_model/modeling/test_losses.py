@@ -23,15 +23,14 @@ from mdetr_model.modeling.outputs import MdetrOutput
 from tests.mdetr_model import golden
 
 RELATIVE = 1e-5
-TARGETS = {"collated": "binary", "normalised": "normalized"}  # keys of the golden files
 SETS = ("normal", "many30", "empty_first", "empty_second", "none", "edge_spans")
 
 
 def assert_losses(
-    found: dict[str, Tensor], wanted: dict[str, float], absolute: float = 1e-12
+    losses: dict[str, Tensor], expected: dict[str, float], absolute: float = 1e-12
 ) -> None:
-    for name, value in wanted.items():
-        assert found[name].item() == pytest.approx(value, rel=RELATIVE, abs=absolute), name
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value, rel=RELATIVE, abs=absolute), name
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +51,9 @@ def layered(stored: dict[str, np.ndarray]) -> MdetrOutput:
     return outputs
 
 
-@pytest.mark.parametrize("mode", TARGETS)
+@pytest.mark.parametrize("mode", golden.TOKEN_TARGETS)
 @pytest.mark.parametrize("targets", SETS)
-def test_losses_and_gradients_of_all_layers_are_the_published_ones(
+def test_losses_and_gradients_of_all_layers_equal_published_ones(
     reference: Path, stored: dict[str, np.ndarray], targets: str, mode: str
 ) -> None:
     results = golden.losses(reference, "r101")["results"]
@@ -62,9 +61,9 @@ def test_losses_and_gradients_of_all_layers_are_the_published_ones(
     key = f"odd/{targets}/{mode}"
     labels = golden.labels(reference, results, texts, key)
     outputs = layered(stored)
-    losses = MdetrCriterion(MdetrConfig(token_targets=TARGETS[mode]))(outputs, labels)
+    losses = MdetrCriterion(MdetrConfig(token_targets=golden.TOKEN_TARGETS[mode]))(outputs, labels)
     losses["loss"].backward()
-    wanted = {**results[key]["losses"], "loss": results[key]["total"]}
+    expected = {**results[key]["losses"], "loss": results[key]["total"]}
     gradients = {
         "pred_logits": outputs.layer_logits.grad[-1],
         "pred_boxes": outputs.layer_pred_boxes.grad[-1],
@@ -74,17 +73,17 @@ def test_losses_and_gradients_of_all_layers_are_the_published_ones(
         "aux0_pred_boxes": outputs.layer_pred_boxes.grad[0],
         "aux0_proj_queries": outputs.layer_proj_queries.grad[0],
     }
-    assert set(losses) == set(wanted)
+    assert set(losses) == set(expected)
     if targets == "edge_spans":
         # These the published code computes with another caption's tokens: see the next test.
-        wanted = {k: v for k, v in wanted.items() if "contrastive" not in k and k != "loss"}
+        expected = {k: v for k, v in expected.items() if "contrastive" not in k and k != "loss"}
         gradients = {k: v for k, v in gradients.items() if "proj" not in k}
-    assert_losses(losses, wanted)
+    assert_losses(losses, expected)
     norms = results[key]["grad_norm_wrt_outputs"]
     assert_losses({k: v.norm() for k, v in gradients.items()}, {k: norms[k] for k in gradients})
 
 
-def test_the_contrastive_loss_is_the_published_one_with_the_tokens_that_it_takes(
+def test_contrastive_loss_equals_published_one_on_its_tokens(
     reference: Path, stored: dict[str, np.ndarray]
 ) -> None:
     results = golden.losses(reference, "r101")["results"]
@@ -100,13 +99,13 @@ def test_the_contrastive_loss_is_the_published_one_with_the_tokens_that_it_takes
     )
     boxes = sum(len(target["boxes_cxcywh"]) for target in result["targets"])
     suffixes = ["_0", "_1", "_2", "_3", "_4", ""]
-    wanted = [result["losses"][f"loss_contrastive_align{suffix}"] for suffix in suffixes]
-    assert (losses / boxes).tolist() == pytest.approx(wanted, rel=RELATIVE)
+    expected = [result["losses"][f"loss_contrastive_align{suffix}"] for suffix in suffixes]
+    assert (losses / boxes).tolist() == pytest.approx(expected, rel=RELATIVE)
 
 
-@pytest.mark.parametrize("mode", TARGETS)
+@pytest.mark.parametrize("mode", golden.TOKEN_TARGETS)
 @pytest.mark.parametrize("targets", ("normal", "many30"))
-def test_losses_of_a_model_without_auxiliary_outputs_are_the_published_ones_of_the_last_layer(
+def test_losses_without_auxiliary_loss_equal_published_ones_of_last_layer(
     reference: Path, targets: str, mode: str
 ) -> None:
     results = golden.losses(reference, "r101")["results"]
@@ -117,16 +116,16 @@ def test_losses_of_a_model_without_auxiliary_outputs_are_the_published_ones_of_t
     names = {"logits": "pred_logits", "pred_boxes": "pred_boxes"}
     names |= {name: name for name in ("proj_queries", "proj_tokens")}
     outputs = MdetrOutput(**{k: torch.from_numpy(arrays[v]) for k, v in names.items()})
-    losses = MdetrCriterion(MdetrConfig(token_targets=TARGETS[mode]))(outputs, labels)
-    wanted = {k: v for k, v in results[key]["losses"].items() if not k[-1].isdigit()}
-    assert set(losses) == {*wanted, "loss"}
-    assert_losses(losses, wanted)
+    losses = MdetrCriterion(MdetrConfig(token_targets=golden.TOKEN_TARGETS[mode]))(outputs, labels)
+    expected = {k: v for k, v in results[key]["losses"].items() if not k[-1].isdigit()}
+    assert set(losses) == {*expected, "loss"}
+    assert_losses(losses, expected)
 
 
 @pytest.mark.parametrize(
     ("variant", "kind"), [("eb3", "detection"), ("r101_gqa", "gqa"), ("r18_clevr", "clevr")]
 )
-def test_what_the_other_variants_have_stored_gives_the_published_losses(
+def test_losses_of_stored_outputs_equal_published_ones_for_other_variants(
     reference: Path, variant: str, kind: str
 ) -> None:
     results = golden.losses(reference, variant)["results"]
@@ -141,21 +140,21 @@ def test_what_the_other_variants_have_stored_gives_the_published_losses(
         matching = _matching(result)
         number = labels["box_mask"].sum()
         distance, overlap = box_losses(boxes, labels["boxes"], matching)
-        found = {}
+        losses = {}
         for layer, suffix in enumerate(["_0", "_1", "_2", "_3", "_4", ""]):
-            found[f"loss_bbox{suffix}"] = distance[layer] / number
-            found[f"loss_giou{suffix}"] = overlap[layer] / number
+            losses[f"loss_bbox{suffix}"] = distance[layer] / number
+            losses[f"loss_giou{suffix}"] = overlap[layer] / number
         if "proj_tokens" in stored:
             last = Matching(matching.batch, matching.query[-1:], matching.box[-1:])
             tokens = labels["positive_map"][..., : stored["proj_tokens"].shape[1]]
             contrastive = contrastive_alignment_loss(
                 stored["proj_queries"][None], stored["proj_tokens"], tokens, last, 0.07
             )
-            found["loss_contrastive_align"] = contrastive[0] / number
+            losses["loss_contrastive_align"] = contrastive[0] / number
         if answers:
-            found |= answer_losses(answers, labels["answers"])
-        wanted = {name: result["losses"][name] for name in found}
-        assert_losses(found, wanted)
+            losses |= answer_losses(answers, labels["answers"])
+        expected = {name: result["losses"][name] for name in losses}
+        assert_losses(losses, expected)
 
 
 def _matching(result: dict[str, Any]) -> Matching:
@@ -168,7 +167,7 @@ def _matching(result: dict[str, Any]) -> Matching:
     )
 
 
-def test_answers_are_judged_and_given_as_published(reference: Path) -> None:
+def test_answer_losses_and_predictions_equal_published_ones(reference: Path) -> None:
     golden_answers = golden.function(reference, "qa")
     formulas = golden.formulas(reference)
     sizes = {"type": 5, "obj": 3, "attr": 403, "rel": 1594, "global": 111, "cat": 678}
@@ -189,17 +188,17 @@ def test_answers_are_judged_and_given_as_published(reference: Path) -> None:
                 head: _logits(formulas, f"clevr/{name}/{head}", n, size, answers[head], boost=8)
                 for head, size in clevr_sizes.items()
             }
-        found = answer_losses(logits, answers)
-        assert set(found) == set(case["result"])
+        losses = answer_losses(logits, answers)
+        assert set(losses) == set(case["result"])
         # The loss of one sure answer is the small difference of two numbers of about 16, of which
         # a float32 step is 1e-6: how a machine adds up the exponentials decides that step.
-        assert_losses(found, case["result"], absolute=1e-6)
+        assert_losses(losses, case["result"], absolute=1e-6)
         if "chosen" in case:
             names = {"total": "all"}
-            given = [
+            predicted = [
                 f"{names.get(head, head)}:{index}" for head, index in predicted_answers(logits)
             ]
-            assert given == case["chosen"]
+            assert predicted == case["chosen"]
 
 
 def _logits(
@@ -245,26 +244,26 @@ def random_case(
     return outputs, labels
 
 
-def test_padding_boxes_changes_no_loss() -> None:
+def test_padded_boxes_do_not_change_losses() -> None:
     outputs, labels = random_case()
     criterion = MdetrCriterion(MdetrConfig())
-    alone = criterion(outputs, labels)
+    unpadded = criterion(outputs, labels)
     padded = {
         name: torch.cat([value[:, :1], torch.zeros_like(value), value[:, 1:]], dim=1)
         for name, value in labels.items()
     }
     for name, value in criterion(outputs, padded).items():
-        torch.testing.assert_close(value, alone[name], msg=name)
+        torch.testing.assert_close(value, unpadded[name], msg=name)
 
 
-def test_tokens_beyond_the_map_are_named_by_no_box() -> None:
+def test_tokens_after_the_positive_map_have_finite_losses() -> None:
     outputs, labels = random_case()
     outputs.proj_tokens = torch.randn(2, 300, 8, generator=torch.Generator().manual_seed(1))
     losses = MdetrCriterion(MdetrConfig())(outputs, labels)
     assert all(torch.isfinite(value).all() for value in losses.values())
 
 
-def test_finality_is_the_cross_entropy_of_the_matched_boxes() -> None:
+def test_is_final_loss_is_cross_entropy_of_matched_boxes() -> None:
     outputs, labels = random_case()
     losses = MdetrCriterion(MdetrConfig())(outputs, labels)
     by_query = _expected_finality(outputs, labels)
@@ -304,7 +303,7 @@ def _expected_finality(outputs: MdetrOutput, labels: dict[str, Tensor]) -> float
     return total / float(labels["box_mask"].sum())
 
 
-def test_autocast_leaves_the_losses_in_float32() -> None:
+def test_losses_are_float32_under_autocast() -> None:
     outputs, labels = random_case()
     criterion = MdetrCriterion(MdetrConfig())
     plain = criterion(outputs, labels)
@@ -314,14 +313,14 @@ def test_autocast_leaves_the_losses_in_float32() -> None:
         torch.testing.assert_close(cast[name], value, rtol=0, atol=0, msg=name)
 
 
-def test_outputs_that_are_not_numbers_give_a_loss_that_is_none() -> None:
+def test_nan_outputs_give_nan_loss() -> None:
     outputs, labels = random_case()
     outputs.layer_logits[0, 0, 0, 0] = torch.nan
     losses = MdetrCriterion(MdetrConfig())(outputs, labels)
     assert losses["loss"].isnan() and losses["loss_ce"].isfinite()
 
 
-def test_more_boxes_than_queries() -> None:
+def test_more_boxes_than_queries_have_finite_losses() -> None:
     outputs, labels = random_case(boxes=9, queries=4)
     losses = MdetrCriterion(MdetrConfig())(outputs, labels)
     assert all(value.isfinite() for value in losses.values())
@@ -340,9 +339,10 @@ def _rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_the_number_of_boxes_is_the_mean_over_all_ranks(tmp_path: Path) -> None:
+def test_number_of_boxes_is_averaged_over_ranks(tmp_path: Path) -> None:
     assert mean_over_ranks(torch.tensor(3)).item() == 3
-    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    # Forked, so that the processes need not import everything again.
+    mp.start_processes(_rank, args=(str(tmp_path),), nprocs=2, start_method="fork")
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["5.5", "5.5"]
 
 
@@ -358,7 +358,7 @@ class _Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_no_loop_over_images_or_boxes() -> None:
+def test_criterion_has_no_loop_over_images_or_boxes() -> None:
     """As many tensor operations for many of them as for few."""
     numbers = []
     for batch, boxes in ((2, 3), (7, 5)):

@@ -1,4 +1,4 @@
-"""The matching: valid, cheapest, and the published one."""
+"""Matching: valid, cheapest, equal to the published one."""
 
 from itertools import permutations
 from pathlib import Path
@@ -15,11 +15,11 @@ from mdetr_model.modeling.matching import Matching, match_grid, match_queries
 from tests.mdetr_model import golden
 
 
-@pytest.mark.parametrize("mode", ("collated", "normalised"))
+@pytest.mark.parametrize("mode", golden.TOKEN_TARGETS)
 @pytest.mark.parametrize(
     "targets", ("normal", "many30", "empty_first", "empty_second", "none", "edge_spans")
 )
-def test_pairs_are_the_published_ones_in_every_layer(
+def test_matching_equals_published_one_in_every_layer(
     reference: Path, targets: str, mode: str
 ) -> None:
     results = golden.losses(reference, "r101")["results"]
@@ -28,19 +28,18 @@ def test_pairs_are_the_published_ones_in_every_layer(
     labels = golden.labels(reference, results, texts, key)
     with np.load(reference / "golden" / "losses" / "r101.odd.outputs.npz") as stored:
         logits, boxes = (torch.from_numpy(stored[k]) for k in ("pred_logits", "pred_boxes"))
-    kind = "binary" if mode == "collated" else "normalized"
     matching = match_queries(
         logits,
         boxes,
-        soft_token_targets(labels["positive_map"], kind),
+        soft_token_targets(labels["positive_map"], golden.TOKEN_TARGETS[mode]),
         labels["boxes"],
         labels["box_mask"],
     )
-    wanted = [
+    expected = [
         {(item, q, b) for item, pairs in enumerate(layer) for q, b in zip(*pairs, strict=True)}
         for layer in results[key]["matcher_indices_layer0_to_5"]
     ]
-    assert _pairs(matching) == wanted
+    assert _pairs(matching) == expected
 
 
 def _pairs(matching: Matching) -> list[set[tuple[int, int, int]]]:
@@ -56,7 +55,7 @@ def _pairs(matching: Matching) -> list[set[tuple[int, int, int]]]:
 @given(
     st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 5), st.lists(st.booleans(), max_size=4)
 )
-def test_every_matching_is_one_to_one_and_the_cheapest(
+def test_matching_is_one_to_one_and_cheapest(
     seed: int, layers: int, queries: int, real: list[bool]
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -92,7 +91,7 @@ def test_every_matching_is_one_to_one_and_the_cheapest(
             assert price(mine) == pytest.approx(cheapest, abs=1e-4)
 
 
-def test_costs_that_are_not_numbers_still_give_a_valid_matching() -> None:
+def test_nan_costs_give_valid_matching() -> None:
     logits = torch.full((1, 1, 3, 4), torch.nan)
     boxes = torch.full((1, 1, 3, 4), torch.inf)
     mask = torch.tensor([[True, False, True]])
@@ -101,7 +100,7 @@ def test_costs_that_are_not_numbers_still_give_a_valid_matching() -> None:
     assert {box for _, _, box in pairs} == {0, 2} and len({query for _, query, _ in pairs}) == 2
 
 
-def test_rows_are_picked_by_pair() -> None:
+def test_rows_are_selected_by_pair() -> None:
     query, box = torch.tensor([[2, 0], [1, 1]]), torch.tensor([[0, 1]])
     matching = Matching(torch.tensor([0, 1]), query, box)
     values = torch.arange(12).reshape(2, 2, 3)
@@ -133,14 +132,14 @@ def test_generalized_iou_of_known_boxes() -> None:
     assert giou(point, point).item() == -1
 
 
-def test_boxes_and_the_cells_of_their_centers() -> None:
-    """Cells are counted over the image alone; what is on its edge is in its last cell."""
+def test_boxes_match_grid_location_of_their_center() -> None:
+    """Locations are counted over the image without its padding; its edge is in the last one."""
     grid_mask = torch.zeros(2, 3, 4, dtype=torch.bool)
     grid_mask[0] = True
     grid_mask[1, :2, :2] = True
     boxes = torch.tensor([[[0.3, 0.4], [1.0, 1.0]], [[0.49, 0.51], [0.0, 0.0]]])
     boxes = torch.cat([boxes, torch.full_like(boxes, 0.1)], dim=-1)
-    found = match_grid(grid_mask, boxes, torch.tensor([[True, True], [True, False]]))
-    assert found.batch.tolist() == [0, 0, 1]
-    assert found.box.tolist() == [[0, 1, 0]]
-    assert found.query.tolist() == [[1 * 4 + 1, 2 * 4 + 3, 1 * 4 + 0]]
+    matching = match_grid(grid_mask, boxes, torch.tensor([[True, True], [True, False]]))
+    assert matching.batch.tolist() == [0, 0, 1]
+    assert matching.box.tolist() == [[0, 1, 0]]
+    assert matching.query.tolist() == [[1 * 4 + 1, 2 * 4 + 3, 1 * 4 + 0]]

@@ -40,11 +40,11 @@ from tests.mdetr_model.small import (
     two_labels,
 )
 
-# Cells of 16 pixels.
+# Stride 16.
 THREE_STAGES = RESNET | {"hidden_sizes": [8, 8, 16], "depths": [1, 1, 1]}
 
 
-def test_shapes() -> None:
+def test_output_shapes() -> None:
     outputs = run(tiny_model(predict_final=True), two_inputs())
     assert outputs.logits.shape == (2, QUERIES, 256)
     assert outputs.pred_boxes.shape == (2, QUERIES, 4)
@@ -61,38 +61,32 @@ def test_shapes() -> None:
 
 
 @pytest.mark.parametrize("backbone_config", [RESNET, EFFICIENTNET])
-def test_images_matter(backbone_config: Any) -> None:
+def test_outputs_depend_on_the_image(backbone_config: Any) -> None:
     model, inputs = tiny_model(backbone_config=backbone_config), two_inputs()
     other = inputs | {"pixel_values": torch.randn(2, 3, 75, 100)}
     assert difference(run(model, inputs), run(model, other)) > 1e-2
 
 
-def test_a_difference_that_is_no_number_is_none() -> None:
-    first, second = ({"a": torch.tensor([x]), "b": torch.tensor([1.0])} for x in (torch.nan, 1.0))
-    assert not difference(first, second) <= 1.0
-
-
-def test_captions_of_one_image() -> None:
-    """What is encoded once is what is encoded for each."""
+def test_image_index_gives_same_outputs_as_repeated_images() -> None:
     model, inputs = tiny_model(), two_inputs()
-    of = torch.tensor([1, 0, 1])
-    each = {name: value[of] for name, value in inputs.items()}
+    image_index = torch.tensor([1, 0, 1])
+    each = {name: value[image_index] for name, value in inputs.items()}
     once = {name: inputs[name] for name in ("pixel_values", "pixel_mask")}
     texts = {name: each[name] for name in ("input_ids", "attention_mask")}
-    outputs = run(model, {**once, **texts, "image_index": of})
+    outputs = run(model, {**once, **texts, "image_index": image_index})
     assert difference(outputs, run(model, each)) < 1e-5
 
 
-def test_cells_are_trained_where_that_is_asked_for() -> None:
-    """They have the heads and the losses of queries, and are no outputs without labels."""
+def test_grid_loss_coef_adds_losses_at_grid_locations() -> None:
+    """They have the heads and losses of queries, and are not in the outputs without labels."""
     model, plain, inputs, labels = (
         tiny_model(grid_loss_coef=2.0), tiny_model(), two_inputs(), two_labels()
     )  # fmt: skip
     assert difference(run(model, inputs), run(plain, inputs)) == 0
     outputs, without = model(**inputs, labels=labels), plain(**inputs, labels=labels)
     assert outputs.grid_logits.shape == (2, 3 * 4, 256)
-    of_cells = {name: v for name, v in outputs.loss_dict.items() if name.endswith("_grid")}
-    assert of_cells.keys() >= {f"loss_{n}_grid" for n in ("ce", "bbox", "giou")}
+    grid_losses = {name: v for name, v in outputs.loss_dict.items() if name.endswith("_grid")}
+    assert grid_losses.keys() >= {f"loss_{n}_grid" for n in ("ce", "bbox", "giou")}
     assert not any(name.endswith("_grid") for name in without.loss_dict)
     added = sum(
         weight * outputs.loss_dict[f"loss_{name}_grid"]
@@ -101,21 +95,21 @@ def test_cells_are_trained_where_that_is_asked_for() -> None:
     torch.testing.assert_close(outputs.loss, without.loss + 2 * added)
 
 
-def test_positions_at_the_input_are_added_to_what_is_projected() -> None:
+def test_positions_at_input_are_added_to_projected_features() -> None:
     model, inputs = tiny_model(), two_inputs()
     without, mask = run(model, inputs), run(model.mdetr, inputs).grid_mask
 
-    def placed(module: torch.nn.Module, args: Any, cells: Tensor) -> Tensor:
-        positions = sine_positions(mask, cells.shape[1])
-        return cells + positions.transpose(1, 2).unflatten(2, cells.shape[2:])
+    def add_positions(module: torch.nn.Module, args: Any, features: Tensor) -> Tensor:
+        positions = sine_positions(mask, features.shape[1])
+        return features + positions.transpose(1, 2).unflatten(2, features.shape[2:])
 
-    model.mdetr.image_projection.register_forward_hook(placed)
+    model.mdetr.image_projection.register_forward_hook(add_positions)
     by_hand = run(model, inputs)
     assert difference(by_hand, without) > 1e-3
     assert difference(run(tiny_model(positions_at_input=True), inputs), by_hand) <= 1e-6
 
 
-def test_only_the_first_decoder_layer_starts_with_a_bias() -> None:
+def test_only_first_decoder_layer_has_initial_bias() -> None:
     biases = {
         name: bias.abs().max().item()
         for name, bias in tiny_model().mdetr.decoder.named_parameters()
@@ -135,7 +129,7 @@ def test_token_embeddings_can_be_resized() -> None:
     assert run(model, inputs | {"input_ids": torch.full((2, 9), 59)}).logits.isfinite().all()
 
 
-def test_what_a_configuration_leaves_out() -> None:
+def test_optional_heads_are_absent_from_outputs() -> None:
     model = tiny_model(contrastive_align_loss=False, auxiliary_loss=False)
     outputs = run(model, two_inputs())
     assert set(outputs.keys()) == {"logits", "pred_boxes", "input_ids"}
@@ -144,7 +138,7 @@ def test_what_a_configuration_leaves_out() -> None:
     assert torch.allclose(run(whole, two_inputs()).logits, outputs.logits, atol=1e-5)
 
 
-def test_answers() -> None:
+def test_answer_shapes() -> None:
     outputs = run(
         tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWER_HEADS), two_inputs()
     )
@@ -161,7 +155,7 @@ def test_answers() -> None:
 
 @pytest.mark.parametrize("backbone_config", [RESNET, THREE_STAGES, EFFICIENTNET])
 @pytest.mark.parametrize("item", [0, 1])
-def test_a_sample_is_the_same_alone_and_in_a_batch(backbone_config: Any, item: int) -> None:
+def test_sample_has_same_outputs_in_any_batch(backbone_config: Any, item: int) -> None:
     model = tiny_model(backbone_config=backbone_config, mask_padding=True)
     inputs = two_inputs()
     whole = run(model, inputs)
@@ -169,7 +163,7 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(backbone_config: Any, item: i
     width = int(inputs["pixel_mask"][item].any(0).sum())
     tokens = int(inputs["attention_mask"][item].sum())
     one = slice(item, item + 1)
-    alone = run(
+    single = run(
         model,
         {
             "pixel_values": inputs["pixel_values"][one, :, :height, :width],
@@ -177,26 +171,26 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(backbone_config: Any, item: i
         },
     )
     for name in ("logits", "pred_boxes", "proj_queries"):
-        assert (alone[name] - whole[name][one]).abs().max() <= 1e-4, name
-    assert (alone.proj_tokens - whole.proj_tokens[one, :tokens]).abs().max() <= 1e-4
+        assert (single[name] - whole[name][one]).abs().max() <= 1e-4, name
+    assert (single.proj_tokens - whole.proj_tokens[one, :tokens]).abs().max() <= 1e-4
 
 
 @pytest.mark.parametrize("item", [0, 1])
-def test_padding_of_captions_has_no_influence(item: int) -> None:
+def test_caption_padding_does_not_change_outputs(item: int) -> None:
     """As published, padding of images has one on the image encoder; captions never do."""
     model, inputs = tiny_model(), two_inputs()
     whole = run(model, inputs)
     one, tokens = slice(item, item + 1), int(inputs["attention_mask"][item].sum())
-    alone = {name: value[one] for name, value in inputs.items()}
-    alone["input_ids"], alone["attention_mask"] = (
-        alone[name][:, :tokens] for name in ("input_ids", "attention_mask")
+    single = {name: value[one] for name, value in inputs.items()}
+    single["input_ids"], single["attention_mask"] = (
+        single[name][:, :tokens] for name in ("input_ids", "attention_mask")
     )
-    outputs = run(model, alone)
+    outputs = run(model, single)
     assert (outputs.logits - whole.logits[one]).abs().max() <= 1e-4
     assert (outputs.pred_boxes - whole.pred_boxes[one]).abs().max() <= 1e-4
 
 
-def test_padding_behind_everything_has_no_influence() -> None:
+def test_common_padding_does_not_change_outputs() -> None:
     model, inputs = tiny_model(mask_padding=True), two_inputs()
     more = {name: F.pad(inputs[name], (0, 33, 0, 40)) for name in ("pixel_values", "pixel_mask")}
     more |= {name: F.pad(inputs[name], (0, 4)) for name in ("input_ids", "attention_mask")}
@@ -216,7 +210,9 @@ def test_padding_behind_everything_has_no_influence() -> None:
         ),
     ],
 )
-def test_saved_and_loaded(tmp_path: Path, kind: type, auto: Any, fields: dict[str, Any]) -> None:
+def test_saved_model_is_loaded_by_its_auto_class(
+    tmp_path: Path, kind: type, auto: Any, fields: dict[str, Any]
+) -> None:
     model = tiny_model(kind, **fields)
     model.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").is_file()
@@ -229,7 +225,7 @@ def test_saved_and_loaded(tmp_path: Path, kind: type, auto: Any, fields: dict[st
     assert {name for name, p in loaded.named_parameters() if not p.requires_grad} == frozen
 
 
-def test_a_grounding_model_becomes_one_for_questions(tmp_path: Path) -> None:
+def test_grounding_weights_load_into_question_answering_model(tmp_path: Path) -> None:
     tiny_model().save_pretrained(tmp_path)
     model, info = MdetrForQuestionAnswering.from_pretrained(
         tmp_path, answer_heads=CLEVR_ANSWER_HEADS, output_loading_info=True
@@ -241,7 +237,7 @@ def test_a_grounding_model_becomes_one_for_questions(tmp_path: Path) -> None:
     assert torch.equal(base.queries.weight, model.mdetr.queries.weight)
 
 
-def test_bfloat16_autocast() -> None:
+def test_bfloat16_autocast_is_close_to_float32() -> None:
     model, inputs = tiny_model(), two_inputs()
     with torch.autocast("cpu", torch.bfloat16):
         outputs = model(**inputs, labels=two_labels())
@@ -253,9 +249,7 @@ def test_bfloat16_autocast() -> None:
 
 
 @pytest.mark.parametrize("backbone_config", [RESNET, EFFICIENTNET])
-def test_an_image_encoder_that_is_trained_from_scratch(
-    tmp_path: Path, backbone_config: Any
-) -> None:
+def test_image_encoder_trains_from_scratch(tmp_path: Path, backbone_config: Any) -> None:
     scratch = {"frozen_batch_norm": False, "frozen_first_layers": False}
     model = tiny_model(backbone_config=backbone_config, **scratch).train()
     model(**two_inputs(), labels=two_labels()).loss.backward()
@@ -295,7 +289,7 @@ def test_losses_reach_every_trained_parameter() -> None:
     assert model.mdetr.queries.weight.grad.abs().sum() > 0
 
 
-def test_missing_labels_are_named() -> None:
+def test_missing_labels_are_named_in_the_error() -> None:
     model, labels = tiny_model(predict_final=True), two_labels()
     del labels["positive_map"]
     message = (
@@ -311,7 +305,7 @@ def test_missing_labels_are_named() -> None:
         model(**two_inputs(), labels=two_labels() | {"answers": answers})
 
 
-def test_numbers_of_images_captions_and_labels_that_differ_are_refused() -> None:
+def test_mismatched_numbers_of_images_captions_and_labels_are_refused() -> None:
     model, inputs = tiny_model(), two_inputs()
     one_image = inputs | {name: inputs[name][:1] for name in ("pixel_values", "pixel_mask")}
     with pytest.raises(ValueError, match="1 images and 2 captions, without image_index"):
@@ -324,7 +318,7 @@ def test_numbers_of_images_captions_and_labels_that_differ_are_refused() -> None
             model(**inputs, labels=two_labels() | {name: torch.cat([label, label[:1]])})
 
 
-def test_answers_to_other_questions_are_refused() -> None:
+def test_answers_of_wrong_length_are_refused() -> None:
     model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWER_HEADS)
     answers = {head: torch.zeros(2, dtype=torch.long) for head, _ in CLEVR_ANSWER_HEADS}
     model(**two_inputs(), labels=two_labels() | {"answers": answers})
@@ -334,7 +328,7 @@ def test_answers_to_other_questions_are_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", [MdetrModel, MdetrForGrounding, MdetrForQuestionAnswering])
-def test_outputs_as_a_tuple(kind: type) -> None:
+def test_return_dict_false_gives_tuple(kind: type) -> None:
     model = tiny_model(kind, answer_heads=CLEVR_ANSWER_HEADS)
     named = run(model, two_inputs())
     values = run(model, two_inputs() | {"return_dict": False})
@@ -349,7 +343,7 @@ def test_outputs_as_a_tuple(kind: type) -> None:
     assert run(model, two_inputs() | {"return_dict": True}).keys() == named.keys()
 
 
-def test_values_that_cannot_be_trained_with_are_refused() -> None:
+def test_unknown_token_targets_are_refused_by_the_configuration() -> None:
     with pytest.raises(ValueError, match="'soft'; it has to be 'normalized' or 'binary'"):
         MdetrConfig(token_targets="soft")
 
@@ -384,9 +378,7 @@ def test_values_that_cannot_be_trained_with_are_refused() -> None:
         ),
     ],
 )
-def test_values_that_no_model_can_be_built_with_are_refused(
-    fields: dict[str, Any], message: str
-) -> None:
+def test_invalid_configurations_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MdetrConfig(**fields)
 
@@ -396,7 +388,7 @@ def test_answer_heads_may_have_any_order() -> None:
         assert MdetrConfig(answer_heads=heads).answer_heads == [list(head) for head in heads]
 
 
-def test_unknown_names_are_refused() -> None:
+def test_unknown_encoder_names_are_refused() -> None:
     with pytest.raises(AttributeError, match="Nothing"):
         _ = mdetr_model.Nothing
     with pytest.raises(ValueError, match="'gpt'"):

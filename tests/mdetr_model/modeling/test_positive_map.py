@@ -20,33 +20,33 @@ def columns(spans: list[list[tuple[int, int]]], rule: TokenRule = "paper") -> li
     return [np.flatnonzero(row).tolist() for row in positive_map(OFFSETS, spans, rule).rows]
 
 
-def test_the_published_rule_gives_the_published_rows(reference: Path) -> None:
+def test_mdetr_rule_equals_published_rows(reference: Path) -> None:
     tokenizer = golden.tokenizer(reference)
-    found, wanted = [], []
+    columns_by_box, expected = [], []
     for row in golden.function(reference, "positive_map")["rows"]:
         encoded = tokenizer(row["caption"], return_offsets_mapping=True, verbose=False)
         assert row["input_ids"] in (None, encoded["input_ids"])
         rows = positive_map(
             np.array(encoded["offset_mapping"]), row["tokens_positive"], "mdetr"
         ).rows
-        found += [np.flatnonzero(tokens).tolist() for tokens in rows]
-        wanted += row["columns"]
+        columns_by_box += [np.flatnonzero(tokens).tolist() for tokens in rows]
+        expected += row["columns"]
         targets = soft_token_targets(torch.from_numpy(rows), "normalized")
         assert targets.amax(-1).tolist() == row["value"]
-    assert found == wanted
+    assert columns_by_box == expected
 
 
-def test_a_token_belongs_to_a_span_that_shares_a_character_with_it() -> None:
+def test_paper_rule_takes_tokens_that_share_a_character() -> None:
     spans = [[(3, 9)], [(0, 1), (7, 9)], [(4, 5)], [(6, 7)], [(1, 3)], []]
     assert columns(spans) == [[3, 4, 5, 6], [1, 6], [3], [4, 5], [], []]
 
 
-def test_the_published_rule_loses_the_end_of_a_character_of_two_tokens() -> None:
+def test_mdetr_rule_misses_second_token_of_last_character() -> None:
     assert columns([[(3, 7)]]) == [[3, 4, 5]]
     assert columns([[(3, 7)]], "mdetr") == [[3, 4]]
 
 
-def test_the_published_rule_looks_past_spaces() -> None:
+def test_mdetr_rule_skips_up_to_two_spaces() -> None:
     assert columns([[(1, 4)], [(0, 2)], [(1, 2)], [(0, 20)]], "mdetr") == [[3], [1], [], []]
 
 
@@ -57,14 +57,14 @@ def test_spans_without_a_token_are_counted() -> None:
         assert mapped.rows.any(-1).tolist() == [True, False, False]
 
 
-def test_no_boxes_and_no_tokens() -> None:
+def test_empty_boxes_or_tokens_give_empty_map() -> None:
     assert positive_map(OFFSETS, []).rows.shape == (0, NUM_TOKEN_POSITIONS)
     empty = positive_map(np.zeros((0, 2)), [[(0, 3)]])
     assert not empty.rows.any() and empty.dropped_spans == 1
 
 
 @pytest.mark.parametrize("rule, columns", (("paper", 255), ("mdetr", 256)))
-def test_tokens_behind_the_last_column_are_left_out(rule: TokenRule, columns: int) -> None:
+def test_tokens_after_last_position_are_dropped(rule: TokenRule, columns: int) -> None:
     """The last one means "no object": only the published rule has tokens there."""
     offsets = np.array([(i, i + 1) for i in range(400)])
     mapped = positive_map(offsets, [[(250, 300)], [(columns, 300)]], rule)

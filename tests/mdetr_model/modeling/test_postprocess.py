@@ -36,7 +36,7 @@ def _outputs(formulas: ModuleType, case: dict[str, Any]) -> tuple[Tensor, Tensor
     )
 
 
-def test_boxes_and_their_order_are_the_published_ones(reference: Path) -> None:
+def test_boxes_scores_and_order_equal_published_ones(reference: Path) -> None:
     formulas = golden.formulas(reference)
     for case in golden.function(reference, "postprocess")["cases"]:
         logits, boxes, final = _outputs(formulas, case)
@@ -48,8 +48,8 @@ def test_boxes_and_their_order_are_the_published_ones(reference: Path) -> None:
             "boxes_first3": boxes[:, :3],
         }
         for name, values in first.items():
-            wanted = torch.tensor(published[name])
-            torch.testing.assert_close(values, wanted, rtol=1e-5, atol=1e-6)
+            expected = torch.tensor(published[name])
+            torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-6)
 
         numbers = case["items_per_batch_element"]
         phrases = torch.zeros(case["batch"], max(numbers), 256, dtype=torch.bool)
@@ -61,12 +61,12 @@ def test_boxes_and_their_order_are_the_published_ones(reference: Path) -> None:
         for item, number in enumerate(numbers):
             assert order[item, :number].tolist() == case["order"][item]
             for phrase in range(number):
-                found = boxes[item, order[item, phrase, :3]]
-                wanted = torch.tensor(case["first3_boxes_xyxy"][item][phrase])
-                torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4)
+                best = boxes[item, order[item, phrase, :3]]
+                expected = torch.tensor(case["first3_boxes_xyxy"][item][phrase])
+                torch.testing.assert_close(best, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_neighboring_tokens_share_a_span() -> None:
+def test_adjacent_tokens_share_a_span() -> None:
     offsets = np.array([(0, 0), (0, 1), (2, 5), (5, 5), (6, 9), (9, 10), (0, 0)])
     chosen = np.zeros((3, 7), bool)
     chosen[0, [1, 2, 5]] = True
@@ -88,6 +88,6 @@ def test_spans_cover_the_chosen_tokens_and_no_others(chosen: list[bool]) -> None
     assert all(end + 1 < begin for (_, end), (begin, _) in pairwise(spans))
 
 
-def test_boxes_go_by_width_and_height() -> None:
+def test_boxes_are_scaled_by_width_and_height() -> None:
     boxes = boxes_in_pixels(torch.tensor([[[0.5, 0.5, 1.0, 0.5]]]), torch.tensor([[100, 200]]))
     assert boxes.tolist() == [[pytest.approx([0, 25, 200, 75])]]

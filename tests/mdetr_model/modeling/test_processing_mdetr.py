@@ -43,7 +43,7 @@ def image_of_size(width: int, height: int) -> Image.Image:
         (1, 1, (800, 800)),
     ],
 )
-def test_the_shortest_side_is_800_and_the_longest_at_most_1333(
+def test_image_is_resized_to_shortest_800_longest_1333(
     width: int, height: int, resized: tuple[int, int]
 ) -> None:
     features = MdetrImageProcessor()(image_of_size(width, height), return_tensors="pt")
@@ -51,7 +51,7 @@ def test_the_shortest_side_is_800_and_the_longest_at_most_1333(
     assert features["pixel_mask"].shape == (1, *resized) and features["pixel_mask"].all()
 
 
-def test_pixels_are_resized_as_pillow_does_and_normalized() -> None:
+def test_pixels_equal_pillow_resize_and_imagenet_normalization() -> None:
     image = image_of_size(60, 40)
     features = MdetrImageProcessor(size={"shortest_edge": 20, "longest_edge": 100})(
         image, return_tensors="pt"
@@ -62,7 +62,7 @@ def test_pixels_are_resized_as_pillow_does_and_normalized() -> None:
     torch.testing.assert_close(features["pixel_values"], wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_every_kind_of_image_gives_the_same_pixels() -> None:
+def test_pil_numpy_and_torch_images_give_same_pixels() -> None:
     image = image_of_size(40, 30)
     array = np.array(image)
     kinds: list[Any] = [image, array, torch.from_numpy(array).permute(2, 0, 1)]
@@ -82,7 +82,7 @@ def test_images_are_padded_on_the_right_and_at_the_bottom() -> None:
     assert not features["pixel_values"][0, :, 10:].any()
 
 
-def test_processors_are_saved_and_found_by_the_auto_classes(
+def test_saved_processors_are_loaded_by_auto_classes(
     processor: MdetrProcessor, tmp_path: Path
 ) -> None:
     processor.save_pretrained(tmp_path)
@@ -100,7 +100,7 @@ def test_processors_are_saved_and_found_by_the_auto_classes(
     assert dict(image_processor.size) == dict(custom.size)
 
 
-def test_captions_that_are_too_long_are_cut_and_their_spans_dropped_and_counted(
+def test_long_captions_are_truncated_and_dropped_spans_counted(
     processor: MdetrProcessor,
 ) -> None:
     long = "a " * 400 + "dog"
@@ -119,7 +119,7 @@ def test_captions_that_are_too_long_are_cut_and_their_spans_dropped_and_counted(
     assert labels["boxes"][1, 0].tolist() == [0.5, 0.5, 0.5, 0.5]
 
 
-def test_labels_of_no_boxes_and_of_boxes_without_spans(processor: MdetrProcessor) -> None:
+def test_empty_labels_and_mismatched_spans(processor: MdetrProcessor) -> None:
     labels = processor.make_labels([CAPTION], spans=[[]], boxes=[[]], sizes=[(5, 5)])
     assert labels["boxes"].shape == (1, 0, 4) and labels["positive_map"].shape == (1, 0, 256)
     with pytest.raises(ValueError, match="caption 0: 1 boxes, spans of 0"):
@@ -136,7 +136,7 @@ def test_labels_of_no_boxes_and_of_boxes_without_spans(processor: MdetrProcessor
         ((0, 0, float("nan"), 1), (5, 5), "a box ends before it begins"),
     ],
 )
-def test_boxes_that_are_none_are_refused(
+def test_invalid_boxes_and_sizes_are_refused(
     processor: MdetrProcessor, box: Any, size: tuple[int, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -160,7 +160,7 @@ def outputs_for(processor: MdetrProcessor, caption: str = CAPTION) -> SimpleName
     return SimpleNamespace(logits=logits, pred_boxes=boxes, input_ids=ids)
 
 
-def test_grounded_phrases(processor: MdetrProcessor) -> None:
+def test_post_process_returns_phrases_boxes_and_scores(processor: MdetrProcessor) -> None:
     outputs = outputs_for(processor)
     (result,) = processor.post_process_grounded_object_detection(
         outputs, target_sizes=[(100, 200)], text_threshold=0.05
@@ -171,7 +171,7 @@ def test_grounded_phrases(processor: MdetrProcessor) -> None:
     assert result["scores"].tolist() == pytest.approx([1, 1 - 1 / 9], abs=1e-4)
 
 
-def test_what_the_caption_refers_to_is_found_before_what_it_mentions(
+def test_is_final_scores_rank_referents_first(
     processor: MdetrProcessor,
 ) -> None:
     outputs = outputs_for(processor)
@@ -184,32 +184,35 @@ def test_what_the_caption_refers_to_is_found_before_what_it_mentions(
     assert result["scores"][:2].tolist() == pytest.approx(final.tolist(), abs=1e-4)
 
 
-def test_answers_are_given_by_type(processor: MdetrProcessor) -> None:
+def test_post_process_answers_by_type(processor: MdetrProcessor) -> None:
     answers = {
         "type": torch.tensor([[0.0, 3, 1], [4, 0, 0], [0, 0, 9]]),
         "binary": torch.tensor([-1.0, 2, 0]),
         "attr": torch.eye(15)[[7, 0, 0]],
         "reg": torch.eye(20)[[0, 0, 19]],
     }
-    given = processor.post_process_answers(SimpleNamespace(answers=answers))
-    assert [answer["type"] for answer in given] == ["attr", "binary", "reg"]
-    assert [answer["answer"] for answer in given] == [7, 1, 19]
+    answered = processor.post_process_answers(SimpleNamespace(answers=answers))
+    assert [answer["type"] for answer in answered] == ["attr", "binary", "reg"]
+    assert [answer["answer"] for answer in answered] == [7, 1, 19]
     unified = SimpleNamespace(answers={"total": torch.eye(1853)[[1852]]})
     assert processor.post_process_answers(unified) == [{"type": "total", "answer": 1852}]
     with pytest.raises(ValueError, match="without answers"):
         processor.post_process_answers(outputs_for(processor))
 
 
-def test_captions_are_read_off_the_tokens_or_given(processor: MdetrProcessor) -> None:
+def test_captions_are_decoded_from_tokens_or_given(processor: MdetrProcessor) -> None:
     odd = "  A  red café\u2019s  bus , 'tis \U0001f68c , "
     outputs = outputs_for(processor, odd)
-    (read,) = processor.post_process_grounded_object_detection(outputs)
-    (given,) = processor.post_process_grounded_object_detection(outputs, text=[odd])
-    assert read["text_labels"] == given["text_labels"] and read["spans"] == given["spans"]
-    assert read["text_labels"] and all(phrase in odd for phrase in read["text_labels"])
+    (decoded,) = processor.post_process_grounded_object_detection(outputs)
+    (with_text,) = processor.post_process_grounded_object_detection(outputs, text=[odd])
+    assert (
+        decoded["text_labels"] == with_text["text_labels"]
+        and decoded["spans"] == with_text["spans"]
+    )
+    assert decoded["text_labels"] and all(phrase in odd for phrase in decoded["text_labels"])
 
 
-def test_a_caption_that_is_cut_within_a_character_is_read_off_the_tokens(
+def test_caption_truncated_inside_a_character_is_decoded(
     processor: MdetrProcessor,
 ) -> None:
     caption = "a red bus behind the tall tree " + "a" * 219 + "\U0001f68c" * 9
@@ -220,7 +223,7 @@ def test_a_caption_that_is_cut_within_a_character_is_read_off_the_tokens(
     assert result["text_labels"] == ["red bus", "tall tree"]
 
 
-def test_tokens_that_no_caption_has_are_refused(processor: MdetrProcessor) -> None:
+def test_tokens_that_decode_ambiguously_are_refused(processor: MdetrProcessor) -> None:
     outputs = outputs_for(processor)
     # A space and a letter, each of its own, where the tokenizer has one token for both.
     words = processor.tokenizer.convert_tokens_to_ids(["<s>", "a", "Ġ", "b", "</s>"])
@@ -231,7 +234,7 @@ def test_tokens_that_no_caption_has_are_refused(processor: MdetrProcessor) -> No
     assert result["text_labels"] == ["red bus", "tall tree"]
 
 
-def test_the_threshold_and_boxes_without_target_sizes(processor: MdetrProcessor) -> None:
+def test_threshold_and_default_target_sizes(processor: MdetrProcessor) -> None:
     outputs = outputs_for(processor)
     (result,) = processor.post_process_grounded_object_detection(outputs, threshold=0.95)
     assert result["text_labels"] == ["red bus"]
