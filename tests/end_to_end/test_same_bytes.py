@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.build import main as build
-from tests.end_to_end.made import digests
+from tests.end_to_end.built_sets import set_digests
 from tests.processes import run, started
 from tests.servers import server
 
@@ -23,15 +23,15 @@ TWO_WORKERS = ["--direct_running_mode=multi_processing", "--direct_num_workers=2
 
 
 @pytest.fixture(scope="module")
-def expected(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def expected(small_set: Path) -> dict[str, str]:
     """The digests of an undisturbed build in one process."""
-    return build_digests(small_dataset, tmp_path_factory.mktemp("memory") / "shards", IN_MEMORY)
+    return set_digests(small_set)
 
 
 def build_digests(raw: Path, output: Path, *options: str) -> dict[str, str]:
     """Builds a set in this process; returns the digests of its files."""
     assert build(["demo", f"--root={raw}", f"--output={output}", "--quiet", *options]) == 0
-    return digests(output)
+    return set_digests(output)
 
 
 def test_shard_set_has_all_its_files_and_no_others(expected: dict[str, str]) -> None:
@@ -56,7 +56,7 @@ def two_workers(
     output = tmp_path_factory.mktemp("two_workers") / "shards"
     begin = time.monotonic()
     run(command(small_dataset, output), check=True)
-    return time.monotonic() - begin, digests(output)
+    return time.monotonic() - begin, set_digests(output)
 
 
 def test_two_worker_processes_make_the_same_bytes(
@@ -134,7 +134,7 @@ def test_killed_and_restarted_build_makes_the_same_bytes(
             process.wait()
             if not finished and (output / "manifest.json").exists():
                 # The manifest comes last: all other files are complete.
-                assert {n: d for n, d in digests(output).items() if n in expected} == expected
+                assert {n: d for n, d in set_digests(output).items() if n in expected} == expected
             (output / "manifest.json").unlink(missing_ok=True)
         run(command(small_dataset, output), check=True)
-    assert digests(output) == expected
+    assert set_digests(output) == expected
