@@ -28,8 +28,8 @@ import fsspec
 from mdetr_model.training.tokenizer import train_tokenizer
 from mdetr_model.training.training_log import read_log
 from shards.format.manifest import FileEntry
-from shards.reading.reader import Store
-from shards.reading.remote import Remote, Retries
+from shards.reading.reader import ShardReader
+from shards.reading.remote import RemoteFolder, Retries
 from shards.reading.shard_set import ShardSet
 from tests.s3_server import requests, serve_s3
 
@@ -47,7 +47,7 @@ def bucket(milliseconds: int, log: Path) -> Iterator[fsspec.AbstractFileSystem]:
         os.environ.update(environment)
         fsspec.get_filesystem_class("s3").clear_instance_cache()  # of the last one
         system = fsspec.filesystem("s3")
-        system.mkdir("made")
+        system.mkdir("bucket")
         yield system
 
 
@@ -57,7 +57,7 @@ def bucket(milliseconds: int, log: Path) -> Iterator[fsspec.AbstractFileSystem]:
 def wait(shards: Path, steps: int, workers: int, share: float, delays: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        samples = Store(ShardSet.open(shards)).samples("train")
+        samples = ShardReader(ShardSet.open(shards)).samples("train")
         captions = [caption.text for of in samples for caption in of.sample.captions]
         train_tokenizer(captions, 800).save_pretrained(work / "tokenizer")
         size = sum(entry.bytes for entry in ShardSet.open(shards).shards)
@@ -72,9 +72,9 @@ def wait(shards: Path, steps: int, workers: int, share: float, delays: list[int]
         for delay in delays:
             log = work / f"{delay}.log"
             with bucket(delay, log) as system:
-                system.put(str(shards), "made/shards", recursive=True)
+                system.put(str(shards), "bucket/shards", recursive=True)
                 log.write_text("")
-                losses = run(f"{delay} ms", "s3://made/shards")
+                losses = run(f"{delay} ms", "s3://bucket/shards")
                 got = [of.sent for of in requests(log) if of.path.endswith(".tar")]
             print(f"         {len(got)} requests for {sum(got) / 1e6:.0f} MB of tars")
             if losses != expected:
@@ -130,14 +130,14 @@ def fetch(megabytes: int, rounds: int, delays: list[int]) -> None:
     content = os.urandom(megabytes * 1_000_000)
     entry = FileEntry("shard.tar", len(content), hashlib.sha256(content).hexdigest())
     ways: dict[str, Callable[[], object]] = {
-        "fetched": lambda: Remote("s3://made", {}, Retries()).download(entry, io.BytesIO()),
+        "fetched": lambda: RemoteFolder("s3://bucket", {}, Retries()).download(entry, io.BytesIO()),
         "in blocks": lambda: in_blocks(entry),
     }
     with tempfile.TemporaryDirectory() as folder:
         for delay in delays:
             log = Path(folder) / f"{delay}.log"
             with bucket(delay, log) as system:
-                system.pipe_file("made/shard.tar", content)
+                system.pipe_file("bucket/shard.tar", content)
                 for name, way in ways.items():
                     log.write_text("")
                     seconds = statistics.median(timed(way) for _ in range(rounds))
@@ -149,7 +149,7 @@ def fetch(megabytes: int, rounds: int, delays: list[int]) -> None:
 
 
 def in_blocks(entry: FileEntry) -> None:
-    system, folder = fsspec.url_to_fs("s3://made")
+    system, folder = fsspec.url_to_fs("s3://bucket")
     digest, to = hashlib.sha256(), io.BytesIO()
     with system.open(f"{folder}/{entry.file}", "rb", block_size=BLOCK) as file:
         while chunk := file.read(BLOCK):

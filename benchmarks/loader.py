@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 import psutil
@@ -39,10 +40,10 @@ from mdetr_model.training.tokenizer import train_tokenizer
 from schemas import Sample
 from schemas.sample import decode_caption
 from shards.format.writer import shard_writer
-from shards.reading.reader import Pair, Store
+from shards.reading.reader import Pair, ShardReader
 from shards.reading.shard_set import ShardSet
 from shards.sampling.dataset import GlobalBatchSampler, PairDataset
-from shards.sampling.sample_order import PairOrder, pairs_of
+from shards.sampling.sample_order import PairOrder
 from tests.shard_sets import write_samples
 
 BATCH = 4
@@ -69,24 +70,13 @@ def prepare(shards: Path, work: Path) -> None:
 
 def read(shards: ShardSet) -> Iterator[tuple[Sample, bytes]]:
     """The training samples of a shard set."""
-    store = Store(shards)
-    for shard in shards.shards_of("train"):
-        by_row: dict[int, list[Pair]] = {}
-        for place in pairs_of(shards, shard):
-            row = int(place["row"])
-            by_row.setdefault(row, []).append(store.pair(shard, row, int(place["number"])))
-        for of in by_row.values():
-            first = of[0]
-            captions = [pair.caption for pair in of]
-            yield (
-                Sample(first.key, first.width, first.height, f"{first.key}.jpg", captions),
-                bytes(first.image),
-            )
+    reader = ShardReader(shards)
+    for stored in reader.samples("train"):
+        yield stored.sample, bytes(reader.image(stored.shard, stored.row).content)
 
 
 def renamed(sample: Sample, copy: int) -> Sample:
-    key = f"{sample.key}-{copy}"
-    return Sample(key, sample.width, sample.height, sample.file, sample.captions)
+    return msgspec.structs.replace(sample, key=f"{sample.key}-{copy}")
 
 
 def with_noise(image: bytes) -> bytes:
@@ -122,10 +112,16 @@ def plain_webdataset(
     def pairs(samples: Iterator[dict[str, Any]]) -> Iterator[Pair]:
         for sample in samples:
             content = orjson.loads(sample["json"])
-            size = content["width"], content["height"]
-            for number in range(len(content["captions"])):
-                key, caption = decode_caption(sample["json"], number)
-                yield Pair(key, number, *size, sample["jpg"], caption)
+            for i in range(len(content["captions"])):
+                key, caption = decode_caption(sample["json"], i)
+                yield Pair(
+                    key=key,
+                    caption_index=i,
+                    width=content["width"],
+                    height=content["height"],
+                    image=sample["jpg"],
+                    caption=caption,
+                )
 
     urls = sorted(str(path) for path in (work / f"shards{times}").glob("*.tar"))
     dataset = (
@@ -216,9 +212,10 @@ def disk(work: Path) -> None:
     with shard_writer(stream, "pairs.tar") as writer:
         for sample, image in read(shards):
             for number, caption in enumerate(sample.captions):
-                key = f"{sample.key}-{number}"
-                of = Sample(key, sample.width, sample.height, sample.file, [caption])
-                writer.write(of, "jpg", image)
+                single = msgspec.structs.replace(
+                    sample, key=f"{sample.key}-{number}", captions=[caption]
+                )
+                writer.write(single, "jpg", image)
     print(f"a sample an image, with the index   {own / pairs / 1e3:6.1f} kB a pair")
     print(f"a sample a pair                     {writer.size / pairs / 1e3:6.1f} kB a pair")
 

@@ -1,7 +1,7 @@
 """How well the stream is shuffled, how fast a position is found, and what buckets save of padding.
 
     python benchmarks/stream_order.py shuffle       # by block_shards, at the size of MDETR's data
-    python benchmarks/stream_order.py resume        # time to the first places of any position
+    python benchmarks/stream_order.py resume        # time to the first pairs at any position
     python benchmarks/stream_order.py padding SET   # share of padded pixels, of a set's train split
 
 ``shuffle`` and ``resume`` need no images: they write an index of 128 shards of 1,600 images,
@@ -21,10 +21,16 @@ import numpy as np
 from mdetr_model.data.transforms import TrainTransform
 from shards.format.index import IndexRow
 from shards.format.manifest import ShardEntry
-from shards.reading.reader import Store
+from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
-from shards.sampling.aspect_buckets import AspectOrder
-from shards.sampling.sample_order import Draw, Order, PairOrder, SampleIndices, stream
+from shards.sampling.aspect_buckets import AspectBucketOrder
+from shards.sampling.sample_order import (
+    PairOrder,
+    RandomStream,
+    SampleIndices,
+    SampleOrder,
+    bit_generator,
+)
 from tests.shard_sets import write_tables
 
 SHARDS, IMAGES = 128, 1600
@@ -44,8 +50,20 @@ def large_set(shards: int = SHARDS) -> Iterator[Path]:
             rows.append(
                 [
                     IndexRow(
-                        *(file, key, f"{key}.jpg", 512, 100_000, 1, 101_376, 5000, 2),
-                        *(640, 480, n, 5 * n, ["vg"]),
+                        shard=file,
+                        key=key,
+                        image_name=f"{key}.jpg",
+                        image_offset=512,
+                        image_size=100_000,
+                        image_crc32=1,
+                        json_offset=101_376,
+                        json_size=5000,
+                        json_crc32=2,
+                        width=640,
+                        height=480,
+                        captions=n,
+                        regions=5 * n,
+                        datasets=["vg"],
                     )
                     for key, n in zip(keys, captions, strict=True)
                 ]
@@ -61,29 +79,29 @@ def shuffle() -> None:
         print(f"{shards.pairs('train')} pairs, global batches of {BATCH}")
         for block in (1, 2, 4, 8, 16, 32, 64, SHARDS):
             order = PairOrder(shards, "train", seed=0, block_shards=block)
-            places = order.places(0, 0, order.pairs)
+            indices = order.indices(0, 0, order.pairs)
             print(
-                f"block_shards {block:3}   displacement {displacement(places):7.2%} of uniform   "
-                f"two pairs of a batch from one shard {same(places, ['shard']):7.2%}   "
-                f"batches with an image twice {repeats(places):7.2%}"
+                f"block_shards {block:3}   displacement {displacement(indices):7.2%} of uniform   "
+                f"two pairs of a batch from one shard {same(indices, ['shard']):7.2%}   "
+                f"batches with an image twice {repeats(indices):7.2%}"
             )
 
 
-def displacement(places: SampleIndices) -> float:
+def displacement(indices: SampleIndices) -> float:
     """How far pairs are from where they would be with the shards permuted and nothing else, as a
     share of how far they are from any place in a uniform order, a third of the epoch.
     """
-    _, first = np.unique(places["shard"], return_index=True)
-    rank = np.empty(places["shard"].max() + 1, np.int64)
-    rank[places["shard"][np.sort(first)]] = np.arange(len(first))
-    unshuffled = np.lexsort((places["number"], places["row"], rank[places["shard"]]))
-    moved = np.abs(unshuffled - np.arange(len(places)))
-    return float(moved.mean() / (len(places) / 3))
+    _, first = np.unique(indices["shard"], return_index=True)
+    rank = np.empty(indices["shard"].max() + 1, np.int64)
+    rank[indices["shard"][np.sort(first)]] = np.arange(len(first))
+    unshuffled = np.lexsort((indices["caption_index"], indices["row"], rank[indices["shard"]]))
+    moved = np.abs(unshuffled - np.arange(len(indices)))
+    return float(moved.mean() / (len(indices) / 3))
 
 
-def same(places: SampleIndices, fields: list[str]) -> float:
+def same(indices: SampleIndices, fields: list[str]) -> float:
     """The chance that two pairs of a batch agree in some fields."""
-    batches = places[: len(places) // BATCH * BATCH][fields].reshape(-1, BATCH)
+    batches = indices[: len(indices) // BATCH * BATCH][fields].reshape(-1, BATCH)
     agreeing = 0
     for batch in batches:
         _, counts = np.unique(batch, return_counts=True)
@@ -91,9 +109,9 @@ def same(places: SampleIndices, fields: list[str]) -> float:
     return agreeing / (len(batches) * BATCH * (BATCH - 1))
 
 
-def repeats(places: SampleIndices) -> float:
+def repeats(indices: SampleIndices) -> float:
     """The share of batches in which some image is seen more than once."""
-    batches = places[: len(places) // BATCH * BATCH][["shard", "row"]].reshape(-1, BATCH)
+    batches = indices[: len(indices) // BATCH * BATCH][["shard", "row"]].reshape(-1, BATCH)
     return float(np.mean([len(np.unique(batch)) < BATCH for batch in batches]))
 
 
@@ -103,30 +121,32 @@ def resume() -> None:
             seconds: list[float] = []
             for i in range(9):
                 begin = time.perf_counter()
-                order: Order = PairOrder(ShardSet.open(folder), "train", seed=0)
+                order: SampleOrder = PairOrder(ShardSet.open(folder), "train", seed=0)
                 start = order.pairs // 9 * i
-                order.places(i, start, start + BATCH)
+                order.indices(i, start, start + BATCH)
                 seconds.append(time.perf_counter() - begin)
             print(
                 f"{shards} shards, {order.pairs} pairs: opened, and the first batch from any "
-                f"position placed, in {1e3 * statistics.median(seconds):.0f} ms"
+                f"position found, in {1e3 * statistics.median(seconds):.0f} ms"
             )
 
 
 def padding(folder: Path, rank_batch: int = 4) -> None:
     """Of views as training draws them; a rank's slice of each global batch is padded alone."""
     shards = ShardSet.open(folder)
-    store, transform = Store(shards), TrainTransform()
+    reader, transform = ShardReader(shards), TrainTransform()
     plain = PairOrder(shards, "train", seed=0)
-    orders: dict[str, Order] = {"as they come": plain}
-    orders |= {f"window of {n:2}": AspectOrder(plain, BATCH, seed=0, window=n) for n in (4, 16, 32)}
+    orders: dict[str, SampleOrder] = {"as they come": plain}
+    orders |= {
+        f"window of {n:2}": AspectBucketOrder(plain, BATCH, seed=0, window=n) for n in (4, 16, 32)
+    }
     for name, order in orders.items():
-        places = order.places(0, 0, order.pairs // BATCH * BATCH)
+        indices = order.indices(0, 0, order.pairs // BATCH * BATCH)
         sizes = []
-        for position, place in enumerate(places):
-            pair = store.pair(*(int(place[of]) for of in ("shard", "row", "number")))
+        for position, index in enumerate(indices):
+            pair = reader.pair(*(int(index[name]) for name in ("shard", "row", "caption_index")))
             boxes = np.array([region.box for region in pair.caption.regions]).reshape(-1, 4)
-            rng = np.random.Generator(stream(0, Draw.SAMPLE, 0, position))
+            rng = np.random.Generator(bit_generator(0, RandomStream.TRANSFORM, 0, position))
             text = pair.caption.text
             sizes.append(transform.sample((pair.width, pair.height), boxes, text, rng).size)
         batches = np.array(sizes).reshape(-1, rank_batch, 2)

@@ -1,4 +1,4 @@
-"""A shard set on disk or in a bucket: how it is laid out, written, described and read.
+"""Shard sets on disk or in a bucket: format, writing, reading, sampling, export and inspection.
 
 A shard set is a folder that holds a ``manifest.json``; see docs/shard_format.md.
 """

@@ -40,4 +40,5 @@ def giou(a: Boxes, b: Boxes) -> Boxes:
     hull = np.maximum(a[:, None, 2:], b[None, :, 2:]) - np.minimum(a[:, None, :2], b[None, :, :2])
     hull_area = hull[..., 0] * hull[..., 1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return intersection / union - (hull_area - union) / hull_area
+        overlap: Boxes = intersection / union - (hull_area - union) / hull_area
+    return overlap

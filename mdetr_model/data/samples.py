@@ -28,7 +28,7 @@ from mdetr_model.data.transforms import (
 from mdetr_model.modeling.box_ops import xyxy_to_cxcywh
 from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS, TokenRule, positive_map
 from schemas import Caption, Phrase, Question, Span
-from shards.sampling.dataset import Pair
+from shards.reading.reader import Pair
 
 # Decoded images in the cache: captions of an image may alternate with those of other shard sets.
 CACHED_IMAGES = 4
@@ -56,7 +56,7 @@ class TrainingSample:
     """One caption with its image, as the model takes them.
 
     Attributes:
-        key, number: the pair's: the key of its image, and the index of the caption there.
+        key, caption_index: the key of the pair's image, and the index of its caption.
         pixels: (3, H, W) uint8 RGB.
         input_ids: (T,) int64, at most 256.
         boxes: (N, 4) float32 as cxcywh, 0 to 1.
@@ -69,7 +69,7 @@ class TrainingSample:
     """
 
     key: str
-    number: int
+    caption_index: int
     pixels: Tensor
     input_ids: Tensor
     boxes: Tensor
@@ -133,7 +133,7 @@ class TrainingSampleBuilder:
         tokens = positive_map(offsets, [regions[i].spans for i in with_area], self.rule)
         return TrainingSample(
             key=pair.key,
-            number=pair.number,
+            caption_index=pair.caption_index,
             pixels=self._pixels(pair, geometry),
             input_ids=torch.tensor(encoded["input_ids"], dtype=torch.int64),
             boxes=xyxy_to_cxcywh(torch.from_numpy(boxes[with_area])),
@@ -201,7 +201,7 @@ class Batch:
         labels: what ``MdetrCriterion`` takes: ``boxes`` (B, N, 4) as cxcywh, 0 to 1;
             ``box_mask`` (B, N), False for padding; ``positive_map`` (B, N, 256) boolean.
         answers: its answer labels, (B,) int64 by head; empty for models without answer heads.
-        keys, numbers, questions, ground_truths: one for each sample.
+        keys, caption_indices, questions, ground_truths: one for each sample.
         dropped_spans, unknown_answers: totals over the samples.
         padding: the fraction of the pixels that is padding.
     """
@@ -214,7 +214,7 @@ class Batch:
     labels: dict[str, Tensor]
     answers: dict[str, Tensor]
     keys: list[str]
-    numbers: list[int]
+    caption_indices: list[int]
     questions: list[Question | None]
     ground_truths: list[GroundTruth | None]
     dropped_spans: int
@@ -278,7 +278,7 @@ def collate(samples: Sequence[TrainingSample], pad_id: int) -> Batch:
             for head in samples[0].answers
         },
         keys=[sample.key for sample in samples],
-        numbers=[sample.number for sample in samples],
+        caption_indices=[sample.caption_index for sample in samples],
         questions=[sample.question for sample in samples],
         ground_truths=[sample.ground_truth for sample in samples],
         dropped_spans=sum(sample.dropped_spans for sample in samples),

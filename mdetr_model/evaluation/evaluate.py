@@ -17,9 +17,9 @@ from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import read_model
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
-from shards.reading.reader import Pair, Store
+from shards.reading.reader import Pair, ShardReader
 from shards.reading.shard_set import ShardSet
-from shards.sampling.dataset import every_pair
+from shards.sampling.dataset import evaluation_indices
 
 MIN_DRAWN_SCORE = 0.5
 
@@ -61,7 +61,7 @@ def evaluate(
         shards = ShardSet.open(location)
         loader = evaluation_loader(
             shards,
-            every_pair(shards, split, rank=context.rank, world_size=context.world_size),
+            evaluation_indices(shards, split, rank=context.rank, world_size=context.world_size),
             processor.tokenizer,
             transform_of(processor),
             batch_size=batch_size,
@@ -105,7 +105,7 @@ def metrics_table(metrics: dict[str, Any]) -> str:
 
 def _text_only_samples(shards: ShardSet, split: str) -> Iterator[TextOnlySample]:
     """Yields the captions of a split without reading an image."""
-    for stored in Store(shards).samples(split):
+    for stored in ShardReader(shards).samples(split):
         sample = stored.sample
         for caption in sample.captions:
             yield TextOnlySample(
@@ -115,11 +115,11 @@ def _text_only_samples(shards: ShardSet, split: str) -> Iterator[TextOnlySample]
 
 def _evenly_spaced_pairs(shards: ShardSet, split: str, count: int) -> Iterator[Pair]:
     """Yields at most ``count`` pairs, spread evenly over a split."""
-    indices = every_pair(shards, split)
+    indices = evaluation_indices(shards, split)
     positions = np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int)
-    store = Store(shards)
+    reader = ShardReader(shards)
     for index in (indices[position] for position in positions):
-        yield store.pair(index.shard, index.row, index.number)
+        yield reader.pair(index.shard, index.row, index.caption_index)
 
 
 def _draw(model: MdetrForGrounding, processor: MdetrProcessor, pair: Pair, path: Path) -> None:

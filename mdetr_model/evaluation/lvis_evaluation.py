@@ -22,7 +22,7 @@ from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import read_model
 from schemas.class_names import class_name
 from shards.reading.shard_set import ShardSet
-from shards.sampling.dataset import SampleIndex, every_pair
+from shards.sampling.dataset import SampleIndex, evaluation_indices
 
 
 def evaluate_lvis(
@@ -106,7 +106,7 @@ def _image_indices(shards: ShardSet, split: str, annotated: set[int]) -> list[Sa
         shard: shards.rows(shard, ["key"]).column("key").to_pylist()
         for shard in shards.shards_of(split)
     }
-    indices = [index for index in every_pair(shards, split) if index.number == 0]
+    indices = [index for index in evaluation_indices(shards, split) if index.caption_index == 0]
     for index in indices:
         key = keys[index.shard][index.row]
         if _image_id(key) not in annotated:

@@ -275,7 +275,11 @@ def _ground_truths(batch: Batch) -> list[GroundTruth]:
 
 def _caption_fields(batch: Batch, item: int) -> dict[str, Any]:
     caption = _ground_truths(batch)[item].caption
-    return {"key": batch.keys[item], "number": batch.numbers[item], "caption": caption}
+    return {
+        "key": batch.keys[item],
+        "caption_index": batch.caption_indices[item],
+        "caption": caption,
+    }
 
 
 def _pixel_boxes(outputs: Any, batch: Batch) -> Tensor:

@@ -247,9 +247,9 @@ class Trainer:
         if math.isfinite(loss) and (math.isfinite(grad_norm) or skips):
             return
         samples = [
-            f"{key}#{number}"
+            f"{key}#{caption_index}"
             for batch in batches
-            for key, number in zip(batch.keys, batch.numbers, strict=True)
+            for key, caption_index in zip(batch.keys, batch.caption_indices, strict=True)
         ]
         raise NonFiniteLossError(
             f"step {self.step} on rank {self.context.rank}: the loss is {loss}, the gradient norm "

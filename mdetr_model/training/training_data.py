@@ -23,13 +23,13 @@ from mdetr_model.training.config import DataConfig, SplitConfig, TrainingConfig
 from mdetr_model.training.tokenizer import tokenizer_of_run
 from schemas import Caption
 from shards.reading.cache import DEFAULT_FOLDER
-from shards.reading.prefetch import ReadAhead
-from shards.reading.reader import Store
+from shards.reading.prefetch import Prefetcher
+from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
-from shards.sampling.aspect_buckets import AspectOrder
+from shards.sampling.aspect_buckets import AspectBucketOrder
 from shards.sampling.dataset import GlobalBatchSampler, PairDataset
-from shards.sampling.mixture import MixedOrder
-from shards.sampling.sample_order import Order, PairOrder
+from shards.sampling.mixture import MixtureOrder
+from shards.sampling.sample_order import PairOrder, SampleOrder
 
 
 class TrainingData:
@@ -77,7 +77,7 @@ class TrainingData:
             rank=self._context.rank,
             world_size=self._context.world_size,
             micro_batches=self.micro_batches,
-            read_ahead=ReadAhead(order, self._sets),
+            prefetcher=Prefetcher(order, self._sets),
         )
         dataset = PairDataset(
             self._sets,
@@ -97,31 +97,31 @@ class TrainingData:
         )
         return loader, sampler
 
-    def _order(self) -> Order:
+    def _order(self) -> SampleOrder:
         data, seed = self._config.data, self._config.seed
         splits = [entry.split for entry in data.train]
-        order: Order
+        order: SampleOrder
         if len(self._sets) == 1:
             order = PairOrder(
                 self._sets[0],
                 splits[0],
                 seed=seed,
                 block_shards=data.block_shards,
-                together=data.captions_per_image,
+                captions_per_image=data.captions_per_image,
             )
         else:
             weights = [entry.weight for entry in data.train if entry.weight is not None]
-            order = MixedOrder(
+            order = MixtureOrder(
                 self._sets,
                 splits,
                 seed=seed,
                 weights=weights or None,
                 block_shards=data.block_shards,
-                together=data.captions_per_image,
+                captions_per_image=data.captions_per_image,
             )
         if data.aspect_window:
             batch_size = self._config.optimizer.global_batch_size
-            order = AspectOrder(order, batch_size, seed=seed, window=data.aspect_window)
+            order = AspectBucketOrder(order, batch_size, seed=seed, window=data.aspect_window)
         return order
 
     @property
@@ -143,7 +143,7 @@ class TrainingData:
     def captions(self) -> Iterator[Caption]:
         """Yields the captions of all pairs."""
         for shards, entry in zip(self._sets, self._config.data.train, strict=True):
-            for stored in Store(shards).samples(entry.split):
+            for stored in ShardReader(shards).samples(entry.split):
                 yield from stored.sample.captions
 
     def tokenizer(self, folder: Path, *, resumed: bool) -> PreTrainedTokenizerBase | None:

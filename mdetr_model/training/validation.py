@@ -11,7 +11,7 @@ from mdetr_model.evaluation.tasks import make_task
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.training.config import TrainingConfig
 from mdetr_model.training.training_data import open_shards
-from shards.sampling.dataset import every_pair
+from shards.sampling.dataset import evaluation_indices
 
 
 class Validation:
@@ -34,7 +34,7 @@ class Validation:
         for number, entry in enumerate(sets):
             name = entry.split if len(sets) == 1 else f"{entry.split} {number}"
             shards = open_shards(entry, config.data)
-            indices = every_pair(shards, entry.split)
+            indices = evaluation_indices(shards, entry.split)
             if (max_pairs := config.logging.max_validation_pairs) is not None:
                 indices = indices[:: max(1, -(-len(indices) // max_pairs))]
             self._splits.append((name, shards, indices[context.rank :: context.world_size]))

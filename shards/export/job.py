@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from shards.reading.reader import ImageFile, Store, Stored
+from shards.reading.reader import ImageFile, ShardReader, StoredSample
 from shards.reading.shard_set import ShardSet
 
 IMAGE_FOLDER = "images"  # unpacked images are written below it
@@ -42,23 +42,23 @@ class ExportJob:
             ShardError: a shard is missing or damaged, or has no images to unpack.
             OSError: an image cannot be written.
         """
-        store = Store(self.shards, open_shards=1)
+        reader = ShardReader(self.shards, open_shards=1)
         image_count = sum(entry.images for entry in self.shards.shards if entry.split == split)
         with tqdm(total=image_count, desc=split, unit=" images", disable=None) as bar:
-            for stored in store.samples(split):
+            for stored in reader.samples(split):
                 if not (self.no_coco and stored.sample.key.startswith("coco/")):
-                    yield ExportedSample(self, store, stored)
+                    yield ExportedSample(self, reader, stored)
                 bar.update()
 
 
 class ExportedSample:
     """A sample of an `ExportJob`, with access to its image."""
 
-    def __init__(self, job: ExportJob, store: Store, stored: Stored) -> None:
+    def __init__(self, job: ExportJob, reader: ShardReader, stored: StoredSample) -> None:
         self.sample = stored.sample
         self.shard = stored.shard  # index in the manifest's list of shards
         self._job = job
-        self._store = store
+        self._reader = reader
         self._row = stored.row
 
     @property
@@ -82,4 +82,4 @@ class ExportedSample:
 
     def read_image(self) -> ImageFile:
         """Returns the original image file from the shard."""
-        return self._store.image(self.shard, self._row)
+        return self._reader.image(self.shard, self._row)

@@ -1,1 +1,1 @@
-"""A shard set on disk: tars, tables, manifest."""
+"""The files of a shard set: tars, tables, manifest."""

@@ -1,4 +1,4 @@
-"""``index.parquet``: its rows, and reading it shard by shard, so that no process holds it whole."""
+"""``index.parquet``: its rows, and a reader that holds one shard's rows at a time."""
 
 import mmap
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ NAME = "index.parquet"
 
 
 class Member(NamedTuple):
-    """A member of a tar: its name, the offset of its bytes, and how many they are."""
+    """A member of a tar: its name, and the offset and number of its bytes."""
 
     name: str
     offset: int
@@ -23,7 +23,7 @@ class Member(NamedTuple):
 
 
 class IndexRow(msgspec.Struct, array_like=True, gc=False):
-    """One image of a shard, as `schemas.arrow.INDEX` has it."""
+    """The row of an image; the columns are those of `schemas.arrow.INDEX`."""
 
     shard: str
     key: str
@@ -41,18 +41,18 @@ class IndexRow(msgspec.Struct, array_like=True, gc=False):
     datasets: list[str]
 
     def members(self) -> list[Member]:
-        """What the tar has of the image, in the order in which it lies there."""
-        listed = [Member(f"{self.key}.json", self.json_offset, self.json_size)]
+        """Returns the image's members in the order of the tar."""
+        members = [Member(f"{self.key}.json", self.json_offset, self.json_size)]
         if self.image_name:
-            listed.append(Member(self.image_name, self.image_offset, self.image_size))
-        return sorted(listed, key=lambda member: member.offset)
+            members.append(Member(self.image_name, self.image_offset, self.image_size))
+        return sorted(members, key=lambda member: member.offset)
 
 
 class Index:
-    """The index of a shard set: opening it reads its footer, `rows` one row group.
+    """The index of a shard set. Opening it reads the footer of the file, `rows` one row group.
 
     Raises:
-        ShardError: it is not a Parquet file, or not the index of ``shards``.
+        ShardError: the file is not Parquet, or not the index of ``shards``.
     """
 
     def __init__(self, file: BinaryIO, shards: Sequence[ShardEntry], shard_set: str) -> None:
@@ -63,10 +63,10 @@ class Index:
             self._file = pq.ParquetFile(
                 pa.BufferReader(mapped), pre_buffer=False, page_checksum_verification=True
             )
-        except (pa.ArrowInvalid, OSError, ValueError) as error:  # the last one: it is empty
+        except (pa.ArrowInvalid, OSError, ValueError) as error:  # ValueError: it is empty
             raise ShardError(f"{self._name} is not a Parquet file: {error}") from error
         if self._file.schema_arrow.names != arrow.INDEX.names:
-            raise self._of_another_version("its columns are not those of an index")
+            raise self._mismatch("its columns are not those of an index")
         self._shards = shards
         # A shard without images has no row group.
         self._row_groups = {
@@ -74,28 +74,34 @@ class Index:
             for group, shard in enumerate(i for i, entry in enumerate(shards) if entry.images)
         }
         if self._file.num_row_groups != len(self._row_groups):
-            raise self._of_another_version(
+            raise self._mismatch(
                 f"it has {self._file.num_row_groups} row groups for "
                 f"{len(self._row_groups)} shards with images"
             )
 
     def rows(self, shard: int, columns: Sequence[str]) -> pa.Table:
-        """Columns of the images of a shard, which is named by its place in the manifest.
+        """Returns columns of the rows of a shard, one row per image.
+
+        Args:
+            shard: its index in the manifest.
+            columns: their names.
 
         Raises:
-            ShardError: the index speaks of another shard in its place, or of other counts.
+            ShardError: the file is damaged, or has another shard there, or other counts.
         """
         entry = self._shards[shard]
         if shard not in self._row_groups:
             return arrow.INDEX.empty_table().select(columns)
         group = self._row_groups[shard]
-        found = self._file.metadata.row_group(group)
-        names = found.column(0).statistics
+        row_group = self._file.metadata.row_group(group)
+        names = row_group.column(0).statistics
         if names is None or (names.min, names.max) != (entry.file, entry.file):
-            raise self._of_another_version(f"its row group {group} is not of {entry.file} alone")
-        if found.num_rows != entry.images:
+            raise self._mismatch(
+                f"its row group {group} has rows of other shards than {entry.file}"
+            )
+        if row_group.num_rows != entry.images:
             raise ShardError(
-                f"{self._name} has {found.num_rows} images in {entry.file}, "
+                f"{self._name} has {row_group.num_rows} images in {entry.file}, "
                 f"the manifest {entry.images}"
             )
         try:
@@ -107,5 +113,5 @@ class Index:
             raise ShardError(f"{self._name} is damaged at {entry.file}: a value is missing")
         return rows
 
-    def _of_another_version(self, found: str) -> ShardError:
-        return ShardError(f"{self._name}: {found}; rebuild the shard set with this version")
+    def _mismatch(self, detail: str) -> ShardError:
+        return ShardError(f"{self._name}: {detail}; rebuild the shard set with this version")

@@ -1,4 +1,4 @@
-"""The manifest: what makes a folder a shard set, and the last file to be written."""
+"""``manifest.json``, which makes a folder a shard set and is written last."""
 
 import hashlib
 import re
@@ -16,14 +16,16 @@ NAME = "manifest.json"
 
 
 class NotAShardSetError(ValueError):
-    """The folder has no manifest, or one that cannot be read."""
+    """A folder without a manifest that this version can read."""
 
 
 class ShardError(ValueError):
-    """A file of a shard set is missing, or is not what the manifest or the index says of it."""
+    """A file of a shard set that is missing, or is not what the manifest or the index states."""
 
 
 class ShardEntry(msgspec.Struct):
+    """A shard in the manifest: its file, and the numbers of its images and captions."""
+
     file: str
     split: str
     bytes: int
@@ -33,13 +35,18 @@ class ShardEntry(msgspec.Struct):
 
 
 class FileEntry(msgspec.Struct):
+    """A file beside the shards."""
+
     file: str
     bytes: int
     sha256: str
 
 
 class Manifest(msgspec.Struct, kw_only=True):
-    """``recipe`` has every default resolved, and ``recipe_sha256`` is the version of the data."""
+    """What a shard set holds and how it was built.
+
+    ``recipe`` has every default resolved, and ``recipe_sha256`` is the version of the data.
+    """
 
     schema_version: int = SCHEMA_VERSION
     name: str
@@ -47,28 +54,29 @@ class Manifest(msgspec.Struct, kw_only=True):
     recipe: dict[str, Any]
     code_version: str
     language_model: dict[str, str]
-    totals: dict[str, dict[str, int]]  # by split
+    totals: dict[str, dict[str, int]]  # counts of each split
     sources: dict[str, SourceCounts]
     shards: list[ShardEntry]
     files: list[FileEntry]
 
 
 def encode(manifest: Manifest) -> bytes:
+    """Returns the content of ``manifest.json``; equal manifests give equal bytes."""
     return (
         msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=1) + b"\n"
     )
 
 
 def recipe_sha256(recipe: dict[str, Any]) -> str:
-    """The version of a recipe, which `Manifest.recipe_sha256` states."""
+    """Returns the version of a recipe, as in `Manifest.recipe_sha256`."""
     return hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()
 
 
 def load(shard_set: str | Path) -> Manifest:
-    """The manifest of a local shard set.
+    """Reads the manifest of a local shard set.
 
     Raises:
-        NotAShardSetError: there is none, or it is not one that this version can read.
+        NotAShardSetError: there is no manifest, or none that this version can read.
     """
     path = Path(shard_set) / NAME
     try:
@@ -78,10 +86,10 @@ def load(shard_set: str | Path) -> Manifest:
 
 
 def decode(content: bytes, shard_set: str) -> Manifest:
-    """The manifest of ``shard_set``, wherever that is, from the content of its file.
+    """Decodes the manifest of ``shard_set``, a folder or URL for messages.
 
     Raises:
-        NotAShardSetError: it is not one that this version can read.
+        NotAShardSetError: this version cannot read it.
     """
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
@@ -93,7 +101,10 @@ def decode(content: bytes, shard_set: str) -> Manifest:
             f"{SCHEMA_VERSION}: build the shard set again with this version"
         )
     # A set may come from anywhere, and files are written under these names.
-    for file in [*(of.file for of in manifest.shards), *(of.file for of in manifest.files)]:
+    for file in [
+        *(shard.file for shard in manifest.shards),
+        *(entry.file for entry in manifest.files),
+    ]:
         if not _FILE.fullmatch(file):
             raise NotAShardSetError(f"{NAME} of {shard_set} names a file {file[:80]!a}")
     for shard in manifest.shards:

@@ -1,6 +1,6 @@
-"""Which shard an image is in: a pure function of its canonical key, whatever the runner.
+"""Maps an image to its shard: a pure function of its canonical key, the same on every runner.
 
-A crop of an image has a key of its own, and lies in the shard of the image.
+A crop of an image has a key of its own and lies in the shard of the image.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ _SAFE_KEY = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)+")
 
 
 def position(key: str, salt: str) -> int:
-    """Where an image stands in the order of its split: 64 bits of a salted hash of its key.
+    """Returns an image's position in its split: 64 bits of a salted hash of its key.
 
     Images of one source, and neighbors in it, are scattered evenly.
     """
@@ -19,7 +19,7 @@ def position(key: str, salt: str) -> int:
 
 
 def shard_of(key: str, shards: int, salt: str) -> int:
-    """The shard whose range of positions the image falls into.
+    """Returns the shard whose range of positions holds the image.
 
     >>> shard_of("coco/139", 8, "") in range(8)
     True
@@ -28,7 +28,8 @@ def shard_of(key: str, shards: int, salt: str) -> int:
 
 
 def shard_name(split: str, shard: int, shards: int) -> str:
-    """
+    """Returns the file name of a shard.
+
     >>> shard_name("train", 3, 64)
     'train-00003-of-00064.tar'
     """
@@ -36,7 +37,7 @@ def shard_name(split: str, shard: int, shards: int) -> str:
 
 
 def is_safe_key(key: str) -> bool:
-    """Whether a key can name a tar member: a namespace and a plain name, no dots, at most 80 long.
+    """Whether a key can name a tar member: namespaces and a plain name, no dots, at most 80 long.
 
     >>> is_safe_key("coco/139"), is_safe_key("coco/../139"), is_safe_key("139")
     (True, False, False)

@@ -1,4 +1,4 @@
-"""What is in a set of samples: counts and histograms that add up over shards."""
+"""Statistics of samples: counts and histograms that add up over shards (``stats.json``)."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -9,7 +9,7 @@ from schemas import Caption, Provenance, Region, Sample
 
 MILLION = 1_000_000
 
-# A set may come from anywhere: with these, whatever is read from one can be drawn.
+# Bounds for values that are read from a file, so that anything that can be read can be plotted.
 Width = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 BinStart = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 BinCount = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
@@ -18,9 +18,9 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Histogram(msgspec.Struct):
-    """Counts of values in bins of ``width``; the key is the bin's lower end.
+    """Counts of values in bins of ``width``; the key of a bin is its lower end.
 
-    ``total`` is the sum of the values in millionths: whole numbers have the same sum in any order.
+    ``total`` is the sum of the values in millionths: integers have the same sum in any order.
     """
 
     width: Width
@@ -29,10 +29,11 @@ class Histogram(msgspec.Struct):
 
     @classmethod
     def empty(cls, width: int) -> "Histogram":
+        """Returns a histogram without values."""
         return cls(width, {}, 0)
 
     def add(self, value: float, closed_at: int | None = None) -> None:
-        """Counts a value; ``closed_at`` itself is in the bin that ends there."""
+        """Counts a value; a value equal to ``closed_at`` is in the bin that ends there."""
         millionths = round(value * MILLION)
         whole = millionths // MILLION
         if closed_at is not None and millionths == closed_at * MILLION:
@@ -42,20 +43,22 @@ class Histogram(msgspec.Struct):
         self.total += millionths
 
     def merge(self, other: "Histogram") -> None:
+        """Adds the values of another histogram of the same width."""
         for start, n in other.bins.items():
             self.bins[start] = self.bins.get(start, 0) + n
         self.total += other.total
 
     def mean(self) -> float | None:
-        """Of the values; None of none."""
+        """Returns the mean of the values; None if there are none."""
         n = sum(self.bins.values())
         return self.total / MILLION / n if n else None
 
 
 class DatasetStats(msgspec.Struct):
-    """How much of a published data set is in the samples: sentences are raw, before combining.
+    """Statistics of a published data set within the samples.
 
-    ``captions`` are those that a sentence of it is in, ``regions`` those that its sentences name.
+    ``sentences`` counts raw sentences, before they were combined. ``captions`` counts the captions
+    with a sentence of the data set, ``regions`` the regions that its sentences name.
     """
 
     images: Count = 0
@@ -69,7 +72,7 @@ class DatasetStats(msgspec.Struct):
 
 
 class Stats(msgspec.Struct):
-    """Counts and histograms of one split (or one shard of it)."""
+    """Counts and histograms of a split, or of a shard."""
 
     images: Count = 0
     captions: Count = 0
@@ -85,15 +88,16 @@ class Stats(msgspec.Struct):
     captions_per_image: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(1))
     words_per_caption: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(1))
     box_area_percent: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(2))
-    #: The width's share of width and height together: 50 is a square.
+    #: 100 * width / (width + height): 50 is a square.
     box_width_percent: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(5))
 
     def add(self, sample: Sample) -> None:
+        """Counts a sample."""
         self.images += 1
         self.captions += len(sample.captions)
         self.captions_per_image.add(len(sample.captions))
         pixels = max(sample.width * sample.height, 1)
-        for dataset in {part.dataset for caption in sample.captions for part in caption.provenance}:
+        for dataset in set().union(*(_datasets(caption) for caption in sample.captions)):
             self.datasets.setdefault(dataset, DatasetStats()).images += 1
         for caption in sample.captions:
             self._add_to_datasets(caption, pixels)
@@ -113,39 +117,43 @@ class Stats(msgspec.Struct):
                 self.questions += 1
 
     def merge(self, other: "Stats") -> None:
-        """Adds what another shard holds."""
+        """Adds the samples of other statistics."""
         _merge(self, other)
-        for dataset, of in other.datasets.items():
-            _merge(self.datasets.setdefault(dataset, DatasetStats()), of)
+        for dataset, stats in other.datasets.items():
+            _merge(self.datasets.setdefault(dataset, DatasetStats()), stats)
 
     def _add_to_datasets(self, caption: Caption, pixels: int) -> None:
-        """Counts a caption for the data sets that its sentences are from."""
-        for dataset in {part.dataset for part in caption.provenance}:
+        """Counts a caption for the data sets of its sentences."""
+        for dataset in _datasets(caption):
             self.datasets[dataset].captions += 1
             self.datasets[dataset].questions += caption.question is not None
         boxes = [0] * len(caption.provenance)
         for region in caption.regions:
-            number = _part_of(region, caption.provenance)
-            boxes[number] += 1
+            sentence = _sentence_of(region, caption.provenance)
+            boxes[sentence] += 1
             width, height = _sides(region)
-            of = self.datasets[caption.provenance[number].dataset]
-            of.regions += 1
-            of.box_area_percent.add(100 * width * height / pixels, closed_at=100)
-        for part, n in zip(caption.provenance, boxes, strict=True):
-            of = self.datasets[part.dataset]
-            of.sentences += 1
-            of.sentence_characters.add(part.span[1] - part.span[0])
-            of.boxes_per_sentence.add(n)
+            stats = self.datasets[caption.provenance[sentence].dataset]
+            stats.regions += 1
+            stats.box_area_percent.add(100 * width * height / pixels, closed_at=100)
+        for origin, count in zip(caption.provenance, boxes, strict=True):
+            stats = self.datasets[origin.dataset]
+            stats.sentences += 1
+            stats.sentence_characters.add(origin.span[1] - origin.span[0])
+            stats.boxes_per_sentence.add(count)
+
+
+def _datasets(caption: Caption) -> set[str]:
+    return {origin.dataset for origin in caption.provenance}
 
 
 def _merge(total: Stats | DatasetStats, other: Stats | DatasetStats) -> None:
-    """Adds the counts and histograms of another of the same kind."""
+    """Adds the counts and histograms of ``other``, of the same class, to ``total``."""
     for name in total.__struct_fields__:
-        mine, theirs = getattr(total, name), getattr(other, name)
-        if isinstance(mine, int):
-            setattr(total, name, mine + theirs)
-        elif isinstance(mine, Histogram):
-            mine.merge(theirs)
+        value, added = getattr(total, name), getattr(other, name)
+        if isinstance(value, int):
+            setattr(total, name, value + added)
+        elif isinstance(value, Histogram):
+            value.merge(added)
 
 
 def _sides(region: Region) -> tuple[float, float]:
@@ -153,18 +161,18 @@ def _sides(region: Region) -> tuple[float, float]:
     return max(x1 - x0, 0), max(y1 - y0, 0)
 
 
-def _part_of(region: Region, parts: Sequence[Provenance]) -> int:
-    """The number of the part whose words name a region; the first one where none does."""
+def _sentence_of(region: Region, provenance: Sequence[Provenance]) -> int:
+    """Returns the index of the sentence that names a region; 0 if none does."""
     begin = region.spans[0][0] if region.spans else 0
-    found = (n for n, part in enumerate(parts) if part.span[0] <= begin < part.span[1])
-    return next(found, 0)
+    naming = (i for i, origin in enumerate(provenance) if origin.span[0] <= begin < origin.span[1])
+    return next(naming, 0)
 
 
 def as_json(stats: dict[str, Stats]) -> bytes:
-    """``stats.json``: one object a split; equal stats give equal bytes."""
-    for of in stats.values():
-        of.datasets = dict(sorted(of.datasets.items()))
-        for counted in (of, *of.datasets.values()):
+    """Returns ``stats.json``: an object for each split; equal statistics give equal bytes."""
+    for split in stats.values():
+        split.datasets = dict(sorted(split.datasets.items()))
+        for counted in (split, *split.datasets.values()):
             for name in counted.__struct_fields__:
                 if isinstance(histogram := getattr(counted, name), Histogram):
                     histogram.bins = dict(sorted(histogram.bins.items()))

@@ -1,4 +1,4 @@
-"""The Parquet tables of a shard set, as bytes; equal rows give equal bytes."""
+"""Encodes the Parquet tables of a shard set; equal rows give equal bytes."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -12,17 +12,21 @@ from shards.format.index import IndexRow
 
 
 def encode_table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> bytes:
-    """A table of structs whose fields are the columns of ``schema``, in its order."""
+    """Returns a Parquet file of structs whose fields are the columns of ``schema``, in order."""
     buffer = io.BytesIO()
     pq.write_table(_table(rows, schema), buffer, compression="zstd")
     return buffer.getvalue()
 
 
 def encode_index(shards: Iterable[Sequence[IndexRow]]) -> bytes:
-    """``index.parquet``: one row group a shard, in the manifest's order, so that each can be read
-    alone; none for a shard without images, since some readers refuse a row group without rows.
+    """Returns ``index.parquet``, with a row group for each shard that has images.
 
-    The only statistics are those of the shard's name, by which `shards.format.index` knows a row group.
+    A reader can take the rows of one shard alone. A shard without images has no row group, since
+    some readers refuse one without rows. The shard's name is the only column with statistics, by
+    which `shards.format.index` identifies a row group.
+
+    Args:
+        shards: the rows of each shard, in the manifest's order.
     """
     buffer = io.BytesIO()
     with pq.ParquetWriter(
@@ -39,6 +43,5 @@ def encode_index(shards: Iterable[Sequence[IndexRow]]) -> bytes:
 
 
 def _table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> pa.Table:
-    values = [msgspec.structs.astuple(row) for row in rows]
-    columns = [pa.array([row[i] for row in values], field.type) for i, field in enumerate(schema)]
+    columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)

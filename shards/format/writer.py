@@ -1,4 +1,4 @@
-"""Writing one shard: a tar of images and JSON members, the same bytes for the same samples."""
+"""Writes a shard: a tar of images and JSON members, the same bytes for the same samples."""
 
 import hashlib
 import zlib
@@ -14,7 +14,7 @@ _HEADER = 512  # bytes of a tar header; keys are short ASCII, so no member needs
 
 
 class ShardWriter:
-    """Writes samples one after another; `rows`, `size` and `sha256` tell what was written.
+    """Writes samples to a tar, and collects its index rows, size and sha256.
 
     >>> import io
     >>> with shard_writer(io.BytesIO(), "train-00000-of-00001.tar") as writer:
@@ -29,20 +29,27 @@ class ShardWriter:
         self.name = name
         self.rows: list[IndexRow] = []
         self._stream = _Hashing(stream)
-        # A fixed time, owner and mode; webdataset names the rest. An integer time, because a
-        # fractional one would add a header to every member.
+        # webdataset fixes owner and mode. The time is an integer, because a fractional one would
+        # add a header to every member.
         self._tar = webdataset.TarWriter(self._stream, encoder=False, compress=False, mtime=0)
 
     @property
     def size(self) -> int:
+        """The number of bytes written."""
         return self._stream.size
 
     @property
     def sha256(self) -> str:
+        """The SHA-256 of the bytes written, in hexadecimal."""
         return self._stream.digest.hexdigest()
 
     def write(self, sample: Sample, extension: str, image: bytes | None) -> None:
-        """Adds an image (its original bytes, or None in an annotation-only set) and its captions.
+        """Adds an image with its captions.
+
+        Args:
+            sample: the captions.
+            extension: of the image's file name, such as ``jpg``.
+            image: the original bytes; None in a set without images.
 
         Raises:
             ValueError: the key cannot name a member of a tar (see `placement.is_safe_key`).
@@ -58,37 +65,40 @@ class ShardWriter:
             self._tar.write({"__key__": sample.key, name: members[name]})
         self.rows.append(
             IndexRow(
-                self.name,
-                sample.key,
-                f"{sample.key}.{extension}" if image is not None else "",
-                offsets[extension] if image is not None else -1,
-                len(image) if image is not None else 0,
-                zlib.crc32(image) if image is not None else 0,
-                offsets["json"],
-                len(members["json"]),
-                zlib.crc32(members["json"]),
-                sample.width,
-                sample.height,
-                len(sample.captions),
-                sum(len(c.regions) for c in sample.captions),
-                sorted({p.dataset for c in sample.captions for p in c.provenance}),
+                shard=self.name,
+                key=sample.key,
+                image_name=f"{sample.key}.{extension}" if image is not None else "",
+                image_offset=offsets[extension] if image is not None else -1,
+                image_size=len(image) if image is not None else 0,
+                image_crc32=zlib.crc32(image) if image is not None else 0,
+                json_offset=offsets["json"],
+                json_size=len(members["json"]),
+                json_crc32=zlib.crc32(members["json"]),
+                width=sample.width,
+                height=sample.height,
+                captions=len(sample.captions),
+                regions=sum(len(caption.regions) for caption in sample.captions),
+                datasets=sorted(
+                    {origin.dataset for c in sample.captions for origin in c.provenance}
+                ),
             )
         )
 
     def close(self) -> None:
+        """Ends the tar; the stream stays open."""
         self._tar.close()
 
 
 @contextmanager
 def shard_writer(stream: BinaryIO, name: str) -> Iterator[ShardWriter]:
-    """A `ShardWriter` on ``stream`` that ends the tar at the end of the block."""
+    """Yields a `ShardWriter` on ``stream`` and ends the tar at the end of the block."""
     writer = ShardWriter(stream, name)
     yield writer
     writer.close()
 
 
 class _Hashing:
-    """A binary stream that counts and hashes what passes through."""
+    """A binary stream that counts and hashes the bytes written to it."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.size = 0

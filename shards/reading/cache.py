@@ -1,4 +1,4 @@
-"""A folder of bounded size for files from afar, shared by all processes of a machine."""
+"""A folder of bounded size for remote files, shared by all processes of a machine."""
 
 import fcntl
 import os
@@ -15,16 +15,16 @@ DEFAULT_BYTES = 64 << 30
 
 
 class Cache:
-    """Files by their sha256, the least recently opened of which make room for new ones.
+    """Files named by their sha256; the least recently opened are evicted for new ones.
 
     ::
 
         FOLDER/0123456789abcdef-train-00000-of-00064.tar        a complete, verified file
-        FOLDER/fedcba9876543210-train-00001-of-00064.tar.part   one on its way, already of full size
+        FOLDER/fedcba9876543210-train-00001-of-00064.tar.part   being fetched, already of full size
         FOLDER/locks/NAME   held by the process that fetches NAME
-        FOLDER/locks/room   held by the process that makes room
+        FOLDER/locks/room   held by the process that evicts files
 
-    A file that was removed while a process had it open or mapped stays readable to that process.
+    A file that is evicted while a process has it open or mapped stays readable to that process.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -32,23 +32,23 @@ class Cache:
         self.max_bytes = max_bytes
 
     def open(self, entry: ShardEntry | FileEntry, download: Callable[[BinaryIO], None]) -> BinaryIO:
-        """The file of an entry, which ``download`` writes if it is not there.
+        """Opens the file of an entry; ``download`` writes it if it is not cached.
 
         Raises:
-            ShardError: the cache is too small for it, or its folder cannot be written to. What
-                ``download`` raises is passed on, but for an ``OSError``, which is the folder's.
+            ShardError: the cache is too small for the file, or its folder cannot be written to, as
+                an ``OSError`` of ``download`` shows. Other errors of ``download`` are passed on.
         """
         path = self._path(entry)
         while True:
             with suppress(FileNotFoundError):
                 file = path.open("rb")
-                os.utime(file.fileno())  # the time of its last use
+                os.utime(file.fileno())  # records the time of its last use
                 return file
             try:
                 self._fetch(entry, download)
             except OSError as error:
                 raise ShardError(
-                    f"{entry.file} cannot be kept in the cache {self.folder}: {error}"
+                    f"{entry.file} cannot be written to the cache {self.folder}: {error}"
                 ) from error
 
     def _path(self, entry: ShardEntry | FileEntry) -> Path:
@@ -58,11 +58,11 @@ class Cache:
         path = self._path(entry)
         part = path.with_name(path.name + ".part")
         with self._lock(path.name):
-            if path.exists():  # another process has fetched it in the meantime
+            if path.exists():  # another process fetched it in the meantime
                 return
             try:
                 while not self._reserve(entry, part):
-                    time.sleep(0.1)  # until what others fetch is complete, and may make room
+                    time.sleep(0.1)  # until the files that others fetch are complete
                 with part.open("r+b") as file:
                     download(file)
                 part.rename(path)
@@ -70,14 +70,14 @@ class Cache:
                 part.unlink(missing_ok=True)
 
     def _reserve(self, entry: ShardEntry | FileEntry, part: Path) -> bool:
-        """Makes room and takes it; False where files that are being fetched leave too little."""
+        """Reserves room by evicting files; False if files being fetched leave too little."""
         if entry.bytes > self.max_bytes:
             raise ShardError(
                 f"the cache {self.folder} of {self.max_bytes} bytes is too small for "
                 f"{entry.file} of {entry.bytes}"
             )
         with self._lock("room"):
-            part.unlink(missing_ok=True)  # of a process that was killed
+            part.unlink(missing_ok=True)  # of a killed process
             files = sorted(self._files())
             total = sum(size for _, size, _ in files) + entry.bytes
             for _, size, path in files:
@@ -87,21 +87,21 @@ class Cache:
             if total > self.max_bytes:
                 return False
             with part.open("wb") as file:
-                file.truncate(entry.bytes)  # so that others count it
+                file.truncate(entry.bytes)  # so that other processes count it
             return True
 
     def _files(self) -> Iterator[tuple[int, int, Path]]:
-        """Time of last use, bytes and path of what is in the cache."""
+        """Yields the time of last use, the bytes and the path of each file."""
         for path in self.folder.iterdir():
             try:
-                found = path.stat()
-            except FileNotFoundError:  # its name was that of a .part, until this moment
+                status = path.stat()
+            except FileNotFoundError:  # renamed or evicted since it was listed
                 continue
             if path.is_file():
-                yield found.st_mtime_ns, found.st_size, path
+                yield status.st_mtime_ns, status.st_size, path
 
     def _is_stale(self, part: Path) -> bool:
-        """Whether the process that fetched a file has died."""
+        """Whether the process that fetched a file is dead."""
         try:
             with self._lock(part.name.removesuffix(".part"), fcntl.LOCK_NB):
                 return True
@@ -110,7 +110,7 @@ class Cache:
 
     @contextmanager
     def _lock(self, name: str, flags: int = 0) -> Iterator[None]:
-        """One process, and one thread of it, at a time; the lock of a dead process is free."""
+        """Holds an exclusive lock between processes and threads; that of a dead process is free."""
         locks = self.folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / name).open("wb") as file:
@@ -118,5 +118,5 @@ class Cache:
             try:
                 yield
             finally:
-                # Closing is not enough: a child that was forked meanwhile has the file open too.
+                # Closing is not enough: a child forked meanwhile has the file open too.
                 fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,33 +1,34 @@
-"""Fetching the shards that will be needed, before they are."""
+"""Fetches remote shards before they are needed."""
 
 import threading
 from collections.abc import Sequence
 
 from shards.reading.shard_set import ShardSet
-from shards.sampling.sample_order import Order
+from shards.sampling.sample_order import SampleOrder
 
 
-class ReadAhead:
+class Prefetcher:
     """A thread that fetches remote shards into the cache, in the order in which they are needed.
 
-    It goes half a cache far, so that what it fetches does not drive out what is in use. Several
-    processes of a machine may each have one: a shard is fetched by the first that asks for it.
+    It fetches at most half a cache ahead, so that it does not evict what is in use. Several
+    processes of a machine may each have one: the first that asks for a shard fetches it.
     """
 
-    def __init__(self, order: Order, sets: Sequence[ShardSet]) -> None:
+    def __init__(self, order: SampleOrder, sets: Sequence[ShardSet]) -> None:
         self._order = order
         self._sets = sets
-        self._budget = min((of.cache_bytes // 2 for of in sets if of.is_remote), default=0)
+        caches = [shards.cache_bytes for shards in sets if shards.is_remote]
+        self._budget = min(caches, default=0) // 2  # bytes
         self._position: tuple[int, int] | None = None
         self._changed = threading.Event()
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
 
-    def at(self, epoch: int, position: int) -> None:
-        """Tells where the stream has come to.
+    def advance(self, epoch: int, position: int) -> None:
+        """States how far the stream has been read; starts the thread at the first call.
 
         Raises:
-            ShardError: a shard could not be fetched since the last time.
+            ShardError: a shard could not be fetched since the last call.
         """
         if self._error is not None:
             raise self._error
@@ -36,7 +37,7 @@ class ReadAhead:
         self._position = epoch, position
         self._changed.set()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
@@ -49,36 +50,39 @@ class ReadAhead:
 
     def _run(self) -> None:
         planned: tuple[int, int] | None = None
-        until = 0.0  # the position where the next block begins
+        next_block = 0.0  # position where the block after that of the planned position begins
         try:
             while self._changed.wait() and (position := self._position) is not None:
                 self._changed.clear()
-                if planned is not None and position[0] == planned[0] and position[1] < until:
+                if planned and position[0] == planned[0] and position[1] < next_block:
                     continue
-                wanted, distance = self._wanted(*position)
-                planned, until = position, position[1] + distance
-                for number, shard in wanted:
+                to_fetch, distance = self._plan(*position)
+                planned, next_block = position, position[1] + distance
+                for shard_set, shard in to_fetch:
                     if self._position is None:
                         return
-                    self._sets[number].open_shard(shard).close()  # marks it as used lately, too
+                    # Opening also marks a cached shard as recently used.
+                    self._sets[shard_set].open_shard(shard).close()
         except Exception as error:  # raised where the stream is read
             self._error = error
 
-    def _wanted(self, epoch: int, position: int) -> tuple[list[tuple[int, int]], float]:
-        """The remote shards from a position on, as many as the budget has room for, and after how
-        many pairs the first of them beyond what is being read is needed.
+    def _plan(self, epoch: int, position: int) -> tuple[list[tuple[int, int]], float]:
+        """Returns what to fetch at a position, and the distance in pairs to the next block.
+
+        To fetch are the remote shards, as (shard set, shard), that are needed next, as many as fit
+        into the budget.
         """
-        wanted: dict[tuple[int, int], None] = {}
+        to_fetch: dict[tuple[int, int], None] = {}
         size, next_block = 0, float("inf")
-        for found in self._order.ahead(epoch, position):
-            if found.distance > 0:
-                next_block = min(next_block, found.distance)
-            shards = self._sets[found.set]
-            if shards.is_remote and (found.set, found.shard) not in wanted:
-                size += shards.shards[found.shard].bytes
+        for upcoming in self._order.upcoming_shards(epoch, position):
+            if upcoming.distance > 0:
+                next_block = min(next_block, upcoming.distance)
+            shards, key = self._sets[upcoming.shard_set], (upcoming.shard_set, upcoming.shard)
+            if shards.is_remote and key not in to_fetch:
+                size += shards.shards[upcoming.shard].bytes
                 if size > self._budget:
                     break
-                wanted[found.set, found.shard] = None
-            if found.distance > self._order.pairs:
-                break  # all have been seen
-        return list(wanted), next_block
+                to_fetch[key] = None
+            if upcoming.distance > self._order.pairs:
+                break  # every shard has come once
+        return list(to_fetch), next_block

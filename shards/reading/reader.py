@@ -1,4 +1,4 @@
-"""The pairs of a shard set, read where they lie: shards are mapped, members sliced and checked."""
+"""Reads samples and pairs of a shard set: maps its shards, slices and checks their members."""
 
 import mmap
 import zlib
@@ -10,8 +10,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import pyarrow as pa
 
-from schemas import Caption, Sample
-from schemas.sample import decode_caption, decode_sample
+from schemas.sample import Caption, Sample, decode_caption, decode_sample
 from shards.format.manifest import ShardError
 from shards.format.placement import is_safe_key
 from shards.reading.shard_set import ShardSet
@@ -26,26 +25,23 @@ _NUMBERS = (
 
 
 class MissingImageError(ShardError):
-    """The set holds annotations alone."""
+    """The shard set has no images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image, as its encoded original bytes, with one of its captions (the ``number``-th).
-
-    ``width`` and ``height`` are pixels of the image. ``image`` is a slice of the mapped shard.
-    """
+    """An image with one of its captions, the ``caption_index``-th."""
 
     key: str
-    number: int
-    width: int
+    caption_index: int
+    width: int  # pixels
     height: int
-    image: memoryview
+    image: memoryview  # the encoded original bytes, a slice of the mapped shard
     caption: Caption
 
 
-class Stored(NamedTuple):
-    """A sample, and where it lies: the ``row``-th of a shard of the manifest."""
+class StoredSample(NamedTuple):
+    """A sample and where it lies: the ``row``-th of a shard of the manifest."""
 
     shard: int
     row: int
@@ -53,35 +49,35 @@ class Stored(NamedTuple):
 
 
 class ImageFile(NamedTuple):
-    """An image as it was published: its name in the shard, and its bytes, a slice of that."""
+    """An image as it was published: its name in the shard and its bytes, a slice of the shard."""
 
     name: str
     content: memoryview
 
 
-class Store:
-    """Reads pairs; the ``open_shards`` shards that were read from last stay mapped.
+class ShardReader:
+    """Reads samples and pairs; the ``open_shards`` shards that were read last stay mapped.
 
-    More should stay than are read in turn, which are those of a block: each that is opened anew
-    has its rows of the index decoded anew.
+    ``open_shards`` should be more than a block has, whose shards are read in turn: a shard that is
+    opened again has its rows of the index decoded again.
     """
 
     def __init__(self, shards: ShardSet, open_shards: int = OPEN_SHARDS) -> None:
         self._shards = shards
         self._open_shards = open_shards
-        self._open: OrderedDict[int, _Shard] = OrderedDict()  # the least recently read first
+        self._open: OrderedDict[int, _MappedShard] = OrderedDict()  # the least recently read first
 
-    def pair(self, shard: int, row: int, number: int) -> Pair:
-        """The pair of a shard's ``row``-th image with its ``number``-th caption.
+    def pair(self, shard: int, row: int, caption_index: int) -> Pair:
+        """Returns a shard's ``row``-th image with its ``caption_index``-th caption.
 
         Raises:
-            MissingImageError: the set has none.
+            MissingImageError: the set has no images.
             ShardError: the shard is missing, truncated or damaged, or its index is.
         """
-        return self._opened(shard).pair(row, number)
+        return self._opened(shard).pair(row, caption_index)
 
     def open(self, shard: int) -> None:
-        """Maps a shard, unless it is mapped; only some of its samples may be damaged then.
+        """Maps a shard, unless it is mapped; afterwards only single samples can be damaged.
 
         Raises:
             ShardError: the shard is missing or truncated, or its index is damaged.
@@ -89,42 +85,42 @@ class Store:
         self._opened(shard)
 
     def sample(self, shard: int, row: int) -> Sample:
-        """A shard's ``row``-th sample; the image itself is not read.
+        """Returns a shard's ``row``-th sample; does not read the image.
 
         Raises:
             ShardError: the shard is missing, truncated or damaged, or its index is.
         """
         return self._opened(shard).sample(row)
 
-    def samples(self, split: str) -> Iterator[Stored]:
-        """All samples of a split; the images themselves are not read.
+    def samples(self, split: str) -> Iterator[StoredSample]:
+        """Yields all samples of a split; does not read the images.
 
         Raises:
             ShardError: a shard is missing, truncated or damaged, or its index is.
         """
         for shard in self._shards.shards_of(split):
             for row, sample in enumerate(self._opened(shard).samples()):
-                yield Stored(shard, row, sample)
+                yield StoredSample(shard, row, sample)
 
     def image(self, shard: int, row: int) -> ImageFile:
-        """What a shard's ``row``-th sample shows.
+        """Returns the image of a shard's ``row``-th sample.
 
         Raises:
-            MissingImageError: the set has none.
+            MissingImageError: the set has no images.
             ShardError: the shard is missing, truncated or damaged, or its index is.
         """
         return self._opened(shard).image(row)
 
-    def _opened(self, shard: int) -> "_Shard":
+    def _opened(self, shard: int) -> "_MappedShard":
         if shard not in self._open:
-            self._open[shard] = _Shard(self._shards, shard)
+            self._open[shard] = _MappedShard(self._shards, shard)
             if len(self._open) > self._open_shards:
                 self._open.popitem(last=False)
         self._open.move_to_end(shard)
         return self._open[shard]
 
 
-class _Shard:
+class _MappedShard:
     """A mapped tar with its rows of the index."""
 
     def __init__(self, shards: ShardSet, shard: int) -> None:
@@ -136,30 +132,35 @@ class _Shard:
         with shards.open_shard(shard) as file:
             if not shards.shards[shard].bytes:
                 raise ShardError(f"{self._name} is empty")  # and cannot be mapped
-            # Kept alive by the slices of it that are still in use.
+            # Slices that are in use keep the map alive.
             self._tar = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
-    def pair(self, row: int, number: int) -> Pair:
-        width, height = (int(self._numbers[name][row]) for name in ("width", "height"))
-        caption = self._caption(row, number)
-        image = self.image(row).content
-        return Pair(self._keys[row].as_py(), number, width, height, image, caption)
+    def pair(self, row: int, caption_index: int) -> Pair:
+        caption = self._caption(row, caption_index)  # checks the key
+        return Pair(
+            key=self._keys[row].as_py(),
+            caption_index=caption_index,
+            width=int(self._numbers["width"][row]),
+            height=int(self._numbers["height"][row]),
+            image=self.image(row).content,
+            caption=caption,
+        )
 
     def image(self, row: int) -> ImageFile:
         name = self._names[row].as_py()
         if not name:
             key = self._keys[row].as_py()
-            raise MissingImageError(f"{self._name} holds annotations alone, no image of {key}")
+            raise MissingImageError(f"{self._name} has no images, and so none of {key}")
         key, _, extension = name.rpartition(".")
         if key != self._keys[row].as_py() or not is_safe_key(key) or not extension.isalnum():
-            raise ShardError(f"{self._name}: {name[:80]!a} is no name of an image")
+            raise ShardError(f"{self._name}: {name[:80]!a} is not the name of an image")
         return ImageFile(name, self._member(name, "image", row))
 
     def samples(self) -> Iterator[Sample]:
         return (self.sample(row) for row in range(len(self._keys)))
 
     def sample(self, row: int) -> Sample:
-        sample = self._decoded(row, _decode_sample)
+        sample = self._decode(row, _decode_sample)
         if len(sample.captions) != self._numbers["captions"][row]:
             raise ShardError(
                 f"{self._name}: {sample.key}.json has {len(sample.captions)} captions; "
@@ -167,37 +168,38 @@ class _Shard:
             )
         return sample
 
-    def _caption(self, row: int, number: int) -> Caption:
+    def _caption(self, row: int, caption_index: int) -> Caption:
         try:
-            return self._decoded(row, lambda member: decode_caption(member, number))
+            return self._decode(row, lambda member: decode_caption(member, caption_index))
         except IndexError:
             raise ShardError(
-                f"{self._name}: {self._keys[row].as_py()}.json has no caption {number}; "
+                f"{self._name}: {self._keys[row].as_py()}.json has no caption {caption_index}; "
                 f"the index counts {self._numbers['captions'][row]}"
             ) from None
 
-    def _decoded(self, row: int, decode: Callable[[memoryview], tuple[str, Decoded]]) -> Decoded:
-        """What an image's JSON says, which has to be of that image."""
+    def _decode(self, row: int, decode: Callable[[memoryview], tuple[str, Decoded]]) -> Decoded:
+        """Returns what ``decode`` makes of a row's JSON member, and checks the key in it."""
         key = self._keys[row].as_py()
         member = self._member(f"{key}.json", "json", row)
         try:
-            found, content = decode(member)
+            key_in_member, content = decode(member)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ShardError(f"{self._name}: {key}.json is not a sample: {error}") from error
-        if found != key:
-            raise ShardError(f"{self._name}: {found!r} was found where the index has {key!r}")
+        if key_in_member != key:
+            raise ShardError(f"{self._name}: {key_in_member!r} is where the index has {key!r}")
         return content
 
     def _member(self, name: str, kind: str, row: int) -> memoryview:
-        offset, size, crc32 = (
-            int(self._numbers[f"{kind}_{of}"][row]) for of in ("offset", "size", "crc32")
+        """Returns the bytes of a row's member; ``kind`` is ``image`` or ``json``."""
+        offset, size, expected = (
+            int(self._numbers[f"{kind}_{column}"][row]) for column in ("offset", "size", "crc32")
         )
         content = self._tar[offset : offset + size]
-        found = zlib.crc32(content)
-        if len(content) != size or found != crc32:
+        crc32 = zlib.crc32(content)
+        if len(content) != size or crc32 != expected:
             raise ShardError(
                 f"{self._name}: {name} is damaged: the {size} bytes at {offset} have CRC-32 "
-                f"{found:08x}, the index says {crc32:08x}"
+                f"{crc32:08x}, the index states {expected:08x}"
             )
         return content
 

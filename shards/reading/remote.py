@@ -1,4 +1,4 @@
-"""Files of a shard set behind a URL, read through fsspec, with patience."""
+"""Reads files of a shard set behind a URL through fsspec; retries transient errors."""
 
 import errno
 import hashlib
@@ -14,23 +14,23 @@ from shards.format.manifest import FileEntry, ShardEntry, ShardError
 
 T = TypeVar("T")
 
-_CHUNK = 4 << 20  # bytes of a stream that are read at a time
-_RANGE = 8 << 20  # bytes of a request
-_AT_ONCE = 8  # requests
-_SILENCE = 60.0  # seconds without a byte after which an HTTP request is given up
-# What is left of a connection that fails, of the library below s3fs: no OSError.
+_CHUNK_BYTES = 4 << 20  # of a stream, read at a time
+_RANGE_BYTES = 8 << 20  # of a request
+_CONCURRENT_REQUESTS = 8
+_READ_TIMEOUT = 60.0  # seconds without a byte after which an HTTP request fails
+# Connection errors of the library below s3fs, which are no OSError.
 _BOTOCORE = {f"botocore.exceptions.{name}" for name in ("ConnectionError", "HTTPClientError")}
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # where a file is written to
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Retries(NamedTuple):
-    """How often a file is asked for, and the seconds before the second time, which then double."""
+    """How often a file is requested; the wait before each further attempt doubles."""
 
     attempts: int = 6
-    wait: float = 0.5
+    initial_wait: float = 0.5  # seconds
 
 
-class Remote:
+class RemoteFolder:
     """The folder of a shard set behind a URL (``gs://``, ``s3://``, ``https://``, ``memory://``).
 
     ``options`` are those of fsspec's file system for the URL (credentials, endpoints).
@@ -42,38 +42,41 @@ class Remote:
         self._options = dict(options)
         self._over_http = self.url.startswith(("http://", "https://"))
         if self._over_http:
-            # aiohttp gives up after five minutes in all, however well a large shard comes along.
-            timeout = aiohttp.ClientTimeout(total=None, connect=_SILENCE, sock_read=_SILENCE)
+            # By default, aiohttp fails after five minutes in all, also while data arrive.
+            timeout = aiohttp.ClientTimeout(
+                total=None, connect=_READ_TIMEOUT, sock_read=_READ_TIMEOUT
+            )
             self._options.setdefault("client_kwargs", {"timeout": timeout})
 
     def read(self, name: str) -> bytes:
-        """The content of a small file.
+        """Returns the content of a small file.
 
         Raises:
-            FileNotFoundError: there is none.
-            ShardError: it could not be read, after all attempts.
+            FileNotFoundError: there is no such file.
+            ShardError: the file could not be read in all attempts.
         """
 
         def attempt() -> bytes:
             system, folder = fsspec.url_to_fs(self.url, **self._options)
-            return system.cat_file(f"{folder}/{name}")
+            content: bytes = system.cat_file(f"{folder}/{name}")
+            return content
 
-        return self._persist(name, attempt)
+        return self._retry(name, attempt)
 
     def download(self, entry: ShardEntry | FileEntry, to: BinaryIO) -> None:
-        """Writes a file to ``to``, verified against its entry in the manifest on the way.
+        """Writes a file to ``to`` and verifies its size and sha256 against the manifest's entry.
 
         Raises:
-            ShardError: the file is missing, is not what the manifest says, or could not be read
-                after all attempts.
-            OSError: there is no room for it where ``to`` is.
+            ShardError: the file is missing, is not what the manifest states, or could not be read
+                in all attempts.
+            OSError: the disk of ``to`` is full.
         """
 
         def attempt() -> None:
             to.seek(0)
             system, folder = fsspec.url_to_fs(self.url, **self._options)
             path = f"{folder}/{entry.file}"
-            read = _streamed if self._over_http else _in_ranges
+            read = _read_stream if self._over_http else _read_ranges
             digest, size = hashlib.sha256(), 0
             for chunk in read(system, path, entry.bytes):
                 size += len(chunk)
@@ -88,16 +91,16 @@ class Remote:
             if digest.hexdigest() != entry.sha256:
                 raise ShardError(
                     f"{self.url}/{entry.file} has sha256 {digest.hexdigest()}, "
-                    f"the manifest says {entry.sha256}"
+                    f"the manifest states {entry.sha256}"
                 )
 
         try:
-            self._persist(entry.file, attempt)
+            self._retry(entry.file, attempt)
         except FileNotFoundError:
             raise ShardError(f"{self.url}/{entry.file} is missing") from None
 
-    def _persist(self, name: str, attempt: Callable[[], T]) -> T:
-        """What ``attempt`` returns, once it fails no more with what may pass."""
+    def _retry(self, name: str, attempt: Callable[[], T]) -> T:
+        """Returns the result of ``attempt``, which is repeated after transient errors."""
         attempts, wait = self._retries
         for n in range(1, attempts + 1):
             try:
@@ -105,7 +108,7 @@ class Remote:
             except (FileNotFoundError, ShardError):
                 raise
             except Exception as error:
-                if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                if isinstance(error, OSError) and error.errno in _DISK_FULL:
                     raise
                 reason = f"{type(error).__name__}: {error}"
                 if not is_transient(error):
@@ -118,22 +121,28 @@ class Remote:
         raise ValueError(f"{attempts} attempts")
 
 
-def _streamed(system: fsspec.AbstractFileSystem, path: str, size: int) -> Iterator[bytes]:
-    """A file over HTTP: one stream, because a server may not know ranges. Its size is not asked
-    for: every failure of that fsspec takes for a missing file.
+def _read_stream(system: fsspec.AbstractFileSystem, path: str, size: int) -> Iterator[bytes]:
+    """Yields a file over HTTP from one stream, because a server may not support ranges.
+
+    The size is passed in, because fsspec takes every error of a request for it for a missing file.
     """
     with system.open(path, "rb", block_size=0, size=size) as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(_CHUNK_BYTES):
             yield chunk
 
 
-def _in_ranges(system: fsspec.AbstractFileSystem, path: str, size: int) -> Iterator[bytes]:
-    """A file in a bucket: some ranges at once, because each request waits for an answer, and a
-    store sends each connection only so much. Of a file that is too long there is a byte too many.
+def _read_ranges(system: fsspec.AbstractFileSystem, path: str, size: int) -> Iterator[bytes]:
+    """Yields a file of a bucket in ranges, several at a time.
+
+    Concurrent requests hide the latency of each and the bandwidth limit of a connection. The last
+    range asks for one byte more than ``size``, which only a file that is too long has.
     """
-    for first in range(0, size, _RANGE * _AT_ONCE):
-        starts = list(range(first, min(first + _RANGE * _AT_ONCE, size), _RANGE))
-        ends = [start + _RANGE if start + _RANGE < size else size + 1 for start in starts]
+    batch = _RANGE_BYTES * _CONCURRENT_REQUESTS
+    for first in range(0, size, batch):
+        starts = list(range(first, min(first + batch, size), _RANGE_BYTES))
+        ends = [start + _RANGE_BYTES for start in starts]
+        if ends[-1] >= size:
+            ends[-1] = size + 1
         for chunk in system.cat_ranges([path] * len(starts), starts, ends):
             if _is_beyond_the_end(chunk):
                 return
@@ -143,16 +152,14 @@ def _in_ranges(system: fsspec.AbstractFileSystem, path: str, size: int) -> Itera
 
 
 def _is_beyond_the_end(answer: bytes | Exception) -> bool:
-    """Whether a store said of a range that the file ends before it: HTTP's 416, which s3fs has in
-    the error below its own.
-    """
+    """Whether the file ends before a range: HTTP status 416, in s3fs in the cause of its error."""
     below = getattr(getattr(answer, "__cause__", None), "response", {})
     status = below.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return 416 in (status, getattr(answer, "code", None))
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether an error of a file system may pass: a status of HTTP that says so, or of a network.
+    """Whether an error of a file system is worth a retry: of a network, or an HTTP status.
 
     >>> is_transient(TimeoutError()), is_transient(PermissionError()), is_transient(KeyError())
     (True, False, False)
@@ -162,5 +169,5 @@ def is_transient(error: Exception) -> bool:
         return status >= 500 or status in (408, 429)
     if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
         return False
-    names = {f"{of.__module__}.{of.__name__}" for of in type(error).__mro__}
+    names = {f"{cls.__module__}.{cls.__name__}" for cls in type(error).__mro__}
     return isinstance(error, OSError | aiohttp.ClientError) or not names.isdisjoint(_BOTOCORE)

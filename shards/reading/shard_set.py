@@ -1,4 +1,4 @@
-"""A shard set, opened: what is in it, and its files, wherever they are."""
+"""An opened shard set, local or remote: its manifest, its index and its files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,20 +12,20 @@ from shards.format import manifest as mf
 from shards.format.index import Index, IndexRow
 from shards.format.manifest import FileEntry, NotAShardSetError, ShardEntry, ShardError
 from shards.reading.cache import DEFAULT_BYTES, DEFAULT_FOLDER, Cache
-from shards.reading.remote import Remote, Retries
+from shards.reading.remote import RemoteFolder, Retries
 
 
 class ShardSet:
-    """The manifest of a shard set, and the way to its files.
+    """A shard set: its manifest, and access to its files.
 
-    Picklable and small: a process that unpickles one opens the index again, as a memory map.
+    Small and picklable: a process that unpickles one opens the index again, as a memory map.
 
     >>> ShardSet.open("build/demo/shards").pairs("train")  # doctest: +SKIP
     7421
     """
 
     def __init__(
-        self, location: str, manifest: mf.Manifest, remote: Remote | None, cache: Cache
+        self, location: str, manifest: mf.Manifest, remote: RemoteFolder | None, cache: Cache
     ) -> None:
         self.location = location
         self.manifest = manifest
@@ -45,48 +45,51 @@ class ShardSet:
         options: Mapping[str, Any] | None = None,
         retries: Retries | None = None,
     ) -> "ShardSet":
-        """Opens a local folder, or one behind a URL that fsspec knows.
+        """Opens a local folder, or a folder behind a URL that fsspec supports.
 
-        ``cache`` is the folder that keeps the files of remote sets, at most ``cache_bytes`` of
-        them; ``options`` are those of fsspec's file system.
+        Args:
+            cache: folder for the files of remote sets.
+            cache_bytes: most bytes of the files in the cache.
+            options: of fsspec's file system (credentials, endpoints).
+            retries: how often a remote file is requested.
 
         Raises:
             NotAShardSetError: it has no manifest that this version can read.
             ShardError: the manifest could not be fetched.
         """
         location = str(location)
-        at_hand = Cache(Path(cache), cache_bytes)
+        file_cache = Cache(Path(cache), cache_bytes)
         if "://" not in location:
-            return cls(location, mf.load(location), None, at_hand)
-        remote = Remote(location, options or {}, retries or Retries())
+            return cls(location, mf.load(location), None, file_cache)
+        remote = RemoteFolder(location, options or {}, retries or Retries())
         try:
             content = remote.read(mf.NAME)
         except FileNotFoundError:
             raise NotAShardSetError(f"{location} is not a shard set: it has no {mf.NAME}") from None
-        return cls(location, mf.decode(content, location), remote, at_hand)
+        return cls(location, mf.decode(content, location), remote, file_cache)
 
     def name_of(self, shard: int) -> str:
-        """A shard as errors call it: the location of the set, and its file."""
+        """Returns a shard's name in messages: the location of the set, and its file."""
         return f"{self.location}: {self.shards[shard].file}"
 
     def shards_of(self, split: str) -> list[int]:
-        """The shards of a split that are not empty, as their places in `shards`.
+        """Returns the shards of a split that have pairs, as indices of `shards`.
 
         Raises:
             ValueError: there is no such split.
         """
-        found = [i for i, entry in enumerate(self.shards) if entry.split == split]
-        if not found:
+        indices = [i for i, entry in enumerate(self.shards) if entry.split == split]
+        if not indices:
             splits = ", ".join(sorted({entry.split for entry in self.shards}))
             raise ValueError(f"{self.location} has no split {split!r}; it has {splits}")
-        return [i for i in found if self.shards[i].captions]
+        return [i for i in indices if self.shards[i].captions]
 
     def pairs(self, split: str) -> int:
-        """How many pairs of an image and a caption a split has."""
+        """Returns the number of pairs of image and caption of a split."""
         return sum(self.shards[i].captions for i in self.shards_of(split))
 
     def rows(self, shard: int, columns: Sequence[str]) -> pa.Table:
-        """Columns of the index (`schemas.arrow.INDEX`), one row an image of the shard.
+        """Returns columns of the index (`schemas.arrow.INDEX`), one row per image of a shard.
 
         Raises:
             ShardError: the index is missing or not that of this manifest.
@@ -96,28 +99,26 @@ class ShardSet:
         return self._index.rows(shard, columns)
 
     def index_rows(self, shard: int) -> list[IndexRow]:
-        """All that the index says of the images of a shard.
+        """Returns the rows of the index for the images of a shard.
 
         Raises:
             ShardError: see `rows`.
         """
-        table = self.rows(shard, arrow.INDEX.names)
-        columns = (column.to_pylist() for column in table.columns)
-        return [IndexRow(*row) for row in zip(*columns, strict=True)]
+        return [IndexRow(**row) for row in self.rows(shard, arrow.INDEX.names).to_pylist()]
 
     def open_shard(self, shard: int) -> BinaryIO:
-        """The tar of a shard; a remote one is fetched first, if it is not in the cache.
+        """Opens the tar of a shard; fetches a remote one first, unless it is in the cache.
 
         Raises:
-            ShardError: it is missing, or is not what the manifest says.
+            ShardError: it is missing, or is not what the manifest states.
         """
         return self._open(self.shards[shard])
 
     def open_file(self, name: str) -> BinaryIO:
-        """One of the files beside the shards, ``index.parquet`` for example; see `open_shard`.
+        """Opens a file beside the shards, such as ``index.parquet``; see `open_shard`.
 
         Raises:
-            ShardError: as there, or the manifest does not name it.
+            ShardError: as in `open_shard`, or the manifest does not name it.
         """
         entry = self._files.get(name)
         if entry is None:
@@ -126,10 +127,12 @@ class ShardSet:
 
     @property
     def is_remote(self) -> bool:
+        """Whether the set is behind a URL."""
         return self._remote is not None
 
     @property
     def cache_bytes(self) -> int:
+        """The bound of the cache."""
         return self._cache.max_bytes
 
     def _open(self, entry: ShardEntry | FileEntry) -> BinaryIO:
@@ -144,7 +147,7 @@ class ShardSet:
         size = path.stat().st_size
         if size != entry.bytes:
             file.close()
-            raise ShardError(f"{path} has {size} bytes, the manifest says {entry.bytes}")
+            raise ShardError(f"{path} has {size} bytes, the manifest states {entry.bytes}")
         return file
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Several shard sets as one stream, in fixed proportions.
 
-Positions are taken in chunks of 10,000. Every chunk gives each set the same number of its slots,
-in an order of its own; the n-th slot of set i, over all chunks, is the n-th pair of set i, whose
-epochs follow one another however the others' do::
+Positions are taken in chunks of 10,000 slots. Every chunk gives each set the same number of its
+slots, in a random order; the n-th slot of set i, over all chunks, is the n-th pair of set i. The
+epochs of a set follow one another, whatever the epochs of the other sets::
 
     chunk      0            1
     slots      aabacaab...  baaacaba...
@@ -16,20 +16,29 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.reading.shard_set import ShardSet
-from shards.sampling.sample_order import PLACES, Ahead, Draw, PairOrder, SampleIndices, permutation
+from shards.sampling.sample_order import (
+    INDEX_DTYPE,
+    PairOrder,
+    RandomStream,
+    SampleIndices,
+    UpcomingShard,
+    permutation,
+)
 
 _CHUNK = 10_000
 
 
-class MixedOrder:
-    """The order of a mixture. An epoch of it is as long as those of all its sets together.
+class MixtureOrder:
+    """The order of a mixture; its epoch has as many pairs as the splits of all sets together.
 
-    ``splits`` are those that are taken, one for each set. ``weights`` are the sets' shares of the
-    pairs, whatever their sum; those of the splits' sizes where None.
+    Args:
+        splits: one for each set.
+        weights: the sets' shares of the pairs, which need not add up to 1; by default the sizes
+            of the splits.
 
     Raises:
-        ValueError: there is not one split for each set, or none of that name in its set, or not
-            one positive weight for each set, or one is less than a ten-thousandth of all.
+        ValueError: there is not one split or not one positive weight for each set, a set has no
+            such split, or a weight is less than a ten-thousandth of all.
     """
 
     def __init__(
@@ -40,13 +49,20 @@ class MixedOrder:
         seed: int,
         weights: Sequence[float] | None = None,
         block_shards: int = 16,
-        together: int = 1,
+        captions_per_image: int = 1,
     ) -> None:
         if len(splits) != len(sets):
             raise ValueError(f"{len(splits)} splits of {len(sets)} shard sets")
         self._orders = [
-            PairOrder(of, split, seed=seed, block_shards=block_shards, together=together, number=i)
-            for i, (of, split) in enumerate(zip(sets, splits, strict=True))
+            PairOrder(
+                shards,
+                split,
+                seed=seed,
+                block_shards=block_shards,
+                captions_per_image=captions_per_image,
+                number=i,
+            )
+            for i, (shards, split) in enumerate(zip(sets, splits, strict=True))
         ]
         self._quotas = quotas(weights or [order.pairs for order in self._orders], len(sets))
         self._slots = np.repeat(np.arange(len(sets)), self._quotas)
@@ -54,49 +70,59 @@ class MixedOrder:
 
     @property
     def pairs(self) -> int:
+        """The number of pairs of all splits together."""
         return sum(order.pairs for order in self._orders)
 
-    def places(self, epoch: int, start: int, stop: int) -> SampleIndices:
+    def indices(self, epoch: int, start: int, stop: int) -> SampleIndices:
+        """See `SampleOrder.indices`; raises the errors of `PairOrder.indices`."""
         first = epoch * self.pairs
-        sets, ranks = self._slots_of(first + start, first + stop)
-        places = np.empty(stop - start, PLACES)
+        sets, ranks = self._slot_range(first + start, first + stop)
+        indices = np.empty(stop - start, INDEX_DTYPE)
         for i, order in enumerate(self._orders):
-            mine = sets == i
-            places[mine] = _run(order, ranks[mine])
-        return places
+            is_of_set = sets == i
+            indices[is_of_set] = _consecutive_pairs(order, ranks[is_of_set])
+        return indices
 
-    def ahead(self, epoch: int, position: int) -> Iterator[Ahead]:
+    def upcoming_shards(self, epoch: int, position: int) -> Iterator[UpcomingShard]:
+        """See `SampleOrder.upcoming_shards`; distances are rounded to chunks."""
         first = epoch * self.pairs + position
-        sets, ranks = self._slots_of(first, first + _CHUNK)  # every set has a slot among them
+        sets, ranks = self._slot_range(first, first + _CHUNK)  # every set has a slot among them
         return merge(
-            *(self._ahead_of(i, int(ranks[np.argmax(sets == i)])) for i in range(len(self._orders)))
+            *(
+                self._upcoming_of_set(i, int(ranks[np.argmax(sets == i)]))
+                for i in range(len(self._orders))
+            )
         )
 
-    def _ahead_of(self, i: int, rank: int) -> Iterator[Ahead]:
-        """What set i needs from its ``rank``-th pair on, at distances in pairs of the mixture."""
+    def _upcoming_of_set(self, i: int, rank: int) -> Iterator[UpcomingShard]:
+        """Yields the shards of set i from its ``rank``-th pair on, distances in pairs of all."""
         scale = _CHUNK / int(self._quotas[i])
         epoch, position = divmod(rank, self._orders[i].pairs)
-        for found in self._orders[i].ahead(epoch, position):
-            yield found._replace(distance=found.distance * scale)
+        for upcoming in self._orders[i].upcoming_shards(epoch, position):
+            yield upcoming._replace(distance=upcoming.distance * scale)
 
-    def _slots_of(
+    def _slot_range(
         self, start: int, stop: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The set of each slot of a range, and which of that set's pairs it takes."""
-        parts = []
+        """Returns for each slot of a range its set, and its rank among the slots of that set."""
+        set_pieces, rank_pieces = [], []
         for chunk in range(start // _CHUNK, -(-stop // _CHUNK)):
-            sets = self._slots[permutation(_CHUNK, self._seed, Draw.SLOTS, chunk)]
+            sets = self._slots[permutation(_CHUNK, self._seed, RandomStream.SLOTS, chunk)]
             ranks = np.empty(_CHUNK, np.int64)
             for i, quota in enumerate(self._quotas.tolist()):
                 ranks[sets == i] = chunk * quota + np.arange(quota)
             first = chunk * _CHUNK
             within = slice(max(start - first, 0), stop - first)
-            parts.append((sets[within], ranks[within]))
-        return np.concatenate([s for s, _ in parts]), np.concatenate([r for _, r in parts])
+            set_pieces.append(sets[within])
+            rank_pieces.append(ranks[within])
+        return np.concatenate(set_pieces), np.concatenate(rank_pieces)
 
 
 def quotas(weights: Sequence[float], sets: int) -> npt.NDArray[np.int64]:
-    """How many of a chunk's slots each set has: its share, rounded so that they add up.
+    """Returns how many slots of a chunk each set has: its share, rounded so that they add up.
+
+    Raises:
+        ValueError: see `MixtureOrder`.
 
     >>> quotas([3, 1], 2).tolist(), quotas([1, 1, 1], 3).tolist()
     ([7500, 2500], [3333, 3334, 3333])
@@ -104,18 +130,19 @@ def quotas(weights: Sequence[float], sets: int) -> npt.NDArray[np.int64]:
     if len(weights) != sets or not all(0 < weight < np.inf for weight in weights):
         raise ValueError(f"{list(weights)} are not positive weights of {sets} shard sets")
     shares = np.cumsum(np.array(weights, np.float64) / sum(weights))
-    found = np.diff(np.rint(shares * _CHUNK), prepend=0).astype(np.int64)
-    if not found.all():
+    slots = np.diff(np.rint(shares * _CHUNK), prepend=0).astype(np.int64)
+    if not slots.all():
         raise ValueError(f"one of the weights {list(weights)} is too small for any pair")
-    return found
+    return slots
 
 
-def _run(order: PairOrder, ranks: npt.NDArray[np.int64]) -> SampleIndices:
-    """The places of consecutive pairs of a set, which may go on from one epoch into the next."""
-    parts = [np.empty(0, PLACES)]
+def _consecutive_pairs(order: PairOrder, ranks: npt.NDArray[np.int64]) -> SampleIndices:
+    """Returns the pairs of consecutive ranks, which may go on from one epoch into the next."""
+    pieces = [np.empty(0, INDEX_DTYPE)]
     if len(ranks):
         start, stop = int(ranks[0]), int(ranks[-1]) + 1
         for epoch in range(start // order.pairs, -(-stop // order.pairs)):
             first = epoch * order.pairs
-            parts.append(order.places(epoch, max(start - first, 0), min(stop - first, order.pairs)))
-    return np.concatenate(parts)
+            last = min(stop - first, order.pairs)
+            pieces.append(order.indices(epoch, max(start - first, 0), last))
+    return np.concatenate(pieces)

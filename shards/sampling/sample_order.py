@@ -1,12 +1,12 @@
-"""The order in which the pairs of a shard set are seen: a pure function of seed and epoch.
+"""The order in which training sees the pairs of a shard set: a pure function of seed and epoch.
 
-::
+A pair is an image with one of its captions::
 
     epoch:    shards permuted       7 2 | 5 0 | 3 1 | 6 4          blocks of ``block_shards``
               pairs of each block   ....|....|....|....            permuted within the block
     position: 0 ------------------------------------> pairs
 
-Any position is found by looking at one block, so nothing has to be read to get there.
+A position is found from the index rows of one block, so nothing has to be read to get there.
 """
 
 from collections import OrderedDict
@@ -20,59 +20,60 @@ import numpy.typing as npt
 from shards.format.manifest import ShardError
 from shards.reading.shard_set import ShardSet
 
-#: Where a pair lies, and what its image measures: ``set`` of a mixture, ``shard`` of the
-#: manifest, ``row`` of the shard's index, ``number`` of the caption.
-PLACES = np.dtype(
-    [(name, np.int32) for name in ("set", "shard", "row", "number", "width", "height")]
+#: A pair, as `SampleIndex` of `shards.sampling.dataset` without epoch and position, and the size of
+#: its image in pixels.
+INDEX_DTYPE = np.dtype(
+    [(name, np.int32) for name in ("shard_set", "shard", "row", "caption_index", "width", "height")]
 )
 
+#: One-dimensional array of `INDEX_DTYPE`.
 SampleIndices = npt.NDArray[np.void]
 
-_BLOCKS_AT_HAND = 3
+_CACHED_BLOCKS = 3
 
 
-class Draw(IntEnum):
-    """What chance is used for: the first number of a key, so that no two uses share a stream."""
+class RandomStream(IntEnum):
+    """The uses of random bits: the first number of a key, so that no two uses share a stream."""
 
     SHARDS = 0
     PAIRS = 1
     SLOTS = 2
     BATCHES = 3
-    SAMPLE = 4
+    TRANSFORM = 4
 
 
-class Ahead(NamedTuple):
-    """A shard that will be needed, and after how many more pairs."""
+class UpcomingShard(NamedTuple):
+    """A shard that is needed after ``distance`` more pairs."""
 
     distance: float
-    set: int
+    shard_set: int
     shard: int
 
 
-class Order(Protocol):
-    """Positions 0 <= position < ``pairs`` of every epoch, and what lies there."""
+class SampleOrder(Protocol):
+    """An order of pairs: in every epoch, one pair for each position from 0 to ``pairs``."""
 
     @property
-    def pairs(self) -> int: ...
+    def pairs(self) -> int:
+        """The number of positions of an epoch."""
 
-    def places(self, epoch: int, start: int, stop: int) -> SampleIndices:
-        """The places of positions ``start`` to ``stop``."""
+    def indices(self, epoch: int, start: int, stop: int) -> SampleIndices:
+        """Returns the pairs at the positions ``start`` to ``stop``, without ``stop``."""
 
-    def ahead(self, epoch: int, position: int) -> Iterator[Ahead]:
-        """The shards that are needed from a position on, without end, the next first."""
+    def upcoming_shards(self, epoch: int, position: int) -> Iterator[UpcomingShard]:
+        """Yields the shards that are needed from a position on, nearest first, without end."""
 
 
 class PairOrder:
-    """The order of one split of one shard set: each epoch sees each pair once.
+    """The order of one split of one shard set: each epoch has each pair once.
 
     Args:
-        block_shards: of so many shards at a time the pairs are permuted.
-        together: so many captions of an image follow one another, where it has as many.
-        number: the set's place in a mixture, which makes its order independent of the others'.
+        block_shards: pairs are permuted within blocks of so many shards.
+        captions_per_image: so many captions of an image follow one another, where it has as many.
+        number: position of the shard set in a mixture; each position has an order of its own.
 
     Raises:
-        ValueError: the split is unknown or has no pairs, blocks of less than one shard, or less
-            than one caption together.
+        ValueError: the split is unknown or has no pairs, or a number is less than 1.
     """
 
     def __init__(
@@ -82,13 +83,13 @@ class PairOrder:
         *,
         seed: int,
         block_shards: int = 16,
-        together: int = 1,
+        captions_per_image: int = 1,
         number: int = 0,
     ) -> None:
         if block_shards < 1:
             raise ValueError(f"block_shards is {block_shards}, less than one shard")
-        if together < 1:
-            raise ValueError(f"{together} captions together, less than one")
+        if captions_per_image < 1:
+            raise ValueError(f"captions_per_image is {captions_per_image}, less than one caption")
         self._set = shards
         self._shards = np.array(shards.shards_of(split), np.int64)
         if not len(self._shards):
@@ -96,77 +97,82 @@ class PairOrder:
         self._pairs = np.array([shards.shards[i].captions for i in self._shards], np.int64)
         self._seed = seed
         self._block_shards = block_shards
-        self._together = together
+        self._captions_per_image = captions_per_image
         self._number = number
-        self._at_hand: OrderedDict[tuple[int, int], SampleIndices] = OrderedDict()
+        self._cached: OrderedDict[tuple[int, int], SampleIndices] = OrderedDict()
 
     @property
     def pairs(self) -> int:
+        """The number of pairs of the split."""
         return int(self._pairs.sum())
 
-    def places(self, epoch: int, start: int, stop: int) -> SampleIndices:
-        """See `Order.places`.
+    def indices(self, epoch: int, start: int, stop: int) -> SampleIndices:
+        """See `SampleOrder.indices`.
 
         Raises:
-            ShardError: the index is damaged, or counts other pairs than the manifest.
+            ShardError: the index is damaged, or its counts are not those of the manifest.
         """
         _, starts = self._blocks(epoch)
-        parts = []
-        for block in range(_last_up_to(starts, start), len(starts) - 1):
-            if starts[block] >= stop:
+        pieces = [np.empty(0, INDEX_DTYPE)]
+        first_block = int(np.searchsorted(starts, start, side="right")) - 1
+        for block in range(first_block, len(starts) - 1):
+            block_start = int(starts[block])
+            if block_start >= stop:
                 break
-            first = int(starts[block])
-            parts.append(self._block(epoch, block)[max(start - first, 0) : stop - first])
-        return np.concatenate(parts) if parts else np.empty(0, PLACES)
+            within = slice(max(start - block_start, 0), stop - block_start)
+            pieces.append(self._block(epoch, block)[within])
+        return np.concatenate(pieces)
 
-    def ahead(self, epoch: int, position: int) -> Iterator[Ahead]:
-        before = -position
+    def upcoming_shards(self, epoch: int, position: int) -> Iterator[UpcomingShard]:
+        """See `SampleOrder.upcoming_shards`."""
+        epoch_start = -position  # relative to the position
         while True:
             shards, starts = self._blocks(epoch)
             for block in range(len(starts) - 1):
-                if before + starts[block + 1] > 0:
-                    distance = max(int(before + starts[block]), 0)
-                    for i in self._of_block(shards, block):
-                        yield Ahead(distance, self._number, int(self._shards[i]))
-            epoch, before = epoch + 1, before + int(starts[-1])
+                if epoch_start + starts[block + 1] > 0:
+                    distance = max(int(epoch_start + starts[block]), 0)
+                    for i in self._shards_of_block(shards, block):
+                        yield UpcomingShard(distance, self._number, int(self._shards[i]))
+            epoch, epoch_start = epoch + 1, epoch_start + int(starts[-1])
 
     def _blocks(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The permuted shards of an epoch, and where each block begins and the last one ends."""
-        shards = permutation(len(self._shards), self._seed, Draw.SHARDS, self._number, epoch)
+        """Returns the permuted shards, and where each block starts and the last one ends."""
+        key = (RandomStream.SHARDS, self._number, epoch)
+        shards = permutation(len(self._shards), self._seed, *key)
         ends = np.cumsum(self._pairs[shards])
         last = np.arange(self._block_shards, len(shards) + self._block_shards, self._block_shards)
         return shards, np.concatenate([[0], ends[np.minimum(last, len(shards)) - 1]])
 
-    def _of_block(self, shards: npt.NDArray[np.int64], block: int) -> npt.NDArray[np.int64]:
+    def _shards_of_block(self, shards: npt.NDArray[np.int64], block: int) -> npt.NDArray[np.int64]:
         return shards[block * self._block_shards : (block + 1) * self._block_shards]
 
     def _block(self, epoch: int, block: int) -> SampleIndices:
-        """The pairs of a block in their order; kept, because the next positions are in it too."""
-        if (epoch, block) in self._at_hand:
-            self._at_hand.move_to_end((epoch, block))
-            return self._at_hand[epoch, block]
+        """Returns the pairs of a block in their order; caches it for the next positions."""
+        if (epoch, block) in self._cached:
+            self._cached.move_to_end((epoch, block))
+            return self._cached[epoch, block]
         shards, _ = self._blocks(epoch)
-        places = np.concatenate([self._pairs_of(int(i)) for i in self._of_block(shards, block)])
-        key = (Draw.PAIRS, self._number, epoch, block)
-        places = places[permutation(len(places), self._seed, *key)]
-        if self._together > 1:
-            places = places[_gathered(places, self._together)]
-        self._at_hand[epoch, block] = places
-        if len(self._at_hand) > _BLOCKS_AT_HAND:
-            self._at_hand.popitem(last=False)
-        return places
+        indices = np.concatenate(
+            [
+                indices_of_shard(self._set, int(self._shards[i]), self._number)
+                for i in self._shards_of_block(shards, block)
+            ]
+        )
+        key = (RandomStream.PAIRS, self._number, epoch, block)
+        indices = indices[permutation(len(indices), self._seed, *key)]
+        if self._captions_per_image > 1:
+            indices = indices[_group_captions(indices, self._captions_per_image)]
+        self._cached[epoch, block] = indices
+        if len(self._cached) > _CACHED_BLOCKS:
+            self._cached.popitem(last=False)
+        return indices
 
-    def _pairs_of(self, i: int) -> SampleIndices:
-        places = pairs_of(self._set, int(self._shards[i]))
-        places["set"] = self._number
-        return places
 
-
-def pairs_of(shards: ShardSet, shard: int) -> SampleIndices:
-    """All pairs of a shard, as they lie in it.
+def indices_of_shard(shards: ShardSet, shard: int, shard_set: int = 0) -> SampleIndices:
+    """Returns all pairs of a shard in the order of the tar.
 
     Raises:
-        ShardError: the index is damaged, or counts other pairs than the manifest.
+        ShardError: the index is damaged, or its counts are not those of the manifest.
     """
     rows = shards.rows(shard, ["captions", "width", "height"])
     captions = rows["captions"].to_numpy()
@@ -177,41 +183,45 @@ def pairs_of(shards: ShardSet, shard: int) -> SampleIndices:
             f"the manifest {entry.captions}"
         )
     row = np.repeat(np.arange(len(captions)), captions)
-    places = np.zeros(len(row), PLACES)
-    places["shard"], places["row"] = shard, row
-    places["number"] = np.arange(len(row)) - (np.cumsum(captions) - captions)[row]
-    places["width"] = rows["width"].to_numpy()[row]
-    places["height"] = rows["height"].to_numpy()[row]
-    return places
+    first_pair_of_row = np.cumsum(captions) - captions
+    indices = np.zeros(len(row), INDEX_DTYPE)
+    indices["shard_set"], indices["shard"], indices["row"] = shard_set, shard, row
+    indices["caption_index"] = np.arange(len(row)) - first_pair_of_row[row]
+    indices["width"] = rows["width"].to_numpy()[row]
+    indices["height"] = rows["height"].to_numpy()[row]
+    return indices
 
 
-def _gathered(places: SampleIndices, together: int) -> npt.NDArray[np.int64]:
-    """The order in which each run of so many captions of an image lies where its first is."""
-    keys = places["shard"].astype(np.int64) << 32 | places["row"]
-    image = np.unique(keys, return_inverse=True)[1]
-    by_image = np.argsort(image, kind="stable")
-    first = np.flatnonzero(np.diff(image[by_image], prepend=-1))
-    nth = np.arange(len(places)) - np.repeat(first, np.diff(first, append=len(places)))
-    head = by_image[np.arange(len(places)) - nth % together]
-    order = np.empty(len(places), np.int64)
-    order[by_image] = head
-    return np.argsort(order, kind="stable")
+def _group_captions(indices: SampleIndices, captions_per_image: int) -> npt.NDArray[np.int64]:
+    """Returns a permutation that moves captions of an image next to each other.
+
+    Each run of ``captions_per_image`` captions of an image moves to where its first caption is.
+    With runs of 2, images A and B, and the captions numbered as they come::
+
+        before   A1 B1 A2 A3 B2 A4
+        after    A1 A2 B1 B2 A3 A4
+    """
+    image_key = indices["shard"].astype(np.int64) << 32 | indices["row"]
+    by_image = np.argsort(image_key, kind="stable")  # positions, grouped by image
+    is_first = np.diff(image_key[by_image], prepend=-1) != 0
+    image_start = np.flatnonzero(is_first)
+    captions = np.diff(image_start, append=len(indices))
+    rank_in_image = np.arange(len(indices)) - np.repeat(image_start, captions)
+    run_start = np.arange(len(indices)) - rank_in_image % captions_per_image
+    target = np.empty(len(indices), np.int64)
+    target[by_image] = by_image[run_start]  # of each position, the position of its run's first
+    return np.argsort(target, kind="stable")
 
 
-def stream(seed: int, *key: int) -> np.random.PCG64:
-    """A stream of random bits that a seed and a key of numbers below 2**32 decide."""
+def bit_generator(seed: int, *key: int) -> np.random.PCG64:
+    """Returns the stream of random bits of a seed and a key of numbers below 2**32."""
     return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def permutation(n: int, seed: int, *key: int) -> npt.NDArray[np.int64]:
-    """A permutation of range(n) that a seed and a key decide.
+    """Returns the permutation of range(n) of a seed and a key.
 
     Sorts raw output of a bit generator, which numpy promises never to change; it does not promise
     that of ``Generator.permutation``.
     """
-    return np.argsort(stream(seed, *key).random_raw(n), kind="stable")
-
-
-def _last_up_to(starts: npt.NDArray[np.int64], position: int) -> int:
-    """The last block that begins at or before a position."""
-    return int(np.searchsorted(starts, position, side="right")) - 1
+    return np.argsort(bit_generator(seed, *key).random_raw(n), kind="stable")

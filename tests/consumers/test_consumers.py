@@ -26,7 +26,7 @@ from pipelines.build import main as build
 from schemas import Caption, Region, Sample
 from shards.__main__ import main as shards
 from shards.export.regions import merge_spans
-from shards.reading.reader import Store
+from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
 from tests.shard_sets import write_shard_set
 
@@ -68,7 +68,7 @@ def read(reader: str, folder: Path, *arguments: object) -> Any:
 
 
 def samples(shard_set: Path, split: str) -> list[Sample]:
-    return [stored.sample for stored in Store(ShardSet.open(shard_set)).samples(split)]
+    return [stored.sample for stored in ShardReader(ShardSet.open(shard_set)).samples(split)]
 
 
 def with_boxes(shard_set: Path, split: str) -> Iterator[tuple[Sample, Caption]]:

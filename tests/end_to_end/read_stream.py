@@ -16,8 +16,9 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch.utils.data import DataLoader
 
+from shards.reading.reader import Pair
 from shards.reading.shard_set import ShardSet
-from shards.sampling.dataset import GlobalBatchSampler, Pair, PairDataset, SampleIndex, every_pair
+from shards.sampling.dataset import GlobalBatchSampler, PairDataset, evaluation_indices
 from shards.sampling.sample_order import PairOrder
 
 WORLD_SIZES = (1, 2, 4)
@@ -30,7 +31,7 @@ Pairs = list[str]  # of each pair: key, number and a random number
 
 
 def transform(pair: Pair, rng: np.random.Generator) -> str:
-    return f"{pair.key} {pair.number} {rng.integers(1 << 30)}"
+    return f"{pair.key} {pair.caption_index} {rng.integers(1 << 30)}"
 
 
 def gather(pairs: Pairs) -> list[Pairs]:
@@ -64,7 +65,7 @@ def train(
 
 def evaluate(shards: ShardSet, workers: int) -> list[Pairs]:
     """Returns what each rank reads of the split."""
-    indices: list[SampleIndex] = every_pair(
+    indices = evaluation_indices(
         shards, "train", rank=dist.get_rank(), world_size=dist.get_world_size()
     )
     loader = DataLoader(

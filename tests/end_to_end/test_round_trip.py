@@ -7,7 +7,7 @@ import msgspec
 from pipelines.build import main as build
 from schemas import Caption, Sample
 from shards.__main__ import main as shards
-from shards.reading.reader import Store
+from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
 
 RECIPE = """
@@ -27,10 +27,10 @@ images = ["images"]
 
 def samples(shard_set: Path, split: str) -> dict[str, tuple[Sample, bytes]]:
     """Returns each sample of a split with the bytes of its image, by its key."""
-    store = Store(ShardSet.open(shard_set))
+    reader = ShardReader(ShardSet.open(shard_set))
     return {
-        stored.sample.key: (stored.sample, bytes(store.image(stored.shard, stored.row).content))
-        for stored in store.samples(split)
+        stored.sample.key: (stored.sample, bytes(reader.image(stored.shard, stored.row).content))
+        for stored in reader.samples(split)
     }
 
 

@@ -18,7 +18,7 @@ ARROW_TYPES = {
 
 
 @pytest.mark.parametrize(("struct", "schema"), TABLES)
-def test_tables_have_the_fields_of_their_structs_in_order(
+def test_columns_are_the_fields_of_the_structs_in_order(
     struct: type[msgspec.Struct], schema: pa.Schema
 ) -> None:
     assert schema.names == list(struct.__struct_fields__)
@@ -29,10 +29,22 @@ def test_tables_have_the_fields_of_their_structs_in_order(
             assert schema.field(field.name).type == ARROW_TYPES[field.type]
 
 
-def test_rows_come_back_from_a_table() -> None:
+def test_rows_survive_encoding_as_a_table() -> None:
     row = IndexRow(
-        *("a.tar", "vg/1", "vg/1.jpg", 3 << 40, 5, (1 << 32) - 1, 6, 7, 8),
-        *(640, 480, 2, 3, ["gqa", "vg"]),
+        shard="a.tar",
+        key="vg/1",
+        image_name="vg/1.jpg",
+        image_offset=3 << 40,
+        image_size=5,
+        image_crc32=(1 << 32) - 1,
+        json_offset=6,
+        json_size=7,
+        json_crc32=8,
+        width=640,
+        height=480,
+        captions=2,
+        regions=3,
+        datasets=["gqa", "vg"],
     )
     [found] = pa.parquet.read_table(pa.BufferReader(encode_table([row], arrow.INDEX))).to_pylist()
     assert IndexRow(**found) == row
@@ -40,8 +52,8 @@ def test_rows_come_back_from_a_table() -> None:
     assert (empty.num_rows, empty.schema) == (0, arrow.REJECTED)
 
 
-def test_no_record_can_be_part_of_a_cycle() -> None:
-    """``gc=False`` is safe only as long as records hold no records of their own kind."""
+def test_records_cannot_form_a_cycle() -> None:
+    """``gc=False`` is safe only if no record holds records of its own kind."""
     for name in (
         "Region",
         "ObjectRegion",

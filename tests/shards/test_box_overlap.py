@@ -1,4 +1,4 @@
-"""Overlaps of boxes against shapely's geometry."""
+"""Overlaps of boxes, compared with shapely."""
 
 import numpy as np
 import shapely
@@ -19,7 +19,7 @@ BOXES = st.lists(st.builds(box, PIXELS, PIXELS, SIZES, SIZES), min_size=1, max_s
 
 
 @given(BOXES, BOXES)
-def test_iou_and_giou_are_those_of_polygons(a: list[Box], b: list[Box]) -> None:
+def test_iou_and_giou_equal_those_of_shapely(a: list[Box], b: list[Box]) -> None:
     of_a, of_b = shapely.box(*np.array(a).T)[:, None], shapely.box(*np.array(b).T)[None, :]
     intersection = shapely.area(shapely.intersection(of_a, of_b))
     union = shapely.area(shapely.union(of_a, of_b))
@@ -31,16 +31,16 @@ def test_iou_and_giou_are_those_of_polygons(a: list[Box], b: list[Box]) -> None:
 
 
 @given(BOXES)
-def test_a_box_has_iou_and_giou_one_with_itself(of: list[Box]) -> None:
-    array = as_array(of)
+def test_box_has_iou_and_giou_one_with_itself(boxes: list[Box]) -> None:
+    array = as_array(boxes)
     assert np.all(np.diag(iou(array, array)) == 1)
     assert np.all(np.diag(giou(array, array)) == 1)
     assert np.array_equal(iou(array, array), iou(array, array).T)
     assert np.all(giou(array, array) <= iou(array, array))
-    np.testing.assert_allclose(area(array), shapely.area(shapely.box(*np.array(of).T)))
+    np.testing.assert_allclose(area(array), shapely.area(shapely.box(*np.array(boxes).T)))
 
 
-def test_degenerate_boxes() -> None:
+def test_overlap_of_empty_boxes() -> None:
     empty, whole = as_array([(5, 5, 5, 5)]), as_array([(0, 0, 10, 10)])
     assert np.isnan(iou(empty, empty)).all()
     assert iou(empty, whole) == 0

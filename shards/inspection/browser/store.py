@@ -4,7 +4,7 @@ import threading
 from typing import NamedTuple
 
 from schemas import Sample
-from shards.reading.reader import Store
+from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
 
 
@@ -17,15 +17,15 @@ class IndexedCaptions(NamedTuple):
 
 
 class LockedStore:
-    """A `Store` and the index behind a lock, which is held while one sample is read.
+    """A `ShardReader` and the index behind a lock, which is held while one sample is read.
 
     Raises:
-        ShardError: all of its methods do, as those of `Store` and `ShardSet.rows`.
+        ShardError: all of its methods do, as those of `ShardReader` and `ShardSet.rows`.
     """
 
     def __init__(self, shards: ShardSet) -> None:
         self.shards = shards
-        self._store = Store(shards)
+        self._reader = ShardReader(shards)
         self._lock = threading.Lock()
 
     def rows(self, shard: int) -> list[IndexedCaptions]:
@@ -38,14 +38,14 @@ class LockedStore:
     def open(self, shard: int) -> None:
         """Opens a shard, which downloads a remote one."""
         with self._lock:
-            self._store.open(shard)
+            self._reader.open(shard)
 
     def sample(self, shard: int, row: int) -> Sample:
         """Returns a sample with its captions."""
         with self._lock:
-            return self._store.sample(shard, row)
+            return self._reader.sample(shard, row)
 
     def image(self, shard: int, row: int) -> memoryview:
         """Returns the original bytes of an image."""
         with self._lock:
-            return self._store.image(shard, row).content
+            return self._reader.image(shard, row).content

@@ -8,7 +8,7 @@ from shards.evenly_spaced import evenly_spaced
 from shards.format.manifest import ShardError
 from shards.inspection.caption_markup import MarkedCaption, mark_caption
 from shards.inspection.images import UnreadableImageError, data_url, thumbnail
-from shards.reading.reader import MissingImageError, Store
+from shards.reading.reader import MissingImageError, ShardReader
 from shards.reading.shard_set import ShardSet
 
 IMAGES = 12
@@ -56,7 +56,7 @@ class Gallery:
 
     def __init__(self, shards: ShardSet) -> None:
         self._shards = shards
-        self._store = Store(shards)
+        self._reader = ShardReader(shards)
         self._unreadable: dict[int, ShardError] = {}
         self._shown: set[IndexedImage] = set()
         self.errors: list[str] = []
@@ -137,11 +137,11 @@ class Gallery:
         if image.shard in self._unreadable:
             raise self._unreadable[image.shard]
         try:
-            self._store.open(image.shard)
+            self._reader.open(image.shard)
         except ShardError as error:
             self._unreadable[image.shard] = error
             raise
-        return self._store.sample(image.shard, image.row)
+        return self._reader.sample(image.shard, image.row)
 
     def _caption_index(
         self, image: IndexedImage, captions: list[Caption], dataset: str | None
@@ -160,7 +160,7 @@ class Gallery:
     def _read_thumbnail(self, image: IndexedImage) -> tuple[str, str]:
         """Returns a ``data:`` URL and an error message; both are '' if the set has no images."""
         try:
-            content = self._store.image(image.shard, image.row).content
+            content = self._reader.image(image.shard, image.row).content
             return data_url(thumbnail(bytes(content))), ""
         except MissingImageError:
             return "", ""

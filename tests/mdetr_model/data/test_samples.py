@@ -29,7 +29,7 @@ from mdetr_model.modeling.image_processing_mdetr import MdetrImageProcessor
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
 from mdetr_model.training.tokenizer import train_tokenizer
 from schemas import Box, Caption, Phrase, Question, Region, Span
-from shards.sampling.dataset import Pair
+from shards.reading.reader import Pair
 from tests.mdetr_model.small import TEXT as TEXT_CONFIG
 from tests.mdetr_model.small import tiny_model
 
@@ -173,7 +173,7 @@ def test_an_example_without_a_reference_keeps_the_question() -> None:
     question = Question("q1", "yes")
     example = made(pair(question=question))
     assert example.question == question and example.ground_truth is None
-    assert (example.key, example.number) == ("coco/139", 3)
+    assert (example.key, example.caption_index) == ("coco/139", 3)
 
 
 def test_the_phrases_of_a_caption_are_its_own_or_those_of_its_regions() -> None:
@@ -218,7 +218,7 @@ def test_padding_is_zero_masked_and_measured() -> None:
     for pixels, example in zip(batch.pixels, examples, strict=True):
         _, height, width = example.pixels.shape
         assert torch.equal(pixels[:, :height, :width], example.pixels)
-    assert (batch.keys, batch.numbers) == (["coco/139"] * 2, [3, 3])
+    assert (batch.keys, batch.caption_indices) == (["coco/139"] * 2, [3, 3])
     assert batch.questions == batch.ground_truths == [None, None]
     assert batch.labels["box_mask"].tolist() == [[True, True], [False, False]]
 

@@ -166,7 +166,7 @@ def test_with_images_fails_for_a_set_without_images(
     made = write_shard_set(tmp_path / "set", [[2, 1]], images=False)
     arguments = ["export", name, str(made), "--output", str(tmp_path / "out")]
     assert main([*arguments, "--with-images"]) == 1
-    assert "holds annotations alone" in capsys.readouterr().err
+    assert "has no images" in capsys.readouterr().err
     assert files(tmp_path / "out") == []
     assert main(arguments) == 0
 
@@ -318,8 +318,8 @@ def test_empty_export_fails_or_writes_an_empty_file(
 @pytest.mark.parametrize(
     ("column", "value", "refusal"),
     [
-        ("image_name", "../../../evil.jpg", "is no name of an image"),
-        ("image_name", "coco/139.jpg/../../../evil", "is no name of an image"),
+        ("image_name", "../../../evil.jpg", "is not the name of an image"),
+        ("image_name", "coco/139.jpg/../../../evil", "is not the name of an image"),
         ("split", "/../../evil", "names a split"),
         ("file", "../evil.tar", "names a file"),
     ],

@@ -23,13 +23,13 @@ MANIFEST = Manifest(
 )
 
 
-def test_a_manifest_comes_back(tmp_path: Path) -> None:
+def test_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(mf.encode(MANIFEST))
     assert mf.load(tmp_path) == MANIFEST
     assert mf.load(str(tmp_path)) == MANIFEST
 
 
-def test_equal_manifests_are_equal_bytes() -> None:
+def test_equal_manifests_give_equal_bytes() -> None:
     other = msgspec.structs.replace(
         MANIFEST, recipe={"splits": {"train": {"shards": 1}}, "name": "tiny"}
     )
@@ -37,7 +37,7 @@ def test_equal_manifests_are_equal_bytes() -> None:
     assert mf.encode(MANIFEST).endswith(b"}\n")
 
 
-def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
+def test_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotAShardSetError, match=r"not a shard set: it has no manifest\.json"):
         mf.load(tmp_path)
     with pytest.raises(NotAShardSetError, match="not a shard set"):
@@ -47,14 +47,14 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"name": 3}', b"\xff", b'{"name": "\xff"}']
 )
-def test_what_is_no_manifest(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_no_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(NotAShardSetError, match=r"manifest\.json of .* is not a manifest"):
         mf.load(tmp_path)
 
 
-def test_a_manifest_of_another_version(tmp_path: Path) -> None:
-    table = orjson.loads(mf.encode(MANIFEST)) | {"schema_version": 99}
+def test_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
+    table = orjson.loads(mf.encode(MANIFEST)) | {"schema_version": 1}
     (tmp_path / "manifest.json").write_bytes(orjson.dumps(table))
-    with pytest.raises(NotAShardSetError, match=r"schema version 99, .* build the shard set again"):
+    with pytest.raises(NotAShardSetError, match=r"schema version 1, .* build the shard set again"):
         mf.load(tmp_path)

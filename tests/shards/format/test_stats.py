@@ -12,7 +12,7 @@ def region(width: float, height: float) -> Region:
     return Region([(0, 1)], (10, 10, 10 + width, 10 + height))
 
 
-def part(dataset: str, record: str = "1") -> Provenance:
+def provenance(dataset: str, record: str = "1") -> Provenance:
     return Provenance(dataset, record, (0, 1))
 
 
@@ -28,20 +28,22 @@ ONE = Sample(
             [],
             [Provenance("vg", "1", (0, 41)), Provenance("gqa", "1", (41, 95))],
         ),
-        Caption("b" * 5, [], [], [part("vg", "2")], question=Question("7")),
+        Caption("b" * 5, [], [], [provenance("vg", "2")], question=Question("7")),
     ],
 )
-OTHER = Sample("vg/1", 50, 50, "1.jpg", [Caption("c" * 100, [region(5, 5)], [], [part("vg")])])
+OTHER = Sample(
+    "vg/1", 50, 50, "1.jpg", [Caption("c" * 100, [region(5, 5)], [], [provenance("vg")])]
+)
 
 
 def stats(*samples: Sample) -> Stats:
-    of = Stats()
+    total = Stats()
     for sample in samples:
-        of.add(sample)
-    return of
+        total.add(sample)
+    return total
 
 
-def test_counts() -> None:
+def test_counts_of_samples_and_data_sets() -> None:
     of = stats(ONE, OTHER)
     assert (of.images, of.captions, of.sentences, of.regions) == (2, 3, 4, 3)
     assert (of.questions, of.characters, of.captions_without_boxes) == (1, 200, 1)
@@ -69,7 +71,7 @@ def test_counts() -> None:
     }
 
 
-def test_histograms() -> None:
+def test_histograms_of_captions_and_boxes() -> None:
     of = stats(ONE, OTHER)
     assert of.caption_characters.bins == {90: 1, 0: 1, 100: 1}
     assert of.sentences_per_caption.bins == {2: 1, 1: 2}
@@ -80,7 +82,7 @@ def test_histograms() -> None:
     assert of.words_per_caption.bins == {2: 1, 1: 2}
 
 
-def test_means_are_those_of_the_values() -> None:
+def test_mean_is_exact() -> None:
     of = Histogram.empty(10)
     assert of.mean() is None
     for value in (20.25, 29.5):
@@ -88,17 +90,17 @@ def test_means_are_those_of_the_values() -> None:
     assert (of.bins, of.mean()) == ({20: 2}, 24.875)
 
 
-def test_a_box_of_the_whole_image_is_in_the_last_bin() -> None:
+def test_box_of_the_whole_image_is_in_the_last_bin() -> None:
     whole = Region([], (0, 0, 30, 70))
     flat = Region([], (0, 5, 30, 5))
-    of = stats(Sample("vg/1", 30, 70, "", [Caption("a", [whole, flat], [], [part("vg")])]))
+    of = stats(Sample("vg/1", 30, 70, "", [Caption("a", [whole, flat], [], [provenance("vg")])]))
     assert of.box_area_percent.bins == of.datasets["vg"].box_area_percent.bins == {98: 1, 0: 1}
     assert of.box_width_percent.bins == {30: 1, 95: 1}
     assert of.box_width_percent.mean() == 65
 
 
 @given(st.lists(st.sampled_from([ONE, OTHER]), max_size=6), st.integers(0, 6))
-def test_stats_add_up_however_samples_are_divided(samples: list[Sample], at: int) -> None:
+def test_stats_add_up_over_any_division_of_the_samples(samples: list[Sample], at: int) -> None:
     total = stats(*samples[:at])
     total.merge(stats(*samples[at:]))
     assert as_json({"train": total}) == as_json({"train": stats(*samples)})
@@ -114,7 +116,7 @@ def test_sums_are_the_same_in_any_order(values: list[float]) -> None:
     assert total.total == 1_000_000_034_300_000
 
 
-def test_merging_leaves_the_other_as_it_was() -> None:
+def test_merging_does_not_change_the_other() -> None:
     other = stats(OTHER)
     before = as_json({"train": other})
     total = Stats()
@@ -123,7 +125,7 @@ def test_merging_leaves_the_other_as_it_was() -> None:
     assert as_json({"train": other}) == before
 
 
-def test_equal_stats_give_equal_bytes_whatever_the_order() -> None:
+def test_equal_stats_give_equal_bytes_in_any_order() -> None:
     content = as_json({"train": stats(ONE, OTHER), "val": Stats()})
     assert content == as_json({"train": stats(OTHER, ONE), "val": Stats()})
     found = orjson.loads(content)
@@ -135,6 +137,6 @@ def test_equal_stats_give_equal_bytes_whatever_the_order() -> None:
     }
 
 
-def test_an_image_of_unknown_size_divides_by_no_zero() -> None:
-    sample = Sample("vg/1", 0, 0, "", [Caption("a", [region(1, 1)], [], [part("vg")])])
+def test_image_of_unknown_size_is_counted() -> None:
+    sample = Sample("vg/1", 0, 0, "", [Caption("a", [region(1, 1)], [], [provenance("vg")])])
     assert stats(sample).regions == 1

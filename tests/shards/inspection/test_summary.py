@@ -15,7 +15,7 @@ from shards.format.source_counts import SourceCounts
 from shards.inspection.browser.pages import BrowserPages
 from shards.inspection.browser.search import parse_query
 from shards.inspection.summary import comparison_table, summarize, summary_table
-from shards.reading.reader import Store
+from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
 from tests.shards.inspection.shard_sets import jpeg, write_full_set
 
@@ -25,9 +25,9 @@ def test_counts_are_those_of_samples_and_tables(
 ) -> None:
     assert main(["stats", str(demo_set), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    store = Store(ShardSet.open(demo_set))
+    reader = ShardReader(ShardSet.open(demo_set))
     for name, split in summary["splits"].items():
-        samples = [stored.sample for stored in store.samples(name)]
+        samples = [stored.sample for stored in reader.samples(name)]
         captions = [caption for sample in samples for caption in sample.captions]
         regions = [region for caption in captions for region in caption.regions]
         assert (split["images"], split["captions"], split["regions"]) == (

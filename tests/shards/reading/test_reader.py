@@ -1,4 +1,4 @@
-"""Pairs are read where they lie, and nothing that is damaged is taken for a pair."""
+"""Reading samples and pairs, and refusing damaged files by name."""
 
 import os
 from pathlib import Path
@@ -13,9 +13,9 @@ from shards.format import manifest as mf
 from shards.format.index import IndexRow
 from shards.format.manifest import NotAShardSetError, ShardError
 from shards.format.tables import encode_index
-from shards.reading.reader import Pair, Store
+from shards.reading.reader import Pair, ShardReader
 from shards.reading.shard_set import ShardSet
-from shards.sampling.sample_order import pairs_of
+from shards.sampling.sample_order import indices_of_shard
 from tests.shard_sets import image, sample, write_shard_set
 
 FIRST = "train-00000-of-00002.tar"
@@ -23,41 +23,41 @@ FIRST = "train-00000-of-00002.tar"
 
 def all_pairs(folder: Path) -> list[Pair]:
     shards = ShardSet.open(folder)
-    store = Store(shards)
+    reader = ShardReader(shards)
     return [
-        store.pair(int(p["shard"]), int(p["row"]), int(p["number"]))
+        reader.pair(int(p["shard"]), int(p["row"]), int(p["caption_index"]))
         for shard in range(len(shards.shards))
-        for p in pairs_of(shards, shard)
+        for p in indices_of_shard(shards, shard)
     ]
 
 
-def test_every_pair_comes_back(tmp_path: Path) -> None:
+def test_all_pairs_are_read(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1, 0, 3], [], [2]], sizes=[(640, 480), (30, 40)])
     found = all_pairs(tmp_path)
-    assert [(p.key, p.number) for p in found] == [
+    assert [(p.key, p.caption_index) for p in found] == [
         *(("vg/0", 0), ("vg/2", 0), ("vg/2", 1), ("vg/2", 2), ("vg/3", 0), ("vg/3", 1)),
     ]
     for pair in found:
         assert bytes(pair.image) == image(pair.key)
         [*captions] = sample(pair.key, 3).captions
-        assert pair.caption.text == captions[pair.number].text
+        assert pair.caption.text == captions[pair.caption_index].text
         assert pair.caption.regions[0].spans == [(0, 7)]
         assert (pair.width, pair.height) == ((640, 480) if pair.key != "vg/3" else (30, 40))
 
 
-def test_an_image_outlives_its_store(tmp_path: Path) -> None:
+def test_image_outlives_its_reader(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1], [1]])
-    pair = Store(ShardSet.open(tmp_path)).pair(1, 0, 0)
+    pair = ShardReader(ShardSet.open(tmp_path)).pair(1, 0, 0)
     for path in tmp_path.iterdir():
         path.unlink()
     assert bytes(pair.image) == image("vg/1")
 
 
 @pytest.mark.parametrize("images", [True, False])
-def test_annotations_come_without_their_images(tmp_path: Path, images: bool) -> None:
+def test_samples_are_read_without_their_images(tmp_path: Path, images: bool) -> None:
     write_shard_set(tmp_path, [[1, 0, 3], [2]], images=images)
-    store = Store(ShardSet.open(tmp_path))
-    stored = list(store.samples("train"))
+    reader = ShardReader(ShardSet.open(tmp_path))
+    stored = list(reader.samples("train"))
     assert [(of.shard, of.row) for of in stored] == [(0, 0), (0, 1), (0, 2), (1, 0)]
     found = [of.sample for of in stored]
     assert [(of.key, len(of.captions)) for of in found] == [
@@ -70,13 +70,13 @@ def test_annotations_come_without_their_images(tmp_path: Path, images: bool) -> 
         for number, caption in enumerate(of.captions):
             assert caption.text == f"caption {number} of {of.key}"
     if images:
-        assert store.image(0, 2) == ("vg/2.jpg", image("vg/2"))
-        pair = store.pair(0, 2, 1)
+        assert reader.image(0, 2) == ("vg/2.jpg", image("vg/2"))
+        pair = reader.pair(0, 2, 1)
         assert (pair.width, pair.height) == (found[2].width, found[2].height)
         assert pair.caption == found[2].captions[1]
 
 
-class Counted(ShardSet):
+class CountingShardSet(ShardSet):
     """Counts how often shards are opened."""
 
     opened = 0
@@ -86,30 +86,30 @@ class Counted(ShardSet):
         return super().open_shard(shard)
 
 
-def mapped(folder: Path) -> int:
-    """How many shards of a folder this process has mapped."""
+def mapped_shards(folder: Path) -> int:
+    """Returns how many shards of a folder this process has mapped."""
     maps = Path("/proc/self/maps").read_text().splitlines()
     return sum(line.endswith(".tar") and str(folder) in line for line in maps)
 
 
-def test_as_many_shards_stay_open_as_asked_for(tmp_path: Path) -> None:
-    shards = Counted.open(write_shard_set(tmp_path, [[1]] * 30))
-    assert isinstance(shards, Counted)
-    store = Store(shards, open_shards=10)
+def test_reader_keeps_the_given_number_of_shards_open(tmp_path: Path) -> None:
+    shards = CountingShardSet.open(write_shard_set(tmp_path, [[1]] * 30))
+    assert isinstance(shards, CountingShardSet)
+    reader = ShardReader(shards, open_shards=10)
     for shard in [*range(10)] * 5:
-        assert store.pair(shard, 0, 0).key == f"vg/{shard}"
-    assert shards.opened == mapped(tmp_path) == 10
+        assert reader.pair(shard, 0, 0).key == f"vg/{shard}"
+    assert shards.opened == mapped_shards(tmp_path) == 10
     for shard in [*range(10, 20)] * 5:
-        store.pair(shard, 0, 0)
+        reader.pair(shard, 0, 0)
     assert shards.opened == 20
-    assert mapped(tmp_path) == 10
-    store.pair(10, 0, 0)  # the last to be let go
-    store.pair(20, 0, 0)
-    store.pair(10, 0, 0)
+    assert mapped_shards(tmp_path) == 10
+    reader.pair(10, 0, 0)  # the least recently read
+    reader.pair(20, 0, 0)
+    reader.pair(10, 0, 0)
     assert shards.opened == 21
 
 
-# --- what is wrong --------------------------------------------------------------------------------
+# --- damaged sets ---------------------------------------------------------------------------------
 
 
 def refusal(folder: Path) -> str:
@@ -118,50 +118,50 @@ def refusal(folder: Path) -> str:
     return str(refused.value)
 
 
-def test_a_missing_shard(tmp_path: Path) -> None:
+def test_missing_shard_is_named(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1], [1]])
     (tmp_path / FIRST).unlink()
     assert refusal(tmp_path) == f"{tmp_path / FIRST} cannot be opened: No such file or directory"
 
 
 @pytest.mark.parametrize("size", [0, 100, 10239, 20480])
-def test_a_shard_of_another_size(tmp_path: Path, size: int) -> None:
+def test_shard_of_another_size_is_refused(tmp_path: Path, size: int) -> None:
     write_shard_set(tmp_path, [[1], [1]])
     os.truncate(tmp_path / FIRST, size)
-    assert refusal(tmp_path) == f"{tmp_path / FIRST} has {size} bytes, the manifest says 10240"
+    assert refusal(tmp_path) == f"{tmp_path / FIRST} has {size} bytes, the manifest states 10240"
 
 
-def test_no_flipped_byte_of_a_member_goes_unnoticed(tmp_path: Path) -> None:
+def test_flipped_byte_of_a_member_is_detected(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1], [1]])
     content = (tmp_path / FIRST).read_bytes()
     rows = ShardSet.open(tmp_path).rows(0, ["image_offset", "image_size", "json_offset"])
     [row] = rows.to_pylist()
-    places = {"vg/0.jpg": row["image_offset"] + 50, "vg/0.json": row["json_offset"] + 30}
-    for name, at in places.items():
+    offsets = {"vg/0.jpg": row["image_offset"] + 50, "vg/0.json": row["json_offset"] + 30}
+    for name, offset in offsets.items():
         damaged = bytearray(content)
-        damaged[at] ^= 0x10
+        damaged[offset] ^= 0x10
         (tmp_path / FIRST).write_bytes(damaged)
         message = refusal(tmp_path)
         assert f"{FIRST}: {name} is damaged" in message
-        assert "CRC-32" in message and "the index says" in message
+        assert "CRC-32" in message and "the index states" in message
 
 
-def test_a_shard_of_another_build(tmp_path: Path) -> None:
-    """Another tar of the same size under the name of a shard."""
+def test_shard_of_another_build_is_refused(tmp_path: Path) -> None:
+    """A tar of the same size under the name of a shard."""
     write_shard_set(tmp_path / "a", [[1], [1]])
     write_shard_set(tmp_path / "b", [[1], [1]], name="gqa")
     (tmp_path / "b" / FIRST).rename(tmp_path / "a" / FIRST)
     assert "vg/0.json is damaged" in refusal(tmp_path / "a")
 
 
-def test_an_index_of_another_build(tmp_path: Path) -> None:
+def test_index_of_another_build_is_refused(tmp_path: Path) -> None:
     write_shard_set(tmp_path / "a", [[1], [1]])
     write_shard_set(tmp_path / "b", [[1], [1, 1]])
     (tmp_path / "b" / "index.parquet").rename(tmp_path / "a" / "index.parquet")
     assert "index.parquet has" in refusal(tmp_path / "a")
 
 
-def test_an_index_that_misnames_a_sample(tmp_path: Path) -> None:
+def test_index_with_a_wrong_key_is_refused(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1], [1]])
     rows = [IndexRow(**row) for row in pq.read_table(tmp_path / "index.parquet").to_pylist()]
     rows[0].key = "vg/7"
@@ -170,16 +170,16 @@ def test_an_index_that_misnames_a_sample(tmp_path: Path) -> None:
     manifest = mf.load(tmp_path)
     manifest.files[0].bytes = len(content)
     (tmp_path / "manifest.json").write_bytes(mf.encode(manifest))
-    assert refusal(tmp_path).endswith(f"{FIRST}: 'vg/0' was found where the index has 'vg/7'")
+    assert refusal(tmp_path).endswith(f"{FIRST}: 'vg/0' is where the index has 'vg/7'")
 
 
-def test_fewer_captions_than_the_index_counts(tmp_path: Path) -> None:
+def test_caption_beyond_the_last_is_refused(tmp_path: Path) -> None:
     shards = ShardSet.open(write_shard_set(tmp_path, [[2]]))
     with pytest.raises(ShardError, match=r"vg/0\.json has no caption 2; the index counts 2"):
-        Store(shards).pair(0, 0, 2)
+        ShardReader(shards).pair(0, 0, 2)
 
 
-def test_other_counts_of_pairs_than_the_manifest(tmp_path: Path) -> None:
+def test_index_with_other_counts_than_the_manifest_is_refused(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[2], [3]])
     manifest = mf.load(tmp_path)
     manifest.shards[1].captions = 4
@@ -187,36 +187,36 @@ def test_other_counts_of_pairs_than_the_manifest(tmp_path: Path) -> None:
     assert "has 3 captions in train-00001-of-00002.tar, the manifest 4" in refusal(tmp_path)
 
 
-def test_a_set_of_annotations_alone(tmp_path: Path) -> None:
+def test_set_without_images_has_no_pairs(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[2]], images=False)
-    assert "holds annotations alone, no image of vg/0" in refusal(tmp_path)
+    assert "has no images, and so none of vg/0" in refusal(tmp_path)
 
 
-def test_annotations_are_checked_and_images_are_not(tmp_path: Path) -> None:
+def test_samples_are_checked_and_their_images_are_not(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1], [1]])
     content = (tmp_path / FIRST).read_bytes()
     (tmp_path / FIRST).write_bytes(content.replace(b"image of vg/0 ", b"image of vg/1 "))
-    first, _ = Store(ShardSet.open(tmp_path)).samples("train")
+    first, _ = ShardReader(ShardSet.open(tmp_path)).samples("train")
     assert first.sample.captions[0].text == "caption 0 of vg/0"
     (tmp_path / FIRST).write_bytes(content.replace(b"caption 0 of", b"caption 1 of"))
     with pytest.raises(ShardError, match=rf"{FIRST}: vg/0\.json is damaged"):
-        list(Store(ShardSet.open(tmp_path)).samples("train"))
+        list(ShardReader(ShardSet.open(tmp_path)).samples("train"))
 
 
-def test_a_manifest_without_an_index(tmp_path: Path) -> None:
+def test_manifest_without_an_index_is_refused(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[2]])
     manifest = orjson.loads((tmp_path / "manifest.json").read_bytes()) | {"files": []}
     (tmp_path / "manifest.json").write_bytes(orjson.dumps(manifest))
     assert f"the manifest of {tmp_path} names no index.parquet" in refusal(tmp_path)
 
 
-def test_what_is_no_shard_set(tmp_path: Path) -> None:
+def test_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotAShardSetError, match=r"has no manifest\.json"):
         ShardSet.open(tmp_path)
 
 
 @pytest.mark.parametrize("file", [FIRST, "index.parquet"])
-def test_an_empty_file_that_the_manifest_says_is_empty(tmp_path: Path, file: str) -> None:
+def test_empty_file_that_the_manifest_states_is_refused(tmp_path: Path, file: str) -> None:
     write_shard_set(tmp_path, [[1], [1]])
     (tmp_path / file).write_bytes(b"")
     manifest = mf.load(tmp_path)
@@ -227,7 +227,7 @@ def test_an_empty_file_that_the_manifest_says_is_empty(tmp_path: Path, file: str
 
 
 @pytest.mark.parametrize("column", ["key", "json_offset", "captions"])
-def test_an_index_with_a_value_missing(tmp_path: Path, column: str) -> None:
+def test_index_with_a_missing_value_is_refused(tmp_path: Path, column: str) -> None:
     write_shard_set(tmp_path, [[1], [1]])
     table = pq.read_table(tmp_path / "index.parquet")
     at = table.schema.get_field_index(column)

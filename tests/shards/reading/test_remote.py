@@ -1,4 +1,4 @@
-"""Shard sets behind URLs: fetched once, verified, with patience, into a cache of bounded size."""
+"""Shard sets behind URLs: fetched once, verified, retried, into a cache of bounded size."""
 
 import shlex
 import subprocess
@@ -16,8 +16,8 @@ import pytest
 
 from shards.format.manifest import FileEntry, NotAShardSetError, ShardError
 from shards.reading.cache import Cache
-from shards.reading.prefetch import ReadAhead
-from shards.reading.reader import Store
+from shards.reading.prefetch import Prefetcher
+from shards.reading.reader import ShardReader
 from shards.reading.remote import Retries, is_transient
 from shards.reading.shard_set import ShardSet
 from shards.sampling.sample_order import PairOrder
@@ -27,7 +27,7 @@ from tests.shard_sets import image, write_shard_set
 SHARDS = 4
 SIZE = 10240
 NAMES = [f"train-{i:05d}-of-{SHARDS:05d}.tar" for i in range(SHARDS)]
-IMPATIENT = Retries(3, 0.01)
+FEW_RETRIES = Retries(attempts=3, initial_wait=0.01)
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def open_set(server: Server, cache: Path, cache_bytes: int = 1 << 30) -> ShardSet:
-    return ShardSet.open(server.url, cache=cache, cache_bytes=cache_bytes, retries=IMPATIENT)
+    return ShardSet.open(server.url, cache=cache, cache_bytes=cache_bytes, retries=FEW_RETRIES)
 
 
 def keys(shards: ShardSet) -> list[str]:
-    store = Store(shards)
-    return [store.pair(i, 0, 0).key for i in range(len(shards.shards))]
+    reader = ShardReader(shards)
+    return [reader.pair(i, 0, 0).key for i in range(len(shards.shards))]
 
 
 def cached(cache: Path) -> set[str]:
@@ -52,17 +52,17 @@ def cached(cache: Path) -> set[str]:
 ALL_KEYS = [f"vg/{i}" for i in range(SHARDS)]
 
 
-def test_a_set_over_http(server: Server, tmp_path: Path) -> None:
+def test_set_over_http_is_fetched_once(server: Server, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     shards = open_set(server, cache)
     assert keys(shards) == ALL_KEYS
-    assert bytes(Store(shards).pair(2, 0, 0).image) == image("vg/2")
+    assert bytes(ShardReader(shards).pair(2, 0, 0).image) == image("vg/2")
     assert keys(open_set(server, cache)) == ALL_KEYS
     assert server.requests == {"manifest.json": 2, "index.parquet": 1} | dict.fromkeys(NAMES, 1)
     assert cached(cache) == {"index.parquet", *NAMES}
 
 
-def test_a_set_in_another_file_system(tmp_path: Path) -> None:
+def test_set_in_another_fsspec_file_system(tmp_path: Path) -> None:
     folder = write_shard_set(tmp_path / "set", [[1]] * SHARDS)
     memory = fsspec.filesystem("memory")
     memory.put(str(folder), "/of-this-test", recursive=True)
@@ -73,16 +73,16 @@ def test_a_set_in_another_file_system(tmp_path: Path) -> None:
         memory.rm("/of-this-test", recursive=True)
 
 
-def test_no_set_over_http(server: Server, tmp_path: Path) -> None:
+def test_url_without_a_manifest_is_refused(server: Server, tmp_path: Path) -> None:
     (server.folder / "manifest.json").unlink()
     with pytest.raises(NotAShardSetError, match=r"http://.* is not a shard set"):
         open_set(server, tmp_path / "cache")
 
 
-# --- faults of the network ------------------------------------------------------------------------
+# --- network errors -------------------------------------------------------------------------------
 
 
-def test_what_passes_is_waited_for(server: Server, tmp_path: Path) -> None:
+def test_transient_errors_are_retried(server: Server, tmp_path: Path) -> None:
     for name in ("manifest.json", "index.parquet", NAMES[1]):
         server.failures[name] = 2
     server.cut[NAMES[2]] = 2
@@ -90,7 +90,7 @@ def test_what_passes_is_waited_for(server: Server, tmp_path: Path) -> None:
     assert [server.requests[name] for name in NAMES] == [1, 3, 3, 1]
 
 
-def test_what_does_not_pass_is_named(server: Server, tmp_path: Path) -> None:
+def test_lasting_errors_name_the_file(server: Server, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     shards = open_set(server, cache)
     server.failures[NAMES[1]] = 1_000_000
@@ -105,12 +105,12 @@ def test_what_does_not_pass_is_named(server: Server, tmp_path: Path) -> None:
     assert not [path for path in cache.iterdir() if path.suffix == ".part"]
 
 
-def test_a_server_that_falls_silent(server: Server, tmp_path: Path) -> None:
+def test_silent_server_times_out(server: Server, tmp_path: Path) -> None:
     shards = ShardSet.open(
         server.url,
         cache=tmp_path / "cache",
         options={"client_kwargs": {"timeout": aiohttp.ClientTimeout(sock_read=0.2)}},
-        retries=IMPATIENT,
+        retries=FEW_RETRIES,
     )
     server.delay = 1.0
     with pytest.raises(ShardError, match="could not be read in 3 attempts: FSTimeoutError"):
@@ -119,14 +119,14 @@ def test_a_server_that_falls_silent(server: Server, tmp_path: Path) -> None:
     assert keys(shards) == ALL_KEYS
 
 
-def test_a_server_that_has_gone(tmp_path: Path) -> None:
+def test_stopped_server_is_retried(tmp_path: Path) -> None:
     with serve(write_shard_set(tmp_path / "set", [[1]] * SHARDS)) as server:
         shards = open_set(server, tmp_path / "cache")
     with pytest.raises(ShardError, match="could not be read in 3 attempts: ClientConnector"):
         keys(shards)
 
 
-def test_what_will_not_pass_is_not_waited_for(server: Server, tmp_path: Path) -> None:
+def test_permanent_errors_are_not_retried(server: Server, tmp_path: Path) -> None:
     shards = open_set(server, tmp_path / "cache")
     (server.folder / NAMES[0]).unlink()
     with pytest.raises(ShardError, match=f"{server.url}/{NAMES[0]} is missing"):
@@ -140,12 +140,12 @@ def test_what_will_not_pass_is_not_waited_for(server: Server, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda content: content[:600] + b"?" + content[601:], "has sha256 .* the manifest says"),
+        (lambda content: content[:600] + b"?" + content[601:], "has sha256 .* the manifest states"),
         (lambda content: content + b"?", "has more than 10240 bytes"),
         (lambda content: content[:-1], "it ended after 10239 of 10240 bytes"),
     ],
 )
-def test_a_damaged_shard_is_not_kept(server, tmp_path: Path, damage, message: str) -> None:
+def test_damaged_shard_is_not_cached(server, tmp_path: Path, damage, message: str) -> None:
     path = server.folder / NAMES[0]
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
@@ -173,7 +173,7 @@ class StatusError(Exception):
         (botocore.exceptions.NoCredentialsError(), False),
     ],
 )
-def test_which_errors_may_pass(error: Exception, transient: bool) -> None:
+def test_transient_errors_are_told_from_permanent_ones(error: Exception, transient: bool) -> None:
     assert is_transient(error) == transient
 
 
@@ -184,7 +184,7 @@ import resource, sys
 from pathlib import Path
 from shards.reading.cache import Cache
 from shards.format.manifest import ShardError
-from shards.reading.remote import Remote, Retries
+from shards.reading.remote import RemoteFolder, Retries
 from shards.reading.shard_set import ShardSet
 
 url, folder, limited = sys.argv[1:]
@@ -196,7 +196,7 @@ def limit_if(now):
 
 def download(to):
     limit_if("while it comes")
-    Remote(url, {}, Retries(3, 0.01)).download(entry, to)
+    RemoteFolder(url, {}, Retries(attempts=3, initial_wait=0.01)).download(entry, to)
 
 limit_if("before")
 try:
@@ -213,26 +213,24 @@ def printed(*command: object) -> str:
 
 
 @pytest.mark.parametrize("limited", ["before", "while it comes"])
-def test_a_file_that_may_not_grow_is_not_taken_for_a_fault_of_the_network(
-    server: Server, tmp_path: Path, limited: str
-) -> None:
+def test_file_size_limit_is_no_network_error(server: Server, tmp_path: Path, limited: str) -> None:
     cache = tmp_path / "cache"
     message = printed(sys.executable, "-c", FETCH, server.url, cache, limited)
-    assert message == f"{NAMES[0]} cannot be kept in the cache {cache}: [Errno 27] File too large"
+    assert (
+        message == f"{NAMES[0]} cannot be written to the cache {cache}: [Errno 27] File too large"
+    )
     assert server.requests[NAMES[0]] == (limited != "before")
     assert cached(cache) == set()
 
 
-def test_a_full_disk_is_not_taken_for_a_fault_of_the_network(
-    server: Server, tmp_path: Path
-) -> None:
+def test_full_disk_is_no_network_error(server: Server, tmp_path: Path) -> None:
     tmpfs = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
     mount = f"mount -t tmpfs -o size=8k none {tmp_path}"
     if subprocess.run([*tmpfs, mount], stderr=subprocess.DEVNULL).returncode:
         pytest.skip("a file system cannot be mounted here")
     fetch = shlex.join([sys.executable, "-c", FETCH, server.url, str(tmp_path), "never"])
     assert printed(*tmpfs, f"{mount} && {fetch}") == (
-        f"{NAMES[0]} cannot be kept in the cache {tmp_path}: [Errno 28] No space left on device"
+        f"{NAMES[0]} cannot be written to the cache {tmp_path}: [Errno 28] No space left on device"
     )
     assert server.requests[NAMES[0]] == 1
 
@@ -248,7 +246,7 @@ def put(cache: Cache, name: str, size: int = 100) -> None:
     cache.open(entry(name, size), lambda to: [to.write(b"x" * size)][0] and None).close()
 
 
-def test_the_least_recently_used_make_room(tmp_path: Path) -> None:
+def test_least_recently_used_files_are_evicted(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 350)
     for name in ("a", "b", "c", "a", "d"):
         put(cache, name)
@@ -258,7 +256,7 @@ def test_the_least_recently_used_make_room(tmp_path: Path) -> None:
     assert cached(tmp_path) == {"e"}
 
 
-def test_an_open_file_outlives_its_place_in_the_cache(tmp_path: Path) -> None:
+def test_open_file_outlives_its_eviction(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 150)
     file = cache.open(entry("a", 100), lambda to: to.write(b"a" * 100) and None)
     put(cache, "b")
@@ -266,12 +264,12 @@ def test_an_open_file_outlives_its_place_in_the_cache(tmp_path: Path) -> None:
     assert file.read() == b"a" * 100
 
 
-def test_what_cannot_be_in_the_cache(tmp_path: Path) -> None:
+def test_file_larger_than_the_cache_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="of 99 bytes is too small for a of 100"):
         put(Cache(tmp_path, 99), "a")
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def test_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 150)
     for name in ("a", "b"):
         (tmp_path / f"{'0' * 16}-{name}.part").write_bytes(b"x" * 100)
@@ -279,7 +277,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert cached(tmp_path) == {"a"}
 
 
-def test_a_failed_download_leaves_nothing_and_locks_nobody_out(tmp_path: Path) -> None:
+def test_failed_download_leaves_no_file_and_no_lock(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 150)
 
     def fail(to: object) -> None:
@@ -291,8 +289,8 @@ def test_a_failed_download_leaves_nothing_and_locks_nobody_out(tmp_path: Path) -
     put(cache, "a")
 
 
-def test_room_is_waited_for(tmp_path: Path) -> None:
-    """What is being fetched is not removed: another that needs its room comes after it."""
+def test_fetch_waits_for_room(tmp_path: Path) -> None:
+    """A file on its way is not evicted: another that needs its room is fetched after it."""
     cache = Cache(tmp_path, 150)
     seen = []
 
@@ -312,7 +310,7 @@ def test_room_is_waited_for(tmp_path: Path) -> None:
     assert sorted(map(sorted, seen)) == [["a.part"], ["b.part"], ["c.part"]]
 
 
-def test_the_bound_holds_while_a_set_is_read(server: Server, tmp_path: Path) -> None:
+def test_cache_stays_below_its_bound(server: Server, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     index = (server.folder / "index.parquet").stat().st_size
     shards = open_set(server, cache, index + 2 * SIZE)
@@ -326,12 +324,12 @@ def test_the_bound_holds_while_a_set_is_read(server: Server, tmp_path: Path) -> 
 
 
 def read_all(url: str, cache: Path, ready, results) -> None:  # type: ignore[no-untyped-def]
-    shards = ShardSet.open(url, cache=cache, retries=IMPATIENT)
+    shards = ShardSet.open(url, cache=cache, retries=FEW_RETRIES)
     ready.wait()
     results.put(keys(shards))
 
 
-def test_processes_share_what_each_of_them_fetches(server: Server, tmp_path: Path) -> None:
+def test_processes_share_fetched_files(server: Server, tmp_path: Path) -> None:
     server.delay = 0.1
     context = get_context("spawn")
     ready, results = context.Barrier(3), context.Queue()
@@ -347,7 +345,7 @@ def test_processes_share_what_each_of_them_fetches(server: Server, tmp_path: Pat
     assert all(server.requests[name] == 1 for name in [*NAMES, "index.parquet"])
 
 
-# --- read-ahead -----------------------------------------------------------------------------------
+# --- the prefetcher -------------------------------------------------------------------------------
 
 
 def wait_for(condition, seconds: float = 10) -> None:  # type: ignore[no-untyped-def]
@@ -357,48 +355,46 @@ def wait_for(condition, seconds: float = 10) -> None:  # type: ignore[no-untyped
         time.sleep(0.01)
 
 
-def test_shards_are_fetched_before_they_are_needed(server: Server, tmp_path: Path) -> None:
+def test_prefetcher_fetches_the_next_shards(server: Server, tmp_path: Path) -> None:
     shards = open_set(server, tmp_path / "cache", 5 * SIZE)  # room for two ahead
     order = PairOrder(shards, "train", seed=0, block_shards=1)
-    coming = [NAMES[place["shard"]] for place in order.places(0, 0, 4)]
-    ahead = ReadAhead(order, [shards])
-    ahead.at(0, 0)
-    wait_for(lambda: {*coming[:2]} <= cached(tmp_path / "cache"))
+    upcoming = [NAMES[index["shard"]] for index in order.indices(0, 0, 4)]
+    prefetcher = Prefetcher(order, [shards])
+    prefetcher.advance(0, 0)
+    wait_for(lambda: {*upcoming[:2]} <= cached(tmp_path / "cache"))
     time.sleep(0.05)
-    assert not {*coming[2:]} & cached(tmp_path / "cache")
-    ahead.at(0, 1)
-    wait_for(lambda: coming[2] in cached(tmp_path / "cache"))
-    ahead.close()
-    assert server.requests[coming[3]] == 0
+    assert not {*upcoming[2:]} & cached(tmp_path / "cache")
+    prefetcher.advance(0, 1)
+    wait_for(lambda: upcoming[2] in cached(tmp_path / "cache"))
+    prefetcher.close()
+    assert server.requests[upcoming[3]] == 0
 
 
-def test_a_shard_that_cannot_be_fetched_ahead_stops_the_stream(
-    server: Server, tmp_path: Path
-) -> None:
+def test_error_of_the_prefetcher_stops_the_stream(server: Server, tmp_path: Path) -> None:
     shards = open_set(server, tmp_path / "cache")
     order = PairOrder(shards, "train", seed=0)
-    order.places(0, 0, 1)
+    order.indices(0, 0, 1)
     server.failures[NAMES[3]] = 1_000_000
-    ahead = ReadAhead(order, [shards])
-    ahead.at(0, 0)
+    prefetcher = Prefetcher(order, [shards])
+    prefetcher.advance(0, 0)
     wait_for(lambda: server.requests[NAMES[3]] == 3)
 
     def raised() -> bool:
         try:
-            ahead.at(0, 0)
+            prefetcher.advance(0, 0)
         except ShardError as error:
             assert NAMES[3] in str(error)
             return True
         return False
 
     wait_for(raised)
-    ahead.close()
+    prefetcher.close()
 
 
-def test_a_local_set_needs_no_thread(tmp_path: Path) -> None:
+def test_prefetcher_of_a_local_set_starts_no_thread(tmp_path: Path) -> None:
     shards = ShardSet.open(write_shard_set(tmp_path, [[1]]))
-    ahead = ReadAhead(PairOrder(shards, "train", seed=0), [shards])
+    prefetcher = Prefetcher(PairOrder(shards, "train", seed=0), [shards])
     before = threading.active_count()
-    ahead.at(0, 0)
+    prefetcher.advance(0, 0)
     assert threading.active_count() == before
-    ahead.close()
+    prefetcher.close()

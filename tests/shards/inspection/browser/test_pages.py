@@ -269,7 +269,7 @@ def test_set_without_images(tmp_path: Path) -> None:
             assert 'class="error"' not in page
         response = server.request("/image/0/0")
         assert response.status == 404
-        assert "holds annotations alone" in response.text
+        assert "has no images" in response.text
 
 
 def test_list_page_opens_only_the_shards_it_shows(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_shard_that_fails_to_download_is_requested_once(tmp_path: Path) -> None:
     for path in folder.glob("*.tar"):
         path.unlink()
     with serve(folder) as server:
-        once = Retries(attempts=1, wait=0)
+        once = Retries(attempts=1, initial_wait=0)
         page = render_report(ShardSet.open(server.url, cache=tmp_path / "cache", retries=once))
     assert server.requests["train-00000-of-00001.tar"] == 1
     assert page.count('<p class="error">') == 9 + 3
@@ -75,7 +75,7 @@ def test_damaged_shard_is_shown_as_an_error(rare_dataset_set: Path) -> None:
     for path in shards:
         path.write_bytes(b"" if path.name < "train-00020" else path.read_bytes()[:-10_000])
     page = render_report(ShardSet.open(rare_dataset_set))
-    assert page.count("bytes, the manifest says") >= gallery.IMAGES
+    assert page.count("bytes, the manifest states") >= gallery.IMAGES
     assert "<img" not in page
 
 
