@@ -41,7 +41,7 @@ captions = st.builds(
     st.lists(object_regions, max_size=2),
 )
 objects = st.dictionaries(text, st.builds(Object, box, st.none() | pixel), max_size=2)
-parts = st.builds(ImageRecord, text, text, text, st.lists(captions, max_size=2), objects, number)
+records = st.builds(ImageRecord, text, text, text, st.lists(captions, max_size=2), objects, number)
 
 
 @given(st.lists(images, max_size=5))
@@ -49,12 +49,12 @@ def test_packed_images_unpack_to_the_same(rows: list[ImageInfo]) -> None:
     assert unpack(pack(rows), list[ImageInfo]) == rows
 
 
-@given(st.lists(parts, max_size=3), st.lists(rejected, max_size=3))
+@given(st.lists(records, max_size=3), st.lists(rejected, max_size=3))
 def test_packed_slice_outputs_unpack_to_the_same(
-    parts: list[ImageRecord], rejected: list[Rejected]
+    records: list[ImageRecord], rejected: list[Rejected]
 ) -> None:
-    unpacked = unpack(pack(SliceOutput(parts, rejected)), SliceOutput)
-    assert (unpacked.records, unpacked.rejected) == (parts, rejected)
+    unpacked = unpack(pack(SliceOutput(records, rejected)), SliceOutput)
+    assert (unpacked.records, unpacked.rejected) == (records, rejected)
 
 
 def test_similar_records_pack_to_few_bytes() -> None:

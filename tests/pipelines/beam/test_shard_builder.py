@@ -34,7 +34,7 @@ def caption(record: str, text: str = "") -> GroundedCaption:
     return GroundedCaption(text, [Region([(2, 5)], (1, 1, 50, 50))], [], "vg", record)
 
 
-def part(image: int, *captions: GroundedCaption, **fields: Any) -> ImageRecord:
+def record(image: int, *captions: GroundedCaption, **fields: Any) -> ImageRecord:
     return ImageRecord(f"vg/{image}", "vg", "train", list(captions), **fields)
 
 
@@ -48,7 +48,7 @@ def images(tmp_path: Path) -> ImageStore:
 def shard(
     output: Path,
     store: ImageStore,
-    *parts: ImageRecord,
+    *records: ImageRecord,
     split: str = "train",
     held_out: list[EvalImage] | None = None,
     hashes: list[HashedImage] | None = None,
@@ -61,7 +61,7 @@ def shard(
     builder = ShardBuilder(
         recipe, str(output / "shards"), split, 0, image_registry, store, hashes or []
     )
-    builder.add(parts, rejected or [])
+    builder.add(records, rejected or [])
     summary = builder.write()
     # What was read is in the shard or accounted for.
     for counts in summary.sources.values():
@@ -80,18 +80,18 @@ def keys_of(summary: ShardSummary) -> list[str]:
 
 
 def test_samples_are_sorted_by_salted_position(tmp_path: Path, images: ImageStore) -> None:
-    parts = [part(i, caption(str(i))) for i in range(1, 6)]
-    summary = shard(tmp_path, images, *parts)
+    records = [record(i, caption(str(i))) for i in range(1, 6)]
+    summary = shard(tmp_path, images, *records)
     keys = keys_of(summary)
     assert keys == sorted((p.key for p in TABLE), key=lambda k: position(k, ""))
-    again = shard(tmp_path, images, *parts[::-1])
+    again = shard(tmp_path, images, *records[::-1])
     assert (again.entry, again.rows) == (summary.entry, summary.rows)
-    salted = shard(tmp_path, images, *parts, salt="x")
+    salted = shard(tmp_path, images, *records, salt="x")
     assert keys_of(salted) == sorted(keys, key=lambda k: position(k, "x"))
 
 
 def test_entry_describes_the_file(tmp_path: Path, images: ImageStore) -> None:
-    summary = shard(tmp_path, images, part(1, caption("1"), caption("2")))
+    summary = shard(tmp_path, images, record(1, caption("1"), caption("2")))
     [path] = (tmp_path / "shards").iterdir()
     assert path.name == summary.entry.file == "train-00000-of-00001.tar"
     assert summary.entry.bytes == path.stat().st_size
@@ -102,32 +102,32 @@ def test_entry_describes_the_file(tmp_path: Path, images: ImageStore) -> None:
 def test_sentences_are_combined_only_in_a_split_with_combine(
     tmp_path: Path, images: ImageStore
 ) -> None:
-    apart = [
+    sentences = [
         GroundedCaption("a cat", [], [], "vg", "1"),
         GroundedCaption("a dog", [], [], "vg", "2"),
     ]
-    assert shard(tmp_path, images, part(1, *apart)).stats.captions == 1
-    assert shard(tmp_path, images, part(1, *apart), split="val").stats.captions == 2
+    assert shard(tmp_path, images, record(1, *sentences)).stats.captions == 1
+    assert shard(tmp_path, images, record(1, *sentences), split="val").stats.captions == 2
 
 
 def test_held_out_images_are_excluded_from_train_only(tmp_path: Path, images: ImageStore) -> None:
     held_out = [EvalImage("refcoco", "vg/1"), EvalImage("gqa", "vg/1")]
-    parts = [part(1, caption("1"), caption("2")), part(2, caption("3"))]
-    summary = shard(tmp_path, images, *parts, held_out=held_out)
+    records = [record(1, caption("1"), caption("2")), record(2, caption("3"))]
+    summary = shard(tmp_path, images, *records, held_out=held_out)
     assert keys_of(summary) == ["vg/2"]
     assert [(e.eval_set, e.image, e.join, e.captions) for e in summary.excluded] == [
         ("gqa", "vg/1", "id", 2),
         ("refcoco", "vg/1", "id", 2),
     ]
     assert summary.sources["vg"].excluded == 2  # each sentence once, however many sets there are
-    val = shard(tmp_path, images, *parts, split="val", held_out=held_out)
+    val = shard(tmp_path, images, *records, split="val", held_out=held_out)
     assert (len(rows_of(val)), val.excluded) == (2, [])
 
 
 def test_held_out_image_without_captions_is_not_reported(
     tmp_path: Path, images: ImageStore
 ) -> None:
-    summary = shard(tmp_path, images, part(1), held_out=[EvalImage("refcoco", "vg/1")])
+    summary = shard(tmp_path, images, record(1), held_out=[EvalImage("refcoco", "vg/1")])
     assert (summary.excluded, rows_of(summary)) == ([], [])
 
 
@@ -143,7 +143,7 @@ def test_near_duplicate_is_reported_or_excluded(
     summary = shard(
         tmp_path,
         images,
-        part(1, caption("1")),
+        record(1, caption("1")),
         hashes=hashes,
         near_duplicates=NearDuplicates(action),
     )
@@ -158,17 +158,17 @@ def test_too_long_sentence_is_rejected_if_rules_and_split_say_so(
     tmp_path: Path, images: ImageStore
 ) -> None:
     captions = [caption("1", "a" * 248), caption("2", "a" * 249), caption("3", "a" * 248 + ".")]
-    summary = shard(tmp_path, images, part(1, *captions, caption("4", "b" * 249 + "?")))
+    summary = shard(tmp_path, images, record(1, *captions, caption("4", "b" * 249 + "?")))
     assert [(r.record, r.reason, r.detail) for r in summary.rejected] == [
         ("vg/2", "caption too long", "250 characters"),
         ("vg/4", "caption too long", "250 characters"),
     ]
-    assert shard(tmp_path, images, part(1, *captions), split="val").rejected == []
-    assert shard(tmp_path, images, part(1, *captions), rules=MDETR).rejected == []
+    assert shard(tmp_path, images, record(1, *captions), split="val").rejected == []
+    assert shard(tmp_path, images, record(1, *captions), rules=MDETR).rejected == []
 
 
 def test_image_without_captions_is_not_written(tmp_path: Path, images: ImageStore) -> None:
-    summary = shard(tmp_path, images, part(1, caption("1", "a" * 300)), part(2, caption("2")))
+    summary = shard(tmp_path, images, record(1, caption("1", "a" * 300)), record(2, caption("2")))
     assert keys_of(summary) == ["vg/2"]
     assert summary.stats.images == 1
 
@@ -177,14 +177,16 @@ def test_missing_image_rejects_all_its_records_in_one_row(
     tmp_path: Path, images: ImageStore
 ) -> None:
     (tmp_path / "images/1.jpg").unlink()
-    summary = shard(tmp_path, images, part(1, caption("1"), caption("2")), part(2, caption("3")))
+    summary = shard(
+        tmp_path, images, record(1, caption("1"), caption("2")), record(2, caption("3"))
+    )
     [row] = summary.rejected
     assert (row.record, row.reason, row.records) == ("vg/1", "image missing", 2)
     assert summary.sources["vg"].rejected == 2
 
 
 def test_annotation_only_set_opens_no_image(tmp_path: Path) -> None:
-    summary = shard(tmp_path, ImageStore({}), part(1, caption("1")), images="none")
+    summary = shard(tmp_path, ImageStore({}), record(1, caption("1")), images="none")
     [row] = rows_of(summary)
     assert (row.image_name, row.width, row.height) == ("", tiny.WIDTH, tiny.HEIGHT)
 
@@ -193,7 +195,7 @@ def test_merged_and_rejected_records_of_readers_are_counted(
     tmp_path: Path, images: ImageStore
 ) -> None:
     before = [Rejected("vg", "9", "no words"), Rejected("vg", "1", "no usable box", records=0)]
-    summary = shard(tmp_path, images, part(1, caption("1"), merged=3), rejected=before)
+    summary = shard(tmp_path, images, record(1, caption("1"), merged=3), rejected=before)
     counts = summary.sources["vg"]
     assert (counts.read, counts.merged, counts.rejected, counts.excluded) == (5, 3, 1, 0)
     assert summary.rejected == before

@@ -30,7 +30,7 @@ from schemas import (
 VG = ImageInfo("vg/1", "vg", "1.jpg", 800, 600, same_as="coco/9")
 COCO = ImageInfo("coco/9", "coco", "9.jpg", 640, 480)
 BOTH = ImageRegistry([VG, COCO], [], same_photo=True)
-UNIQUE_IMAGES = ImageRegistry([ImageInfo("vg/1", "vg", "1.jpg", 100, 80)], [], same_photo=True)
+ONE_IMAGE = ImageRegistry([ImageInfo("vg/1", "vg", "1.jpg", 100, 80)], [], same_photo=True)
 
 
 def caption(
@@ -54,16 +54,16 @@ def object_region(object: str, spans: Any = ((2, 5),), **more: Any) -> ObjectReg
     return ObjectRegion(list(spans), object, **more)
 
 
-def part(*captions: GroundedCaption, image: str = "vg/1", **fields: Any) -> ImageRecord:
+def image_record(*captions: GroundedCaption, image: str = "vg/1", **fields: Any) -> ImageRecord:
     return ImageRecord(image, image.partition("/")[0], "train", list(captions), **fields)
 
 
 def merged(
-    *parts: ImageRecord, image_registry: ImageRegistry = UNIQUE_IMAGES, rules: CaptionRules = PAPER
+    *records: ImageRecord, image_registry: ImageRegistry = ONE_IMAGE, rules: CaptionRules = PAPER
 ) -> tuple[list[MergedImage], list[Rejected]]:
     """Returns the images and what was rejected; checks that each record is in one of them."""
-    read = sum(len(p.captions) for p in parts)
-    items = list(merge(parts, image_registry, rules))
+    read = sum(len(p.captions) for p in records)
+    items = list(merge(records, image_registry, rules))
     images = [item for item in items if isinstance(item, MergedImage)]
     rejected = [item for item in items if isinstance(item, Rejected)]
     kept_count = sum(len(m.captions) for m in images)
@@ -84,7 +84,7 @@ def test_boxes_are_rescaled_in_float64_and_rounded_once(corners: Box) -> None:
     (x0, x1), (y0, y1) = sorted(corners[::2]), sorted(corners[1::2])
     rules = msgspec.structs.replace(PAPER, boxes="as_is")
     [merged_image], _ = merged(
-        part(caption(region((x0, y0, x1, y1)))), image_registry=BOTH, rules=rules
+        image_record(caption(region((x0, y0, x1, y1)))), image_registry=BOTH, rules=rules
     )
     assert merged_image.image == COCO
     expected = (x0 / 800 * 640, y0 / 600 * 480, x1 / 800 * 640, y1 / 600 * 480)
@@ -92,8 +92,10 @@ def test_boxes_are_rescaled_in_float64_and_rounded_once(corners: Box) -> None:
 
 
 def test_records_of_duplicates_merge_into_the_canonical_image() -> None:
-    on_coco = part(caption(region((1, 2, 3, 4)), record="2"), image="coco/9", rank=(0, 0, 0))
-    on_vg = part(caption(region((100, 60, 200, 120))), rank=(1, 0, 0))
+    on_coco = image_record(
+        caption(region((1, 2, 3, 4)), record="2"), image="coco/9", rank=(0, 0, 0)
+    )
+    on_vg = image_record(caption(region((100, 60, 200, 120))), rank=(1, 0, 0))
     [merged_image], rejected = merged(on_vg, on_coco, image_registry=BOTH)
     assert rejected == []
     assert merged_image.image.key == "coco/9"
@@ -104,11 +106,14 @@ def test_records_of_duplicates_merge_into_the_canonical_image() -> None:
 def test_crop_stays_a_separate_image() -> None:
     crop = msgspec.structs.replace(VG, width=820)  # 2.5 % wider than COCO's shape
     almost = msgspec.structs.replace(VG, width=812)  # 1.5 %
-    parts = [part(caption(region((10, 10, 20, 20)))), part(caption(record="2"), image="coco/9")]
-    both, _ = merged(*parts, image_registry=ImageRegistry([crop, COCO], [], same_photo=True))
+    records = [
+        image_record(caption(region((10, 10, 20, 20)))),
+        image_record(caption(record="2"), image="coco/9"),
+    ]
+    both, _ = merged(*records, image_registry=ImageRegistry([crop, COCO], [], same_photo=True))
     assert [m.image.key for m in both] == ["vg/1", "coco/9"]
     assert boxes(both) == [(10, 10, 20, 20)]
-    one, _ = merged(*parts, image_registry=ImageRegistry([almost, COCO], [], same_photo=True))
+    one, _ = merged(*records, image_registry=ImageRegistry([almost, COCO], [], same_photo=True))
     assert [m.image.key for m in one] == ["coco/9"]
 
 
@@ -116,7 +121,9 @@ def test_mdetr_rules_rescale_crops_too() -> None:
     crop = msgspec.structs.replace(VG, width=1600)
     image_registry = ImageRegistry([crop, COCO], [], same_photo=True)
     one, _ = merged(
-        part(caption(region((160, 60, 320, 120)))), image_registry=image_registry, rules=MDETR
+        image_record(caption(region((160, 60, 320, 120)))),
+        image_registry=image_registry,
+        rules=MDETR,
     )
     assert [m.image.key for m in one] == ["coco/9"]
     assert boxes(one) == [(64, 48, 128, 96)]
@@ -125,17 +132,19 @@ def test_mdetr_rules_rescale_crops_too() -> None:
 def test_size_of_a_record_overrides_the_table() -> None:
     row = ImageInfo("flickr30k/5", "flickr30k", "5.jpg", photo_id="5")
     image_registry = ImageRegistry([row], [], same_photo=True)
-    spoken = part(caption(region((0, 0, 90, 90))), image="flickr30k/5", width=50, height=40)
-    [merged_image], _ = merged(spoken, image_registry=image_registry)
+    sentence = image_record(
+        caption(region((0, 0, 90, 90))), image="flickr30k/5", width=50, height=40
+    )
+    [merged_image], _ = merged(sentence, image_registry=image_registry)
     assert (merged_image.image.width, merged_image.image.height) == (50, 40)
     assert merged_image.image.file == "5.jpg"
     assert boxes([merged_image]) == [(0, 0, 50, 40)]
 
 
 def test_phrases_are_rescaled_with_their_boxes() -> None:
-    spoken = caption()
-    spoken.phrases = [Phrase([(2, 5)], "47", ["animals"], [(80, 60, 160, 120)])]
-    [merged_image], _ = merged(part(spoken), image_registry=BOTH)
+    sentence = caption()
+    sentence.phrases = [Phrase([(2, 5)], "47", ["animals"], [(80, 60, 160, 120)])]
+    [merged_image], _ = merged(image_record(sentence), image_registry=BOTH)
     assert merged_image.captions[0].phrases[0].boxes == [(64, 48, 128, 96)]
 
 
@@ -143,11 +152,13 @@ def test_areas_are_rescaled_or_computed_by_rule() -> None:
     inside = region((80, 60, 160, 120), area=1000.0)
     clipped_region = region((700, 500, 900, 700), area=1000.0)
     unstated = region((80, 60, 160, 120))
-    [merged_image], _ = merged(part(caption(inside, clipped_region, unstated)), image_registry=BOTH)
+    [merged_image], _ = merged(
+        image_record(caption(inside, clipped_region, unstated)), image_registry=BOTH
+    )
     # In COCO's pixels, which are 0.64 of VG's; of a clipped box, and of none stated, the box's own.
     assert [r.area for r in merged_image.captions[0].regions] == [640.0, 80 * 80, 64 * 48]
     [merged_image], _ = merged(
-        part(caption(inside, clipped_region, unstated)), image_registry=BOTH, rules=MDETR
+        image_record(caption(inside, clipped_region, unstated)), image_registry=BOTH, rules=MDETR
     )
     assert [r.area for r in merged_image.captions[0].regions] == [1000.0, 1000.0, None]
 
@@ -157,21 +168,23 @@ def test_areas_are_rescaled_or_computed_by_rule() -> None:
 
 def test_objects_are_bound_by_id_within_source_and_image() -> None:
     """Ids are of a source: the same id in another source, or of another image, is another."""
-    objects = part(
+    objects = image_record(
         objects={"7": Object((1, 1, 5, 5), 12.0, 17, True)}, rank=(0, 1, 0), image="vg/1"
     )
     others = ImageRecord(
         "vg/1", "gqa", "", objects={"7": Object((2, 2, 6, 6)), "8": Object((3, 3, 7, 7))}
     )
-    spoken = part(caption(object_region("7", category=44), object_region("8")), rank=(0, 0, 0))
-    [merged_image], rejected = merged(others, objects, spoken)
+    sentence = image_record(
+        caption(object_region("7", category=44), object_region("8")), rank=(0, 0, 0)
+    )
+    [merged_image], rejected = merged(others, objects, sentence)
     assert merged_image.captions[0].regions == [Region([(2, 5)], (1, 1, 5, 5), 12.0, 44, True)]
     assert [(r.reason, r.detail, r.records) for r in rejected] == [("unknown object", "8", 0)]
 
 
 def test_caption_that_loses_all_regions_is_rejected_once() -> None:
-    spoken = caption(object_region("7"), region((50, 50, 40, 40)), record="33")
-    merged_images, rejected = merged(part(spoken, caption(record="34")))
+    sentence = caption(object_region("7"), region((50, 50, 40, 40)), record="33")
+    merged_images, rejected = merged(image_record(sentence, caption(record="34")))
     assert [c.provenance[0].record for m in merged_images for c in m.captions] == ["34"]
     assert [(r.record, r.reason, r.records) for r in rejected] == [
         ("vg/33", "empty box", 1),
@@ -184,7 +197,7 @@ def test_caption_without_regions_keeps_its_other_fields() -> None:
     phrases = [Phrase([(2, 5)], "47", ["animals"], [(0, 0, 5, 5)])]
     question = Question("12", "yes", "obj", "verify")
     record = GroundedCaption("a cat", [], [(0, 5)], "gqa", "12", phrases, question)
-    [merged_image], rejected = merged(part(record))
+    [merged_image], rejected = merged(image_record(record))
     provenance = [Provenance("gqa", "12", (0, 5))]
     assert merged_image.captions == [Caption("a cat", [], [(0, 5)], provenance, phrases, question)]
     assert rejected == []
@@ -211,7 +224,7 @@ def test_caption_without_regions_keeps_its_other_fields() -> None:
 )
 def test_unusable_box_is_rejected(box: Box, reason: str) -> None:
     good = region((10, 10, 20, 20))
-    [merged_image], rejected = merged(part(caption(region(box), good)))
+    [merged_image], rejected = merged(image_record(caption(region(box), good)))
     assert [r.box for r in merged_image.captions[0].regions] == [(10, 10, 20, 20)]
     assert [(r.record, r.reason, r.detail, r.records) for r in rejected] == [
         ("vg/1", reason, str(box), 0)
@@ -229,13 +242,13 @@ def test_unusable_box_is_rejected(box: Box, reason: str) -> None:
     ],
 )
 def test_boxes_are_clipped_at_the_borders(box: Box, clipped: Box) -> None:
-    merged_images, rejected = merged(part(caption(region(box))))
+    merged_images, rejected = merged(image_record(caption(region(box))))
     assert (boxes(merged_images), rejected) == ([clipped], [])
 
 
 def test_mdetr_rules_keep_boxes_as_they_are() -> None:
     box = (-5.0, 90.0, -5.0, 20.0)
-    merged_images, rejected = merged(part(caption(region(box))), rules=MDETR)
+    merged_images, rejected = merged(image_record(caption(region(box))), rules=MDETR)
     assert (boxes(merged_images), rejected) == ([box], [])
 
 
@@ -243,8 +256,8 @@ def test_mdetr_rules_keep_boxes_as_they_are() -> None:
 
 
 def test_first_record_by_rank_of_one_id_is_kept() -> None:
-    later = part(caption(text="a dog"), caption(text="a mat", record="2"), rank=(0, 0, 900))
-    first = part(caption(text="a cat"), rank=(0, 0, 0))
+    later = image_record(caption(text="a dog"), caption(text="a mat", record="2"), rank=(0, 0, 900))
+    first = image_record(caption(text="a cat"), rank=(0, 0, 0))
     [merged_image], rejected = merged(later, first)
     assert [c.text for c in merged_image.captions] == ["a cat", "a mat"]
     assert [(r.record, r.reason, r.records) for r in rejected] == [("vg/1", "duplicate id", 1)]
@@ -252,34 +265,34 @@ def test_first_record_by_rank_of_one_id_is_kept() -> None:
 
 def test_ids_of_two_datasets_may_be_equal() -> None:
     other = msgspec.structs.replace(caption(), dataset="gqa")
-    [merged_image], rejected = merged(part(caption(), other))
+    [merged_image], rejected = merged(image_record(caption(), other))
     assert (len(merged_image.captions), rejected) == (2, [])
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t"])
 def test_empty_caption_is_rejected(text: str) -> None:
-    merged_images, rejected = merged(part(caption(text=text)))
+    merged_images, rejected = merged(image_record(caption(text=text)))
     assert [(r.reason, r.records) for r in rejected] == [("empty caption", 1)]
     assert [m.captions for m in merged_images] == [[]]
 
 
 @pytest.mark.parametrize("span", [(-1, 3), (3, 3), (4, 3), (2, 6), (100, 103)])
 def test_span_outside_the_caption_is_rejected(span: tuple[int, int]) -> None:
-    spoken = caption(region((1, 1, 5, 5)), region((1, 1, 5, 5), spans=[(0, 1), span]))
-    merged_images, rejected = merged(part(spoken))
+    sentence = caption(region((1, 1, 5, 5)), region((1, 1, 5, 5), spans=[(0, 1), span]))
+    merged_images, rejected = merged(image_record(sentence))
     assert [(r.reason, r.records) for r in rejected] == [("span outside the caption", 1)]
     assert rejected[0].detail == f"{span} of 5 characters"
     assert boxes(merged_images) == []
 
 
 def test_span_may_end_with_the_caption() -> None:
-    merged_images, rejected = merged(part(caption(region((1, 1, 5, 5), spans=[(0, 5)]))))
+    merged_images, rejected = merged(image_record(caption(region((1, 1, 5, 5), spans=[(0, 5)]))))
     assert (boxes(merged_images), rejected) == ([(1, 1, 5, 5)], [])
 
 
 def test_captions_of_an_unlisted_image_are_rejected() -> None:
-    spoken = part(caption(region((1, 1, 5, 5))), caption(record="2"), image="vg/404")
-    merged_images, rejected = merged(spoken, part(caption(record="3")))
+    sentence = image_record(caption(region((1, 1, 5, 5))), caption(record="2"), image="vg/404")
+    merged_images, rejected = merged(sentence, image_record(caption(record="3")))
     assert [m.image.key for m in merged_images] == ["vg/1"]
     assert [(r.record, r.reason, r.records) for r in rejected] == [("vg/404", "unknown image", 2)]
 
@@ -306,11 +319,11 @@ random_captions = st.lists(
 def test_every_record_is_kept_or_rejected_once(
     one: list[GroundedCaption], other: list[GroundedCaption], rules: CaptionRules
 ) -> None:
-    parts = [
-        part(*one, rank=(0, 0, 0), objects={"7": Object((1, 1, 9, 9))}),
-        part(*other, image="coco/9", rank=(1, 0, 0), objects={"8": Object((1, 1, 9, 9))}),
+    records = [
+        image_record(*one, rank=(0, 0, 0), objects={"7": Object((1, 1, 9, 9))}),
+        image_record(*other, image="coco/9", rank=(1, 0, 0), objects={"8": Object((1, 1, 9, 9))}),
     ]
-    images, _ = merged(*parts, image_registry=BOTH, rules=rules)
+    images, _ = merged(*records, image_registry=BOTH, rules=rules)
     for c in (c for m in images for c in m.captions):
         assert c.text.strip()
         for r in c.regions:
