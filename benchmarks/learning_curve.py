@@ -1,8 +1,8 @@
-"""The learning curve of a training run, as a table; recall where there was a validation.
+"""Prints the learning curve of a training run as CSV, with recall after each validation.
 
     PYTHONPATH=. python benchmarks/learning_curve.py RUN > benchmarks/NAME.csv
 
-Minutes are those of training, without validation. The loss is the mean since the line before.
+Minutes are those of training, without validation. The loss is the mean since the previous row.
 """
 
 import argparse
@@ -18,7 +18,7 @@ COLUMNS = ("step", "samples", "minutes", "loss", "recall@1", "recall@5", "recall
 
 
 def curve(run: Path, every: int) -> list[dict[str, float]]:
-    """A row of `COLUMNS` every so many steps, and for each validation of a run."""
+    """Returns a row of `COLUMNS` every so many steps, and one for each validation of a run."""
     batch = json.loads((run / "config.json").read_text())["optimizer"]["global_batch_size"]
     rows: list[dict[str, float]] = []
     losses: list[float] = []
