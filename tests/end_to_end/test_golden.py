@@ -12,9 +12,14 @@ import pytest
 import webdataset
 
 from pipelines.build import main as build
+from pipelines.captions.rules import MDETR, PAPER
+from pipelines.captions.stop_words import parse_stop_words
+from pipelines.captions.text_cleanup import clean
+from schemas import Region
 from shards.__main__ import main as shards
 from tests.end_to_end import recipes
 from tests.end_to_end.invariants import check_sample
+from tests.pipelines.sources import test_visual_genome as visual_genome
 
 Row = tuple[Any, ...]
 
@@ -285,3 +290,79 @@ def same_when_exported(shard_set: Path, reference: Path, name: str, folder: Path
 def region_set(regions: Iterator[tuple[Row, float, list[list[int]]]]) -> Row:
     """Returns regions in sorted order: the published order is that of Python sets."""
     return tuple(sorted((box, area, tuple(sorted(spans(words)))) for box, area, words in regions))
+
+
+# --- Visual Genome before exclusion and combination -----------------------------------------------
+# These tests are here, because they use the parses of the builds above.
+
+
+@pytest.fixture(scope="module")
+def region_graphs(golden_raw: Path) -> list[dict[str, Any]]:
+    images: list[dict[str, Any]] = json.loads(
+        (golden_raw / "vg" / "region_graphs.json").read_bytes()
+    )
+    return images
+
+
+def annotation_fields(annotation: dict[str, Any]) -> tuple[Any, ...]:
+    box = np.array(annotation["bbox"], np.float32)
+    box[2:] += box[:2]
+    fields = [annotation[name] for name in ("area", "category_id", "iscrowd", "tokens_positive")]
+    return (tuple(box.tolist()), *fields)
+
+
+def region_fields(region: Region) -> tuple[Any, ...]:
+    spans = visual_genome.as_lists(region.spans)
+    return (region.box, region.area, region.category, int(region.crowd), spans)
+
+
+def test_visual_genome_equals_the_published_datapoints(
+    reference: Path, region_graphs: list[dict[str, Any]]
+) -> None:
+    """Every field of all 44,309 is equal, boxes and areas to the last bit of a float32."""
+    path = reference / "golden" / "mixed" / "vg_datapoints.json.xz"
+    expected = Counter(
+        (
+            f"vg/{datapoint['image_id']}",
+            str(datapoint["original_id"]),
+            datapoint["caption"],
+            str(datapoint["tokens_negative"]),
+            str([annotation_fields(annotation) for annotation in datapoint["annotations"]]),
+        )
+        for datapoint in json.loads(lzma.decompress(path.read_bytes()))
+    )
+    stop_words = parse_stop_words((reference / "golden/mixed/stopwords.txt").read_text())
+    records, rejected = visual_genome.read(region_graphs, MDETR, stop_words)
+
+    actual = Counter(
+        (
+            record.image,
+            caption.record,
+            caption.text,
+            str(visual_genome.as_lists(caption.tokens_negative)),
+            str([region_fields(region) for region in caption.regions]),
+        )
+        for record in records
+        for caption in record.captions
+    )
+    assert actual.total() == 44309
+    assert actual == expected
+    assert Counter(rejection.reason for rejection in rejected) == {
+        "clean-up not followed": 695,
+        "uninformative": 161,
+        "caption too short": 81,
+    }
+    visual_genome.assert_nothing_lost(region_graphs, records, rejected)
+
+
+def test_paper_rules_lose_no_region_of_visual_genome(region_graphs: list[dict[str, Any]]) -> None:
+    records, rejected = visual_genome.read(region_graphs, PAPER)
+    visual_genome.assert_nothing_lost(region_graphs, records, rejected)
+    assert {rejection.reason for rejection in rejected} == {"uninformative", "caption too short"}
+    by_id = {region["region_id"]: region for image in region_graphs for region in image["regions"]}
+    for record in records:
+        for caption in record.captions:
+            assert caption.text == clean(by_id[int(caption.record)]["phrase"])
+            assert caption.regions and all(region.spans for region in caption.regions)
+            for start, stop in (span for region in caption.regions for span in region.spans):
+                assert caption.text[start].isalnum() and caption.text[stop - 1].isalnum()

@@ -57,7 +57,7 @@ def read_all(clevr: Clevr, split: str = "train") -> Iterator[ImageRecord | Rejec
 
 
 def captions(clevr: Clevr) -> list[GroundedCaption]:
-    return [c for part in read_all(clevr) if isinstance(part, ImageRecord) for c in part.captions]
+    return [c for r in read_all(clevr) if isinstance(r, ImageRecord) for c in r.captions]
 
 
 def real_scene(reference: Path) -> ClevrScene:
@@ -91,10 +91,10 @@ def test_real_questions_align_with_all_their_references(reference: Path) -> None
     for question in json.loads(path.read_text())["questions"]:
         program = msgspec.convert(question["program"], list[ProgramNode])
         results = run_program(program, scene.objects, scene.relationships)
-        said = noun_phrases(question["question"])
+        named = noun_phrases(question["question"])
         referenced = object_references(program, results)
-        pairs = align(said, referenced)
-        assert len(pairs) == len(said) == len(referenced) >= 3
+        pairs = align(named, referenced)
+        assert len(pairs) == len(named) == len(referenced) >= 3
         for phrase, reference in pairs:
             for value, obj in (
                 (value, i) for value in reference.attributes if value for i in reference.objects
@@ -153,14 +153,14 @@ RELATIONSHIPS = {"left": [[], [0], [0, 1], [0, 1, 2]], "right": [[1, 2, 3], [2, 
 
 
 def program(*steps: str) -> list[ProgramNode]:
-    """Of steps as "relate left < 3": a name, a value and inputs; the step before, if none is said.
+    """Parses steps such as "relate left < 3": name, value, inputs; by default the step before.
 
-    Nothing is before a scene.
+    A scene has no inputs.
     """
     nodes = []
     for number, step in enumerate(steps):
-        said, _, inputs = step.partition("<")
-        name, *values = said.split()
+        function, _, inputs = step.partition("<")
+        name, *values = function.split()
         places = [int(place) for place in inputs.split()]
         if not places and name != "scene":
             places = [number - 1]
@@ -213,10 +213,10 @@ def test_phrases_get_the_objects_of_their_references(
 ) -> None:
     nodes = program(*steps.split("|"))
     results = run_program(nodes, OBJECTS, RELATIONSHIPS)
-    said = noun_phrases(question, is_comparison=nodes[-1].name.startswith("equal_"))
-    pairs = align(said, object_references(nodes, results))
+    named = noun_phrases(question, is_comparison=nodes[-1].name.startswith("equal_"))
+    pairs = align(named, object_references(nodes, results))
     assert {
-        question[slice(*phrase.span)]: set(meant.objects) for phrase, meant in pairs
+        question[slice(*phrase.span)]: set(reference.objects) for phrase, reference in pairs
     } == expected
 
 

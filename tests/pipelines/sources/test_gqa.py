@@ -49,12 +49,12 @@ def read_all(source: Gqa, rules: CaptionRules) -> Iterator[ImageRecord | Rejecte
 
 def test_questions_equal_the_published_datapoints(golden: Path) -> None:
     records = list(read_all(golden_source(golden), MDETR))
-    parts = [record for record in records if isinstance(record, ImageRecord)]
-    assert len(parts) == len(records)
-    objects = {(p.image, id_): item for p in parts for id_, item in p.objects.items()}
+    image_records = [record for record in records if isinstance(record, ImageRecord)]
+    assert len(image_records) == len(records)
+    objects = {(p.image, id_): item for p in image_records for id_, item in p.objects.items()}
     ours = Counter(
         (
-            part.image,
+            image_record.image,
             caption.dataset,
             caption.record,
             caption.text,
@@ -63,12 +63,12 @@ def test_questions_equal_the_published_datapoints(golden: Path) -> None:
                 sorted(
                     (item.area, int(item.crowd), item.category, item.box, tuple(region.spans))
                     for region in caption.object_regions
-                    for item in [objects[part.image, region.object]]
+                    for item in [objects[image_record.image, region.object]]
                 )
             ),
         )
-        for part in parts
-        for caption in part.captions
+        for image_record in image_records
+        for caption in image_record.captions
     )
     with lzma.open(REFERENCE / "golden/mixed/gqa_datapoints.json.xz") as file:
         datapoints = json.load(file)
@@ -126,14 +126,14 @@ def test_real_question_excerpt() -> None:
     for rules in (PAPER, MDETR):
         source = Gqa(questions={"val": [str(path)]}, scene_graphs={"val": "not in the excerpt"})
         raw_slice = Slice(source.inputs(("val",))[0], path.read_bytes())
-        parts = list(source.read(raw_slice, context(rules)))
+        image_records = list(source.read(raw_slice, context(rules)))
         read = {}
-        for part in parts:
-            assert isinstance(part, ImageRecord)
-            assert part.split == "val"
-            for caption in part.captions:
+        for image_record in image_records:
+            assert isinstance(image_record, ImageRecord)
+            assert image_record.split == "val"
+            for caption in image_record.captions:
                 read[caption.record] = caption
-                assert part.image == f"vg/{raw[caption.record]['imageId']}"
+                assert image_record.image == f"vg/{raw[caption.record]['imageId']}"
         assert sorted(read) == sorted(raw)
         for id_, question in raw.items():
             assert read[id_].text == question["question"]
@@ -326,12 +326,12 @@ def test_scene_graph_objects_are_read(golden: Path) -> None:
     raw = json.loads((golden / "train_sceneGraphs.json").read_text())
     (input_,) = [i for i in golden_source(golden).inputs(("train",)) if not i.role]
     raw_slice = Slice(input_, (golden / "train_sceneGraphs.json").read_bytes())
-    parts = list(golden_source(golden).read(raw_slice, context(PAPER)))
-    assert len(parts) == len(raw)
-    for part, (image_id, graph) in zip(parts, raw.items(), strict=True):
-        assert isinstance(part, ImageRecord)
-        assert (part.image, part.split) == (f"vg/{image_id}", "")
-        assert part.objects == {
+    image_records = list(golden_source(golden).read(raw_slice, context(PAPER)))
+    assert len(image_records) == len(raw)
+    for image_record, (image_id, graph) in zip(image_records, raw.items(), strict=True):
+        assert isinstance(image_record, ImageRecord)
+        assert (image_record.image, image_record.split) == (f"vg/{image_id}", "")
+        assert image_record.objects == {
             id_: Object(from_xywh(o["x"], o["y"], o["w"], o["h"]), o["w"] * o["h"])
             for id_, o in graph["objects"].items()
         }
@@ -400,10 +400,10 @@ def test_inputs_of_splits_list_questions_first() -> None:
 
 def test_question_without_answer_is_read() -> None:
     content = b'{"5": {"question": "Is it red?", "imageId": "n578020", "isBalanced": false}}'
-    (part,) = read_questions(content)
-    assert isinstance(part, ImageRecord)
-    assert part.image == "coco/578020"
-    assert part.captions[0].question == Question("5", None, None, None, balanced=False)
+    (image_record,) = read_questions(content)
+    assert isinstance(image_record, ImageRecord)
+    assert image_record.image == "coco/578020"
+    assert image_record.captions[0].question == Question("5", None, None, None, balanced=False)
 
 
 @pytest.mark.parametrize(
@@ -423,20 +423,20 @@ def test_question_without_answer_is_read() -> None:
 )
 def test_malformed_question_costs_only_itself(record: bytes, reason: str) -> None:
     good = b'{"question": "Is it red?", "imageId": "8"}'
-    rejected, part = read_questions(b'{"x": ' + record + b', "y": ' + good + b"}")
+    rejected, image_record = read_questions(b'{"x": ' + record + b', "y": ' + good + b"}")
     assert isinstance(rejected, Rejected)
     assert (rejected.record, rejected.reason) == ("x", reason)
-    assert isinstance(part, ImageRecord)
-    assert [caption.record for caption in part.captions] == ["y"]
+    assert isinstance(image_record, ImageRecord)
+    assert [caption.record for caption in image_record.captions] == ["y"]
 
 
 def test_malformed_scene_graph_costs_only_itself() -> None:
     box = b'{"x": 1, "y": 2, "w": 3, "h": 4}'
     content = b'{"1": {"objects": {"5": {"x": 1}}}, "..": {"objects": {}}, "2": {"objects": {"6":'
     raw_slice = Slice(Input("s.json", "dict"), content + box + b"}}}")
-    malformed, misnamed, part = Gqa(questions={}).read(raw_slice, context(PAPER))
+    malformed, misnamed, image_record = Gqa(questions={}).read(raw_slice, context(PAPER))
     assert isinstance(malformed, Rejected)
     assert (malformed.record, malformed.reason) == ("1", "malformed record")
     assert isinstance(misnamed, Rejected)
     assert misnamed.reason == "bad image id"
-    assert part == ImageRecord("vg/2", "gqa", "", objects={"6": Object((1, 2, 4, 6), 12)})
+    assert image_record == ImageRecord("vg/2", "gqa", "", objects={"6": Object((1, 2, 4, 6), 12)})
