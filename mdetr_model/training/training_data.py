@@ -23,12 +23,12 @@ from mdetr_model.training.config import DataConfig, SplitConfig, TrainingConfig
 from mdetr_model.training.tokenizer import tokenizer_of_run
 from schemas import Caption
 from shards.reading.cache import DEFAULT_FOLDER
-from shards.reading.prefetch import Prefetcher
 from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
 from shards.sampling.aspect_buckets import AspectBucketOrder
 from shards.sampling.dataset import GlobalBatchSampler, PairDataset
 from shards.sampling.mixture import MixtureOrder
+from shards.sampling.prefetch import Prefetcher
 from shards.sampling.sample_order import PairOrder, SampleOrder
 
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from shards.reading.prefetch import Prefetcher
 from shards.reading.reader import OPEN_SHARDS, Pair, ShardReader
 from shards.reading.shard_set import ShardSet
+from shards.sampling.prefetch import Prefetcher
 from shards.sampling.sample_order import (
     RandomStream,
     SampleIndices,

@@ -16,10 +16,10 @@ import pytest
 
 from shards.format.manifest import FileEntry, NotAShardSetError, ShardError
 from shards.reading.cache import Cache
-from shards.reading.prefetch import Prefetcher
 from shards.reading.reader import ShardReader
 from shards.reading.remote import Retries, is_transient
 from shards.reading.shard_set import ShardSet
+from shards.sampling.prefetch import Prefetcher
 from shards.sampling.sample_order import PairOrder
 from tests.http_server import Server, serve
 from tests.shard_sets import image, write_shard_set

@@ -9,7 +9,6 @@ import pytest
 from torch.utils.data import DataLoader
 
 from shards.format.manifest import ShardError
-from shards.reading.prefetch import Prefetcher
 from shards.reading.reader import Pair
 from shards.reading.shard_set import ShardSet
 from shards.sampling.dataset import (
@@ -19,6 +18,7 @@ from shards.sampling.dataset import (
     evaluation_indices,
 )
 from shards.sampling.mixture import MixtureOrder
+from shards.sampling.prefetch import Prefetcher
 from shards.sampling.sample_order import PairOrder
 from tests.http_server import serve
 from tests.shard_sets import image, write_shard_set
