@@ -1,9 +1,9 @@
-"""An S3 store on the loopback interface, by moto, that can fail now and then and be slow.
+"""An S3 store on the loopback interface, by moto, that can be slow and fail at intervals.
 
     python -m tests.s3_server PORT FAIL_EVERY DELAY [LOG]
 
-Every so many requests one is answered with 503 (0: none), each after so many seconds. The log gets
-a line for each that is not: method, bytes of content that are sent, path.
+Every FAIL_EVERY-th request is answered with 503 (0: none), each one after DELAY seconds. LOG gets a
+line for each other request: method, bytes of content that are sent, path.
 """
 
 import itertools
@@ -25,19 +25,19 @@ from tests.servers import server
 def serve_s3(
     *, fail_every: int = 0, delay: float = 0.0, log: Path | None = None
 ) -> Iterator[dict[str, str]]:
-    """The environment in which AWS's libraries find a store, which ends with the block."""
+    """Runs a store, and yields the environment variables by which AWS's libraries find it."""
     options = ["{port}", str(fail_every), str(delay), *([str(log)] if log else [])]
     with server("tests.s3_server", options) as port:
         yield {
-            "AWS_ACCESS_KEY_ID": "made-up",
-            "AWS_SECRET_ACCESS_KEY": "made-up",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         }
 
 
 def options_of(environment: dict[str, str]) -> dict[str, Any]:
-    """What fsspec's file system is told, so that it finds the store without the environment."""
+    """Returns options of fsspec's file system, to find the store without the environment."""
     return {
         "key": environment["AWS_ACCESS_KEY_ID"],
         "secret": environment["AWS_SECRET_ACCESS_KEY"],
@@ -53,13 +53,13 @@ class Request(NamedTuple):
 
 
 def requests(log: Path) -> list[Request]:
-    """The lines of a log."""
+    """Reads the lines of a log."""
     lines = (line.split(maxsplit=2) for line in log.read_text().splitlines())
     return [Request(method, path, int(sent)) for method, sent, path in lines]
 
 
-class _Faulty:
-    """An application that fails or waits before it does what it should."""
+class _Unreliable:
+    """A WSGI application that fails or waits before it calls another one."""
 
     def __init__(self, application: Any, fail_every: int, delay: float, log: Path | None) -> None:
         self._application = application
@@ -86,8 +86,8 @@ def main() -> None:
     log = Path(sys.argv[4]) if len(sys.argv) > 4 else None
     os.environ["MOTO_S3_CUSTOM_ENDPOINTS"] = f"http://127.0.0.1:{port}"
     application = DomainDispatcherApplication(create_backend_app)
-    faulty = _Faulty(application, fail_every, delay, log)
-    make_server("127.0.0.1", port, faulty, threaded=True).serve_forever()
+    unreliable = _Unreliable(application, fail_every, delay, log)
+    make_server("127.0.0.1", port, unreliable, threaded=True).serve_forever()
 
 
 if __name__ == "__main__":

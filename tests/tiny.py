@@ -1,7 +1,7 @@
-"""Raw files of a few made-up images, in the published layouts, for tests that change one object.
+"""Raw files of a few synthetic images, in the published layouts, for tests that change one record.
 
 Record makers (``vg_region``, ``coco_image``, ...) return plain Python values, which a test may
-spoil before a writer (``write_json``, ``write_refs``, ...) makes a file of them. `build` runs the
+corrupt before a writer (``write_json``, ``write_refs``, ...) makes a file of them. `build` runs the
 real pipeline in this process.
 """
 
@@ -27,7 +27,7 @@ WIDTH, HEIGHT = 200, 100
 
 
 def drawing(width: int = WIDTH, height: int = HEIGHT, hue: int = 0) -> Image.Image:
-    """An image with a gradient and two shapes, so that it is not one flat color."""
+    """Returns an image with a gradient and two shapes, so that it is not one flat color."""
     image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
     draw = ImageDraw.Draw(image)
     x, y = width / (2 + hue % 5), height / (2 + hue % 3)
@@ -50,7 +50,7 @@ def image_file(width: int = WIDTH, height: int = HEIGHT, hue: int = 0) -> bytes:
 
 
 def vg_image(id_: int, **fields: Any) -> dict[str, Any]:
-    """A row of image_data.json."""
+    """Returns a row of image_data.json."""
     return {
         "image_id": id_,
         "width": WIDTH,
@@ -76,7 +76,7 @@ def vg_region(id_: int, phrase: str, x: Any = 10, y: Any = 10, **fields: Any) ->
 
 
 def vg_graph(id_: int, *regions: dict[str, Any]) -> dict[str, Any]:
-    """An element of region_graphs.json."""
+    """Returns an element of region_graphs.json."""
     return {"image_id": id_, "regions": list(regions)}
 
 
@@ -100,7 +100,7 @@ def coco_annotation(
 def reference(
     image_id: int, ann_id: int, sentences: dict[int, str], split: str = "train"
 ) -> dict[str, Any]:
-    """An element of refs(unc).p: ``sentences`` by their ids."""
+    """Returns an element of refs(unc).p: ``sentences`` by their ids."""
     return {
         "image_id": image_id,
         "ann_id": ann_id,
@@ -115,7 +115,7 @@ def gqa_question(image_id: str, text: str, **fields: Any) -> dict[str, Any]:
 
 
 def scene_graph(**objects: tuple[float, float, float, float]) -> dict[str, Any]:
-    """A scene graph, its objects as id -> x, y, w, h."""
+    """Returns a scene graph, its objects as id -> x, y, w, h."""
     objects = {k: dict(zip("xywh", box, strict=True)) for k, box in objects.items()}
     return {"width": WIDTH, "height": HEIGHT, "objects": objects}
 
@@ -138,7 +138,7 @@ def write_refs(path: Path, references: Any) -> Path:
 
 
 def write_vg(root: Path, images: Sequence[Any], graphs: Sequence[Any]) -> dict[str, Any]:
-    """Visual Genome with an image for each row of its table; the recipe's table of it."""
+    """Writes Visual Genome, with an image for each row of its table; returns the recipe's table."""
     for image in images:
         id_ = image["image_id"]
         write(root / f"vg/images/{id_}.jpg", image_file(hue=id_))
@@ -166,7 +166,7 @@ def write_coco(
 
 
 def write_gqa(root: Path, questions: Any, graphs: Any) -> dict[str, Any]:
-    """GQA; its images are drawn where it is given scene graphs of them."""
+    """Writes GQA, with images of its scene graphs; returns the recipe's table."""
     for id_ in graphs:
         write(root / f"gqa/images/{id_}.jpg", image_file(hue=int(id_)))
     write_json(root / "gqa/questions.json", questions)
@@ -179,7 +179,7 @@ def write_gqa(root: Path, questions: Any, graphs: Any) -> dict[str, Any]:
 
 
 def write_flickr30k(root: Path, sentences: dict[int, list[str]], boxes: str = "") -> dict[str, Any]:
-    """Flickr30k Entities: ``sentences`` by image, ``boxes`` the objects in each image's XML."""
+    """Writes Flickr30k Entities: ``sentences`` by image, ``boxes`` the objects of each XML file."""
     size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
     for id_, lines in sentences.items():
         write(root / f"flickr30k/images/{id_}.jpg", image_file(hue=id_))
@@ -195,7 +195,7 @@ def write_flickr30k(root: Path, sentences: dict[int, list[str]], boxes: str = ""
 
 
 def write_recipe(path: Path, **tables: Any) -> Path:
-    """A recipe of one train shard that lets any share of the records be rejected."""
+    """Writes a recipe of one train shard, in which any share of the records may be rejected."""
     tables = {
         "name": "tiny",
         "splits": {"train": {"shards": 1}},
@@ -229,7 +229,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def build(root: Path, *options: str, **tables: Any) -> int:
-    """Builds ``root``/shards from a recipe of these tables; the command's exit status."""
+    """Builds ``root``/shards from a recipe of these tables; returns the command's exit status."""
     recipe = write_recipe(root / "recipe.toml", **tables)
     fixed = ["--direct_running_mode=in_memory", "--quiet"]
     return main([str(recipe), f"--root={root}", f"--output={root}/shards", *fixed, *options])
@@ -240,9 +240,9 @@ def rejected(root: Path) -> list[Row]:
 
 
 def samples(root: Path) -> dict[str, dict[str, Any]]:
-    """The samples of a shard set by key, as webdataset reads them; ``image`` is their bytes."""
+    """Returns the samples of a shard set by key, as webdataset reads them, with ``image`` bytes."""
     urls = [str(path) for path in sorted((root / "shards").glob("*.tar"))]
-    found = {}
+    by_key = {}
     for sample in webdataset.WebDataset(urls, shardshuffle=False, empty_check=False):
-        found[sample["__key__"]] = orjson.loads(sample["json"]) | {"image": sample.get("jpg")}
-    return found
+        by_key[sample["__key__"]] = orjson.loads(sample["json"]) | {"image": sample.get("jpg")}
+    return by_key
