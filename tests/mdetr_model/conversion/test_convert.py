@@ -1,4 +1,4 @@
-"""Published checkpoints: what becomes of a file, and clear refusals."""
+"""Conversion of published checkpoints, and refusal of other files."""
 
 import argparse
 import os
@@ -57,65 +57,84 @@ def _tiny(**fields: Any) -> MdetrConfig:
 
 def _published(config: MdetrConfig) -> dict[str, Tensor]:
     """A published state dict for a small configuration: names by the published code's rules."""
+    return _published_transformer(config) | _published_heads(config) | _published_encoders(config)
+
+
+def _linear(name: str, outputs: int, inputs: int) -> dict[str, Tensor]:
+    return {f"{name}.weight": torch.zeros(outputs, inputs), f"{name}.bias": torch.zeros(outputs)}
+
+
+def _norm(name: str, size: int) -> dict[str, Tensor]:
+    return {f"{name}.weight": torch.zeros(size), f"{name}.bias": torch.zeros(size)}
+
+
+def _attention(name: str, size: int) -> dict[str, Tensor]:
+    return {
+        f"{name}.in_proj_weight": torch.zeros(3 * size, size),
+        f"{name}.in_proj_bias": torch.zeros(3 * size),
+        **_linear(f"{name}.out_proj", size, size),
+    }
+
+
+def _mlp(name: str, size: int, outputs: int) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
+    for layer, layer_outputs in enumerate((size, size, outputs)):
+        state |= _linear(f"{name}.layers.{layer}", layer_outputs, size)
+    return state
 
-    def add(name: str, *shape: int) -> None:
-        state[name] = torch.zeros(shape)
 
-    def linear(name: str, outputs: int, inputs: int) -> None:
-        add(f"{name}.weight", outputs, inputs)
-        add(f"{name}.bias", outputs)
-
-    def attention(name: str, size: int) -> None:
-        add(f"{name}.in_proj_weight", 3 * size, size)
-        add(f"{name}.in_proj_bias", 3 * size)
-        linear(f"{name}.out_proj", size, size)
-
-    def norm(name: str, size: int) -> None:
-        add(f"{name}.weight", size)
-        add(f"{name}.bias", size)
-
+def _published_transformer(config: MdetrConfig) -> dict[str, Tensor]:
     size = config.hidden_size
-    for side, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
+    state = _norm("transformer.decoder.norm", size)
+    sides = {
+        "encoder": (config.encoder_layers, config.encoder_ffn_dim, (1, 2)),
+        "decoder": (config.decoder_layers, config.decoder_ffn_dim, (1, 3, 4)),
+    }
+    for side, (layers, ffn_dim, norms) in sides.items():
         for layer in range(layers):
             prefix = f"transformer.{side}.layers.{layer}"
-            attention(f"{prefix}.self_attn", size)
-            ffn_dim = config.encoder_ffn_dim if side == "encoder" else config.decoder_ffn_dim
-            linear(f"{prefix}.linear1", ffn_dim, size)
-            linear(f"{prefix}.linear2", size, ffn_dim)
-            for number in (1, 2) if side == "encoder" else (1, 3, 4):
-                norm(f"{prefix}.norm{number}", size)
+            state |= _attention(f"{prefix}.self_attn", size)
+            state |= _linear(f"{prefix}.linear1", ffn_dim, size)
+            state |= _linear(f"{prefix}.linear2", size, ffn_dim)
+            for number in norms:
+                state |= _norm(f"{prefix}.norm{number}", size)
             if side == "decoder":
-                attention(f"{prefix}.cross_attn_image", size)
-    norm("transformer.decoder.norm", size)
-    add("query_embed.weight", config.num_queries, size)
-    linear("class_embed", NUM_TOKEN_POSITIONS, size)
-    for layer, outputs in enumerate((size, size, 4)):
-        linear(f"bbox_embed.layers.{layer}", outputs, size)
+                state |= _attention(f"{prefix}.cross_attn_image", size)
+    return state
+
+
+def _published_heads(config: MdetrConfig) -> dict[str, Tensor]:
+    size = config.hidden_size
+    state = {"query_embed.weight": torch.zeros(config.num_queries, size)}
+    state |= _linear("class_embed", NUM_TOKEN_POSITIONS, size)
+    state |= _mlp("bbox_embed", size, 4)
     if config.contrastive_align_loss:
-        linear("contrastive_align_projection_image", config.projection_dim, size)
-        linear("contrastive_align_projection_text", config.projection_dim, size)
+        state |= _linear("contrastive_align_projection_image", config.projection_dim, size)
+        state |= _linear("contrastive_align_projection_text", config.projection_dim, size)
     if config.predict_final:
-        linear("isfinal_embed", 1, size)
+        state |= _linear("isfinal_embed", 1, size)
     if config.answer_heads:
-        add("qa_embed.weight", len(config.answer_heads), size)
-    for head, answers in config.answer_heads:
+        state["qa_embed.weight"] = torch.zeros(len(config.answer_heads), size)
+    for head, outputs in config.answer_heads:
         name = "answer_head" if head == "total" else f"answer_{head}_head"
-        if head in config.mlp_answer_heads:
-            for layer, outputs in enumerate((size, size, answers)):
-                linear(f"{name}.layers.{layer}", outputs, size)
-        else:
-            linear(name, answers, size)
-    # Backbone and text encoder keep their names within; take them from a model of ours.
-    model = MdetrForGrounding(config)
+        has_mlp = head in config.mlp_answer_heads
+        state |= _mlp(name, size, outputs) if has_mlp else _linear(name, outputs, size)
+    return state
+
+
+def _published_encoders(config: MdetrConfig) -> dict[str, Tensor]:
+    """Backbone and text encoder keep the names inside them, which a model of ours has too."""
+    model, size, text = MdetrForGrounding(config), config.hidden_size, "transformer.text_encoder"
+    state = {
+        f"{text}.embeddings.position_ids": torch.zeros(1, 40),
+        **_linear(f"{text}.pooler.dense", 64, 64),
+        **_linear("transformer.resizer.fc", size, 64),
+        **_norm("transformer.resizer.layer_norm", size),
+        "input_proj.weight": torch.zeros(size, 512, 1, 1),
+        "input_proj.bias": torch.zeros(size),
+    }
     for name, tensor in model.mdetr.text_encoder.state_dict().items():
-        state[f"transformer.text_encoder.{name}"] = tensor
-    add("transformer.text_encoder.embeddings.position_ids", 1, 40)
-    linear("transformer.text_encoder.pooler.dense", 64, 64)
-    linear("transformer.resizer.fc", size, 64)
-    norm("transformer.resizer.layer_norm", size)
-    linear("input_proj", size, 512)
-    state["input_proj.weight"] = state["input_proj.weight"][..., None, None]
+        state[f"{text}.{name}"] = tensor
     for name, tensor in model.mdetr.image_encoder.state_dict().items():
         state[f"backbone.0.body.{_torchvision_name(name)}"] = tensor
     return state
@@ -170,7 +189,7 @@ def test_configuration_is_inferred_from_tensors(tmp_path: Path, fields: dict[str
 
 
 def test_answers_are_written_to_the_configuration(reference: Path, tmp_path: Path) -> None:
-    """Those of GQA by a file, CLEVR's by themselves."""
+    """GQA's are read from a file, CLEVR's are known."""
     published = reference / "real" / "gqa_answers" / "gqa_answer2id_by_type.json"
     torch.save({"model": _published(_tiny(answer_heads=GQA_ANSWER_HEADS))}, tmp_path / "gqa.pth")
     config = convert(tmp_path / "gqa.pth", tmp_path / "gqa", answers=published)
@@ -241,7 +260,7 @@ def test_checkpoint_options_are_read(tmp_path: Path) -> None:
 
 
 class _Attack:
-    """Makes a folder when it is read by an unpickler that runs what it is told to."""
+    """Creates a folder when it is read by an unpickler that runs pickled code."""
 
     def __init__(self, made: Path) -> None:
         self.made = made
@@ -267,7 +286,7 @@ def test_pickled_code_is_never_executed(tmp_path: Path, kind: str) -> None:
     with pytest.raises(CheckpointError, match="not a PyTorch checkpoint"):
         read_checkpoint(path)
     assert not made.exists()
-    # Others would run it.
+    # An unsafe load runs it.
     with suppress(RuntimeError):
         torch.load(path, weights_only=False)
     assert made.is_dir()
