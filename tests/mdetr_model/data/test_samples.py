@@ -1,4 +1,4 @@
-"""Examples and batches of pairs: as the processor has them, and the same for the same generator."""
+"""Samples and batches: equal to the processor's output, and reproducible."""
 
 import dataclasses
 import io
@@ -36,8 +36,8 @@ from tests.mdetr_model.small import tiny_model
 TEXT = "a red bus behind the tall tree and a café"
 RED_BUS, TREE, CAFE, BUS = (2, 9), (21, 30), (37, 41), (6, 9)
 TOKENIZER = train_tokenizer([TEXT], 300)
-SMALL = TrainTransform(scales=(32, 48), max_size=90, crop_scales=(40,), crop_min_size=20)
-SMALL_EVALUATION = EvalTransform(size=32, max_size=60)
+SMALL_TRAIN = TrainTransform(scales=(32, 48), max_size=90, crop_scales=(40,), crop_min_size=20)
+SMALL_EVAL = EvalTransform(size=32, max_size=60)
 BATCH = partial(collate, pad_id=TOKENIZER.pad_token_id)
 
 
@@ -45,7 +45,7 @@ def region(box: Box, *spans: Span, crowd: bool = False) -> Region:
     return Region(list(spans), box, crowd=crowd)
 
 
-def pair(
+def make_pair(
     text: str = TEXT,
     regions: tuple[Region, ...] = (),
     size: tuple[int, int] = (60, 40),
@@ -61,16 +61,18 @@ def pair(
 
 
 PAIRS = [
-    pair(TEXT, (region((1, 2, 30.5, 40), RED_BUS), region((0, 0, 60, 40), TREE, CAFE))),
-    pair("no box here", size=(40, 60)),
-    pair("a \N{ROCKET} tree", (region((3, 3, 9, 11), (4, 8)),), size=(33, 35)),
-    pair("", size=(50, 50)),
+    make_pair(TEXT, (region((1, 2, 30.5, 40), RED_BUS), region((0, 0, 60, 40), TREE, CAFE))),
+    make_pair("no box here", size=(40, 60)),
+    make_pair("a \N{ROCKET} tree", (region((3, 3, 9, 11), (4, 8)),), size=(33, 35)),
+    make_pair("", size=(50, 50)),
 ]
 
 
-def made(of: Pair, maker: TrainingSampleBuilder | None = None, seed: int = 0) -> TrainingSample:
-    maker = maker or TrainingSampleBuilder(TOKENIZER, SMALL_EVALUATION)
-    return maker(of, np.random.default_rng(seed))
+def build(
+    pair: Pair, builder: TrainingSampleBuilder | None = None, seed: int = 0
+) -> TrainingSample:
+    builder = builder or TrainingSampleBuilder(TOKENIZER, SMALL_EVAL)
+    return builder(pair, np.random.default_rng(seed))
 
 
 def same(first: TrainingSample, second: TrainingSample) -> bool:
@@ -78,33 +80,33 @@ def same(first: TrainingSample, second: TrainingSample) -> bool:
     return all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in values)
 
 
-@pytest.mark.parametrize("transform", [SMALL_EVALUATION, EvalTransform()])
-def test_a_batch_for_evaluation_is_what_the_processor_makes(transform: EvalTransform) -> None:
+@pytest.mark.parametrize("transform", [SMALL_EVAL, EvalTransform()])
+def test_evaluation_batch_equals_the_output_of_the_processor(transform: EvalTransform) -> None:
     image_processor = MdetrImageProcessor(
         size={"shortest_edge": transform.size, "longest_edge": transform.max_size}
     )
     processor = MdetrProcessor(image_processor, TOKENIZER)
-    captions = [of.caption for of in PAIRS]
+    captions = [pair.caption for pair in PAIRS]
     texts = [caption.text for caption in captions]
-    images = [Image.open(io.BytesIO(of.image)) for of in PAIRS]
+    images = [Image.open(io.BytesIO(pair.image)) for pair in PAIRS]
     expected = processor(images=images, text=texts, return_tensors="pt")
     labels = processor.make_labels(
         texts,
         [[region.spans for region in caption.regions] for caption in captions],
         [[region.box for region in caption.regions] for caption in captions],
-        [(of.height, of.width) for of in PAIRS],
+        [(pair.height, pair.width) for pair in PAIRS],
     )
 
-    maker = TrainingSampleBuilder(TOKENIZER, transform)
-    batch = BATCH([made(of, maker) for of in PAIRS])
+    builder = TrainingSampleBuilder(TOKENIZER, transform)
+    batch = BATCH([build(pair, builder) for pair in PAIRS])
     inputs = batch.inputs()
-    of = inputs.pop("image_index")
+    image_index = inputs.pop("image_index")
     assert inputs.keys() == expected.keys()
-    assert torch.equal(inputs["pixel_mask"][of], expected["pixel_mask"].bool())
+    assert torch.equal(inputs["pixel_mask"][image_index], expected["pixel_mask"].bool())
     assert torch.equal(inputs["input_ids"], expected["input_ids"])
     assert torch.equal(inputs["attention_mask"], expected["attention_mask"])
     # Resampled by PyTorch here, by Pillow there: now and then one or two of 255 levels apart.
-    apart = (inputs["pixel_values"][of] - expected["pixel_values"]).abs() * 255 * 0.225
+    apart = (inputs["pixel_values"][image_index] - expected["pixel_values"]).abs() * 255 * 0.225
     assert apart.max() <= 2.1
     assert apart.mean() < 0.05
     assert batch.dropped_spans == labels.pop("dropped_spans").sum()
@@ -113,40 +115,38 @@ def test_a_batch_for_evaluation_is_what_the_processor_makes(transform: EvalTrans
 
 
 @given(st.integers(0, 1000), st.sampled_from(PAIRS))
-def test_an_example_depends_on_the_generator_alone(seed: int, of: Pair) -> None:
-    maker = TrainingSampleBuilder(TOKENIZER, SMALL)
-    first = made(of, maker, seed)
-    assert same(first, made(of, maker, seed))
+def test_sample_depends_only_on_the_generator(seed: int, pair: Pair) -> None:
+    builder = TrainingSampleBuilder(TOKENIZER, SMALL_TRAIN)
+    first = build(pair, builder, seed)
+    assert same(first, build(pair, builder, seed))
     _, height, width = first.pixels.shape
     assert min(height, width) <= 48 and max(height, width) <= 90
-    assert len(first.boxes) == len(first.positive_map) == len(of.caption.regions)
+    assert len(first.boxes) == len(first.positive_map) == len(pair.caption.regions)
 
 
-def test_boxes_go_where_the_pixels_go() -> None:
+def test_boxes_follow_the_pixels() -> None:
     pixels = np.zeros((400, 600, 3), np.uint8)
     pixels[100:200, 50:250] = 255
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     caption = Caption("a white box", [region((50, 100, 250, 200), (8, 11))], [], [])
     white = Pair("vg/1", 0, 600, 400, memoryview(stream.getvalue()), caption)
-    maker = TrainingSampleBuilder(TOKENIZER, TrainTransform())
+    builder = TrainingSampleBuilder(TOKENIZER, TrainTransform())
     for seed in range(12):
-        example = made(white, maker, seed)
-        _, height, width = example.pixels.shape
-        rows, columns = (example.pixels[0] > 127).nonzero().T
+        sample = build(white, builder, seed)
+        _, height, width = sample.pixels.shape
+        rows, columns = (sample.pixels[0] > 127).nonzero().T
         seen = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-        stated = cxcywh_to_xyxy(example.boxes)[0] * torch.tensor([width, height, width, height])
+        stated = cxcywh_to_xyxy(sample.boxes)[0] * torch.tensor([width, height, width, height])
         torch.testing.assert_close(seen.float(), stated, rtol=0, atol=1.5)
 
 
-@pytest.mark.parametrize(("answer", "mirrored"), [("left", False), ("yes", True), (None, True)])
-def test_an_image_is_not_mirrored_where_the_answer_is_a_side(
-    answer: str | None, mirrored: bool
-) -> None:
-    of = pair("On which side is the bus?", question=Question("q1", answer))
-    maker = TrainingSampleBuilder(TOKENIZER, TrainTransform(scales=(40,), crop_prob=0))
-    images = {made(of, maker, seed).pixels.numpy().tobytes() for seed in range(20)}
-    assert len(images) == 1 + mirrored
+@pytest.mark.parametrize(("answer", "flipped"), [("left", False), ("yes", True), (None, True)])
+def test_image_is_not_flipped_if_the_answer_is_a_side(answer: str | None, flipped: bool) -> None:
+    pair = make_pair("On which side is the bus?", question=Question("q1", answer))
+    builder = TrainingSampleBuilder(TOKENIZER, TrainTransform(scales=(40,), crop_prob=0))
+    images = {build(pair, builder, seed).pixels.numpy().tobytes() for seed in range(20)}
+    assert len(images) == 1 + flipped
 
 
 def test_crowds_and_boxes_without_area_are_left_out_with_their_spans() -> None:
@@ -156,27 +156,27 @@ def test_crowds_and_boxes_without_area_are_left_out_with_their_spans() -> None:
         region((5, 5, 5, 20), BUS),
         region((30, 20, 70, 50), TREE),
     )
-    example = made(pair(regions=boxes))
-    assert example.boxes.tolist() == [[0.75, 0.75, 0.5, 0.5]]
-    assert example.positive_map.shape == (1, 256) and example.positive_map.any()
-    assert example.dropped_spans == 0
+    sample = build(make_pair(regions=boxes))
+    assert sample.boxes.tolist() == [[0.75, 0.75, 0.5, 0.5]]
+    assert sample.positive_map.shape == (1, 256) and sample.positive_map.any()
+    assert sample.dropped_spans == 0
 
 
-def test_captions_of_more_than_256_tokens_are_cut() -> None:
+def test_captions_are_truncated_to_256_tokens() -> None:
     text = "a " * 400 + "dog"
-    example = made(pair(text, (region((0, 0, 5, 5), (0, 1), (800, 803)),)))
-    assert example.input_ids.shape == (256,) and example.dropped_spans == 1
-    assert example.positive_map.nonzero().tolist() == [[0, 1]]
+    sample = build(make_pair(text, (region((0, 0, 5, 5), (0, 1), (800, 803)),)))
+    assert sample.input_ids.shape == (256,) and sample.dropped_spans == 1
+    assert sample.positive_map.nonzero().tolist() == [[0, 1]]
 
 
-def test_an_example_without_a_reference_keeps_the_question() -> None:
+def test_sample_without_ground_truth_keeps_the_question() -> None:
     question = Question("q1", "yes")
-    example = made(pair(question=question))
-    assert example.question == question and example.ground_truth is None
-    assert (example.key, example.caption_index) == ("coco/139", 3)
+    sample = build(make_pair(question=question))
+    assert sample.question == question and sample.ground_truth is None
+    assert (sample.key, sample.caption_index) == ("coco/139", 3)
 
 
-def test_the_phrases_of_a_caption_are_its_own_or_those_of_its_regions() -> None:
+def test_phrases_are_those_stated_or_the_regions_grouped_by_spans() -> None:
     boxes: list[Box] = [(0, 0, 5, 5), (1, 1, 60, 40), (2, 2, 3, 3)]
     regions = (
         region(boxes[0], RED_BUS, TREE),
@@ -184,47 +184,47 @@ def test_the_phrases_of_a_caption_are_its_own_or_those_of_its_regions() -> None:
         region(boxes[2], TREE, RED_BUS, crowd=True),
         region(boxes[2]),
     )
-    by_spans = phrases_to_ground(pair(regions=regions).caption)
+    by_spans = phrases_to_ground(make_pair(regions=regions).caption)
     assert by_spans == [
         Phrase([RED_BUS, TREE], "", [], [boxes[0], boxes[2]]),
         Phrase([BUS], "", [], [boxes[1]]),
     ]
     stated = Phrase([TREE], "12", ["other"], boxes)
-    assert phrases_to_ground(pair(regions=regions, phrases=(stated,)).caption) == [stated]
-    assert phrases_to_ground(pair().caption) == []
+    assert phrases_to_ground(make_pair(regions=regions, phrases=(stated,)).caption) == [stated]
+    assert phrases_to_ground(make_pair().caption) == []
 
 
-def test_a_reference_has_the_whole_image_and_the_tokens_of_phrases() -> None:
-    maker = TrainingSampleBuilder(TOKENIZER, SMALL_EVALUATION, evaluation=True)
+def test_ground_truth_has_the_original_size_and_the_tokens_of_phrases() -> None:
+    builder = TrainingSampleBuilder(TOKENIZER, SMALL_EVAL, evaluation=True)
     box = (1.0, 2.0, 30.5, 40.0)
-    example = made(pair(regions=(region(box, BUS), region(box, BUS))), maker)
-    reference = example.ground_truth
-    assert reference is not None and reference.size == (40, 60)
-    assert [phrase.boxes for phrase in reference.phrases] == [[box, box]]
-    assert torch.equal(reference.positive_map, example.positive_map[:1])
-    nothing = made(PAIRS[1], maker).ground_truth
+    sample = build(make_pair(regions=(region(box, BUS), region(box, BUS))), builder)
+    truth = sample.ground_truth
+    assert truth is not None and truth.size == (40, 60)
+    assert [phrase.boxes for phrase in truth.phrases] == [[box, box]]
+    assert torch.equal(truth.positive_map, sample.positive_map[:1])
+    nothing = build(PAIRS[1], builder).ground_truth
     assert nothing is not None and (nothing.size, nothing.phrases) == ((60, 40), [])
     assert nothing.positive_map.shape == (0, 256)
 
 
-def test_padding_is_zero_masked_and_measured() -> None:
-    examples = [made(of) for of in PAIRS[:2]]
-    batch = BATCH(examples)
+def test_padding_is_zero_masked_and_counted() -> None:
+    samples = [build(pair) for pair in PAIRS[:2]]
+    batch = BATCH(samples)
     assert batch.pixels.shape == (2, 3, 48, 48) and batch.pixels.dtype == torch.uint8
     assert batch.pixel_mask.sum((1, 2)).tolist() == [32 * 48, 48 * 32]
     assert not batch.pixels.permute(1, 0, 2, 3)[:, ~batch.pixel_mask].any()
     assert not batch.inputs()["pixel_values"].permute(1, 0, 2, 3)[:, ~batch.pixel_mask].any()
     assert batch.padding == pytest.approx(1 / 3)
-    for pixels, example in zip(batch.pixels, examples, strict=True):
-        _, height, width = example.pixels.shape
-        assert torch.equal(pixels[:, :height, :width], example.pixels)
+    for pixels, sample in zip(batch.pixels, samples, strict=True):
+        _, height, width = sample.pixels.shape
+        assert torch.equal(pixels[:, :height, :width], sample.pixels)
     assert (batch.keys, batch.caption_indices) == (["coco/139"] * 2, [3, 3])
     assert batch.questions == batch.ground_truths == [None, None]
     assert batch.labels["box_mask"].tolist() == [[True, True], [False, False]]
 
 
-def test_a_batch_without_any_box() -> None:
-    batch = BATCH([made(PAIRS[1]), made(PAIRS[3])])
+def test_batch_without_boxes() -> None:
+    batch = BATCH([build(PAIRS[1]), build(PAIRS[3])])
     assert {name: tuple(label.shape) for name, label in batch.labels.items()} == {
         "boxes": (2, 0, 4),
         "box_mask": (2, 0),
@@ -232,58 +232,58 @@ def test_a_batch_without_any_box() -> None:
     }
 
 
-def test_pixels_are_normalized_by_their_channel() -> None:
+def test_pixels_are_normalized_by_channel() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).expand(1, 3, 1, 2)
     mask = torch.tensor([[[True, True]]])
-    found = normalize(pixels, mask, mean=(0.5, 0, 1), std=(0.5, 1, 2))
-    assert found.tolist() == [[[[-1, 1]], [[0, 1]], [[-0.5, 0]]]]
+    pixel_values = normalize(pixels, mask, mean=(0.5, 0, 1), std=(0.5, 1, 2))
+    assert pixel_values.tolist() == [[[[-1, 1]], [[0, 1]], [[-0.5, 0]]]]
     assert pixels.tolist() == [[[[0, 255]]] * 3]
 
 
 def test_moving_a_batch_moves_its_tensors() -> None:
-    batch = BATCH([made(of) for of in PAIRS]).to("meta", non_blocking=True)
+    batch = BATCH([build(pair) for pair in PAIRS]).to("meta", non_blocking=True)
     tensors = [*batch.inputs().values(), batch.pixels, *batch.labels.values()]
     assert all(tensor.device.type == "meta" for tensor in tensors)
     assert batch.keys == ["coco/139"] * 4
 
 
-def test_captions_that_see_an_image_alike_have_it_once() -> None:
-    maker = TrainingSampleBuilder(TOKENIZER, SMALL_EVALUATION)
+def test_captions_with_equal_geometry_share_the_image() -> None:
+    builder = TrainingSampleBuilder(TOKENIZER, SMALL_EVAL)
     one, other = PAIRS[0], PAIRS[1]
-    examples = [maker(of, np.random.default_rng(0)) for of in (one, one, other, one)]
-    batch = BATCH(examples)
+    samples = [builder(pair, np.random.default_rng(0)) for pair in (one, one, other, one)]
+    batch = BATCH(samples)
     assert batch.image_index.tolist() == [0, 0, 1, 0]
     assert batch.pixels.shape[0] == batch.pixel_mask.shape[0] == 2
     assert torch.equal(batch.input_ids[0], batch.input_ids[1])
 
     others = [dataclasses.replace(other, key=f"coco/{number}") for number in range(CACHED_IMAGES)]
-    again = [maker(of, np.random.default_rng(0)) for of in (one, *others, one)]
-    assert BATCH([examples[0], *again]).image_index.tolist()[-1] != 0  # too many came between
-    for of in others:  # what is used is kept
-        maker(of, np.random.default_rng(0))
-        last = maker(one, np.random.default_rng(0))
+    again = [builder(pair, np.random.default_rng(0)) for pair in (one, *others, one)]
+    assert BATCH([samples[0], *again]).image_index.tolist()[-1] != 0  # too many came between
+    for pair in others:  # what is used is kept
+        builder(pair, np.random.default_rng(0))
+        last = builder(one, np.random.default_rng(0))
     assert last.pixels is again[-1].pixels
 
-    cropping = TrainingSampleBuilder(TOKENIZER, replace(SMALL, crop_prob=1.0))
+    cropping = TrainingSampleBuilder(TOKENIZER, replace(SMALL_TRAIN, crop_prob=1.0))
     seen = BATCH([cropping(PAIRS[1], np.random.default_rng(seed)) for seed in (0, 1)])
     assert seen.image_index.tolist() == [0, 1]
 
 
-class _Made(torch.utils.data.Dataset[TrainingSample]):
+class _Samples(torch.utils.data.Dataset[TrainingSample]):
     """The pairs, each with a generator of its own."""
 
-    maker = TrainingSampleBuilder(TOKENIZER, SMALL, evaluation=True)
+    builder = TrainingSampleBuilder(TOKENIZER, SMALL_TRAIN, evaluation=True)
 
     def __len__(self) -> int:
         return len(PAIRS)
 
     def __getitem__(self, item: int) -> TrainingSample:
-        return self.maker(PAIRS[item], np.random.default_rng(item))
+        return self.builder(PAIRS[item], np.random.default_rng(item))
 
 
-def test_batches_of_data_workers_are_those_of_one_process() -> None:
+def test_data_workers_build_the_batches_of_one_process() -> None:
     here, there = (
-        list(DataLoader(_Made(), batch_size=2, num_workers=number, collate_fn=BATCH))
+        list(DataLoader(_Samples(), batch_size=2, num_workers=number, collate_fn=BATCH))
         for number in (0, 1)
     )
     assert len(here) == len(there) == 2
@@ -297,10 +297,10 @@ def test_batches_of_data_workers_are_those_of_one_process() -> None:
         assert first.pixels.stride() == second.pixels.stride()
 
 
-def test_a_model_takes_a_batch() -> None:
+def test_model_trains_on_a_batch() -> None:
     text = TEXT_CONFIG | {"vocab_size": len(TOKENIZER), "max_position_embeddings": 260}
     model = tiny_model(text_config=text)
-    batch = BATCH([made(of) for of in PAIRS])
+    batch = BATCH([build(pair) for pair in PAIRS])
     loss = model(**batch.inputs(), labels=batch.labels).loss
     loss.backward()
     assert loss > 0 and torch.isfinite(loss)

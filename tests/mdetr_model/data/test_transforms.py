@@ -1,4 +1,4 @@
-"""What is seen of an image: sizes, crops that hold every box, mirroring, decoding."""
+"""Transforms of images: sizes, crops that hold every box, flips, decoding."""
 
 import io
 from typing import Any
@@ -20,7 +20,7 @@ from mdetr_model.data.transforms import (
 )
 from schemas.limits import MAX_IMAGE_PIXELS
 
-TRAINING = TrainTransform()
+TRAIN = TrainTransform()
 CROPPED = TrainTransform(crop_prob=1, hflip_prob=0)
 
 
@@ -43,8 +43,10 @@ def encoded(image: Image.Image, format_: str = "PNG", **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def whole(width: int, height: int, size: tuple[int, int], mirrored: bool = False) -> CropResizeFlip:
-    return CropResizeFlip((0, 0, width, height), size, mirrored)
+def whole_image(
+    width: int, height: int, size: tuple[int, int], flip: bool = False
+) -> CropResizeFlip:
+    return CropResizeFlip((0, 0, width, height), size, flip)
 
 
 lengths = st.one_of(st.integers(1, 40), st.integers(1, 3000))
@@ -70,13 +72,15 @@ def images(draw: st.DrawFn) -> tuple[int, int, np.ndarray]:
         (1, 100_000, (1, 1333)),
     ],
 )
-def test_sizes_at_evaluation(width: int, height: int, size: tuple[int, int]) -> None:
-    view = EvalTransform().sample((width, height), [], "a dog", np.random.default_rng(0))
-    assert view == whole(width, height, size)
+def test_eval_transform_resizes_the_whole_image(
+    width: int, height: int, size: tuple[int, int]
+) -> None:
+    geometry = EvalTransform().sample((width, height), [], "a dog", np.random.default_rng(0))
+    assert geometry == whole_image(width, height, size)
 
 
 @given(lengths, lengths, st.integers(1, 900), st.integers(900, 1500))
-def test_sizes_are_those_of_the_image_processor(
+def test_resized_size_equals_that_of_the_image_processor(
     width: int, height: int, shortest: int, longest: int
 ) -> None:
     expected = get_size_with_aspect_ratio((height, width), shortest, longest)
@@ -85,43 +89,45 @@ def test_sizes_are_those_of_the_image_processor(
 
 
 @given(images(), st.integers(0, 99))
-def test_views_of_training(image: tuple[int, int, np.ndarray], seed: int) -> None:
+def test_train_transform_is_reproducible_and_within_limits(
+    image: tuple[int, int, np.ndarray], seed: int
+) -> None:
     width, height, boxes = image
-    view = TRAINING.sample((width, height), boxes, "a dog", np.random.default_rng(seed))
-    assert view == TRAINING.sample((width, height), boxes, "a dog", np.random.default_rng(seed))
-    left, top, right, bottom = view.crop
+    geometry = TRAIN.sample((width, height), boxes, "a dog", np.random.default_rng(seed))
+    assert geometry == TRAIN.sample((width, height), boxes, "a dog", np.random.default_rng(seed))
+    left, top, right, bottom = geometry.crop
     assert 0 <= left < right <= width and 0 <= top < bottom <= height
-    assert 1 <= min(view.size) <= 800
+    assert 1 <= min(geometry.size) <= 800
     if min(width, height) > 10:
-        assert max(view.size) <= 1334
+        assert max(geometry.size) <= 1334
 
 
 @given(images(), st.integers(0, 99))
-def test_a_crop_holds_every_box(image: tuple[int, int, np.ndarray], seed: int) -> None:
+def test_crop_holds_every_box(image: tuple[int, int, np.ndarray], seed: int) -> None:
     width, height, boxes = image
-    view = CROPPED.sample((width, height), boxes, "", np.random.default_rng(seed))
+    geometry = CROPPED.sample((width, height), boxes, "", np.random.default_rng(seed))
     slack = 1e-9 * max(width, height)
-    assert (boxes[:, :2] >= np.array(view.crop[:2]) - slack).all()
-    assert (boxes[:, 2:] <= np.array(view.crop[2:]) + slack).all()
+    assert (boxes[:, :2] >= np.array(geometry.crop[:2]) - slack).all()
+    assert (boxes[:, 2:] <= np.array(geometry.crop[2:]) + slack).all()
 
 
 @given(images(), st.integers(0, 99))
-def test_a_crop_is_drawn_in_pixels_of_the_resized_image_and_is_resized_again(
+def test_crop_is_sampled_in_the_resized_image_and_resized_again(
     image: tuple[int, int, np.ndarray], seed: int
 ) -> None:
     """It is the smallest of whole pixels of the image that holds the one drawn."""
     width, height, _ = image
-    view = CROPPED.sample(image[:2], image[2], "", np.random.default_rng(seed))
+    geometry = CROPPED.sample(image[:2], image[2], "", np.random.default_rng(seed))
 
     def fits(shortest: int) -> bool:
         sides = resized_size((width, height), shortest)
         least = min(384, *sides)
         across, down = (
-            lengths_of(side, whole, *view.crop[axis::2], least)
-            for axis, (side, whole) in enumerate(zip(sides, (width, height), strict=True))
+            lengths_of(side, full, *geometry.crop[axis::2], least)
+            for axis, (side, full) in enumerate(zip(sides, (width, height), strict=True))
         )
         return any(
-            view.size == resized_size((x, y), side, 1333)
+            geometry.size == resized_size((x, y), side, 1333)
             for x in across
             for y in down
             for side in CROPPED.scales
@@ -130,69 +136,71 @@ def test_a_crop_is_drawn_in_pixels_of_the_resized_image_and_is_resized_again(
     assert any(fits(shortest) for shortest in CROPPED.crop_scales)
 
 
-def lengths_of(side: int, whole: int, begin: int, end: int, least: int) -> set[int]:
+def lengths_of(side: int, full: int, begin: int, end: int, least: int) -> set[int]:
     """Of the crops of a side of the resized image for which that of the image is the one."""
-    begins = [i for i in range(side) if i * whole // side == begin]
-    ends = [i for i in range(1, side + 1) if -(-i * whole // side) == end]
+    begins = [i for i in range(side) if i * full // side == begin]
+    ends = [i for i in range(1, side + 1) if -(-i * full // side) == end]
     return {j - i for i in begins for j in ends if j - i >= least}
 
 
 @given(images(), st.integers(0, 99), st.booleans())
-def test_boxes_at_once_are_boxes_step_by_step(
-    image: tuple[int, int, np.ndarray], seed: int, mirrored: bool
+def test_boxes_equal_those_of_crop_resize_and_flip_in_turn(
+    image: tuple[int, int, np.ndarray], seed: int, flip: bool
 ) -> None:
     boxes = image[2]
     crop = CROPPED.sample(image[:2], image[2], "", np.random.default_rng(seed)).crop
     left, top, right, bottom = crop
     stepwise = boxes.astype(np.float64) - [left, top, left, top]
     stepwise *= np.tile([300 / (right - left), 200 / (bottom - top)], 2)
-    if mirrored:
+    if flip:
         stepwise = stepwise[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [300, 0, 300, 0]
-    found = CropResizeFlip(crop, (300, 200), mirrored).transform_boxes(boxes)
-    assert found.shape == boxes.shape and found.dtype == np.float32
-    np.testing.assert_allclose(found, stepwise / [300, 200, 300, 200], rtol=0, atol=1e-6)
+    transformed = CropResizeFlip(crop, (300, 200), flip).transform_boxes(boxes)
+    assert transformed.shape == boxes.shape and transformed.dtype == np.float32
+    np.testing.assert_allclose(transformed, stepwise / [300, 200, 300, 200], rtol=0, atol=1e-6)
 
 
-def test_crops_are_as_probable_as_if_drawn_again_until_they_hold_the_boxes() -> None:
+def test_crops_have_the_distribution_of_rejection_sampling() -> None:
     rng = np.random.default_rng(0)
     small = TrainTransform(crop_prob=1, crop_scales=(5,), crop_min_size=2, hflip_prob=0)
     box = [2.2, 1.0, 3.7, 2.0]  # in an image that its resizing leaves as it is
     crops = [small.sample((6, 5), [box], "", rng).crop for _ in range(6000)]
-    found = {(left, right): 0 for left, _, right, _ in crops}
+    counts = {(left, right): 0 for left, _, right, _ in crops}
     for left, _, right, _ in crops:
-        found[left, right] += 1
+        counts[left, right] += 1
     expected: dict[tuple[float, float], float] = {}
     for length in range(2, 7):
         for left in range(6 - length + 1):
             if left <= 2.2 and left + length >= 3.7:
                 expected[left, left + length] = 1 / (6 - length + 1)
     total = sum(expected.values())
-    assert found.keys() == expected.keys()
-    for place, count in found.items():
-        assert count / len(crops) == pytest.approx(expected[place] / total, abs=0.02)
+    assert counts.keys() == expected.keys()
+    for sides, count in counts.items():
+        assert count / len(crops) == pytest.approx(expected[sides] / total, abs=0.02)
 
 
-def test_a_crop_holds_a_box_that_is_longer_than_the_longest_side() -> None:
+def test_crop_holds_a_box_longer_than_max_size() -> None:
     box = [100, 40, 3900, 50]  # 400 x 16000 pixels before the crop
-    view = CROPPED.sample((4000, 100), [box], "", np.random.default_rng(0))
-    assert view.crop[0] <= 100 and view.crop[2] >= 3900
-    assert max(view.size) == 1333
+    geometry = CROPPED.sample((4000, 100), [box], "", np.random.default_rng(0))
+    assert geometry.crop[0] <= 100 and geometry.crop[2] >= 3900
+    assert max(geometry.size) == 1333
 
 
-def test_half_of_the_views_are_crops_and_all_sizes_are_drawn() -> None:
+def test_half_of_the_images_are_cropped_and_all_scales_occur() -> None:
     rng = np.random.default_rng(0)
-    views = [TRAINING.sample((640, 480), [], "a dog", rng) for _ in range(2000)]
-    cropped = [view for view in views if view.crop != (0, 0, 640, 480)]
+    geometries = [TRAIN.sample((640, 480), [], "a dog", rng) for _ in range(2000)]
+    cropped = [geometry for geometry in geometries if geometry.crop != (0, 0, 640, 480)]
     assert 900 < len(cropped) < 1050  # a crop may be the whole image
-    assert {min(view.size) for view in views if view not in cropped} == set(TRAINING.scales)
-    assert 900 < sum(view.flip for view in views) < 1100
-    heights = [(view.crop[3] - view.crop[1]) / 480 for view in cropped]
+    assert {min(geometry.size) for geometry in geometries if geometry not in cropped} == set(
+        TRAIN.scales
+    )
+    assert 900 < sum(geometry.flip for geometry in geometries) < 1100
+    heights = [(geometry.crop[3] - geometry.crop[1]) / 480 for geometry in cropped]
     assert 384 / 600 <= min(heights) < 0.67
 
 
-def test_boxes_outside_of_the_view_have_no_area() -> None:
-    view = CropResizeFlip((10, 10, 20, 20), (100, 100), flip=True)
-    boxes = view.transform_boxes([[0, 0, 5, 5], [5, 12, 15, 14], [25, 0, 30, 40]])
+def test_boxes_outside_of_the_crop_have_no_area() -> None:
+    geometry = CropResizeFlip((10, 10, 20, 20), (100, 100), flip=True)
+    boxes = geometry.transform_boxes([[0, 0, 5, 5], [5, 12, 15, 14], [25, 0, 30, 40]])
     np.testing.assert_allclose(boxes, [[1, 0, 1, 0], [0.5, 0.2, 1, 0.4], [0, 0, 0, 1]], atol=1e-6)
 
 
@@ -204,89 +212,89 @@ alright|Wright|a frightened cat|rl|art|girl|dog||thrift shop|gauche|lefté"""
 
 
 @pytest.mark.parametrize("caption", SIDES.replace("\n", "|").split("|"))
-def test_captions_that_name_a_side_are_not_mirrored(caption: str) -> None:
+def test_captions_with_a_side_are_not_flipped(caption: str) -> None:
     assert names_a_side(caption)
     rng = np.random.default_rng(0)
-    assert not any(TRAINING.sample((9, 9), [], caption, rng).flip for _ in range(50))
+    assert not any(TRAIN.sample((9, 9), [], caption, rng).flip for _ in range(50))
 
 
 @pytest.mark.parametrize("caption", NO_SIDES.replace("\n", "|").split("|"))
-def test_other_captions_are_mirrored(caption: str) -> None:
+def test_other_captions_are_flipped(caption: str) -> None:
     assert not names_a_side(caption)
     rng = np.random.default_rng(0)
-    assert any(TRAINING.sample((9, 9), [], caption, rng).flip for _ in range(50))
+    assert any(TRAIN.sample((9, 9), [], caption, rng).flip for _ in range(50))
 
 
-def test_pixels_are_resampled_once_where_the_view_says() -> None:
+def test_pixels_equal_those_of_pillow_within_one_level() -> None:
     """As Pillow does it, to one level of 255."""
     image = noise(60, 40)
-    view = CropResizeFlip((10, 3, 50, 39), (20, 30), flip=False)
-    expected = image.crop(view.crop).resize((20, 30), Image.Resampling.BILINEAR)
-    found = decode_transformed(memoryview(encoded(image)), "coco/1", (60, 40), view)
-    assert np.abs(found.astype(int) - np.array(expected)).max() <= 1
-    mirrored = CropResizeFlip(view.crop, view.size, flip=True)
-    again = decode_transformed(encoded(image), "coco/1", (60, 40), mirrored)
-    np.testing.assert_array_equal(again, found[:, ::-1])
+    geometry = CropResizeFlip((10, 3, 50, 39), (20, 30), flip=False)
+    expected = image.crop(geometry.crop).resize((20, 30), Image.Resampling.BILINEAR)
+    transformed = decode_transformed(memoryview(encoded(image)), "coco/1", (60, 40), geometry)
+    assert np.abs(transformed.astype(int) - np.array(expected)).max() <= 1
+    flip = CropResizeFlip(geometry.crop, geometry.size, flip=True)
+    again = decode_transformed(encoded(image), "coco/1", (60, 40), flip)
+    np.testing.assert_array_equal(again, transformed[:, ::-1])
 
 
 @given(st.integers(40, 200), st.integers(40, 200), st.integers(8, 90), st.data())
-def test_a_jpeg_decoded_at_a_smaller_scale_shows_the_same(
+def test_jpeg_decoded_at_a_smaller_scale_shows_the_same(
     width: int, height: int, shortest: int, data: st.DataObject
 ) -> None:
     """But for JPEG's loss, and edges of the crop that are up to a pixel of the view off."""
     size = resized_size((width, height), shortest)
     left, top = data.draw(st.integers(0, 15)), data.draw(st.integers(0, 15))
-    view = CropResizeFlip((left, top, width - 3, height - 2), size, data.draw(st.booleans()))
+    geometry = CropResizeFlip((left, top, width - 3, height - 2), size, data.draw(st.booleans()))
     image = gradient(width, height)
     jpeg = encoded(image, "JPEG", quality=100, subsampling=0)
-    found = decode_transformed(jpeg, "k", (width, height), view)
-    exact = decode_transformed(encoded(image), "k", (width, height), view)
-    assert found.shape == (size[1], size[0], 3)
-    assert np.abs(found.astype(int) - exact).max() <= 6 + 255 / min(size)
+    transformed = decode_transformed(jpeg, "k", (width, height), geometry)
+    exact = decode_transformed(encoded(image), "k", (width, height), geometry)
+    assert transformed.shape == (size[1], size[0], 3)
+    assert np.abs(transformed.astype(int) - exact).max() <= 6 + 255 / min(size)
 
 
 @pytest.mark.parametrize(
     ("size", "scale"),
     [((640, 480), 1), ((322, 240), 1), ((320, 240), 2), ((100, 75), 4), ((1, 1), 8)],
 )
-def test_a_jpeg_is_decoded_no_smaller_than_the_view(size: tuple[int, int], scale: int) -> None:
+def test_jpeg_is_decoded_no_smaller_than_needed(size: tuple[int, int], scale: int) -> None:
     jpeg = encoded(noise(643, 481), "JPEG")
     with Image.open(io.BytesIO(jpeg)) as image:
         image.draft(None, (643 // scale, 481 // scale))
         assert image.size == (-(-643 // scale), -(-481 // scale))
         expected = image.resize(size, Image.Resampling.BILINEAR)
-    found = decode_transformed(jpeg, "k", (643, 481), whole(643, 481, size))
-    assert np.abs(found.astype(int) - np.array(expected)).max() <= 1
+    transformed = decode_transformed(jpeg, "k", (643, 481), whole_image(643, 481, size))
+    assert np.abs(transformed.astype(int) - np.array(expected)).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ("L", "CMYK", "RGB"))
 def test_jpegs_of_every_mode(mode: str) -> None:
     jpeg = encoded(gradient(33, 17).convert(mode), "JPEG", quality=100, subsampling=0)
-    found = decode_transformed(jpeg, "k", (33, 17), whole(33, 17, (33, 17)))
+    transformed = decode_transformed(jpeg, "k", (33, 17), whole_image(33, 17, (33, 17)))
     expected = np.array(gradient(33, 17).convert(mode).convert("RGB")).astype(int)
-    assert np.abs(found - expected).max() <= 8
+    assert np.abs(transformed - expected).max() <= 8
 
 
 @pytest.mark.parametrize("mode", ("1", "L", "LA", "P", "RGB", "RGBA"))
 def test_pngs_of_every_mode(mode: str) -> None:
     image = gradient(33, 17).convert(mode)
-    found = decode_transformed(encoded(image), "k", (33, 17), whole(33, 17, (33, 17)))
-    np.testing.assert_array_equal(found, np.array(image.convert("RGB")))
+    transformed = decode_transformed(encoded(image), "k", (33, 17), whole_image(33, 17, (33, 17)))
+    np.testing.assert_array_equal(transformed, np.array(image.convert("RGB")))
 
 
-def test_an_image_is_not_turned_as_its_exif_data_says() -> None:
+def test_exif_orientation_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     jpeg = encoded(gradient(40, 20), "JPEG", quality=100, exif=exif)
-    found = decode_transformed(jpeg, "k", (40, 20), whole(40, 20, (40, 20)))
-    assert found.shape == (20, 40, 3)
-    assert found[10, 38, 0] > 200 > 50 > found[10, 1, 0]
+    transformed = decode_transformed(jpeg, "k", (40, 20), whole_image(40, 20, (40, 20)))
+    assert transformed.shape == (20, 40, 3)
+    assert transformed[10, 38, 0] > 200 > 50 > transformed[10, 1, 0]
 
 
-def test_an_image_of_one_pixel() -> None:
-    view = EvalTransform().sample((1, 1), [[0, 0, 1, 1]], "", np.random.default_rng(0))
-    found = decode_transformed(encoded(noise(1, 1), "JPEG"), "k", (1, 1), view)
-    assert found.shape == (800, 800, 3) and (found == found[0, 0]).all()
+def test_image_of_one_pixel() -> None:
+    geometry = EvalTransform().sample((1, 1), [[0, 0, 1, 1]], "", np.random.default_rng(0))
+    transformed = decode_transformed(encoded(noise(1, 1), "JPEG"), "k", (1, 1), geometry)
+    assert transformed.shape == (800, 800, 3) and (transformed == transformed[0, 0]).all()
 
 
 JPEG = encoded(noise(64, 48), "JPEG")
@@ -306,10 +314,10 @@ JPEG = encoded(noise(64, 48), "JPEG")
 )
 def test_unusable_images_are_named(content: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
-        decode_transformed(content, "coco/k", (64, 48), whole(64, 48, (8, 6)))
+        decode_transformed(content, "coco/k", (64, 48), whole_image(64, 48, (8, 6)))
     assert str(raised.value).startswith("coco/k: ")
 
 
 def test_images_are_bounded_before_they_are_decoded() -> None:
     with pytest.raises(ValueError, match=f"coco/1: {MAX_IMAGE_PIXELS}x2 pixels are too many"):
-        decode_transformed(JPEG, "coco/1", (MAX_IMAGE_PIXELS, 2), whole(64, 48, (8, 6)))
+        decode_transformed(JPEG, "coco/1", (MAX_IMAGE_PIXELS, 2), whole_image(64, 48, (8, 6)))

@@ -16,39 +16,39 @@ def detected(boxes: object, scores: object, truth: object = TRUTH) -> CaptionDet
     )
 
 
-def test_all_found_and_nothing_else() -> None:
-    found = class_agnostic_ap([detected(TRUTH, [0.9, 0.2])] * 3)
-    assert found == pytest.approx({"AP": 1, "AP50": 1, "AP75": 1, "AR@100": 1})
+def test_perfect_detections() -> None:
+    metrics = class_agnostic_ap([detected(TRUTH, [0.9, 0.2])] * 3)
+    assert metrics == pytest.approx({"AP": 1, "AP50": 1, "AP75": 1, "AR@100": 1})
 
 
-def test_half_found() -> None:
+def test_half_of_the_objects_detected() -> None:
     """Precision is 1 up to a recall of a half: at 51 of the 101 points where it is asked for."""
-    found = class_agnostic_ap([detected(TRUTH[:1], [0.9])])
-    assert found["AP"] == pytest.approx(51 / 101)
-    assert found["AR@100"] == pytest.approx(0.5)
+    metrics = class_agnostic_ap([detected(TRUTH[:1], [0.9])])
+    assert metrics["AP"] == pytest.approx(51 / 101)
+    assert metrics["AR@100"] == pytest.approx(0.5)
 
 
-def test_a_surer_wrong_box_halves_precision() -> None:
+def test_wrong_box_of_higher_score_halves_precision() -> None:
     boxes = np.concatenate([[[0, 0, 5, 5]], TRUTH[:1]])
-    found = class_agnostic_ap([detected(boxes, [0.9, 0.5], TRUTH[:1])])
-    assert found["AP50"] == pytest.approx(0.5)
+    metrics = class_agnostic_ap([detected(boxes, [0.9, 0.5], TRUTH[:1])])
+    assert metrics["AP50"] == pytest.approx(0.5)
 
 
-def test_boxes_of_an_iou_between_count_for_some_thresholds() -> None:
+def test_iou_of_80_percent_counts_for_some_thresholds() -> None:
     """An IoU of 0.8 is enough for 0.50, 0.55, ... 0.80 or 0.75: six or seven of ten."""
-    found = class_agnostic_ap([detected([[0, 0, 80, 100]], [0.9], [[0, 0, 100, 100]])])
-    assert found["AP50"] == found["AP75"] == pytest.approx(1)
-    assert 0.59 < found["AP"] < 0.71
+    metrics = class_agnostic_ap([detected([[0, 0, 80, 100]], [0.9], [[0, 0, 100, 100]])])
+    assert metrics["AP50"] == metrics["AP75"] == pytest.approx(1)
+    assert 0.59 < metrics["AP"] < 0.71
 
 
-def test_captions_are_images_of_their_own() -> None:
+def test_boxes_of_another_caption_do_not_count() -> None:
     """A box of another caption is not found there."""
     one = detected(TRUTH[:1], [0.9], TRUTH[1:])
     other = detected(TRUTH[1:], [0.9], TRUTH[:1])
     assert class_agnostic_ap([one, other])["AP50"] == pytest.approx(0)
 
 
-def test_nothing_found_and_nothing_to_find() -> None:
+def test_no_detections_and_no_objects() -> None:
     assert class_agnostic_ap([detected([], [])])["AP"] == 0
     assert class_agnostic_ap([detected(TRUTH, [0.9, 0.1], [])]) == {}
     assert class_agnostic_ap([]) == {}

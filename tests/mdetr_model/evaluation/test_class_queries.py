@@ -18,7 +18,7 @@ def model() -> MdetrForGrounding:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
-def test_as_if_each_class_were_asked_for_alone(batch_size: int) -> None:
+def test_batched_classes_equal_single_ones(batch_size: int) -> None:
     mdetr, pixels = model(), torch.randn(1, 3, 48, 64)
     scores, boxes = ClassQueries(mdetr, TOKENIZER, NAMES, batch_size)(pixels, 480, 640)
     assert scores.shape == (5, 5)
@@ -26,14 +26,14 @@ def test_as_if_each_class_were_asked_for_alone(batch_size: int) -> None:
     for number, name in enumerate(NAMES):
         tokens = TOKENIZER([name], return_tensors="pt")
         with torch.inference_mode():
-            alone = mdetr(pixels, tokens["input_ids"], attention_mask=tokens["attention_mask"])
-        torch.testing.assert_close(scores[number], object_scores(alone.logits)[0])
-        expected = boxes_in_pixels(alone.pred_boxes, torch.tensor([(480, 640)]))[0]
+            outputs = mdetr(pixels, tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        torch.testing.assert_close(scores[number], object_scores(outputs.logits)[0])
+        expected = boxes_in_pixels(outputs.pred_boxes, torch.tensor([(480, 640)]))[0]
         torch.testing.assert_close(boxes[number], expected, rtol=1e-4, atol=1e-3)
     assert scores[0].sub(scores[2]).abs().max() > 1e-4  # they do depend on the class
 
 
-def test_the_image_is_encoded_once() -> None:
+def test_image_is_encoded_once() -> None:
     mdetr, calls = model(), []
     queries = ClassQueries(mdetr, TOKENIZER, NAMES, batch_size=2)
     mdetr.mdetr.image_encoder.register_forward_hook(lambda *_: calls.append("image"))
@@ -48,12 +48,12 @@ def test_classes_need_names(names: list[str]) -> None:
         ClassQueries(model(), TOKENIZER, names, batch_size=2)
 
 
-def test_classes_come_one_at_a_time_at_least() -> None:
+def test_batch_size_must_be_positive() -> None:
     with pytest.raises(ValueError, match="a batch of 0 classes"):
         ClassQueries(model(), TOKENIZER, NAMES, batch_size=0)
 
 
-def test_the_best_over_all_classes() -> None:
+def test_best_over_all_classes() -> None:
     scores = torch.tensor([[0.1, 0.9], [0.5, 0.2]])
     boxes = torch.arange(16.0).view(2, 2, 4)
     best = best_over_classes(scores, boxes, 2)

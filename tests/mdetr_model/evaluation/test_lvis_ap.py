@@ -1,4 +1,4 @@
-"""LVIS's average precision, against what its own tool says of the same boxes."""
+"""LVIS's average precision, against that of its own tool."""
 
 import json
 from pathlib import Path
@@ -17,10 +17,10 @@ from mdetr_model.evaluation.metrics.lvis_ap import (
     read_lvis,
 )
 
-Found = list[tuple[int, list[ClassDetection]]]
+Detections = list[tuple[int, list[ClassDetection]]]
 
-#: What ``LVISEval`` of lvis 0.5.3 says of ``random_world(seed)``, rounded to ten decimals; -1 of a
-#: frequency that no class has.
+#: The metrics that ``LVISEval`` of lvis 0.5.3 has for ``random_case(seed)``, to ten decimals; -1 for
+#: a frequency that no class has.
 PUBLISHED = {
     0: (0.1349672927, 0.1742178202, 0.1356819772, 0.146039604, 0.124360011, 0.1981459536),
     1: (0.2076417789, 0.3228235578, 0.227539278, 0.2334181867, 0.1799631277, 0.1837676146),
@@ -28,10 +28,10 @@ PUBLISHED = {
     5: (0.1790979098, 0.195819582, 0.195819582, -1.0, 0.2524752475, 0.1424092409),
     11: (0.236350385, 0.3662266227, 0.204950495, 0.2302970297, 0.2239768977, 0.2466171617),
 }
-NAMES = ("AP", "AP50", "AP75", "APr", "APc", "APf")
+METRICS = ("AP", "AP50", "AP75", "APr", "APc", "APf")
 
 
-def random_world(seed: int) -> tuple[dict[str, Any], Found]:
+def random_case(seed: int) -> tuple[dict[str, Any], Detections]:
     """Images, and boxes found in most of them; of some more than count."""
     r = Random(seed)
     classes = r.randint(3, 9)
@@ -41,7 +41,7 @@ def random_world(seed: int) -> tuple[dict[str, Any], Found]:
     ]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    found: Found = []
+    detections: Detections = []
     for image in range(1, r.randint(5, 25)):
         width, height = r.choice([(640, 480), (320, 200)])
         objects = []
@@ -72,23 +72,23 @@ def random_world(seed: int) -> tuple[dict[str, Any], Found]:
                 s = r.choice([2, 8, 40])
                 x, y = box[0] + r.uniform(-s, s), box[1] + r.uniform(-s, s)
                 w, h = max(1, box[2] + r.uniform(-s, s)), max(1, box[3] + r.uniform(-s, s))
-                said = category if r.random() < 0.8 else r.randint(1, classes)
-                boxes.append(ClassDetection(said, r.random(), (x, y, x + w, y + h)))
+                category_id = category if r.random() < 0.8 else r.randint(1, classes)
+                boxes.append(ClassDetection(category_id, r.random(), (x, y, x + w, y + h)))
         for _ in range(r.choice([0, 5, 10, 400 if seed % 5 == 0 else 3])):
-            said, score = r.randint(1, classes), r.random() * 0.8
+            category_id, score = r.randint(1, classes), r.random() * 0.8
             x, y = r.uniform(0, width * 0.7), r.uniform(0, height * 0.7)
             w, h = r.uniform(5, width * 0.5), r.uniform(5, height * 0.5)
-            boxes.append(ClassDetection(said, score, (x, y, x + w, y + h)))
-        found.append((image, boxes))
-    return {"images": images, "annotations": annotations, "categories": categories}, found
+            boxes.append(ClassDetection(category_id, score, (x, y, x + w, y + h)))
+        detections.append((image, boxes))
+    return {"images": images, "annotations": annotations, "categories": categories}, detections
 
 
 @pytest.mark.parametrize("seed", PUBLISHED)
-def test_as_the_tool_of_lvis(seed: int) -> None:
-    truth, found = random_world(seed)
-    assert any(len(boxes) > MAX_DETECTIONS for _, boxes in found) == (seed == 0)
-    measured = lvis_ap(msgspec.convert(truth, LvisGroundTruth), found)
-    assert [measured.get(name, -1) for name in NAMES] == pytest.approx(PUBLISHED[seed], abs=1e-9)
+def test_metrics_equal_those_of_lvis_eval(seed: int) -> None:
+    truth, detections = random_case(seed)
+    assert any(len(boxes) > MAX_DETECTIONS for _, boxes in detections) == (seed == 0)
+    metrics = lvis_ap(msgspec.convert(truth, LvisGroundTruth), detections)
+    assert [metrics.get(name, -1) for name in METRICS] == pytest.approx(PUBLISHED[seed], abs=1e-9)
 
 
 def two_images(**fields: Any) -> LvisGroundTruth:
@@ -111,7 +111,7 @@ RIGHT = ClassDetection(7, 0.5, (10, 10, 30, 30))
 WRONG = ClassDetection(7, 0.9, (60, 60, 90, 90))
 
 
-def test_a_class_counts_where_it_is_or_is_known_not_to_be() -> None:
+def test_class_counts_on_images_that_show_or_exclude_it() -> None:
     right = (1, [RIGHT])
     assert lvis_ap(two_images(), [right])["AP"] == pytest.approx(1)
     assert lvis_ap(two_images(), [right, (2, [WRONG])])["AP"] == pytest.approx(0.5)
@@ -119,20 +119,22 @@ def test_a_class_counts_where_it_is_or_is_known_not_to_be() -> None:
     assert lvis_ap(two_images(), [right, elsewhere])["AP"] == pytest.approx(1)
 
 
-def test_what_may_not_be_annotated_is_passed_over() -> None:
+def test_unmatched_boxes_on_not_exhaustive_images_are_ignored() -> None:
     flat, outside = (60, 60, 60, 90), (250, 250, 290, 290)
-    found = [(1, [RIGHT, WRONG, ClassDetection(7, 0.8, flat), ClassDetection(7, 0.7, outside)])]
-    assert lvis_ap(two_images(), found)["AP"] < 0.5
+    detections = [
+        (1, [RIGHT, WRONG, ClassDetection(7, 0.8, flat), ClassDetection(7, 0.7, outside)])
+    ]
+    assert lvis_ap(two_images(), detections)["AP"] < 0.5
     partly = two_images(not_exhaustive_category_ids=[7])
-    assert lvis_ap(partly, found)["AP"] == pytest.approx(1)
+    assert lvis_ap(partly, detections)["AP"] == pytest.approx(1)
 
 
-def test_an_image_that_is_not_among_the_found_is_missed() -> None:
+def test_objects_of_images_without_detections_are_missed() -> None:
     assert lvis_ap(two_images(), []) == {"AP": 0, "AP50": 0, "AP75": 0, "APr": 0}
 
 
 @pytest.mark.parametrize(
-    ("found", "message"),
+    ("detections", "message"),
     [
         ([(1, []), (1, [])], "image 1 comes twice"),
         ([(3, [])], "image 3 is not in the ground truth"),
@@ -141,9 +143,9 @@ def test_an_image_that_is_not_among_the_found_is_missed() -> None:
         ([(1, [RIGHT._replace(box=(1, 2, float("inf"), 4))])], "image 1: a box"),
     ],
 )
-def test_what_is_refused(found: Found, message: str) -> None:
+def test_invalid_detections_are_refused(detections: Detections, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        lvis_ap(two_images(), found)
+        lvis_ap(two_images(), detections)
 
 
 CUP = {"id": 1, "name": "cup", "frequency": "r"}
@@ -160,14 +162,16 @@ CUP = {"id": 1, "name": "cup", "frequency": "r"}
         ({"annotations": [{"image_id": 5, "category_id": 1, "bbox": [1, 2, 3, 4]}]}, "image 5"),
     ],
 )
-def test_files_that_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_invalid_annotation_files_are_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "lvis.json"
     path.write_text(json.dumps({"images": [], "annotations": [], "categories": [CUP], **change}))
     with pytest.raises(ValueError, match=message):
         read_lvis(path)
 
 
-def test_a_random_object_for_each_class_is_often_another() -> None:
+def test_random_objects_are_right_half_of_the_time() -> None:
     """Of two objects of two classes, in thirty images."""
     images = [{"id": number, "width": 100, "height": 100} for number in range(30)]
     boxes = {1: [10, 10, 20, 20], 2: [60, 60, 20, 20]}

@@ -1,4 +1,4 @@
-"""Recall of phrases, and of those who do not look or do not read."""
+"""Recall of phrase grounding, and of baselines without image or caption."""
 
 import json
 import re
@@ -29,11 +29,11 @@ from tests.mdetr_model import golden
 LEFT, RIGHT, BOTH = (0.0, 0.0, 50.0, 100.0), (50.0, 0.0, 100.0, 100.0), (0.0, 0.0, 100.0, 100.0)
 
 
-def boxes(*found: tuple[float, ...]) -> Tensor:
-    return torch.tensor(found)
+def boxes(*rows: tuple[float, ...]) -> Tensor:
+    return torch.tensor(rows)
 
 
-def test_the_place_of_the_first_right_box() -> None:
+def test_rank_of_the_first_right_box() -> None:
     ranked = boxes(RIGHT, LEFT, BOTH)
     assert box_hit_rank(ranked, boxes(RIGHT)) == 0
     assert box_hit_rank(ranked, boxes(LEFT)) == 1
@@ -44,27 +44,27 @@ def test_the_place_of_the_first_right_box() -> None:
     assert box_hit_rank(boxes(BOTH), boxes((0.0, 0.0, 49.9, 100.0))) == NO_HIT
 
 
-def reference(*phrases: tuple[list[int], list[tuple[float, ...]]]) -> GroundTruth:
+def ground_truth(*phrases: tuple[list[int], list[tuple[float, ...]]]) -> GroundTruth:
     positive_map = torch.zeros(len(phrases), 256, dtype=torch.bool)
     for row, (tokens, _) in zip(positive_map, phrases, strict=True):
         row[tokens] = True
-    found = [Phrase([(0, 1)], "", [], list(of)) for _, of in phrases]
-    return GroundTruth((100, 200), "", found, positive_map)
+    stated = [Phrase([(0, 1)], "", [], list(phrase_boxes)) for _, phrase_boxes in phrases]
+    return GroundTruth((100, 200), "", stated, positive_map)
 
 
-def test_queries_are_ranked_by_the_words_of_each_phrase() -> None:
+def test_queries_are_ranked_by_the_tokens_of_each_phrase() -> None:
     """In pixels of each image; phrases without boxes or tokens are not counted."""
     logits = torch.full((1, 3, 256), -5.0)
     logits[0, 0, 1] = logits[0, 1, 2] = logits[0, 2, 255] = 5.0
     logits[0, 2, 2] = 4.0  # names the second phrase, too, but not as surely as the other one
     left, right = [0.125, 0.5, 0.25, 1.0], [0.375, 0.5, 0.25, 1.0]
     outputs = SimpleNamespace(logits=logits, pred_boxes=torch.tensor([[left, [0.9] * 4, right]]))
-    of = reference(([1], [LEFT]), ([2, 3], [RIGHT]), ([2], []), ([], [LEFT]))
-    found = batch_hit_ranks(outputs, [of])
-    assert [ranks.any_box for ranks in found] == [0, 1, NO_HIT]
+    truth = ground_truth(([1], [LEFT]), ([2, 3], [RIGHT]), ([2], []), ([], [LEFT]))
+    ranks = batch_hit_ranks(outputs, [truth])
+    assert [phrase.any_box for phrase in ranks] == [0, 1, NO_HIT]
 
 
-def test_both_protocols() -> None:
+def test_any_box_and_merged_boxes_protocols() -> None:
     """The box around all boxes of a phrase is right for one of them, each box for the other."""
     truth = boxes((0.0, 0.0, 10.0, 10.0), (90.0, 0.0, 100.0, 10.0))
     ranked = boxes((0.0, 0.0, 100.0, 10.0), (0.0, 0.0, 10.0, 9.0))
@@ -72,34 +72,34 @@ def test_both_protocols() -> None:
 
 
 def test_recalls() -> None:
-    found = [
+    ranks = [
         PhraseHitRanks(("people",), 0, 3),
         PhraseHitRanks(("people", "other"), 7, 0),
         PhraseHitRanks((), 12, NO_HIT),
     ]
-    any_box = recalls(found, "any-box")
+    any_box = recalls(ranks, "any-box")
     assert list(any_box) == ["all", "people", "other"]
     assert any_box["all"] == {
         "recall@1": 1 / 3, "recall@5": 1 / 3, "recall@10": 2 / 3, "recall@all": 1.0
     }  # fmt: skip
     assert any_box["people"]["recall@1"] == 0.5
     assert any_box["other"]["recall@10"] == 1.0
-    merged = recalls(found, "merged-boxes")
+    merged = recalls(ranks, "merged-boxes")
     assert merged["all"]["recall@5"] == merged["all"]["recall@all"] == 2 / 3
     assert recalls([], "any-box") == {}
 
 
-def test_real_phrases_are_counted_as_published(reference: Path) -> None:
-    """All 1,000 val images of Flickr30k Entities with made-up boxes, by both protocols."""
+def test_recall_on_flickr30k_equals_the_published_code(reference: Path) -> None:
+    """All 1,000 val images of Flickr30k Entities with synthetic boxes, by both protocols."""
     published_recalls = json.loads((reference / "golden/functions/flickr_recall.json").read_text())
     rng = golden.formulas(reference).rng
-    found: list[PhraseHitRanks] = []
+    ranks: list[PhraseHitRanks] = []
     with zipfile.ZipFile(reference / "real/flickr30k_entities/annotations.zip") as files:
         for image in (reference / "real/flickr30k_entities/val.txt").read_text().split():
-            found += _ranks_of_image(rng, files, image)
-    assert len(found) == published_recalls["phrases"]
+            ranks += _ranks_of_image(rng, files, image)
+    assert len(ranks) == published_recalls["phrases"]
     for protocol, published in (("any-box", "any_box"), ("merged-boxes", "merged")):
-        ours = recalls(found, protocol)
+        ours = recalls(ranks, protocol)
         for k, by_kind in published_recalls[published].items():
             name = f"recall@{'all' if k == '-1' else k}"
             assert {kind: values[name] for kind, values in ours.items()} == pytest.approx(by_kind)
@@ -115,20 +115,23 @@ def _ranks_of_image(rng: Any, files: zipfile.ZipFile, image: str) -> list[Phrase
             if None not in corners:
                 truth.setdefault(name.text, []).append([float(corner) for corner in corners])
     sentences = files.read(f"Sentences/{image}.txt").decode().split("\n")
-    found = []
+    ranks = []
     for number, sentence in enumerate(filter(None, sentences)):
         drawn = rng(f"flickr/{image}_{number}")
         for entity, types in re.findall(r"\[/EN#(\d+)/(\S+) ", sentence):
             if entity in truth:
-                boxes_ = _made_up(drawn, np.array(truth[entity]), width, height)
-                ranks = phrase_hit_ranks(
-                    torch.from_numpy(boxes_), torch.tensor(truth[entity]).double(), types.split("/")
+                boxes_ = _synthetic_boxes(drawn, np.array(truth[entity]), width, height)
+                ranks.append(
+                    phrase_hit_ranks(
+                        torch.from_numpy(boxes_),
+                        torch.tensor(truth[entity]).double(),
+                        types.split("/"),
+                    )
                 )
-                found.append(ranks)
-    return found
+    return ranks
 
 
-def _made_up(
+def _synthetic_boxes(
     rng: np.random.Generator, truth: np.ndarray, width: float, height: float
 ) -> np.ndarray:
     """Twenty boxes by the rule of the reference data."""
@@ -151,6 +154,6 @@ def test_baseline_recalls() -> None:
     again = left + np.array([[0, 0, 0.01, 0]])
     phrases = [("a", left), ("a", right), ("a", again), ("b", left), ("b", right)]
     training = np.concatenate([right, right, left])
-    found = baseline_recalls(phrases, training)
-    assert found == {"random object": pytest.approx(0.5), "frequent box": pytest.approx(2 / 5)}
+    baselines = baseline_recalls(phrases, training)
+    assert baselines == {"random object": pytest.approx(0.5), "frequent box": pytest.approx(2 / 5)}
     assert baseline_recalls([], training) == {}

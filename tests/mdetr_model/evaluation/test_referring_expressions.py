@@ -19,38 +19,38 @@ from schemas import Phrase
 from tests.mdetr_model import golden
 
 
-def test_expressions_are_counted_as_published(reference: Path) -> None:
+def test_precision_equals_the_published_code(reference: Path) -> None:
     """Ties and boxes between the two measures included."""
     for case in golden.function(reference, "refexp_eval")["cases"]:
-        found: dict[str, list[ExpressionHitRanks]] = defaultdict(list)
+        ranks: dict[str, list[ExpressionHitRanks]] = defaultdict(list)
         for (data_set, (x, y, width, height)), predicted in zip(
             case["images"], case["predictions"], strict=True
         ):
             boxes, scores = (torch.tensor(predicted[name]) for name in ("boxes_xyxy", "scores"))
             truth = torch.tensor([x, y, x + width, y + height])
-            found[data_set].append(expression_hit_ranks(boxes, scores, truth))
+            ranks[data_set].append(expression_hit_ranks(boxes, scores, truth))
         for data_set, published in case["refexp_result"].items():
-            ours = precisions(found[data_set]).get("GIoU >= 0.5", {"none": 0.0})
+            ours = precisions(ranks[data_set]).get("GIoU >= 0.5", {"none": 0.0})
             assert list(ours.values()) == pytest.approx(published[: len(ours)]), case["key"]
-        between = sum(of.iou < of.giou for ranks in found.values() for of in ranks)
+        between = sum(rank.iou < rank.giou for group in ranks.values() for rank in group)
         assert (between > 0) == (case["counts"]["iou_ge_05_but_giou_lt_05"] > 0)
 
 
-def test_the_surest_query_is_asked_first() -> None:
+def test_queries_are_ranked_by_object_score() -> None:
     logits = torch.zeros(1, 2, 256)
     logits[0, :, 255] = torch.tensor([4.0, 2.0])  # the second has more surely found anything
     outputs = SimpleNamespace(
         logits=logits, pred_boxes=torch.tensor([[[0.5, 0.5, 1.0, 1.0], [0.2, 0.5, 0.4, 1.0]]])
     )
     phrase = Phrase([(0, 3)], "", [], [(0.0, 0.0, 200.0, 100.0)])
-    of = GroundTruth((100, 200), "", [phrase], torch.zeros(1, 256, dtype=torch.bool))
-    assert batch_hit_ranks(outputs, [of]) == [ExpressionHitRanks(1, 1)]
+    truth = GroundTruth((100, 200), "", [phrase], torch.zeros(1, 256, dtype=torch.bool))
+    assert batch_hit_ranks(outputs, [truth]) == [ExpressionHitRanks(1, 1)]
     two = GroundTruth((100, 200), "", [phrase, phrase], torch.zeros(2, 256, dtype=torch.bool))
     with pytest.raises(ValueError, match="2 boxes is no referring expression"):
         batch_hit_ranks(outputs, [two])
 
 
-def test_exactly_half_is_enough_for_one_of_the_measures() -> None:
+def test_overlap_of_exactly_half_counts_for_giou_only() -> None:
     half = expression_hit_ranks(
         torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1), torch.tensor([0.0, 0, 1, 2])
     )

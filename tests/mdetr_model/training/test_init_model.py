@@ -36,7 +36,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["resnet", "efficientnet"])
-def test_weights_of_image_and_text_encoders(parts: Path, kind: str) -> None:
+def test_encoders_get_their_pretrained_weights(parts: Path, kind: str) -> None:
     """As ``from_pretrained`` loads them from a folder or the hub, in float32."""
     init = InitConfig(
         backbone_weights=str(parts / kind), text_weights=str(parts / "text"), config=dict(SMALL)
@@ -49,19 +49,19 @@ def test_weights_of_image_and_text_encoders(parts: Path, kind: str) -> None:
 
     pixels = torch.randn(1, 3, 64, 64)
     image = AutoModel.from_pretrained(parts / kind, dtype=torch.float32).eval()
-    found = model.mdetr.image_encoder.eval()(pixels)
+    loaded = model.mdetr.image_encoder.eval()(pixels)
     with torch.no_grad():
         stem = image.embedder if kind == "resnet" else image.embeddings
         features = image.encoder(stem(pixels)).last_hidden_state
     if kind == "resnet":
-        torch.testing.assert_close(found, features, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(loaded, features, rtol=1e-4, atol=1e-5)
     else:
-        assert found.shape[-2:] == features.shape[-2:]  # ours is without the convolution on top
+        assert loaded.shape[-2:] == features.shape[-2:]  # ours is without the convolution on top
     assert processor.image_processor.size == {"shortest_edge": 40, "longest_edge": 60}
     assert len(processor.tokenizer) == 270
 
 
-def test_weights_of_another_make_are_refused(parts: Path) -> None:
+def test_weights_of_another_architecture_are_refused(parts: Path) -> None:
     model = tiny_model()
     other = AutoModel.from_config(AutoConfig.for_model(**(RESNET | {"depths": [2, 1, 1, 1]})))
     load_backbone_weights(model.mdetr.image_encoder, AutoModel.from_pretrained(parts / "resnet"))
@@ -75,7 +75,7 @@ def test_weights_of_another_make_are_refused(parts: Path) -> None:
     load_backbone_weights(deeper.mdetr.image_encoder, other)
 
 
-def test_a_model_folder(parts: Path, tmp_path: Path) -> None:
+def test_model_folder_is_loaded_with_other_losses_and_size(parts: Path, tmp_path: Path) -> None:
     """With other losses, and seen at another size."""
     init = InitConfig(text_weights=str(parts / "text"), config={**SMALL, "backbone_config": RESNET})
     first, processor = init_model(init, EvalTransform(), None)
@@ -88,7 +88,7 @@ def test_a_model_folder(parts: Path, tmp_path: Path) -> None:
         assert torch.equal(one, other), name
 
 
-def test_a_tokenizer_of_its_own_sizes_a_new_text_encoder() -> None:
+def test_trained_tokenizer_sizes_the_text_encoder() -> None:
     tokenizer = train_tokenizer(CAPTIONS, 280)
     init = InitConfig(
         vocab_size=280, config={**SMALL, "backbone_config": RESNET, "text_config": TEXT}
@@ -98,7 +98,7 @@ def test_a_tokenizer_of_its_own_sizes_a_new_text_encoder() -> None:
     assert model.mdetr.text_encoder.config.pad_token_id == tokenizer.pad_token_id
 
 
-def test_a_tokenizer_that_does_not_fit_the_weights(parts: Path, tmp_path: Path) -> None:
+def test_tokenizer_larger_than_the_text_encoder_is_refused(parts: Path, tmp_path: Path) -> None:
     train_tokenizer(CAPTIONS * 3 + ["hexagons and pentagons"], 290).save_pretrained(tmp_path)
     init = InitConfig(
         text_weights=str(parts / "text"),
@@ -122,7 +122,7 @@ def test_models_without_labels_are_refused(field: dict[str, object], message: st
         init_model(init, TRANSFORM, train_tokenizer(CAPTIONS, 280))
 
 
-def test_a_model_that_answers_keeps_its_answers(tmp_path: Path) -> None:
+def test_answer_heads_keep_their_vocabulary(tmp_path: Path) -> None:
     """What its heads have learned would be taken for other words."""
     init = InitConfig(vocab_size=280, config={**SMALL, "backbone_config": RESNET})
     model, processor = init_model(init, TRANSFORM, train_tokenizer(CAPTIONS, 280), CLEVR)
@@ -130,16 +130,16 @@ def test_a_model_that_answers_keeps_its_answers(tmp_path: Path) -> None:
     write_model(tmp_path / "model", model, processor)
     again = InitConfig(model=str(tmp_path / "model"))
     for answers in (None, CLEVR):
-        found, _ = init_model(again, TRANSFORM, None, answers)
-        assert found.config.answers == CLEVR.names
-        assert torch.equal(found.answer_queries.weight, model.answer_queries.weight)
+        loaded, _ = init_model(again, TRANSFORM, None, answers)
+        assert loaded.config.answers == CLEVR.names
+        assert torch.equal(loaded.answer_queries.weight, model.answer_queries.weight)
     renamed = {**CLEVR.answers, "attr": CLEVR.answers["attr"][::-1]}
     for other in (AnswerVocabulary(renamed), AnswerVocabulary({"total": ("no", "yes")})):
         with pytest.raises(ValueError, match="has other answers"):
             init_model(again, TRANSFORM, None, other)
 
 
-def test_parts_that_exclude_each_other() -> None:
+def test_exclusive_and_missing_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="brings its own weights"):
         InitConfig(model="here", tokenizer="there")
     with pytest.raises(ValueError, match="init needs model"):

@@ -12,7 +12,7 @@ PUBLISHED = OptimizerConfig(epochs=40, global_batch_size=64)
 STEPS = 100  # of an epoch
 
 
-def test_every_trained_parameter_is_in_the_group_of_its_part() -> None:
+def test_every_trainable_parameter_is_in_one_group() -> None:
     model = tiny_model()
     groups = {group["name"]: group for group in parameter_groups(model, PUBLISHED)}
     peaks = {name: group["peak_lr"] for name, group in groups.items()}
@@ -26,7 +26,7 @@ def test_every_trained_parameter_is_in_the_group_of_its_part() -> None:
     assert len(trained) < len(list(model.parameters()))  # the stem and first stage are frozen
 
 
-def test_the_published_schedule() -> None:
+def test_published_schedule() -> None:
     """Text rises over a hundredth of all steps and falls to nothing; the rest drops once."""
     text = [lr_factor("text_encoder", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
     assert text[:3] == pytest.approx([1 / 40, 2 / 40, 3 / 40])
@@ -38,7 +38,7 @@ def test_the_published_schedule() -> None:
     assert rest == [lr_factor("backbone", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
 
 
-def test_the_cosine_schedule() -> None:
+def test_cosine_schedule() -> None:
     options = OptimizerConfig(
         epochs=10, global_batch_size=8, schedule="cosine", warmup_fraction=0.1
     )
@@ -51,53 +51,53 @@ def test_the_cosine_schedule() -> None:
         assert factors[100:] == sorted(factors[100:], reverse=True)
 
 
-def test_rates_are_set_by_group() -> None:
+def test_learning_rates_are_set_by_group() -> None:
     optimizer = torch.optim.AdamW(parameter_groups(tiny_model(), PUBLISHED))
     set_learning_rates(optimizer, 36 * STEPS, STEPS, PUBLISHED)
-    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-    assert rates["rest"] == pytest.approx(1e-5)
-    assert rates["backbone"] == pytest.approx(1e-6)
-    assert rates["text_encoder"] < 5e-5 * 0.11
+    lrs = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert lrs["rest"] == pytest.approx(1e-5)
+    assert lrs["backbone"] == pytest.approx(1e-6)
+    assert lrs["text_encoder"] < 5e-5 * 0.11
 
 
-def test_the_average_forgets_the_start_and_follows_the_weights() -> None:
+def test_ema_forgets_the_initial_weights_and_follows() -> None:
     """As the sums that it stands for; buffers too, those of whole numbers as they are."""
     model = nn.BatchNorm1d(1)
-    average = EMA(model, 0.9)
+    ema = EMA(model, 0.9)
     expected, shown = 1.0, []
     for step in range(1, 200):
         with torch.no_grad():
             model.weight.fill_(step)
             model.num_batches_tracked.fill_(step)
-        average.update(model)
+        ema.update(model)
         decay = min(0.9, step / (step + 10))
         expected = decay * expected + (1 - decay) * step
-        shown.append(average.values["weight"].item())
+        shown.append(ema.values["weight"].item())
     assert shown[-1] == pytest.approx(expected, rel=1e-5)
     assert shown[-1] == pytest.approx(199 - 9, abs=0.1)  # nine steps behind, for ever
-    assert average.values["num_batches_tracked"] == 199
+    assert ema.values["num_batches_tracked"] == 199
 
 
-def test_the_average_takes_the_place_of_the_weights_for_a_while() -> None:
+def test_ema_is_applied_and_reverted() -> None:
     model = nn.Linear(1, 1)
-    average = EMA(model, 0.5)
+    ema = EMA(model, 0.5)
     with torch.no_grad():
         model.weight.fill_(5.0)
-    average.update(model)
-    mine, averaged = model.weight.item(), average.values["weight"].item()
+    ema.update(model)
+    mine, averaged = model.weight.item(), ema.values["weight"].item()
     assert mine != averaged
-    with pytest.raises(KeyError), average.applied_to(model):
+    with pytest.raises(KeyError), ema.applied_to(model):
         assert model.weight.item() == averaged
         raise KeyError
     assert model.weight.item() == mine
-    assert average.values["weight"].item() == averaged
+    assert ema.values["weight"].item() == averaged
 
 
-def test_the_average_goes_on_from_its_state() -> None:
+def test_ema_resumes_from_its_state() -> None:
     model, other = nn.Linear(2, 2), nn.Linear(2, 2)
-    average, again = EMA(model, 0.9), EMA(other, 0.9)
-    average.update(model)
-    again.load_state_dict(average.state_dict())
-    for of in (average, again):
-        of.update(other)
-    assert torch.equal(average.values["weight"], again.values["weight"])
+    ema, again = EMA(model, 0.9), EMA(other, 0.9)
+    ema.update(model)
+    again.load_state_dict(ema.state_dict())
+    for copy in (ema, again):
+        copy.update(other)
+    assert torch.equal(ema.values["weight"], again.values["weight"])

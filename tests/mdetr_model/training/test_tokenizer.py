@@ -37,7 +37,7 @@ def test_frequent_words_become_tokens(tokenizer: RobertaTokenizer) -> None:
     assert whole.tokenize("a green bus and the tree") == words
 
 
-def test_the_order_of_the_captions_does_not_matter(tokenizer: RobertaTokenizer) -> None:
+def test_order_of_captions_does_not_matter(tokenizer: RobertaTokenizer) -> None:
     for seed in range(3):
         shuffled = random.Random(seed).sample(CAPTIONS, len(CAPTIONS))
         again = train_tokenizer(iter(shuffled), 300)
@@ -45,7 +45,7 @@ def test_the_order_of_the_captions_does_not_matter(tokenizer: RobertaTokenizer) 
 
 
 @pytest.mark.parametrize("auto", (AutoTokenizer, RobertaTokenizerFast))
-def test_saved_and_read_it_is_the_same(
+def test_tokenizer_round_trips_through_a_folder(
     tokenizer: RobertaTokenizer, tmp_path: Path, auto: type
 ) -> None:
     tokenizer.save_pretrained(tmp_path)
@@ -57,13 +57,13 @@ def test_saved_and_read_it_is_the_same(
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_no_text_has_unknown_tokens_and_all_of_it_comes_back(text: str) -> None:
+def test_any_text_is_decoded_without_loss(text: str) -> None:
     ids = BYTES(text, split_special_tokens=True, add_special_tokens=False)["input_ids"]
     assert BYTES.unk_token_id not in ids
     assert BYTES.decode(ids, clean_up_tokenization_spaces=False) == text
 
 
-def test_a_vocabulary_holds_all_bytes() -> None:
+def test_vocabulary_holds_all_bytes() -> None:
     assert len(BYTES) == MIN_VOCAB_SIZE
     with pytest.raises(ValueError, match="a vocabulary of 260 tokens: 261 are needed"):
         train_tokenizer(CAPTIONS, 260)
