@@ -1,10 +1,11 @@
-r"""What it saves to encode an image once for all classes, and the captions once for all images.
+r"""Times encoding an image once for all classes, and the captions once for all images.
 
     PYTHONPATH=. python benchmarks/class_queries.py --side 480 --classes 16
 
 Times the parts of the paper's ResNet-101 model, with random weights, for one image and a few
-classes, and adds up what an image costs with LVIS's 1,203: each pair of image and class on its
-own, captions of an image in batches, and as ``class_queries`` does it. Medians of several rounds.
+classes, and computes the cost of an image with LVIS's 1,203 classes: for each pair of image and
+class separately, for batches of captions of an image, and as ``class_queries`` does it. Medians of
+several rounds.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from mdetr_model.modeling.configuration_mdetr import MdetrConfig
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 
 LVIS_CLASSES = 1203
-TOKENS = 6  # of a class's name, with those of the beginning and the end
+TOKENS = 6  # of a class's name, with the two special ones
 
 
 def model() -> MdetrForGrounding:
@@ -48,22 +49,24 @@ def main() -> None:
     ids = torch.randint(5, 1000, (number, TOKENS))
     mask = torch.ones_like(ids)
     core = mdetr.mdetr
-    image, on_image = core.encode_images(pixels)
+    image, grid_mask = core.encode_images(pixels)
     text = core.encode_captions(ids, mask)
-    one = image.expand(number, -1, -1), on_image.expand(number, -1, -1)
+    images = image.expand(number, -1, -1), grid_mask.expand(number, -1, -1)
     rounds = arguments.rounds
-    of_image = seconds(rounds, lambda: core.encode_images(pixels))
-    of_captions = seconds(rounds, lambda: core.encode_captions(ids, mask)) / number
-    of_pair = seconds(rounds, lambda: core.fuse_and_decode(*one, text, mask)) / number
-    print(f"{torch.get_num_threads()} threads, {image.shape[1]} cells; milliseconds:")
-    print(f"  an image {1e3 * of_image:.1f}, a caption {1e3 * of_captions:.1f}", end="")
-    print(f", the joint transformer for both {1e3 * of_pair:.1f}")
-    apart = LVIS_CLASSES * (of_image + of_captions + of_pair)
-    batched = of_image * LVIS_CLASSES / number + LVIS_CLASSES * (of_captions + of_pair)
-    once = of_image + LVIS_CLASSES * of_pair
+    image_time = seconds(rounds, lambda: core.encode_images(pixels))
+    caption_time = seconds(rounds, lambda: core.encode_captions(ids, mask)) / number
+    pair_time = seconds(rounds, lambda: core.fuse_and_decode(*images, text, mask)) / number
+    print(f"{torch.get_num_threads()} threads, {image.shape[1]} grid locations; milliseconds:")
+    print(f"  an image {1e3 * image_time:.1f}, a caption {1e3 * caption_time:.1f}", end="")
+    print(f", the joint transformer for both {1e3 * pair_time:.1f}")
+    separate = LVIS_CLASSES * (image_time + caption_time + pair_time)
+    batched = image_time * LVIS_CLASSES / number + LVIS_CLASSES * (caption_time + pair_time)
+    once = image_time + LVIS_CLASSES * pair_time
     print(f"seconds for an image and {LVIS_CLASSES} classes:")
-    print(f"  each pair on its own {apart:.0f}, {number} captions an image {batched:.0f}", end="")
-    print(f", both encoded once {once:.0f}: {once / apart:.2f} of the first")
+    print(
+        f"  each pair separately {separate:.0f}, {number} captions an image {batched:.0f}", end=""
+    )
+    print(f", both encoded once {once:.0f}: {once / separate:.2f} of the first")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long the matching and all losses of a training step take.
+"""Times the matching and all losses of a training step.
 
     PYTHONPATH=. python benchmarks/criterion.py
 
@@ -17,14 +17,14 @@ from mdetr_model.modeling.configuration_mdetr import MdetrConfig
 from mdetr_model.modeling.criterion import MdetrCriterion
 from mdetr_model.modeling.outputs import MdetrOutput
 
-LAYERS, QUERIES, COLUMNS, TOKENS, SIZE = 6, 100, 256, 40, 64
+LAYERS, QUERIES, POSITIONS, TOKENS, SIZE = 6, 100, 256, 40, 64
 
 CASES = ((8, 10), (2, 100), (2, 10))  # batch, boxes of each image
 
 
 def random_outputs(batch: int) -> MdetrOutput:
-    """What a model gives, without a model; every tensor wants its gradient."""
-    logits = torch.randn(LAYERS, batch, QUERIES, COLUMNS)
+    """Random outputs of a model, all of which require a gradient."""
+    logits = torch.randn(LAYERS, batch, QUERIES, POSITIONS)
     boxes = torch.rand(LAYERS, batch, QUERIES, 4) * 0.8 + 0.1
     queries = torch.nn.functional.normalize(torch.randn(LAYERS, batch, QUERIES, SIZE), dim=-1)
     tokens = torch.nn.functional.normalize(torch.randn(batch, TOKENS, SIZE), dim=-1)
@@ -40,9 +40,9 @@ def random_outputs(batch: int) -> MdetrOutput:
 
 
 def random_labels(batch: int, boxes: int) -> dict[str, Tensor]:
-    """Boxes of three neighboring tokens each."""
+    """Random labels whose boxes have three adjacent tokens each."""
     first = torch.randint(1, TOKENS - 4, (batch, boxes, 1))
-    column = torch.arange(COLUMNS)
+    column = torch.arange(POSITIONS)
     return {
         "boxes": torch.rand(batch, boxes, 4) * 0.8 + 0.1,
         "box_mask": torch.ones(batch, boxes, dtype=torch.bool),
@@ -51,7 +51,7 @@ def random_labels(batch: int, boxes: int) -> dict[str, Tensor]:
 
 
 def milliseconds(batch: int, boxes: int, runs: int) -> tuple[float, float]:
-    """Median times of the losses, and of the losses with their gradients."""
+    """Returns median times of the losses, and of the losses with their gradients."""
     criterion = MdetrCriterion(MdetrConfig())
     outputs, labels = random_outputs(batch), random_labels(batch, boxes)
     forward, both = [], []

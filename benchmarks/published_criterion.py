@@ -1,8 +1,8 @@
-"""How long the published criterion takes on the outputs and boxes of `criterion.py`.
+"""Times the published criterion on the outputs and boxes of `criterion.py`.
 
     PYTHONPATH=. python benchmarks/published_criterion.py CLONE TOKENIZER
 
-As in `published_step.py`, which says what CLONE and TOKENIZER are.
+CLONE and TOKENIZER are those of `published_step.py`.
 """
 
 import argparse
@@ -13,19 +13,19 @@ from typing import Any
 
 import torch
 
-# First of all: it makes torchvision importable where its operators are missing.
+# Imported first: it makes torchvision importable if its operators are missing.
 from benchmarks.published_step import published  # isort: skip
 
 from transformers import RobertaTokenizerFast
 
 from benchmarks.criterion import CASES, TOKENS, random_labels, random_outputs
 
-# Each word is a token, behind the one that begins a caption.
+# Each word is one token, after the token that begins a caption.
 CAPTION = "the" + " man" * (TOKENS - 3)
 
 
 def milliseconds(criterion: Any, words: Any, batch: int, boxes: int, runs: int) -> float:
-    """Median time of the losses of six layers."""
+    """Returns the median time of the losses of six layers."""
     ours, labels = random_outputs(batch), random_labels(batch, boxes)
     layers = [
         {
@@ -69,8 +69,8 @@ def main() -> None:
     _, criterion, _ = published(arguments.clone, arguments.tokenizer)
     words = RobertaTokenizerFast.from_pretrained("")
     for batch, boxes in CASES:
-        took = milliseconds(criterion, words, batch, boxes, arguments.runs)
-        print(f"{batch:5} {boxes:5} {took:10.1f} ms")
+        median = milliseconds(criterion, words, batch, boxes, arguments.runs)
+        print(f"{batch:5} {boxes:5} {median:10.1f} ms")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How long a training step of the published code takes, on the images of `train_step.py`.
+"""Times a training step of the published code, on the images of `train_step.py`.
 
     git clone https://github.com/ashkamath/mdetr CLONE
     pip install timm torchvision
     python benchmarks/published_step.py CLONE TOKENIZER
 
 TOKENIZER is a folder of RoBERTa's tokenizer. Weights are random: nothing is downloaded. The clone
-is run as it is; what it asks the hub for, or of versions of its time, is put in its place here.
+runs unmodified; downloads and functions of old library versions are replaced here.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-# Some builds of torchvision lack the operators that it describes when it is imported.
+# Some builds of torchvision lack operators that it registers at import.
 library = torch.library.Library("torchvision", "FRAGMENT")
 for operator in ("nms", "qnms"):
     library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -28,12 +28,12 @@ import torchvision  # noqa: E402
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast  # noqa: E402
 
 BATCH, HEIGHT, WIDTH, BOXES = 2, 480, 640, 10
-# Each word is a token: 40 with the two special ones.
+# Each word is one token: 40 with the two special ones.
 CAPTION = "the" + " man" * 37
 
 
 def published(clone: Path, tokenizer: Path) -> tuple[Any, Any, dict[str, float]]:
-    """Model, criterion and weights of the losses."""
+    """Returns the model, the criterion and the weights of the losses."""
     resnet = torchvision.models.resnet101
     torchvision.models.resnet101 = lambda pretrained, **options: resnet(weights=None, **options)
     words = RobertaTokenizerFast.from_pretrained(str(tokenizer))
@@ -43,7 +43,7 @@ def published(clone: Path, tokenizer: Path) -> tuple[Any, Any, dict[str, float]]
     RobertaTokenizerFast.from_pretrained = lambda name: words
     RobertaTokenizerFast.batch_encode_plus = RobertaTokenizerFast.__call__
     RobertaModel.from_pretrained = lambda name: RobertaModel(text)
-    for name in ("matplotlib", "matplotlib.pyplot", "pandas", "seaborn"):  # for plots alone
+    for name in ("matplotlib", "matplotlib.pyplot", "pandas", "seaborn"):  # for plots only
         sys.modules.setdefault(name, types.ModuleType(name))
 
     sys.path.insert(0, str(clone))
@@ -57,7 +57,7 @@ def published(clone: Path, tokenizer: Path) -> tuple[Any, Any, dict[str, float]]
 
 
 def _options(clone: Path) -> Any:
-    """The published parser of options, without what else its module imports."""
+    """Returns the published option parser, without the other imports of its module."""
     module = ast.parse((clone / "main.py").read_text())
     wanted = [node for node in module.body if getattr(node, "name", "") == "get_args_parser"]
     names: dict[str, Any] = {"argparse": argparse}
@@ -66,7 +66,7 @@ def _options(clone: Path) -> Any:
 
 
 def random_targets() -> tuple[list[dict[str, Any]], torch.Tensor]:
-    """Boxes of three neighboring words each, and their tokens."""
+    """Returns boxes of three adjacent words each, and their tokens."""
     targets, tokens = [], torch.zeros(BATCH * BOXES, 256)
     for item in range(BATCH):
         words = torch.randint(1, 34, (BOXES,)).tolist()

@@ -1,4 +1,4 @@
-"""How long a training step of MDETR takes, beside the published code.
+"""Times a training step of MDETR, for comparison with the published code.
 
     PYTHONPATH=. python benchmarks/train_step.py
 
