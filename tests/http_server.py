@@ -18,7 +18,7 @@ class Server:
         self.requests: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()  # how many more requests get `status`
         self.status = 503
-        self.cut: Counter[str] = Counter()  # how many more requests get half the file
+        self.truncated: Counter[str] = Counter()  # how many more requests get half the file
         self.delay = 0.0  # seconds before the content
 
 
@@ -41,8 +41,8 @@ def serve(folder: Path) -> Iterator[Server]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             time.sleep(server.delay)
-            if server.cut[name] > 0:
-                server.cut[name] -= 1
+            if server.truncated[name] > 0:
+                server.truncated[name] -= 1
                 self.wfile.write(content[: len(content) // 2])
                 self.wfile.flush()
                 self.connection.close()

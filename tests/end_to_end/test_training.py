@@ -115,7 +115,7 @@ def test_losses_do_not_depend_on_ranks_and_micro_batches(folder: Path, tmp_path:
         "mask_padding": "true",
         "contrastive_align_loss": "false",
     }
-    small.train(small.write_config(folder, "alone", **same), tmp_path / "alone")
+    small.train(small.write_config(folder, "uninterrupted", **same), tmp_path / "uninterrupted")
 
     output = tmp_path / "four"
     micro_batches = {"workers": 2, "micro_batch_size": "micro_batch_size = 1"}
@@ -128,8 +128,8 @@ def test_losses_do_not_depend_on_ranks_and_micro_batches(folder: Path, tmp_path:
 
     one = small.write_config(folder, "one", **same, micro_batch_size="micro_batch_size = 4")
     small.train(one, output, "--resume", "auto")
-    alone = dict(small.losses(tmp_path / "alone"))
-    assert dict(small.losses(output)) == pytest.approx(alone, rel=1e-4)
+    expected = dict(small.losses(tmp_path / "uninterrupted"))
+    assert dict(small.losses(output)) == pytest.approx(expected, rel=1e-4)
 
 
 def _terminate_when(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

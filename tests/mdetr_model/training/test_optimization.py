@@ -84,13 +84,13 @@ def test_ema_is_applied_and_reverted() -> None:
     with torch.no_grad():
         model.weight.fill_(5.0)
     ema.update(model)
-    mine, averaged = model.weight.item(), ema.values["weight"].item()
-    assert mine != averaged
+    trained, smoothed = model.weight.item(), ema.values["weight"].item()
+    assert trained != smoothed
     with pytest.raises(KeyError), ema.applied_to(model):
-        assert model.weight.item() == averaged
+        assert model.weight.item() == smoothed
         raise KeyError
-    assert model.weight.item() == mine
-    assert ema.values["weight"].item() == averaged
+    assert model.weight.item() == trained
+    assert ema.values["weight"].item() == smoothed
 
 
 def test_ema_resumes_from_its_state() -> None:

@@ -85,7 +85,7 @@ def test_url_without_a_manifest_is_refused(server: Server, tmp_path: Path) -> No
 def test_transient_errors_are_retried(server: Server, tmp_path: Path) -> None:
     for name in ("manifest.json", "index.parquet", NAMES[1]):
         server.failures[name] = 2
-    server.cut[NAMES[2]] = 2
+    server.truncated[NAMES[2]] = 2
     assert keys(open_set(server, tmp_path / "cache")) == ALL_KEYS
     assert [server.requests[name] for name in NAMES] == [1, 3, 3, 1]
 
@@ -96,7 +96,7 @@ def test_lasting_errors_name_the_file(server: Server, tmp_path: Path) -> None:
     server.failures[NAMES[1]] = 1_000_000
     with pytest.raises(ShardError, match=rf"{NAMES[1]} could not be read in 3 attempts: .*503"):
         keys(shards)
-    server.cut[NAMES[0]] = 1_000_000
+    server.truncated[NAMES[0]] = 1_000_000
     with pytest.raises(ShardError, match=rf"{NAMES[0]} could not be read in 3 attempts"):
         keys(open_set(server, tmp_path / "other"))
     server.failures["manifest.json"] = 1_000_000
