@@ -35,7 +35,7 @@ from tests.s3_server import requests, serve_s3
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = REPOSITORY / "mdetr_model/configs/demo.toml"
-LEFT_OUT = 10  # steps at the beginning, the first batch among them
+WARM_UP = 10  # first steps, which are not measured
 BATCH = 16  # of the demo
 BLOCK = 4 << 20
 
@@ -58,15 +58,18 @@ def wait(shards: Path, steps: int, workers: int, share: float, delays: list[int]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         samples = ShardReader(ShardSet.open(shards)).samples("train")
-        captions = [caption.text for of in samples for caption in of.sample.captions]
+        captions = [caption.text for stored in samples for caption in stored.sample.captions]
         train_tokenizer(captions, 800).save_pretrained(work / "tokenizer")
         size = sum(entry.bytes for entry in ShardSet.open(shards).shards)
-        print(f"{size / 1e6:.0f} MB; steps {LEFT_OUT + 1} to {steps}; a cache of {share:.0%} of it")
+        print(f"{size / 1e6:.0f} MB; steps {WARM_UP + 1} to {steps}; a cache of {share:.0%} of it")
+
+        config = work / "config.toml"
+        tokenizer = f'tokenizer = "{work / "tokenizer"}"'
+        config.write_text(DEMO.read_text().replace("vocab_size = 800", tokenizer))
 
         def run(name: str, location: str) -> list[float]:
-            config = work / f"{name}.toml"
-            config.write_text(configuration(location, work, name, workers, share * size / 1e9))
-            return trained(config, work / name, steps)
+            options = settings(location, work / f"{name}-cache", workers, share * size / 1e9)
+            return trained(config, options, work / name, steps)
 
         expected = run("folder", str(shards.absolute()))
         for delay in delays:
@@ -75,50 +78,48 @@ def wait(shards: Path, steps: int, workers: int, share: float, delays: list[int]
                 system.put(str(shards), "bucket/shards", recursive=True)
                 log.write_text("")
                 losses = run(f"{delay} ms", "s3://bucket/shards")
-                got = [of.sent for of in requests(log) if of.path.endswith(".tar")]
-            print(f"         {len(got)} requests for {sum(got) / 1e6:.0f} MB of tars")
+                sent = [r.sent for r in requests(log) if r.path.endswith(".tar")]
+            print(f"         {len(sent)} requests for {sum(sent) / 1e6:.0f} MB of tars")
             if losses != expected:
-                raise SystemExit("not the losses of the folder")
+                raise SystemExit("the losses differ from those of the local folder")
 
 
-def configuration(location: str, work: Path, name: str, workers: int, gigabytes: float) -> str:
-    """That of the demo, with a line of the log for every step and blocks of two shards."""
-    text = DEMO.read_text()
-    for old, new in {
-        "vocabulary = 800": f'tokenizer = "{work / "tokenizer"}"',
-        'shards = "shards"': f'shards = "{location}"',
-        "workers = 0": f'workers = {workers}\nblock_shards = 2\ncache = "{work / name}-cache"\n'
-        f"cache_gigabytes = {gigabytes}",
-        "log_steps = 20": "log_steps = 1",
-        'split = "val"': 'split = "train"',  # which is not come to
-    }.items():
-        if old not in text:
-            raise SystemExit(f"{DEMO} has no {old}")
-        text = text.replace(old, new)
-    return text
+def settings(location: str, cache: Path, workers: int, gigabytes: float) -> list[str]:
+    """Returns the `--set` options of a run: one log line per step, blocks of two shards."""
+    values = {
+        "data.train": f'[{{ shards = "{location}", split = "train" }}]',
+        "data.validation": "[]",
+        "data.workers": workers,
+        "data.block_shards": 2,
+        "data.cache": f'"{cache}"',
+        "data.cache_gigabytes": gigabytes,
+        "logging.log_steps": 1,
+    }
+    return [option for key, value in values.items() for option in ("--set", f"{key}={value}")]
 
 
-def trained(config: Path, output: Path, steps: int) -> list[float]:
-    """Trains so many steps, tells how long they took and waited, and returns their losses."""
+def trained(config: Path, options: list[str], output: Path, steps: int) -> list[float]:
+    """Trains so many steps, prints how long they took and waited, and returns their losses."""
     command = [sys.executable, "-m", "mdetr_model", "train", str(config), "--output", str(output)]
+    command += options
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     with (
-        (output.parent / "said").open("w") as said,
-        subprocess.Popen(command, env=environment, stdout=said, stderr=said) as process,
+        (output.parent / "output").open("w") as printed,
+        subprocess.Popen(command, env=environment, stdout=printed, stderr=printed) as process,
     ):
         while process.poll() is None and len(read_log(output)) < steps:
             time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
     lines = read_log(output)[:steps]
     if len(lines) < steps:
-        raise SystemExit((output.parent / "said").read_text())
+        raise SystemExit((output.parent / "output").read_text())
     took = [BATCH / line["samples_per_second"] for line in lines]
     waited = [line["data_wait"] * seconds for line, seconds in zip(lines, took, strict=True)]
-    share = sum(waited[LEFT_OUT:]) / sum(took[LEFT_OUT:])
+    share = sum(waited[WARM_UP:]) / sum(took[WARM_UP:])
     print(
-        f"{output.name:8} {statistics.fmean(took[LEFT_OUT:]):.3f} s a step   "
-        f"{share:6.2%} wait, {max(waited[LEFT_OUT:]):.3f} s at most   "
-        f"first batch {waited[0]:.2f} s, the next {LEFT_OUT - 1} {sum(waited[1:LEFT_OUT]):.2f} s"
+        f"{output.name:8} {statistics.fmean(took[WARM_UP:]):.3f} s a step   "
+        f"{share:6.2%} wait, {max(waited[WARM_UP:]):.3f} s at most   "
+        f"first batch {waited[0]:.2f} s, the next {WARM_UP - 1} {sum(waited[1:WARM_UP]):.2f} s"
     )
     return [line["loss"] for line in lines]
 
@@ -174,8 +175,10 @@ def main() -> None:
     other = commands.add_parser("fetch")
     other.add_argument("--megabytes", type=int, default=100)
     other.add_argument("--rounds", type=int, default=3)
-    for of in (command, other):
-        of.add_argument("--delays", type=int, nargs="+", default=[0, 50, 100, 200], help="ms")
+    for subparser in (command, other):
+        subparser.add_argument(
+            "--delays", type=int, nargs="+", default=[0, 50, 100, 200], help="ms"
+        )
     arguments = vars(parser.parse_args())
     globals()[arguments.pop("command")](**arguments)
 

@@ -59,7 +59,7 @@ def prepare(shards: Path, work: Path) -> None:
     captions = [caption.text for sample, _ in samples for caption in sample.captions]
     train_tokenizer(captions, 8000).save_pretrained(work / "tokenizer")
     for times in (1, TIMES):
-        many = [(renamed(of, i), image) for i in range(times) for of, image in samples]
+        many = [(renamed(sample, i), image) for i in range(times) for sample, image in samples]
         in_shards = [many[i :: SMALL_SHARDS * times] for i in range(SMALL_SHARDS * times)]
         write_samples(work / f"shards{times}", in_shards)
         published.write(work / f"folder{times}", many)
@@ -69,7 +69,7 @@ def prepare(shards: Path, work: Path) -> None:
 
 
 def read(shards: ShardSet) -> Iterator[tuple[Sample, bytes]]:
-    """The training samples of a shard set."""
+    """Yields the training samples of a shard set with their images."""
     reader = ShardReader(shards)
     for stored in reader.samples("train"):
         yield stored.sample, bytes(reader.image(stored.shard, stored.row).content)
@@ -164,24 +164,26 @@ def throughput(work: Path, rounds: int, batches: int) -> None:
         next(batch)
     rates: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(rounds):
-        for name, of in running.items():
+        for name, loader in running.items():
             begin = time.process_time()
             for _ in range(batches):
-                next(of)
+                next(loader)
             rates[name].append(batches * BATCH / (time.process_time() - begin))
     slowest = rates["published way"]
-    for name, of in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(of, slowest, strict=True))
-        print(f"{name:30} {statistics.median(of):6.1f} images/s   {ratio:.2f}x the published way")
+    for name, values in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(values, slowest, strict=True))
+        print(
+            f"{name:30} {statistics.median(values):6.1f} images/s   {ratio:.2f}x the published way"
+        )
 
 
 def scale(work: Path) -> None:
-    """Each in a process of its own: what is loaded once would count for all that come after."""
+    """Measures each way in a process of its own, since memory loaded by one would count for all."""
     for name in WAYS:
         for times in (1, TIMES):
             command = [sys.executable, __file__, "one", str(work), name, str(times)]
-            found = subprocess.run(command, capture_output=True, text=True, check=True)
-            print(f"{name:30} {times:3}x   {found.stdout.strip()}")
+            result = subprocess.run(command, capture_output=True, text=True, check=True)
+            print(f"{name:30} {times:3}x   {result.stdout.strip()}")
 
 
 def one(work: Path, name: str, times: int, batches: int = 60, workers: int = 2) -> None:
@@ -204,10 +206,10 @@ def one(work: Path, name: str, times: int, batches: int = 60, workers: int = 2) 
 
 
 def disk(work: Path) -> None:
-    """Tars with a sample an image, as they are, beside tars with a sample a pair."""
+    """Compares tars with a sample per image, as they are, with tars with a sample per pair."""
     shards = ShardSet.open(work / "shards1")
     pairs = shards.pairs("train")
-    own = sum(path.stat().st_size for path in (work / "shards1").iterdir())
+    size = sum(path.stat().st_size for path in (work / "shards1").iterdir())
     stream = io.BytesIO()
     with shard_writer(stream, "pairs.tar") as writer:
         for sample, image in read(shards):
@@ -216,8 +218,8 @@ def disk(work: Path) -> None:
                     sample, key=f"{sample.key}-{number}", captions=[caption]
                 )
                 writer.write(single, "jpg", image)
-    print(f"a sample an image, with the index   {own / pairs / 1e3:6.1f} kB a pair")
-    print(f"a sample a pair                     {writer.size / pairs / 1e3:6.1f} kB a pair")
+    print(f"a sample per image, with the index{size / pairs / 1e3:6.1f} kB per pair")
+    print(f"a sample per pair                 {writer.size / pairs / 1e3:6.1f} kB per pair")
 
 
 def main() -> None:

@@ -150,14 +150,14 @@ def _crop(image: Image.Image, boxes: Tensor) -> tuple[Image.Image, Tensor]:
 
 
 def _positive_map(tokenized: BatchEncoding, spans: list[list[tuple[int, int]]]) -> Tensor:
-    found = torch.zeros(len(spans), 256)
-    for row, of in enumerate(spans):
-        for begin, end in of:
+    positive_map = torch.zeros(len(spans), 256)
+    for row, region_spans in enumerate(spans):
+        for begin, end in region_spans:
             first = next((t for i in range(3) if (t := tokenized.char_to_token(begin + i))), None)
             last = next((t for i in range(1, 4) if (t := tokenized.char_to_token(end - i))), None)
             if first is not None and last is not None:
-                found[row, first : last + 1] = 1
-    return found / (found.sum(-1)[:, None] + 1e-6)
+                positive_map[row, first : last + 1] = 1
+    return positive_map / (positive_map.sum(-1)[:, None] + 1e-6)
 
 
 def collate(items: list[tuple[Tensor, Target]]) -> tuple[Tensor, Tensor, list[Target]]:

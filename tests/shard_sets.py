@@ -1,4 +1,4 @@
-"""Small shard sets, made in no time by the code that writes real ones."""
+"""Small shard sets, made by the code that writes real ones."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -14,11 +14,12 @@ from shards.format.writer import shard_writer
 
 
 def image(key: str) -> bytes:
-    """Stands for the encoded image of a key."""
+    """Returns bytes that stand for the encoded image of a key."""
     return f"image of {key} ".encode() * 20
 
 
 def sample(key: str, captions: int, width: int = 640, height: int = 480) -> Sample:
+    """Returns a sample with numbered captions of one region each."""
     return Sample(
         key,
         width,
@@ -45,17 +46,18 @@ def write_shard_set(
     sizes: Sequence[tuple[int, int]] = ((640, 480),),
     images: bool = True,
 ) -> Path:
-    """A shard set of one split: for each shard, the number of captions of each of its images.
+    """Writes a shard set of one split, given the captions of each image of each shard.
 
-    Images have the keys NAME/0, NAME/1, ..., and take turns at ``sizes``.
+    Images have the keys NAME/0, NAME/1, ..., and ``sizes`` in turn.
     """
     samples: list[list[tuple[Sample, bytes | None]]] = []
     number = 0
     for images_of in shards:
         samples.append([])
         for captions in images_of:
-            of = sample(f"{name}/{number}", captions, *sizes[number % len(sizes)])
-            samples[-1].append((of, image(of.key) if images else None))
+            key = f"{name}/{number}"
+            content = image(key) if images else None
+            samples[-1].append((sample(key, captions, *sizes[number % len(sizes)]), content))
             number += 1
     return write_samples(folder, samples, split, name)
 
@@ -64,17 +66,17 @@ def write_samples(
     folder: Path,
     shards: Sequence[Iterable[tuple[Sample, bytes | None]]],
     split: str = "train",
-    name: str = "made up",
+    name: str = "synthetic",
 ) -> Path:
-    """A shard set of one split: for each shard, its samples with their images (as JPEG)."""
+    """Writes a shard set of one split, given the samples of each shard with their JPEG images."""
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[ShardEntry] = []
     rows: list[list[IndexRow]] = []
     for i, samples in enumerate(shards):
         file = shard_name(split, i, len(shards))
         with (folder / file).open("wb") as stream, shard_writer(stream, file) as writer:
-            for of, content in samples:
-                writer.write(of, "jpg", content)
+            for item, content in samples:
+                writer.write(item, "jpg", content)
         counts = (len(writer.rows), sum(row.captions for row in writer.rows))
         entries.append(ShardEntry(file, split, writer.size, writer.sha256, *counts))
         rows.append(writer.rows)
@@ -85,7 +87,7 @@ def write_samples(
 def write_tables(
     folder: Path, shards: list[ShardEntry], rows: Sequence[Sequence[IndexRow]], name: str
 ) -> None:
-    """The index and the manifest of a shard set."""
+    """Writes the index and the manifest of a shard set."""
     index = encode_index(rows)
     (folder / "index.parquet").write_bytes(index)
     manifest = Manifest(

@@ -1,7 +1,7 @@
 """Batches of images of similar shape, which need less padding, out of any order.
 
 A window of a few global batches is sorted by aspect ratio and cut into batches again, which are
-then permuted: the order stays a pure function of seed and epoch, and the same for every world size.
+then permuted: the order stays a pure function of seed and epoch, the same for any number of ranks.
 """
 
 from collections.abc import Iterator

@@ -79,7 +79,7 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
     """A rank's part of every global batch: a batch sampler for a `DataLoader`.
 
     Global batch b of an epoch is positions ``b * global_batch_size`` to
-    ``(b + 1) * global_batch_size`` of the order, whatever the world size; rank r takes the r-th
+    ``(b + 1) * global_batch_size`` of the order, for any ``world_size``; rank r takes the r-th
     slice of it, as ``micro_batches`` lists of equal length, one after another. What is left at the
     end of an epoch's order, less than a global batch, is dropped. All ranks have the same number of
     steps.
@@ -94,8 +94,8 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
     that were taken.
 
     Raises:
-        ValueError: world size and micro batches do not divide the global batch, or an epoch is
-            less than one global batch.
+        ValueError: ``world_size`` and ``micro_batches`` do not divide the global batch, or an epoch
+            is less than one global batch.
     """
 
     def __init__(

@@ -105,7 +105,7 @@ class MixtureOrder:
         self, start: int, stop: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Returns for each slot of a range its set, and its rank among the slots of that set."""
-        set_pieces, rank_pieces = [], []
+        set_chunks, rank_chunks = [], []
         for chunk in range(start // _CHUNK, -(-stop // _CHUNK)):
             sets = self._slots[permutation(_CHUNK, self._seed, RandomStream.SLOTS, chunk)]
             ranks = np.empty(_CHUNK, np.int64)
@@ -113,9 +113,9 @@ class MixtureOrder:
                 ranks[sets == i] = chunk * quota + np.arange(quota)
             first = chunk * _CHUNK
             within = slice(max(start - first, 0), stop - first)
-            set_pieces.append(sets[within])
-            rank_pieces.append(ranks[within])
-        return np.concatenate(set_pieces), np.concatenate(rank_pieces)
+            set_chunks.append(sets[within])
+            rank_chunks.append(ranks[within])
+        return np.concatenate(set_chunks), np.concatenate(rank_chunks)
 
 
 def quotas(weights: Sequence[float], sets: int) -> npt.NDArray[np.int64]:
@@ -138,11 +138,11 @@ def quotas(weights: Sequence[float], sets: int) -> npt.NDArray[np.int64]:
 
 def _consecutive_pairs(order: PairOrder, ranks: npt.NDArray[np.int64]) -> SampleIndices:
     """Returns the pairs of consecutive ranks, which may go on from one epoch into the next."""
-    pieces = [np.empty(0, INDEX_DTYPE)]
+    parts = [np.empty(0, INDEX_DTYPE)]
     if len(ranks):
         start, stop = int(ranks[0]), int(ranks[-1]) + 1
         for epoch in range(start // order.pairs, -(-stop // order.pairs)):
             first = epoch * order.pairs
             last = min(stop - first, order.pairs)
-            pieces.append(order.indices(epoch, max(start - first, 0), last))
-    return np.concatenate(pieces)
+            parts.append(order.indices(epoch, max(start - first, 0), last))
+    return np.concatenate(parts)

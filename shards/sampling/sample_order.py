@@ -113,15 +113,15 @@ class PairOrder:
             ShardError: the index is damaged, or its counts are not those of the manifest.
         """
         _, starts = self._blocks(epoch)
-        pieces = [np.empty(0, INDEX_DTYPE)]
+        parts = [np.empty(0, INDEX_DTYPE)]
         first_block = int(np.searchsorted(starts, start, side="right")) - 1
         for block in range(first_block, len(starts) - 1):
             block_start = int(starts[block])
             if block_start >= stop:
                 break
             within = slice(max(start - block_start, 0), stop - block_start)
-            pieces.append(self._block(epoch, block)[within])
-        return np.concatenate(pieces)
+            parts.append(self._block(epoch, block)[within])
+        return np.concatenate(parts)
 
     def upcoming_shards(self, epoch: int, position: int) -> Iterator[UpcomingShard]:
         """See `SampleOrder.upcoming_shards`."""

@@ -1,4 +1,4 @@
-"""Counts and histograms that add up over shards."""
+"""Counts and histograms, and that they add up over shards."""
 
 import orjson
 from hypothesis import given
@@ -44,10 +44,10 @@ def stats(*samples: Sample) -> Stats:
 
 
 def test_counts_of_samples_and_data_sets() -> None:
-    of = stats(ONE, OTHER)
-    assert (of.images, of.captions, of.sentences, of.regions) == (2, 3, 4, 3)
-    assert (of.questions, of.characters, of.captions_without_boxes) == (1, 200, 1)
-    assert of.datasets == {
+    total = stats(ONE, OTHER)
+    assert (total.images, total.captions, total.sentences, total.regions) == (2, 3, 4, 3)
+    assert (total.questions, total.characters, total.captions_without_boxes) == (1, 200, 1)
+    assert total.datasets == {
         "vg": DatasetStats(
             images=2,
             captions=3,
@@ -72,31 +72,33 @@ def test_counts_of_samples_and_data_sets() -> None:
 
 
 def test_histograms_of_captions_and_boxes() -> None:
-    of = stats(ONE, OTHER)
-    assert of.caption_characters.bins == {90: 1, 0: 1, 100: 1}
-    assert of.sentences_per_caption.bins == {2: 1, 1: 2}
-    assert of.boxes_per_caption.bins == {2: 1, 0: 1, 1: 1}
-    assert of.captions_per_image.bins == {2: 1, 1: 1}
-    assert of.box_area_percent.bins == {0: 2, 50: 1}  # 1 % and 50 % of 100x100, 1 % of 50x50
-    assert of.box_width_percent.bins == {50: 2, 65: 1}
-    assert of.words_per_caption.bins == {2: 1, 1: 2}
+    total = stats(ONE, OTHER)
+    assert total.caption_characters.bins == {90: 1, 0: 1, 100: 1}
+    assert total.sentences_per_caption.bins == {2: 1, 1: 2}
+    assert total.boxes_per_caption.bins == {2: 1, 0: 1, 1: 1}
+    assert total.captions_per_image.bins == {2: 1, 1: 1}
+    assert total.box_area_percent.bins == {0: 2, 50: 1}  # 1 % and 50 % of 100x100, 1 % of 50x50
+    assert total.box_width_percent.bins == {50: 2, 65: 1}
+    assert total.words_per_caption.bins == {2: 1, 1: 2}
 
 
 def test_mean_is_exact() -> None:
-    of = Histogram.empty(10)
-    assert of.mean() is None
+    total = Histogram.empty(10)
+    assert total.mean() is None
     for value in (20.25, 29.5):
-        of.add(value)
-    assert (of.bins, of.mean()) == ({20: 2}, 24.875)
+        total.add(value)
+    assert (total.bins, total.mean()) == ({20: 2}, 24.875)
 
 
 def test_box_of_the_whole_image_is_in_the_last_bin() -> None:
     whole = Region([], (0, 0, 30, 70))
     flat = Region([], (0, 5, 30, 5))
-    of = stats(Sample("vg/1", 30, 70, "", [Caption("a", [whole, flat], [], [provenance("vg")])]))
-    assert of.box_area_percent.bins == of.datasets["vg"].box_area_percent.bins == {98: 1, 0: 1}
-    assert of.box_width_percent.bins == {30: 1, 95: 1}
-    assert of.box_width_percent.mean() == 65
+    total = stats(Sample("vg/1", 30, 70, "", [Caption("a", [whole, flat], [], [provenance("vg")])]))
+    assert (
+        total.box_area_percent.bins == total.datasets["vg"].box_area_percent.bins == {98: 1, 0: 1}
+    )
+    assert total.box_width_percent.bins == {30: 1, 95: 1}
+    assert total.box_width_percent.mean() == 65
 
 
 @given(st.lists(st.sampled_from([ONE, OTHER]), max_size=6), st.integers(0, 6))
@@ -128,9 +130,9 @@ def test_merging_does_not_change_the_other() -> None:
 def test_equal_stats_give_equal_bytes_in_any_order() -> None:
     content = as_json({"train": stats(ONE, OTHER), "val": Stats()})
     assert content == as_json({"train": stats(OTHER, ONE), "val": Stats()})
-    found = orjson.loads(content)
-    assert found["val"]["images"] == 0
-    assert found["train"]["caption_characters"] == {
+    decoded = orjson.loads(content)
+    assert decoded["val"]["images"] == 0
+    assert decoded["train"]["caption_characters"] == {
         "width": 10,
         "bins": {"0": 1, "90": 1, "100": 1},
         "total": 200 * MILLION,

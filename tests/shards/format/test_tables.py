@@ -48,10 +48,10 @@ def index(content: bytes, entries: list[ShardEntry], folder: Path) -> Index:
 def test_index_has_a_row_group_for_each_shard_with_images(tmp_path: Path) -> None:
     content = encode_index(SHARDS)
     assert pq.ParquetFile(pa.BufferReader(content)).num_row_groups == 2
-    found = index(content, ENTRIES, tmp_path)
-    keys = [found.rows(i, ["key"])["key"].to_pylist() for i in range(3)]
+    opened = index(content, ENTRIES, tmp_path)
+    keys = [opened.rows(i, ["key"])["key"].to_pylist() for i in range(3)]
     assert keys == [["vg/1", "vg/2"], [], ["vg/3"]]
-    assert found.rows(1, ["captions"])["captions"].to_numpy().sum() == 0
+    assert opened.rows(1, ["captions"])["captions"].to_numpy().sum() == 0
 
 
 def test_pyarrow_reads_the_index_as_one_table() -> None:
@@ -63,9 +63,9 @@ def test_pyarrow_reads_the_index_as_one_table() -> None:
 
 def refuse(content: bytes, folder: Path, entries: list[ShardEntry] = ENTRIES) -> str:
     with pytest.raises(ShardError) as refused:
-        found = index(content, entries, folder)
+        opened = index(content, entries, folder)
         for i in range(len(entries)):
-            found.rows(i, ["key"])
+            opened.rows(i, ["key"])
     return str(refused.value)
 
 
@@ -116,7 +116,7 @@ def test_flipped_byte_of_the_rows_is_detected(tmp_path: Path) -> None:
         damaged = bytearray(content)
         damaged[at] ^= 1
         try:
-            found = index(bytes(damaged), entries, tmp_path).rows(0, columns)
+            rows = index(bytes(damaged), entries, tmp_path).rows(0, columns)
         except ShardError:
             continue
-        assert found == whole
+        assert rows == whole

@@ -60,17 +60,17 @@ def test_index_rows_locate_the_members() -> None:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         members = {m.name: (m.offset_data, m.size) for m in archive}
     assert len(members) == 2 * len(IMAGES)
-    for row, (of, extension, image) in zip(rows, IMAGES, strict=True):
+    for row, (written_sample, extension, image) in zip(rows, IMAGES, strict=True):
         assert image is not None
-        assert row.image_name == f"{of.key}.{extension}"
+        assert row.image_name == f"{written_sample.key}.{extension}"
         assert (row.image_offset, row.image_size) == members[row.image_name]
-        assert (row.json_offset, row.json_size) == members[f"{of.key}.json"]
+        assert (row.json_offset, row.json_size) == members[f"{written_sample.key}.json"]
         assert content[row.image_offset :][: row.image_size] == image
-        assert content[row.json_offset :][: row.json_size] == encode_sample(of)
-        assert (row.shard, row.key) == ("train-00000-of-00001.tar", of.key)
+        assert content[row.json_offset :][: row.json_size] == encode_sample(written_sample)
+        assert (row.shard, row.key) == ("train-00000-of-00001.tar", written_sample.key)
         assert (row.width, row.height) == (640, 480)
-        assert row.captions == row.regions == len(of.captions)
-        assert row.datasets == (["gqa", "vg"] if of.captions else [])
+        assert row.captions == row.regions == len(written_sample.captions)
+        assert row.datasets == (["gqa", "vg"] if written_sample.captions else [])
 
 
 def test_sample_without_an_image_has_one_member() -> None:
@@ -86,10 +86,10 @@ def test_webdataset_reads_shards_and_empty_shards(tmp_path: Path) -> None:
     for name, samples in shards.items():
         (tmp_path / name).write_bytes(written(samples)[0])
     urls = [str(tmp_path / name) for name in shards]
-    found = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
-    assert [s["__key__"] for s in found] == [of.key for of, _, _ in IMAGES]
-    assert [s["json"]["key"] for s in found] == [of.key for of, _, _ in IMAGES]
-    assert found[0]["json"]["captions"][1]["text"] == "a cat 1"
+    decoded = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
+    assert [s["__key__"] for s in decoded] == [item.key for item, _, _ in IMAGES]
+    assert [s["json"]["key"] for s in decoded] == [item.key for item, _, _ in IMAGES]
+    assert decoded[0]["json"]["captions"][1]["text"] == "a cat 1"
     raw = list(webdataset.WebDataset(urls, shardshuffle=False))
     for s, (_, extension, image) in zip(raw, IMAGES, strict=True):
         assert s[extension] == image

@@ -33,11 +33,11 @@ def all_pairs(folder: Path) -> list[Pair]:
 
 def test_all_pairs_are_read(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1, 0, 3], [], [2]], sizes=[(640, 480), (30, 40)])
-    found = all_pairs(tmp_path)
-    assert [(p.key, p.caption_index) for p in found] == [
+    pairs = all_pairs(tmp_path)
+    assert [(p.key, p.caption_index) for p in pairs] == [
         *(("vg/0", 0), ("vg/2", 0), ("vg/2", 1), ("vg/2", 2), ("vg/3", 0), ("vg/3", 1)),
     ]
-    for pair in found:
+    for pair in pairs:
         assert bytes(pair.image) == image(pair.key)
         [*captions] = sample(pair.key, 3).captions
         assert pair.caption.text == captions[pair.caption_index].text
@@ -58,22 +58,22 @@ def test_samples_are_read_without_their_images(tmp_path: Path, images: bool) -> 
     write_shard_set(tmp_path, [[1, 0, 3], [2]], images=images)
     reader = ShardReader(ShardSet.open(tmp_path))
     stored = list(reader.samples("train"))
-    assert [(of.shard, of.row) for of in stored] == [(0, 0), (0, 1), (0, 2), (1, 0)]
-    found = [of.sample for of in stored]
-    assert [(of.key, len(of.captions)) for of in found] == [
+    assert [(item.shard, item.row) for item in stored] == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    samples = [item.sample for item in stored]
+    assert [(sample.key, len(sample.captions)) for sample in samples] == [
         ("vg/0", 1),
         ("vg/1", 0),
         ("vg/2", 3),
         ("vg/3", 2),
     ]
-    for of in found:
-        for number, caption in enumerate(of.captions):
-            assert caption.text == f"caption {number} of {of.key}"
+    for item in samples:
+        for i, caption in enumerate(item.captions):
+            assert caption.text == f"caption {i} of {item.key}"
     if images:
         assert reader.image(0, 2) == ("vg/2.jpg", image("vg/2"))
         pair = reader.pair(0, 2, 1)
-        assert (pair.width, pair.height) == (found[2].width, found[2].height)
-        assert pair.caption == found[2].captions[1]
+        assert (pair.width, pair.height) == (samples[2].width, samples[2].height)
+        assert pair.caption == samples[2].captions[1]
 
 
 class CountingShardSet(ShardSet):

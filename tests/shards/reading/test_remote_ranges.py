@@ -46,7 +46,9 @@ def test_each_range_of_a_shard_is_requested_once(
         monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
         with pytest.raises(ShardError, match="it ended after 500 of 10240 bytes"):
             keys(shards)
-    read = Counter(of.sent for of in requests(tmp_path / "log") if of.path.endswith(NAMES[0]))
+    read = Counter(
+        request.sent for request in requests(tmp_path / "log") if request.path.endswith(NAMES[0])
+    )
     assert read == {0: 1, 1000: 10, 240: 1}  # the first is the upload
     for name in NAMES[:3]:
         (path,) = (tmp_path / "cache").glob(f"*-{name}")

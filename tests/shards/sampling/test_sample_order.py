@@ -86,11 +86,11 @@ def test_ranges_in_any_order_join_to_the_whole_epoch(
             MixtureOrder(sets, ["train"] * 2, seed=seed, block_shards=block_shards),
         ]
         for order in orders:
-            cuts = sorted(data.draw(st.lists(st.integers(0, order.pairs), max_size=6)))
-            ranges = [*zip([0, *cuts], [*cuts, order.pairs], strict=True)]
+            bounds = sorted(data.draw(st.lists(st.integers(0, order.pairs), max_size=6)))
+            ranges = [*zip([0, *bounds], [*bounds, order.pairs], strict=True)]
             requests = data.draw(st.permutations([r for r in ranges if r[0] < r[1]]))
-            pieces = {start: order.indices(epoch, start, stop) for start, stop in requests}
-            joined = np.concatenate([pieces[start] for start in sorted(pieces)])
+            parts = {start: order.indices(epoch, start, stop) for start, stop in requests}
+            joined = np.concatenate([parts[start] for start in sorted(parts)])
             assert np.array_equal(joined, whole_epoch(order, epoch))
 
 
