@@ -46,7 +46,8 @@ def test_rows_survive_encoding_as_a_table() -> None:
         regions=3,
         datasets=["gqa", "vg"],
     )
-    [read_row] = pa.parquet.read_table(pa.BufferReader(encode_table([row], arrow.INDEX))).to_pylist()
+    table = pa.parquet.read_table(pa.BufferReader(encode_table([row], arrow.INDEX)))
+    [read_row] = table.to_pylist()
     assert IndexRow(**read_row) == row
     empty = pa.parquet.read_table(pa.BufferReader(encode_table([], arrow.REJECTED)))
     assert (empty.num_rows, empty.schema) == (0, arrow.REJECTED)

@@ -19,8 +19,8 @@ from mdetr_model.evaluation.metrics.lvis_ap import (
 
 Detections = list[tuple[int, list[ClassDetection]]]
 
-#: The metrics that ``LVISEval`` of lvis 0.5.3 has for ``random_case(seed)``, to ten decimals; -1 for
-#: a frequency that no class has.
+#: The metrics that ``LVISEval`` of lvis 0.5.3 has for ``random_case(seed)``, to ten decimals; -1
+#: for a frequency that no class has.
 PUBLISHED = {
     0: (0.1349672927, 0.1742178202, 0.1356819772, 0.146039604, 0.124360011, 0.1981459536),
     1: (0.2076417789, 0.3228235578, 0.227539278, 0.2334181867, 0.1799631277, 0.1837676146),
