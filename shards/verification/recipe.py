@@ -10,7 +10,7 @@ from shards.format.manifest import Manifest, NotAShardSetError
 from shards.verification.errors import ErrorKind, VerificationError
 
 
-class CaptionRules(msgspec.Struct, frozen=True):
+class RecipeRules(msgspec.Struct, frozen=True):
     """The recipe's rules that captions show; `pipelines.captions.rules` documents them."""
 
     conflict: Literal["giou", "iou"]
@@ -28,7 +28,7 @@ class _Split(msgspec.Struct):
 
 class _Recipe(msgspec.Struct):
     images: Literal["embed", "none"]
-    rules: CaptionRules
+    rules: RecipeRules
     splits: dict[str, _Split]
 
 
@@ -41,7 +41,7 @@ class SampleRequirements(msgspec.Struct, frozen=True):
     """
 
     with_images: bool = False
-    combined: CaptionRules | None = None
+    combined: RecipeRules | None = None
     words_may_be_split: frozenset[str] = frozenset()
     clipped: bool = True
 

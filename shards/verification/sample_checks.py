@@ -8,7 +8,7 @@ import numpy as np
 from schemas import Box, Caption, Provenance, Sample, Span
 from shards import box_overlap
 from shards.verification.errors import ErrorKind, VerificationError
-from shards.verification.recipe import CaptionRules, SampleRequirements
+from shards.verification.recipe import RecipeRules, SampleRequirements
 
 #: How far an overlap may exceed the threshold: a few steps of float32, in which it is computed, so
 #: that another order of additions is no error.
@@ -89,7 +89,7 @@ def _check_regions(caption: Caption) -> Iterator[CaptionError]:
             yield ErrorKind.AREA, f"{region.area} square pixels"
 
 
-def _check_combination(caption: Caption, rules: CaptionRules) -> Iterator[CaptionError]:
+def _check_combination(caption: Caption, rules: RecipeRules) -> Iterator[CaptionError]:
     """Yields violations of the rules by which sentences are combined."""
     if is_too_long(caption, rules):
         sentences = len(caption.provenance)
@@ -142,7 +142,7 @@ def sentence_index(span: Span, provenance: Sequence[Provenance]) -> int | None:
     return None
 
 
-def is_too_long(caption: Caption, rules: CaptionRules) -> bool:
+def is_too_long(caption: Caption, rules: RecipeRules) -> bool:
     """Returns whether a combined caption has more characters than the rules allow.
 
     ``joined``: the text has fewer than ``max_length`` characters. ``sentences``: the sentences
@@ -154,7 +154,7 @@ def is_too_long(caption: Caption, rules: CaptionRules) -> bool:
     return len(lengths) > 1 and sum(lengths) + 2 > rules.max_length
 
 
-def overlapping_sentences(caption: Caption, rules: CaptionRules) -> list[tuple[int, int, float]]:
+def overlapping_sentences(caption: Caption, rules: RecipeRules) -> list[tuple[int, int, float]]:
     """Returns pairs of sentences whose boxes overlap by more than the threshold, and by how much.
 
     The boxes of a sentence are those that its words name; they may overlap each other. Two empty

@@ -18,7 +18,7 @@ from PIL import Image
 from schemas import Box, Caption, Phrase, Provenance, Region, Sample, Span
 from shards.reading.shard_set import ShardSet
 from shards.verification.errors import ErrorKind
-from shards.verification.recipe import CaptionRules, SampleRequirements
+from shards.verification.recipe import RecipeRules, SampleRequirements
 from shards.verification.sample_checks import (
     check_sample,
     is_too_long,
@@ -38,8 +38,8 @@ from tests.shards.verification.corruption import (
     rewrite,
 )
 
-PAPER = CaptionRules("giou", 0.5, 250, "joined", "object", "tokens", "clip")
-MDETR = CaptionRules("iou", 0.5, 250, "sentences", "find", "characters", "as_is")
+PAPER = RecipeRules("giou", 0.5, 250, "joined", "object", "tokens", "clip")
+MDETR = RecipeRules("iou", 0.5, 250, "sentences", "find", "characters", "as_is")
 
 
 # --- in a shard set, where everything else is right -----------------------------------------------
@@ -349,7 +349,7 @@ def test_provenance_must_be_ordered_and_inside_the_text(sentences: list[Span], w
         (MDETR, [300], False),
     ],
 )
-def test_length_limit(rules: CaptionRules, lengths: list[int], too_long: bool) -> None:
+def test_length_limit(rules: RecipeRules, lengths: list[int], too_long: bool) -> None:
     spans: list[Span] = []
     for length in lengths:
         start = spans[-1][1] + 1 if spans else 0
