@@ -4,10 +4,8 @@ Each reader runs in a process of its own, from the packages that its project pub
 """
 
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -28,9 +26,8 @@ from shards.__main__ import main as shards
 from shards.export.regions import merge_spans
 from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
+from tests.processes import run
 from tests.shard_sets import write_shard_set
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def export(name: str, shard_set: Path, out: Path, *options: str) -> Path:
@@ -38,7 +35,7 @@ def export(name: str, shard_set: Path, out: Path, *options: str) -> Path:
     return out
 
 
-def run(command: list[object], folder: Path) -> None:
+def run_offline(command: list[object], folder: Path) -> None:
     """Runs a program, which must not use the network."""
     offline = {
         "HF_HOME": str(folder / "hugging_face"),
@@ -49,21 +46,13 @@ def run(command: list[object], folder: Path) -> None:
         "YOLO_VERBOSE": "0",
         "OMP_NUM_THREADS": "1",
     }
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=REPOSITORY,
-        env=os.environ | offline,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(command, env=offline, timeout=600, check=True)
 
 
 def read(reader: str, folder: Path, *arguments: object) -> Any:
     """Returns what a reader found."""
     result = folder / "result.json"
-    run([sys.executable, "-m", f"tests.consumers.{reader}", result, *arguments], folder)
+    run_offline([sys.executable, "-m", f"tests.consumers.{reader}", result, *arguments], folder)
     return json.loads(result.read_bytes())
 
 
@@ -194,7 +183,9 @@ def test_mmdetection_converts_mdetr_json_to_the_same_odvg(demo_set: Path, tmp_pa
     theirs: list[dict[str, Any]] = []
     for name in ("final_mixed_train", "final_flickr_separateGT_train"):
         converted = tmp_path / f"{name}.jsonl"
-        run([sys.executable, converter, files / f"{name}.json", "--out-ann", converted], tmp_path)
+        run_offline(
+            [sys.executable, converter, files / f"{name}.json", "--out-ann", converted], tmp_path
+        )
         theirs += map(json.loads, converted.read_text().splitlines())
     lines = (
         (export("odvg", demo_set, tmp_path / "odvg") / "train_vg.jsonl").read_text().splitlines()
@@ -257,7 +248,9 @@ def test_energon_prepare_writes_the_same_files(demo_set: Path, tmp_path: Path) -
         shutil.copy(tar, prepared)
     options = ["--non-interactive", "--no-progress", "--num-workers", "2"]
     kind = ["--split-parts", r"train:train-.*\.tar", "--sample-type", "CrudeWebdataset"]
-    run([Path(sys.executable).parent / "energon", "prepare", prepared, *options, *kind], tmp_path)
+    run_offline(
+        [Path(sys.executable).parent / "energon", "prepare", prepared, *options, *kind], tmp_path
+    )
     files = sorted(path.relative_to(prepared) for path in prepared.rglob("*.idx"))
     assert len(files) == len(list(demo_set.glob("train-*.tar")))
     for name in [*files, Path(".nv-meta/.info.json"), Path(".nv-meta/dataset.yaml")]:
