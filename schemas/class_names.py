@@ -1,12 +1,12 @@
-"""What the classes of a detection data set are called in captions."""
+"""The names of the classes of a detection data set in captions."""
 
 import re
 
 
 def class_name(name: str) -> str:
-    """A class by its published name, without remarks, as the published training had them.
+    """Returns a class's published name without remarks in brackets, as in MDETR's training.
 
-    Some classes of LVIS have one name then: "fish" and "fish_(food)". They are asked for alike.
+    Some classes of LVIS then share a name, such as "fish" and "fish_(food)", and so a caption.
 
     >>> class_name("bow_(decorative_ribbons)"), class_name("aerosol_can")
     ('bow', 'aerosol can')

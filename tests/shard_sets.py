@@ -62,6 +62,47 @@ def write_shard_set(
     return write_samples(folder, samples, split, name)
 
 
+def write_index_only(
+    folder: Path,
+    shards: Sequence[Sequence[int]],
+    split: str = "train",
+    *,
+    sizes: Sequence[tuple[int, int]] = ((640, 480),),
+) -> Path:
+    """Writes a shard set like `write_shard_set`, without its tars: the order needs none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries: list[ShardEntry] = []
+    rows: list[list[IndexRow]] = []
+    number = 0
+    for i, images in enumerate(shards):
+        file = shard_name(split, i, len(shards))
+        rows.append([])
+        for captions in images:
+            width, height = sizes[number % len(sizes)]
+            rows[-1].append(
+                IndexRow(
+                    shard=file,
+                    key=f"vg/{number}",
+                    image_name=f"vg/{number}.jpg",
+                    image_offset=512,
+                    image_size=1,
+                    image_crc32=0,
+                    json_offset=2048,
+                    json_size=1,
+                    json_crc32=0,
+                    width=width,
+                    height=height,
+                    captions=captions,
+                    regions=captions,
+                    datasets=["vg"],
+                )
+            )
+            number += 1
+        entries.append(ShardEntry(file, split, 10240, "", len(images), sum(images)))
+    write_tables(folder, entries, rows, "index only")
+    return folder
+
+
 def write_samples(
     folder: Path,
     shards: Sequence[Iterable[tuple[Sample, bytes | None]]],

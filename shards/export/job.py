@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from shards.reading.reader import ImageFile, ShardReader, StoredSample
+from shards.reading.reader import ImageMember, ShardReader, StoredSample
 from shards.reading.shard_set import ShardSet
 
 IMAGE_FOLDER = "images"  # unpacked images are written below it
@@ -80,6 +80,6 @@ class ExportedSample:
         path.write_bytes(image.content)
         return image.name
 
-    def read_image(self) -> ImageFile:
+    def read_image(self) -> ImageMember:
         """Returns the original image file from the shard."""
         return self._reader.image(self.shard, self._row)

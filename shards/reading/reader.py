@@ -48,7 +48,7 @@ class StoredSample(NamedTuple):
     sample: Sample
 
 
-class ImageFile(NamedTuple):
+class ImageMember(NamedTuple):
     """An image as it was published: its name in the shard and its bytes, a slice of the shard."""
 
     name: str
@@ -102,7 +102,7 @@ class ShardReader:
             for row, sample in enumerate(self._opened(shard).samples()):
                 yield StoredSample(shard, row, sample)
 
-    def image(self, shard: int, row: int) -> ImageFile:
+    def image(self, shard: int, row: int) -> ImageMember:
         """Returns the image of a shard's ``row``-th sample.
 
         Raises:
@@ -146,7 +146,7 @@ class _MappedShard:
             caption=caption,
         )
 
-    def image(self, row: int) -> ImageFile:
+    def image(self, row: int) -> ImageMember:
         name = self._names[row].as_py()
         if not name:
             key = self._keys[row].as_py()
@@ -154,7 +154,7 @@ class _MappedShard:
         key, _, extension = name.rpartition(".")
         if key != self._keys[row].as_py() or not is_safe_key(key) or not extension.isalnum():
             raise ShardError(f"{self._name}: {name[:80]!a} is not the name of an image")
-        return ImageFile(name, self._member(name, "image", row))
+        return ImageMember(name, self._member(name, "image", row))
 
     def samples(self) -> Iterator[Sample]:
         return (self.sample(row) for row in range(len(self._keys)))

@@ -173,7 +173,7 @@ class StatusError(Exception):
         (botocore.exceptions.NoCredentialsError(), False),
     ],
 )
-def test_transient_errors_are_told_from_permanent_ones(error: Exception, transient: bool) -> None:
+def test_transient_and_permanent_errors(error: Exception, transient: bool) -> None:
     assert is_transient(error) == transient
 
 

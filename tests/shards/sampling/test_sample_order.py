@@ -16,7 +16,7 @@ from shards.reading.shard_set import ShardSet
 from shards.sampling.aspect_buckets import AspectBucketOrder
 from shards.sampling.mixture import MixtureOrder, quotas
 from shards.sampling.sample_order import PairOrder, SampleIndices, SampleOrder, permutation
-from tests.shard_sets import write_shard_set
+from tests.shard_sets import write_index_only
 
 Shards = list[list[int]]  # captions of each image of each shard
 
@@ -32,7 +32,7 @@ SIZES = [(640, 480), (480, 640), (500, 375), (300, 900), (512, 512)]
 def opened(*sets: Shards) -> Iterator[list[ShardSet]]:
     with tempfile.TemporaryDirectory() as folder:
         yield [
-            ShardSet.open(write_shard_set(Path(folder) / str(i), shards, sizes=SIZES))
+            ShardSet.open(write_index_only(Path(folder) / str(i), shards, sizes=SIZES))
             for i, shards in enumerate(sets)
         ]
 
@@ -96,7 +96,7 @@ def test_ranges_in_any_order_join_to_the_whole_epoch(
 
 def test_order_never_changes_between_versions(tmp_path: Path) -> None:
     """A change here changes every training run that is resumed."""
-    shards = ShardSet.open(write_shard_set(tmp_path, [[1, 2], [3], [2, 2]], sizes=SIZES))
+    shards = ShardSet.open(write_index_only(tmp_path, [[1, 2], [3], [2, 2]], sizes=SIZES))
     order = PairOrder(shards, "train", seed=1, block_shards=2)
     assert as_tuples(whole_epoch(order, 0)) == [
         (1, 0, 0),
@@ -116,7 +116,7 @@ def test_order_never_changes_between_versions(tmp_path: Path) -> None:
 
 
 def test_epochs_seeds_and_sets_of_a_mixture_have_different_orders(tmp_path: Path) -> None:
-    shards = ShardSet.open(write_shard_set(tmp_path, [[5] * 10] * 4))
+    shards = ShardSet.open(write_index_only(tmp_path, [[5] * 10] * 4))
     orders = {
         tuple(as_tuples(whole_epoch(PairOrder(shards, "train", seed=seed, number=number), epoch)))
         for seed in (0, 1)
@@ -127,7 +127,7 @@ def test_epochs_seeds_and_sets_of_a_mixture_have_different_orders(tmp_path: Path
 
 
 def test_block_holds_the_pairs_of_its_shards(tmp_path: Path) -> None:
-    shards = ShardSet.open(write_shard_set(tmp_path, [[2, 1]] * 8))
+    shards = ShardSet.open(write_index_only(tmp_path, [[2, 1]] * 8))
     order = whole_epoch(PairOrder(shards, "train", seed=0, block_shards=2), 0)["shard"]
     blocks = [set(order[start : start + 6].tolist()) for start in range(0, 24, 6)]
     assert [len(block) for block in blocks] == [2] * 4
@@ -153,7 +153,7 @@ def test_captions_of_an_image_are_grouped(
 
 
 def test_runs_of_captions_are_shuffled(tmp_path: Path) -> None:
-    shards = ShardSet.open(write_shard_set(tmp_path, [[4] * 50]))
+    shards = ShardSet.open(write_index_only(tmp_path, [[4] * 50]))
     indices = whole_epoch(PairOrder(shards, "train", seed=0, captions_per_image=2), 0)
     runs = indices["row"][::2]
     assert (runs == indices["row"][1::2]).all()
@@ -164,7 +164,7 @@ def test_runs_of_captions_are_shuffled(tmp_path: Path) -> None:
 
 
 def test_pairs_of_a_block_are_uniformly_shuffled(tmp_path: Path) -> None:
-    shards = ShardSet.open(write_shard_set(tmp_path, [[1, 1], [1, 1]]))
+    shards = ShardSet.open(write_index_only(tmp_path, [[1, 1], [1, 1]]))
     counts: Counter[tuple[int, int]] = Counter()
     for seed in range(800):
         indices = whole_epoch(PairOrder(shards, "train", seed=seed), 0)
@@ -177,21 +177,21 @@ def test_pairs_of_a_block_are_uniformly_shuffled(tmp_path: Path) -> None:
 
 
 def test_indices_have_the_size_of_the_image(tmp_path: Path) -> None:
-    shards = ShardSet.open(write_shard_set(tmp_path, [[1, 1, 1], [1, 2, 1]], sizes=SIZES))
+    shards = ShardSet.open(write_index_only(tmp_path, [[1, 1, 1], [1, 2, 1]], sizes=SIZES))
     for index in whole_epoch(PairOrder(shards, "train", seed=0), 0):
         image = 3 * index["shard"] + index["row"]
         assert (index["width"], index["height"]) == SIZES[image % len(SIZES)]
 
 
 def test_unusable_arguments_are_refused(tmp_path: Path) -> None:
-    shards = ShardSet.open(write_shard_set(tmp_path / "some", [[1]]))
+    shards = ShardSet.open(write_index_only(tmp_path / "some", [[1]]))
     with pytest.raises(ValueError, match="has no split 'val'; it has train"):
         PairOrder(shards, "val", seed=0)
     with pytest.raises(ValueError, match="less than one shard"):
         PairOrder(shards, "train", seed=0, block_shards=0)
     with pytest.raises(ValueError, match="captions_per_image is 0, less than one caption"):
         PairOrder(shards, "train", seed=0, captions_per_image=0)
-    none = ShardSet.open(write_shard_set(tmp_path / "none", [[], [0, 0]]))
+    none = ShardSet.open(write_index_only(tmp_path / "none", [[], [0, 0]]))
     with pytest.raises(ValueError, match=r"split 'train' of .* has no pairs"):
         PairOrder(none, "train", seed=0)
 
@@ -226,8 +226,8 @@ def test_upcoming_shards_are_those_of_the_next_pairs(
 
 
 def test_mixture_keeps_its_weights_and_the_epochs_of_each_set(tmp_path: Path) -> None:
-    small = ShardSet.open(write_shard_set(tmp_path / "small", [[3, 2], [4]]))
-    large = ShardSet.open(write_shard_set(tmp_path / "large", [[100] * 60, [100] * 91]))
+    small = ShardSet.open(write_index_only(tmp_path / "small", [[3, 2], [4]]))
+    large = ShardSet.open(write_index_only(tmp_path / "large", [[100] * 60, [100] * 91]))
     order = MixtureOrder([small, large], ["train"] * 2, seed=5, weights=[1, 3])
     stream = np.concatenate([whole_epoch(order, epoch) for epoch in range(3)])
     assert order.pairs == 9 + 15_100
@@ -242,15 +242,15 @@ def test_mixture_keeps_its_weights_and_the_epochs_of_each_set(tmp_path: Path) ->
 
 
 def test_mixture_without_weights_follows_the_sizes(tmp_path: Path) -> None:
-    a = ShardSet.open(write_shard_set(tmp_path / "a", [[10] * 10]))
-    b = ShardSet.open(write_shard_set(tmp_path / "b", [[10] * 30]))
+    a = ShardSet.open(write_index_only(tmp_path / "a", [[10] * 10]))
+    b = ShardSet.open(write_index_only(tmp_path / "b", [[10] * 30]))
     sets = whole_epoch(MixtureOrder([a, b], ["train"] * 2, seed=0), 0)["shard_set"]
     assert 0.15 < (sets == 0).mean() < 0.35
 
 
 def test_mixture_takes_a_split_of_each_set(tmp_path: Path) -> None:
-    a = ShardSet.open(write_shard_set(tmp_path / "a", [[3, 2]]))
-    b = ShardSet.open(write_shard_set(tmp_path / "b", [[4]], "minival"))
+    a = ShardSet.open(write_index_only(tmp_path / "a", [[3, 2]]))
+    b = ShardSet.open(write_index_only(tmp_path / "b", [[4]], "minival"))
     order = MixtureOrder([a, b], ["train", "minival"], seed=0)
     assert order.pairs == 9
     assert set(whole_epoch(order, 0)["shard_set"].tolist()) == {0, 1}
@@ -296,7 +296,7 @@ def test_buckets_hold_the_pairs_of_their_windows(
 
 
 def test_batches_have_similar_shapes_and_are_shuffled(tmp_path: Path) -> None:
-    shards = ShardSet.open(write_shard_set(tmp_path, [[2] * 60] * 4, sizes=SIZES))
+    shards = ShardSet.open(write_index_only(tmp_path, [[2] * 60] * 4, sizes=SIZES))
     order = AspectBucketOrder(PairOrder(shards, "train", seed=0), 8, seed=0, window=60)
     indices = whole_epoch(order, 0)
     batches = (indices["width"] / indices["height"]).reshape(60, 8)
@@ -305,7 +305,7 @@ def test_batches_have_similar_shapes_and_are_shuffled(tmp_path: Path) -> None:
 
 
 def test_unusable_windows_are_refused(tmp_path: Path) -> None:
-    order = PairOrder(ShardSet.open(write_shard_set(tmp_path, [[1]])), "train", seed=0)
+    order = PairOrder(ShardSet.open(write_index_only(tmp_path, [[1]])), "train", seed=0)
     for batch_size, window in [(0, 1), (1, 0)]:
         with pytest.raises(ValueError, match="windows of"):
             AspectBucketOrder(order, batch_size, seed=0, window=window)
