@@ -21,9 +21,9 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         refs: RefCOCO pickles; images of all references that are not in train.
         questions: GQA question files; images of all questions.
         instances: Files in COCO's layout (COCO 2014 val, LVIS minival); all images.
-        ids: Lists of image ids of ``dataset``, as text (one a line), JSON (a list of ids, or of
+        ids: Lists of image ids of ``of``, as text (one a line), JSON (a list of ids, or of
             objects with an ``image_id``) or a pickle (a list or set).
-        dataset: The dataset whose images ``ids`` names.
+        dataset: The dataset whose images ``ids`` names; the key ``of`` in the recipe.
         namespace: Holds out every image that has a duplicate there, for example "coco".
         images: Folders or zips with the set's images, to be hashed for near-duplicates; not
             needed for images that a source of the recipe lists.
@@ -33,7 +33,7 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     questions: list[str] = []
     instances: list[str] = []
     ids: list[str] = []
-    dataset: Literal["coco", "vg", "flickr30k"] = "coco"
+    dataset: Literal["coco", "vg", "flickr30k"] = msgspec.field(name="of", default="coco")
     namespace: str = ""
     images: list[str] = []
 

@@ -32,11 +32,11 @@ ids = ["side/refexp_all_unsafe_ids.pkl"]
 
 [exclude.gqa]
 ids = ["side/gqa_unsafe_ids.pkl"]
-dataset = "vg"
+of = "vg"
 
 [exclude.phrasecut]
 ids = ["side/phrase_cut_unsafe_ids.pkl"]
-dataset = "vg"
+of = "vg"
 
 [exclude.coco_val2014]
 instances = ["coco/annotations/instances_val2014.json"]
@@ -58,7 +58,7 @@ split_files.val = "val.txt"
 
 [exclude.flickr30k]
 ids = ["val.txt"]
-dataset = "flickr30k"
+of = "flickr30k"
 """
 
 
