@@ -290,7 +290,7 @@ class _Parser:
         """Returns a table as a struct, or None with its errors added."""
         if not isinstance(table, dict):
             self.errors.append(f"{where}: expected a table, found {table!r}")
-        elif self._check_keys(table, set(kind.__struct_fields__), where):
+        elif self._check_keys(table, set(kind.__struct_encode_fields__), where):
             try:
                 return msgspec.convert(table, kind)
             except msgspec.ValidationError as error:
