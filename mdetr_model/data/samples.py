@@ -26,7 +26,7 @@ from mdetr_model.data.transforms import (
     decode_transformed,
 )
 from mdetr_model.modeling.box_ops import xyxy_to_cxcywh
-from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS, TokenRule, positive_map
+from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS, positive_map
 from schemas import Caption, Phrase, Question, Span
 from shards.reading.reader import Pair
 
@@ -95,14 +95,12 @@ class TrainingSampleBuilder:
         transform: the geometry of the image.
         answers: the vocabulary of a question answering model.
         evaluation: whether samples carry their ground truth.
-        rule: see ``positive_map``.
     """
 
     tokenizer: PreTrainedTokenizerBase
     transform: TrainTransform | EvalTransform
     answers: AnswerVocabulary | None = None
     evaluation: bool = False
-    rule: TokenRule = "paper"
     _cache: OrderedDict[tuple[str, CropResizeFlip], Tensor] = field(
         default_factory=OrderedDict, init=False, repr=False
     )
@@ -130,7 +128,7 @@ class TrainingSampleBuilder:
             return_attention_mask=False,
         )
         offsets = np.array(encoded["offset_mapping"])
-        tokens = positive_map(offsets, [regions[i].spans for i in with_area], self.rule)
+        tokens = positive_map(offsets, [regions[i].spans for i in with_area])
         return TrainingSample(
             key=pair.key,
             caption_index=pair.caption_index,
@@ -162,7 +160,7 @@ class TrainingSampleBuilder:
 
     def _ground_truth(self, pair: Pair, offsets: npt.NDArray[np.int64]) -> GroundTruth:
         phrases = phrases_to_ground(pair.caption)
-        rows = positive_map(offsets, [phrase.spans for phrase in phrases], self.rule).rows
+        rows = positive_map(offsets, [phrase.spans for phrase in phrases]).rows
         return GroundTruth(
             size=(pair.height, pair.width),
             caption=pair.caption.text,
