@@ -80,7 +80,7 @@ def test_image_in_a_zip_in_a_bucket_takes_one_request(
         zip_requests = [r for r in requests(log) if r.path == f"/raw/dataset/{folder}.zip"]
         asked = sum(r.method == "GET" for r in zip_requests)
         opened = len(zip_requests) - asked  # at most: HEAD is asked for the size
-        # An image is read once to be compared and once to be written, its zip opened in three.
+        # An image is read once to be hashed and once to be written; several steps open its zip.
         assert asked <= 2 * len(sizes) + 3 * opened
         assert sum(r.sent for r in zip_requests) <= 2 * sum(sizes) + 5000 * asked < JUNK
 
