@@ -42,6 +42,12 @@ class FileEntry(msgspec.Struct):
     sha256: str
 
 
+class _Version(msgspec.Struct):
+    """The field that manifests of all versions have."""
+
+    schema_version: int
+
+
 class Manifest(msgspec.Struct, kw_only=True):
     """What a shard set holds and how it was built.
 
@@ -92,14 +98,20 @@ def decode(content: bytes, shard_set: str) -> Manifest:
         NotAShardSetError: this version cannot read it.
     """
     try:
+        version = msgspec.json.decode(content, type=_Version).schema_version
+        if version != SCHEMA_VERSION:
+            remedy = (
+                "build the shard set again with this version"
+                if version < SCHEMA_VERSION
+                else "a newer release is needed"
+            )
+            raise NotAShardSetError(
+                f"{shard_set} has schema version {version}, this program reads version "
+                f"{SCHEMA_VERSION}: {remedy}"
+            )
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise NotAShardSetError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise NotAShardSetError(
-            f"{shard_set} has schema version {manifest.schema_version}, this program reads version "
-            f"{SCHEMA_VERSION}: build the shard set again with this version"
-        )
     # A set may come from anywhere, and files are written under these names.
     for file in [
         *(shard.file for shard in manifest.shards),

@@ -53,8 +53,21 @@ def test_file_that_is_no_manifest_is_refused(tmp_path: Path, content: bytes) -> 
         mf.load(tmp_path)
 
 
-def test_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
-    table = orjson.loads(mf.encode(MANIFEST)) | {"schema_version": 1}
-    (tmp_path / "manifest.json").write_bytes(orjson.dumps(table))
+def test_manifest_of_an_older_version_is_refused_whatever_its_layout(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(b'{"schema_version": 1, "shards": {"train": 3}}')
     with pytest.raises(NotAShardSetError, match=r"schema version 1, .* build the shard set again"):
+        mf.load(tmp_path)
+
+
+def test_manifest_of_a_newer_version_needs_a_newer_release(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(b'{"schema_version": 3, "name": ["a", "b"]}')
+    with pytest.raises(NotAShardSetError, match=r"schema version 3, .* a newer release is needed"):
+        mf.load(tmp_path)
+
+
+def test_manifest_without_a_version_is_refused(tmp_path: Path) -> None:
+    table = orjson.loads(mf.encode(MANIFEST))
+    del table["schema_version"]
+    (tmp_path / "manifest.json").write_bytes(orjson.dumps(table))
+    with pytest.raises(NotAShardSetError, match=r"is not a manifest: .* `schema_version`"):
         mf.load(tmp_path)
