@@ -1,12 +1,12 @@
-"""How long training waits for shards in a bucket, and how fast they are fetched.
+"""Measures how long training waits for shards in a bucket, and the download speed.
 
     python benchmarks/bucket_training.py wait SHARDS    # a shard set (python -m pipelines.build)
     python benchmarks/bucket_training.py fetch
 
-The bucket is moto's on the loopback interface, which answers each request after so many
-milliseconds. ``wait`` trains the model of ``demo`` on the set as a folder and out of buckets, with
-a cache that is empty at first and has room for a part of the set. ``fetch`` fetches one shard, and
-beside it reads it in blocks, one after another.
+The bucket is served by moto on the loopback interface, with an artificial latency per request.
+``wait`` trains the model of ``demo`` from a local folder and from buckets, with a cache that is
+initially empty and smaller than the set. ``fetch`` downloads one shard in parallel ranges and, for
+comparison, in sequential blocks.
 """
 
 import argparse
@@ -42,7 +42,7 @@ BLOCK = 4 << 20
 
 @contextmanager
 def bucket(milliseconds: int, log: Path) -> Iterator[fsspec.AbstractFileSystem]:
-    """The file system of a store with a bucket, which is that of this process and its children."""
+    """Starts an S3 server for this process and its children; yields its file system."""
     with serve_s3(delay=milliseconds / 1e3, log=log) as environment:
         os.environ.update(environment)
         fsspec.get_filesystem_class("s3").clear_instance_cache()  # of the last one
@@ -99,7 +99,7 @@ def settings(location: str, cache: Path, workers: int, gigabytes: float) -> list
 
 
 def trained(config: Path, options: list[str], output: Path, steps: int) -> list[float]:
-    """Trains so many steps, prints how long they took and waited, and returns their losses."""
+    """Trains for ``steps`` steps, prints step and waiting times, and returns the losses."""
     command = [sys.executable, "-m", "mdetr_model", "train", str(config), "--output", str(output)]
     command += options
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
@@ -117,7 +117,7 @@ def trained(config: Path, options: list[str], output: Path, steps: int) -> list[
     waited = [line["data_wait"] * seconds for line, seconds in zip(lines, took, strict=True)]
     share = sum(waited[WARM_UP:]) / sum(took[WARM_UP:])
     print(
-        f"{output.name:8} {statistics.fmean(took[WARM_UP:]):.3f} s a step   "
+        f"{output.name:8} {statistics.fmean(took[WARM_UP:]):.3f} s per step   "
         f"{share:6.2%} wait, {max(waited[WARM_UP:]):.3f} s at most   "
         f"first batch {waited[0]:.2f} s, the next {WARM_UP - 1} {sum(waited[1:WARM_UP]):.2f} s"
     )

@@ -1,4 +1,4 @@
-"""Speed and memory of builds, compared with the published scripts.
+"""Measures speed and memory of builds, compared with the published scripts.
 
     python benchmarks/build.py golden            # the reference raw files, end to end
     python benchmarks/build.py combine           # combining alone, per CPU second

@@ -1,4 +1,4 @@
-r"""Times encoding an image once for all classes, and the captions once for all images.
+r"""Measures the time saved by encoding an image once for all classes, and captions once.
 
     PYTHONPATH=. python benchmarks/class_queries.py --side 480 --classes 16
 
@@ -41,7 +41,7 @@ def seconds(rounds: int, call: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=480, help="the image's shorter side; 4:3")
-    parser.add_argument("--classes", type=int, default=16, help="captions at a time")
+    parser.add_argument("--classes", type=int, default=16, help="captions per forward pass")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     mdetr, number = model(), arguments.classes
@@ -64,7 +64,7 @@ def main() -> None:
     once = image_time + LVIS_CLASSES * pair_time
     print(f"seconds for an image and {LVIS_CLASSES} classes:")
     print(
-        f"  each pair separately {separate:.0f}, {number} captions an image {batched:.0f}", end=""
+        f"  each pair separately {separate:.0f}, {number} captions per image {batched:.0f}", end=""
     )
     print(f", both encoded once {once:.0f}: {once / separate:.2f} of the first")
 

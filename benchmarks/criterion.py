@@ -23,7 +23,7 @@ CASES = ((8, 10), (2, 100), (2, 10))  # batch, boxes of each image
 
 
 def random_outputs(batch: int) -> MdetrOutput:
-    """Random outputs of a model, all of which require a gradient."""
+    """Returns random outputs of a model, all of which require a gradient."""
     logits = torch.randn(LAYERS, batch, QUERIES, POSITIONS)
     boxes = torch.rand(LAYERS, batch, QUERIES, 4) * 0.8 + 0.1
     queries = torch.nn.functional.normalize(torch.randn(LAYERS, batch, QUERIES, SIZE), dim=-1)
@@ -40,7 +40,7 @@ def random_outputs(batch: int) -> MdetrOutput:
 
 
 def random_labels(batch: int, boxes: int) -> dict[str, Tensor]:
-    """Random labels whose boxes have three adjacent tokens each."""
+    """Returns random labels whose boxes have three adjacent tokens each."""
     first = torch.randint(1, TOKENS - 4, (batch, boxes, 1))
     column = torch.arange(POSITIONS)
     return {

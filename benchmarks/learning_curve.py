@@ -18,7 +18,7 @@ COLUMNS = ("step", "samples", "minutes", "loss", "recall@1", "recall@5", "recall
 
 
 def curve(run: Path, every: int) -> list[dict[str, float]]:
-    """Returns a row of `COLUMNS` every so many steps, and one for each validation of a run."""
+    """Returns a row of `COLUMNS` every ``every`` steps, and one for each validation of a run."""
     batch = json.loads((run / "config.json").read_text())["optimizer"]["global_batch_size"]
     rows: list[dict[str, float]] = []
     losses: list[float] = []

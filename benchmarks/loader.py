@@ -1,14 +1,14 @@
-"""How fast pairs come out of shards, beside webdataset alone and the published way.
+"""Compares reading pairs from shards with webdataset alone and with the published loader.
 
     python benchmarks/loader.py prepare SHARDS WORK   # from a shard set (python -m pipelines.build)
-    python benchmarks/loader.py throughput WORK       # images a second of one core
+    python benchmarks/loader.py throughput WORK       # images per second of one core
     python benchmarks/loader.py scale WORK            # time to the first batch, memory of workers
-    python benchmarks/loader.py disk WORK             # bytes a pair
+    python benchmarks/loader.py disk WORK             # bytes per pair
 
 ``prepare`` writes the training images of SHARDS with noise, so that their files are as large as
-those of photographs (some 90 kB), once as shards and once as a folder with the published JSON, and
-both in ten times as many shards and images. ``throughput`` measures CPU time of one process, in
-rounds of all ways in turn.
+those of photographs (about 90 kB), once as shards and once as a folder with the published JSON, and
+both also with ten times as many shards and images. ``throughput`` measures the CPU time of one
+process, in rounds that alternate between the loaders.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def with_noise(image: bytes) -> bytes:
     return content.getvalue()
 
 
-# --- three ways of reading ------------------------------------------------------------------------
+# --- three loaders --------------------------------------------------------------------------------
 
 
 def ours(
@@ -152,7 +152,7 @@ def published_way(
 WAYS: dict[str, Callable[..., Iterator[Any]]] = {
     "this stream": ours,
     "webdataset, same transforms": plain_webdataset,
-    "published way": published_way,
+    "published loader": published_way,
 }
 
 
@@ -169,16 +169,14 @@ def throughput(work: Path, rounds: int, batches: int) -> None:
             for _ in range(batches):
                 next(loader)
             rates[name].append(batches * BATCH / (time.process_time() - begin))
-    slowest = rates["published way"]
+    slowest = rates["published loader"]
     for name, values in rates.items():
         ratio = statistics.median(a / b for a, b in zip(values, slowest, strict=True))
-        print(
-            f"{name:30} {statistics.median(values):6.1f} images/s   {ratio:.2f}x the published way"
-        )
+        print(f"{name:30} {statistics.median(values):6.1f} images/s   {ratio:.2f}x published")
 
 
 def scale(work: Path) -> None:
-    """Measures each way in a process of its own, since memory loaded by one would count for all."""
+    """Measures each loader in a separate process, because memory of one would count for all."""
     for name in WAYS:
         for times in (1, TIMES):
             command = [sys.executable, __file__, "one", str(work), name, str(times)]

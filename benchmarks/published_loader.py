@@ -1,8 +1,9 @@
-"""Reading training data as the published code does, to compare with: written after its behavior.
+"""A data loader that reproduces the behavior of the published one, as a baseline.
 
-A folder of images, and one COCO-style JSON of all pairs, which is loaded whole by pycocotools.
-Each item opens and decodes its image in full, is resized, cropped until a crop holds all boxes,
-and resized again, becomes a normalized float tensor in the data worker, and is tokenized there.
+It reads a folder of images and one COCO-style JSON of all pairs, which pycocotools loads into
+memory. For each item, the data worker decodes the image at full size, resizes it, samples crops
+until one contains all boxes, resizes it again, converts it to a normalized float tensor, and
+tokenizes the caption.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ Target = dict[str, Any]
 
 
 def write(folder: Path, samples: Iterable[tuple[Sample, bytes]]) -> None:
-    """The images, and ``pairs.json`` with an image for every pair."""
+    """Writes the images, and ``pairs.json`` with one image entry per pair."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images: list[Target] = []
     annotations: list[Target] = []
@@ -135,7 +136,7 @@ def _resize(
 
 
 def _crop(image: Image.Image, boxes: Tensor) -> tuple[Image.Image, Tensor]:
-    """A crop that holds all boxes, or the hundredth."""
+    """Returns the first random crop that contains all boxes, or the hundredth."""
     for _ in range(100):
         width = random.randint(min(384, image.width), min(image.width, LONGEST))
         height = random.randint(min(384, image.height), min(image.height, LONGEST))
@@ -161,7 +162,7 @@ def _positive_map(tokenized: BatchEncoding, spans: list[list[tuple[int, int]]]) 
 
 
 def collate(items: list[tuple[Tensor, Target]]) -> tuple[Tensor, Tensor, list[Target]]:
-    """Images padded to the largest height and width, and their masks, True on the padding."""
+    """Returns images padded to a common size, and their masks, True on the padding."""
     height, width = (max(pixels.shape[side] for pixels, _ in items) for side in (1, 2))
     batch = torch.zeros(len(items), 3, height, width)
     mask = torch.ones(len(items), height, width, dtype=torch.bool)

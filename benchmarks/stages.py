@@ -1,4 +1,4 @@
-"""Time of each stage of a build, and sizes of the elements that it sends to other workers.
+"""Measures the time of each stage of a build, and the sizes of shuffled elements.
 
     python benchmarks/stages.py RAW    # what `mdetr-synthetic` wrote
 

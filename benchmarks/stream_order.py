@@ -1,4 +1,4 @@
-"""How well the stream is shuffled, how fast a position is found, and what buckets save of padding.
+"""Measures the shuffling quality, the time to find a position, and the padding with aspect buckets.
 
     python benchmarks/stream_order.py shuffle       # by block_shards, at the size of MDETR's data
     python benchmarks/stream_order.py resume        # time to the first pairs at any position
@@ -88,8 +88,9 @@ def shuffle() -> None:
 
 
 def displacement(indices: SampleIndices) -> float:
-    """How far pairs are from where they would be with the shards permuted and nothing else, as a
-    share of how far they are from any place in a uniform order, a third of the epoch.
+    """Returns the mean distance of pairs from their positions among permuted, unshuffled shards.
+
+    It is relative to the expected distance in a uniform order, a third of the epoch.
     """
     _, first = np.unique(indices["shard"], return_index=True)
     rank = np.empty(indices["shard"].max() + 1, np.int64)
@@ -100,7 +101,7 @@ def displacement(indices: SampleIndices) -> float:
 
 
 def same(indices: SampleIndices, fields: list[str]) -> float:
-    """The chance that two pairs of a batch agree in some fields."""
+    """Returns the chance that two pairs of a batch agree in some fields."""
     batches = indices[: len(indices) // BATCH * BATCH][fields].reshape(-1, BATCH)
     agreeing = 0
     for batch in batches:
@@ -110,7 +111,7 @@ def same(indices: SampleIndices, fields: list[str]) -> float:
 
 
 def repeats(indices: SampleIndices) -> float:
-    """The share of batches in which some image is seen more than once."""
+    """Returns the share of batches in which some image is seen more than once."""
     batches = indices[: len(indices) // BATCH * BATCH][["shard", "row"]].reshape(-1, BATCH)
     return float(np.mean([len(np.unique(batch)) < BATCH for batch in batches]))
 
@@ -132,7 +133,7 @@ def resume() -> None:
 
 
 def padding(folder: Path, rank_batch: int = 4) -> None:
-    """Of views as training draws them; a rank's slice of each global batch is padded alone."""
+    """Prints the share of padded pixels if ranks pad their slices of a batch separately."""
     shards = ShardSet.open(folder)
     reader, transform = ShardReader(shards), TrainTransform()
     plain = PairOrder(shards, "train", seed=0)

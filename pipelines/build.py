@@ -18,30 +18,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="mdetr-build",
         description="Turn raw annotation files and images into a shard set, with Apache Beam.",
-        epilog="Every other option goes to Beam: --runner, --direct_num_workers, ... "
-        "The default is the local runner with one process a core.",
+        epilog="All other options are passed to Beam: --runner, --direct_num_workers, ... "
+        "The default is the local runner with one process per core.",
     )
     parser.add_argument(
         "recipe", nargs="?", help="name of a shipped recipe, or path of a TOML file"
     )
     parser.add_argument("--list", action="store_true", help="list the shipped recipes")
     parser.add_argument("--output", help="folder of the shard set: local, gs:// or s3://")
-    parser.add_argument("--root", default="", help="folder of the recipe's relative paths")
+    parser.add_argument("--root", default="", help="base folder of the recipe's relative paths")
     add_set_option(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a finished shard set")
     parser.add_argument("--strict", action="store_true", help="fail at the first rejected record")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars, no closing table")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, no summary table")
     parser.add_argument("--version", action="version", version=f"%(prog)s {package_version()}")
     arguments, beam_arguments = parser.parse_known_args(argv)
     if arguments.list:
         print("\n".join(shipped_names("pipelines.recipes")))
         return 0
     if not arguments.recipe or not arguments.output:
-        parser.error("a recipe and --output are needed; --list names the recipes")
+        parser.error("a recipe and --output are required; --list shows the recipes")
 
-    # Beam warns at import that BigQuery's client is not installed, which nothing here needs.
+    # Beam warns at import that BigQuery's client, which is not used here, is not installed.
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
-    # Beam takes a second or two to import, which --help should not.
+    # Imported late, because importing Beam takes a second or two.
     from pipelines import launch
     from pipelines.beam.runners import RunnerError
 

@@ -1,4 +1,4 @@
-"""Pauses Python's garbage collector where it only costs time."""
+"""Pauses Python's garbage collector where there are no cycles to collect."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Pauses the search for cycles in a block that makes millions of objects and no cycles.
+    """Pauses the cyclic garbage collector in a block that creates millions of acyclic objects.
 
     Each search visits every live object: it costs spaCy 10 % of its time, and a shard's millions
     of spans much more.

@@ -1,4 +1,4 @@
-"""Launches a build: checks before any work, the run, the closing table."""
+"""Launches a build: checks the inputs, runs the pipeline, prints the summary table."""
 
 import contextlib
 import fcntl
@@ -57,7 +57,7 @@ def run(
         overrides: Values of the recipe to set.
         strict: Whether to fail at the first rejected record.
         overwrite: Whether to replace a finished shard set.
-        quiet: Whether to show neither progress nor the closing table.
+        quiet: Whether to show neither progress nor the summary table.
 
     Raises:
         RunnerError: An option of the runner is wrong.
@@ -67,7 +67,7 @@ def run(
     output = output.rstrip("/")
     try:
         runner = runners.select_runner(beam_arguments)
-        FileSystems.set_options(runner.options)  # workers get them from their runner
+        FileSystems.set_options(runner.options)  # workers receive them from their runner
         as_written = load(recipe_name, root, overrides)
         recipe = with_root(as_written, root)
         runners.check_reach(runner, output, recipe.paths())
@@ -106,7 +106,7 @@ def _run(pipeline: beam.Pipeline, build: Build) -> None:
     except grpc.FutureTimeoutError as error:
         raise BuildFailedError("the job server of --job_endpoint does not answer") from error
     except Exception as error:
-        # Runners wrap what a step raises, and some pass on no more than the worker's traceback.
+        # Runners wrap the exceptions of steps, and some pass on only the worker's traceback.
         messages = _INPUT_ERRORS.findall(f"{type(error).__name__}: {error}\n")
         if messages:
             raise BuildFailedError(messages[-1]) from error
@@ -130,7 +130,7 @@ def _read_manifest(output: str) -> mf.Manifest:
 
 @contextlib.contextmanager
 def _progress_file(runner: Runner, output: str) -> Iterator[Path | None]:
-    """Yields the file that local steps append to; other runners have pages of their own."""
+    """Yields the file that local steps append to; other runners have web pages."""
     if not runner.is_local:
         yield None
     elif is_local(output):
@@ -147,7 +147,7 @@ def _progress_file(runner: Runner, output: str) -> Iterator[Path | None]:
 
 @contextlib.contextmanager
 def _lock(output: str) -> Iterator[None]:
-    """Keeps two builds out of one local folder; a killed build holds no lock."""
+    """Prevents two builds into one local folder; the lock of a killed build is released."""
     if not is_local(output):
         yield
         return
@@ -167,7 +167,7 @@ def _lock(output: str) -> Iterator[None]:
 
 
 def _prepare_output(output: str, overwrite: bool) -> None:
-    """Makes the folder, and deletes the manifest of an older build, which marks a finished set."""
+    """Creates the folder, and deletes the manifest of an older build, which marks it finished."""
     try:
         manifest = FileSystems.join(output, mf.NAME)
         if exists(manifest):

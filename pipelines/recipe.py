@@ -46,16 +46,16 @@ class RecipeError(Exception):
 
 
 class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a split is written. ``combine``: join sentences; the default is true for train alone."""
+    """How a split is written. ``combine``: join sentences; by default, only in train."""
 
     shards: Annotated[int, msgspec.Meta(ge=1, le=99_999)]
     combine: bool = False
 
 
 class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to do with images of train whose perceptual hash is that of a held-out image.
+    """The treatment of images of train whose perceptual hash is near that of a held-out image.
 
-    ``distance``: bits of 64 in which the hashes of two images may differ.
+    ``distance``: the maximum Hamming distance of the 64-bit hashes.
     """
 
     action: Literal["off", "report", "exclude"] = "off"
@@ -77,7 +77,7 @@ class Recipe(_Settings, kw_only=True):
 
     rules: CaptionRules
     splits: dict[str, Split]
-    sources: dict[str, Source]  # in the order that ranks the sentences of an image
+    sources: dict[str, Source]  # their order is that of an image's sentences
     exclude: dict[str, Exclusion]
     near_duplicates: NearDuplicates
 
@@ -121,13 +121,12 @@ def load(name_or_path: str, root: str | None = None, overrides: Iterable[Overrid
     """Loads a shipped recipe by name, or a TOML file by path, and applies overrides.
 
     Raises:
-        RecipeError: There is no such recipe, or it has errors. If it has, and ``root`` is given,
-            files that are missing there are reported with them; a recipe without errors is checked
-            for missing files by `with_root`.
+        RecipeError: There is no such recipe, or it has errors. If it has errors and ``root`` is
+            given, missing files are reported too; otherwise, `with_root` checks for missing files.
     """
     try:
         table = read_config(name_or_path, PACKAGE, kind="recipe")
-        if isinstance(table.get("rules"), str):  # so that single rules can be set
+        if isinstance(table.get("rules"), str):  # so that --set can change single rules
             table["rules"] = {"base": table["rules"]}
         table = apply_overrides(table, overrides)
     except ConfigError as error:
@@ -236,11 +235,11 @@ class _Parser:
                 if split not in splits:
                     self.errors.append(f"sources.{name}: the recipe has no [splits.{split}]")
         if recipe.near_duplicates.action != "off" and recipe.images == "none":
-            self.errors.append('near_duplicates: needs the images; images = "none" has none')
+            self.errors.append('near_duplicates: needs the images, but images = "none"')
 
     def _split(self, name: str, table: Any) -> Split | None:
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
-            self.errors.append(f"splits.{name}: a name of letters, digits and _ is needed")
+            self.errors.append(f"splits.{name}: the name must consist of letters, digits and _")
             return None
         return self._struct({"combine": name == "train", **table}, Split, f"splits.{name}")
 

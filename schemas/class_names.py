@@ -1,4 +1,4 @@
-"""The names of the classes of a detection data set in captions."""
+"""The names of the classes of a detection dataset in captions."""
 
 import re
 

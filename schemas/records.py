@@ -33,7 +33,7 @@ class Object(msgspec.Struct, array_like=True, gc=False):
 class GroundedCaption(msgspec.Struct, array_like=True, gc=False):
     """One sentence about one image, with its regions.
 
-    ``dataset`` is the published data set that the sentence is from (``vg``, ``gqa``, ``refcoco``,
+    ``dataset`` is the published dataset that the sentence is from (``vg``, ``gqa``, ``refcoco``,
     ``refcoco+``, ``refcocog``, ``flickr30k``, ...), ``record`` the id of the raw record in it.
     ``regions`` have boxes, ``object_regions`` name objects. The other fields are those of
     `schemas.sample.Caption`.

@@ -24,7 +24,7 @@ class Region(msgspec.Struct, gc=False, omit_defaults=True):
     """A box and the words of a caption that name it.
 
     ``area`` is in square pixels, as the source states it or computed from the box; None where the
-    source states none. ``category`` is the class id of a detection data set. ``crowd`` marks a
+    source states none. ``category`` is the class id of a detection dataset. ``crowd`` marks a
     box around a group of objects (COCO's ``iscrowd``).
     """
 
@@ -57,7 +57,7 @@ class Question(msgspec.Struct, gc=False):
 class Provenance(msgspec.Struct, gc=False):
     """The raw record from which the characters ``span`` of a caption were made.
 
-    ``dataset`` is the published data set (``vg``, ``gqa``, ``refcoco``, ``refcoco+``,
+    ``dataset`` is the published dataset (``vg``, ``gqa``, ``refcoco``, ``refcoco+``,
     ``refcocog``, ``flickr30k``, ...), ``record`` the id of the record in it.
     """
 

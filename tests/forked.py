@@ -1,4 +1,4 @@
-"""Runs ``mdetr`` in new processes that need not import torch and transformers anew.
+"""Runs ``mdetr`` in new processes that need not import torch and transformers again.
 
 A fork server imports them once; every process is a fork of it, with a session of its own. All of
 them end with the fork server, which ends with the test process.

@@ -108,7 +108,7 @@ def _has_tag(process: psutil.Process, tag: str) -> bool:
 
 @cache
 def _watched_tag() -> str:
-    """The beginning of all tags of this process; starts the watcher for them."""
+    """Returns the beginning of all tags of this process; starts the watcher for them."""
     tag = f"{os.getpid()}/"
     subprocess.Popen(
         [sys.executable, "-m", "tests.processes", tag],

@@ -1,4 +1,4 @@
-"""The configuration of a published checkpoint, worked out from its tensors and training options."""
+"""The configuration of a published checkpoint, inferred from its tensors and training options."""
 
 import re
 from collections.abc import Mapping
@@ -103,7 +103,7 @@ def config_from_checkpoint(state: Mapping[str, Tensor], options: Mapping[str, An
 
 
 def _fields_from_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of the configuration that are options of the training program."""
+    """Returns the fields of the configuration that are options of the training program."""
     fields = {}
     for name, (field, kind) in CONFIG_FIELDS.items():
         if name in options:
@@ -164,7 +164,7 @@ def _text_config(state: Mapping[str, Tensor]) -> PreTrainedConfig:
 
 
 def _answer_heads(state: Mapping[str, Tensor]) -> list[tuple[str, int]]:
-    """The answer heads in the order of their queries, with as many outputs as their tensors."""
+    """Returns the answer heads in the order of their queries, with the sizes of their outputs."""
     if "qa_embed.weight" not in state:
         return []
     heads: tuple[tuple[str, int], ...]
@@ -182,5 +182,5 @@ def _answer_heads(state: Mapping[str, Tensor]) -> list[tuple[str, int]]:
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """The number of different layers whose tensors' names match ``pattern``."""
+    """Returns the number of different layers whose tensors' names match ``pattern``."""
     return len({m[1] for m in (re.match(pattern, name) for name in state) if m})

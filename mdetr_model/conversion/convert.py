@@ -44,7 +44,7 @@ def convert(
         answers: the file of the answers of GQA's heads; see ``read_answers``.
 
     Returns:
-        The configuration, as worked out from the file.
+        The configuration, as inferred from the file.
 
     Raises:
         CheckpointError: the file is not a checkpoint of MDETR; says what was expected and found.
@@ -54,7 +54,7 @@ def convert(
     published, options = read_checkpoint(checkpoint, weights)
     config = config_from_checkpoint(published, options)
     config.answers = _answers(config, answers)
-    # Without memory for weights of its own: the published ones are assigned.
+    # On the meta device, without memory for weights: the published ones are assigned.
     with torch.device("meta"):
         model = (MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding)(config)
     state = convert_state_dict(published, [head for head, _ in config.answer_heads])
@@ -71,7 +71,7 @@ def convert(
 
 
 def _answers(config: MdetrConfig, path: Path | None) -> dict[str, list[str]] | None:
-    """The answers of a file; without one, CLEVR's if the model has its heads."""
+    """Returns the answers of a file; without one, CLEVR's if the model has its heads."""
     heads = sorted(config.answer_heads)
     if path is not None:
         vocabulary = read_answers(path)

@@ -94,7 +94,7 @@ def convert_state_dict(
 
 
 def _block_indices(names: Iterable[str]) -> dict[tuple[int, int], int]:
-    """The index of each EfficientNet block among all, by stage and number in the stage."""
+    """Returns the index of each EfficientNet block among all, by stage and number in the stage."""
     matches = (re.search(r"\.blocks\.(\d+)\.(\d+)\.", name) for name in names)
     blocks = sorted({(int(m[1]), int(m[2])) for m in matches if m})
     return {block: index for index, block in enumerate(blocks)}
@@ -103,7 +103,7 @@ def _block_indices(names: Iterable[str]) -> dict[tuple[int, int], int]:
 def _new_name(
     name: str, blocks: Mapping[tuple[int, int], int], answer_heads: Sequence[str]
 ) -> str | None:
-    """The name of a parameter, or None if the published name is not one of MDETR's."""
+    """Returns the name of a parameter, or None if the published name is not one of MDETR's."""
     for old, new in _PREFIXES.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

@@ -68,7 +68,7 @@ class AnswerVocabulary:
         return question_types(self.answers)
 
     def knows(self, question: Question) -> bool:
-        """Whether the vocabulary has the right answer of a question."""
+        """Returns whether the vocabulary has the right answer of a question."""
         return question.answer in self._indices[self._head(question)]
 
     def labels(self, question: Question | None) -> dict[str, int]:

@@ -181,7 +181,7 @@ def resized_size(size: Size, shortest: int, longest: float = inf) -> Size:
 
 
 def names_a_side(caption: str) -> bool:
-    """Whether a caption names left or right, which makes it wrong for a flipped image."""
+    """Returns whether a caption names left or right, which makes it wrong for a flipped image."""
     return _SIDE.search(caption) is not None
 
 

@@ -26,7 +26,7 @@ def worker_options(sets: Sequence[ShardSet]) -> dict[str, Any]:
 def _start_fork_server() -> None:
     """Starts the process that forks data workers. It ignores SIGTERM, and ends with the trainer."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # It imports this once; every worker would import torch and transformers anew.
+    # It imports this once; every worker would import torch and transformers again.
     forkserver.set_forkserver_preload(["mdetr_model.data.samples"])
     forkserver.ensure_running()
     signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""Detection of the objects of many classes in an image: one caption a class.
+"""Detection of the objects of many classes in an image: one caption per class.
 
 Shapes: C classes, T tokens, Q queries, D channels.
 """
@@ -22,7 +22,7 @@ class ClassQueries:
     Args:
         model: a grounding model.
         tokenizer: the model's.
-        names: the captions, one a class.
+        names: the captions, one per class.
         batch_size: number of captions in one forward pass with an image.
 
     Raises:

@@ -20,7 +20,7 @@ def draw_objects(
 ) -> Image.Image:
     """Returns the image with the boxes of objects, and the caption below.
 
-    Objects of the same phrase share a color; a character in the phrases of several objects has the
+    Objects of the same phrase share a color; a character in phrases of several objects has the
     color of the best one.
     """
     size = max(12, image.width // 40)
@@ -58,7 +58,7 @@ def _character_colors(
 
 
 def _layout(caption: str, font: Font, width: int, line: int) -> tuple[list[tuple[float, int]], int]:
-    """The position of each character, in lines broken at spaces, and the height of all lines."""
+    """Returns the position of each character, wrapped at spaces, and the total height."""
     positions: list[tuple[float, int]] = []
     x, y = 0.0, 0
     for word in caption.split(" "):

@@ -51,7 +51,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Scales an image of 16 bits a pixel, which conversion to RGB would clip to white."""
+    """Scales an image of 16 bits per pixel, which conversion to RGB would clip to white."""
     if not image.mode.startswith("I;16"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -77,7 +77,7 @@ def _predicted_index(logits: Tensor) -> Tensor:
 
 
 def _loss_and_correct(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss and correctness (B,) of one head; the loss is 0 where the label is ``IGNORE_INDEX``."""
+    """Returns loss and correctness (B,) of one head; the loss is 0 for ``IGNORE_INDEX``."""
     if logits.ndim > 1:
         loss = F.cross_entropy(logits, label, ignore_index=IGNORE_INDEX, reduction="none")
     else:
@@ -87,11 +87,11 @@ def _loss_and_correct(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _masked_mean(loss: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the losses (B,) in the mask (B,); 0 where it is empty."""
+    """Returns the mean of the losses (B,) in the mask (B,); 0 where it is empty."""
     return loss.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
 
 
 def _accuracy(correct: Tensor, mask: Tensor) -> Tensor:
-    """The share of correct answers (B,) in the mask (B,); 1 where it is empty."""
+    """Returns the share of correct answers (B,) in the mask (B,); 1 where it is empty."""
     count = mask.sum()
     return torch.where(count > 0, (correct & mask).sum() / count.clamp(min=1), 1.0)

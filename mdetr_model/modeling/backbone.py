@@ -146,7 +146,7 @@ class ResNetEncoder(nn.Module):
 
 
 def _residual_block(block: Any, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The output of a ResNet's block, and its mask."""
+    """Returns the output of a ResNet's block, and its mask."""
     shortcut = x
     if not isinstance(block.shortcut, nn.Identity):
         shortcut = normed(block.shortcut.convolution, block.shortcut.normalization, x)
@@ -156,7 +156,7 @@ def _residual_block(block: Any, x: Tensor, mask: Tensor | None) -> tuple[Tensor,
 
 
 def _convolved(layer: Any, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The output of a ResNet's layer, and its mask."""
+    """Returns the output of a ResNet's layer, and its mask."""
     x = layer.activation(normed(layer.convolution, layer.normalization, _masked(x, mask)))
     return x, mask if layer.convolution.stride == (1, 1) else halved(mask)
 
@@ -209,7 +209,7 @@ class EfficientNetEncoder(nn.Module):
 def _inverted_bottleneck(
     block: Any, x: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """The output of an EfficientNet's block, and its mask."""
+    """Returns the output of an EfficientNet's block, and its mask."""
     inner = x
     if block.expand:
         layer = block.expansion

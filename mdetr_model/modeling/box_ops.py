@@ -44,6 +44,6 @@ def iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _area(boxes: Tensor) -> Tensor:
-    """The areas (...) of xyxy boxes (4, ...)."""
+    """Returns the areas (...) of xyxy boxes (4, ...)."""
     sides = boxes[2:] - boxes[:2]
     return sides[0] * sides[1]

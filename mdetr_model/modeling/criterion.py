@@ -139,7 +139,7 @@ class MdetrCriterion(nn.Module):
         )
 
     def _decoder_losses(self, outputs: MdetrOutput, targets: Targets) -> dict[str, Tensor]:
-        """The losses (L,) of all decoder layers, or (1,) of the last one if there are no others."""
+        """Returns the losses (L,) of all decoder layers, or (1,) without auxiliary losses."""
         predictions = _decoder_predictions(outputs)
         matching = match_queries(
             predictions.logits,
@@ -156,7 +156,7 @@ class MdetrCriterion(nn.Module):
     def _grid_losses(
         self, outputs: MdetrOutput, targets: Targets
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The losses (1,) of grid locations taken for queries, and the loss of their words."""
+        """Returns the losses (1,) with grid locations as queries, and their word loss."""
         if outputs.grid_mask is None:
             return {}, {}
         matching = match_grid(outputs.grid_mask, targets.boxes, targets.box_mask)
@@ -174,7 +174,7 @@ class MdetrCriterion(nn.Module):
     def _query_losses(
         self, predictions: Predictions, targets: Targets, matching: Matching
     ) -> dict[str, Tensor]:
-        """The losses (L,) of predictions, matched with the targets."""
+        """Returns the losses (L,) of predictions, matched with the targets."""
         logits, query_mask = predictions.logits, predictions.query_mask
         distance, overlap = box_losses(predictions.boxes, targets.boxes, matching)
         tokens = soft_token_loss(logits, targets.tokens, matching, self.config.eos_coef, query_mask)
@@ -240,7 +240,7 @@ def mean_over_ranks(number: Tensor) -> Tensor:
 
 
 def _decoder_predictions(outputs: MdetrOutput) -> Predictions:
-    """Those of all decoder layers, or of the last one if the outputs have no others."""
+    """Returns the predictions of all decoder layers, or of the last without auxiliary losses."""
 
     def by_layer(name: str) -> Any:
         layers, last = getattr(outputs, f"layer_{name}"), getattr(outputs, name)
@@ -258,7 +258,7 @@ def _decoder_predictions(outputs: MdetrOutput) -> Predictions:
 
 
 def _grid_predictions(outputs: MdetrOutput) -> Predictions:
-    """Those of the locations of the feature grid, as one layer of queries."""
+    """Returns the predictions at the locations of the feature grid, as one layer of queries."""
 
     def one_layer(name: str) -> Any:
         values = getattr(outputs, f"grid_{name}")
@@ -281,12 +281,12 @@ def _as_float(values: Tensor | None) -> Tensor | None:
 
 
 def _resized(positive_map: Tensor, tokens: int) -> Tensor:
-    """The map (B, N, C) with a column for each token, as (B, N, T); no box has tokens after C."""
+    """Truncates or pads the map (B, N, C) to (B, N, T); no box has tokens after C."""
     return F.pad(positive_map, (0, max(0, tokens - positive_map.shape[-1])))[..., :tokens]
 
 
 def _scalars_by_layer(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Scalars by the published names: ``loss_ce`` of the last layer, ``loss_ce_0`` of the first."""
+    """Returns scalars by published names: ``loss_ce`` (last layer), ``loss_ce_0`` (first), ..."""
     return {
         name if layer == len(values) - 1 else f"{name}_{layer}": value
         for name, values in losses.items()

@@ -51,7 +51,7 @@ def match_queries(
     bbox_cost: float = 5.0,
     giou_cost: float = 2.0,
 ) -> Matching:
-    """Returns the cheapest one-to-one pairs of queries and boxes, by layer and batch element.
+    """Returns the one-to-one assignment of least cost, by layer and batch element.
 
     All costs are copied to the host at once; only the assignment itself runs there.
 
@@ -99,7 +99,7 @@ def match_grid(grid_mask: Tensor, boxes: Tensor, box_mask: Tensor) -> Matching:
 
 
 def _assign(cost: np.ndarray) -> np.ndarray:
-    """Batch element, query and box (3, L, K) of the cheapest pairs in costs (L, B, N, Q)."""
+    """Returns batch element, query and box (3, L, K) of the optimal pairs of costs (L, B, N, Q)."""
     layers, _, _, queries = cost.shape
     assignments = []
     for element in range(cost.shape[1]):

@@ -252,7 +252,7 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         return self._add_losses(MdetrOutput(**predictions, input_ids=input_ids), labels)
 
     def _object_predictions(self, layers: Tensor, text_memory: Tensor) -> dict[str, Any]:
-        """Predictions for decoded queries (L, B, Q, D), by their names in ``MdetrOutput``."""
+        """Returns the predictions of decoded queries (L, B, Q, D) as fields of ``MdetrOutput``."""
         if not self.config.auxiliary_loss:
             layers = layers[-1:]
         logits, boxes, is_final = self.object_heads(layers)
@@ -270,7 +270,7 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         return predictions
 
     def _grid_predictions(self, decoded: MdetrModelOutput) -> dict[str, Any]:
-        """Predictions at grid locations, if they have losses: after the encoder, and before it."""
+        """Returns the predictions at grid locations, if there are losses on them."""
         predictions: dict[str, Any] = {}
         if self.config.grid_loss_coef:
             names = ("grid_logits", "grid_pred_boxes", "grid_is_final")

@@ -60,7 +60,7 @@ def positive_map(
 
 
 def _overlapping_tokens(offsets: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The tokens (S, T) that share a character with each span."""
+    """Returns the tokens (S, T) that share a character with each span."""
     token_begin, token_end = offsets.T
     overlaps: np.ndarray = np.minimum(token_end, end[:, None]) > np.maximum(
         token_begin, begin[:, None]
@@ -69,7 +69,7 @@ def _overlapping_tokens(offsets: np.ndarray, begin: np.ndarray, end: np.ndarray)
 
 
 def _tokens_between_ends(offsets: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The tokens (S, T) from the one of each span's first character to that of its last."""
+    """Returns the tokens (S, T) from that of each span's first character to that of its last."""
     token = np.arange(len(offsets))
     first = _first_token(offsets, begin[:, None] + [0, 1, 2])[:, None]
     last = _first_token(offsets, end[:, None] - [1, 2, 3])[:, None]
@@ -77,7 +77,7 @@ def _tokens_between_ends(offsets: np.ndarray, begin: np.ndarray, end: np.ndarray
 
 
 def _first_token(offsets: np.ndarray, characters: np.ndarray) -> np.ndarray:
-    """The token (S,) of the first of the characters (S, 3) that has one; -1 where none has."""
+    """Returns the token (S,) of the first character (S, 3) that has a token; else -1."""
     begin, end = offsets.T
     contains = (begin <= characters[..., None]) & (characters[..., None] < end)
     has_token = contains.any(-1)

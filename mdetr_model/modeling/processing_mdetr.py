@@ -164,7 +164,7 @@ class MdetrProcessor(ProcessorMixin):
         return [{"type": head, "answer": index} for head, index in predicted_answers(logits)]
 
     def _decoded_captions(self, input_ids: Tensor) -> list[str]:
-        """The captions of token ids (B, T), checked by tokenizing them again."""
+        """Returns the captions of token ids (B, T), checked by tokenizing them again."""
         decoded = self.tokenizer.batch_decode(
             input_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -182,7 +182,7 @@ class MdetrProcessor(ProcessorMixin):
         return captions
 
     def _offsets(self, text: Sequence[str]) -> list[np.ndarray]:
-        """The characters (T, 2) of each token of each caption."""
+        """Returns the characters (T, 2) of each token of each caption."""
         encoded = self.tokenizer(
             list(text),
             truncation=True,

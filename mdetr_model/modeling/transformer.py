@@ -40,7 +40,7 @@ class MdetrAttention(nn.Module):
         return output
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        """(B, S, D) to (B, heads, S, D / heads)."""
+        """Reshapes (B, S, D) to (B, heads, S, D / heads)."""
         return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
 

@@ -37,7 +37,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def find_resume_point(folder: Path, resume: str) -> Path | None:
-    """Returns the checkpoint to resume from, or None for a run that starts anew.
+    """Returns the checkpoint to resume from, or None for a run that starts from scratch.
 
     Args:
         folder: the run's own checkpoints.

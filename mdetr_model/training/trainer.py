@@ -1,7 +1,7 @@
 """The training loop, from shards to a model folder, in one process or those of torchrun.
 
 A step is a function of the configuration, the weights and the step's number alone: the order of the
-pairs and the transform of each follow from (seed, epoch, position), and dropout is seeded anew for
+pairs and the transform of each follow from (seed, epoch, position), and dropout is reseeded for
 every step. So a run that was stopped and resumed is the same, bit for bit, as one that was not.
 """
 
@@ -235,7 +235,7 @@ class Trainer:
         return torch.autocast(self.context.device.type, dtype) if dtype else nullcontext()
 
     def _gradient_sync(self, *, enabled: bool) -> AbstractContextManager[Any]:
-        """DDP exchanges gradients in the backward pass of the last micro batch only."""
+        """Lets DDP reduce gradients in the backward pass of the last micro batch only."""
         if isinstance(self.training_model, DistributedDataParallel) and not enabled:
             return self.training_model.no_sync()
         return nullcontext()

@@ -42,7 +42,7 @@ class TrainingLog:
             self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
 
     def has(self, kind: str, step: int) -> bool:
-        """Whether the run had logged a line of this kind for a step before it was resumed."""
+        """Returns whether a line of this kind was logged for a step before the run was resumed."""
         return any(line["kind"] == kind and line["step"] == step for line in self._earlier_lines)
 
     def print(self, text: str) -> None:

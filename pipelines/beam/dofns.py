@@ -1,7 +1,7 @@
-"""The steps of the pipeline that do the work, each a Beam ``DoFn``.
+"""The ``DoFn`` of each step of the pipeline.
 
 Elements are few, large and packed: a slice of a raw file, the records of one slice for one shard,
-the summary of one shard. Records that cannot be used leave by the output ``REJECTED``.
+the summary of one shard. Records that cannot be used go to the tagged output ``REJECTED``.
 """
 
 import time
@@ -30,7 +30,7 @@ from pipelines.sources.base import Context
 from schemas import EvalImage, ImageInfo, ImageRecord, Rejected
 from shards.format.placement import shard_of
 
-# Side outputs.
+# Tags of additional outputs.
 REJECTED = "rejected"
 UNIQUE_IMAGES = "unique_images"
 IMAGES = "images"
@@ -40,10 +40,10 @@ MAX_SIDE = 1 << 24  # of an image in pixels; whole numbers below it are exact in
 
 
 class Build(msgspec.Struct, frozen=True):
-    """What every step knows.
+    """The settings of a build that all steps share.
 
-    The paths of ``recipe`` are located; those of ``as_written`` are as in the recipe's own file.
-    The manifest repeats the latter: the same data in another folder is the same data.
+    The paths of ``recipe`` are resolved; those of ``as_written`` are as in the recipe's file. The
+    manifest contains the latter, so that it does not depend on where the raw files are.
     """
 
     recipe: Recipe
@@ -63,7 +63,7 @@ class StrictError(Exception):
 
 
 class SliceOutput(msgspec.Struct, array_like=True, gc=False):
-    """What one slice has for one shard."""
+    """The records of one slice that belong to one shard."""
 
     records: list[ImageRecord] = []
     rejected: list[Rejected] = []
@@ -76,7 +76,7 @@ def shard_key(split: str, shard: int) -> bytes:
 
 
 class _Step(beam.DoFn):
-    """A step that knows the build."""
+    """The base class of all steps."""
 
     def __init__(self, build: Build) -> None:
         self._build = build
@@ -92,7 +92,7 @@ class _Step(beam.DoFn):
         return self._key_of_image(f"{rejected.source}/{rejected.record}", split)
 
     def _tag_rejected(self, rejected: Rejected) -> Any:
-        """Returns the element that takes a rejected record to the shard that reports it."""
+        """Returns the tagged output with a rejected record, keyed by the shard that reports it."""
         self._check_strict([rejected])
         packed = _pack("slice outputs", SliceOutput(rejected=[rejected]))
         return beam.pvalue.TaggedOutput(REJECTED, (self._key_of_rejected(rejected), packed))
@@ -110,7 +110,7 @@ class _Step(beam.DoFn):
 
 
 class FindSlices(_Step):
-    """A raw file -> where its slices lie.
+    """Maps a raw file to the byte ranges of its slices.
 
     ``annotations``: whether the elements of the file are records of a source, which are counted.
     """
@@ -138,14 +138,14 @@ class FindSlices(_Step):
 
 
 class ReadImageTables(_Step):
-    """A slice of an image table -> its rows.
+    """Maps a slice of an image table to its rows.
 
-    Rows of images that other datasets may have, or that may be held out, go to every worker. Those
-    of unique images go by ``UNIQUE_IMAGES`` to the shards that may hold them.
+    Rows of images that may have duplicates or be held out are a side input of all workers. Those of
+    unique images are emitted to ``UNIQUE_IMAGES``, keyed by the shards that may contain them.
     """
 
     def process(self, slice_range: SliceRange) -> Iterator[Any]:
-        """Yields the packed rows, and by ``UNIQUE_IMAGES`` packed slice outputs by shard."""
+        """Yields the packed rows, and to ``UNIQUE_IMAGES`` packed slice outputs by shard."""
         recipe = self._build.recipe
         held_out_namespaces = {exclusion.namespace for exclusion in recipe.exclude.values()}
         rows: list[ImageInfo] = []
@@ -153,7 +153,8 @@ class ReadImageTables(_Step):
         source = recipe.sources[slice_range.source]
         for row in source.read_image_table(read_slice(slice_range)):
             row.source = slice_range.source
-            # Records are 0: what is counted are the sentences about an image that has no row.
+            # No records are lost here: the sentences about an image without a row are counted
+            # later.
             if isinstance(row, Rejected):
                 row.records = 0
                 yield self._tag_rejected(row)
@@ -180,13 +181,13 @@ class ReadImageTables(_Step):
 
 
 class ReadHeldOut(_Step):
-    """A slice of an evaluation set's file -> the images that it names.
+    """Maps a slice of an evaluation set's file to the images that it names.
 
-    Those whose files lie below the set's own roots leave by ``IMAGES`` as well, to be hashed.
+    Those whose files are in the set's own folders are also emitted to ``IMAGES``, to be hashed.
     """
 
     def process(self, slice_range: SliceRange) -> Iterator[Any]:
-        """Yields the packed `EvalImage` rows, and by ``IMAGES`` packed `ImageInfo` rows."""
+        """Yields the packed `EvalImage` rows, and to ``IMAGES`` packed `ImageInfo` rows."""
         name = slice_range.source
         exclusion = self._build.recipe.exclude[name]
         rows = list(read_held_out(name, exclusion.dataset, read_slice(slice_range)))
@@ -199,7 +200,7 @@ class ReadHeldOut(_Step):
 class _ImageRegistryStep(_Step):
     """A step that gets the image tables and the evaluation sets as side inputs.
 
-    They grow with the data, so the registry that joins them is held once a worker: ``shared`` is
+    They grow with the data, so the registry that joins them is held once per worker: ``shared`` is
     the same for all steps of a build.
     """
 
@@ -228,7 +229,7 @@ class _ImageRegistryStep(_Step):
 
 
 class HashHeldOut(_ImageRegistryStep):
-    """A table of images -> the perceptual hashes of those that are held out."""
+    """Maps a table of images to the perceptual hashes of those that are held out."""
 
     def setup(self) -> None:
         """Opens the image store."""
@@ -263,13 +264,13 @@ class HashHeldOut(_ImageRegistryStep):
         yield pack(hashes)
 
     def _is_file_of_key(self, image: ImageInfo, registry: ImageRegistry) -> bool:
-        """Returns whether a row is the one that its key stands for, or one of an evaluation set."""
+        """Returns whether a row is the registry's row of its key, or of an evaluation set."""
         is_of_source = image.source in self._build.recipe.sources
         return not is_of_source or registry.image(image.key) == image
 
 
 class ReadAnnotations(_ImageRegistryStep):
-    """A slice of an annotation file -> what it has for each shard."""
+    """Maps a slice of an annotation file to its records, grouped by shard."""
 
     def setup(self) -> None:
         """Loads the language model and the stop words."""
@@ -312,7 +313,7 @@ class ReadAnnotations(_ImageRegistryStep):
 
 
 class WriteShard(_ImageRegistryStep):
-    """All that the slices have for one shard -> the shard's file, and its summary."""
+    """Writes the tar of one shard from the records of all slices; emits its summary."""
 
     def setup(self) -> None:
         """Opens the image store."""
@@ -354,7 +355,7 @@ class WriteShard(_ImageRegistryStep):
 
 
 def _is_valid_size(width: int, height: int) -> bool:
-    """Returns whether sides are those of an image, or both 0: not known before it is opened."""
+    """Returns whether a size is valid; 0 x 0 means that it is unknown until the file is read."""
     return 0 < min(width, height) <= max(width, height) <= MAX_SIDE or width == height == 0
 
 
@@ -377,15 +378,15 @@ def _pack(name: str, records: Any) -> bytes:
 
 
 def _report_size(name: str, size: int) -> None:
-    """Adds to a distribution, which any runner shows: number, bytes in all, smallest, largest.
+    """Updates a Beam distribution: number of elements, total bytes, smallest, largest.
 
-    The largest is what breaks first when data grow; see "How it grows" in docs/runners.md.
+    The largest element limits how far a build scales; see "Scaling" in docs/runners.md.
     """
     Metrics.distribution(METRICS, f"{name}: bytes").update(size)
 
 
 def _report_totals(summary: ShardSummary) -> None:
-    """Adds the figures of the closing table to counters, which any runner shows."""
+    """Adds the values of the summary table to Beam counters, which all runners show."""
     for source, counts in summary.sources.items():
         for name, value in msgspec.structs.asdict(counts).items():
             Metrics.counter(METRICS, f"{source}: {name}").inc(value)

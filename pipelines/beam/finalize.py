@@ -1,4 +1,4 @@
-"""The end of a build: tables, stats and manifest from the summaries of all shards."""
+"""The last step of a build: tables, stats and manifest from the summaries of all shards."""
 
 import hashlib
 import re
@@ -35,7 +35,7 @@ class TooManyRejectedError(Exception):
 
 
 class WriteManifest(beam.DoFn):
-    """The summaries of all shards -> the tables, and the manifest that marks a complete set."""
+    """Writes the tables and, last, the manifest from the summaries of all shards."""
 
     def __init__(self, build: Build) -> None:
         self._build = build
@@ -136,7 +136,7 @@ def _write(output: str, name: str, content: bytes) -> mf.FileEntry:
 
 
 def _remove_leftovers(output: str, shards: set[str]) -> None:
-    """Removes files that killed or differently sharded builds left; no other names."""
+    """Removes files of killed builds and of builds with other shards, and no other files."""
     matches = FileSystems.match([FileSystems.join(output, pattern) for pattern in ("*", ".*")])
     paths = {metadata.path for match in matches for metadata in match.metadata_list}
     leftovers = []

@@ -7,10 +7,10 @@
     annotation files -- find slices - read -- group by shard - write --> shards, then the manifest
                                     rejected records --^
 
-Rows of images that other datasets may have go to every worker, as side inputs; those of sources
-whose images are unique go the way of the records. Records are shuffled once, by shard, not by
-image: all records of an image go to the shard that its key is hashed to, and are merged and
-combined there, while the shard is written.
+Rows of images that other datasets may contain are side inputs of all workers; those of sources
+with unique images are shuffled with the records. Records are shuffled once, grouped by shard, not
+by image: the key of an image is hashed to a shard, and its records are merged and combined while
+that shard is written.
 """
 
 from collections.abc import Iterable
@@ -44,7 +44,7 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
     rejected: list[beam.PCollection] = []
 
     def slices(label: str, inputs: dict[str, list[Input]]) -> beam.PCollection:
-        """Returns where the slices of raw files lie, spread over the workers."""
+        """Returns the byte ranges of the slices of raw files, distributed over the workers."""
         files = [
             (name, rank, input)
             for name, inputs_of_name in inputs.items()

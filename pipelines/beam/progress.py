@@ -1,7 +1,7 @@
 """Progress of a run: bars on the local runner, log messages of the others.
 
 Local steps run in several processes, which append a line to one file for each slice or shard that
-is done; the launcher follows the file. Other runners have pages of their own.
+is done; the launcher reads the file. Other runners have web pages.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import TextIO
 
 
 def tick(path: str, stage: str, seconds: float = 0.0, *, done: int = 1, more: int = 0) -> None:
-    """Reports that a stage has done an element, or has ``more`` elements to do; no-op without path.
+    """Reports that a stage finished an element, or has ``more`` to do; no-op without path.
 
     A short line is appended atomically, whichever process appends it.
     """
@@ -30,7 +30,7 @@ def tick(path: str, stage: str, seconds: float = 0.0, *, done: int = 1, more: in
 
 
 class Stage:
-    """Elements of a stage that are done, elements in all, and seconds summed over workers."""
+    """The finished and total elements of a stage, and seconds summed over workers."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -54,7 +54,7 @@ def read(path: Path) -> dict[str, Stage]:
 
 @contextlib.contextmanager
 def show_bars(path: Path, quiet: bool) -> Iterator[None]:
-    """Shows a bar a stage on stderr, and redirects the messages of Beam to a log beside ``path``.
+    """Shows a progress bar per stage on stderr; redirects Beam's messages to a log beside ``path``.
 
     Beam's workers log dozens of lines to the same stderr.
     """
@@ -96,7 +96,7 @@ def show_messages(quiet: bool) -> Iterator[None]:
 
 
 def _draw(path: Path, screen: TextIO, stopped: threading.Event) -> None:
-    """Redraws a tqdm bar a stage from the file, twice a second, until ``stopped`` is set."""
+    """Redraws a tqdm bar per stage from the file, twice a second, until ``stopped`` is set."""
     from tqdm import tqdm
 
     bars: dict[str, tqdm] = {}

@@ -33,7 +33,7 @@ def select_runner(arguments: Sequence[str]) -> Runner:
     """Returns the runner that command line arguments select, with local defaults.
 
     Raises:
-        RunnerError: It or an option of it loses data, or an option is unknown.
+        RunnerError: The runner or one of its options loses data, or an option is unknown.
     """
     options = PipelineOptions(list(arguments))
     stated = options.get_all_options(drop_default=True)
@@ -84,10 +84,10 @@ def create_pipeline(runner: Runner) -> beam.Pipeline:
 
 
 def check_reach(runner: Runner, output: str, paths: Iterable[str]) -> None:
-    """Checks that workers on other machines can reach the files and get this package.
+    """Checks that workers on other machines can access the files and install this package.
 
     Raises:
-        RunnerError: A path is local to this machine, or workers would lack this package.
+        RunnerError: A path is local to this machine, or workers cannot install this package.
     """
     if runner.name != "dataflow":
         return  # others may run on this machine, or share a disk
@@ -109,6 +109,6 @@ def check_reach(runner: Runner, output: str, paths: Iterable[str]) -> None:
                 "--requirements_file, see docs/runners.md"
             )
         if "s3" in schemes.values():
-            errors.append("s3:// needs an --sdk_container_image that brings credentials")
+            errors.append("s3:// needs an --sdk_container_image that provides credentials")
     if errors:
         raise RunnerError("\n".join(errors))

@@ -31,9 +31,9 @@ class HashedImage(msgspec.Struct, array_like=True):
 
 
 class ShardSummary(msgspec.Struct):
-    """What the manifest and the tables need of a shard.
+    """The contribution of a shard to the manifest and the tables.
 
-    ``rows`` are packed, a `list[IndexRow]`: one worker holds those of all shards.
+    ``rows`` is a packed `list[IndexRow]`, because one worker holds the rows of all shards.
     """
 
     entry: ShardEntry
@@ -46,7 +46,7 @@ class ShardSummary(msgspec.Struct):
 
 
 class ShardBuilder:
-    """Collects the slice outputs of a shard, then writes it image by image."""
+    """Collects the slice outputs of a shard, then writes the shard image by image."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class ShardBuilder:
             self._stats.add(sample)
 
     def _captions(self, merged: MergedImage) -> list[Caption]:
-        """Returns the captions of a sample: combined, or one a sentence, as its split has them."""
+        """Returns the captions of a sample: combined, or one per sentence, as the split states."""
         if not self._recipe.splits[self._split].combine:
             return merged.captions
         rules = self._recipe.rules
@@ -204,7 +204,7 @@ class ShardBuilder:
         return bool(rows)
 
     def _exclude_near_duplicate(self, merged: MergedImage, content: bytes) -> bool:
-        """Reports held-out images whose hash is near; returns whether the image is excluded."""
+        """Reports held-out images with a similar hash; returns whether the image is excluded."""
         if not self._hashed_images:
             return False
         near_duplicates = self._recipe.near_duplicates

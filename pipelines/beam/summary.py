@@ -1,4 +1,4 @@
-"""The closing table of a build."""
+"""The summary table of a build."""
 
 from pipelines.beam.progress import Stage
 from shards.format.manifest import Manifest

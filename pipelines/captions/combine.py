@@ -21,7 +21,7 @@ _ROWS = 512
 
 
 def combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
-    """Returns the captions of one image, joined from its captions of one sentence.
+    """Joins the one-sentence captions of an image into longer captions.
 
     Under ``length = "joined"`` every sentence must be shorter than ``max_length`` by itself.
     """
@@ -33,7 +33,7 @@ def combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
         (separate if is_separate else joinable).append(caption)
     conflicts = conflict_graph(joinable, rules)
     if rules.length == "joined":
-        # n sentences and n - 1 spaces below max_length: each brings one space, and one is free.
+        # Each sentence is counted with one space, so the capacity includes one space more.
         sizes, capacity = [len(as_sentence(c.text)) + 1 for c in joinable], rules.max_length
     else:
         sizes, capacity = [len(c.text) for c in joinable], rules.max_length - 2
@@ -59,7 +59,7 @@ def conflict_graph(captions: Sequence[Caption], rules: CaptionRules) -> list[int
 
 
 def as_sentence(text: str) -> str:
-    """Returns a text as it stands in a joined caption: with a full stop, unless it ends in . or ?.
+    """Returns a text as part of a joined caption: with a full stop, unless it ends in . or ?.
 
     >>> as_sentence("a red cat"), as_sentence("is it red?")
     ('a red cat.', 'is it red?')
@@ -68,7 +68,7 @@ def as_sentence(text: str) -> str:
 
 
 def join(captions: Sequence[Caption]) -> Caption:
-    """Returns one caption of several, the spans moved to where each sentence begins."""
+    """Joins captions into one, with the spans shifted to their sentence's offset."""
     texts: list[str] = []
     regions: list[Region] = []
     tokens_negative: list[Span] = []

@@ -13,7 +13,7 @@ Groups = list[list[int]]
 
 
 class _Problem(NamedTuple):
-    """What is to be colored: the size of each node, its conflicts, the capacity of a group."""
+    """A graph to color: the size of each node, its conflicts, the capacity of a group."""
 
     sizes: Sequence[int]
     conflicts: Sequence[int]
@@ -50,9 +50,9 @@ _Choose = Callable[[Iterable[_Group]], _Group | None]
 
 
 def first_fit(sizes: Sequence[int], conflicts: Sequence[int], capacity: int) -> Groups:
-    """Colors greedily, as published: most conflicts first (ties: last first), into the first fit.
+    """Colors greedily, as published: most conflicts first (ties: last first), first fit.
 
-    A node larger than the capacity gets a group of its own.
+    A node larger than the capacity forms a separate group.
     """
     problem = _Problem(sizes, conflicts, capacity)
     order = sorted(range(len(sizes)), key=lambda i: (conflicts[i].bit_count(), i), reverse=True)
@@ -62,8 +62,8 @@ def first_fit(sizes: Sequence[int], conflicts: Sequence[int], capacity: int) -> 
 def best(sizes: Sequence[int], conflicts: Sequence[int], capacity: int) -> Groups:
     """Returns the fewest groups of several greedy orders, each improved by dissolving groups.
 
-    Stops as soon as a lower bound is reached, which it is for most images. Groups are sorted by
-    their first node, nodes within a group rise: a caption keeps the order of its sentences.
+    Stops as soon as a lower bound is reached, as for most images. Groups are sorted by their first
+    node, and nodes within a group are ascending, so captions keep the order of sentences.
 
     Raises:
         ValueError: A node is larger than the capacity.
@@ -78,7 +78,7 @@ def best(sizes: Sequence[int], conflicts: Sequence[int], capacity: int) -> Group
         (lambda i: (-sizes[i], -degree[i], i), _fullest),
         (lambda i: (-degree[i], -sizes[i], i), _fullest),
         (lambda i: (-degree[i] * capacity - sizes[i] * len(sizes), i), _fullest),
-        (lambda i: (-degree[i], -i), _first),  # that of `first_fit`, so never more groups than it
+        (lambda i: (-degree[i], -i), _first),  # as `first_fit`, so never more groups
     ]
     fewest: list[_Group] | None = None
     for key, choose in orders:
@@ -152,7 +152,7 @@ def _place(node: int, groups: list[_Group], problem: _Problem) -> bool:
 def _swap_in(node: int, groups: list[_Group], problem: _Problem) -> bool:
     """Adds a node to a group by moving one other node out of it; returns whether it could."""
     sizes, conflicts, capacity = problem
-    # Most groups are full: of hundreds, only those at the end of this list have room for a node.
+    # Most groups are full: only those at the end of this list have room for a node.
     by_size = sorted(groups, key=_fullest_first)
     most_room = capacity - by_size[-1].size if by_size else 0
     for group in groups:
@@ -174,7 +174,7 @@ def _swap_in(node: int, groups: list[_Group], problem: _Problem) -> bool:
 
 
 def _nodes_in_the_way(node: int, group: _Group, problem: _Problem) -> list[int]:
-    """Returns the nodes of a group each of which, if it left, would let another node in."""
+    """Returns the nodes of a group whose removal would each make room for another node."""
     conflicting = group.members & problem.conflicts[node]
     if conflicting.bit_count() > 1:
         return []

@@ -28,9 +28,9 @@ _RATIO_TOLERANCE = 0.02
 
 
 class MergedImage(msgspec.Struct):
-    """An image with its captions, each of one sentence, with boxes in pixels of the image.
+    """An image with its one-sentence captions, with boxes in pixels of the image.
 
-    ``sources`` has for each caption the source of the recipe that it is from.
+    ``sources`` has the recipe's source of each caption.
     """
 
     image: ImageInfo
@@ -44,7 +44,7 @@ def merge(
     """Merges records that have one canonical key.
 
     Yields one image, or several: a duplicate whose ratio of width to height differs from the
-    canonical image's is a crop of the photo, and stays an image of its own. Under
+    canonical image's is a crop of the photo, and stays a separate image. Under
     ``boxes = "as_is"`` ratios and boxes are not checked.
     """
     records = sorted(records, key=lambda record: record.rank)
@@ -89,7 +89,7 @@ _Objects = dict[str, Object]  # by id
 def _collect_objects(
     records: Iterable[ImageRecord],
 ) -> tuple[dict[tuple[str, str], _Objects], list[Rejected]]:
-    """Returns the objects of each source and image, and ids that are given to two objects."""
+    """Returns the objects of each source and image, and ids that two objects share."""
     objects: dict[tuple[str, str], _Objects] = {}
     rejected: list[Rejected] = []
     for record in records:
@@ -113,7 +113,7 @@ def _reject(record: ImageRecord, id_: str, reason: str, detail: str, count: int)
 
 
 def _annotated_image(record: ImageRecord, image_registry: ImageRegistry) -> ImageInfo:
-    """Returns the image of a record, with the size that the annotation file states, if it does."""
+    """Returns the image of a record, with the size in the annotation file, if it has one."""
     row = image_registry.image(record.image) or ImageInfo(record.image, record.source, "")
     if record.width and record.height:
         return msgspec.structs.replace(row, width=record.width, height=record.height)
@@ -130,7 +130,7 @@ def _can_rescale(image: ImageInfo, target: ImageInfo, rules: CaptionRules) -> bo
 
 
 class _Unusable(NamedTuple):
-    """Why a region or a caption cannot be used: a reason, one of few, and free text."""
+    """Why a region or a caption cannot be used: a short fixed reason, and details."""
 
     reason: str
     detail: str
@@ -259,7 +259,7 @@ def _areas(
 ) -> list[float | None]:
     """Returns the area of each region: as stated, or in square pixels of the target.
 
-    An area that the source states is rescaled if the box was not clipped; else it is the box's.
+    The source's area is rescaled if the box was not clipped; otherwise it is the box's area.
     """
     stated_areas = [region.area for region in regions]
     if rules.area == "source":

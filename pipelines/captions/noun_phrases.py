@@ -9,7 +9,7 @@ _VERBS = frozenset(("VB", "VBD", "VBG", "VBN", "VBP", "VBZ"))
 
 
 def root_and_negative_spans(text: str, parse: Parse, lazy: bool) -> tuple[list[Span], list[Span]]:
-    """Splits a caption into its root noun phrase and the words that belong to no other object.
+    """Finds the root noun phrase of a caption, and the words that belong to no other object.
 
     This is the heuristic of the published MDETR data (``get_root_and_nouns`` of its scripts).
 

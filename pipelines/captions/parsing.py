@@ -27,7 +27,7 @@ CACHE_SIZE = 100_000  # parses, of about 1 kB each; also the bound for cached ki
 _RULE_PIPES = ["attribute_ruler", "lemmatizer"]
 _COLUMNS = ["ORTH", "TAG", "DEP", "IDX", "HEAD"]
 
-_UINT64 = (1 << 64) - 1  # spaCy's arrays hold negative offsets modulo 2**64
+_UINT64 = (1 << 64) - 1  # spaCy's arrays store negative offsets modulo 2**64
 
 _TokenKind = tuple[int, int, int]  # hashes of word, tag and dependency
 _Token = tuple[str, str, str, str]  # word, tag, dependency, lemma
@@ -72,12 +72,12 @@ def model_name_and_version() -> tuple[str, str]:
 
 
 class _Model:
-    """spaCy's pipeline, with the results of its rule-based half cached per kind of token.
+    """spaCy's pipeline, with the results of its rule-based components cached per kind of token.
 
-    Tags and dependencies come from the network. What the rules after it (attribute ruler,
-    lemmatizer) make of a token depends on its word, tag and dependency alone, unless the token can
-    begin one of the few rules on two tokens ("gon" before "na"). So the rules run only on texts
-    that have a token of a new kind, or one that can begin such a pair.
+    Tags and dependencies are predicted by the network. The results of the rule-based components
+    (attribute ruler, lemmatizer) depend only on the word, tag and dependency of a token, unless the
+    token can begin one of the few two-token rules ("gon" before "na"). So these components run only
+    on texts with a token of a new kind, or one that can begin such a rule.
     """
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class SpacyParser:
     """
 
     def __init__(self) -> None:
-        # Two generations: when the younger is full it becomes the older, whose entries are dropped.
+        # Two generations: when the newer one is full, it replaces the older one.
         self._younger: dict[str, Parse] = {}
         self._older: dict[str, Parse] = {}
 

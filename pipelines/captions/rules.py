@@ -15,15 +15,15 @@ class CaptionRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         length: "joined": the joined caption is shorter than ``max_length``; "sentences": the
             sentences' lengths plus 2 add up to at most ``max_length``, and a longer single one
             passes.
-        coloring: The algorithm of `graph_coloring` that groups sentences.
+        coloring: The algorithm in `graph_coloring` that groups sentences.
         flickr30k: Whether its sentences are joined with others, or each is a caption.
         gqa_words: Which words name a box of a GQA question: the object's own, or the first
             occurrence of its text.
         vg_text: How spans of Visual Genome follow a clean-up of the text.
         area: Of a region: of its box, or as the source states it, in pixels of the source.
-        boxes: "clip": clipped to the image, and empty ones rejected; "as_is": unchanged.
-        same_photo: Whether images with one Flickr photo id are the same.
-        stop_words: A file of one word a line; empty: the built-in list.
+        boxes: "clip": clipped to the image, empty boxes are rejected; "as_is": unchanged.
+        same_photo: Whether images with the same Flickr photo id are duplicates.
+        stop_words: A file with one word per line; empty: the built-in list.
     """
 
     conflict: Literal["giou", "iou"] = "giou"

@@ -36,7 +36,7 @@ def consolidate(spans: Iterable[Span], text: str) -> list[Span]:
     [(0, 3), (4, 16)]
     """
     cleaned = _clean(spans, text)
-    # A hyphenated word is included with the space behind it, so spans may overlap now.
+    # A hyphenated word is included with the space after it, so spans may overlap now.
     return _clean(cleaned, text) if "-" in text else cleaned
 
 

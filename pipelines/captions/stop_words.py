@@ -13,12 +13,12 @@ STOP_WORDS = frozenset(
     """.split()  # noqa: SIM905
 )
 
-# The published code removes these from NLTK's list, because they tell objects apart.
+# The published code removes these from NLTK's list, because they distinguish objects.
 _NEVER_STOP_WORDS = frozenset({"above", "below", "between", "further", "he", "she", "they"})
 
 
 def parse_stop_words(content: str) -> frozenset[str]:
-    """Returns the words of a file of stop words, without those that tell objects apart.
+    """Returns the words of a stop word file, without those that distinguish objects.
 
     >>> sorted(parse_stop_words("the of above"))
     ['of', 'the']

@@ -1,1 +1,1 @@
-"""One identity for each image, and which images evaluation sets hold out."""
+"""The canonical image of duplicates, and the images of evaluation sets."""

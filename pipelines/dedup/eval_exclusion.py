@@ -1,4 +1,4 @@
-"""Reads which images evaluation sets hold out of training, from the sets' own files."""
+"""Reads the images of evaluation sets, which must not be trained on, from the sets' files."""
 
 import re
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from schemas import EvalImage
 
 
 class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """An evaluation set, a table of the recipe: its images are named by any of these files.
+    """An evaluation set, a table of the recipe: the images that any of these files names.
 
     Attributes:
         refs: RefCOCO pickles; images of all references that are not in train.
         questions: GQA question files; images of all questions.
         instances: Files in COCO's layout (COCO 2014 val, LVIS minival); all images.
-        ids: Lists of image ids of ``of``, as text (one a line), JSON (a list of ids, or of
+        ids: Lists of image ids of ``of``, as text (one per line), JSON (a list of ids, or of
             objects with an ``image_id``) or a pickle (a list or set).
         dataset: The dataset whose images ``ids`` names; the key ``of`` in the recipe.
         namespace: Holds out every image that has a duplicate there, for example "coco".
@@ -38,7 +38,7 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     images: list[str] = []
 
     def paths(self) -> list[str]:
-        """Returns every file of the set, images aside."""
+        """Returns all files of the set except images."""
         return [*self.refs, *self.questions, *self.instances, *self.ids]
 
     def inputs(self) -> list[Input]:
@@ -97,7 +97,7 @@ def read_held_out(eval_set: str, dataset: str, raw_slice: Slice) -> Iterator[Eva
             input = raw_slice.input
             rows = [_listed(eval_set, id_, dataset, input) for id_ in _read_ids(input)]
     if bad:
-        # The image of a record that cannot be read would be trained on.
+        # Otherwise the image of an unreadable record would be trained on.
         record, error = bad[0]
         raise RawFileError(f"{raw_slice.input.path}: malformed record {record}: {error}")
     yield from {row.key: row for row in rows}.values()
@@ -107,7 +107,7 @@ def _read_references(input: Input) -> list[_RefcocoRef]:
     """Reads the references that are not in train; the source's reader rejects bad ones of train."""
     content = safe_pickle.load(input.path)
     if not isinstance(content, list):
-        raise RawFileError(f"{input.path}: a pickled list expected, found {type(content).__name__}")
+        raise RawFileError(f"{input.path}: expected a pickled list, found {type(content).__name__}")
     held_out = [r for r in content if not (isinstance(r, dict) and r.get("split") == "train")]
     references: list[_RefcocoRef] = _convert(held_out, list[_RefcocoRef], input)
     return references
@@ -120,7 +120,7 @@ def _listed(eval_set: str, id_: str, dataset: str, input: Input) -> EvalImage:
     """
     number = id_.removeprefix("n")
     if not re.fullmatch("[0-9]{1,20}", number) or (id_ != number and dataset == "flickr30k"):
-        raise RawFileError(f"{input.path}: {id_[:50]!a} is no image id of {dataset}")
+        raise RawFileError(f"{input.path}: {id_[:50]!a} is not an image id of {dataset}")
     number = str(int(number))
     namespace = dataset if id_.isdigit() else "coco"
     file = "" if namespace == "coco" else f"{number}.jpg"

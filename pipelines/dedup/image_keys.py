@@ -1,4 +1,4 @@
-"""Keys and Flickr photo ids, by which images of different datasets are known to be the same."""
+"""Keys and Flickr photo ids, which identify duplicates across datasets."""
 
 import re
 

@@ -20,7 +20,7 @@ _PREFERENCE = {"coco": 0, "vg": 1, "gqa": 2, "flickr30k": 3}
 class EvalMatch(NamedTuple):
     """An image of an evaluation set that an image is, or is a duplicate of.
 
-    ``join`` is how the two are known to be the same: "id", "coco_id" or "flickr photo id".
+    ``join`` is how the two were identified: "id", "coco_id" or "flickr photo id".
     """
 
     eval_set: str
@@ -116,10 +116,10 @@ class ImageRegistry:
         return "coco_id" if same_id else "flickr photo id"
 
     def _by_key(self, images: Iterable[ImageInfo]) -> tuple[dict[str, ImageInfo], set[str]]:
-        """Returns one row a key, and the keys to which one source gives rows that differ."""
+        """Returns one row per key, and the keys for which one source has different rows."""
 
         def preference(row: ImageInfo) -> tuple[object, ...]:
-            """Of several rows of a key, prefers one with a size, a file, of the key's source."""
+            """Returns a sort key: rows with a size, with a file, of the key's source first."""
             has_no_file = row.source not in self._sources_with_images
             is_of_other_source = not row.key.startswith(f"{row.source}/")
             return (

@@ -7,7 +7,7 @@ from schemas import Box
 
 
 def from_xywh(x: float, y: float, w: float, h: float) -> Box:
-    """Converts ``x, y, width, height`` of the raw formats to corners; nothing else does.
+    """Converts ``x, y, width, height`` of the raw formats to corners.
 
     Computed in float64 and rounded once to float32.
 

@@ -15,8 +15,8 @@ from pycocotools import mask
 
 from schemas import Box
 
-# Each character of compressed counts holds five bits and a mark that more follow. The decoder of
-# pycocotools reads past the end of a string whose last character has that mark.
+# Each character of compressed counts has five bits and a continuation bit. The decoder of
+# pycocotools reads past the end of a string whose last character has that bit set.
 _COMPRESSED = re.compile(r"(?:[P-o]{0,6}[0-O])*")
 
 MAX_COORDINATE = 1e6  # in pixels; beyond are infinities and overflows
@@ -40,7 +40,7 @@ class Extent(msgspec.Struct, frozen=True):
 
 
 def extent(segmentation: Segmentation) -> Extent:
-    """Returns what a segmentation covers; overlapping polygons and loops count once.
+    """Returns the extent of a segmentation; overlapping polygons and loops count once.
 
     >>> extent([[10, 10, 30, 10, 30, 20, 10, 20], [20, 10, 40, 10, 40, 20, 20, 20]])
     Extent(box=(10.0, 10.0, 40.0, 20.0), area=300.0)
@@ -67,7 +67,7 @@ def _shape(polygon: list[float]) -> shapely.Geometry:
         raise ValueError(f"a polygon of {len(polygon)} numbers")
     corners = np.array(polygon).reshape(-1, 2)
     if not np.abs(corners).max() < MAX_COORDINATE:
-        raise ValueError("a polygon with a corner out of all bounds")
+        raise ValueError("a polygon with a corner out of bounds")
     shape = shapely.polygons(corners)
     return shape if shapely.is_valid(shape) else shapely.make_valid(shape)
 
@@ -80,7 +80,7 @@ def _extent_of_runs(runs: Runs) -> Extent:
     encoded: dict[str, Any]
     if isinstance(runs.counts, str):
         if not _COMPRESSED.fullmatch(runs.counts):
-            raise ValueError("compressed counts that end early or have foreign characters")
+            raise ValueError("compressed counts that end early or have invalid characters")
         encoded = {"size": [height, width], "counts": runs.counts.encode()}
     else:
         if min(runs.counts, default=0) < 0 or sum(runs.counts) != pixels:

@@ -1,4 +1,4 @@
-"""Image files: read below their roots, bounded, and checked before they go into a shard."""
+"""Image files: read from their folders or zips, and checked before they are written to a shard."""
 
 import contextlib
 import io
@@ -17,14 +17,14 @@ from schemas import ImageInfo
 from schemas.limits import MAX_IMAGE_PIXELS
 
 MAX_BYTES = 64 << 20
-_MEMBER_HEADER = 4096  # bytes of a zip before the content of a member: rarely more
+_MEMBER_HEADER = 4096  # bytes of a zip before the content of a member; rarely exceeded
 _LONGEST_NAME = 255  # of a file, on most file systems
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png"}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*)*")
 
 
 class UnusableImageError(Exception):
-    """An image cannot go into a shard; ``reason`` is one of few, ``detail`` is free text."""
+    """An image cannot be used; ``reason`` is short and fixed, ``detail`` is free text."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -42,7 +42,7 @@ class ImageFile(msgspec.Struct):
 
 
 class _BufferedRange:
-    """A file with one range in memory: zipfile reads in small steps, each a request if remote."""
+    """A file with one buffered range, because each small read of zipfile would be a request."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -78,7 +78,7 @@ class _Zip(NamedTuple):
 
 
 class ImageStore:
-    """The image files of each source, below its roots: folders, or zips as they are published."""
+    """The image files of each source, in its roots: folders, or zips as published."""
 
     def __init__(self, roots: dict[str, list[str]]) -> None:
         self._roots = roots
@@ -88,8 +88,8 @@ class ImageStore:
         """Reads the file of an image.
 
         Raises:
-            UnusableImageError: It is missing, no JPEG or PNG, truncated, too large, of another
-                size than its source states, or its name would leave the root.
+            UnusableImageError: It is missing, not a JPEG or PNG, truncated, too large, not of the
+                annotated size, or its name would escape the root.
         """
         content = self._content(image)
         if content is None:
@@ -144,20 +144,20 @@ def _read_member(opened: _Zip, member: zipfile.ZipInfo) -> bytes:
     try:
         with opened.archive.open(member) as file:
             return file.read(MAX_BYTES + 1)
-    # zipfile has no class of its own for an encrypted member or an unknown method.
+    # zipfile has no specific exception for an encrypted member or an unknown method.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise UnusableImageError("unreadable image", str(error)) from error
 
 
 def inspect(content: bytes) -> ImageFile:
-    """Returns an image with what its header states; the pixels are not decoded.
+    """Returns an image with the format and size in its header; does not decode pixels.
 
     Raises:
-        UnusableImageError: No JPEG or PNG, a truncated one, or of more than ``MAX_IMAGE_PIXELS``.
+        UnusableImageError: Not a JPEG or PNG, truncated, or more than ``MAX_IMAGE_PIXELS``.
     """
     try:
         with Image.open(io.BytesIO(content), formats=list(_EXTENSIONS)) as image:
-            # A JPEG that carries more images behind the first is an MPO to Pillow.
+            # Pillow calls a JPEG that contains further images an MPO.
             format_ = "JPEG" if image.format == "MPO" else str(image.format)
             width, height = image.width, image.height
     except UnidentifiedImageError as error:

@@ -16,12 +16,12 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.io.atomic import atomic_write
 
-_READ_AHEAD = 1 << 20  # bytes of a remote file fetched beyond what is asked for
+_READ_AHEAD = 1 << 20  # bytes of a remote file that are read ahead
 _COPY_BYTES = 16 << 20  # copied at once
 
 
 class RawFileError(Exception):
-    """A file cannot be read, or is not what it should be; says what was expected and found."""
+    """A file cannot be read, or has the wrong content; states what was expected and found."""
 
 
 class StoreError(Exception):
@@ -42,7 +42,7 @@ def exists(path: str) -> bool:
     system, name = (None, path) if is_local(path) else _remote(path)
     try:
         return system.exists(name) if system else Path(path).exists()
-    except Exception as error:  # each kind of store has its own, with no class in common
+    except Exception as error:  # the exceptions of stores have no common base class
         raise StoreError(f"{path}: {type(error).__name__}: {error}") from error
 
 
@@ -104,9 +104,9 @@ def local_copy(path: str) -> Iterator[Path]:
 
 
 def unpack(path: str, scratch: str) -> str:
-    """Writes the only data member of a zip below ``scratch``, and returns where it is.
+    """Extracts the only data member of a zip below ``scratch``, and returns its path.
 
-    The member is the one that ends as the zip's name without ``.zip`` does, or in ``.json``.
+    Its name has the suffix of the zip's name without ``.zip``, or ``.json``.
 
     Raises:
         RawFileError: It is not a zip that can be read, or does not have exactly one such member.
@@ -130,7 +130,7 @@ def unpack(path: str, scratch: str) -> str:
                 atomic_write(target) as unpacked,
             ):
                 shutil.copyfileobj(packed, unpacked, _COPY_BYTES)
-    # zipfile has no class of its own for an encrypted member (RuntimeError) or an unknown method
+    # zipfile has no specific exception for an encrypted member (RuntimeError) or an unknown method
     # (NotImplementedError, which is one).
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise RawFileError(f"{path}: not a readable zip file: {error}") from error
@@ -138,7 +138,7 @@ def unpack(path: str, scratch: str) -> str:
 
 
 def map_file(path: str) -> mmap.mmap:
-    """Maps a whole file into memory; of a remote or zipped one, a copy that is gone with the map.
+    """Maps a whole file into memory; a remote or zipped one as a temporary copy.
 
     Raises:
         RawFileError: It is empty, or cannot be read.
@@ -160,7 +160,7 @@ def map_local(path: Path) -> mmap.mmap:
 def _remote(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Returns the file system of a URL, and the name in it.
 
-    Beam's own file systems make a client for every file, which takes longer than to read an image.
+    Beam's file systems create a client for every file, which takes longer than reading an image.
 
     Raises:
         StoreError: The scheme is unknown, or the package that it needs is not installed.

@@ -1,8 +1,8 @@
-"""Reads pickles of untrusted origin, without running code that they name.
+"""Reads untrusted pickles without executing code.
 
 RefCOCO's ``refs(*).p`` and the published lists of image ids are pickles. A pickle is a program
-that may call any function of any module; here it may build plain containers, strings,
-numbers, booleans and ``None``, and name nothing else.
+that may call any function of any module; here it may only create plain containers, strings,
+numbers, booleans and ``None``.
 """
 
 import io
@@ -32,8 +32,8 @@ def loads(content: bytes, name: str = "<pickle>") -> Any:
     Strings that Python 2 wrote as bytes are read as UTF-8, or as Latin-1 if that fails.
 
     Raises:
-        RawFileError: No pickle, a truncated one, one larger than ``MAX_BYTES``, or one that names
-            anything but plain data, which the message states.
+        RawFileError: Not a pickle, truncated, larger than ``MAX_BYTES``, or it refers to anything
+            but plain data, which the message names.
     """
     if len(content) > MAX_BYTES:
         raise RawFileError(f"{name}: a pickle of more than {MAX_BYTES} bytes")
@@ -47,7 +47,7 @@ def loads(content: bytes, name: str = "<pickle>") -> Any:
         raise RawFileError(
             f"{name}: the pickle asks for {error}, which is not plain data"
         ) from None
-    # Bytes that are no pickle are run as one, and can fail in any way that a program can.
+    # Arbitrary bytes run as a pickle program, which can fail in any way.
     except Exception as error:
         raise RawFileError(
             f"{name}: not a pickle, or a truncated one ({type(error).__name__}: {error})"
@@ -55,7 +55,7 @@ def loads(content: bytes, name: str = "<pickle>") -> Any:
 
 
 class _ForbiddenError(Exception):
-    """A pickle names something that is not plain data."""
+    """A pickle refers to something that is not plain data."""
 
 
 def _check_memo(content: bytes) -> None:
@@ -65,7 +65,7 @@ def _check_memo(content: bytes) -> None:
     ask for 64 GB.
 
     Raises:
-        ValueError: An object has.
+        ValueError: A memo number is too large.
     """
     for opcode, argument, _ in pickletools.genops(content):
         numbers = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from pipelines.io.raw_files import RawFileError, local_copy, map_local, open_binary, unpack
 from schemas import Rejected
 
-# A file becomes at least this many slices, so that workers end at about the same time, of at most
-# about this size, so that what is decoded at once is small.
+# A file is divided into at least this many slices, to balance the workers, of at most about this
+# size, to bound the memory of decoding.
 SLICES = 64
 SLICE_BYTES = 4 << 20
 LINES_PER_SLICE = 512
@@ -47,7 +47,7 @@ class Input(msgspec.Struct, frozen=True):
 
 
 class SliceRange(msgspec.Struct, frozen=True):
-    """Where a slice lies: bytes [start, stop) of ``path``, which is never a zip."""
+    """The location of a slice: bytes [start, stop) of ``path``, which is never a zip."""
 
     source: str
     rank: int  # of the input among the source's inputs
@@ -132,7 +132,7 @@ def read_slice(slice_range: SliceRange) -> Slice:
 
 
 def element_ranges(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
-    """Returns where each element of the input's JSON list lies in the file: [start, stop), (n, 2).
+    """Returns the byte range [start, stop) of each element of the input's JSON list: (n, 2).
 
     Raises:
         RawFileError: It is not JSON, or has no such list.
@@ -158,7 +158,7 @@ def _line_ranges(content: mmap.mmap) -> Iterator[_Range]:
 
 
 def _grouped(runs: list[list[_Range]]) -> Iterator[_Range]:
-    """Joins consecutive elements of each run until they have the size of a slice."""
+    """Joins consecutive elements of each run into ranges of the size of a slice."""
     total = sum(run[-1][1] - run[0][0] for run in runs if run)
     slice_size = min(SLICE_BYTES, total // SLICES)
     for run in runs:
@@ -172,8 +172,8 @@ def _grouped(runs: list[list[_Range]]) -> Iterator[_Range]:
 def _entries(content: mmap.mmap, input: Input, repeated_keys: list[str]) -> list[list[_Range]]:
     """Returns runs of entries of the JSON dict, each from its key's quote to its value's end.
 
-    Of a key that occurs again msgspec keeps the last value. The earlier entries then lie between
-    two others: their keys are added to ``repeated_keys``, and they end a run of entries.
+    For a repeated key, msgspec keeps the last value. Earlier entries then are gaps between others:
+    they end a run of entries, and their keys are added to ``repeated_keys``.
     """
     inner = _inner(content, input)
     entries = _decode(inner, dict[str, msgspec.Raw], input)
@@ -196,7 +196,7 @@ def _entries(content: mmap.mmap, input: Input, repeated_keys: list[str]) -> list
 
 def _keys(entries: bytes) -> Iterator[tuple[int, str]]:
     """Yields position and name of the key of each entry; the last entry lacks its value."""
-    text = entries.decode("latin-1")  # one character a byte
+    text = entries.decode("latin-1")  # one character per byte
     decoder = json.JSONDecoder(strict=False)
     start = text.index('"')
     while start >= 0:
@@ -211,7 +211,7 @@ def _keys(entries: bytes) -> Iterator[tuple[int, str]]:
 
 
 def _inner(content: mmap.mmap, input: Input) -> "mmap.mmap | msgspec.Raw":
-    """Returns the JSON that is sliced: the whole file, or what lies under ``within``."""
+    """Returns the JSON that is sliced: the whole file, or the value of the key ``within``."""
     if not input.within:
         return content
     top: dict[str, msgspec.Raw] = _decode(content, dict[str, msgspec.Raw], input)

@@ -38,7 +38,7 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     #: the namespace of its image keys: "coco" gives "coco/139"
     namespace: ClassVar[str]
     #: whether none of its images is in another dataset; every worker holds the image tables of all
-    #: other sources, so only such a source may have any number of images
+    #: other sources, so only the number of such images is unlimited
     unique_images: ClassVar[bool] = False
     #: whether ``read`` calls the language model
     uses_parser: ClassVar[bool] = False
@@ -46,7 +46,7 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     images: list[str] = []  # folders or zips that hold the image files, searched in this order
 
     def paths(self) -> list[str]:
-        """Lists the files and folders that must exist before any work starts, images aside."""
+        """Lists the files and folders that must exist before a build starts, except images."""
         raise NotImplementedError
 
     def image_tables(self) -> list[Input]:
@@ -73,7 +73,7 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
         A region of a caption is a ``Region`` with its box, or an ``ObjectRegion`` with the id of an
         object whose box another file of the source gives in ``ImageRecord.objects``. A raw record
-        that cannot be used is ``Rejected``, with one of few short reasons and a free detail.
+        that cannot be used is ``Rejected``, with a short fixed reason and details as free text.
 
         Raises:
             RawFileError: the file is not in the layout of the source.

@@ -25,7 +25,7 @@ from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, Object
 from shards.box_overlap import as_array, iou
 
 SENTENCES_PER_BATCH = 20_000
-MIN_SEGMENTATION_IOU = 0.5  # of a box and the extent of its segmentation
+MIN_SEGMENTATION_IOU = 0.5  # minimum IoU of a box and the extent of its segmentation
 
 _segmentation_decoder = msgspec.json.Decoder(Segmentation)
 
@@ -117,7 +117,7 @@ def _key(image_id: int) -> str:
 def _read_references(input: Input, context: Context) -> Iterator[ImageRecord | Rejected]:
     content = safe_pickle.load(input.path)
     if not isinstance(content, list):
-        raise RawFileError(f"{input.path}: a pickled list expected, found {type(content).__name__}")
+        raise RawFileError(f"{input.path}: expected a pickled list, found {type(content).__name__}")
     by_image: dict[tuple[int, str], list[_Ref]] = {}
     for position, item in enumerate(content):
         try:
@@ -189,7 +189,7 @@ def _text_error(text: str) -> str | None:
         return "no words"
     if len(text) > MAX_CHARACTERS:
         return "text too long"
-    # Pickles can hold surrogates, which no UTF-8 file can.
+    # Pickles can contain surrogates, which are invalid in UTF-8.
     return "not Unicode text" if any("\ud800" <= char <= "\udfff" for char in text) else None
 
 
@@ -197,7 +197,7 @@ def _text_error(text: str) -> str | None:
 
 
 def _read_annotations(raw_slice: Slice, check: bool) -> Iterator[ImageRecord | Rejected]:
-    # A bad annotation counts as no record: its sentences are counted when they lack their box.
+    # A bad annotation is not counted as a record: the sentences that lack its box are.
     annotations, bad = decode_list(raw_slice.content, _Annotation)
     yield from reject_malformed("coco", bad, raw_slice.input.path, records=0)
     records: dict[int, ImageRecord] = {}

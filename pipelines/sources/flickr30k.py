@@ -26,10 +26,10 @@ from pipelines.sources.base import Context, Source
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
 from shards.box_overlap import as_array, iou
 
-SAME_BOX_IOU = 0.95  # from which the published conversion merges two boxes
+SAME_BOX_IOU = 0.95  # IoU from which the published conversion merges two boxes
 SENTENCES_PER_IMAGE = 5
 MAX_SIDE = 1 << 24  # of an image in pixels
-MAX_FILE_SIZE = 1 << 20  # bytes of one XML or sentence file; the published ones have some kB
+MAX_FILE_SIZE = 1 << 20  # bytes of one XML or sentence file; the published ones have a few kB
 
 _PHRASE_START = re.compile(r"\[/EN#([0-9]+)((?:/[^/\[\]]+)+)")
 
@@ -181,7 +181,7 @@ def _read_from_zip(archive: zipfile.ZipFile, path: str, name: str) -> bytes:
         raise _UnreadableError(f"no {name} in the zip") from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise _UnreadableError(f"{name}: {error}") from error
-    # A member that is encrypted or has an unknown compression; so does the rest of the zip.
+    # The member is encrypted or its compression is unknown, and so are the others.
     except RuntimeError as error:
         raise RawFileError(f"{path}: not a readable zip file: {error}") from error
 
@@ -288,7 +288,7 @@ def _parse_sentence(line: str) -> tuple[str, list[_MarkedPhrase]]:
         closes = token.endswith("]")
         word = token.removesuffix("]")
         if closes and not (mark and word):
-            raise ValueError(f"a bracket that closes nothing: {token}")
+            raise ValueError(f"an unmatched closing bracket: {token}")
         words.append(word)
         length += len(word) + 1
         if mark and closes:

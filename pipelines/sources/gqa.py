@@ -156,7 +156,7 @@ class Gqa(Source, kw_only=True):
 
 
 def _read_scene_graphs(raw_slice: Slice) -> Iterator[ImageRecord | Rejected]:
-    # A bad graph counts as no record: its questions are counted when they lack their boxes.
+    # A bad graph is not counted as a record: the questions that lack its boxes are.
     graphs, bad = decode_dict(raw_slice.content, _SceneGraph)
     yield from reject_malformed("gqa", bad, raw_slice.input.path, records=0)
     for image_id, graph in graphs.items():
@@ -227,10 +227,9 @@ def _no_regions(question: _Question) -> list[ObjectRegion]:
 def _object_regions(question: _Question) -> list[ObjectRegion]:
     """Returns a region for each object that the question names, with all words that name it.
 
-    The words of an object are those of the annotation. An object without annotated words that the
-    program of the question selects, or relates something to, has its name as words, where the name
-    stands in the question outside the words of other objects. An answer without words has the
-    question word.
+    The words of an object are the annotated ones. If there are none, and the question's program
+    selects or relates the object, its words are its name, if it occurs in the question outside the
+    words of other objects. An answer without words has the question word.
 
     Raises:
         ValueError: the question does not have the annotated words.
@@ -315,7 +314,7 @@ def _find_name(name: str, text: str, taken: dict[str, list[Span]]) -> Span | Non
 
 @functools.lru_cache(maxsize=4096)
 def _name_pattern(name: str) -> re.Pattern[str]:
-    """Matches a name as whole words, in any case, its last word in singular or regular plural.
+    """Returns a case-insensitive pattern of a name as whole words, in singular or regular plural.
 
     >>> [bool(_name_pattern(name).search("the buses")) for name in ("bus", "buses", "us")]
     [True, True, False]
@@ -333,7 +332,7 @@ def _name_pattern(name: str) -> re.Pattern[str]:
 # --- the words of an object in the published scripts ----------------------------------------------
 
 _DIGITS = re.compile(r"[0-9]+")
-_LETTERS = re.compile(r"[A-z]+")  # with the six characters between Z and a
+_LETTERS = re.compile(r"[A-z]+")  # including the six characters between Z and a
 _PUBLISHED_QUESTION_WORDS = ("What", "what", "Who", "who", "Where", "where")
 
 

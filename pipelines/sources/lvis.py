@@ -21,7 +21,7 @@ from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 from schemas.class_names import class_name
 from shards.format.placement import position
 
-#: Of each ten images of a few-shot subset, so many are selected for a class that they show, the
+#: Of each ten images of a few-shot subset, this many are selected for a class that they show, the
 #: others for a class that they are known not to show.
 POSITIVES_PER_TEN = 9
 
@@ -81,7 +81,7 @@ class Lvis(Source, kw_only=True):
     def __post_init__(self) -> None:
         unknown = sorted(self.percent.keys() - self.annotations.keys())
         if unknown:
-            raise ValueError(f"percent of {', '.join(unknown)}, which has no annotations")
+            raise ValueError(f"percent is set for {', '.join(unknown)}, which has no annotations")
 
     def paths(self) -> list[str]:
         return list(self.annotations.values())
@@ -100,7 +100,7 @@ class Lvis(Source, kw_only=True):
             yield ImageInfo(_key(image.id), self.namespace, file, image.width, image.height)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
-        # Not cut: a caption needs all boxes of its class, which may be anywhere in the file.
+        # Not sliced: a caption needs all boxes of its class, which may be anywhere in the file.
         return [
             Input(self.annotations[split], "file", role=split)
             for split in splits
@@ -136,7 +136,7 @@ class Lvis(Source, kw_only=True):
 
 
 def _read_tables(path: str) -> _Tables:
-    """Returns the records of a file; none of its bytes outlives the call.
+    """Returns the records of a file; its bytes are released.
 
     Raises:
         RawFileError: it is not in LVIS's layout, or has no categories.
@@ -223,7 +223,7 @@ def few_shot_subset(
         image_id = queues[0].pop(selected)
         if image_id is None:
             image_id = queues[1].pop(selected)
-        if image_id is None:  # those that are left have no classes at all
+        if image_id is None:  # the remaining images have no classes
             image_id = next(id_ for id_ in by_id if id_ not in selected)
         selected[image_id] = by_id[image_id]
         positives.count(annotations[image_id].keys())
@@ -232,7 +232,7 @@ def few_shot_subset(
 
 
 class _BalancedQueue:
-    """Images waiting for selection, by class; the class with the fewest selected is next."""
+    """Images to select, by class; the class with the fewest selected images is next."""
 
     def __init__(self, categories_by_image: Mapping[int, Iterable[int]]) -> None:
         self._waiting: dict[int, deque[int]] = defaultdict(deque)

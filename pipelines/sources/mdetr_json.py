@@ -1,8 +1,8 @@
-"""MDETR's own JSON: captions that are already combined, as GoldG is distributed.
+"""MDETR's JSON format, in which GoldG is distributed: captions that are already combined.
 
 Layout: ``final_mixed_train.json`` and ``final_flickr_separateGT_train.json`` of
-github.com/ashkamath/mdetr, in COCO's form, with an "image" per caption. The files do not contain
-which raw records a caption was made of.
+github.com/ashkamath/mdetr, in COCO's layout, with an "image" per caption. The files do not state
+the raw records of a caption.
 """
 
 import functools

@@ -14,7 +14,7 @@ balanced training questions, 320,000 referring sentences), without images:
     mdetr-synthetic --output DIR --num-images 166154 --no-images \
         --regions 50 --questions 12.12 --sentences 4.94
 
-That takes about four minutes on two cores, 0.3 GB of memory a process, and 5 GB of disk.
+That takes about four minutes on two cores, 0.3 GB of memory per process, and 5 GB of disk.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from pipelines.synthetic.plan import MAX_IMAGES
 from schemas.version import package_version
 from shards.atomic import atomic_folder
 
-#: More regions or questions an image could exceed the image's interval of ids.
+#: More regions or questions per image could exceed the image's interval of ids.
 MAX_REGIONS, MAX_QUESTIONS = 1000, 400
 #: Options that apply to the layout `grounding` only.
 GROUNDING_OPTIONS = {

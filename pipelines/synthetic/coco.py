@@ -63,7 +63,7 @@ def image_row(image: SyntheticImage, language: Language) -> Record:
 
 
 def annotations(rng: Random, image: SyntheticImage, language: Language) -> list[Record]:
-    """Returns one annotation an object, in some images a crowd, and the corrupted ones."""
+    """Returns one annotation per object, in some images a crowd, and the corrupted ones."""
     objects = language.objects
     mean_count = (MIN_OBJECTS + MAX_OBJECTS) / 2
     corrupted = corruption.plan_corruption(

@@ -2,7 +2,7 @@
 
 A region is a phrase with its box, the objects that it refers to, each with its own box and
 WordNet synsets, and the characters of the phrase that each synset stands for. Objects are annotated
-anew for every region, as in the published file.
+again for every region, as in the published file.
 """
 
 from random import Random

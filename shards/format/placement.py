@@ -1,6 +1,6 @@
 """Maps an image to its shard: a pure function of its canonical key, the same on every runner.
 
-A crop of an image has a key of its own and lies in the shard of the image.
+A crop of an image has a separate key, but is stored in the shard of the image.
 """
 
 import hashlib
@@ -37,7 +37,9 @@ def shard_name(split: str, shard: int, shards: int) -> str:
 
 
 def is_safe_key(key: str) -> bool:
-    """Whether a key can name a tar member: namespaces and a plain name, no dots, at most 80 long.
+    """Returns whether a key can name a tar member.
+
+    It has namespaces and a plain name, no dots, and at most 80 characters.
 
     >>> is_safe_key("coco/139"), is_safe_key("coco/../139"), is_safe_key("139")
     (True, False, False)

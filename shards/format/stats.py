@@ -55,10 +55,10 @@ class Histogram(msgspec.Struct):
 
 
 class DatasetStats(msgspec.Struct):
-    """Statistics of a published data set within the samples.
+    """Statistics of a published dataset within the samples.
 
     ``sentences`` counts raw sentences, before they were combined. ``captions`` counts the captions
-    with a sentence of the data set, ``regions`` the regions that its sentences name.
+    with a sentence of the dataset, ``regions`` the regions that its sentences name.
     """
 
     images: Count = 0
@@ -123,7 +123,7 @@ class Stats(msgspec.Struct):
             _merge(self.datasets.setdefault(dataset, DatasetStats()), stats)
 
     def _add_to_datasets(self, caption: Caption, pixels: int) -> None:
-        """Counts a caption for the data sets of its sentences."""
+        """Counts a caption for the datasets of its sentences."""
         for dataset in _datasets(caption):
             self.datasets[dataset].captions += 1
             self.datasets[dataset].questions += caption.question is not None

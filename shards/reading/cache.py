@@ -101,7 +101,7 @@ class Cache:
                 yield status.st_mtime_ns, status.st_size, path
 
     def _is_stale(self, part: Path) -> bool:
-        """Whether the process that fetched a file is dead."""
+        """Returns whether the process that fetched a file is dead."""
         try:
             with self._lock(part.name.removesuffix(".part"), fcntl.LOCK_NB):
                 return True

@@ -152,14 +152,14 @@ def _read_ranges(system: fsspec.AbstractFileSystem, path: str, size: int) -> Ite
 
 
 def _is_beyond_the_end(answer: bytes | Exception) -> bool:
-    """Whether the file ends before a range: HTTP status 416, in s3fs in the cause of its error."""
+    """Returns whether a range is past the end of the file (HTTP 416; s3fs has it as the cause)."""
     below = getattr(getattr(answer, "__cause__", None), "response", {})
     status = below.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return 416 in (status, getattr(answer, "code", None))
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether an error of a file system is worth a retry: of a network, or an HTTP status.
+    """Returns whether an error is transient: a network error, or an HTTP status such as 503.
 
     >>> is_transient(TimeoutError()), is_transient(PermissionError()), is_transient(KeyError())
     (True, False, False)

@@ -145,7 +145,7 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
         self._epoch, self._step = epoch, step
 
     def __len__(self) -> int:
-        """The number of lists that the next iteration yields."""
+        """Returns the number of lists that the next iteration yields."""
         return (self.steps - self._step) * self._micro_batches
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:

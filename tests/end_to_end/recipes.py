@@ -63,7 +63,7 @@ of = "flickr30k"
 
 
 def golden_mixed(folder: Path, rules: str, stop_words: Path) -> Path:
-    """The recipe that the published programs follow, under either set of rules."""
+    """Returns the recipe that the published programs follow, under either set of rules."""
     published = f'{{ base = "mdetr", stop_words = "{stop_words}" }}'
     return _written(folder, GOLDEN_MIXED.format(rules=published if rules == "mdetr" else '"paper"'))
 

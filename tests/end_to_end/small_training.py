@@ -1,4 +1,4 @@
-"""A training run that takes seconds: a few images, a model of some thousand weights.
+"""A training run that takes seconds: a few images, a model of a few thousand weights.
 
 Where only the result of a run matters, it is in this process: most of the time of a command is the
 import of its libraries. It is on one thread, where sums are added in the same order everywhere, so

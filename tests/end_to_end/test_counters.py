@@ -1,4 +1,4 @@
-"""The figures of the closing table, and sizes, are metrics of the job, which every runner shows."""
+"""The figures of the summary table, and sizes, are metrics of the job, which every runner shows."""
 
 from collections import defaultdict
 from collections.abc import Mapping

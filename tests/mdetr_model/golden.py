@@ -21,7 +21,7 @@ TOKEN_TARGETS = {"collated": "binary", "normalised": "normalized"}
 
 @cache
 def formulas(reference: Path) -> ModuleType:
-    """The module that comes with the golden files: random numbers by name, stored outputs."""
+    """Imports the golden files' module: random numbers by name, stored outputs."""
     path = reference / "golden" / "formula_weights.py"
     spec = importlib.util.spec_from_file_location("formula_weights", path)
     assert spec is not None and spec.loader is not None
@@ -50,7 +50,7 @@ def captions(reference: Path, kind: str, case: str) -> list[str]:
 
 
 def labels(reference: Path, results: dict[str, Any], texts: list[str], key: str) -> dict[str, Any]:
-    """The targets of a golden result, which stand in the first one of their target set."""
+    """Returns the targets of a golden result, stored with the first result of their target set."""
     case, targets, *_ = key.split("/")
     first = next(
         result
@@ -75,7 +75,7 @@ def labels(reference: Path, results: dict[str, Any], texts: list[str], key: str)
 
 
 def answers(published: dict[str, Any]) -> dict[str, Tensor]:
-    """The entries that hold right answers, by head."""
+    """Returns the entries that hold right answers, by head."""
     heads = {"answer": "total"}
     return {
         heads.get(name, name.removeprefix("answer_")): torch.tensor(value)
@@ -85,7 +85,7 @@ def answers(published: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def map_of_wrong_caption(reference: Path, results: dict[str, Any], texts: list[str]) -> Tensor:
-    """The tokens (B, N, 256) that the published contrastive loss takes in ``odd/edge_spans``.
+    """Returns the tokens (B, N, 256) of the published contrastive loss in ``odd/edge_spans``.
 
     Where a span begins or ends at a space, the published code looks the next character up in the
     first caption of the batch, whichever caption the span is of.

@@ -102,7 +102,7 @@ def run(model: torch.nn.Module, inputs: dict[str, Tensor]) -> MdetrOutput:
 
 
 def difference(first: Any, second: Any) -> float:
-    """The largest over all outputs that both have."""
+    """Returns the largest over all outputs that both have."""
     assert first.keys() == second.keys()
     pairs = []
     for name in first:

@@ -128,7 +128,7 @@ def test_finished_set_is_replaced_only_with_overwrite_manifest_first(
     arguments = [recipe, f"--root={tmp_path}", f"--output={output}/"]
     arguments += ["--direct_running_mode=in_memory"]
     assert main(arguments) == 0
-    # The closing table counts one region and one image.
+    # The summary table counts one region and one image.
     table = capfd.readouterr().out
     assert table.splitlines()[1].split() == ["vg", "1", "0", "0", "0", "1"]
     before = {p.name: p.read_bytes() for p in output.iterdir() if p.is_file()}

@@ -1,4 +1,4 @@
-"""Average precision of LVIS (arXiv 1908.03195), a federated data set.
+"""Average precision of LVIS (arXiv 1908.03195), a federated dataset.
 
 Only few classes are annotated for an image. A class is evaluated on the images that show it and on
 those that are verified not to: its detections elsewhere do not count. On images that are not

@@ -52,7 +52,7 @@ class NounPhrase(NamedTuple):
 def noun_phrases(question: str, is_comparison: bool = False) -> list[NounPhrase]:
     """Returns the noun phrases of a question in the order of its ``object_references``.
 
-    That is the order of the words, except that the clause behind a semicolon comes first: in
+    That is the order of the words, except that the clause after a semicolon comes first: in
     "There is a cube; how many balls are left of it?" the balls. A comparison ("There is a cube; is
     it as large as the ball?") keeps the order of the words, as its program does.
     """
@@ -73,7 +73,7 @@ def align(
     """Pairs phrases with references of the same attributes, in the order of both.
 
     The longest common subsequence: a program may refer to objects that a question does not name
-    ("anything else"), and a question may repeat what its program has once.
+    ("anything else"), and a question may name an object twice that its program selects once.
     """
     longest = [[0] * (len(references) + 1) for _ in range(len(phrases) + 1)]
     for i in reversed(range(len(phrases))):

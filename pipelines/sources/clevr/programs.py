@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 ATTRIBUTES = ("size", "color", "material", "shape")
-# In the order of ATTRIBUTES, by CLEVR's own names; None where a question does not state one.
+# CLEVR's names, in the order of ATTRIBUTES; None for attributes that a question does not state.
 AttributeValues = tuple[str | None, str | None, str | None, str | None]
 ObjectIds = frozenset[int]
-# For "left", "behind" and so on: for each object, the objects that are so of it.
+# By relationship ("left", "behind", ...): for each object, the objects in that relationship to it.
 Relationships = Mapping[str, Sequence[Sequence[int]]]
-MAX_STEPS = 100  # CLEVR's programs have up to about 25
+MAX_STEPS = 100  # CLEVR's programs have up to about 25 steps
 
 
 class ClevrObject(msgspec.Struct, gc=False):
@@ -150,7 +150,7 @@ def _references_from(
         program: the steps.
         results: the objects of each step.
         step: the step to begin with; filters before it belong to the same reference.
-        within: the objects that later filters leave, if a union lies between.
+        within: the objects that later filters leave, if there is a union in between.
     """
     objects = results[step]
     stated: dict[str, str] = {}
@@ -177,10 +177,10 @@ def _references_from(
 def mentions_an_object_twice(
     program: Sequence[ProgramNode], results: Sequence[ObjectIds | None]
 ) -> bool:
-    """Returns whether a question is not in CLEVR-Medium.
+    """Returns whether a question is excluded from CLEVR-Medium.
 
-    It is not if it singles out, counts or asks about an object twice, or if an object is on both
-    sides of its union.
+    It is if it singles out, counts or asks about an object twice, or if an object is on both sides
+    of its union.
     """
     mentioned = [
         results[node.inputs[0]] or frozenset()

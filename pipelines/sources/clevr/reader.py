@@ -137,7 +137,7 @@ class Clevr(Source, kw_only=True):
 
 
 def _question_id(question: _Question) -> str:
-    """Returns the question's index; CLEVR-Humans may have none: image and hash of the words."""
+    """Returns the question's index or, if it has none (CLEVR-Humans), image and text hash."""
     if question.question_index is not None:
         return str(question.question_index)
     text_hash = hashlib.blake2b(question.question.encode(), digest_size=6).hexdigest()

@@ -12,9 +12,9 @@ from pipelines.sources.clevr.programs import ClevrObject
 from schemas import Box
 
 WIDTH, HEIGHT = 480, 320
-# Pixels of a length of 1 at a distance of 1: a lens of 35 mm before a sensor of 32 mm.
+# Focal length in pixels: a lens of 35 mm and a sensor of 32 mm.
 FOCAL_LENGTH = WIDTH * 35 / 32
-# How far the camera looks down: it is at about (7.2, -6.8, 5.1), with jitter in every scene.
+# The camera's pitch: it is at about (7.2, -6.8, 5.1), with jitter in every scene.
 ELEVATION = math.atan2(5.1, math.hypot(7.2, 6.8))
 
 _Coordinate = Annotated[float, msgspec.Meta(ge=-1e4, le=1e4)]
@@ -67,7 +67,7 @@ def read_scenes(path: str) -> dict[str, msgspec.Raw]:
 
 
 def object_box(obj: SceneObject, right: tuple[float, float, float]) -> Box:
-    """Returns the box of an object, xyxy in pixels, from a projection without perspective in it.
+    """Returns the box of an object, xyxy in pixels, by a weak-perspective projection.
 
     Args:
         obj: the object.

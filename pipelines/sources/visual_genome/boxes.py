@@ -1,7 +1,7 @@
 """Boxes of Visual Genome: means, clusters, and overlaps of many at once.
 
-Boxes stay in the form of the files, ``(x, y, width, height)``, until all averaging is done: each
-of the published means is a float32 width, and a detour over corners would round it a second time.
+Boxes stay in the format of the files, ``(x, y, width, height)``, until all averaging is done: the
+published means are float32 widths, which a conversion to corners would round a second time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,12 +12,12 @@ import numpy.typing as npt
 from pipelines.geometry.boxes import clusters
 from shards.box_overlap import Boxes, as_array, iou
 
-XYWH = tuple[float, float, float, float]  # each exactly a float32
+XYWH = tuple[float, float, float, float]  # each exactly representable in float32
 BoxLists = Sequence[Sequence[XYWH]]  # the boxes of several captions; none of the lists is empty
 Matrix = npt.NDArray[np.bool_]
 
 MAX_COORDINATE = 2.0**24  # integers below it are exact in float32; no image is as large
-ROUNDING = 0.01  # no IoU is rounded by as much
+ROUNDING = 0.01  # more than the rounding error of any IoU
 LOOP_LIMIT = 1000  # pairs of boxes, up to which a loop is faster than numpy
 BLOCK_SIZE = 1 << 18  # pairs of boxes that are compared at once, which takes a few MB
 
@@ -58,7 +58,7 @@ def cluster_by_iou(boxes: list[XYWH], threshold: float) -> list[list[int]]:
     """Returns the indices of the boxes, clustered by an IoU of at least ``threshold``."""
     if len(boxes) == 1:
         return [[0]]
-    if len(boxes) == 2:  # by far the most frequent, and slow in numpy
+    if len(boxes) == 2:  # by far the most frequent case, and slow in numpy
         return [[0, 1]] if iou_excess(boxes[0], boxes[1], threshold) >= 0 else [[0], [1]]
     corners = _corners(boxes)
     close = np.empty((len(boxes), len(boxes)), bool)
@@ -190,7 +190,7 @@ def _or_by_owners(
 
 
 def _row_blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Cuts the rows of a matrix into blocks of about ``BLOCK_SIZE`` elements."""
+    """Divides the rows of a matrix into blocks of about ``BLOCK_SIZE`` elements."""
     height = max(1, BLOCK_SIZE // columns)
     return (slice(start, start + height) for start in range(0, rows, height))
 

@@ -23,9 +23,9 @@ from pipelines.sources.visual_genome.regions import RegionCaption, RejectedRegio
 from pipelines.sources.visual_genome.text_rules import TextRules
 from schemas import Span
 
-SAME_REGION_IOU = 0.5  # from which boxes of the same words in two captions are one
-SAME_BOX_IOU = 0.75  # from which boxes of one text are one, whatever words they have
-COVERED_IOU = 0.1  # from which a caption without objects adds nothing to one with objects
+SAME_REGION_IOU = 0.5  # IoU from which boxes of the same words in two captions are merged
+SAME_BOX_IOU = 0.75  # IoU from which boxes of captions with the same text are merged
+COVERED_IOU = 0.1  # IoU from which a caption without objects is redundant to one with objects
 
 
 def deduplicate_captions(
@@ -33,7 +33,7 @@ def deduplicate_captions(
 ) -> tuple[list[RegionCaption], list[RejectedRegion]]:
     """Merges the captions of one image that have the same content and agree in their boxes.
 
-    Every region id that comes in is in exactly one caption or rejection that comes out.
+    Every region id of the input is in exactly one caption or rejection of the output.
     """
     by_content: dict[tuple[str, ...], list[RegionCaption]] = defaultdict(list)
     rejected: list[RejectedRegion] = []

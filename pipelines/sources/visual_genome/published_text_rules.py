@@ -1,8 +1,8 @@
-"""The text rules of the published MDETR data, with their failures and slips.
+"""The text rules of the published MDETR data, including their bugs.
 
 The published scripts edit a text step by step and adjust offsets after each edit. That fails on
-texts that the edits do not foresee (``None`` below), and goes wrong where words and tokens differ.
-The rules named ``mdetr`` need the same failures and the same wrong offsets.
+unexpected texts (``None`` below), and gives wrong offsets where words and tokens differ. The rules
+named ``mdetr`` reproduce both.
 """
 
 import re
@@ -67,8 +67,7 @@ class PublishedTextRules(TextRules):
         """Maps spans to the caption of lemmas, without punctuation and stop words.
 
         Returns:
-            The spans of each box and the text; None if an edit meets a text that it does not
-            foresee.
+            The spans of each box and the text; None if an edit fails.
         """
         edited = _EditedText(lower(caption), spans)
         edited.collapse_spaces()
@@ -95,8 +94,8 @@ def content_text(text: str) -> str:
 def content_words(text: str, parse: Parse, stop_words: Collection[str]) -> list[str]:
     """Returns the lemmas of the words of a ``content_text`` that are not stop words.
 
-    A word is what stands between spaces, and the n-th word gets the lemma of the n-th token of
-    ``parse``, the parse of ``text``: after a token such as "'s" that is the wrong lemma.
+    Words are separated by spaces, and the n-th word gets the lemma of the n-th token of ``parse``,
+    the parse of ``text``: after a token such as "'s" that is the wrong lemma.
     """
     return [
         word if parse.lemmas[i].startswith("-") else parse.lemmas[i]
@@ -139,7 +138,7 @@ class _EditedText:
                 self._delete_character(position)
 
     def remove_word(self, word: str) -> bool:
-        """Removes ``word`` wherever it stands between spaces; False if it is the whole text."""
+        """Removes ``word`` wherever it is between spaces; returns False if it is the whole text."""
         search_start = 0
         while (start := self.text.find(word, search_start)) != -1:
             stop = start + len(word)
@@ -152,12 +151,12 @@ class _EditedText:
             replacement = " " if before and after else ""
             removed = before + word + after
             self._shift_spans_for_deletion(start, len(removed) - len(replacement))
-            # The first place where the characters stand, which may be inside an earlier word.
+            # The first occurrence of the characters, which may be inside an earlier word.
             self.text = self.text.replace(removed, replacement, 1)
         return True
 
     def replace_words(self, lemmas: Sequence[str]) -> bool:
-        """Replaces the n-th word by the n-th lemma; False if they cannot be matched up.
+        """Replaces the n-th word by the n-th lemma; returns False if they cannot be aligned.
 
         A word whose lemma begins with a hyphen stays.
         """
@@ -188,7 +187,7 @@ class _EditedText:
                     box_spans[i] = (start if overlaps else start - length, stop - length)
 
     def _shift_spans_for_replacement(self, start: int, stop: int, growth: int) -> bool:
-        """Adjusts the spans to a new length of a word; False if one covers only a part of it."""
+        """Adjusts spans to a word's new length; returns False if one covers only a part of it."""
         for box_spans in self.spans:
             for i, (first, last) in enumerate(box_spans):
                 if start >= last:

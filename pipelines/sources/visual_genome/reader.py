@@ -115,7 +115,7 @@ class VisualGenome(Source, kw_only=True):
 
 
 def _decode(raw_slice: Slice) -> Iterator[_RegionGraph | Rejected]:
-    """Decodes the images of a slice; a bad region costs only itself."""
+    """Decodes the images of a slice; a bad region does not affect the others."""
     try:
         graphs = msgspec.json.decode(raw_slice.content, type=list[_RegionGraph])
     except ValueError:

@@ -24,7 +24,7 @@ from pipelines.sources.visual_genome.text_rules import TextRules
 from schemas import Span
 
 MIN_CHARACTERS = 3  # of a caption
-SAME_OBJECT_IOU = 0.7  # from which boxes of the same words in one region are one object
+SAME_OBJECT_IOU = 0.7  # IoU from which boxes of the same words in one region are one object
 
 
 class RawObject(msgspec.Struct, gc=False):
@@ -144,8 +144,8 @@ def preprocess_region(
 def _synset_spans(region: RawRegion) -> dict[str, Span]:
     """Returns the span in the raw phrase of each synset that names objects unambiguously.
 
-    An object with several synsets is likely spurious, and of a synset that the phrase has twice it
-    is unknown which of the words an object goes with.
+    An object with several synsets is likely spurious, and a synset that occurs twice in the phrase
+    is ambiguous.
     """
     if not region.objects or not region.synsets:
         return {}

@@ -1,4 +1,4 @@
-"""How the spans of a Visual Genome phrase follow its clean-up, and when two captions are alike."""
+"""Maps the spans of Visual Genome phrases to their cleaned text, and compares captions."""
 
 import abc
 from bisect import bisect_left
@@ -66,7 +66,7 @@ class TextRules(abc.ABC):
 class TokenTextRules(TextRules):
     """Maps spans character by character, and compares captions token by token."""
 
-    # As in "the wall on the side of the building": prepositions of place are no stop words here.
+    # As in "the wall on the side of the building": prepositions of place are not stop words here.
     uninformative_words: ClassVar = frozenset(
         ("wall", "side", "building", "on", "at", "to", "in", "by")
     )
@@ -110,7 +110,7 @@ class TokenTextRules(TextRules):
 
 
 def _extend_to_words(span: Span, text: str) -> Span:
-    """Extends a span that cuts into words: some annotations are off by a character.
+    """Extends a span to whole words, because some annotations are off by a character.
 
     >>> _extend_to_words((3, 5), "a paw"), _extend_to_words((1, 3), "a cat on it")
     ((2, 5), (1, 5))

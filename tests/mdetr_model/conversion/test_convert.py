@@ -56,7 +56,7 @@ def _tiny(**fields: Any) -> MdetrConfig:
 
 
 def _published(config: MdetrConfig) -> dict[str, Tensor]:
-    """A published state dict for a small configuration: names by the published code's rules."""
+    """Returns a state dict with the published names for a small configuration."""
     return _published_transformer(config) | _published_heads(config) | _published_encoders(config)
 
 
@@ -123,7 +123,7 @@ def _published_heads(config: MdetrConfig) -> dict[str, Tensor]:
 
 
 def _published_encoders(config: MdetrConfig) -> dict[str, Tensor]:
-    """Backbone and text encoder keep the names inside them, which a model of ours has too."""
+    """Returns the weights of backbone and text encoder; names inside them are unchanged."""
     model, size, text = MdetrForGrounding(config), config.hidden_size, "transformer.text_encoder"
     state = {
         f"{text}.embeddings.position_ids": torch.zeros(1, 40),

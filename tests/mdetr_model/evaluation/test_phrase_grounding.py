@@ -148,7 +148,7 @@ def _synthetic_boxes(
 
 
 def test_baseline_recalls() -> None:
-    """Two objects an image: one of them at random is right half of the time."""
+    """Two objects per image: one of them at random is right half of the time."""
     left, right = np.array([[0, 0, 0.4, 1]]), np.array([[0.6, 0, 1, 1]])
     # A box that is nearly that of another phrase is the same object.
     again = left + np.array([[0, 0, 0.01, 0]])

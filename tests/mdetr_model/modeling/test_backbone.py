@@ -27,7 +27,7 @@ EFFICIENT = EfficientNetConfig(
 
 
 def _encoder(config: PreTrainedConfig) -> nn.Module:
-    """An encoder with norms that move zeros, as those of trained ones do."""
+    """Returns an encoder with norms that move zeros, as those of trained ones do."""
     torch.manual_seed(0)
     encoder = image_encoder(config)
     for module in encoder.modules():

@@ -158,7 +158,7 @@ def test_losses_of_stored_outputs_equal_published_ones_for_other_variants(
 
 
 def _matching(result: dict[str, Any]) -> Matching:
-    """The published matching of a golden result."""
+    """Returns the published matching of a golden result."""
     layers = result["matcher_indices_layer0_to_5"]
     return Matching(
         batch=torch.tensor([item for item, (query, _) in enumerate(layers[0]) for _ in query]),
@@ -210,7 +210,7 @@ def _logits(
     likely: float = 0.7,
     boost: float = 12,
 ) -> Tensor:
-    """The logits that the golden file's rule makes."""
+    """Returns the logits that the golden file's rule makes."""
     shape = (n,) if answers is None else (n, answers)
     logits = formulas.rng(name).standard_normal(shape, np.float32) * np.float32(2)
     if answers is not None:
@@ -274,7 +274,7 @@ def test_is_final_loss_is_cross_entropy_of_matched_boxes() -> None:
 
 
 def _expected_finality(outputs: MdetrOutput, labels: dict[str, Tensor]) -> float:
-    """The last layer's, pair by pair, with every assignment of three boxes tried."""
+    """Returns the last layer's, pair by pair, with every assignment of three boxes tried."""
     from itertools import permutations
 
     from mdetr_model.modeling.box_ops import cxcywh_to_xyxy, giou

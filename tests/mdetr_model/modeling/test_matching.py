@@ -43,7 +43,7 @@ def test_matching_equals_published_one_in_every_layer(
 
 
 def _pairs(matching: Matching) -> list[set[tuple[int, int, int]]]:
-    """The (batch element, query, box) of each layer."""
+    """Returns the (batch element, query, box) of each layer."""
     batch = matching.batch.tolist()
     return [
         set(zip(batch, query, box, strict=True))

@@ -25,7 +25,7 @@ def test_other_runners_get_unknown_options(name: str) -> None:
     runners.check_reach(runner, "/shared/shards", ["/shared/raw.json"])
 
 
-def test_misspelt_option_of_dataflow_is_refused() -> None:
+def test_misspelled_option_of_dataflow_is_refused() -> None:
     with pytest.raises(RunnerError, match=r"unknown options: max_num_worker$"):
         runners.select_runner([*DATAFLOW, "--max_num_worker=3"])
 
@@ -64,7 +64,7 @@ def test_remote_workers_without_the_package_are_refused(package: list[str]) -> N
 
 
 def test_s3_on_dataflow_needs_a_container_image() -> None:
-    with pytest.raises(RunnerError, match="that brings credentials"):
+    with pytest.raises(RunnerError, match="that provides credentials"):
         runners.check_reach(
             runners.select_runner([*DATAFLOW, *INSTALLED]), "gs://made", ["s3://raw/a"]
         )

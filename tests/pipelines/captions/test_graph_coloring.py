@@ -27,7 +27,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 
 def assert_coloring(groups: Groups, sizes: Sequence[int], conflicts: Sequence[int]) -> None:
-    """Every node once, no conflict and no overflow within a group, no empty group."""
+    """Checks that each node is in one group, without conflicts, overflow or empty groups."""
     assert sorted(node for group in groups for node in group) == list(range(len(sizes)))
     for group in groups:
         assert group
@@ -60,7 +60,7 @@ def test_best_sorts_groups_and_their_nodes(problem: Problem) -> None:
 
 
 def plain_greedy(sizes: list[int], conflicts: list[int], capacity: int) -> Groups:
-    """The published order in plain words: most conflicts first, of equals the last one first."""
+    """Colors in the published order: most conflicts first, the last one first among ties."""
     degree = [bin(c).count("1") for c in conflicts]
     groups: Groups = []
     for _, node in sorted(zip(degree, range(len(sizes)), strict=True), reverse=True):

@@ -25,7 +25,7 @@ def read(exclusion: Exclusion, scratch: Path) -> list[EvalImage]:
 
 
 def keys(exclusion: Exclusion, scratch: Path) -> dict[str, str]:
-    """The keys that are held out, to the photo's id."""
+    """Returns the keys that are held out, to the photo's id."""
     held = read(exclusion, scratch)
     assert all(h.eval_set == "set" for h in held)
     return {h.key: h.photo_id for h in held}
@@ -123,7 +123,7 @@ def test_ids_are_read_as_numbers(tmp_path: Path, dataset: str) -> None:
 )
 def test_line_that_is_no_id_is_an_error(tmp_path: Path, dataset: str, line: str) -> None:
     path = str(tiny.write(tmp_path / "ids.txt", line.encode()))
-    with pytest.raises(RawFileError, match="is no image id of"):
+    with pytest.raises(RawFileError, match="is not an image id of"):
         read(Exclusion(ids=[path], dataset=dataset), tmp_path)
 
 

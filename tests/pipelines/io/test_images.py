@@ -27,7 +27,7 @@ def store(*roots: Path | str) -> ImageStore:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """Returns a PNG of some hundred bytes whose header states a size."""
+    """Returns a PNG of about a hundred bytes whose header states a size."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(name + content))

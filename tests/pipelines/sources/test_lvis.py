@@ -132,7 +132,7 @@ def test_negative_class_with_the_name_of_a_positive_one_is_rejected(tmp_path: Pa
 
 
 def test_percent_of_a_split_without_annotations_is_refused() -> None:
-    with pytest.raises(ValueError, match="percent of val"):
+    with pytest.raises(ValueError, match="percent is set for val"):
         Lvis(annotations={"train": "lvis.json"}, percent={"val": 10.0})
 
 

@@ -220,7 +220,7 @@ def regions(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def box_at(place: int, width: int) -> dict[str, float]:
-    """A box that differs from others at the same place by its width."""
+    """Returns a box at one of several locations, identified by its width."""
     return {"x": 1000 * place + 100 * (width - 10), "y": 0, "w": width, "h": 50}
 
 
@@ -267,7 +267,7 @@ def test_duplicate_regions_become_one_caption(region: dict[str, Any], copies: in
 
 
 def region(phrase: str, *named: tuple[str, tuple[float, float, float, float]]) -> dict[str, Any]:
-    """A region with an object for each named word, whose own box is far from all of them."""
+    """Returns a region with an object for each named word; its own box is far from theirs."""
     objects = [{"x": x, "y": y, "w": w, "h": h, "synsets": [word]} for word, (x, y, w, h) in named]
     synsets = [
         {

@@ -1,4 +1,4 @@
-"""The order of pairs: each once an epoch, and the same from any position and on any rank."""
+"""The order of pairs: each once per epoch, and the same from any position and on any rank."""
 
 import tempfile
 from collections import Counter
