@@ -14,9 +14,8 @@ from PIL import Image, UnidentifiedImageError
 
 from pipelines.io.raw_files import RawFileError, open_binary, read_beginning
 from schemas import ImageInfo
-from schemas.limits import MAX_IMAGE_PIXELS
+from schemas.limits import MAX_IMAGE_FILE_BYTES, MAX_IMAGE_PIXELS
 
-MAX_BYTES = 64 << 20
 _MEMBER_HEADER = 4096  # bytes of a zip before the content of a member; rarely exceeded
 _LONGEST_NAME = 255  # of a file, on most file systems
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png"}
@@ -94,7 +93,7 @@ class ImageStore:
         content = self._content(image)
         if content is None:
             raise UnusableImageError("image missing", image.file)
-        if len(content) > MAX_BYTES:
+        if len(content) > MAX_IMAGE_FILE_BYTES:
             raise UnusableImageError("image too large", f"{len(content)} bytes")
         file = inspect(content)
         stated = (image.width, image.height)
@@ -133,17 +132,17 @@ class ImageStore:
 
 def _read_file(path: str) -> bytes:
     try:
-        return read_beginning(path, MAX_BYTES + 1)
+        return read_beginning(path, MAX_IMAGE_FILE_BYTES + 1)
     except RawFileError as error:
         raise UnusableImageError("unreadable image", PurePosixPath(path).name) from error
 
 
 def _read_member(opened: _Zip, member: zipfile.ZipInfo) -> bytes:
-    size = _MEMBER_HEADER + min(member.compress_size, MAX_BYTES)
+    size = _MEMBER_HEADER + min(member.compress_size, MAX_IMAGE_FILE_BYTES)
     opened.file.fetch(member.header_offset, size)
     try:
         with opened.archive.open(member) as file:
-            return file.read(MAX_BYTES + 1)
+            return file.read(MAX_IMAGE_FILE_BYTES + 1)
     # zipfile has no specific exception for an encrypted member or an unknown method.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise UnusableImageError("unreadable image", str(error)) from error

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from schemas.limits import MAX_IMAGE_PIXELS
+
 THUMBNAIL_SIZE = 480  # pixels of the longer side
 JPEG_QUALITY = 75
 
@@ -30,7 +32,7 @@ IMAGE_FORMATS = (
 
 
 class UnreadableImageError(ValueError):
-    """Pillow cannot decode the image, or refuses to because of its number of pixels."""
+    """Pillow cannot decode the image, or it has too many pixels."""
 
 
 def detect_format(content: bytes | memoryview) -> ImageFormat | None:
@@ -45,14 +47,16 @@ def thumbnail(image: bytes) -> bytes:
     The EXIF orientation is ignored, because boxes are in the coordinates of the stored pixels.
 
     Raises:
-        UnreadableImageError: it is damaged, in another format, or has more pixels than Pillow's
+        UnreadableImageError: it is damaged, in another format, or has more than
             ``MAX_IMAGE_PIXELS``.
     """
     formats = [image_format.pillow_name for image_format in IMAGE_FORMATS]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(image), formats=formats) as opened:
+                if opened.width * opened.height > MAX_IMAGE_PIXELS:
+                    raise ValueError(f"{opened.width}x{opened.height} pixels are too many")
                 opened.draft("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE))
                 small = opened.convert("RGB")
         small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))

@@ -173,7 +173,7 @@ def test_folder_in_place_of_an_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_too_large_file_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_BYTES", 1000)
+    monkeypatch.setattr(images, "MAX_IMAGE_FILE_BYTES", 1000)
     tiny.write(tmp_path / "1.jpg", tiny.image_file() + b"\0" * 5000)
     assert unusable(store(tmp_path), image("1.jpg")) == ("image too large", "1001 bytes")
 
@@ -236,7 +236,7 @@ def test_image_in_a_zip_takes_one_read(tmp_path: Path, monkeypatch: pytest.Monke
 def test_too_large_member_of_a_zip_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "MAX_BYTES", 1000)
+    monkeypatch.setattr(images, "MAX_IMAGE_FILE_BYTES", 1000)
     image_store = store(zip_of(tmp_path / "images.zip", a=os.urandom(9000)))
     assert unusable(image_store, image("a.jpg")) == ("image too large", "1001 bytes")
 
