@@ -13,6 +13,7 @@ import msgspec
 
 from pipelines.captions.rules import NAMED_RULES, CaptionRules
 from pipelines.dedup.eval_exclusion import Exclusion
+from pipelines.dedup.near_duplicates import NearDuplicates
 from pipelines.io.raw_files import exists
 from pipelines.sources.base import Source
 from pipelines.sources.clevr.reader import Clevr
@@ -50,16 +51,6 @@ class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     shards: Annotated[int, msgspec.Meta(ge=1, le=99_999)]
     combine: bool = False
-
-
-class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The treatment of images of train whose perceptual hash is near that of a held-out image.
-
-    ``distance``: the maximum Hamming distance of the 64-bit hashes.
-    """
-
-    action: Literal["off", "report", "exclude"] = "off"
-    distance: Annotated[int, msgspec.Meta(ge=0, le=64)] = 6
 
 
 class _Settings(msgspec.Struct, kw_only=True):

@@ -16,13 +16,14 @@ from apache_beam.utils.shared import Shared
 
 from pipelines.beam import progress
 from pipelines.beam.serialization import pack, unpack
-from pipelines.beam.shard_builder import HashedImage, ShardBuilder, ShardSummary
+from pipelines.beam.shard_builder import ShardBuilder, ShardSummary
 from pipelines.captions.parsing import shared_parser
 from pipelines.captions.stop_words import STOP_WORDS, parse_stop_words
 from pipelines.dedup.eval_exclusion import read_held_out
 from pipelines.dedup.image_registry import ImageRegistry
+from pipelines.dedup.near_duplicates import HashedImage, perceptual_hash
 from pipelines.garbage_collection import collection_paused
-from pipelines.io.images import ImageStore, UnusableImageError, perceptual_hash
+from pipelines.io.images import ImageStore, UnusableImageError
 from pipelines.io.raw_files import open_binary
 from pipelines.io.slices import Input, SliceRange, find_slices, read_slice
 from pipelines.recipe import Recipe

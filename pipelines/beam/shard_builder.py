@@ -1,18 +1,18 @@
 """Builds one shard: excludes, merges, combines and writes the records of its images."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
-import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.beam.serialization import pack
 from pipelines.captions.combine import as_sentence, combine
 from pipelines.captions.merge import MergedImage, merge
 from pipelines.dedup.image_registry import ImageRegistry
+from pipelines.dedup.near_duplicates import HashedImage, HeldOutHashes
 from pipelines.io.atomic import atomic_write
-from pipelines.io.images import ImageStore, UnusableImageError, perceptual_hash
+from pipelines.io.images import ImageStore, UnusableImageError
 from pipelines.recipe import Recipe
 from schemas import Caption, Excluded, ImageInfo, ImageRecord, Rejected, Sample
 from shards.format.manifest import ShardEntry
@@ -20,14 +20,6 @@ from shards.format.placement import is_safe_key, position, shard_name
 from shards.format.source_counts import SourceCounts
 from shards.format.stats import Stats
 from shards.format.writer import ShardWriter, shard_writer
-
-
-class HashedImage(msgspec.Struct, array_like=True):
-    """The perceptual hash of a held-out image."""
-
-    hash: int
-    eval_set: str
-    key: str
 
 
 class ShardSummary(msgspec.Struct):
@@ -56,7 +48,7 @@ class ShardBuilder:
         shard: int,
         image_registry: ImageRegistry,
         store: ImageStore,
-        held_out_hashes: Sequence[HashedImage],
+        held_out_hashes: Iterable[HashedImage],
     ) -> None:
         self._recipe = recipe
         self._output = output
@@ -64,9 +56,7 @@ class ShardBuilder:
         self._shard = shard
         self._image_registry = image_registry
         self._store = store
-        # An image may be hashed from several folders.
-        self._hashed_images = [*{(h.eval_set, h.key, h.hash): h for h in held_out_hashes}.values()]
-        self._hashes = np.array([h.hash for h in self._hashed_images], np.uint64)
+        self._held_out_hashes = HeldOutHashes(held_out_hashes, recipe.near_duplicates.distance)
         self._unique_images: list[ImageInfo] = []
         self._records: dict[str, list[ImageRecord]] = defaultdict(list)  # by canonical key
         self._rejected: list[Rejected] = []
@@ -205,14 +195,9 @@ class ShardBuilder:
 
     def _exclude_near_duplicate(self, merged: MergedImage, content: bytes) -> bool:
         """Reports held-out images with a similar hash; returns whether the image is excluded."""
-        if not self._hashed_images:
-            return False
-        near_duplicates = self._recipe.near_duplicates
-        distances = np.bitwise_count(self._hashes ^ np.uint64(perceptual_hash(content)))
-        near = np.flatnonzero(distances <= near_duplicates.distance).tolist()
-        is_excluded = bool(near) and near_duplicates.action == "exclude"
-        for i in near:
-            eval_image = self._hashed_images[i]
+        near = self._held_out_hashes.near(content)
+        is_excluded = bool(near) and self._recipe.near_duplicates.action == "exclude"
+        for eval_image in near:
             self._excluded.append(
                 Excluded(
                     split=self._split,

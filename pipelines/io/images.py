@@ -9,7 +9,6 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 import msgspec
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pipelines.io.raw_files import RawFileError, open_binary, read_beginning
@@ -18,7 +17,7 @@ from schemas.limits import MAX_IMAGE_FILE_BYTES, MAX_IMAGE_PIXELS
 
 _MEMBER_HEADER = 4096  # bytes of a zip before the content of a member; rarely exceeded
 _LONGEST_NAME = 255  # of a file, on most file systems
-_EXTENSIONS = {"JPEG": "jpg", "PNG": "png"}
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png"}  # by Pillow's name of the format
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*)*")
 
 
@@ -155,7 +154,7 @@ def inspect(content: bytes) -> ImageFile:
         UnusableImageError: Not a JPEG or PNG, truncated, or more than ``MAX_IMAGE_PIXELS``.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=list(_EXTENSIONS)) as image:
+        with Image.open(io.BytesIO(content), formats=list(EXTENSIONS)) as image:
             # Pillow calls a JPEG that contains further images an MPO.
             format_ = "JPEG" if image.format == "MPO" else str(image.format)
             width, height = image.width, image.height
@@ -171,23 +170,4 @@ def inspect(content: bytes) -> ImageFile:
     end = b"\xff\xd9" if format_ == "JPEG" else b"IEND"
     if content.rfind(end) < len(content) // 2:
         raise UnusableImageError("truncated image", f"{len(content)} bytes without an end marker")
-    return ImageFile(content, _EXTENSIONS[format_], width, height)
-
-
-def perceptual_hash(content: bytes) -> int:
-    """Returns 64 bits that near-duplicates share, at any size and JPEG quality.
-
-    It is ``imagehash.phash`` of a reduced image.
-
-    Raises:
-        UnusableImageError: Its pixels cannot be decoded.
-    """
-    import imagehash
-
-    try:
-        with Image.open(io.BytesIO(content), formats=list(_EXTENSIONS)) as image:
-            image.draft("L", (64, 64))
-            bits = imagehash.phash(image).hash
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UnusableImageError("not an image", str(error)) from error
-    return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big")
+    return ImageFile(content, EXTENSIONS[format_], width, height)

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from pipelines.beam.serialization import unpack
-from pipelines.beam.shard_builder import HashedImage, ShardBuilder, ShardSummary
+from pipelines.beam.shard_builder import ShardBuilder, ShardSummary
 from pipelines.captions.rules import MDETR, PAPER
 from pipelines.dedup.image_registry import ImageRegistry
-from pipelines.io.images import ImageStore, perceptual_hash
+from pipelines.dedup.near_duplicates import HashedImage, perceptual_hash
+from pipelines.io.images import ImageStore
 from pipelines.recipe import NearDuplicates, Recipe, Split
 from schemas import EvalImage, GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 from shards.format.index import IndexRow

@@ -1,12 +1,54 @@
-"""The net of perceptual hashes: images of train that look like held-out ones."""
+"""Perceptual hashes, and images of train that are near-duplicates of held-out ones."""
 
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from pipelines.dedup.near_duplicates import HashedImage, HeldOutHashes, perceptual_hash
+from pipelines.io.images import UnusableImageError, inspect
 from tests import tiny
+
+
+def distance(a: bytes, b: bytes) -> int:
+    return (perceptual_hash(a) ^ perceptual_hash(b)).bit_count()
+
+
+@pytest.mark.parametrize("hue", range(5))
+def test_hash_is_near_at_any_size_and_quality(hue: int) -> None:
+    image = tiny.drawing(640, 480, hue)
+    original = tiny.encoded(image, quality=95)
+    assert 0 <= perceptual_hash(original) < 2**64
+    assert distance(original, tiny.encoded(image, quality=30)) <= 4
+    assert distance(original, tiny.encoded(image, "PNG")) <= 4
+    assert distance(original, tiny.encoded(image.resize((500, 375)))) <= 4
+
+
+def test_hashes_of_different_images_are_far_apart() -> None:
+    originals = [tiny.encoded(tiny.drawing(640, 480, hue)) for hue in range(2)]
+    turned = tiny.encoded(tiny.drawing(640, 480).transpose(Image.Transpose.ROTATE_180))
+    assert distance(originals[0], originals[1]) > 4
+    assert distance(originals[0], turned) > 16
+
+
+def test_hash_of_undecodable_pixels_is_an_error() -> None:
+    content = bytearray(tiny.encoded(tiny.drawing(), "PNG"))
+    start = content.index(b"IDAT") + 10
+    content[start : start + 50] = b"\xff" * 50
+    assert inspect(bytes(content)).width == tiny.WIDTH  # the header is sound
+    with pytest.raises(UnusableImageError, match="not an image"):
+        perceptual_hash(bytes(content))
+
+
+def test_held_out_images_within_the_distance_are_found_once() -> None:
+    content = tiny.image_file()
+    hash = perceptual_hash(content)
+    same, near, far = (HashedImage(hash ^ bits, "val", f"coco/{bits}") for bits in (0, 7, 15))
+    assert HeldOutHashes([far, near, same, near], 3).near(content) == [near, same]
+    assert HeldOutHashes([far, near], 2).near(content) == []
+    assert HeldOutHashes([], 64).near(b"not decoded") == []
 
 
 def excluded(root: Path) -> list[dict[str, Any]]:

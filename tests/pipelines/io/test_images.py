@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.io import images
-from pipelines.io.images import ImageStore, UnusableImageError, inspect, perceptual_hash
+from pipelines.io.images import ImageStore, UnusableImageError, inspect
 from pipelines.io.raw_files import RawFileError
 from schemas import ImageInfo
 from tests import tiny
@@ -256,39 +256,6 @@ def test_truncated_zip_of_images_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(RawFileError, match=r"images\.zip: not a readable zip file"):
         store(path).read(image("a.jpg"))
-
-
-# --- perceptual hashes ----------------------------------------------------------------------------
-
-
-def distance(a: bytes, b: bytes) -> int:
-    return (perceptual_hash(a) ^ perceptual_hash(b)).bit_count()
-
-
-@pytest.mark.parametrize("hue", range(5))
-def test_hash_is_near_at_any_size_and_quality(hue: int) -> None:
-    image = tiny.drawing(640, 480, hue)
-    original = tiny.encoded(image, quality=95)
-    assert 0 <= perceptual_hash(original) < 2**64
-    assert distance(original, tiny.encoded(image, quality=30)) <= 4
-    assert distance(original, tiny.encoded(image, "PNG")) <= 4
-    assert distance(original, tiny.encoded(image.resize((500, 375)))) <= 4
-
-
-def test_hashes_of_different_images_are_far_apart() -> None:
-    originals = [tiny.encoded(tiny.drawing(640, 480, hue)) for hue in range(2)]
-    turned = tiny.encoded(tiny.drawing(640, 480).transpose(Image.Transpose.ROTATE_180))
-    assert distance(originals[0], originals[1]) > 4
-    assert distance(originals[0], turned) > 16
-
-
-def test_hash_of_undecodable_pixels_is_an_error(tmp_path: Path) -> None:
-    content = bytearray(tiny.encoded(tiny.drawing(), "PNG"))
-    start = content.index(b"IDAT") + 10
-    content[start : start + 50] = b"\xff" * 50
-    assert inspect(bytes(content)).width == tiny.WIDTH  # the header is sound
-    with pytest.raises(UnusableImageError, match="not an image"):
-        perceptual_hash(bytes(content))
 
 
 def test_drawings_are_what_they_should_be() -> None:
