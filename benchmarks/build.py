@@ -26,7 +26,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from pipelines.captions.combine import as_sentence, combine, conflict_graph
+from pipelines.captions.combine import as_sentence, combine
+from pipelines.captions.conflicts import conflict_graph
 from pipelines.captions.graph_coloring import best, first_fit
 from pipelines.captions.merge import MergedImage, merge
 from pipelines.captions.parsing import SpacyParser

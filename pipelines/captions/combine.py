@@ -1,23 +1,18 @@
-"""Combines sentences of one image into captions: a conflict graph of boxes, then its coloring.
+"""Combines sentences of one image into captions: colors the graph of their conflicts.
 
-Two sentences conflict if a box of one overlaps a box of the other too much: they refer to the same
-object. A caption is a set of sentences without conflicts whose joined text fits (MDETR, section
-4.1 and appendix A). Sentences are nodes, conflicts edges, captions colors.
+A caption is a set of sentences without conflicts whose joined text fits (MDETR, section 4.1 and
+appendix A). Sentences are nodes, conflicts edges, captions colors.
 """
 
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
+from pipelines.captions.conflicts import conflict_graph
 from pipelines.captions.graph_coloring import best, first_fit
 from pipelines.captions.rules import CaptionRules
 from pipelines.captions.spans import consolidate, shift
 from schemas import Caption, Provenance, Region, Span
-from shards import box_overlap as bx
-
-# Rows of the overlap matrix held at once: an image may have 5,000 captions, 25 million pairs.
-_ROWS = 512
 
 
 def combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
@@ -40,22 +35,6 @@ def combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
     color = best if rules.coloring == "best" else first_fit
     groups = color(sizes, conflicts, capacity)
     return separate + [join([joinable[i] for i in group]) for group in groups]
-
-
-def conflict_graph(captions: Sequence[Caption], rules: CaptionRules) -> list[int]:
-    """Returns for each caption the captions that conflict with it, as the bits of an integer."""
-    boxes = bx.as_array([region.box for caption in captions for region in caption.regions])
-    caption_of_box = np.repeat(np.arange(len(captions)), [len(c.regions) for c in captions])
-    overlap = bx.giou if rules.conflict == "giou" else bx.iou
-    graph = [0] * len(captions)
-    for start in range(0, len(boxes), _ROWS):
-        rows, columns = np.nonzero(overlap(boxes[start : start + _ROWS], boxes) > rules.threshold)
-        pairs = caption_of_box[rows + start] * len(captions) + caption_of_box[columns]
-        for pair in np.unique(pairs).tolist():
-            a, b = divmod(pair, len(captions))
-            if a != b:
-                graph[a] |= 1 << b
-    return graph
 
 
 def as_sentence(text: str) -> str:

@@ -6,67 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pipelines.captions.combine import as_sentence, combine, conflict_graph, join
+from pipelines.captions.combine import as_sentence, combine, join
 from pipelines.captions.rules import MDETR, PAPER
-from schemas import Box, Caption, Provenance, Region
-
-NEAR_THRESHOLD = 1e-5  # what float32 may make of an overlap
-
-
-def caption(
-    text: str, *boxes: Box, dataset: str = "vg", record: str = "1", spans: list | None = None
-) -> Caption:
-    spans = [(0, 1)] if spans is None else spans
-    regions = [Region(spans, box) for box in boxes]
-    return Caption(text, regions, [], [Provenance(dataset, record, (0, len(text)))])
-
-
-def plain_giou(a: Box, b: Box) -> float:
-    """Algorithm 1 of arXiv 1902.09630, in float64."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    intersection = max(width, 0) * max(height, 0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
-    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
-    return intersection / union - (hull - union) / hull
-
-
-def plain_iou(a: Box, b: Box) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    intersection = max(width, 0) * max(height, 0)
-    return intersection / (
-        (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
-    )
-
-
-@st.composite
-def random_boxes(draw: st.DrawFn) -> Box:
-    """Boxes on a coarse grid, so that many of them overlap."""
-    x, y = draw(st.integers(0, 6)) * 10, draw(st.integers(0, 6)) * 10
-    w, h = draw(st.integers(1, 6)) * 10, draw(st.integers(1, 6)) * 10
-    return float(x), float(y), float(x + w), float(y + h)
-
-
-@st.composite
-def images(draw: st.DrawFn) -> list[Caption]:
-    """The sentences of one image, each with a number of its own in the text."""
-    captions = []
-    for i in range(draw(st.integers(0, 12))):
-        words = draw(st.lists(st.sampled_from(["red", "cat", "mat's", "zoë", "x-y"]), max_size=50))
-        text = (" ".join([f"n{i}", *words]) + draw(st.sampled_from(["", ".", "?", "!"])))[:249]
-        text = text if len(as_sentence(text)) < 250 else text[:248]
-        regions = []
-        for box in draw(st.lists(random_boxes(), max_size=3)):
-            start = draw(st.integers(0, len(text) - 1))
-            stop = draw(st.integers(start + 1, len(text)))
-            regions.append(Region([(start, stop)], box, float(i)))
-        captions.append(
-            Caption(text, regions, [(0, len(text))], [Provenance("vg", str(i), (0, len(text)))])
-        )
-    return captions
+from schemas import Caption, Provenance, Region
+from tests.pipelines.captions.sentences import NEAR_THRESHOLD, caption, images, plain_giou
 
 
 def copied(captions: list[Caption]) -> list[Caption]:
@@ -115,31 +59,6 @@ def test_best_makes_no_more_captions_than_first_fit(sentences: list[Caption]) ->
 def test_combine_is_deterministic(sentences: list[Caption]) -> None:
     for rules in (PAPER, MDETR):
         assert combine(copied(sentences), rules) == combine(copied(sentences), rules)
-
-
-@given(images(), st.sampled_from(["giou", "iou"]))
-def test_conflicts_are_overlaps_over_the_threshold(sentences: list[Caption], conflict: str) -> None:
-    graph = conflict_graph(sentences, msgspec.structs.replace(PAPER, conflict=conflict))
-    overlap = plain_giou if conflict == "giou" else plain_iou
-    for i, one in enumerate(sentences):
-        for j, other in enumerate(sentences):
-            if i == j:
-                assert not graph[i] >> j & 1
-                continue
-            values = [overlap(a.box, b.box) for a in one.regions for b in other.regions]
-            if any(abs(value - 0.5) < NEAR_THRESHOLD for value in values):
-                continue
-            assert bool(graph[i] >> j & 1) == any(value > 0.5 for value in values)
-
-
-def test_conflicts_of_more_boxes_than_one_block() -> None:
-    """2,000 boxes in 1,000 sentences: sentence i names object i // 2 twice."""
-    sentences = [
-        caption(f"n{i}", *[(20.0 * (i // 2), 0.0, 20.0 * (i // 2) + 10, 10.0)] * 2)
-        for i in range(1000)
-    ]
-    graph = conflict_graph(sentences, PAPER)
-    assert graph == [1 << (i ^ 1) for i in range(1000)]
 
 
 def test_mdetr_rules_have_the_published_order_and_length() -> None:
