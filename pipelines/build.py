@@ -5,8 +5,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from schemas.package_version import package_version
 from schemas.toml_config import add_set_option, shipped_names
-from schemas.version import package_version
 
 
 def main(argv: Sequence[str] | None = None) -> int:

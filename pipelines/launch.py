@@ -15,7 +15,7 @@ import apache_beam as beam
 import grpc
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.beam import progress, runners, summary
+from pipelines.beam import progress, runners, summary_table
 from pipelines.beam.dofns import Build
 from pipelines.beam.pipeline import add_steps
 from pipelines.beam.runners import Runner
@@ -93,7 +93,7 @@ def run(
             stages = progress.read(log) if log else {}
         _remove_scratch(build.scratch)
     if not quiet:
-        print(summary.table(manifest, stages, time.monotonic() - started))
+        print(summary_table.table(manifest, stages, time.monotonic() - started))
         print(f"\nThe shard set is in {output}; {mf.NAME} lists its contents.")
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from schemas.version import package_version
+from schemas.package_version import package_version
 from shards.commands import browse, export, stats, verify
 from shards.terminal import printable
 

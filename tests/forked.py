@@ -24,7 +24,7 @@ from mdetr_model.training.training_log import TrainingLog
 _PR_SET_PDEATHSIG = 1
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    [__name__, "mdetr_model.training.trainer", "mdetr_model.evaluation.lvis_evaluation"]
+    [__name__, "mdetr_model.training.trainer", "mdetr_model.evaluation.evaluate_lvis"]
 )
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import msgspec
 
-from pipelines.io.decoding import Id, decode_list, reject_malformed
+from pipelines.io.json_records import Id, decode_list, reject_malformed
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Rejected

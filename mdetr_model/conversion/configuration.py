@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedConfig, ResNetConfig
 
-from mdetr_model.conversion.checkpoint import CheckpointError, listed
 from mdetr_model.conversion.key_mapping import UNUSED
+from mdetr_model.conversion.published_checkpoint import CheckpointError, listed
 from mdetr_model.modeling.answer_heads import (
     CLEVR_ANSWER_HEADS,
     GQA_ANSWER_HEADS,

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from transformers import RobertaTokenizerFast
 
-from mdetr_model.conversion.checkpoint import (
+from mdetr_model.conversion.configuration import config_from_checkpoint
+from mdetr_model.conversion.key_mapping import convert_state_dict
+from mdetr_model.conversion.published_checkpoint import (
     MAX_LISTED_NAMES,
     CheckpointError,
     listed,
     read_checkpoint,
 )
-from mdetr_model.conversion.configuration import config_from_checkpoint
-from mdetr_model.conversion.key_mapping import convert_state_dict
 from mdetr_model.data.answers import CLEVR, read_answers
 from mdetr_model.modeling import (
     MdetrConfig,

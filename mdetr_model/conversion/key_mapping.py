@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from mdetr_model.conversion.checkpoint import CheckpointError, listed
+from mdetr_model.conversion.published_checkpoint import CheckpointError, listed
 
 # The three projections of attention are the rows of one tensor in the published model.
 PACKED = re.compile(r"\.in_proj_(weight|bias)$")

@@ -13,10 +13,10 @@ from pipelines.beam.dofns import Build
 from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import ShardSummary
 from pipelines.captions.parsing import model_name_and_version
-from pipelines.io.atomic import atomic_write
+from pipelines.io.beam_files import atomic_write
 from pipelines.recipe import Recipe
 from schemas import Rejected, arrow
-from schemas.version import package_version
+from schemas.package_version import package_version
 from shards.format import manifest as mf
 from shards.format.index import IndexRow
 from shards.format.source_counts import SourceCounts, total

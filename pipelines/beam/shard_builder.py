@@ -11,7 +11,7 @@ from pipelines.captions.combine import as_sentence, combine
 from pipelines.captions.merge import MergedImage, merge
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, HeldOutHashes
-from pipelines.io.atomic import atomic_write
+from pipelines.io.beam_files import atomic_write
 from pipelines.io.images import ImageStore, UnusableImageError
 from pipelines.recipe import Recipe
 from schemas import Caption, Excluded, ImageInfo, ImageRecord, Rejected, Sample

@@ -8,7 +8,7 @@ import msgspec
 
 from pipelines.dedup.image_keys import flickr_photo_id, gqa_image_key
 from pipelines.io import safe_pickle
-from pipelines.io.decoding import BadRecord, decode_dict, decode_list
+from pipelines.io.json_records import BadRecord, decode_dict, decode_list
 from pipelines.io.raw_files import RawFileError, open_binary
 from pipelines.io.slices import Input, Slice
 from schemas import EvalImage

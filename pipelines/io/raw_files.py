@@ -14,7 +14,7 @@ from typing import BinaryIO
 import fsspec
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.io.atomic import atomic_write
+from pipelines.io.beam_files import atomic_write
 
 _READ_AHEAD = 1 << 20  # bytes of a remote file that are read ahead
 _COPY_BYTES = 16 << 20  # copied at once

@@ -17,7 +17,7 @@ from pipelines.dedup.image_keys import flickr_photo_id
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE, Segmentation, extent
 from pipelines.io import safe_pickle
-from pipelines.io.decoding import BadRecord, Category, Id, decode_list, reject_malformed
+from pipelines.io.json_records import BadRecord, Category, Id, decode_list, reject_malformed
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source

@@ -15,7 +15,7 @@ import msgspec
 from pipelines.captions.spans import consolidate
 from pipelines.dedup.image_keys import gqa_image_key
 from pipelines.geometry.boxes import from_xywh
-from pipelines.io.decoding import decode_dict, reject_malformed
+from pipelines.io.json_records import decode_dict, reject_malformed
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source
 from schemas import (

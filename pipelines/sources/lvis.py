@@ -13,7 +13,7 @@ import msgspec
 
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE
-from pipelines.io.decoding import BadRecord, Category, Id, decode_list, reject_malformed
+from pipelines.io.json_records import BadRecord, Category, Id, decode_list, reject_malformed
 from pipelines.io.raw_files import RawFileError, open_binary
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source

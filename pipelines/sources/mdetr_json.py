@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.geometry.boxes import from_xywh
-from pipelines.io.decoding import BadRecord, Category, Id, decode_list, reject_malformed
+from pipelines.io.json_records import BadRecord, Category, Id, decode_list, reject_malformed
 from pipelines.io.raw_files import RawFileError, map_file, version
 from pipelines.io.slices import Input, Slice, element_ranges
 from pipelines.sources.base import Context, Source

@@ -26,7 +26,7 @@ from pipelines.synthetic.clevr import generate_clevr
 from pipelines.synthetic.generate import generate_dataset
 from pipelines.synthetic.layout import SyntheticDataset
 from pipelines.synthetic.plan import MAX_IMAGES
-from schemas.version import package_version
+from schemas.package_version import package_version
 from shards.atomic import atomic_folder
 
 #: More regions or questions per image could exceed the image's interval of ids.

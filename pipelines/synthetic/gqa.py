@@ -11,9 +11,9 @@ from typing import Any
 
 from pipelines.synthetic import corruption
 from pipelines.synthetic.boxes import annotate_box, scale_to_longest
+from pipelines.synthetic.gqa_questions import GqaQuestion, ProgramStep, make_question
 from pipelines.synthetic.phrases import RELATIONS, Language, Mention, Sentence
 from pipelines.synthetic.plan import COCO_LONGEST, SyntheticImage
-from pipelines.synthetic.questions import GqaQuestion, ProgramStep, make_question
 
 #: Questions that the balancing left out, for every balanced one (15 in the published files).
 UNBALANCED_PER_BALANCED = 0.5

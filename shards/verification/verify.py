@@ -36,7 +36,7 @@ from shards.verification import count_checks
 from shards.verification.errors import ErrorLog
 from shards.verification.held_out import HeldOutList
 from shards.verification.recipe import RecipeRequirements, check_recipe
-from shards.verification.report import VerificationReport
+from shards.verification.result import VerificationResult
 from shards.verification.set_checks import (
     TRAIN,
     IndexedShard,
@@ -58,7 +58,7 @@ def verify(
     num_images: int | None = None,
     held_out: Sequence[HeldOutList] = (),
     quiet: bool = True,
-) -> VerificationReport:
+) -> VerificationResult:
     """Returns the errors of a shard set.
 
     ``num_images`` limits the checks of members and samples to so many images, evenly spaced over
@@ -95,7 +95,7 @@ def verify(
         *count_checks.not_checked(shards, actual),
         *_not_checked(shards, indexed, num_images, held_out),
     ]
-    return VerificationReport(log, checked, not_checked)
+    return VerificationResult(log, checked, not_checked)
 
 
 def _shard_checks(

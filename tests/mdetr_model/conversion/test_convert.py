@@ -18,10 +18,10 @@ from transformers import (
 )
 
 from mdetr_model.__main__ import main
-from mdetr_model.conversion.checkpoint import CheckpointError, read_checkpoint
 from mdetr_model.conversion.configuration import config_from_checkpoint
 from mdetr_model.conversion.convert import convert
 from mdetr_model.conversion.key_mapping import convert_state_dict
+from mdetr_model.conversion.published_checkpoint import CheckpointError, read_checkpoint
 from mdetr_model.data.answers import CLEVR, read_answers
 from mdetr_model.modeling.answer_heads import (
     CLEVR_ANSWER_HEADS,

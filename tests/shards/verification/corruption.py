@@ -19,7 +19,7 @@ from shards.format.tables import encode_index
 from shards.format.writer import shard_writer
 from shards.reading.shard_set import ShardSet
 from shards.verification.errors import ErrorKind, VerificationError
-from shards.verification.report import VerificationReport
+from shards.verification.result import VerificationResult
 from shards.verification.verify import verify
 
 SHARD = "train-00001-of-00008.tar"
@@ -124,7 +124,7 @@ def flip_byte(path: Path, offset: int) -> None:
     path.write_bytes(content)
 
 
-def verified(folder: Path) -> VerificationReport:
+def verified(folder: Path) -> VerificationResult:
     return verify(ShardSet.open(folder))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mdetr_model.evaluation.lvis_evaluation import random_objects
+from mdetr_model.evaluation.evaluate_lvis import random_objects
 from mdetr_model.evaluation.metrics.lvis_ap import (
     MAX_DETECTIONS,
     ClassDetection,

@@ -10,7 +10,7 @@ from shards.verification.errors import ErrorLog
 LABEL_WIDTH = 50
 
 
-class VerificationReport(NamedTuple):
+class VerificationResult(NamedTuple):
     """The errors of a shard set, and what was checked.
 
     ``checked`` counts files, images, captions, regions and held-out ids; ``not_checked`` has a
