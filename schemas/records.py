@@ -1,7 +1,7 @@
 """The records that a reader makes of raw files, and the rows of what was left out.
 
-Boxes and spans are those of `schemas.sample`. The structs are array-like so that a million of them
-pack tightly into msgpack.
+Boxes and spans are those of `schemas.sample`. The structs of this module are array-like, so that a
+million of them pack tightly into msgpack.
 """
 
 import msgspec

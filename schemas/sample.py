@@ -4,8 +4,8 @@ The structs state the JSON once, for encoding and decoding: a field is written u
 except that ``spans`` are ``tokens_positive``, as in MDETR's annotation files, and a field that has
 its default value is left out.
 
-Boxes are ``(x0, y0, x1, y1)`` in pixels of the image. Every number of a box is exactly
-representable as a float32. Spans are half-open character offsets into the caption's text. The
+Boxes are ``(x0, y0, x1, y1)`` in pixels of the image. Every number of a box is a Python float that
+a float32 represents exactly. Spans are half-open character offsets into the caption's text. The
 structs are untracked by the garbage collector (``gc=False``), which is safe because none can form a
 cycle.
 """

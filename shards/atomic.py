@@ -41,34 +41,48 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yields a new folder that gets the name ``path`` at the end of the block.
 
-    If the block raises, ``path`` stays as it was. What a killed process left is removed first.
+    If the block raises, ``path`` stays as it was. A symbolic link is followed. While a folder is
+    replaced it is ``.NAME.old``; if the process is killed in between, the next call puts it back.
 
     Args:
         path: the folder to write; its parents are created.
         overwrite: replace a folder that is not empty.
 
     Raises:
-        FileExistsError: ``path`` exists, is not an empty folder, and is not to be overwritten.
+        FileExistsError: ``path`` is not a folder, or it is not empty and is not to be overwritten.
     """
-    path = path.absolute()
-    if path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} exists already and is not an empty folder")
+    path = path.resolve()
     temporary = _temporary(path)
     old = path.with_name(f".{path.name}.old")
-    for left_over in (temporary, old):
-        if left_over.exists():
-            shutil.rmtree(left_over)
+    if overwrite and old.exists() and not path.exists():
+        old.replace(path)
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} exists already and is not a folder")
+    if path.exists() and not overwrite and any(path.iterdir()):
+        raise FileExistsError(f"{path} exists already and is not an empty folder")
+    _remove(temporary)
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        if path.exists():
+        if overwrite and path.exists():
+            _remove(old)
             path.replace(old)
-        temporary.replace(path)
+        try:
+            temporary.replace(path)  # replaces an empty folder
+        except BaseException:
+            if overwrite and old.exists():
+                old.replace(path)
+            raise
     except BaseException:
-        shutil.rmtree(temporary)
+        _remove(temporary)
         raise
-    if old.exists():
-        shutil.rmtree(old)
+    if overwrite:
+        _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _temporary(path: Path) -> Path:

@@ -76,3 +76,51 @@ def test_folder_with_files_is_overwritten_on_request(tmp_path: Path) -> None:
         (folder / "new").write_text("new")
         assert (tmp_path / "folder" / "old").exists()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "new"]
+
+
+def test_folder_of_a_process_killed_while_replacing_is_put_back(tmp_path: Path) -> None:
+    (tmp_path / ".folder.old").mkdir()
+    (tmp_path / ".folder.old" / "model").write_text("only copy")
+    with pytest.raises(KeyError), atomic_folder(tmp_path / "folder", overwrite=True):
+        raise KeyError
+    assert (tmp_path / "folder" / "model").read_text() == "only copy"
+
+
+def test_failed_rename_keeps_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "model").write_text("old")
+    replace = Path.replace
+
+    def fail_for_temporary(self: Path, target: Path) -> Path:
+        if self.name.endswith(".tmp"):
+            raise OSError("no rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_for_temporary)
+    with (
+        pytest.raises(OSError, match="no rename"),
+        atomic_folder(tmp_path / "folder", overwrite=True),
+    ):
+        pass
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "model"]
+
+
+def test_link_to_a_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with atomic_folder(tmp_path / "link") as folder:
+        (folder / "new").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "new").exists()
+
+
+def test_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    with (
+        pytest.raises(FileExistsError, match="not a folder"),
+        atomic_folder(tmp_path / "file", overwrite=True),
+    ):
+        pass
+    assert (tmp_path / "file").read_text() == "precious"
