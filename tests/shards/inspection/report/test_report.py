@@ -88,6 +88,14 @@ def test_report_is_one_self_contained_file(tmp_path: Path) -> None:
     )
 
 
+def test_sections_of_a_report_are_named_for_screen_readers(tmp_path: Path) -> None:
+    shards = write_full_set(tmp_path / "set", {"train": [images(3)]}, sources=SOURCES)
+    attributes = ParsedPage(report(shards)).attributes
+    labels = [value for name, value in attributes if name == "aria-labelledby"]
+    assert len(labels) >= 5
+    assert set(labels) <= {value for name, value in attributes if name == "id"}
+
+
 def test_report_lists_exclusions_rejections_and_datasets(tmp_path: Path) -> None:
     shards = write_full_set(
         tmp_path,
