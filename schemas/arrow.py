@@ -3,8 +3,8 @@
 import pyarrow as pa
 
 #: ``index.parquet``: one row per image, in the order of the shards. An offset is that of a member's
-#: bytes in its tar, so that a reader can map a shard and slice it; the CRC-32 of the bytes detects
-#: damage. ``captions`` counts the pairs of image and caption.
+#: bytes in its tar, so that a reader can map a shard and read single members; the CRC-32 of the
+#: bytes detects damage. ``captions`` counts the pairs of image and caption.
 INDEX = pa.schema(
     [
         ("shard", pa.string()),

@@ -1,10 +1,10 @@
-"""The names of the classes of a detection dataset in captions."""
+"""Converts class names of a detection dataset to captions."""
 
 import re
 
 
 def class_name(name: str) -> str:
-    """Returns a class's published name without remarks in brackets, as in MDETR's training.
+    """Returns a class's published name without its qualifier in brackets, as in MDETR's training.
 
     Some classes of LVIS then share a name, such as "fish" and "fish_(food)", and so a caption.
 

@@ -1,6 +1,6 @@
 """Limits on input that must hold before it is decoded."""
 
-#: Most pixels of an image, as its header states them; a decoded image takes 3 bytes for each.
+#: Maximum number of pixels in the header of an image; a decoded image takes 3 bytes per pixel.
 MAX_IMAGE_PIXELS = 100_000_000
 
 #: Most bytes of an image file, which is read whole.

@@ -1,4 +1,4 @@
-"""The version of this package, which pyproject.toml alone states."""
+"""The version of this package, as stated in pyproject.toml."""
 
 from importlib import metadata
 

@@ -1,4 +1,4 @@
-"""The records that a reader makes of raw files, and the rows of what was left out.
+"""The records that readers create from raw files, and the rows of excluded and rejected data.
 
 Boxes and spans are those of `schemas.sample`. The structs of this module are array-like, so that a
 million of them pack tightly into msgpack.
@@ -12,8 +12,8 @@ from schemas.sample import Box, Phrase, Question, Region, Span
 class ObjectRegion(msgspec.Struct, array_like=True, gc=False):
     """The words of a caption that name an object, whose box another file of the source holds.
 
-    RefCOCO's sentences name COCO annotations so, and GQA's questions objects of scene graphs. The
-    shard builder replaces it by a `Region` when all records of an image are together.
+    RefCOCO's sentences refer to COCO annotations in this way, and GQA's questions to objects of
+    scene graphs. The shard builder replaces it by a `Region` when it has all records of the image.
     """
 
     spans: list[Span]
@@ -50,12 +50,12 @@ class GroundedCaption(msgspec.Struct, array_like=True, gc=False):
 
 
 class ImageRecord(msgspec.Struct, array_like=True, gc=False):
-    """What one slice of one raw file reports about one image.
+    """The data of one slice of one raw file about one image.
 
     ``rank`` orders the records of an image as their raw files do: (source, input, slice start).
-    ``split`` is empty where the record serves every split (object tables). ``width`` and
-    ``height`` are 0 where the file does not state them. ``merged`` counts the raw records that
-    became part of another record's caption.
+    ``split`` is empty if the record applies to every split (object tables). ``width`` and
+    ``height`` are 0 if the file does not state them. ``merged`` counts the raw records that became
+    part of another record's caption.
     """
 
     image: str  # image key: coco/139, vg/2320633, flickr30k/1000092795
@@ -91,14 +91,14 @@ class EvalImage(msgspec.Struct, array_like=True, gc=False):
     eval_set: str  # refcoco, flickr30k, lvis_minival, ...
     key: str
     photo_id: str = ""
-    file: str = ""  # name below the set's image roots, where its own file states it
+    file: str = ""  # path below the set's image roots, if the set's file states it
 
 
 class Rejected(msgspec.Struct, array_like=True, gc=False):
     """An input record that could not be used: a row of ``rejected.parquet``.
 
-    ``reason`` is one of few, ``detail`` is free text. ``records`` counts the records that were
-    lost: several with a missing image, none where a caption only lost one of its regions.
+    ``reason`` is short and fixed, ``detail`` is free text. ``records`` counts the lost records:
+    several for a missing image, none if a caption only lost one of its regions.
     """
 
     source: str
@@ -112,15 +112,15 @@ class Rejected(msgspec.Struct, array_like=True, gc=False):
 class Excluded(msgspec.Struct, array_like=True, gc=False):
     """An image that an evaluation set holds out of a split: a row of ``excluded.parquet``.
 
-    ``join`` is what ties the image to the evaluation set's: ``id``, ``coco_id``,
+    ``join`` is how the image was matched with that of the evaluation set: ``id``, ``coco_id``,
     ``flickr photo id`` or ``perceptual hash``.
     """
 
     split: str
     image: str  # key in the annotations
-    duplicate_of: str  # key of the canonical image in the shards; ``image`` if it is no duplicate
+    duplicate_of: str  # key of the canonical image in the shards; ``image`` if not a duplicate
     eval_set: str
     eval_image: str  # key in the evaluation set
     join: str
-    captions: int  # how many the image has
-    excluded: bool = True  # false where a near-duplicate is only reported
+    captions: int  # the number of the image's captions
+    excluded: bool = True  # false if a near-duplicate is only reported

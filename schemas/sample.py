@@ -45,7 +45,7 @@ class Phrase(msgspec.Struct, gc=False):
 
 
 class Question(msgspec.Struct, gc=False):
-    """What a question answering evaluator needs besides the text of the question."""
+    """The annotation of a question that a question answering evaluator needs."""
 
     id: str
     answer: str | None = None
@@ -82,7 +82,7 @@ class Caption(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class Sample(msgspec.Struct, gc=False):
-    """One image with all its captions. ``file`` is the name that its source gives the image."""
+    """One image with all its captions. ``file`` is the name of its file in its source."""
 
     key: str
     width: int
@@ -104,7 +104,7 @@ _caption_decoder = msgspec.json.Decoder(Caption)
 
 
 def encode_sample(sample: Sample) -> bytes:
-    """Returns the JSON of a sample; boxes have the fewest digits that name their float32 numbers.
+    """Returns the JSON of a sample; boxes have the shortest digits that identify their float32.
 
     >>> region = Region(spans=[(2, 5)], box=(0.1, 0, 8, 9), area=71.0)
     >>> caption = Caption(
@@ -152,7 +152,7 @@ def decode_caption(member: bytes | memoryview, index: int) -> tuple[str, Caption
 
 
 def _round_boxes(captions: Iterable[Caption]) -> None:
-    """Replaces the decimal numbers of decoded boxes by the float32 numbers that they name."""
+    """Rounds the decimal numbers of decoded boxes to float32."""
     for caption in captions:
         for region in caption.regions:
             region.box = _as_float32(region.box)

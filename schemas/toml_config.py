@@ -1,7 +1,7 @@
 """Reads a TOML file that may extend another one, and applies ``--set a.b=c`` to it.
 
-Recipes and training configs are read with it. The result is a plain table: what its keys mean, and
-which of them exist, is the business of the typed decoder that gets it.
+It reads recipes and training configurations. The result is a plain table, whose keys are validated
+by the typed decoder of the caller.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 Table = dict[str, Any]
 
-_BASE = "base"  # the key with which a file names the one that it extends
+_BASE = "base"  # the key for the file that a file extends
 
 
 class ConfigError(ValueError):

@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status.
 
     0: success. 1: failure; for ``verify``: errors were found. 2: wrong usage; for ``verify`` also:
-    the set or a list could not be read. 130: interrupted. 141: the reader of stdout left, as in
+    the set or a list could not be read. 130: interrupted. 141: stdout was closed, as in
     ``mdetr-shards stats SHARDS | head``.
     """
     parser = argparse.ArgumentParser(

@@ -12,9 +12,9 @@ from typing import BinaryIO
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Yields a binary file that replaces ``path`` at the end of the block.
 
-    The content is on disk before the file gets its name. If the block raises, ``path`` stays as it
-    was. One process at a time may write a path: the temporary name is fixed, so that a killed
-    process leaves one file at most, which the next one overwrites.
+    The content is flushed to disk before the file is renamed. If the block raises, ``path`` stays
+    as it was. Only one process at a time may write a path: the temporary name is fixed, so that a
+    killed process leaves at most one file, which the next one overwrites.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "note.txt"
@@ -39,7 +39,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yields a new folder that gets the name ``path`` at the end of the block.
+    """Yields a new folder that is renamed to ``path`` at the end of the block.
 
     If the block raises, ``path`` stays as it was. A symbolic link is followed. While a folder is
     replaced it is ``.NAME.old``; if the process is killed in between, the next call puts it back.

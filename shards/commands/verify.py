@@ -21,7 +21,7 @@ def add_parser(commands: Subparsers) -> None:
         "--num-images",
         metavar="N",
         type=positive_int,
-        help="check only N images, evenly spaced over the shards, and no shard as a whole",
+        help="check only N images, evenly spaced over the shards, and no whole tars",
     )
     parser.add_argument(
         "--held-out",

@@ -1,7 +1,7 @@
 """COCO's detection layout (``instances_SPLIT.json``), for pycocotools and its users.
 
 One entry of ``images`` per image. The categories are the phrases that name the boxes, in lower
-case: for LVIS its classes, for captions as many as there are different phrases. For class-agnostic
+case: for LVIS its classes, for captions one per distinct phrase. For class-agnostic
 average precision set ``useCats = 0``.
 """
 
@@ -19,8 +19,8 @@ BoxKey = tuple[str, tuple[float, ...], bool]
 def export(job: ExportJob) -> list[ExportedFile]:
     """Writes ``instances_SPLIT.json``; category ids start at 1 and are the same in all files.
 
-    A box that several captions name alike is written once. Memory grows with the number of
-    different phrases.
+    A box that several captions name with the same phrase is written once. Memory grows with the
+    number of distinct phrases.
 
     Raises:
         ShardError: see `ExportJob.samples`.
@@ -61,7 +61,7 @@ def _export_split(job: ExportJob, split: str, category_ids: dict[str, int]) -> E
 
 
 def _unique_boxes(exported: ExportedSample) -> dict[BoxKey, float | None]:
-    """Returns the stated area of each different box of an image."""
+    """Returns the stated area of each distinct box of an image."""
     sample = exported.sample
     areas: dict[BoxKey, float | None] = {}
     for caption in sample.captions:

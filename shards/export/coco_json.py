@@ -111,7 +111,7 @@ class GroundingJsonWriter:
     ) -> None:
         """Writes an annotation.
 
-        ``box`` is xyxy in pixels. ``area`` is in square pixels; None stands for that of the box.
+        ``box`` is xyxy in pixels. ``area`` is in square pixels; None: the area of the box.
         """
         self._category_ids.add(category)
         bbox = to_xywh(box)

@@ -1,7 +1,7 @@
 """The files that Megatron-Energon's ``prepare`` writes, so that its loader reads the tars.
 
-No shard is read: the index has the offsets of the samples. Each split is a dataset of its own,
-because Energon wants each key once in a dataset, and an image may be in both val and test.
+No shard is read: the index has the offsets of the samples. Each split is a separate dataset,
+because Energon requires unique keys in a dataset, and an image may be in both val and test.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from shards.export.job import ExportedFile, ExportJob
 from shards.format.index import Member
 from shards.format.manifest import ShardError
 
-VERSION = "7.4.1"  # of Energon, whose file formats these are
+VERSION = "7.4.1"  # version of Energon whose file formats are written
 _HEADER_SIZE = _BLOCK_SIZE = 512  # bytes in a tar
 _TABLES = """
 CREATE TABLE samples (
@@ -49,7 +49,7 @@ class TarSample(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """The byte offset behind the last block."""
+        """The byte offset after the last block."""
         last = self.members[-1]
         return last.offset + -(-last.size // _BLOCK_SIZE) * _BLOCK_SIZE
 

@@ -1,4 +1,4 @@
-"""The export formats by name; importing this loads none of their modules."""
+"""The export formats by name; their modules are imported lazily."""
 
 import importlib
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,8 +22,8 @@ FORMATS = {
     "odvg": ExportFormat("odvg", "MM-Grounding-DINO, Open-GroundingDino"),
     "coco": ExportFormat("coco", "pycocotools and closed-set detectors"),
     "grit": ExportFormat("grit", "Kosmos-2"),
-    "hf": ExportFormat("hugging_face", "load_dataset of Hugging Face"),
-    "energon": ExportFormat("energon", "Megatron-Energon, which reads the tars themselves"),
+    "hf": ExportFormat("hugging_face", "Hugging Face datasets (load_dataset)"),
+    "energon": ExportFormat("energon", "Megatron-Energon, which reads the original tars"),
 }
 
 

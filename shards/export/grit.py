@@ -1,8 +1,8 @@
 """GRIT, the training data of Kosmos-2: captions with noun chunks and their boxes.
 
 A chunk is [start, end, x0, y0, x1, y1, score]: characters of the caption, and the box relative to
-the image's width and height. ``ref_exps`` repeats the chunks, because a box in a shard has no
-longer referring expression than its phrase.
+the image's width and height. ``ref_exps`` repeats the chunks, because boxes in shards have no
+referring expressions besides their phrases.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from shards.export.job import ExportedFile, ExportedSample, ExportJob
 from shards.export.regions import groundable_regions
 
 PAIRS_PER_TAR = 10_000  # the last four digits of a key count them
-SCORE = 1.0  # GRIT's scores are those of a detector; these boxes were drawn by people
+SCORE = 1.0  # GRIT's scores are those of a detector; these boxes are human annotations
 
 
 def export(job: ExportJob) -> list[ExportedFile]:

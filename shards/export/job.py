@@ -1,4 +1,4 @@
-"""What to export: the splits of a shard set, sample by sample."""
+"""The input and output of an export: splits of a shard set, read sample by sample."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

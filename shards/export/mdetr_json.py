@@ -16,8 +16,8 @@ from shards.export.coco_json import GroundingJsonWriter, open_coco_json
 from shards.export.job import ExportedFile, ExportedSample, ExportJob
 from shards.export.regions import float32_boxes
 
-FLICKR = "flickr30k"  # the namespace of the images that get a file of their own
-_MAX_DIGITS = 18  # of an integer that every JSON reader takes
+FLICKR = "flickr30k"  # the namespace of the images that are written to a separate file
+_MAX_DIGITS = 18  # digits of an integer that every JSON reader represents exactly
 
 
 def export(job: ExportJob) -> list[ExportedFile]:
@@ -97,7 +97,7 @@ def _image_fields(exported: ExportedSample, file_name: str) -> Iterator[dict[str
 
 
 def _image_id(sample: Sample) -> int | str:
-    """Returns the image's id in its dataset, as a number if that loses nothing."""
+    """Returns the image's id in its dataset, as a number if the conversion is lossless."""
     id_ = sample.key.partition("/")[2]
     is_number = id_.isdecimal() and len(id_) <= _MAX_DIGITS and str(int(id_)) == id_
     return int(id_) if is_number else id_

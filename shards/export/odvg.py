@@ -1,8 +1,8 @@
 """ODVG: JSON lines, as MM-Grounding-DINO (mmdetection) and Open-GroundingDino read them.
 
 A file holds either captions whose boxes have phrases, or boxes with class labels. A region is one
-box with one phrase, which both projects can read: mmdetection's own converter writes lists of boxes
-and phrases, at which Open-GroundingDino fails.
+box with one phrase, which both projects can read: mmdetection's converter writes lists of boxes and
+phrases, which Open-GroundingDino cannot read.
 """
 
 import contextlib
@@ -86,9 +86,9 @@ def _is_class_name(caption: Caption) -> bool:
 
 
 def _strip(text: str) -> tuple[str, int]:
-    """Returns the caption as mmdetection counts its characters, and the characters cut in front.
+    """Returns the caption as mmdetection sees it, and the number of leading characters removed.
 
-    mmdetection strips a caption and lowers it; "İ" is the only character that becomes two by that.
+    mmdetection strips and lowercases a caption; "İ" is the only character that becomes two.
     """
     return text.replace("İ", "I").strip(), len(text) - len(text.lstrip())
 

@@ -1,4 +1,4 @@
-"""Regions as the export formats state them: clipped boxes, merged spans and the phrase."""
+"""Regions for the export formats: clipped boxes, merged spans and the phrase."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ BoxNumbers = list[float]
 class ExportedRegion(NamedTuple):
     """A region with its box clipped to the image, and the phrase that names it.
 
-    ``box`` is xyxy in pixels. ``spans`` are in rising order, merged where at most a space separates
+    ``box`` is xyxy in pixels. ``spans`` are in ascending order, merged if at most a space separates
     them. ``phrase`` is the text of the spans, '' if there are none.
     """
 
@@ -49,7 +49,7 @@ def groundable_regions(caption: Caption, width: int, height: int) -> list[Export
 
 
 def merge_spans(spans: Sequence[Span], text: str) -> list[Span]:
-    """Returns the spans that are not empty, sorted, and merged across nothing or a single space.
+    """Returns the non-empty spans, sorted, and merged if at most a single space separates them.
 
     >>> merge_spans([(4, 8), (0, 3), (12, 15)], "the soap in the box")
     [(0, 8), (12, 15)]
@@ -63,7 +63,7 @@ def merge_spans(spans: Sequence[Span], text: str) -> list[Span]:
 
 
 def float32_boxes(regions: Sequence[Region]) -> list[BoxNumbers]:
-    """Returns the boxes (xyxy) with the fewest digits that still identify each float32."""
+    """Returns the boxes (xyxy) with the shortest digits that identify each float32."""
     boxes = np.array([region.box for region in regions], np.float32)
     numbers: list[BoxNumbers] = orjson.loads(orjson.dumps(boxes, option=orjson.OPT_SERIALIZE_NUMPY))
     return numbers

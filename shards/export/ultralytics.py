@@ -1,7 +1,7 @@
-"""The grounding JSON of ultralytics and YOLO-World: MDETR's, reduced to what trains a detector.
+"""The grounding JSON of ultralytics and YOLO-World: MDETR's, reduced for training a detector.
 
-All images of a split are in one file, because these loaders know one image folder per file. The
-file has a name of its own, because ultralytics checks the box counts of the published file names.
+All images of a split are in one file, because these loaders support one image folder per file. Its
+name differs from the published ones, because ultralytics checks the box counts of those files.
 """
 
 from shards.export.coco_json import GroundingJsonWriter, open_coco_json

@@ -87,7 +87,7 @@ class Index:
             columns: their names.
 
         Raises:
-            ShardError: the file is damaged, or has another shard there, or other counts.
+            ShardError: the file is damaged, or its shards or counts differ from the manifest.
         """
         entry = self._shards[shard]
         if shard not in self._row_groups:

@@ -49,7 +49,7 @@ class _Version(msgspec.Struct):
 
 
 class Manifest(msgspec.Struct, kw_only=True):
-    """What a shard set holds and how it was built.
+    """The contents of a shard set and how it was built.
 
     ``recipe`` has every default resolved, and ``recipe_sha256`` is the version of the data.
     """
@@ -112,7 +112,7 @@ def decode(content: bytes, shard_set: str) -> Manifest:
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise NotAShardSetError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
-    # A set may come from anywhere, and files are written under these names.
+    # Sets are untrusted input, and files are written under these names.
     for file in [
         *(shard.file for shard in manifest.shards),
         *(entry.file for entry in manifest.files),

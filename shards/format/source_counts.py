@@ -1,4 +1,4 @@
-"""What became of the records of each source of a build, as the manifest states it."""
+"""The record counts of each source of a build, as in the manifest."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class SourceCounts(msgspec.Struct):
-    """Counts of the records of a source; those in none of the last three are in the shards."""
+    """Counts of a source's records; those not merged, rejected or excluded are in the shards."""
 
     read: int = 0
     merged: int = 0  # into the caption of another record

@@ -9,7 +9,7 @@ from schemas import Caption, Provenance, Region, Sample
 
 MILLION = 1_000_000
 
-# Bounds for values that are read from a file, so that anything that can be read can be plotted.
+# Bounds for values that are read from a file, so that all histograms can be plotted.
 Width = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 BinStart = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 BinCount = Annotated[int, msgspec.Meta(ge=1, le=10**12)]

@@ -21,7 +21,7 @@ def encode_table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> bytes:
 def encode_index(shards: Iterable[Sequence[IndexRow]]) -> bytes:
     """Returns ``index.parquet``, with a row group for each shard that has images.
 
-    A reader can take the rows of one shard alone. A shard without images has no row group, since
+    So the rows of one shard can be read separately. A shard without images has no row group, since
     some readers refuse one without rows. The shard's name is the only column with statistics, by
     which `shards.format.index` identifies a row group.
 

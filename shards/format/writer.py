@@ -24,7 +24,7 @@ class ShardWriter:
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
-        import webdataset  # imports torch, where it is installed: a second for every command
+        import webdataset  # imports torch if it is installed, which takes a second
 
         self.name = name
         self.rows: list[IndexRow] = []

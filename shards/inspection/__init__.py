@@ -1,1 +1,1 @@
-"""What a shard set contains: tables for a terminal, an HTML report, and a browser of its images."""
+"""Shows the contents of a shard set: terminal tables, an HTML report, and an image browser."""

@@ -8,15 +8,15 @@ from typing import NamedTuple
 from schemas import Caption, Region, Span
 
 COLORS = 7  # of the style sheet; the eighth phrase has the color of the first
-MAX_SPANS = 200  # that are underlined: time and page size grow with the square of nested spans
+MAX_SPANS = 200  # underlined phrases: time and page size grow quadratically with nested spans
 
 
 class PhraseMark(NamedTuple):
     """The underline of a phrase within a text segment.
 
-    ``number`` counts the phrases from 1, ``color`` is an index from 0. ``level`` is how many
-    underlines are between the text and this one. ``is_end`` tells that the phrase ends with this
-    segment, apart from a continuation after mere whitespace.
+    ``number`` counts the phrases from 1, ``color`` is an index from 0. ``level`` is the
+    number of underlines between the text and this one. ``is_end``: whether the phrase ends with
+    this segment, apart from a continuation after whitespace only.
     """
 
     number: int
@@ -50,7 +50,7 @@ class BoxOutline(NamedTuple):
 class MarkedCaption(NamedTuple):
     """A caption as consecutive segments, and the outlines of its boxes, the largest first.
 
-    ``unmarked_count`` phrases, the last ones of very many, are not underlined.
+    ``unmarked_count`` is the number of phrases beyond the limit, which are not underlined.
     """
 
     segments: list[TextSegment]
@@ -76,7 +76,7 @@ class _NumberedPhrase(NamedTuple):
         return any(a < d and c < b for a, b in self.spans for c, d in other.spans)
 
     def continues(self, text: str, stop: int) -> bool:
-        """Returns whether another span of the phrase follows ``stop`` after mere whitespace."""
+        """Returns whether another span of the phrase follows ``stop`` after whitespace only."""
         return any(start >= stop and not text[stop:start].strip() for start, _ in self.spans)
 
 

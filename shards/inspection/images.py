@@ -1,4 +1,4 @@
-"""Images as the pages show them: formats that browsers know, thumbnails and data: URLs."""
+"""Images for HTML pages: formats that browsers show, thumbnails and data: URLs."""
 
 import base64
 import io
@@ -36,7 +36,7 @@ class UnreadableImageError(ValueError):
 
 
 def detect_format(content: bytes | memoryview) -> ImageFormat | None:
-    """Returns the format of an encoded image by its first bytes; None if browsers show no such."""
+    """Returns the format of an image by its first bytes; None if browsers do not support it."""
     start = bytes(content[:16])
     return next((f for f in IMAGE_FORMATS if re.match(f.magic, start, re.DOTALL)), None)
 

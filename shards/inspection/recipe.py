@@ -1,6 +1,6 @@
 """The fields of a manifest's recipe that the inspection tools show, read leniently.
 
-The recipe of a shard set from another version may have any form; what is not understood is unknown.
+The recipe of a shard set from another version may have any form; unreadable fields are unknown.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Renders the HTML templates so that nothing in a shard set can be more than text on a page."""
+"""Renders the HTML templates so that the contents of a shard set cannot inject markup."""
 
 import functools
 import unicodedata
@@ -16,7 +16,7 @@ _JOINERS = "\u200c\u200d"
 
 
 class UnchangedText(str):
-    """A form value: HTML-escaped, but sent back exactly as it was, so not made visible."""
+    """A form value: HTML-escaped, but otherwise unchanged, because the form sends it back."""
 
 
 def render(template: str, **values: object) -> str:
@@ -27,9 +27,9 @@ def render(template: str, **values: object) -> str:
 def make_visible(text: str) -> str:
     r"""Escapes control characters, format characters and line separators.
 
-    Format characters steer the direction of text, so that it could read as another one, or have
-    no width. Tabs and line feeds stay, and so do joiners between letters, marks and symbols other
-    than ASCII: Persian words and emoji need them.
+    Format characters can be invisible or change the direction of text, which could make it appear
+    as another one. Tabs and line feeds stay, and so do joiners between letters, marks and symbols
+    other than ASCII, which Persian words and emoji need.
 
     >>> make_visible("a\x1b[1mb\u202ec\n")
     'a\\u001b[1mb\\u202ec\n'
@@ -58,7 +58,7 @@ def _may_be_joined(char: str) -> bool:
 
 
 def shorten(text: str, max_columns: int) -> str:
-    """Returns the visible text, cut to so many columns; East Asian wide characters take two.
+    """Returns the visible text, cut to ``max_columns``; East Asian wide characters take two.
 
     >>> shorten("flickr30k", 9), shorten("a_very_long_name", 9)
     ('flickr30k', 'a_very_l…')

@@ -1,4 +1,4 @@
-"""A summary of a shard set, from its manifest and tables alone, and its form for a terminal."""
+"""A summary of a shard set, from its manifest and tables only, and its terminal output."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -60,7 +60,7 @@ class SplitSummary(msgspec.Struct):
 
 
 class ExclusionCount(msgspec.Struct):
-    """How many images, with how many captions, an evaluation set kept out of a split.
+    """The numbers of images and captions that an evaluation set excluded from a split.
 
     ``join`` is how the duplicates were identified. An image counts for each set and join.
     """
@@ -73,7 +73,7 @@ class ExclusionCount(msgspec.Struct):
 
 
 class RejectionCount(msgspec.Struct):
-    """How many records were lost for one reason, and how many errors had that reason.
+    """The number of records that were lost for one reason, and the number of its errors.
 
     An error may lose no record: only a box of a caption, or a row of a table.
     """

@@ -35,8 +35,8 @@ class Cache:
         """Opens the file of an entry; ``download`` writes it if it is not cached.
 
         Raises:
-            ShardError: the cache is too small for the file, or its folder cannot be written to, as
-                an ``OSError`` of ``download`` shows. Other errors of ``download`` are passed on.
+            ShardError: the cache is too small for the file, or its folder cannot be written to (an
+                ``OSError`` of ``download``). Other errors of ``download`` propagate.
         """
         path = self._path(entry)
         while True:
@@ -118,5 +118,6 @@ class Cache:
             try:
                 yield
             finally:
-                # Closing is not enough: a child forked meanwhile has the file open too.
+                # Closing is not enough: a child process forked in the meantime has the file open
+                # too.
                 fcntl.flock(file, fcntl.LOCK_UN)

@@ -41,7 +41,7 @@ class Pair:
 
 
 class StoredSample(NamedTuple):
-    """A sample and where it lies: the ``row``-th of a shard of the manifest."""
+    """A sample and its location: the ``row``-th of a shard of the manifest."""
 
     shard: int
     row: int
@@ -49,17 +49,17 @@ class StoredSample(NamedTuple):
 
 
 class ImageMember(NamedTuple):
-    """An image as it was published: its name in the shard and its bytes, a slice of the shard."""
+    """An image file: its name in the shard and its original bytes, a slice of the shard."""
 
     name: str
     content: memoryview
 
 
 class ShardReader:
-    """Reads samples and pairs; the ``open_shards`` shards that were read last stay mapped.
+    """Reads samples and pairs; the ``open_shards`` most recently read shards stay mapped.
 
-    ``open_shards`` should be more than a block has, whose shards are read in turn: a shard that is
-    opened again has its rows of the index decoded again.
+    ``open_shards`` should exceed the shards of a block, which are read alternately: reopening a
+    shard decodes its rows of the index again.
     """
 
     def __init__(self, shards: ShardSet, open_shards: int = OPEN_SHARDS) -> None:
@@ -178,7 +178,7 @@ class _MappedShard:
             ) from None
 
     def _decode(self, row: int, decode: Callable[[memoryview], tuple[str, Decoded]]) -> Decoded:
-        """Returns what ``decode`` makes of a row's JSON member, and checks the key in it."""
+        """Decodes a row's JSON member with ``decode``, and checks the key in it."""
         key = self._keys[row].as_py()
         member = self._member(f"{key}.json", "json", row)
         try:

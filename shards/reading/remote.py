@@ -1,4 +1,4 @@
-"""Reads files of a shard set behind a URL through fsspec; retries transient errors."""
+"""Reads files of a remote shard set through fsspec; retries transient errors."""
 
 import errno
 import hashlib
@@ -18,7 +18,7 @@ _CHUNK_BYTES = 4 << 20  # of a stream, read at a time
 _RANGE_BYTES = 8 << 20  # of a request
 _CONCURRENT_REQUESTS = 8
 _READ_TIMEOUT = 60.0  # seconds without a byte after which an HTTP request fails
-# Connection errors of the library below s3fs, which are no OSError.
+# Connection errors of s3fs's HTTP library, which are not OSErrors.
 _BOTOCORE = {f"botocore.exceptions.{name}" for name in ("ConnectionError", "HTTPClientError")}
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -31,7 +31,7 @@ class Retries(NamedTuple):
 
 
 class RemoteFolder:
-    """The folder of a shard set behind a URL (``gs://``, ``s3://``, ``https://``, ``memory://``).
+    """The remote folder of a shard set (``gs://``, ``s3://``, ``https://``, ``memory://``).
 
     ``options`` are those of fsspec's file system for the URL (credentials, endpoints).
     """
@@ -42,7 +42,7 @@ class RemoteFolder:
         self._options = dict(options)
         self._over_http = self.url.startswith(("http://", "https://"))
         if self._over_http:
-            # By default, aiohttp fails after five minutes in all, also while data arrive.
+            # By default, aiohttp fails after five minutes in total, even while data arrives.
             timeout = aiohttp.ClientTimeout(
                 total=None, connect=_READ_TIMEOUT, sock_read=_READ_TIMEOUT
             )
@@ -124,7 +124,7 @@ class RemoteFolder:
 def _read_stream(system: fsspec.AbstractFileSystem, path: str, size: int) -> Iterator[bytes]:
     """Yields a file over HTTP from one stream, because a server may not support ranges.
 
-    The size is passed in, because fsspec takes every error of a request for it for a missing file.
+    The size is passed in, because fsspec treats every error of a request for it as a missing file.
     """
     with system.open(path, "rb", block_size=0, size=size) as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -135,7 +135,7 @@ def _read_ranges(system: fsspec.AbstractFileSystem, path: str, size: int) -> Ite
     """Yields a file of a bucket in ranges, several at a time.
 
     Concurrent requests hide the latency of each and the bandwidth limit of a connection. The last
-    range asks for one byte more than ``size``, which only a file that is too long has.
+    range requests one byte more than ``size``, to detect a file that is too long.
     """
     batch = _RANGE_BYTES * _CONCURRENT_REQUESTS
     for first in range(0, size, batch):

@@ -45,11 +45,11 @@ class ShardSet:
         options: Mapping[str, Any] | None = None,
         retries: Retries | None = None,
     ) -> "ShardSet":
-        """Opens a local folder, or a folder behind a URL that fsspec supports.
+        """Opens a local folder, or a remote one at a URL that fsspec supports.
 
         Args:
             cache: folder for the files of remote sets.
-            cache_bytes: most bytes of the files in the cache.
+            cache_bytes: maximum size of the cache.
             options: of fsspec's file system (credentials, endpoints).
             retries: how often a remote file is requested.
 
@@ -127,12 +127,12 @@ class ShardSet:
 
     @property
     def is_remote(self) -> bool:
-        """Whether the set is behind a URL."""
+        """Whether the set is remote."""
         return self._remote is not None
 
     @property
     def cache_bytes(self) -> int:
-        """The bound of the cache."""
+        """The size limit of the cache."""
         return self._cache.max_bytes
 
     def _open(self, entry: ShardEntry | FileEntry) -> BinaryIO:

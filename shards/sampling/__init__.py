@@ -1,1 +1,1 @@
-"""Which sample comes when: datasets, samplers and their order."""
+"""Datasets, samplers and the order of samples."""

@@ -1,6 +1,6 @@
-"""Batches of images of similar shape, which need less padding, out of any order.
+"""Rearranges an order into batches of images of similar aspect ratio, which need less padding.
 
-A window of a few global batches is sorted by aspect ratio and cut into batches again, which are
+A window of a few global batches is sorted by aspect ratio and divided into batches again, which are
 then permuted: the order stays a pure function of seed and epoch, the same for any number of ranks.
 """
 
@@ -57,7 +57,8 @@ class AspectBucketOrder:
         start = window * self._window
         indices = self._order.indices(epoch, start, min(start + self._window, self.pairs))
         batches = len(indices) // self._batch_size
-        whole, rest = np.split(indices, [batches * self._batch_size])  # the rest is no batch
+        # the rest is an incomplete batch
+        whole, rest = np.split(indices, [batches * self._batch_size])
         whole = whole[np.argsort(whole["width"] / whole["height"], kind="stable")]
         order = permutation(batches, self._seed, RandomStream.BATCHES, epoch, window)
         whole = whole.reshape(batches, self._batch_size)[order].reshape(-1)

@@ -21,7 +21,7 @@ TrainingSample = TypeVar("TrainingSample")
 
 
 class SampleIndex(NamedTuple):
-    """Where a pair lies and when it is used: what a sampler yields and a `PairDataset` takes."""
+    """The location of a pair and its position in training; an index of `PairDataset`."""
 
     shard_set: int  # of a mixture
     shard: int  # of the manifest
@@ -34,10 +34,10 @@ class SampleIndex(NamedTuple):
 class PairDataset(Dataset[TrainingSample]):
     """Maps a `SampleIndex` to ``transform(pair, rng)``.
 
-    ``rng`` depends on seed, epoch and position alone, so a sample is the same in every process.
-    Each data worker opens shards when it first reads them and keeps the ``open_shards`` of a set
-    that it read last open, which should be more than a block has. The dataset can be pickled if
-    ``transform`` can.
+    ``rng`` depends only on seed, epoch and position, so a sample is the same in every process. Each
+    data worker opens shards when it first reads them and keeps the ``open_shards`` most recently
+    read ones of each set open, which should exceed the shards of a block. The dataset can be
+    pickled if ``transform`` can.
     """
 
     def __init__(
@@ -80,9 +80,8 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
 
     Global batch b of an epoch is positions ``b * global_batch_size`` to
     ``(b + 1) * global_batch_size`` of the order, for any ``world_size``; rank r takes the r-th
-    slice of it, as ``micro_batches`` lists of equal length, one after another. What is left at the
-    end of an epoch's order, less than a global batch, is dropped. All ranks have the same number of
-    steps.
+    slice of it, as ``micro_batches`` lists of equal length, one after another. An incomplete global
+    batch at the end of an epoch is dropped. All ranks have the same number of steps.
 
     An iteration begins at the position that was set last, and ends with the epoch::
 
@@ -167,7 +166,7 @@ def evaluation_indices(
 ) -> list[SampleIndex]:
     """Returns a rank's pairs of a split in the order of the shards; each pair is on one rank.
 
-    A rank has the pairs that come after those of the ranks below it, one more or less than others.
+    Ranks have consecutive ranges of pairs, whose sizes differ by at most one.
     """
     total = shards.pairs(split)
     start, stop = total * rank // world_size, total * (rank + 1) // world_size

@@ -86,7 +86,7 @@ class MixtureOrder:
     def upcoming_shards(self, epoch: int, position: int) -> Iterator[UpcomingShard]:
         """See `SampleOrder.upcoming_shards`; distances are rounded to chunks."""
         first = epoch * self.pairs + position
-        sets, ranks = self._slot_range(first, first + _CHUNK)  # every set has a slot among them
+        sets, ranks = self._slot_range(first, first + _CHUNK)  # contains a slot of every set
         return merge(
             *(
                 self._upcoming_of_set(i, int(ranks[np.argmax(sets == i)]))

@@ -10,8 +10,8 @@ from shards.sampling.sample_order import SampleOrder
 class Prefetcher:
     """A thread that fetches remote shards into the cache, in the order in which they are needed.
 
-    It fetches at most half a cache ahead, so that it does not evict what is in use. Several
-    processes of a machine may each have one: the first that asks for a shard fetches it.
+    It prefetches at most half of the cache, so that it does not evict shards in use. Several
+    processes of a machine may each have one: the first that needs a shard fetches it.
     """
 
     def __init__(self, order: SampleOrder, sets: Sequence[ShardSet]) -> None:
@@ -25,7 +25,7 @@ class Prefetcher:
         self._thread: threading.Thread | None = None
 
     def advance(self, epoch: int, position: int) -> None:
-        """States how far the stream has been read; starts the thread at the first call.
+        """Reports the current position of the stream; starts the thread at the first call.
 
         Raises:
             ShardError: a shard could not be fetched since the last call.
@@ -84,5 +84,5 @@ class Prefetcher:
                     break
                 to_fetch[key] = None
             if upcoming.distance > self._order.pairs:
-                break  # every shard has come once
+                break  # every shard was yielded once
         return list(to_fetch), next_block

@@ -1,4 +1,4 @@
-"""The order in which training sees the pairs of a shard set: a pure function of seed and epoch.
+"""The order in which training reads the pairs of a shard set: a pure function of seed and epoch.
 
 A pair is an image with one of its captions::
 
@@ -6,7 +6,7 @@ A pair is an image with one of its captions::
               pairs of each block   ....|....|....|....            permuted within the block
     position: 0 ------------------------------------> pairs
 
-A position is found from the index rows of one block, so nothing has to be read to get there.
+A position is located with the index rows of one block, without reading samples before it.
 """
 
 from collections import OrderedDict
@@ -58,7 +58,7 @@ class SampleOrder(Protocol):
         """The number of positions of an epoch."""
 
     def indices(self, epoch: int, start: int, stop: int) -> SampleIndices:
-        """Returns the pairs at the positions ``start`` to ``stop``, without ``stop``."""
+        """Returns the pairs at the positions from ``start`` to ``stop``, exclusive."""
 
     def upcoming_shards(self, epoch: int, position: int) -> Iterator[UpcomingShard]:
         """Yields the shards that are needed from a position on, nearest first, without end."""
@@ -68,8 +68,8 @@ class PairOrder:
     """The order of one split of one shard set: each epoch has each pair once.
 
     Args:
-        block_shards: pairs are permuted within blocks of so many shards.
-        captions_per_image: so many captions of an image follow one another, where it has as many.
+        block_shards: pairs are permuted within blocks of this many shards.
+        captions_per_image: up to this many captions of an image are consecutive.
         number: position of the shard set in a mixture; each position has an order of its own.
 
     Raises:

@@ -12,7 +12,7 @@ from shards.reading.tables import STATS, read_stats
 from shards.verification.errors import ErrorKind, VerificationError
 from shards.verification.set_checks import IndexedShard
 
-_MAX_NAMES = 3  # of different counts that a message lists
+_MAX_NAMES = 3  # differing counts that a message lists
 
 # The totals of a split that the index has, and those that only samples have.
 _INDEX_TOTALS = ("images", "captions", "regions")
@@ -20,10 +20,10 @@ _SAMPLE_TOTALS = ("sentences", "characters", "questions")
 
 
 class ActualCounts(NamedTuple):
-    """The counts by split that the set really has.
+    """The actual counts of the set, by split.
 
-    ``from_index`` lacks splits with a shard whose index rows cannot be read. ``from_samples`` has
-    those of them of which every sample was read.
+    ``from_index`` lacks splits with unreadable index rows. ``from_samples`` only has splits of
+    which every sample was read.
     """
 
     from_index: dict[str, dict[str, int]]
@@ -72,7 +72,7 @@ def check_totals(
 
 
 def check_sources(shards: ShardSet, actual: ActualCounts) -> Iterator[VerificationError]:
-    """Yields an error unless the records that sources did not lose are the sentences of the set."""
+    """Yields an error unless the remaining records of sources are as many as the sentences."""
     sources = shards.manifest.sources
     if not sources or actual.from_samples.keys() != _splits(shards):
         return

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-# How ids are written in the lists of each dataset; all others are plain names.
+# The format of ids in the lists of each dataset; all others are plain names.
 _ID_PATTERNS = {
     "coco": re.compile(r"(?:COCO_[A-Za-z0-9]+_)?(?P<number>[0-9]{1,20})(?:\.jpg)?"),
     "flickr30k": re.compile(r"(?P<number>[0-9]{1,20})(?:\.jpg)?"),

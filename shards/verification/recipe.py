@@ -1,4 +1,4 @@
-"""What the recipe of a shard set promises about its samples, and checks of the recipe itself."""
+"""The requirements of a shard set's recipe on its samples, and checks of the recipe itself."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -11,7 +11,7 @@ from shards.verification.errors import ErrorKind, VerificationError
 
 
 class RecipeRules(msgspec.Struct, frozen=True):
-    """The recipe's rules that captions show; `pipelines.captions.rules` documents them."""
+    """The recipe's rules that captions can be checked for; see `pipelines.captions.rules`."""
 
     conflict: Literal["giou", "iou"]
     threshold: float
@@ -33,11 +33,11 @@ class _Recipe(msgspec.Struct):
 
 
 class SampleRequirements(msgspec.Struct, frozen=True):
-    """What must hold for the samples of a split.
+    """The requirements on the samples of a split.
 
     ``with_images``: every sample has an image. ``combined`` are the rules by which sentences were
     combined; None if they were not. ``words_may_be_split`` are the datasets whose spans were found
-    as MDETR's scripts find them, which may split words. ``clipped``: boxes are inside the image.
+    as in MDETR's scripts, which may split words. ``clipped``: boxes are inside the image.
     """
 
     with_images: bool = False
@@ -49,7 +49,8 @@ class SampleRequirements(msgspec.Struct, frozen=True):
 class RecipeRequirements:
     """The requirements that a manifest's recipe implies for each split.
 
-    Without a recipe, as in a set that no build wrote, lengths and overlaps are not checked.
+    Without a recipe, as in a set that was not written by a build, lengths and overlaps are not
+    checked.
 
     Raises:
         NotAShardSetError: the recipe is not one of this version.
@@ -80,7 +81,7 @@ class RecipeRequirements:
         )
 
     def not_checked(self) -> Iterator[str]:
-        """Yields what the recipe leaves unchecked."""
+        """Yields the checks that the recipe makes impossible."""
         if self._recipe is None or self._recipe.images == "embed":
             yield "pixels, which are not decoded"
         if self._recipe is None:

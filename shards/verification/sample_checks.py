@@ -10,8 +10,8 @@ from shards import box_overlap
 from shards.verification.errors import ErrorKind, VerificationError
 from shards.verification.recipe import RecipeRules, SampleRequirements
 
-#: How far an overlap may exceed the threshold: a few steps of float32, in which it is computed, so
-#: that another order of additions is no error.
+#: Tolerance of an overlap above the threshold: a few steps of float32, so that another order of
+#: additions is not an error.
 TOLERANCE = 1e-6
 
 #: An error of a caption: its kind and message.
@@ -84,7 +84,7 @@ def _check_regions(caption: Caption) -> Iterator[CaptionError]:
         if inside and (len(sentences) != 1 or None in sentences):
             sentence_spans = [sentence.span for sentence in caption.provenance]
             yield ErrorKind.REGION, f"{region.spans} of the sentences {sentence_spans}"
-        # There is no upper limit: rules may keep the areas that sources state.
+        # There is no upper limit: rules may keep the areas of the source.
         if region.area is not None and not 0 <= region.area < math.inf:
             yield ErrorKind.AREA, f"{region.area} square pixels"
 

@@ -17,7 +17,7 @@ from shards.reading.tables import EXCLUDED, REJECTED, read_excluded, read_reject
 from shards.verification.errors import ErrorKind, ErrorLog, VerificationError
 from shards.verification.held_out import HeldOutList
 
-TRAIN = "train"  # the split whose images may be in no other
+TRAIN = "train"  # the split whose images must not be in another split
 
 
 class IndexedShard(NamedTuple):
@@ -31,7 +31,7 @@ class IndexedShard(NamedTuple):
 def read_index(shards: ShardSet, log: ErrorLog) -> dict[int, IndexedShard]:
     """Returns the indexed shards, by their index in the manifest, and logs unreadable index rows.
 
-    A message is logged once, so that a missing index is one error, not one per shard.
+    Equal messages are logged once, so that a missing index is one error, not one per shard.
     """
     indexed: dict[int, IndexedShard] = {}
     messages: dict[str, None] = {}

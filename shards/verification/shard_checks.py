@@ -24,7 +24,7 @@ from shards.verification.errors import ErrorKind, ErrorLog, VerificationError
 from shards.verification.recipe import SampleRequirements
 from shards.verification.sample_checks import check_sample, not_checked
 
-# By Pillow's name of the format; an MPO is a JPEG with more images behind the first.
+# By Pillow's name of the format; an MPO is a JPEG that contains further images.
 _EXTENSIONS = {"JPEG": ("jpg", "jpeg"), "MPO": ("jpg", "jpeg"), "PNG": ("png",)}
 
 
@@ -103,7 +103,7 @@ def check_tar(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[Verification
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             infos = list(archive)
-            end = archive.offset  # where the next header would be
+            end = archive.offset  # the offset of the next header
     except (tarfile.TarError, ValueError) as error:  # ValueError: wrong numbers in headers
         yield VerificationError(ErrorKind.TAR, f"cannot be read: {error}")
         return
@@ -114,12 +114,12 @@ def check_tar(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[Verification
     members = [Member(info.name, info.offset_data, info.size) for info in infos]
     listed = [member for row in rows for member in row.members()]
     if len(members) < len(listed) and members == listed[: len(members)]:
-        # tarfile takes a damaged header for the end of the archive.
+        # tarfile treats a damaged header as the end of the archive.
         message = f"ends after {len(members)} of the {len(listed)} members of the index"
         yield VerificationError(ErrorKind.TAR, message)
         return
     if _has_data_from(file, end):
-        message = f"there is data behind its end, at {end}, which no reader sees"
+        message = f"there is data after its end, at {end}, which readers ignore"
         yield VerificationError(ErrorKind.TAR, message)
     in_tar, in_index = set(members), set(listed)
     for member in listed:

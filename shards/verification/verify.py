@@ -12,9 +12,8 @@ The checks, from the outside in:
 4. counts (`count_checks`): the manifest's shards, totals and sources, ``stats.json``, and the index
    agree with the samples.
 
-A file that cannot be read is an error, and its contents are not checked; everything else is.
-
-Which shard an image is in is not checked: a crop of an image has a key of its own but is in the
+A file that cannot be read is an error, and its contents are not checked; everything else is. The
+assignment of images to shards is not checked: a crop of an image has a separate key but is in the
 shard of the image, and the set does not record which image that is.
 """
 
@@ -49,7 +48,7 @@ from shards.verification.set_checks import (
 )
 from shards.verification.shard_checks import ShardCheck, ShardCheckResult, check_shard
 
-_IMAGES_PER_PROCESS = 5_000  # are checked in about the second that starting a process takes
+_IMAGES_PER_PROCESS = 5_000  # are checked in about a second, the time to start a process
 
 
 def verify(
@@ -61,9 +60,9 @@ def verify(
 ) -> VerificationResult:
     """Returns the errors of a shard set.
 
-    ``num_images`` limits the checks of members and samples to so many images, evenly spaced over
-    the shards, and leaves out the sha256 and the tar of each shard; None checks all. ``quiet``
-    shows no progress bar on stderr.
+    ``num_images`` limits the checks of members and samples to this many images, evenly spaced over
+    the shards, and skips the sha256 and the tar of each shard; None checks all. ``quiet`` shows no
+    progress bar on stderr.
 
     Raises:
         NotAShardSetError: the recipe is not one of this version.
@@ -154,7 +153,7 @@ def _image_count(check: ShardCheck, indexed: Mapping[int, IndexedShard]) -> int:
 
 
 def _results(checks: Sequence[ShardCheck], processes: int) -> Iterator[ShardCheckResult]:
-    """Yields the results in the order of the checks, from at most so many processes."""
+    """Yields the results in the order of the checks, from at most ``processes`` processes."""
     processes = min(processes, len(checks), os.cpu_count() or 1)
     if processes < 2:
         yield from map(check_shard, checks)
@@ -169,7 +168,7 @@ def _not_checked(
     num_images: int | None,
     held_out: Sequence[HeldOutList],
 ) -> Iterator[str]:
-    """Yields what a reader of the report could wrongly take for checked."""
+    """Yields the checks that were skipped or impossible."""
     if unreadable := len(shards.shards) - len(indexed):
         images = f"images of {count_noun(unreadable, 'shard')}, held-out ones too"
         yield f"{images}: their index rows cannot be read"

@@ -22,7 +22,7 @@ from shards.reading.shard_set import ShardSet
 
 HITS_PER_PAGE = 24
 LIST_SECONDS = 1.0  # after which a list page offers to continue the search
-NEIGHBOR_SECONDS = 0.5  # likewise the search for the previous and the next hit of a sample page
+NEIGHBOR_SECONDS = 0.5  # the same for the search for the previous and the next hit of a sample page
 
 
 class NoSuchPageError(LookupError):
@@ -30,14 +30,14 @@ class NoSuchPageError(LookupError):
 
 
 class NotAnImageError(ValueError):
-    """The bytes of an image do not begin like an image format that browsers show."""
+    """An image is not in a format that browsers show, according to its first bytes."""
 
 
 class ListItem(NamedTuple):
     """A hit on a list page, with the first of its ``match_count`` matching captions.
 
-    ``image_url`` is '' without an image. ``error`` says what cannot be read of the image, or of the
-    sample: then ``sample`` and ``marked`` are None.
+    ``image_url`` is '' without an image. ``error`` states why the image or the sample cannot be
+    read; in the latter case, ``sample`` and ``marked`` are None.
     """
 
     url: str
@@ -51,7 +51,7 @@ class ListItem(NamedTuple):
 
 
 class CaptionRow(NamedTuple):
-    """A caption on a sample page; ``matches`` tells whether the search returns it."""
+    """A caption on a sample page; ``matches``: whether the search returns it."""
 
     caption: Caption
     marked: MarkedCaption
@@ -80,7 +80,7 @@ class BrowserPages:
         shards.shards_of(self.default_split)
 
     def list_page(self, query: SearchQuery) -> str:
-        """Returns the page with the hits behind, or in front of, the query's position.
+        """Returns the page with the hits after, or before, the query's position.
 
         Raises:
             BadQueryError: the set has no such split or position.
@@ -116,7 +116,7 @@ class BrowserPages:
         )
 
     def sample_page(self, shard: int, row: int, query: SearchQuery) -> str:
-        """Returns the page of a sample, with links to the hits before and behind it.
+        """Returns the page of a sample, with links to the previous and next hits.
 
         Raises:
             NoSuchPageError: there is no such sample.
@@ -131,7 +131,7 @@ class BrowserPages:
             sample = self._store.sample(*position)
         except ShardError as sample_error:
             error = str(sample_error)
-        # Of a shard that cannot be opened, the list has a single hit, which stands for all rows.
+        # A shard that cannot be opened has a single hit in the list, for all of its rows.
         first, last = (row, row + 1) if self._can_open(shard) else (0, entry.images)
         return self._render(
             "browse_sample.html",

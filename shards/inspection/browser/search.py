@@ -12,9 +12,9 @@ from shards.inspection.browser.store import IndexedCaptions, LockedStore
 
 
 class CaptionFilter(NamedTuple):
-    """Which captions a search returns; an empty value or None matches all.
+    """The criteria of a search; an empty value or None matches all captions.
 
-    ``text`` is matched regardless of case. ``dataset`` matches captions with a sentence of that
+    ``text`` is matched case-insensitively. ``dataset`` matches captions with a sentence of that
     dataset. Bounds are inclusive: numbers of boxes, and of characters.
     """
 
@@ -45,7 +45,7 @@ class CaptionFilter(NamedTuple):
 
 
 class SamplePosition(NamedTuple):
-    """A row of a shard; as the bound of a search, the gap in front of that row."""
+    """A row of a shard; as the bound of a search, the gap before that row."""
 
     shard: int
     row: int
@@ -83,7 +83,7 @@ def parse_query(query: str, default_split: str) -> SearchQuery:
     """Parses the query string of a URL.
 
     Raises:
-        BadQueryError: a value has the wrong form; the message says which.
+        BadQueryError: a value has the wrong form; the message names it.
     """
     try:
         lists = parse_qs(query, max_num_fields=20, errors="strict")
@@ -120,7 +120,8 @@ def _parse_position(value: str) -> SamplePosition:
 class SearchHit(NamedTuple):
     """An image and the indices of its matching captions.
 
-    If the sample, or its whole shard, cannot be read, ``error`` says why and ``sample`` is None.
+    If the sample, or its whole shard, cannot be read, ``error`` is the reason and ``sample`` is
+    None.
     """
 
     position: SamplePosition
@@ -133,7 +134,7 @@ class SearchResult(NamedTuple):
     """Hits in the order of the set.
 
     ``end`` is where to continue; None at the end of the split (backward: at its beginning).
-    ``timed_out`` tells that the time limit, not the number of hits, ended the search.
+    ``timed_out``: whether the time limit ended the search, not the number of hits.
     """
 
     hits: list[SearchHit]
@@ -157,33 +158,33 @@ class Search:
 
     @property
     def beginning(self) -> SamplePosition:
-        """The gap in front of the first image."""
+        """The gap before the first image."""
         return SamplePosition(self._shards[0] if self._shards else 0, 0)
 
     @property
     def ending(self) -> SamplePosition:
-        """The gap behind the last image."""
+        """The gap after the last image."""
         last = self._shards[-1] if self._shards else 0
         return SamplePosition(last, self._entries[last].images if self._shards else 0)
 
     def contains(self, position: SamplePosition) -> bool:
-        """Returns whether a position is in the split; the gap behind a shard's last image is."""
+        """Returns whether a position is in the split; the gap after a shard's last image is."""
         if position.shard >= len(self._entries):
             return False
         entry = self._entries[position.shard]
         return entry.split == self._filters.split and position.row <= entry.images
 
     def images_before(self, position: SamplePosition) -> int:
-        """Returns how many images of the split are in front of a position."""
+        """Returns the number of images of the split before a position."""
         images = sum(self._entries[s].images for s in self._shards if s < position.shard)
         return images + (position.row if position.shard in self._shards else 0)
 
     def find(
         self, start: SamplePosition, max_hits: int, seconds: float, *, backward: bool = False
     ) -> SearchResult:
-        """Returns the hits next to ``start``: behind it, or if ``backward`` in front of it.
+        """Returns the hits next to ``start``: after it, or before it if ``backward``.
 
-        After so many seconds it returns what it has; at least one image is read. Downloading a
+        After the time limit, it returns the hits so far; at least one image is read. Downloading a
         remote shard is not interrupted.
 
         Raises:
@@ -213,7 +214,7 @@ class Search:
     def _candidates(
         self, start: SamplePosition, backward: bool
     ) -> Iterator[tuple[SamplePosition, SamplePosition | None]]:
-        """Yields the images that may match, each with the gap in front of it in search direction.
+        """Yields the images that may match, each with the gap before it in search direction.
 
         At the border of two shards it yields a gap without an image.
         """

@@ -12,7 +12,7 @@ MIN_BARS, MAX_BARS = 5, 55  # that an axis has room for
 
 
 class Measure(NamedTuple):
-    """What a histogram measures: ``unit`` labels its axis, ``counted`` is what bars are shares of.
+    """A quantity: ``unit`` labels the axis of its histogram, ``counted`` names the counted items.
 
     ``continuous`` values are percentages, all others whole numbers.
     """
@@ -113,7 +113,7 @@ def _chart(
     limit: int | None,
 ) -> Chart:
     total, width = sum(counts.values()), axes.bar_width
-    # The bar of a whole number reaches to the next one; its tick is in the middle of the bar.
+    # The bar of a whole number extends to the next one; its tick is in the middle of the bar.
     tick_offset = 0.0 if measure.continuous or width > 1 else 0.5
     mean_offset = 0.0 if measure.continuous else 0.5
     return Chart(
@@ -167,7 +167,7 @@ def _range_label(start: int, width: int, continuous: bool) -> str:
 
 
 def _round_step(end: float, max_steps: int) -> int:
-    """Returns the smallest round number that divides ``end`` into at most so many steps."""
+    """Returns the smallest round number that divides ``end`` into at most ``max_steps`` steps."""
     return next(n for n in _round_numbers() if end <= max_steps * n)
 
 

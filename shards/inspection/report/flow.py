@@ -1,4 +1,4 @@
-"""A flow (Sankey) diagram, drawn to scale: raw records, what became of them, splits, captions."""
+"""A flow (Sankey) diagram, drawn to scale: raw records, their outcomes, splits, captions."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class FlowBar(NamedTuple):
 class FlowBand(NamedTuple):
     """The band between two bars: the ``d`` of an SVG path, and its tooltip.
 
-    ``color`` is the index of its source; None behind the second column.
+    ``color`` is the index of its source; None after the second column.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Chooses a few images with captions, evenly spaced over a shard set and always the same ones."""
+"""Deterministically chooses a few images with captions, evenly spaced over a shard set."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from shards.reading.shard_set import ShardSet
 
 IMAGES = 12
 IMAGES_PER_DATASET = 3
-MAX_LISTED_SHARDS = 200  # of a split, whose index rows are read
+MAX_LISTED_SHARDS = 200  # shards of a split whose index rows are read
 MAX_REMOTE_SHARDS = 8  # a remote shard is downloaded whole
 
 
@@ -28,8 +28,8 @@ class IndexedImage(NamedTuple):
 class GalleryImage(NamedTuple):
     """An image with one of its captions, the ``caption_number``-th (from 1) of ``caption_count``.
 
-    ``source`` is a ``data:`` URL, '' if there is no image. ``error`` says what cannot be read of
-    the image or of its captions; in the second case ``caption`` and ``marked`` are None.
+    ``source`` is a ``data:`` URL, '' if there is no image. ``error`` states why the image or its
+    captions cannot be read; in the latter case ``caption`` and ``marked`` are None.
     """
 
     split: str
@@ -49,9 +49,10 @@ class GalleryImage(NamedTuple):
 class Gallery:
     """Chooses images of a shard set by its index, and reads only the shards of those chosen.
 
-    Of a split with very many shards the index rows of some, evenly spaced, are read; of a remote
-    set only a few shards are used. ``captioned_shards`` is the number of shards with captions,
-    ``listed_shards`` the number that images are chosen from. ``errors`` names damaged index rows.
+    For splits with very many shards, only the index rows of some, evenly spaced, are read; for
+    remote sets, only a few shards are downloaded. ``captioned_shards`` is the number of shards with
+    captions, ``listed_shards`` the number that images are chosen from. ``errors`` names damaged
+    index rows.
     """
 
     def __init__(self, shards: ShardSet) -> None:
@@ -92,7 +93,7 @@ class Gallery:
             try:
                 rows = self._shards.rows(shard, ["captions", "datasets"])
             except ShardError as error:
-                if str(error) in self.errors:  # it concerns the whole index
+                if str(error) in self.errors:  # an error of the whole index
                     break
                 self.errors.append(str(error))
                 continue

@@ -73,7 +73,7 @@ class DatasetSection(NamedTuple):
 
 
 class SourceSection(NamedTuple):
-    """A source of the recipe: what became of its records, and its datasets.
+    """A source of the recipe: its record counts and its datasets.
 
     ``excluded`` counts the images whose keys are in the source's namespace; GQA has none.
     """

@@ -223,7 +223,7 @@ def test_missing_tar_member(copied_set: Path) -> None:
     ]
 
 
-def test_data_behind_the_end_of_a_tar(copied_set: Path) -> None:
+def test_data_after_the_end_of_a_tar(copied_set: Path) -> None:
     content = (copied_set / SHARD).read_bytes()
     (copied_set / SHARD).write_bytes(content + bytes(10_240))
     restate(copied_set)
@@ -232,7 +232,7 @@ def test_data_behind_the_end_of_a_tar(copied_set: Path) -> None:
         (copied_set / SHARD).write_bytes(content + data)
         restate(copied_set)
         assert only_error(copied_set).kind is ErrorKind.TAR
-        assert "there is data behind its end" in only_error(copied_set).message
+        assert "there is data after its end" in only_error(copied_set).message
 
 
 def test_tar_member_that_is_not_a_regular_file(copied_set: Path) -> None:
