@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, ResNetConfig
 
 from mdetr_model.conversion.key_mapping import UNUSED
 from mdetr_model.conversion.published_checkpoint import CheckpointError, listed
-from mdetr_model.modeling.answer_heads import (
+from mdetr_model.modeling.answer_types import (
     CLEVR_ANSWER_HEADS,
     GQA_ANSWER_HEADS,
     UNIFIED_GQA_ANSWER_HEADS,

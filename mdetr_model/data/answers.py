@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mdetr_model.json_files import write_json
-from mdetr_model.modeling.answer_heads import GQA_TYPES, answer_heads_for, question_types
 from mdetr_model.modeling.answer_losses import IGNORE_INDEX
+from mdetr_model.modeling.answer_types import GQA_TYPES, answer_heads_for, question_types
 from schemas import Question
 
 # GQA's heads give this answer in place of one that they do not have.

@@ -18,10 +18,14 @@ from mdetr_model.evaluation.metrics.question_answering import (
     TextOnlyBaseline,
     accuracies,
 )
-from mdetr_model.modeling.answer_losses import predicted_answers
 from mdetr_model.modeling.box_ops import cxcywh_to_xyxy
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
-from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores, phrase_scores
+from mdetr_model.modeling.postprocess import (
+    boxes_in_pixels,
+    object_scores,
+    phrase_scores,
+    predicted_answers,
+)
 from schemas import Caption, Question
 
 MAX_PREDICTED_BOXES = 10  # of an entry of predictions.json

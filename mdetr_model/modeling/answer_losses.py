@@ -1,6 +1,6 @@
-"""Losses of the answer heads, and the answers that they predict (paper, sections 4.1 and 4.4).
+"""Losses of the answer heads (paper, sections 4.1 and 4.4).
 
-Logits and labels come in dictionaries by the name of their head, see ``answer_heads``.
+Logits and labels come in dictionaries by the name of their head, see ``answer_types``.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .answer_heads import question_types
+from .answer_types import question_types
+from .postprocess import predicted_index
 
 # The label of a question for the heads that do not answer it.
 IGNORE_INDEX = -100
@@ -57,25 +58,6 @@ def answer_losses(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) ->
     return losses
 
 
-def predicted_answers(logits: Mapping[str, Tensor]) -> list[tuple[str, int]]:
-    """Returns for every question the head that answers it, and the index of its answer.
-
-    For ``binary``, 1 is yes. The logits have the shapes of ``answer_losses``.
-    """
-    if "total" in logits:
-        return [("total", index) for index in logits["total"].argmax(-1).tolist()]
-    types = question_types(logits)
-    predicted_type = logits["type"].argmax(-1)
-    by_type = torch.stack([_predicted_index(logits[head]) for head in types])
-    answers = by_type.gather(0, predicted_type[None])[0]
-    pairs = zip(predicted_type.tolist(), answers.tolist(), strict=True)
-    return [(types[index], answer) for index, answer in pairs]
-
-
-def _predicted_index(logits: Tensor) -> Tensor:
-    return logits.argmax(-1) if logits.ndim > 1 else (logits > 0).long()
-
-
 def _loss_and_correct(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Returns loss and correctness (B,) of one head; the loss is 0 for ``IGNORE_INDEX``."""
     if logits.ndim > 1:
@@ -83,7 +65,7 @@ def _loss_and_correct(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     else:
         loss = F.binary_cross_entropy_with_logits(logits, label.float(), reduction="none")
         loss = loss.masked_fill(label == IGNORE_INDEX, 0)
-    return loss, _predicted_index(logits) == label
+    return loss, predicted_index(logits) == label
 
 
 def _masked_mean(loss: Tensor, mask: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .answer_heads import answer_heads_for, check_answer_heads
+from .answer_types import answer_heads_for, check_answer_heads
 
 _RESNET = {"model_type": "resnet"}
 _BASIC = {**_RESNET, "layer_type": "basic", "hidden_sizes": [64, 128, 256, 512]}
@@ -75,7 +75,7 @@ class MdetrConfig(PreTrainedConfig):
             those that it only mentions (CLEVR-Ref+).
         answer_heads: name and number of outputs of each answer head, in the order of their queries;
             only ``MdetrForQuestionAnswering`` has them. Either ``total`` alone, or ``type`` with
-            all heads that it chooses from, in any order (see ``answer_heads.py``). A list, because
+            all heads that it chooses from, in any order (see ``answer_types.py``). A list, because
             the keys of a configuration file are sorted.
         mlp_answer_heads: which of these have three layers instead of one.
         answers: for each head but ``type``, the answers that its outputs stand for, in order; None

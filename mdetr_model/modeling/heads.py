@@ -23,21 +23,6 @@ class MLPHead(nn.Module):
         return output
 
 
-class FeatureResizer(nn.Module):
-    """Projects text features to the transformer's size: linear, layer norm, dropout."""
-
-    def __init__(self, config: MdetrConfig) -> None:
-        super().__init__()
-        self.linear = nn.Linear(config.text_config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=1e-12)
-        self.dropout = nn.Dropout(config.resizer_dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, T, text size) to (B, T, D)."""
-        output: Tensor = self.dropout(self.norm(self.linear(x)))
-        return output
-
-
 class ObjectHeads(nn.Module):
     """Soft token prediction and box of every query (paper, section 2.2.2)."""
 
@@ -79,7 +64,7 @@ class AlignmentHeads(nn.Module):
 class AnswerHeads(nn.Module):
     """One head for each answer type, each with its own query (paper, sections 4.1 and 4.4).
 
-    ``config.answer_heads`` names them in the order of their queries; see ``answer_heads.py``.
+    ``config.answer_heads`` names them in the order of their queries; see ``answer_types.py``.
     """
 
     def __init__(self, config: MdetrConfig) -> None:

@@ -30,7 +30,7 @@ from .backbone import (
 )
 from .configuration_mdetr import MdetrConfig
 from .criterion import MdetrCriterion
-from .heads import AlignmentHeads, AnswerHeads, FeatureResizer, ObjectHeads, WordHead
+from .heads import AlignmentHeads, AnswerHeads, ObjectHeads, WordHead
 from .outputs import MdetrModelOutput, MdetrOutput
 from .position_encoding import sine_positions
 from .transformer import MdetrDecoder, MdetrEncoder
@@ -81,6 +81,21 @@ class MdetrPreTrainedModel(PreTrainedModel):
                 return
         if isinstance(bias := getattr(module, "bias", None), Tensor):
             initialization.zeros_(bias)
+
+
+class FeatureResizer(nn.Module):
+    """Projects text features to the transformer's size: linear, layer norm, dropout."""
+
+    def __init__(self, config: MdetrConfig) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.text_config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=1e-12)
+        self.dropout = nn.Dropout(config.resizer_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, T, text size) to (B, T, D)."""
+        output: Tensor = self.dropout(self.norm(self.linear(x)))
+        return output
 
 
 class MdetrModel(MdetrPreTrainedModel):

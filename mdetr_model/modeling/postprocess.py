@@ -1,12 +1,15 @@
-"""From a model's outputs to boxes in pixels, scores, and the spans of the caption that name them.
+"""From a model's outputs to boxes in pixels, scores, named spans of the caption, and answers.
 
 Shapes: B images, Q queries, C = 256 token positions of which the last means "no object".
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .answer_types import question_types
 from .box_ops import cxcywh_to_xyxy
 
 
@@ -70,3 +73,23 @@ def spans_of_tokens(token_mask: np.ndarray, offsets: np.ndarray) -> list[list[tu
     for row, begin, end in zip(rows, begins, ends, strict=True):
         spans[row].append((int(offsets[begin, 0]), int(offsets[end - 1, 1])))
     return spans
+
+
+def predicted_answers(logits: Mapping[str, Tensor]) -> list[tuple[str, int]]:
+    """Returns for every question the head that answers it, and the index of its answer.
+
+    For ``binary``, 1 is yes. The logits have the shapes of ``answer_losses``.
+    """
+    if "total" in logits:
+        return [("total", index) for index in logits["total"].argmax(-1).tolist()]
+    types = question_types(logits)
+    predicted_type = logits["type"].argmax(-1)
+    by_type = torch.stack([predicted_index(logits[head]) for head in types])
+    answers = by_type.gather(0, predicted_type[None])[0]
+    pairs = zip(predicted_type.tolist(), answers.tolist(), strict=True)
+    return [(types[index], answer) for index, answer in pairs]
+
+
+def predicted_index(logits: Tensor) -> Tensor:
+    """Returns the index (B,) of the answer of one head, from logits (B, answers) or (B,)."""
+    return logits.argmax(-1) if logits.ndim > 1 else (logits > 0).long()

@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 from transformers import AutoProcessor, ProcessorMixin
 
-from .answer_losses import predicted_answers
 from .box_ops import xyxy_to_cxcywh
 from .configuration_mdetr import MdetrConfig
 from .positive_map import NUM_TOKEN_POSITIONS, TokenRule, positive_map
-from .postprocess import boxes_in_pixels, final_scores, object_scores, spans_of_tokens
+from .postprocess import (
+    boxes_in_pixels,
+    final_scores,
+    object_scores,
+    predicted_answers,
+    spans_of_tokens,
+)
 
 Span = tuple[int, int]
 Box = tuple[float, float, float, float]

@@ -23,7 +23,7 @@ from mdetr_model.conversion.convert import convert
 from mdetr_model.conversion.key_mapping import convert_state_dict
 from mdetr_model.conversion.published_checkpoint import CheckpointError, read_checkpoint
 from mdetr_model.data.answers import CLEVR, read_answers
-from mdetr_model.modeling.answer_heads import (
+from mdetr_model.modeling.answer_types import (
     CLEVR_ANSWER_HEADS,
     GQA_ANSWER_HEADS,
     UNIFIED_GQA_ANSWER_HEADS,

@@ -13,7 +13,7 @@ from mdetr_model.data.answers import (
     read_answers,
     write_answers,
 )
-from mdetr_model.modeling.answer_heads import (
+from mdetr_model.modeling.answer_types import (
     CLEVR_ANSWER_HEADS,
     CLEVR_TYPES,
     GQA_ANSWER_HEADS,

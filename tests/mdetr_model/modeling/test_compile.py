@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mdetr_model import MdetrForQuestionAnswering
-from mdetr_model.modeling.answer_heads import CLEVR_ANSWER_HEADS
+from mdetr_model.modeling.answer_types import CLEVR_ANSWER_HEADS
 from tests.mdetr_model.small import EFFICIENTNET, TEXT, difference, run, tiny_model, two_inputs
 
 # Compilers take their time for every layer.

@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mdetr_model.modeling.answer_losses import answer_losses, predicted_answers
+from mdetr_model.modeling.answer_losses import answer_losses
 from mdetr_model.modeling.configuration_mdetr import MdetrConfig
 from mdetr_model.modeling.criterion import MdetrCriterion, mean_over_ranks
 from mdetr_model.modeling.losses import (
@@ -20,6 +20,7 @@ from mdetr_model.modeling.losses import (
 )
 from mdetr_model.modeling.matching import Matching
 from mdetr_model.modeling.outputs import MdetrOutput
+from mdetr_model.modeling.postprocess import predicted_answers
 from tests.mdetr_model import golden
 
 RELATIVE = 1e-5

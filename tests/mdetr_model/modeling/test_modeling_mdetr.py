@@ -21,7 +21,7 @@ from mdetr_model import (
     MdetrForQuestionAnswering,
     MdetrModel,
 )
-from mdetr_model.modeling.answer_heads import (
+from mdetr_model.modeling.answer_types import (
     CLEVR_ANSWER_HEADS,
     GQA_ANSWER_HEADS,
     UNIFIED_GQA_ANSWER_HEADS,
