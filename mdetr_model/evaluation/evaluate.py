@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from mdetr_model.distributed import distributed_context
@@ -17,6 +16,7 @@ from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import read_model
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
+from shards.evenly_spaced import evenly_spaced
 from shards.reading.reader import Pair, ShardReader
 from shards.reading.shard_set import ShardSet
 from shards.sampling.dataset import evaluation_indices
@@ -115,10 +115,8 @@ def _text_only_samples(shards: ShardSet, split: str) -> Iterator[TextOnlySample]
 
 def _evenly_spaced_pairs(shards: ShardSet, split: str, count: int) -> Iterator[Pair]:
     """Yields at most ``count`` pairs, spread evenly over a split."""
-    indices = evaluation_indices(shards, split)
-    positions = np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int)
     reader = ShardReader(shards)
-    for index in (indices[position] for position in positions):
+    for index in evenly_spaced(evaluation_indices(shards, split), count):
         yield reader.pair(index.shard, index.row, index.caption_index)
 
 
