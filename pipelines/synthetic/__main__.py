@@ -42,7 +42,11 @@ GROUNDING_OPTIONS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command; returns 0, or 1 if the folder cannot be written.
+
+    Raises:
+        SystemExit: 2 for usage errors, 0 after ``--help`` and ``--version``.
+    """
     parser = _parser()
     arguments = parser.parse_args(argv)
     options = {
@@ -58,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 dataset = SyntheticDataset(arguments.num_images, arguments.seed, **options)
                 generate_dataset(folder, dataset)
-    except FileExistsError as error:
-        parser.error(str(error))
+    except OSError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -60,9 +60,10 @@ def test_output_folder_that_is_not_empty_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("content")
-    with pytest.raises(SystemExit, match="2"):
-        main(["--output", str(tmp_path)])
-    assert "not an empty folder" in capsys.readouterr().err
+    assert main(["--output", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("mdetr-synthetic: error: ")
+    assert "not an empty folder" in error
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
