@@ -2,8 +2,7 @@
 
 The names below are loaded when the first of them is used, and registered with transformers' Auto
 classes: after ``from mdetr_model import MdetrForGrounding``, ``AutoModel.from_pretrained(folder)``
-loads a model. Until then neither torch nor transformers is imported, so commands answer
-``--help`` at once.
+loads a model. Until then neither torch nor transformers is imported, so that ``--help`` is fast.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -13,7 +13,7 @@ TASKS = ("grounding", "referring", "detection", "answering", "lvis")
 
 
 class UsageError(ValueError):
-    """Options that exclude or require each other."""
+    """Options that conflict or are required together."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,13 +55,13 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--root",
         type=Path,
         default=Path(),
-        help="folder that relative paths of the configuration start from; default: .",
+        help="base folder of relative paths in the configuration; default: .",
     )
     train.add_argument(
         "--resume",
         default="never",
         help="'auto': from the latest checkpoint in OUTPUT, if there is one; a checkpoint's path; "
-        "default: 'never', which refuses a folder with checkpoints",
+        "default: 'never', which fails if OUTPUT has checkpoints",
     )
     add_set_option(train)
     train.set_defaults(run=_train)
@@ -71,8 +71,8 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     evaluate = commands.add_parser(
         "evaluate",
         help="evaluate a model on shards",
-        description="Evaluate a model on a split of a shard set, beside text-only and image-only "
-        "baselines.",
+        description="Evaluate a model on a split of a shard set, along with text-only and "
+        "image-only baselines.",
     )
     evaluate.add_argument("task", choices=TASKS)
     evaluate.add_argument("--model", type=Path, required=True, help="model folder")
@@ -86,7 +86,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         type=int,
         default=8,
         metavar="N",
-        help="pairs of a forward pass; for lvis, classes of an image; default: 8",
+        help="pairs per forward pass; for lvis, classes per image; default: 8",
     )
     evaluate.add_argument(
         "--workers", type=int, default=2, metavar="N", help="data loader processes; default: 2"
@@ -157,7 +157,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if (arguments.task == "lvis") != (arguments.annotations is not None):
         raise UsageError("--annotations is required for lvis, and for no other task")
     if arguments.task == "lvis" and arguments.num_images:
-        raise UsageError("--num-images draws captions, which lvis does not have")
+        raise UsageError("--num-images draws captions, but lvis has none")
     if arguments.task == "lvis":
         from mdetr_model.evaluation.evaluate_lvis import evaluate_lvis
 

@@ -51,7 +51,7 @@ class DistributedContext:
                 dist.broadcast(tensor, src=0)
 
     def barrier(self) -> None:
-        """Returns when every rank has called it."""
+        """Blocks until every rank has called it."""
         if self.world_size > 1:
             dist.barrier()
 

@@ -1,4 +1,4 @@
-"""Writes JSON files, complete or not at all."""
+"""Writes JSON files atomically."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from shards.atomic import atomic_write
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a file in place of what there may be, and its folder where there is none.
+    """Writes or replaces a file; creates its folder if there is none.
 
     Raises:
         OSError: it cannot be written.

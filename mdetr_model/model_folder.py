@@ -12,7 +12,7 @@ from shards.atomic import atomic_folder
 
 
 def write_model(folder: Path, model: MdetrForGrounding, processor: MdetrProcessor) -> None:
-    """Writes both, in place of an existing folder: complete, or not at all.
+    """Writes both atomically; replaces an existing folder.
 
     Raises:
         OSError: the folder cannot be written.

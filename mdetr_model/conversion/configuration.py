@@ -38,7 +38,7 @@ CONFIG_FIELDS: dict[str, tuple[str, type]] = {
 }
 # Values of options that change what a model computes but not its tensors.
 REQUIRED_OPTIONS = {"pre_norm": False, "dilation": False, "pass_pos_and_query": True}
-# Tensors of every MDETR; the configuration follows from their shapes, of both axes.
+# Tensors of every MDETR; the configuration is inferred from their shapes, of both axes.
 REQUIRED_TENSORS = (
     "query_embed.weight",
     "class_embed.weight",
@@ -50,7 +50,7 @@ REQUIRED_TENSORS = (
     "transformer.text_encoder.embeddings.token_type_embeddings.weight",
     "transformer.text_encoder.encoder.layer.0.intermediate.dense.weight",
 )
-# By channels of the stem and number of blocks.
+# EfficientNets by channels of the stem and number of blocks.
 EFFICIENTNETS = {(40, 26): "efficientnet-b3", (48, 39): "efficientnet-b5"}
 
 

@@ -47,7 +47,7 @@ def convert(
         The configuration, as inferred from the file.
 
     Raises:
-        CheckpointError: the file is not a checkpoint of MDETR; says what was expected and found.
+        CheckpointError: the file is not a checkpoint of MDETR; states what was expected and found.
         ValueError: the answers are not those of the checkpoint's heads.
         OSError: a file or the tokenizer cannot be read.
     """

@@ -36,9 +36,7 @@ def read_checkpoint(
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except (
-        Exception
-    ) as error:  # bytes that are not a pickle make the unpickler raise nearly anything
+    except Exception as error:  # any exception is possible for bytes that are not a pickle
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: not a PyTorch checkpoint of tensors: {reason}") from error
     if not isinstance(content, dict):

@@ -16,10 +16,10 @@ from mdetr_model.modeling.answer_losses import IGNORE_INDEX
 from mdetr_model.modeling.answer_types import GQA_TYPES, answer_heads_for, question_types
 from schemas import Question
 
-# GQA's heads give this answer in place of one that they do not have.
+# The answer of GQA's heads for questions whose answer they do not have.
 UNKNOWN = "unknown"
 BINARY = ("no", "yes")
-# The order of the published checkpoints, whose head of numbers has twenty.
+# In the order of the published checkpoints, whose number head has twenty outputs.
 CLEVR_ATTRIBUTES = (
     *("small", "large"),
     *("gray", "red", "blue", "green", "brown", "purple", "cyan", "yellow"),
@@ -75,8 +75,8 @@ class AnswerVocabulary:
         """Returns the labels of one question for ``answer_losses``: by head, the answer's index.
 
         An answer that the head does not have is labeled ``UNKNOWN``, as in published training, if
-        the head has that. ``IGNORE_INDEX`` is the label of all other heads, and of captions that
-        are no questions or have no answer.
+        the head has that output. ``IGNORE_INDEX`` is the label of all other heads, and of captions
+        that are not questions or have no answer.
 
         Raises:
             ValueError: a question of GQA states no known semantic type.

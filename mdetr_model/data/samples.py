@@ -1,7 +1,7 @@
-"""From a pair (image bytes with one caption) to a training sample, and from samples to a batch.
+"""Converts pairs (image bytes with one caption) to training samples, and collates batches.
 
-All of it happens in the data workers: a training step neither tokenizes nor loops over boxes.
-Images travel as uint8 and are normalized on the model's device.
+Data workers do all of this: a training step neither tokenizes nor loops over boxes. Images are
+transferred as uint8 and normalized on the model's device.
 
 Shapes: B captions, V distinct images of a batch, T tokens, N boxes, P phrases, 256 token positions.
 """
@@ -30,13 +30,14 @@ from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS, positive_map
 from schemas import Caption, Phrase, Question, Span
 from shards.reading.reader import Pair
 
-# Decoded images in the cache: captions of an image may alternate with those of other shard sets.
+# Size of the cache of decoded images: pairs of other shard sets may be between captions of an
+# image.
 CACHED_IMAGES = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruth:
-    """What an evaluator compares the predictions for a pair with.
+    """The ground truth of a pair, for evaluators.
 
     Attributes:
         size: height and width of the original image in pixels.
@@ -61,7 +62,7 @@ class TrainingSample:
         input_ids: (T,) int64, at most 256.
         boxes: (N, 4) float32 as cxcywh, 0 to 1.
         positive_map: (N, 256) boolean, the tokens of each box.
-        dropped_spans: number of spans without a token, most of them behind the 256th.
+        dropped_spans: number of spans without a token, most of them after the 256th.
         answers: the index of the right answer by head, for a question answering model.
         unknown_answer: whether the right answer is missing from the model's vocabulary.
         question: the caption's, if it is a question.
@@ -85,7 +86,7 @@ class TrainingSample:
 class TrainingSampleBuilder:
     """Builds training samples from pairs.
 
-    Captions of one image that follow closely and sample the same geometry share the pixel tensor.
+    Nearby captions of one image that sample the same geometry share the pixel tensor.
 
     Crowd boxes are left out, as in published training, and so are boxes without area within the
     image; a pair that loses all its boxes becomes a sample without boxes.
@@ -114,7 +115,7 @@ class TrainingSampleBuilder:
         caption, question = pair.caption, pair.caption.question
         regions = [region for region in caption.regions if not region.crowd]
         corners = np.array([region.box for region in regions], np.float64).reshape(-1, 4)
-        # "On which side is the dog?" names no side, but its answer does.
+        # "On which side is the dog?" does not mention left or right, but its answer does.
         text = f"{caption.text} {question.answer or ''}" if question else caption.text
         geometry = self.transform.sample((pair.width, pair.height), corners, text, rng)
         boxes = geometry.transform_boxes(corners)
@@ -220,7 +221,7 @@ class Batch:
     padding: float
 
     def inputs(self) -> dict[str, Tensor]:
-        """Returns the arguments of the model's ``forward``, labels aside."""
+        """Returns the arguments of the model's ``forward``, without labels."""
         return {
             "pixel_values": normalize(self.pixels, self.pixel_mask),
             "pixel_mask": self.pixel_mask,

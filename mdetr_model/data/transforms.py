@@ -24,8 +24,8 @@ Pixels = Annotated[int, msgspec.Meta(ge=1)]
 Scales = Annotated[tuple[Pixels, ...], msgspec.Meta(min_length=1)]
 Size = tuple[int, int]
 
-# left, leftmost, left-hand, topright, lefty, counterclockwise, and what people type for them; but
-# not leftovers, bright, upright or copyright.
+# left, leftmost, left-hand, topright, lefty, counterclockwise, and common abbreviations of them;
+# but not leftovers, bright, upright or copyright.
 _SIDE = re.compile(
     r"(?<![^\W\d_])("
     r"(top|upper|bottom|lower|front|back|far|mid|middle|cent(er|re))?"
@@ -95,9 +95,9 @@ class TrainTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         Args:
             size: width and height of the image in pixels.
-            boxes: (N, 4) as xyxy in pixels; what lies outside of the image may be cut off.
-            caption: a caption that names left or right keeps the image from being flipped.
-            rng: source of all randomness.
+            boxes: (N, 4) as xyxy in pixels; parts outside of the image may be cropped.
+            caption: an image is not flipped if its caption mentions left or right.
+            rng: random generator.
         """
         crop, crop_size = (0, 0, *size), size
         if rng.random() < self.crop_prob:
@@ -128,11 +128,12 @@ class TrainTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _sample_interval(
         self, side: int, corners: npt.NDArray[np.float64], rng: np.random.Generator
     ) -> tuple[int, int]:
-        """Samples the begin and end of a crop along one side, around all corners.
+        """Samples the begin and end of a crop along one axis, around all corners.
 
-        The distribution is that of published training: length and then offset are drawn uniformly,
-        and drawn again until the interval holds all corners. It is sampled directly here: a length
-        is as probable as the fraction of its offsets that hold the corners.
+        The distribution is that of published training, which samples length and offset uniformly
+        and rejects intervals that do not contain all corners. Here it is sampled without rejection:
+        the probability of a length is proportional to the fraction of its offsets that contain the
+        corners.
         """
         begin, end = (corners.min(), corners.max()) if len(corners) else (side, 0)
         begin, end = floor(begin), ceil(end)
@@ -159,7 +160,7 @@ class EvalTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def sample(
         self, size: Size, boxes: npt.ArrayLike, caption: str, rng: np.random.Generator
     ) -> CropResizeFlip:
-        """Returns the geometry of an image of this width and height; nothing else matters."""
+        """Returns the geometry for the width and height of an image; ignores other arguments."""
         resized = resized_size(size, self.size, self.max_size)
         return CropResizeFlip(crop=(0, 0, *size), size=resized, flip=False)
 
@@ -181,7 +182,7 @@ def resized_size(size: Size, shortest: int, longest: float = inf) -> Size:
 
 
 def names_a_side(caption: str) -> bool:
-    """Returns whether a caption names left or right, which makes it wrong for a flipped image."""
+    """Returns whether a caption mentions left or right, so that a flip would make it wrong."""
     return _SIDE.search(caption) is not None
 
 
@@ -191,9 +192,9 @@ def decode_transformed(
     """Decodes an image and applies a geometry to it.
 
     The EXIF orientation is ignored: annotations refer to the pixels as stored. Resampling is
-    bilinear with antialiasing, by PyTorch, whose vectorized code takes a quarter of Pillow's time
-    for a result that is now and then one or two of 255 levels off. Where the image was decoded at a
-    smaller scale, the crop may include up to one of its pixels more on each side.
+    bilinear with antialiasing, by PyTorch, whose vectorized code takes a quarter of Pillow's time;
+    results occasionally differ from Pillow's by one or two of 255 levels. Where the image was
+    decoded at a smaller scale, the crop may include up to one of its pixels more on each side.
 
     Args:
         image: an encoded JPEG or PNG.
@@ -222,7 +223,7 @@ def decode_transformed(
     # Pillow's decoders raise any of these on damaged files.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{key}: {error}") from error
-    # The edges of the crop may lie within a pixel of a smaller scale, which is then taken whole.
+    # The edges of the crop may be inside a pixel of the smaller scale, which is then included.
     left, top = (floor(side * scale) for side in geometry.crop[:2])
     right, bottom = (ceil(side * scale) for side in geometry.crop[2:])
     cropped = pixels[top:bottom, left:right].permute(2, 0, 1)[None]

@@ -1,4 +1,4 @@
-"""The worker processes of a data loader: how they start, and how they end with the trainer."""
+"""The worker processes of a data loader: their start, and their end with the trainer."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from shards.reading.shard_set import ShardSet
 
 def worker_options(sets: Sequence[ShardSet]) -> dict[str, Any]:
     """Returns the arguments with which a ``DataLoader`` has to start its workers."""
-    # A fork does not inherit the threads of the network client of remote sets.
+    # The threads of the network client of remote sets do not survive a fork.
     remote = any(shards.is_remote for shards in sets)
     if remote:
         _start_fork_server()
@@ -24,7 +24,7 @@ def worker_options(sets: Sequence[ShardSet]) -> dict[str, Any]:
 
 
 def _start_fork_server() -> None:
-    """Starts the process that forks data workers. It ignores SIGTERM, and ends with the trainer."""
+    """Starts the process that forks data workers; it ignores SIGTERM and ends with the trainer."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # It imports this once; every worker would import torch and transformers again.
     forkserver.set_forkserver_preload(["mdetr_model.data.samples"])

@@ -17,7 +17,7 @@ class ClassQueries:
     """A model that detects each of many classes.
 
     The captions are encoded once, and an image once for all of them; only the joint transformer
-    runs for each combination of the two.
+    runs for each pair of image and caption.
 
     Args:
         model: a grounding model.

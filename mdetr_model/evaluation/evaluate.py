@@ -35,7 +35,7 @@ def evaluate(
     workers: int,
     num_images: int,
 ) -> None:
-    """Evaluates a model on a split of a shard set, beside baselines.
+    """Evaluates a model and baselines on a split of a shard set.
 
     Prints the metrics; writes them as ``metrics.json`` to the folder ``output``, the predictions as
     ``predictions.json``, and ``num_images`` drawn images.
@@ -46,7 +46,7 @@ def evaluate(
         location: folder or URL of the shard set.
         split: of the shard set.
         output: folder of the results.
-        batch_size: pairs of a forward pass.
+        batch_size: pairs per forward pass.
         workers: data loader processes.
         num_images: number of images to draw with the model's predictions.
 

@@ -35,7 +35,7 @@ def evaluate_lvis(
     batch_size: int,
     workers: int,
 ) -> None:
-    """Evaluates a model on LVIS's classes, each as one caption, beside a baseline.
+    """Evaluates a model and a baseline on LVIS's classes, each as one caption.
 
     Prints the metrics; writes them as ``metrics.json`` to the folder ``output``, and the detections
     as ``predictions.json``, which LVIS's own tool reads.
@@ -100,7 +100,7 @@ def _image_indices(shards: ShardSet, split: str, annotated: set[int]) -> list[Sa
     """Returns the index of the first caption of every image of a split.
 
     Raises:
-        ValueError: an image is not annotated; that is found before hours of computation.
+        ValueError: an image is not annotated; detected before any inference.
     """
     keys = {
         shard: shards.rows(shard, ["key"]).column("key").to_pylist()
@@ -137,7 +137,7 @@ def _image_id(key: str) -> int:
     """Returns LVIS's id of an image, which is that of COCO."""
     source, _, number = key.partition("/")
     if source != "coco" or not number.isdigit():
-        raise ValueError(f"{key} is no image of COCO: LVIS annotates no others")
+        raise ValueError(f"{key} is not an image of COCO, as all images of LVIS are")
     return int(number)
 
 

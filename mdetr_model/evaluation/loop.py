@@ -1,4 +1,4 @@
-"""The evaluation loop: batches of a split, and what a function collects from them on all ranks."""
+"""The evaluation loop: applies a function to the batches of a split, and gathers the results."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -67,7 +67,7 @@ def collect(
 ) -> list[T]:
     """Returns the results of a function for the batches of all ranks, in order of rank.
 
-    Ranks may have different numbers of batches, or none: they exchange data at the end only.
+    Ranks may have different numbers of batches, or none: results are only gathered at the end.
     """
     results: list[T] = []
     for batch in tqdm(batches, disable=not context.is_main, unit="batch", leave=False):

@@ -1,4 +1,4 @@
-"""The evaluation tasks: what is collected from each batch, and the metrics of all of it."""
+"""The evaluation tasks: the scores of each batch, and the metrics over all scores."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -29,13 +29,13 @@ from mdetr_model.modeling.postprocess import (
 from schemas import Caption, Question
 
 MAX_PREDICTED_BOXES = 10  # of an entry of predictions.json
-# This much of the training data is enough for baselines to learn what is frequent.
+# This much training data is enough for the baselines.
 MAX_TRAINING_BOXES = 2000
 MAX_TRAINING_QUESTIONS = 200_000
 
 
 class TextOnlySample(NamedTuple):
-    """A caption without its image, of which only the key and the size in pixels are known."""
+    """A caption with the key and the size of its image, but without its pixels."""
 
     key: str
     width: int
@@ -47,7 +47,7 @@ class EvaluationTask(Protocol):
     """A task of the paper."""
 
     def score(self, outputs: Any, batch: Batch) -> list[Any]:
-        """Returns what ``metrics`` needs of a batch with ground truths."""
+        """Returns the input of ``metrics`` for a batch with ground truths."""
 
     def predictions(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
         """Returns entries of ``predictions.json``; their first two fields are the sort key."""
@@ -58,7 +58,7 @@ class EvaluationTask(Protocol):
     def baselines(
         self, samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]
     ) -> dict[str, dict[str, float]]:
-        """Returns the metrics of baselines that see no image or read no caption.
+        """Returns the metrics of baselines without the image or without the caption.
 
         They are grouped like the metrics: by type, "all" first.
         """
@@ -143,7 +143,7 @@ class ObjectDetectionTask:
     """Detection of all objects that a caption names: see ``class_agnostic_ap``."""
 
     def score(self, outputs: Any, batch: Batch) -> list[Any]:
-        """Returns all boxes with their object scores, beside the ground truth."""
+        """Returns all boxes with their object scores, and the ground truth."""
         boxes, scores = _pixel_boxes(outputs, batch), object_scores(outputs.logits.float()).cpu()
         detections = []
         for item, ground_truth in enumerate(_ground_truths(batch)):
@@ -196,7 +196,7 @@ class QuestionAnsweringTask:
         """Returns questions, each with the model's answer.
 
         Raises:
-            ValueError: a caption is no question.
+            ValueError: a caption is not a question.
         """
         return list(self._answers(outputs, batch))
 
@@ -211,12 +211,12 @@ class QuestionAnsweringTask:
         answers = predicted_answers({head: x.float().cpu() for head, x in outputs.answers.items()})
         for key, question, (head, index) in zip(batch.keys, batch.questions, answers, strict=True):
             if question is None:
-                raise ValueError(f"{key}: a caption is no question")
+                raise ValueError(f"{key}: a caption is not a question")
             answer = self._vocabulary.answers[head][index]
             yield question, PredictedAnswer(question.id, answer)
 
     def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
-        """Returns accuracy by type of question, and the number of right answers out of reach."""
+        """Returns accuracy by question type, and the number of answers not in the vocabulary."""
         questions = {question.id: question for question, _ in scores}
         answered = [question for question in questions.values() if question.answer is not None]
         return {

@@ -1,1 +1,1 @@
-"""Grounding of one caption in one image, and its drawing."""
+"""Grounds one caption in one image, and draws the result."""

@@ -31,12 +31,12 @@ class GroundedObject:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Reads an image in RGB, transposed as its EXIF data says.
+    """Reads an image in RGB, with its EXIF orientation applied.
 
     Raises:
         OSError: there is no such file, or it is not an image.
-        ValueError: it has more than ``MAX_IMAGE_PIXELS``, is corrupted, or has pixels of 32 bits,
-            whose range is not known.
+        ValueError: it has more than ``MAX_IMAGE_PIXELS``, is corrupted, or has 32 bits per pixel,
+            whose range is unknown.
     """
     try:
         with Image.open(path) as image:

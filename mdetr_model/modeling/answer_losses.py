@@ -17,9 +17,9 @@ IGNORE_INDEX = -100
 
 
 def answer_losses(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns losses and accuracies under the names that the published training logs.
+    """Returns losses and accuracies with the names of the published training logs.
 
-    Every head is trained on the questions of its own type only; ``type`` and ``total`` on all
+    Every head is trained only on the questions of its type; ``type`` and ``total`` on all
     questions that have an answer. Its loss and accuracy are means over these questions: 0 and 1 if
     the batch has none.
 

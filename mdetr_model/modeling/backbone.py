@@ -1,7 +1,7 @@
 """Image encoders: the convolutional part of transformers' ResNet and EfficientNet.
 
 Both halve the size five times, rounding up. In the published encoders the padding of an image
-influences its features: it is zero in the pixels only, because batch norm shifts it. With a mask,
+influences its features: only the input is zero there, because batch norm shifts it. With a mask,
 padding is set to zero before every convolution, so an image has the same features in every batch.
 """
 
@@ -113,7 +113,7 @@ class ResNetEncoder(nn.Module):
             freeze_batch_norms(self.backbone)
         for module in self.backbone.modules():
             if isinstance(module, nn.ReLU):
-                # Its input is not used again; saves a copy of every activation.
+                # Their input is not used again; this saves a copy of every activation.
                 module.inplace = True
         self.channels: int = self.backbone.num_features[-1]
         self.stride = 2 ** (
@@ -124,7 +124,7 @@ class ResNetEncoder(nn.Module):
         self.freeze_first_layers()
 
     def freeze_first_layers(self) -> None:
-        """Freezes the stem and the first stage, as in DETR, if the encoder was built so."""
+        """Freezes the stem and the first stage, as in DETR, if the encoder is configured so."""
         if self.has_frozen_layers:
             self.backbone.embedder.requires_grad_(False)
             self.backbone.encoder.stages[0].requires_grad_(False)
@@ -177,8 +177,8 @@ class EfficientNetEncoder(nn.Module):
         self.blocks = model.encoder.blocks
         if freeze_norms:
             freeze_batch_norms(self)
-        # transformers draws all weights, those of norms too, with a deviation of 0.02, which would
-        # scale the features of an image to nothing.
+        # transformers initializes all weights, those of norms included, with a standard deviation
+        # of 0.02, with which features vanish.
         for module in self.modules():
             initialize(module)
         self.stem.padding = SamePadding(self.stem.convolution)

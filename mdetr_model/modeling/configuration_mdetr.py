@@ -71,7 +71,7 @@ class MdetrConfig(PreTrainedConfig):
         num_queries: the largest number of objects that can be predicted for an image.
         contrastive_align_loss: whether there are projections for the contrastive alignment loss.
         projection_dim: channels of these projections.
-        predict_final: whether a head separates the boxes that the whole caption refers to from
+        predict_final: whether a head distinguishes the boxes that the whole caption refers to from
             those that it only mentions (CLEVR-Ref+).
         answer_heads: name and number of outputs of each answer head, in the order of their queries;
             only ``MdetrForQuestionAnswering`` has them. Either ``total`` alone, or ``type`` with
@@ -87,18 +87,18 @@ class MdetrConfig(PreTrainedConfig):
             losses, or only those of the last one.
         positions_at_input: whether the position encoding is also added to the image tokens once, at
             the input of the encoder. DETR adds it to queries and keys only, so the values that
-            attention mixes do not carry positions; a small model learns to localize late.
+            attention mixes do not contain positions, and a small model learns to localize late.
         ce_loss_coef, bbox_loss_coef, giou_loss_coef, contrastive_align_loss_coef,
             isfinal_loss_coef, qa_loss_coef: weights of the losses. Published training on GQA has a
             ``qa_loss_coef`` of 25.
         eos_coef: weight of queries without a box in the soft token loss.
         grid_loss_coef: weight of the same losses on the locations of the feature grid: the
-            encoder's output at the location of a box's center is to predict the box and its tokens.
-            0, as published: none. For training from random weights.
+            encoder's output at the center of a box predicts the box and its tokens. 0, as
+            published: none. For training from random weights.
         word_loss_coef: weight of a loss on the image features before the encoder: those at the
-            location of a box's center are to predict which tokens of the vocabulary name the box.
-            0, as published: none. ImageNet weights distinguish colors; an image encoder from random
-            weights does not as long as shapes suffice to tell most objects apart.
+            center of a box predict which tokens of the vocabulary name the box. 0, as published:
+            none. ImageNet weights distinguish colors; an image encoder trained from scratch does
+            not as long as shapes suffice to distinguish most objects.
         temperature_nce: temperature of the contrastive alignment loss.
         token_targets: "normalized" for the paper's distribution over the tokens of a box,
             "binary" for the 0/1 rows of the published training.

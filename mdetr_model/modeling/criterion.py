@@ -74,8 +74,8 @@ class MdetrCriterion(nn.Module):
 
     Every loss except those of the answers is a sum over the batch divided by the mean number of
     boxes of a rank, and is computed once for every decoder layer: ``loss_ce`` for the last one,
-    ``loss_ce_0`` for the first; and, with a ``grid_loss_coef``, as ``loss_ce_grid`` for the
-    locations of the feature grid, each taken for a query. All losses are computed in float32.
+    ``loss_ce_0`` for the first; and, with a ``grid_loss_coef``, as ``loss_ce_grid`` with the
+    locations of the feature grid as queries. All losses are computed in float32.
 
     Args:
         config: weights of the losses and matching costs.
@@ -105,7 +105,7 @@ class MdetrCriterion(nn.Module):
             ``accuracy_isfinal``, ``loss_word``, losses and accuracies of answers; and ``loss``.
 
         Raises:
-            ValueError: a label is missing, or not for as many captions; the message names it.
+            ValueError: a label is missing or has the wrong length; the message names it.
         """
         _check_labels(outputs, labels)
         with torch.autocast(outputs.logits.device.type, enabled=False):

@@ -139,8 +139,8 @@ def word_loss(
 ) -> Tensor:
     """Returns the binary cross entropy of predicting the tokens that name a box, summed.
 
-    Every token of the vocabulary is a class of its own, so a color that is named now and then does
-    not compete with the shapes that nearly always are. Boxes without tokens add nothing.
+    Every token of the vocabulary is a separate binary class, so colors, which are rarely named, do
+    not compete with shapes, which nearly always are. Boxes without tokens add nothing.
 
     Args:
         logits: (K, W) over the vocabulary, at the grid location of each matched box.

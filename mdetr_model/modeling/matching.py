@@ -73,8 +73,8 @@ def match_queries(
     query_xyxy, target_xyxy = cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(target_boxes)
     overlap = giou(target_xyxy[None, :, :, None], query_xyxy[:, :, None])
     cost = bbox_cost * distance - class_cost * token_score - giou_cost * overlap
-    # A step that diverges has to reach the trainer, which checks the loss: the assignment only has
-    # to be valid. Infinity marks padding.
+    # With NaN costs, the assignment only has to be valid: the trainer checks the loss. Infinity
+    # marks padding.
     cost = cost.nan_to_num(nan=0.0).masked_fill(~box_mask[:, :, None], torch.inf)
     batch, query, box = torch.from_numpy(_assign(cost.cpu().numpy())).to(boxes.device)
     return Matching(batch=batch[0], query=query, box=box)
@@ -83,8 +83,8 @@ def match_queries(
 def match_grid(grid_mask: Tensor, boxes: Tensor, box_mask: Tensor) -> Matching:
     """Matches each box with the grid location of its center, as one layer of queries.
 
-    Several boxes may share a location. An image that ends within its last grid locations is taken
-    to fill them, as in the position encoding.
+    Several boxes may share a location. An image is assumed to fill its last grid locations, as in
+    the position encoding.
 
     Args:
         grid_mask: (B, H, W) False for locations on the padding, on the right and at the bottom.

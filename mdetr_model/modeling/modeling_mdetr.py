@@ -76,7 +76,7 @@ class MdetrPreTrainedModel(PreTrainedModel):
                 initialization.normal_(module.weight)
             case nn.LayerNorm():
                 initialization.ones_(module.weight)
-            case WordHead():  # at most grid locations, most tokens name nothing
+            case WordHead():  # at most grid locations, most tokens are negatives
                 initialization.constant_(module.bias, -math.log(len(module.bias)))
                 return
         if isinstance(bias := getattr(module, "bias", None), Tensor):
@@ -108,16 +108,16 @@ class MdetrModel(MdetrPreTrainedModel):
         )
         self.image_projection = nn.Conv2d(self.image_encoder.channels, config.hidden_size, 1)
         self.text_encoder = AutoModel.from_config(config.text_config)
-        # The pooled text is not used; its weights would be parameters without a gradient.
+        # The pooled output is not used; the pooler's weights would not get a gradient.
         self.text_encoder.pooler = None
         self.text_projection = FeatureResizer(config)
         self.queries = nn.Embedding(config.num_queries, config.hidden_size)
         self.encoder = MdetrEncoder(config)
         self.decoder = MdetrDecoder(config)
         self.post_init()
-        # Queries start from zero. A bias of zero would leave zeros for the first layer norm, whose
-        # gradient is then 300 times that of the rest. ``_init_weights`` sees modules without their
-        # names, so it cannot treat this one differently.
+        # Queries start from zero. With a bias of zero, the input of the first layer norm would be
+        # zero, and its gradient 300 times that of other layers. ``_init_weights`` gets modules
+        # without their names, so it cannot treat this one differently.
         initialization.normal_(self.decoder.get_parameter("layers.0.self_attention.output.bias"))
 
     def get_input_embeddings(self) -> nn.Module:
@@ -151,7 +151,7 @@ class MdetrModel(MdetrPreTrainedModel):
                 and each is encoded once. Default: one image for each caption.
 
         Raises:
-            ValueError: the numbers of images, captions and ``image_index`` do not fit.
+            ValueError: the numbers of images, captions and ``image_index`` do not match.
         """
         _check_image_index(pixel_values, input_ids, image_index)
         image, grid_mask = self.encode_images(pixel_values, pixel_mask)
@@ -165,7 +165,7 @@ class MdetrModel(MdetrPreTrainedModel):
     def encode_images(
         self, pixel_values: Tensor, pixel_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Encodes images, before they meet a caption; the arguments are those of ``forward``.
+        """Encodes images without captions; the arguments are those of ``forward``.
 
         Returns:
             Features (B, H·W, D) of the grid locations, and the mask (B, H, W) of those that are on
@@ -181,7 +181,7 @@ class MdetrModel(MdetrPreTrainedModel):
         return image, downsampled_mask(pixel_mask, features)
 
     def encode_captions(self, input_ids: LongTensor, attention_mask: Tensor) -> Tensor:
-        """Encodes captions, before they meet an image: features (B, T, D) of their tokens."""
+        """Encodes captions without images: returns features (B, T, D) of their tokens."""
         encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
         features: Tensor = self.text_projection(encoded.last_hidden_state)
         return features
@@ -246,10 +246,10 @@ class MdetrForGrounding(MdetrPreTrainedModel):
 
         Args:
             pixel_values, input_ids, pixel_mask, attention_mask, image_index: see ``MdetrModel``.
-            labels: see ``MdetrCriterion``; with them there are losses.
+            labels: see ``MdetrCriterion``; if given, losses are computed.
 
         Raises:
-            ValueError: as in ``MdetrModel``, or labels are missing or not for as many captions.
+            ValueError: as in ``MdetrModel``, or labels are missing or of the wrong length.
         """
         decoded = self.mdetr(
             pixel_values,
@@ -305,8 +305,8 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         losses = self._losses(outputs, labels)
         return MdetrOutput(loss=losses.pop("loss"), loss_dict=losses, **outputs)
 
-    # The assignment runs on the host, which no graph can contain; tracing what surrounds it takes
-    # minutes and gains nothing.
+    # The assignment runs on the host, which a graph cannot contain; tracing the rest takes minutes
+    # without a speed-up.
     @torch.compiler.disable
     def _losses(self, outputs: MdetrOutput, labels: Mapping[str, Any]) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = MdetrCriterion(self.config, self.word_head)(outputs, labels)

@@ -1,4 +1,4 @@
-"""What the models return.
+"""The outputs of the models.
 
 Shapes: B images with their captions, T tokens, Q object queries, L decoder layers, D channels,
 H x W locations of the feature grid.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 TEMPERATURE = 10_000.0
-# Part of the published positions: keeps the division safe, and shifts every position slightly.
+# As in the published encoding: avoids a division by zero, and shifts every position slightly.
 EPSILON = 1e-6
 
 

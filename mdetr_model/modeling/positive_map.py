@@ -41,10 +41,10 @@ def positive_map(
         spans: by box, its half-open character spans.
         rule: ``paper`` takes every token that shares a character with the span, at the positions
             before the last, which means "no object". ``mdetr`` is the rule of the published code:
-            from the token of the span's first character to that of its last one; if there is none,
-            as for spaces, up to two characters further inside are tried. It misses the rest of a
-            last character that is several tokens, may find no token for a span that ends after the
-            caption, and may use the last position.
+            from the token of the span's first character to that of its last one; if a character has
+            no token, as a space, up to two characters further inside are tried. If the last
+            character has several tokens, only the first is used. It may find no token for a span
+            that ends after the caption, and may use the last position.
     """
     offsets = np.asarray(offsets, np.int64).reshape(-1, 2)
     box = np.repeat(np.arange(len(spans)), [len(box_spans) for box_spans in spans])

@@ -1,4 +1,4 @@
-"""From a model's outputs to boxes in pixels, scores, named spans of the caption, and answers.
+"""Converts a model's outputs to boxes in pixels, scores, named spans of the caption, and answers.
 
 Shapes: B images, Q queries, C = 256 token positions of which the last means "no object".
 """
@@ -43,8 +43,8 @@ def final_scores(logits: Tensor, is_final: Tensor) -> Tensor:
 def phrase_scores(logits: Tensor, phrases: Tensor) -> Tensor:
     """Returns the score (B, P, Q) of every query for every phrase: that of its most probable token.
 
-    Flickr30k Entities and the referring expressions are evaluated by it: the queries of a phrase
-    are ranked by this score.
+    On Flickr30k Entities and referring expressions, the queries of a phrase are ranked by this
+    score.
 
     Args:
         logits: (B, Q, C)

@@ -1,4 +1,4 @@
-"""Processor: images and captions to inputs and labels, outputs to boxes and phrases."""
+"""Processor: creates inputs and labels, and converts outputs to boxes and phrases."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -58,8 +58,8 @@ class MdetrProcessor(ProcessorMixin):
             spans of each caption that have no token.
 
         Raises:
-            ValueError: a caption has not as many boxes as it has spans of boxes, an image has no
-                height or no width, or a box ends before it begins.
+            ValueError: the numbers of a caption's boxes and spans differ, an image has no height or
+                width, or a box ends before it begins.
         """
         max_boxes = max((len(caption_boxes) for caption_boxes in boxes), default=0)
         labels = {
@@ -107,9 +107,9 @@ class MdetrProcessor(ProcessorMixin):
             threshold: objects of a higher score are returned.
             target_sizes: height and width of each image; default: boxes stay 0 to 1.
             text: the captions; default: decoded from ``input_ids``, which is exact for byte-level
-                tokenizers such as RoBERTa's. Others lose capitals or spaces: pass the captions to
-                have phrases and spans of the original ones.
-            text_threshold: an object is named by the tokens of a higher probability.
+                tokenizers such as RoBERTa's. Others may lose case or whitespace: pass the captions
+                to get the original phrases and spans.
+            text_threshold: an object is named by the tokens with a higher probability.
 
         Returns:
             For each image ``scores`` (K,) and ``boxes`` (K, 4) as xyxy, best first, and K

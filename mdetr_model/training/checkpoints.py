@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: only complete files, and reading one executes nothing in it."""
+"""Checkpoints of a training run: written atomically, and read without executing code."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def step_of(path: Path) -> int:
     """
     match = _NAME.fullmatch(path.name)
     if match is None:
-        raise ValueError(f"{path} is not named like a checkpoint, step-000001000.pt for example")
+        raise ValueError(f"{path} is not named like a checkpoint, such as step-000001000.pt")
     return int(match[1])
 
 
@@ -65,8 +65,8 @@ def write(folder: Path, step: int, state: dict[str, Any], max_checkpoints: int) 
     """Writes a checkpoint, then removes all but the latest ``max_checkpoints``.
 
     Raises:
-        OSError: it cannot be written, for example for want of space; names the file. No part of it
-            is left, and the earlier checkpoints are untouched.
+        OSError: it cannot be written, for example because the disk is full; names the file. No part
+            of it is left, and the earlier checkpoints are unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = checkpoint_path(folder, step)
@@ -81,7 +81,7 @@ def write(folder: Path, step: int, state: dict[str, Any], max_checkpoints: int) 
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Reads the state of a checkpoint, onto the CPU.
+    """Reads the state of a checkpoint to the CPU.
 
     Raises:
         ValueError: the file is not a checkpoint of this version.
@@ -91,7 +91,7 @@ def read(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # the unpickler raises nearly anything for bytes that are no pickle
+    except Exception as error:  # any exception is possible for bytes that are not a pickle
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is not a checkpoint: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:

@@ -47,11 +47,11 @@ class InitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         parts = (self.backbone_weights, self.text_weights, self.tokenizer, self.vocab_size)
         if self.model is not None and any(parts):
-            raise ValueError("init.model brings its own weights and tokenizer: state no others")
+            raise ValueError("init.model has its own weights and tokenizer: do not set others")
         if self.model is None and not (self.tokenizer or self.text_weights or self.vocab_size):
             raise ValueError("init needs model, or one of text_weights, tokenizer and vocab_size")
         if self.answers is not None and self.config.keys() & {"answers", "answer_heads"}:
-            raise ValueError("init.answers and the answers of init.config exclude each other")
+            raise ValueError("init.answers and the answers of init.config are mutually exclusive")
         unknown = sorted(self.config.keys() - MdetrConfig.__dataclass_fields__.keys())
         if unknown:
             raise ValueError(f"init.config: MdetrConfig has no {', '.join(unknown)}")
@@ -62,8 +62,8 @@ class SplitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         shards: folder or URL.
-        weight: its share of the training pairs, relative to the other sets of the list; if no set
-            states one, each has as many as it holds.
+        weight: its share of the training pairs, relative to the other sets of the list; by default,
+            sets are weighted by their numbers of pairs.
     """
 
     shards: str
@@ -80,10 +80,10 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         eval_transform: the resize of validation images, and of the processor that is saved with
             the model.
         block_shards: pairs are shuffled within blocks of this many shards.
-        captions_per_image: this many captions of an image follow one another. Those that share a
-            batch and the geometry of the image have it encoded once: less computation, and less
-            randomness where nothing is cropped.
-        aspect_window: images are bucketed by aspect ratio within this many global batches; 0: not.
+        captions_per_image: this many captions of an image are consecutive. For captions with the
+            same batch and geometry, the image is encoded once: less computation, and less
+            randomness if nothing is cropped.
+        aspect_window: images are bucketed by aspect ratio within this many global batches; 0: none.
         workers: data loader processes of each rank.
         cache, cache_gigabytes: folder and size limit of the cache of remote shards.
     """
@@ -106,19 +106,19 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """OptimizerConfig; the defaults are those of the paper (appendix A).
+    """Optimizer and schedule; the defaults are those of the paper (appendix A).
 
     Attributes:
         epochs: over the pairs of the training data.
-        global_batch_size: pairs of a step, over all ranks.
-        micro_batch_size: pairs of one forward pass of a rank, whose gradients are accumulated;
+        global_batch_size: pairs per step, over all ranks.
+        micro_batch_size: pairs per forward pass of a rank, whose gradients are accumulated;
             default: the rank's whole share of the global batch.
         lr, lr_backbone, lr_text_encoder: peak learning rates of the joint transformer with its
             heads, of the image encoder, and of the text encoder.
         schedule: "published": the text encoder's rate warms up and then decays linearly to zero;
             the others drop to a tenth at epoch ``lr_drop``. "cosine": all warm up and decay to
             zero along half a cosine.
-        warmup_fraction: the fraction of all steps in which rates warm up.
+        warmup_fraction: the fraction of all steps in which learning rates warm up.
         max_grad_norm: gradients are clipped to this total norm.
         ema_decay: decay of the exponential moving average of the weights, which is validated and
             saved; 0: none.

@@ -21,7 +21,7 @@ def init_model(
     tokenizer: PreTrainedTokenizerBase | None,
     answers: AnswerVocabulary | None = None,
 ) -> tuple[MdetrForGrounding, MdetrProcessor]:
-    """Returns the initial model, in float32 whatever its weights are stored as, and its processor.
+    """Returns the initial model, always in float32, and its processor.
 
     Answer heads that the model of ``init.model`` lacks begin with random weights.
 
@@ -32,8 +32,8 @@ def init_model(
         answers: the answer vocabulary, if ``init`` asks for one.
 
     Raises:
-        ValueError: the parts do not fit together; the model has answer heads without or with
-            another vocabulary; or it has ``predict_final``, for which pairs have no labels.
+        ValueError: the parts are incompatible; the model has answer heads without a vocabulary or
+            with another one; or it has ``predict_final``, for which pairs have no labels.
         OSError: a folder or hub model cannot be read.
     """
     size = {"shortest_edge": eval_transform.size, "longest_edge": eval_transform.max_size}
@@ -67,7 +67,7 @@ def _check_answers(config: MdetrConfig, answers: AnswerVocabulary | None) -> Non
     """Checks that a model with answer heads keeps them, and their vocabulary if that is known.
 
     Raises:
-        ValueError: what the heads have learned would be taken for other answers.
+        ValueError: the vocabulary differs from that of the trained heads.
     """
     if answers is None or not config.answer_heads:
         return
@@ -83,7 +83,7 @@ def _model_class(config: MdetrConfig) -> type[MdetrForGrounding]:
     if config.predict_final:
         raise ValueError("a model with predict_final cannot be trained on pairs")
     if config.answer_heads and config.answers is None:
-        raise ValueError("the model has answer heads without a vocabulary: state init.answers")
+        raise ValueError("the model has answer heads without a vocabulary: set init.answers")
     return MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding
 
 

@@ -12,8 +12,8 @@ def memory_format_of(encoder: nn.Module) -> torch.memory_format:
 
     That is channels_last, but for encoders with a 1x1 convolution of stride 2 over fewer than 8
     channels: in channels_last, the backward pass of torch 2.13 corrupts the heap for these on
-    processors without AVX-512 ("double free", or SIGSEGV). Only tiny models, as those
-    of tests, have such convolutions.
+    processors without AVX-512 ("double free", or SIGSEGV). Only tiny models, such as those of the
+    tests, have such convolutions.
     """
     for module in encoder.modules():
         if (

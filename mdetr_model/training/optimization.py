@@ -65,7 +65,7 @@ def set_learning_rates(
 
 
 class EMA:
-    """An exponential moving average of a model's weights and buffers, in memory of its own.
+    """An exponential moving average of a model's weights and buffers, in separate memory.
 
     Over the first steps ``decay`` is capped at ``steps / (steps + 10)``, so that the initial random
     weights are forgotten.
@@ -78,7 +78,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Averages the model's current weights in; integer buffers are copied."""
+        """Updates the average with the model's current weights; copies integer buffers."""
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 10))
         state = _state(model)
@@ -90,7 +90,7 @@ class EMA:
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
-        """Gives the model the averaged values inside the block, and its own ones back after it."""
+        """Swaps the averaged values into the model inside the block, then restores its own."""
         self._swap(model)
         try:
             yield

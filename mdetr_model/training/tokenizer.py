@@ -45,7 +45,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> RobertaTokenize
         show_progress=False,
     )
     tokenizer.train_from_iterator(captions, trainer)
-    # Loaded from files, RobertaTokenizer would have the special tokens alone.
+    # Loaded from files, RobertaTokenizer would have only the special tokens.
     trained = json.loads(tokenizer.to_str())["model"]
     merges: Any = [tuple(pair) for pair in trained["merges"]]
     return RobertaTokenizer(vocab=trained["vocab"], merges=merges)
@@ -59,7 +59,7 @@ def tokenizer_of_run(
     *,
     resumed: bool,
 ) -> PreTrainedTokenizerBase:
-    """Returns the tokenizer of a run that trains its own.
+    """Returns the tokenizer of a run that trains one.
 
     It is trained when the run begins and kept in ``folder``, which all ranks share, so that a
     resumed run does not read all captions again.

@@ -35,7 +35,7 @@ from mdetr_model.training.training_data import TrainingData
 from mdetr_model.training.training_log import IntervalMetrics, TrainingLog
 from mdetr_model.training.validation import Validation
 
-# Steps in a row that the gradient scaler of float16 may skip before the run is given up.
+# Maximum consecutive steps that the float16 gradient scaler may skip before the run fails.
 MAX_SKIPPED_STEPS = 20
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -105,7 +105,7 @@ class Trainer:
             self._resume(checkpoint)
 
     def request_stop(self) -> None:
-        """Makes all ranks stop after the current or the next step, with a checkpoint."""
+        """Requests that all ranks stop after the current or the next step, with a checkpoint."""
         self._stop_requested = True
 
     @property
@@ -121,7 +121,7 @@ class Trainer:
     def _wrap(self) -> nn.Module:
         """Returns the model as the training step calls it: compiled, and DDP on several ranks."""
         if self.config.optimizer.compile:
-            # Convolutions of ever-changing sizes gain nothing, and inductor refuses some of them.
+            # Compiling convolutions of varying sizes has no benefit, and inductor fails for some.
             mdetr = self.model.mdetr
             for module in (mdetr.text_encoder, mdetr.encoder, mdetr.decoder):
                 module.compile(dynamic=True)
@@ -147,7 +147,7 @@ class Trainer:
         )
         self._metrics = IntervalMetrics()
         try:
-            self._save()  # a checkpoint of another folder becomes one of this run
+            self._save()  # a checkpoint from another folder is saved in this one as well
             self._validate(log)  # the run may have been stopped before it could validate
             while self.step < self.total_steps and not self.stopping:
                 epoch, epoch_step = divmod(self.step, self.epoch_steps)
@@ -191,7 +191,7 @@ class Trainer:
         batches = [batch.to(context.device, non_blocking=True) for batch in batches]
         torch.manual_seed(_derive_seed(self.config.seed, self.step, context.rank))
         # Losses are normalized by the mean number of boxes of a micro batch, over the whole global
-        # batch: so their sum does not depend on how the global batch is divided.
+        # batch, so that their sum does not depend on how the global batch is divided.
         boxes = torch.stack([batch.labels["box_mask"].sum() for batch in batches]).sum().float()
         stop_requested = boxes.new_tensor(float(self._stop_requested))
         total_boxes, stop_requests = context.all_reduce_sum(torch.stack([boxes, stop_requested]))
@@ -214,7 +214,7 @@ class Trainer:
         )
         local_loss = local_means[names.index("loss")].clone()
         means = context.all_reduce_sum(local_means) / context.world_size
-        # All that the host needs to know, in a single device-to-host copy.
+        # A single device-to-host copy of all values that the host needs.
         *values, loss, norm, stop = torch.stack(
             [*means, local_loss, grad_norm, stop_requests]
         ).tolist()
@@ -241,8 +241,8 @@ class Trainer:
         return nullcontext()
 
     def _check_finite(self, loss: float, grad_norm: float, batches: list[Batch]) -> None:
-        # Scaled float16 gradients overflow now and then: the scaler skips these steps, and halves
-        # its scale until they no longer do.
+        # Scaled float16 gradients overflow occasionally: the scaler skips these steps, and halves
+        # its scale until they do not.
         skips = self.scaler.is_enabled() and self._skipped_steps < MAX_SKIPPED_STEPS
         if math.isfinite(loss) and (math.isfinite(grad_norm) or skips):
             return
@@ -273,7 +273,7 @@ class Trainer:
         )
 
     def _validate(self, log: TrainingLog | None) -> None:
-        """Validates the EMA weights, if there are any, when that is due and not done yet."""
+        """Validates the EMA weights, if there are any, when validation is due and not done yet."""
         epochs, remainder = divmod(self.step, self.epoch_steps)
         is_due = (
             epochs > 0 and remainder == 0 and epochs % self.config.logging.validation_epochs == 0
@@ -300,7 +300,7 @@ class Trainer:
         self.context.barrier()
 
     def _ema_weights(self) -> AbstractContextManager[Any]:
-        """Gives the model the EMA weights inside the block; all ranks get rank 0's buffers."""
+        """Swaps the EMA weights into the model inside the block; all ranks get rank 0's buffers."""
         self.context.broadcast(self.model.buffers())
         if self.ema is None:
             return nullcontext()
@@ -397,12 +397,12 @@ def train(config: TrainingConfig, output: Path, resume: str) -> None:
         config: the run's configuration.
         output: folder of checkpoints, logs and the final model, shared by all ranks.
         resume: "auto" resumes from the latest checkpoint in ``output``, if there is one; "never"
-            refuses a folder with checkpoints; or the path of a checkpoint, than which ``output``
-            must have no later one.
+            fails if there are checkpoints; or the path of a checkpoint, if ``output`` has no later
+            ones.
 
     Raises:
         ValueError: the configuration does not fit its data or the checkpoint.
-        OSError: something cannot be read or written.
+        OSError: a file cannot be read or written.
     """
     with distributed_context() as context:
         checkpoint = checkpoints.find_resume_point(output / "checkpoints", resume)

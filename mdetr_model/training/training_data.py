@@ -33,7 +33,7 @@ from shards.sampling.sample_order import PairOrder, SampleOrder
 
 
 class TrainingData:
-    """The training data of a run, in its order.
+    """The training data of a run, in training order.
 
     Attributes:
         micro_batch_size: pairs of one batch of the loader.
@@ -83,7 +83,7 @@ class TrainingData:
             self._sets,
             TrainingSampleBuilder(tokenizer, data.train_transform, answers),
             seed=self._config.seed,
-            # The next block begins while batches of the last one are still being built.
+            # Workers read the next block while batches of the last one are still being built.
             open_shards=2 * data.block_shards,
         )
         loader: DataLoader[Any] = DataLoader(
@@ -126,7 +126,7 @@ class TrainingData:
 
     @property
     def sample_order_settings(self) -> dict[str, Any]:
-        """All that determines the samples of a step, which a resumed run must not change."""
+        """Returns the settings that determine the samples of a step, for resumed runs."""
         data = self._config.data
         return {
             "seed": self._config.seed,
@@ -169,7 +169,7 @@ class TrainingData:
         all ranks share, so that a resumed run does not read all captions again.
 
         Raises:
-            ValueError: the questions, or the file, are not what they have to be.
+            ValueError: the questions or the file are not suitable.
             OSError: the file cannot be read or written.
         """
         name = self._config.init.answers

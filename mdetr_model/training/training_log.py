@@ -70,7 +70,7 @@ class IntervalMetrics:
 
     Attributes:
         data_seconds: time spent waiting for batches.
-        excluded_seconds: time spent on checkpoints and validation, which does not count.
+        excluded_seconds: time spent on checkpoints and validation, which is not counted.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class IntervalMetrics:
 
 
 def read_log(output: Path) -> list[dict[str, Any]]:
-    """Returns the complete lines of a run's log; one that was cut short is left out."""
+    """Returns the complete lines of a run's log, without a truncated last one."""
     path = output / FILE_NAME
     if not path.exists():
         return []

@@ -179,12 +179,12 @@ def test_answering_needs_a_model_with_answer_heads(
     assert "no answer vocabulary; see 'mdetr convert --answers'" in capsys.readouterr().err
 
 
-def test_answering_refuses_captions_that_are_no_questions(
+def test_answering_refuses_captions_that_are_not_questions(
     folder: Path, answering: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = answering / "model"
     assert small.run(_evaluate("answering", model, folder / "train", "train", tmp_path)) == 1
-    assert "a caption is no question" in capsys.readouterr().err
+    assert "a caption is not a question" in capsys.readouterr().err
 
 
 def test_training_answers_needs_questions(
@@ -221,7 +221,7 @@ def test_two_ranks_detect_classes_as_one_does(
     [
         ("classes", ["--annotations", "no.json"], "no.json"),
         ("classes", ["--annotations", "{other}"], "have no image coco/1: are they of val?"),
-        ("val", ["--annotations", "{truth}"], "vg/16 is no image of COCO"),
+        ("val", ["--annotations", "{truth}"], "vg/16 is not an image of COCO"),
     ],
 )
 def test_lvis_refuses_other_images_and_annotations(

@@ -1,7 +1,7 @@
-"""Class-agnostic average precision: are all objects that a caption names found?
+"""Class-agnostic average precision of detecting all objects that a caption names.
 
-It tracks pre-training, on captions with any number of boxes. The measure is pycocotools', with one
-image for each caption.
+It measures the progress of pre-training, on captions with any number of boxes. It is computed by
+pycocotools, with one image for each caption.
 """
 
 import io
@@ -21,12 +21,12 @@ STATISTICS = {"AP": 0, "AP50": 1, "AP75": 2, "AR@100": 8}
 
 
 class CaptionDetections(NamedTuple):
-    """The detections for one caption, beside the ground truth.
+    """The detections for one caption, and the ground truth.
 
     Attributes:
-        boxes: (Q, 4) predicted, as xyxy in pixels.
-        scores: (Q,) theirs.
-        truth: (N, 4) that the caption names.
+        boxes: (Q, 4) predicted boxes, as xyxy in pixels.
+        scores: (Q,) scores of the predicted boxes.
+        truth: (N, 4) ground-truth boxes.
     """
 
     boxes: Boxes

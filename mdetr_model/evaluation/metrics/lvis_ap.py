@@ -1,10 +1,10 @@
 """Average precision of LVIS (arXiv 1908.03195), a federated dataset.
 
-Only few classes are annotated for an image. A class is evaluated on the images that show it and on
-those that are verified not to: its detections elsewhere do not count. On images that are not
-exhaustively annotated with a class, its unmatched detections count neither for nor against. The
-measure itself is pycocotools'. As in LVIS's own tool, the 300 best boxes of an image count. MDETR's
-paper reports the 10,000 best of each class instead ("fixed AP", arXiv 2102.01066): other numbers.
+Only few classes are annotated for an image. A class is evaluated on its positive images and on its
+verified negative images: its detections on other images are ignored. On images that are not
+exhaustively annotated with a class, its unmatched detections are ignored. The AP is computed by
+pycocotools. As in LVIS's own tool, the 300 highest-scoring boxes of an image count. MDETR's paper
+reports "fixed AP" instead (arXiv 2102.01066), over the 10,000 best boxes of each class.
 """
 
 import io
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-#: The number of boxes of an image that count, over all classes: the best ones.
+#: Maximum detections per image, over all classes.
 MAX_DETECTIONS = 300
 #: The name of the mean over the classes of each frequency.
 AP_BY_FREQUENCY = {"r": "APr", "c": "APc", "f": "APf"}
@@ -30,7 +30,7 @@ Precision = npt.NDArray[np.float64]
 
 
 class LvisImage(msgspec.Struct):
-    """An image with the classes that it does not show, and those it may show unannotated."""
+    """An image with its negative classes, and its not exhaustively annotated ones."""
 
     id: int
     width: int
@@ -75,8 +75,8 @@ def read_lvis(path: Path) -> LvisGroundTruth:
     """Reads an annotation file of LVIS.
 
     Raises:
-        ValueError: it is not in LVIS's layout, has no classes, a class or an image twice, or an
-            annotation of one that it does not have.
+        ValueError: it is not in LVIS's layout, has no classes, duplicate classes or images, or an
+            annotation of an unknown class or image.
         OSError: it cannot be read.
     """
     try:

@@ -1,8 +1,8 @@
-"""Phrase grounding: is the best box of every phrase of a caption right?
+"""Phrase grounding: recall@k of the boxes of every phrase of a caption.
 
-The two protocols of Flickr30k Entities (paper, section 4.2). ANY-BOX: a box is right if it overlaps
-any box of the phrase with an IoU of at least 0.5. MERGED-BOXES: if it overlaps the smallest box
-around all of them so.
+The two protocols of Flickr30k Entities (paper, section 4.2). ANY-BOX: a box is correct if its IoU
+with any box of the phrase is at least 0.5. MERGED-BOXES: if its IoU with the smallest box around
+all of them is.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ from mdetr_model.modeling.box_ops import iou
 from mdetr_model.modeling.postprocess import boxes_in_pixels, phrase_scores
 
 MIN_IOU = 0.5
-# Boxes that overlap more than this are taken for the same object.
+# Boxes with a higher IoU count as the same object.
 DUPLICATE_IOU = 0.9
-NO_HIT = 10**6  # the hit rank of a phrase for which no query is right
+NO_HIT = 10**6  # the hit rank of a phrase for which no query is correct
 TOP_K = {"1": 1, "5": 5, "10": 10, "all": NO_HIT}
 EvaluationProtocol = Literal["any-box", "merged-boxes"]
 PROTOCOLS: tuple[EvaluationProtocol, ...] = ("any-box", "merged-boxes")
@@ -29,7 +29,7 @@ Boxes = npt.NDArray[np.float64]
 
 
 class PhraseHitRanks(NamedTuple):
-    """The rank of the first right box for a phrase, counted from 0, by protocol.
+    """The rank of the first correct box for a phrase, counted from 0, by protocol.
 
     Attributes:
         types: the phrase's entity types ("people", "clothing", ...), if it has any.
@@ -116,16 +116,16 @@ def recalls(
 def baseline_recalls(
     phrases: Sequence[tuple[str, Boxes]], training_boxes: Boxes
 ) -> dict[str, float]:
-    """Returns recall@1 of two baselines: one reads no caption, one sees no image.
+    """Returns recall@1 of two baselines: one without the caption, one without the image.
 
     ``random object`` is the expected recall of a random object of the image, among those that any
-    of its captions names. ``frequent box`` predicts the same box for every image: that of the
-    training boxes which is right for most of them.
+    of its captions names. ``frequent box`` predicts the same box for every image: the training box
+    that is correct for most training boxes.
 
     Args:
         phrases: the image's key and the boxes (N, 4) of each phrase, as xyxy relative to the
             image's sides.
-        training_boxes: (N, 4) likewise; up to a few thousand. Without any there is no frequent box.
+        training_boxes: (N, 4) likewise; up to a few thousand. If empty, there is no frequent box.
     """
     if not phrases:
         return {}

@@ -1,6 +1,6 @@
 """Question answering: the accuracy of answers (paper, section 4.4 and table 5).
 
-It is the accuracy of GQA's and CLEVR's own evaluations: the answer has to be the same word.
+It is the accuracy of GQA's and CLEVR's own evaluations: an exact match of the answer.
 """
 
 from collections import Counter, defaultdict
@@ -23,8 +23,8 @@ def accuracies(
     """Returns the accuracy by type of question.
 
     "all" comes before each semantic ("rel", "attr", ...) and each structural type ("verify",
-    "query", ...). Questions without a known answer, as in test splits, do not count; empty without
-    others.
+    "query", ...). Questions without a known answer, as in test splits, are ignored; empty if there
+    are no others.
 
     Args:
         predictions: one for each question.
@@ -58,10 +58,10 @@ def accuracies(
 
 
 class TextOnlyBaseline:
-    """Answers questions from their text alone: the language prior that a model has to exceed.
+    """Answers questions from their text only: the language prior that a model has to exceed.
 
-    The answer is the most frequent one of the training questions with the longest common beginning,
-    in words, that at least ``MIN_QUESTIONS`` of them share.
+    The answer is the most frequent one of the training questions with the longest common prefix, in
+    words, that at least ``MIN_QUESTIONS`` of them share.
 
     Args:
         questions: text and right answer of training questions.

@@ -1,8 +1,8 @@
-"""Referring expressions: is the best box that of the one object which the expression refers to?
+"""Referring expressions: precision@k of the box of the one object that an expression refers to.
 
-RefCOCO, RefCOCO+ and RefCOCOg (paper, section 4.2), by two criteria: the published evaluation asks
-for a generalized IoU of at least 0.5, the literature for an IoU of more than 0.5. The first implies
-the second, except where an IoU is exactly 0.5.
+RefCOCO, RefCOCO+ and RefCOCOg (paper, section 4.2), by two criteria: the published evaluation
+requires a generalized IoU of at least 0.5, the literature an IoU of more than 0.5. The first
+implies the second, except where an IoU is exactly 0.5.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ TOP_K = (1, 5, 10)
 
 
 class ExpressionHitRanks(NamedTuple):
-    """The rank of the first right box for an expression, counted from 0, by criterion."""
+    """The rank of the first correct box for an expression, counted from 0, by criterion."""
 
     giou: int
     iou: int
@@ -46,7 +46,7 @@ def batch_hit_ranks(outputs: Any, ground_truths: Sequence[GroundTruth]) -> list[
     for item, truth in enumerate(ground_truths):
         referents = [box for phrase in truth.phrases for box in phrase.boxes]
         if len(referents) != 1:
-            raise ValueError(f"a caption with {len(referents)} boxes is no referring expression")
+            raise ValueError(f"a caption with {len(referents)} boxes is not a referring expression")
         ranks.append(expression_hit_ranks(boxes[item], scores[item], torch.tensor(referents[0])))
     return ranks
 
@@ -57,8 +57,8 @@ def expression_hit_ranks(boxes: Tensor, scores: Tensor, truth: Tensor) -> Expres
     Of boxes with equal scores, the one with the larger coordinates comes first, as published.
 
     Args:
-        boxes: (Q, 4), predicted.
-        scores: (Q,), theirs.
+        boxes: (Q, 4), predicted boxes.
+        scores: (Q,), their scores.
         truth: (4,), the box of the object.
     """
     keys = np.column_stack([boxes.numpy()[:, ::-1], scores.numpy()])

@@ -140,7 +140,7 @@ def test_answer_heads_keep_their_vocabulary(tmp_path: Path) -> None:
 
 
 def test_exclusive_and_missing_parts_are_refused() -> None:
-    with pytest.raises(ValueError, match="brings its own weights"):
+    with pytest.raises(ValueError, match="has its own weights"):
         InitConfig(model="here", tokenizer="there")
     with pytest.raises(ValueError, match="init needs model"):
         InitConfig(backbone_weights="here")

@@ -46,7 +46,7 @@ def test_queries_are_ranked_by_object_score() -> None:
     truth = GroundTruth((100, 200), "", [phrase], torch.zeros(1, 256, dtype=torch.bool))
     assert batch_hit_ranks(outputs, [truth]) == [ExpressionHitRanks(1, 1)]
     two = GroundTruth((100, 200), "", [phrase, phrase], torch.zeros(2, 256, dtype=torch.bool))
-    with pytest.raises(ValueError, match="2 boxes is no referring expression"):
+    with pytest.raises(ValueError, match="2 boxes is not a referring expression"):
         batch_hit_ranks(outputs, [two])
 
 
