@@ -122,7 +122,8 @@ PROSE = {
     r"\bnobody('s)?\b": "no one: name who or what",
     r"\b(normal|optim|recogn|serial|organ|initial|summar|general|minim|maxim|parallel)"
     r"is(e|ed|es|ing|ation|er)\b": "US spelling",
-    r"\b(neighbour|behaviour|favour|honour|labelled(?!by)|centre|metre|grey|licence)": "US spelling",
+    r"\b(neighbour|behaviour|favour|honour|centre|metre|grey|licence)": "US spelling",
+    r"\blabelled(?!by)": "US spelling",  # aria-labelledby is an attribute of HTML
 }
 
 ALLOWED = {
