@@ -1,4 +1,4 @@
-"""A stand-in for Google's cloud on the loopback interface: bucket store, tokens, Dataflow's API.
+"""A mock of Google Cloud on the loopback interface: bucket store, tokens, Dataflow's API.
 
     python -m tests.google_cloud PORT [JOB_SERVER WORKER_POOL FOLDER]
 
@@ -36,7 +36,7 @@ PROJECT = "test-project"
 
 @contextmanager
 def serve_gcs(folder: Path) -> Iterator[dict[str, str]]:
-    """Runs a bucket store, and yields the environment variables by which libraries find it.
+    """Runs a bucket store, and yields the environment variables that libraries need to access it.
 
     The store takes any token. ``folder`` gets the credentials of a test account.
     """
@@ -56,10 +56,10 @@ def serve_gcs(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def serve_dataflow(folder: Path, cloud: dict[str, str]) -> Iterator[str]:
-    """Runs a stand-in of Dataflow beside a store, and yields its endpoint."""
+    """Runs a mock of Dataflow along with a store, and yields its endpoint."""
     package = folder / "package"
     package.mkdir()
-    # The workers run where the repository is not, and find our packages in what was staged.
+    # The workers run outside the repository, and import its packages from the staged files.
     worker_environment = cloud | {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": ""}
     jobs, staging = "tests.portable_job_server", folder / "staging"
     workers = "apache_beam.runners.worker.worker_pool_main"

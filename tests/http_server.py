@@ -1,4 +1,4 @@
-"""A web server of a folder on the loopback interface, that can be slow, fail and cut short."""
+"""A web server of a folder on the loopback interface that can be slow, fail or truncate files."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Server:
-    """What the server does; `requests` counts GET requests by file name."""
+    """The behavior of the server; `requests` counts GET requests by file name."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder

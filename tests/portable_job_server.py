@@ -1,4 +1,4 @@
-"""Beam's own portable job server, but with two workers, where it asks for one whatever one says.
+"""Beam's portable job server with two workers, where Beam ignores the option and starts one.
 
 python -m tests.portable_job_server --port=PORT --staging_dir=FOLDER
 """

@@ -1,4 +1,4 @@
-"""Runs commands for tests, and ends every process that they leave behind.
+"""Runs commands for tests, and ends all of their child processes.
 
 A command runs in a session of its own, so that a test can send a signal to all of it. What it
 starts in turn is recognized by an environment variable, because some processes leave the session
@@ -91,7 +91,7 @@ def run(
 
 
 def kill_tagged(tag: str) -> None:
-    """Kills all processes whose tag starts so, until there are none."""
+    """Kills all processes whose tag has this prefix, until there are none."""
     while tagged := [process for process in psutil.process_iter() if _has_tag(process, tag)]:
         for process in tagged:
             with suppress(psutil.NoSuchProcess):

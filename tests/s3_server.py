@@ -25,7 +25,7 @@ from tests.servers import server
 def serve_s3(
     *, fail_every: int = 0, delay: float = 0.0, log: Path | None = None
 ) -> Iterator[dict[str, str]]:
-    """Runs a store, and yields the environment variables by which AWS's libraries find it."""
+    """Runs a store, and yields the environment variables that AWS libraries need to access it."""
     options = ["{port}", str(fail_every), str(delay), *([str(log)] if log else [])]
     with server("tests.s3_server", options) as port:
         yield {

@@ -1,4 +1,4 @@
-"""The direction of imports between packages, and what a light import must not load."""
+"""The direction of imports between packages, and the libraries that they must not load."""
 
 import ast
 import graphlib

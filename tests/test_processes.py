@@ -1,4 +1,4 @@
-"""Processes that a test starts end with it, whatever becomes of the test."""
+"""Processes that a test starts end with it, even if the test is killed."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ import psutil
 
 from tests.processes import REPOSITORY, started
 
-#: Starts a process in a session of its own, as torchrun does, and says its number.
+#: Starts a process in a separate session, as torchrun does, and prints its PID.
 LEAVES_A_CHILD = """
 import subprocess, sys, time
 child = subprocess.Popen(["sleep", "600"], start_new_session=True)

@@ -1,3 +1,3 @@
-"""The programs that `test_consumers` starts are no modules to import, not even for doctests."""
+"""Excludes the programs that `test_consumers` starts from collection, doctests included."""
 
 collect_ignore_glob = ["read_*.py", "openmmlab.py"]

@@ -1,4 +1,4 @@
-"""Hugging Face ``datasets`` loads and streams an export: RESULT FOLDER CACHE."""
+"""Loads and streams an export with Hugging Face ``datasets``: RESULT FOLDER CACHE."""
 
 import json
 import sys

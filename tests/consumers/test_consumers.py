@@ -84,7 +84,7 @@ def test_ultralytics_reads_and_batches_its_json(demo_set: Path, tmp_path: Path) 
         size = np.array([sample.width, sample.height] * 2)
         center, sides = np.split(np.array(theirs["boxes"]).reshape(-1, 4), 2, axis=1)
         corners = np.concatenate([center - sides / 2, center + sides / 2], axis=1) * size
-        # It drops duplicates of a box with the same phrase.
+        # ultralytics drops duplicates of a box with the same phrase.
         ours = {(words(r, caption.text).lower(), r.box) for r in caption.regions}
         assert same_boxes(list(zip(theirs["phrases"], corners, strict=True)), list(ours))
         boxes += len(theirs["boxes"])
@@ -116,7 +116,7 @@ def test_yolo_world_reads_mdetr_json_and_ultralytics_json(demo_set: Path, tmp_pa
     }
     files = read("read_yolo_world", tmp_path, ultralytics / "images", *namespace_of)
     for file, namespace in namespace_of.items():
-        # It keeps captions without boxes; MDETR's files have them, ultralytics' have none.
+        # YOLO-World keeps captions without boxes; MDETR's files have them, ultralytics' have none.
         read_back = [theirs for theirs in files[str(file)] if theirs["boxes"]]
         expected = [
             (sample, caption)

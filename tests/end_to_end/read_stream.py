@@ -2,8 +2,8 @@
 
     python -m tests.end_to_end.read_stream FOLDER
 
-Every step is one collective of all ranks, so that ranks that disagree about the number of steps
-would wait forever, as in training. Rank 0 writes what was read to FOLDER/WORLD_SIZE.json.
+Every step is one collective operation of all ranks, so that ranks with different numbers of steps
+would deadlock, as in training. Rank 0 writes what was read to FOLDER/WORLD_SIZE.json.
 """
 
 import json

@@ -1,8 +1,8 @@
 """A training run that takes seconds: a few images, a model of a few thousand weights.
 
-Where only the result of a run matters, it is in this process: most of the time of a command is the
-import of its libraries. It is on one thread, where sums are added in the same order everywhere, so
-that it equals, bit for bit, a run of ``command`` with ``ENVIRONMENT``.
+If only the result of a run matters, it runs in this process, because commands spend most of their
+time importing libraries. It uses one thread, so that sums have the same order and the run is
+bit-identical to one of ``command`` with ``ENVIRONMENT``.
 """
 
 import json

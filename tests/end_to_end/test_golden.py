@@ -1,4 +1,4 @@
-"""Shard sets against the files that the published scripts made of the same raw files."""
+"""Compares shard sets with the output of the published scripts for the same raw files."""
 
 import json
 import lzma
@@ -293,7 +293,7 @@ def region_set(regions: Iterator[tuple[Row, float, list[list[int]]]]) -> Row:
 
 
 # --- Visual Genome before exclusion and combination -----------------------------------------------
-# These tests are here, because they use the parses of the builds above.
+# These tests are in this file because they use the parses of the builds above.
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The same recipe and raw files make the same bytes, whatever runs the build or stops it."""
+"""The same recipe and raw files give the same bytes on any runner, and after interruptions."""
 
 import os
 import random
@@ -82,7 +82,7 @@ def test_moved_raw_files_make_the_same_bytes(
 
 @pytest.fixture
 def job_server(tmp_path: Path) -> Iterator[int]:
-    """A portable job server, as Flink and Spark have one."""
+    """A portable job server, as Flink and Spark use."""
     options = "--port={port}", f"--staging_dir={tmp_path / 'staging'}"
     with server("tests.portable_job_server", options, tmp_path / "job_server.log") as port:
         yield port

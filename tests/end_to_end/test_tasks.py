@@ -1,4 +1,4 @@
-"""The paper's tasks: trained, evaluated, and what is refused."""
+"""The paper's tasks: training, evaluation, and errors."""
 
 import json
 import shutil
@@ -125,7 +125,7 @@ def test_second_stage_keeps_the_answers(folder: Path, answering: Path, tmp_path:
 
 
 def test_clevr_from_raw_files_to_accuracy(tmp_path: Path) -> None:
-    """Through the shipped recipe, with its three heads."""
+    """With the shipped recipe and CLEVR's three heads."""
     generate_clevr(tmp_path / "raw", num_images=40, seed=1)
     paths = [f"--root={tmp_path / 'raw'}", f"--output={tmp_path / 'shards'}"]
     assert build(["clevr", *paths, "--quiet"]) == 0

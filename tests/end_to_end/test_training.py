@@ -43,7 +43,7 @@ def reference_run(folder: Path) -> Path:
 def test_stopped_and_resumed_run_equals_uninterrupted_run(
     folder: Path, reference_run: Path, tmp_path: Path, number: int
 ) -> None:
-    """A run that is asked to stop, not killed, ends well, with a checkpoint of its last step."""
+    """A run that receives SIGTERM exits with status 0 and a checkpoint of its last step."""
     config = small.write_config(folder)
     output = tmp_path / "run"
     arguments = small.arguments(config, output, "--resume", "auto")
@@ -247,7 +247,7 @@ def test_folder_with_checkpoints_is_not_overwritten(
 def test_resumed_run_does_not_read_captions_for_its_tokenizer(
     folder: Path, reference_run: Path, tmp_path: Path
 ) -> None:
-    """The shards of training are gone, and a finished run does not need them."""
+    """The training shards were deleted; a finished run does not need them."""
     shutil.copytree(reference_run, tmp_path / "run")
     for name in ("train", "val"):
         shutil.copytree(folder / name, tmp_path / name)

@@ -15,7 +15,7 @@ from transformers import RobertaTokenizer
 
 from mdetr_model.modeling.positive_map import positive_map
 
-# By the name of a mode in the golden files, ``token_targets`` of ``MdetrConfig``.
+# The mode's name in the golden files -> ``token_targets`` of ``MdetrConfig``.
 TOKEN_TARGETS = {"collated": "binary", "normalised": "normalized"}
 
 

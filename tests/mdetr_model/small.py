@@ -1,4 +1,4 @@
-"""Small random models and batches, for tests of what models do."""
+"""Small random models and batches, for tests of the model."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ def tiny_model(kind: type = MdetrForGrounding, **fields: Any) -> Any:
     for module in model.modules():
         if isinstance(module, FrozenBatchNorm2d):
             module.bias.normal_(std=0.3)
-            # What activations take of the features: norms that are not trained give it back.
+            # Untrained norms restore the scale that activations remove from the features.
             module.weight.fill_(1.3)
     return model.eval()
 
@@ -102,7 +102,7 @@ def run(model: torch.nn.Module, inputs: dict[str, Tensor]) -> MdetrOutput:
 
 
 def difference(first: Any, second: Any) -> float:
-    """Returns the largest over all outputs that both have."""
+    """Returns the largest absolute difference over the outputs that both have."""
     assert first.keys() == second.keys()
     pairs = []
     for name in first:
@@ -110,5 +110,5 @@ def difference(first: Any, second: Any) -> float:
             pairs += [(first[name][head], second[name][head]) for head in first[name]]
         else:
             pairs.append((first[name], second[name]))
-    # What is not a number stays so: Python's max would pass over it.
+    # Keeps NaN, which Python's max would ignore.
     return torch.stack([(a.float() - b.float()).abs().max() for a, b in pairs]).max().item()

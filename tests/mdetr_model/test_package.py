@@ -1,4 +1,4 @@
-"""What importing the package does, in new interpreters."""
+"""Importing the package, in new interpreters."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from mdetr_model import MdetrImageProcessor
 from tests.mdetr_model.small import tiny_model
 
 HEAVY = ("torch", "transformers", "numpy", "scipy")
-# What pip writes for a command of a package.
+# The script that pip installs for a console command.
 CONSOLE_SCRIPT = "import sys\nfrom mdetr_model.__main__ import main\nsys.exit(main())\n"
 
 

@@ -22,7 +22,7 @@ Spoil = Callable[[Path], object]
 
 
 class Evil:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -92,7 +92,7 @@ def test_bad_records_of_visual_genome_are_rejected(tmp_path: Path) -> None:
     assert {r.record for r in malformed if "/" in r.record} == {
         f"1/regions/{i}" for i in (6, 7, 10, 13)
     }
-    assert len(malformed) == 6  # and the two elements that are no images with regions
+    assert len(malformed) == 6  # and the two elements that are not images with regions
     assert all("region_graphs.json" in row.detail for row in malformed)
     assert one_of(tmp_path, "vg/404").records == 2
 
@@ -183,7 +183,7 @@ def test_bad_records_of_coco_and_gqa_are_rejected(tmp_path: Path) -> None:
     malformed = sorted((r.source, r.detail) for r in rows if r.reason == "malformed record")
     assert [source for source, _ in malformed] == ["coco"] * 4 + ["gqa"] * 2
     assert any("utf-8" in detail for _, detail in malformed)
-    # A box or a row of the image table is no record: the records that it loses are counted.
+    # A box or a row of the image table is not a record: the records that it loses are counted.
     no_records = [row for row in rows if row.records == 0]
     lost = {"malformed record", "no usable box", "bad image size"}
     assert {row.reason for row in no_records} == lost

@@ -1,4 +1,4 @@
-"""What a build refuses before any work, and the command itself."""
+"""Checks before a build starts, and the command."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Recipes: read, checked all at once, located."""
+"""Reading and checking recipes, and resolving their paths."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ VG = {"image_data": "vg/image_data.json", "region_graphs": "vg/region_graphs.jso
 
 
 class Own(Source, kw_only=True):
-    """A reader that is not one of ours."""
+    """A reader outside this package."""
 
     namespace = "own"
     table: str

@@ -1,4 +1,4 @@
-"""The vocabulary of answers, and what is right for a question."""
+"""The answer vocabulary, and the answer labels of questions."""
 
 import json
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_vocabulary_round_trips_through_a_file(tmp_path: Path) -> None:
 
 
 def test_clevr_ignores_answers_outside_of_its_vocabulary() -> None:
-    """As people of CLEVR-Humans may."""
+    """CLEVR-Humans has such answers."""
     question = Question("1", "maybe")
     assert not CLEVR.knows(question)
     assert set(CLEVR.labels(question).values()) == {-100}

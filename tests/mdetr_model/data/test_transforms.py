@@ -30,7 +30,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def gradient(width: int, height: int) -> Image.Image:
-    """Red from left to right, green from top to bottom."""
+    """Returns an image with a red gradient to the right and a green one to the bottom."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.linspace(0, 255, width)
     pixels[..., 1] = np.linspace(0, 255, height)[:, None]
@@ -115,7 +115,7 @@ def test_crop_holds_every_box(image: tuple[int, int, np.ndarray], seed: int) -> 
 def test_crop_is_sampled_in_the_resized_image_and_resized_again(
     image: tuple[int, int, np.ndarray], seed: int
 ) -> None:
-    """It is the smallest of whole pixels of the image that holds the one drawn."""
+    """It is the smallest crop in whole pixels of the image that contains the sampled one."""
     width, height, _ = image
     geometry = CROPPED.sample(image[:2], image[2], "", np.random.default_rng(seed))
 
@@ -137,7 +137,7 @@ def test_crop_is_sampled_in_the_resized_image_and_resized_again(
 
 
 def lengths_of(side: int, full: int, begin: int, end: int, least: int) -> set[int]:
-    """Of the crops of a side of the resized image for which that of the image is the one."""
+    """Returns the lengths of the crops of the resized image that give this crop of the image."""
     begins = [i for i in range(side) if i * full // side == begin]
     ends = [i for i in range(1, side + 1) if -(-i * full // side) == end]
     return {j - i for i in begins for j in ends if j - i >= least}
@@ -226,7 +226,7 @@ def test_other_captions_are_flipped(caption: str) -> None:
 
 
 def test_pixels_equal_those_of_pillow_within_one_level() -> None:
-    """As Pillow does it, to one level of 255."""
+    """Compares with Pillow's resize, to one of 255 levels."""
     image = noise(60, 40)
     geometry = CropResizeFlip((10, 3, 50, 39), (20, 30), flip=False)
     expected = image.crop(geometry.crop).resize((20, 30), Image.Resampling.BILINEAR)
@@ -241,7 +241,7 @@ def test_pixels_equal_those_of_pillow_within_one_level() -> None:
 def test_jpeg_decoded_at_a_smaller_scale_shows_the_same(
     width: int, height: int, shortest: int, data: st.DataObject
 ) -> None:
-    """But for JPEG's loss, and edges of the crop that are up to a pixel of the view off."""
+    """Except for JPEG artifacts, and edges of the crop that are off by up to a pixel."""
     size = resized_size((width, height), shortest)
     left, top = data.draw(st.integers(0, 15)), data.draw(st.integers(0, 15))
     geometry = CropResizeFlip((left, top, width - 3, height - 2), size, data.draw(st.booleans()))

@@ -1,4 +1,4 @@
-"""An image asked for many classes."""
+"""Detection of many classes in one image."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Grounding of a caption in an image, and the errors of its command."""
+"""Grounding a caption in an image, and the errors of the command."""
 
 import shutil
 import struct

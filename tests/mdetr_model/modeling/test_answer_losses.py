@@ -1,4 +1,4 @@
-"""Losses of answers where not every question is for every head."""
+"""Losses of answer heads, each on the questions of its type."""
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,7 @@ def test_each_head_is_trained_on_questions_of_its_type() -> None:
 
 
 def test_binary_head_without_label_has_no_loss() -> None:
-    """Also where the question is of the type that has one."""
+    """Even if the question is of the binary type."""
     logits = {
         "type": torch.zeros(2, 3),
         "binary": torch.tensor([2.0, 2.0]),

@@ -27,7 +27,7 @@ EFFICIENT = EfficientNetConfig(
 
 
 def _encoder(config: PreTrainedConfig) -> nn.Module:
-    """Returns an encoder with norms that move zeros, as those of trained ones do."""
+    """Returns an encoder whose norms shift zeros, as trained ones do."""
     torch.manual_seed(0)
     encoder = image_encoder(config)
     for module in encoder.modules():
@@ -99,7 +99,7 @@ def test_masked_padding_does_not_change_features(
     height, width = unpadded.shape[-2:]
     padded = encoder(batch, mask)[..., :height, :width]
     assert torch.allclose(unpadded, padded, atol=1e-5)
-    # Without a mask there is an influence; and on an image without padding the mask has none.
+    # Without a mask, padding has an effect; on an image without padding, the mask has none.
     assert not torch.allclose(unpadded, encoder(batch * mask)[..., :height, :width], atol=1e-3)
     assert torch.allclose(unpadded, encoder(image), atol=1e-5)
 
@@ -139,7 +139,7 @@ def test_backbones_of_the_paper_have_their_channels_and_blocks(
 def test_frozen_norms_folded_into_convolutions_give_same_features_and_gradients(
     config: PreTrainedConfig,
 ) -> None:
-    """The same as one after the other, forwards and backwards."""
+    """Compares with applying convolution and norm separately, forward and backward."""
     encoder = _encoder(config)
     x = torch.randn(2, 3, 64, 64)
     folded = encoder(x)
@@ -149,7 +149,7 @@ def test_frozen_norms_folded_into_convolutions_give_same_features_and_gradients(
     for module in list(encoder.modules()):
         for name, child in module.named_children():
             if isinstance(child, FrozenBatchNorm2d):
-                setattr(module, name, nn.Sequential(child))  # not seen as frozen: it is run
+                setattr(module, name, nn.Sequential(child))  # not detected as frozen
     in_turn = encoder(x)
     assert torch.allclose(folded, in_turn, atol=1e-4, rtol=1e-4)
     in_turn.square().sum().backward()

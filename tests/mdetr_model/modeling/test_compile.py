@@ -9,7 +9,7 @@ from mdetr_model import MdetrForQuestionAnswering
 from mdetr_model.modeling.answer_types import CLEVR_ANSWER_HEADS
 from tests.mdetr_model.small import EFFICIENTNET, TEXT, difference, run, tiny_model, two_inputs
 
-# Compilers take their time for every layer.
+# Compile time grows with the number of layers.
 ONE_LAYER = {
     "encoder_layers": 1,
     "decoder_layers": 1,

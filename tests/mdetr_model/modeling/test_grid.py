@@ -9,7 +9,7 @@ from tests.mdetr_model.small import tiny_model, two_inputs, two_labels
 
 
 def test_padding_does_not_change_grid_losses() -> None:
-    """However much of it there is."""
+    """For any amount of padding."""
     model = tiny_model(grid_loss_coef=1.0, mask_padding=True)
     inputs, labels = two_inputs(), two_labels()
     padded = {**inputs}
@@ -24,7 +24,7 @@ def test_padding_does_not_change_grid_losses() -> None:
 
 
 def test_word_loss_uses_image_features_only() -> None:
-    """Whatever the caption: its tokens are targets only."""
+    """Independent of the input caption: its tokens are only targets."""
     model, inputs, labels = tiny_model(word_loss_coef=2.0), two_inputs(), two_labels()
     plain = tiny_model()
     with torch.no_grad():
@@ -46,7 +46,7 @@ def test_word_loss_uses_image_features_only() -> None:
 
 
 def test_word_loss_is_binary_cross_entropy_per_token() -> None:
-    """By hand: two tokens name the first box, one the second, none the third."""
+    """Compares with a manual computation: two tokens for the first box, one, and none."""
     words = torch.randn(3, 6)
     matching = Matching(
         torch.tensor([0, 0, 0]), torch.tensor([[3, 1, 1]]), torch.tensor([[0, 1, 2]])

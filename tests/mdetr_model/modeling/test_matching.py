@@ -1,4 +1,4 @@
-"""Matching: valid, cheapest, equal to the published one."""
+"""Matching: valid, optimal, equal to the published one."""
 
 from itertools import permutations
 from pathlib import Path
@@ -55,7 +55,7 @@ def _pairs(matching: Matching) -> list[set[tuple[int, int, int]]]:
 @given(
     st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 5), st.lists(st.booleans(), max_size=4)
 )
-def test_matching_is_one_to_one_and_cheapest(
+def test_matching_is_one_to_one_and_optimal(
     seed: int, layers: int, queries: int, real: list[bool]
 ) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -177,7 +177,7 @@ def test_sample_has_same_outputs_in_any_batch(backbone_config: Any, item: int) -
 
 @pytest.mark.parametrize("item", [0, 1])
 def test_caption_padding_does_not_change_outputs(item: int) -> None:
-    """As published, padding of images has one on the image encoder; captions never do."""
+    """Padding of images affects the published image encoder; padding of captions never does."""
     model, inputs = tiny_model(), two_inputs()
     whole = run(model, inputs)
     one, tokens = slice(item, item + 1), int(inputs["attention_mask"][item].sum())
@@ -219,7 +219,7 @@ def test_saved_model_is_loaded_by_its_auto_class(
     assert AutoConfig.from_pretrained(tmp_path).to_diff_dict() == model.config.to_diff_dict()
     loaded = auto.from_pretrained(tmp_path)
     assert type(loaded) is kind
-    # Not always to the bit: where a tensor lies in memory decides how it is summed.
+    # Not always bit-identical: the order of summation depends on the alignment in memory.
     assert difference(run(loaded, two_inputs()), run(model, two_inputs())) <= 1e-5
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert {name for name, p in loaded.named_parameters() if not p.requires_grad} == frozen
@@ -262,10 +262,10 @@ def test_image_encoder_trains_from_scratch(tmp_path: Path, backbone_config: Any)
     loaded = MdetrForGrounding.from_pretrained(tmp_path)
     assert all(parameter.requires_grad for parameter in loaded.parameters())
     assert difference(run(loaded, two_inputs()), run(model, two_inputs())) <= 1e-6
-    # Trained further with what was gathered as fixed statistics: the outputs are the same.
+    # With the collected statistics frozen, the outputs are the same.
     frozen = MdetrForGrounding.from_pretrained(tmp_path, frozen_batch_norm=True)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in frozen.modules())
-    if backbone_config is RESNET:  # EfficientNet's batch norm has an epsilon of its own.
+    if backbone_config is RESNET:  # EfficientNet's batch norm has another epsilon.
         assert difference(run(frozen, two_inputs()), run(model, two_inputs())) <= 1e-5
         frozen.save_pretrained(tmp_path)
         thawed = MdetrForGrounding.from_pretrained(tmp_path, **scratch)

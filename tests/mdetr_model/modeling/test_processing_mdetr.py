@@ -146,7 +146,7 @@ def test_invalid_boxes_and_sizes_are_refused(
 
 
 def outputs_for(processor: MdetrProcessor, caption: str = CAPTION) -> SimpleNamespace:
-    """Query 1 is the red bus, query 2 the tree and less sure, query 0 nothing."""
+    """Returns outputs: query 1 is the red bus, query 2 the tree with a lower score, 0 nothing."""
     tokens = processor.make_labels(
         [CAPTION], spans=[[RED_BUS, TREE]], boxes=[[(0, 0, 1, 1)] * 2], sizes=[(1, 1)]
     )["positive_map"]
@@ -225,7 +225,7 @@ def test_caption_truncated_inside_a_character_is_decoded(
 
 def test_tokens_that_decode_ambiguously_are_refused(processor: MdetrProcessor) -> None:
     outputs = outputs_for(processor)
-    # A space and a letter, each of its own, where the tokenizer has one token for both.
+    # Separate tokens for a space and a letter, though the tokenizer has one for both.
     words = processor.tokenizer.convert_tokens_to_ids(["<s>", "a", "Ġ", "b", "</s>"])
     outputs.input_ids = torch.tensor([words])
     with pytest.raises(ValueError, match="image 0 read 'a b', which has other tokens"):

@@ -48,7 +48,7 @@ def converted(
     folder = tmp_path_factory.mktemp(variant)
     args = formulas.load_json(f"model/{variant}.state.json")["args"]
     state = formulas.state_dict(variant)
-    # A few tensors of every kind: numpy does not promise its random stream for ever.
+    # A few tensors of every kind, because numpy's random stream may change between versions.
     expected = formulas.spec(variant)
     for name in list(expected)[::50]:
         assert formulas.checksum(state[name])[0] == expected[name][2][0], name

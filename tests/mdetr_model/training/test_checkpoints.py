@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, and nothing in them is executed."""
+"""Checkpoints are written atomically, and reading them executes no code."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from mdetr_model.training import checkpoints
 
 
 class _Attack:
-    """Leaves a mark if it is unpickled."""
+    """Creates a file if it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

@@ -1,4 +1,4 @@
-"""Training configurations: those that are shipped, and what is refused."""
+"""Training configurations: the shipped ones, and errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The model that training begins with: one that is there, or one of parts."""
+"""The initial model of training: an existing one, or one assembled from parts."""
 
 from pathlib import Path
 
@@ -56,7 +56,8 @@ def test_encoders_get_their_pretrained_weights(parts: Path, kind: str) -> None:
     if kind == "resnet":
         torch.testing.assert_close(loaded, features, rtol=1e-4, atol=1e-5)
     else:
-        assert loaded.shape[-2:] == features.shape[-2:]  # ours is without the convolution on top
+        # the channels differ, because this package's encoder has no final convolution
+        assert loaded.shape[-2:] == features.shape[-2:]
     assert processor.image_processor.size == {"shortest_edge": 40, "longest_edge": 60}
     assert len(processor.tokenizer) == 270
 
@@ -76,7 +77,7 @@ def test_weights_of_another_architecture_are_refused(parts: Path) -> None:
 
 
 def test_model_folder_is_loaded_with_other_losses_and_size(parts: Path, tmp_path: Path) -> None:
-    """With other losses, and seen at another size."""
+    """With other losses and another image size."""
     init = InitConfig(text_weights=str(parts / "text"), config={**SMALL, "backbone_config": RESNET})
     first, processor = init_model(init, EvalTransform(), None)
     write_model(tmp_path / "model", first, processor)
@@ -123,7 +124,7 @@ def test_models_without_labels_are_refused(field: dict[str, object], message: st
 
 
 def test_answer_heads_keep_their_vocabulary(tmp_path: Path) -> None:
-    """What its heads have learned would be taken for other words."""
+    """Otherwise its trained outputs would be interpreted as other answers."""
     init = InitConfig(vocab_size=280, config={**SMALL, "backbone_config": RESNET})
     model, processor = init_model(init, TRANSFORM, train_tokenizer(CAPTIONS, 280), CLEVR)
     assert isinstance(model, MdetrForQuestionAnswering)

@@ -1,4 +1,4 @@
-"""Parameter groups, learning rates, and the average of the weights."""
+"""Parameter groups, learning rates, and the EMA of the weights."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_every_trainable_parameter_is_in_one_group() -> None:
 
 
 def test_published_schedule() -> None:
-    """Text rises over a hundredth of all steps and falls to nothing; the rest drops once."""
+    """The text encoder's rate warms up for 1 % of the steps and decays; the others drop once."""
     text = [lr_factor("text_encoder", step, STEPS, PUBLISHED) for step in range(40 * STEPS)]
     assert text[:3] == pytest.approx([1 / 40, 2 / 40, 3 / 40])
     assert text.index(1.0) == 39
@@ -61,7 +61,7 @@ def test_learning_rates_are_set_by_group() -> None:
 
 
 def test_ema_forgets_the_initial_weights_and_follows() -> None:
-    """As the sums that it stands for; buffers too, those of whole numbers as they are."""
+    """Compares with the explicit sums; buffers are averaged too, integer ones copied."""
     model = nn.BatchNorm1d(1)
     ema = EMA(model, 0.9)
     expected, shown = 1.0, []
@@ -74,7 +74,7 @@ def test_ema_forgets_the_initial_weights_and_follows() -> None:
         expected = decay * expected + (1 - decay) * step
         shown.append(ema.values["weight"].item())
     assert shown[-1] == pytest.approx(expected, rel=1e-5)
-    assert shown[-1] == pytest.approx(199 - 9, abs=0.1)  # nine steps behind, for ever
+    assert shown[-1] == pytest.approx(199 - 9, abs=0.1)  # converges to a lag of nine steps
     assert ema.values["num_batches_tracked"] == 199
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer trained on captions: the same for any order, and the same once saved and read."""
+"""A tokenizer trained on captions: independent of their order, and unchanged by saving."""
 
 import random
 from pathlib import Path

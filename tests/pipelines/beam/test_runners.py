@@ -1,4 +1,4 @@
-"""Which runner is meant, and whether its workers can reach what they need."""
+"""Selection of the runner, and checks of the options of its workers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Packed records are the same records."""
+"""Packing and unpacking records is lossless."""
 
 from hypothesis import given
 from hypothesis import strategies as st

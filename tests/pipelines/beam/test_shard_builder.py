@@ -1,4 +1,4 @@
-"""One shard, from the parts that the slices have for it."""
+"""Builds one shard from slice outputs."""
 
 import hashlib
 from pathlib import Path
@@ -64,7 +64,7 @@ def shard(
     )
     builder.add(records, rejected or [])
     summary = builder.write()
-    # What was read is in the shard or accounted for.
+    # Every record is in the shard, or counted as merged, rejected or excluded.
     for counts in summary.sources.values():
         in_shard = summary.stats.sentences if len(summary.sources) == 1 else None
         if in_shard is not None:

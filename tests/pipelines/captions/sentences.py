@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pipelines.captions.combine import as_sentence
 from schemas import Box, Caption, Provenance, Region
 
-NEAR_THRESHOLD = 1e-5  # what float32 may make of an overlap
+NEAR_THRESHOLD = 1e-5  # rounding error of a float32 overlap
 
 
 def caption(

@@ -28,7 +28,7 @@ def test_combined_captions_follow_the_paper_rules(sentences: list[Caption]) -> N
     assert sorted(parts) == sorted(by_record)
     for c in captions:
         assert len(c.text) < 250
-        # The caption is its sentences with full stops, and the parts say where they are.
+        # The caption consists of its sentences with full stops, at the spans in the provenance.
         assert c.text == " ".join(as_sentence(by_record[p.record].text) for p in c.provenance)
         for part in c.provenance:
             assert c.text[slice(*part.span)] == by_record[part.record].text
@@ -62,7 +62,7 @@ def test_combine_is_deterministic(sentences: list[Caption]) -> None:
 
 
 def test_mdetr_rules_have_the_published_order_and_length() -> None:
-    """Most conflicts first, of equals the last; raw lengths plus 2 may reach 250."""
+    """Most conflicts first, the last among ties; raw lengths plus 2 may reach 250."""
     box, other = (0.0, 0.0, 10.0, 10.0), (50.0, 50.0, 60.0, 60.0)
     sentences = [
         caption("a" * 100, box, record="0"),
@@ -70,7 +70,7 @@ def test_mdetr_rules_have_the_published_order_and_length() -> None:
         caption("c" * 148, record="2"),
         caption("d" * 101, box, record="3"),
     ]
-    # 3 and 0 conflict and go first; 2 fits behind 0 (248 + 2 = 250) and not behind 3; 1 behind 3.
+    # 3 and 0 conflict and go first; 2 fits after 0 (248 + 2 = 250) and not after 3; 1 after 3.
     groups = [[p.record for p in c.provenance] for c in combine(sentences, MDETR)]
     assert groups == [["3", "1"], ["0", "2"]]
 

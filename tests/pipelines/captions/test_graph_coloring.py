@@ -100,7 +100,7 @@ def test_best_tries_the_published_order_too() -> None:
 
 
 def test_best_moves_nodes_to_dissolve_a_group() -> None:
-    # No conflicts; 40 in all fills two groups exactly, which greedy orders by size miss.
+    # No conflicts; a total of 40 fills two groups exactly, which greedy orders by size miss.
     assert len(best([9, 8, 7, 6, 5, 5], [0] * 6, CAPACITY)) == 2
 
 

@@ -1,4 +1,4 @@
-"""All records of one image, merged."""
+"""Merging all records of one image."""
 
 import math
 from typing import Any
@@ -99,7 +99,7 @@ def test_records_of_duplicates_merge_into_the_canonical_image() -> None:
     [merged_image], rejected = merged(on_vg, on_coco, image_registry=BOTH)
     assert rejected == []
     assert merged_image.image.key == "coco/9"
-    assert merged_image.sources == ["coco", "vg"]  # by rank, not by arrival
+    assert merged_image.sources == ["coco", "vg"]  # by rank, not in the order of arrival
     assert boxes([merged_image]) == [(1, 2, 3, 4), (80, 48, 160, 96)]
 
 
@@ -167,7 +167,7 @@ def test_areas_are_rescaled_or_computed_by_rule() -> None:
 
 
 def test_objects_are_bound_by_id_within_source_and_image() -> None:
-    """Ids are of a source: the same id in another source, or of another image, is another."""
+    """Ids are local to a source and an image."""
     objects = image_record(
         objects={"7": Object((1, 1, 5, 5), 12.0, 17, True)}, rank=(0, 1, 0), image="vg/1"
     )

@@ -1,4 +1,4 @@
-"""Parses of the language model: the published ones, whatever the batch and the cache."""
+"""Parses of the language model: equal to the published ones for any batch and cache state."""
 
 import gzip
 import importlib

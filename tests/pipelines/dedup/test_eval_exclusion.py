@@ -15,7 +15,7 @@ from tests import tiny
 
 
 def read(exclusion: Exclusion, scratch: Path) -> list[EvalImage]:
-    """What all files of an evaluation set named ``set`` say, as the pipeline reads them."""
+    """Returns the images of an evaluation set named ``set``, read as in the pipeline."""
     eval_images: list[EvalImage] = []
     for input in exclusion.inputs():
         for slice_range in find_slices("set", 0, input, str(scratch)):
@@ -25,7 +25,7 @@ def read(exclusion: Exclusion, scratch: Path) -> list[EvalImage]:
 
 
 def keys(exclusion: Exclusion, scratch: Path) -> dict[str, str]:
-    """Returns the keys that are held out, to the photo's id."""
+    """Returns the held-out keys with their photo ids."""
     held = read(exclusion, scratch)
     assert all(h.eval_set == "set" for h in held)
     return {h.key: h.photo_id for h in held}
@@ -91,7 +91,7 @@ def test_several_files_are_read_together(tmp_path: Path) -> None:
 
 
 def test_bad_record_of_an_evaluation_set_is_an_error(tmp_path: Path) -> None:
-    """What it names could otherwise be trained on."""
+    """Its image could otherwise be trained on."""
     path = tiny.write_json(tmp_path / "q.json", {"1": {"imageId": "7"}, "2": {"image": "8"}})
     with pytest.raises(RawFileError, match="malformed record 2"):
         read(Exclusion(questions=[str(path)]), tmp_path)

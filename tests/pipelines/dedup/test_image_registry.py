@@ -1,4 +1,4 @@
-"""Which copies are one image, and which are held out."""
+"""Duplicates of images, and held-out images."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,7 +59,7 @@ def test_photo_id_makes_duplicates_with_same_photo_only() -> None:
 
 
 def test_duplicates_are_transitive() -> None:
-    """Flickr30k and COCO have one photo, VG was made from COCO: all three are COCO's image."""
+    """Flickr30k and COCO share a photo, and VG was made from COCO: COCO's image is canonical."""
     registry = image_registry(vg(1, coco=9), coco(9, photo="77"), flickr30k("77"))
     assert {registry.canonical(k) for k in ("vg/1", "coco/9", "flickr30k/77")} == {"coco/9"}
 
@@ -88,7 +88,7 @@ def test_held_out_returns_set_key_and_join() -> None:
 
 
 def test_held_out_by_the_photo_id_of_an_image_outside_the_build() -> None:
-    """Flickr30k's test ids are photo ids, though Flickr30k is no source of the build."""
+    """Flickr30k's test ids are photo ids, though Flickr30k is not a source of the build."""
     held_out = [EvalImage("flickr30k", "flickr30k/77", "77")]
     registry = image_registry(vg(1, photo="77"), vg(2, photo="78"), held_out=held_out)
     assert registry.held_out("vg/1") == [("flickr30k", "flickr30k/77", "flickr photo id")]

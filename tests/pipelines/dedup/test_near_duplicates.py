@@ -37,7 +37,7 @@ def test_hash_of_undecodable_pixels_is_an_error() -> None:
     content = bytearray(tiny.encoded(tiny.drawing(), "PNG"))
     start = content.index(b"IDAT") + 10
     content[start : start + 50] = b"\xff" * 50
-    assert inspect(bytes(content)).width == tiny.WIDTH  # the header is sound
+    assert inspect(bytes(content)).width == tiny.WIDTH  # the header is valid
     with pytest.raises(UnusableImageError, match="not an image"):
         perceptual_hash(bytes(content))
 

@@ -1,4 +1,4 @@
-"""Corners of boxes, and clusters."""
+"""Conversion and clustering of boxes."""
 
 import numpy as np
 from hypothesis import given

@@ -35,7 +35,7 @@ def test_extent_is_within_the_corners_and_holds_the_area(shapes: list[list[float
     try:
         covered = extent(shapes)
     except ValueError:
-        assume(False)  # all corners on a line, or an outline that comes back the way it went
+        assume(False)  # all corners on a line, or an outline that retraces itself
     x0, y0, x1, y1 = covered.box
     assert min(xs) - 1e-6 <= x0 <= x1 <= max(xs) + 1e-6
     assert min(ys) - 1e-6 <= y0 <= y1 <= max(ys) + 1e-6

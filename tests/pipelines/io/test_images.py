@@ -258,6 +258,6 @@ def test_truncated_zip_of_images_is_an_error(tmp_path: Path) -> None:
         store(path).read(image("a.jpg"))
 
 
-def test_drawings_are_what_they_should_be() -> None:
+def test_drawings_have_the_expected_size_and_format() -> None:
     with Image.open(io.BytesIO(tiny.image_file(120, 80))) as image:
         assert (image.size, image.format) == ((120, 80), "JPEG")

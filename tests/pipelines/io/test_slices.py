@@ -1,4 +1,4 @@
-"""Slices of raw files: found, and read back."""
+"""Finding and reading slices of raw files."""
 
 import json
 import random
@@ -173,7 +173,7 @@ def test_slices_have_about_the_requested_size(
     path = tiny.write_json(tmp_path / "list.json", ["x" * 100] * 1000)
     contents, _ = slice_contents(path, "list")
     assert all(1000 <= len(content) < 1200 for content in contents[:-1])
-    # Of a file that makes few slices of that size, smaller ones are made for the workers to share.
+    # A file with few slices of that size is divided into smaller ones, to balance the workers.
     monkeypatch.setattr(slices, "SLICE_BYTES", 1 << 20)
     contents, _ = slice_contents(path, "list")
     assert 0.8 * slices.SLICES <= len(contents) <= slices.SLICES
@@ -192,7 +192,7 @@ def test_empty_list_or_dict_has_no_slices(tmp_path: Path, layout: Layout) -> Non
     assert slice_contents(tiny.write(tmp_path / "empty.json", content), layout) == ([], [])
 
 
-# --- files that are not what they should be -------------------------------------------------------
+# --- files with the wrong content -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

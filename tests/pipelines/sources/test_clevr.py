@@ -103,7 +103,7 @@ def test_real_questions_align_with_all_their_references(reference: Path) -> None
 
 
 def test_real_object_centers_agree_with_the_camera(reference: Path) -> None:
-    """With the lens that boxes are made with, to some pixels: each camera has jitter."""
+    """With the camera model of the boxes, to within a few pixels: each camera has jitter."""
     scene = real_scene(reference)
     for obj in scene.objects:
         x, _, distance = obj.pixel_coords
@@ -276,7 +276,7 @@ def test_invalid_programs_raise(nodes: list[ProgramNode], message: str) -> None:
 
 
 def test_boxes_surround_the_rendered_objects(synthetic: Path) -> None:
-    """Compares them with the pixels of objects that no other overlaps."""
+    """Compares them with the pixels of objects without overlap."""
     seen = 0
     for content in read_scenes(str(synthetic / "scenes" / "CLEVR_train_scenes.json")).values():
         scene = msgspec.json.decode(content, type=ClevrScene)
@@ -322,7 +322,7 @@ def test_questions_have_the_regions_they_name(synthetic: Path) -> None:
 
 
 def test_count_answers_equal_the_number_of_regions(synthetic: Path) -> None:
-    """Counts the regions of the noun phrase behind "How many"."""
+    """Counts the regions of the noun phrase after "How many"."""
     seen = 0
     for caption in captions(source(synthetic)):
         if not caption.text.startswith("How many "):

@@ -1,4 +1,4 @@
-"""MDETR's spans JSON as a source."""
+"""MDETR's JSON files as a source."""
 
 import json
 import zipfile
@@ -18,7 +18,7 @@ from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rej
 
 
 def image(number: int, **fields: Any) -> dict[str, Any]:
-    """As in final_mixed_train.json."""
+    """Returns an image entry as in final_mixed_train.json."""
     return {
         "file_name": "COCO_train2014_000000581857.jpg",
         "height": 640,
@@ -181,7 +181,7 @@ def test_malformed_annotation_costs_only_its_box(tmp_path: Path) -> None:
 
 
 def test_annotations_of_unknown_images_are_reported_once(tmp_path: Path) -> None:
-    """However many slices the images are cut into."""
+    """For any number of slices of the images."""
     last = 2**63 - 1
     images = [image(n, caption="a hat" * 20) for n in (*range(200), last)]
     records = read(write(tmp_path, images, [box(0, 7), box(1, 998), box(2, last), box(3, -1)]))

@@ -316,7 +316,7 @@ def test_possessives_do_not_shift_content_masks() -> None:
         region("the man's dog near a kite", ("kite", kite)),
         region("a man's dog near kites", ("kite", near)),
     )
-    # The second has fewer words; both have two boxes, and the later of equals gives the text.
+    # The second has fewer words; both have two boxes, and the later one is kept in ties.
     assert [text for text, _ in merged] == ["a man's dog near kites"]
     assert merged[0][1][1][0] == (91, 0, 141, 50)
 
@@ -349,7 +349,7 @@ def test_overlapping_boxes_are_averaged() -> None:
     assert average_overlapping(boxes, 0.7) == [(0.5, 0, 10, 10), (100, 0, 3, 3)]
     assert average_overlapping(boxes[:2], 0.9) == boxes[:2]
     assert average_overlapping([boxes[0]], 0.7) == [boxes[0]]
-    empty = (5.0, 5.0, 0.0, 0.0)  # whose IoU is not a number
+    empty = (5.0, 5.0, 0.0, 0.0)  # whose IoU is NaN
     assert average_overlapping([empty, empty], 0.7) == [empty, empty]
 
 

@@ -1,4 +1,4 @@
-"""Corrupted records of the synthetic dataset: their shares and what they look like."""
+"""Corrupted records of the synthetic dataset: their shares and contents."""
 
 import re
 from random import Random

@@ -17,7 +17,7 @@ few = settings(max_examples=50)
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_boxes_are_tight_around_what_is_drawn(number: int) -> None:
+def test_boxes_are_tight_around_drawn_objects(number: int) -> None:
     scene = make_scene(Random(number))
     scene = scene._replace(background=scene.background._replace(pattern="plain"))
     scale = scale_to_longest(scene, 800)

@@ -1,4 +1,4 @@
-"""Shard sets behind URLs: fetched once, verified, retried, into a cache of bounded size."""
+"""Remote shard sets: fetched once, verified, retried, into a cache of bounded size."""
 
 import shlex
 import subprocess
@@ -290,7 +290,7 @@ def test_failed_download_leaves_no_file_and_no_lock(tmp_path: Path) -> None:
 
 
 def test_fetch_waits_for_room(tmp_path: Path) -> None:
-    """A file on its way is not evicted: another that needs its room is fetched after it."""
+    """A file being fetched is not evicted: another that needs its space is fetched later."""
     cache = Cache(tmp_path, 150)
     seen = []
 

@@ -139,7 +139,7 @@ def test_block_holds_the_pairs_of_its_shards(tmp_path: Path) -> None:
 def test_captions_of_an_image_are_grouped(
     counts: Shards, seed: int, captions_per_image: int
 ) -> None:
-    """Captions come in runs of the length asked for, and one run of what is left."""
+    """Captions are in runs of the configured length, and one run of the remainder."""
     with opened(counts) as [shards]:
         order = PairOrder(shards, "train", seed=seed, captions_per_image=captions_per_image)
         images = [pair[:2] for pair in as_tuples(whole_epoch(order, 0))]

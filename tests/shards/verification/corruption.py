@@ -1,4 +1,4 @@
-"""Corrupts one detail of a shard set and makes everything else, checksums included, agree."""
+"""Corrupts one detail of a shard set and updates everything else, such as checksums."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""The forms of lists of held-out images that are read, and those that are refused."""
+"""Supported and unsupported formats of lists of held-out images."""
 
 import pickle
 from pathlib import Path

@@ -42,7 +42,7 @@ PAPER = RecipeRules("giou", 0.5, 250, "joined", "object", "tokens", "clip")
 MDETR = RecipeRules("iou", 0.5, 250, "sentences", "find", "characters", "as_is")
 
 
-# --- in a shard set, where everything else is right -----------------------------------------------
+# --- in an otherwise correct shard set ------------------------------------------------------------
 
 
 def is_suitable(stored: StoredSample) -> bool:
@@ -216,7 +216,7 @@ def test_json_of_another_image(copied_set: Path) -> None:
     assert sum(message.startswith("key is") for message in messages) == 2
 
 
-# --- by themselves --------------------------------------------------------------------------------
+# --- without a shard set --------------------------------------------------------------------------
 
 
 def caption(

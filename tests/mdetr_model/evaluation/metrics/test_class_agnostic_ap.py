@@ -1,4 +1,4 @@
-"""Average precision whatever the boxes are called."""
+"""Class-agnostic average precision."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_perfect_detections() -> None:
 
 
 def test_half_of_the_objects_detected() -> None:
-    """Precision is 1 up to a recall of a half: at 51 of the 101 points where it is asked for."""
+    """Precision is 1 up to a recall of a half: at 51 of the 101 recall thresholds."""
     metrics = class_agnostic_ap([detected(TRUTH[:1], [0.9])])
     assert metrics["AP"] == pytest.approx(51 / 101)
     assert metrics["AR@100"] == pytest.approx(0.5)
@@ -42,7 +42,7 @@ def test_iou_of_80_percent_counts_for_some_thresholds() -> None:
 
 
 def test_boxes_of_another_caption_do_not_count() -> None:
-    """A box of another caption is not found there."""
+    """A box of another caption is a false positive."""
     one = detected(TRUTH[:1], [0.9], TRUTH[1:])
     other = detected(TRUTH[1:], [0.9], TRUTH[:1])
     assert class_agnostic_ap([one, other])["AP50"] == pytest.approx(0)

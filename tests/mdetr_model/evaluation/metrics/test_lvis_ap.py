@@ -32,7 +32,7 @@ METRICS = ("AP", "AP50", "AP75", "APr", "APc", "APf")
 
 
 def random_case(seed: int) -> tuple[dict[str, Any], Detections]:
-    """Images, and boxes found in most of them; of some more than count."""
+    """Returns random images, and detections on most of them; on some more than the maximum."""
     r = Random(seed)
     classes = r.randint(3, 9)
     categories = [
@@ -92,7 +92,7 @@ def test_metrics_equal_those_of_lvis_eval(seed: int) -> None:
 
 
 def two_images(**fields: Any) -> LvisGroundTruth:
-    """Class 7 is in image 1, and known not to be in image 2; of class 8 nothing is known."""
+    """Class 7 is positive in image 1 and negative in image 2; class 8 is not annotated."""
     truth = {
         "images": [
             {"id": 1, "width": 100, "height": 100, **fields},

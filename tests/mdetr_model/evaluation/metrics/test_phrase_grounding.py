@@ -39,7 +39,7 @@ def test_rank_of_the_first_right_box() -> None:
     assert box_hit_rank(ranked, boxes(LEFT)) == 1
     assert box_hit_rank(ranked, boxes(LEFT, RIGHT)) == 0
     assert box_hit_rank(ranked[:1], boxes(LEFT)) == NO_HIT
-    # Exactly half is enough; a hair less is not.
+    # An IoU of exactly 0.5 is enough; slightly less is not.
     assert box_hit_rank(boxes(BOTH), boxes(LEFT)) == 0
     assert box_hit_rank(boxes(BOTH), boxes((0.0, 0.0, 49.9, 100.0))) == NO_HIT
 
@@ -56,7 +56,7 @@ def test_queries_are_ranked_by_the_tokens_of_each_phrase() -> None:
     """In pixels of each image; phrases without boxes or tokens are not counted."""
     logits = torch.full((1, 3, 256), -5.0)
     logits[0, 0, 1] = logits[0, 1, 2] = logits[0, 2, 255] = 5.0
-    logits[0, 2, 2] = 4.0  # names the second phrase, too, but not as surely as the other one
+    logits[0, 2, 2] = 4.0  # names the second phrase, too, but with a lower score
     left, right = [0.125, 0.5, 0.25, 1.0], [0.375, 0.5, 0.25, 1.0]
     outputs = SimpleNamespace(logits=logits, pred_boxes=torch.tensor([[left, [0.9] * 4, right]]))
     truth = ground_truth(([1], [LEFT]), ([2, 3], [RIGHT]), ([2], []), ([], [LEFT]))
@@ -65,7 +65,7 @@ def test_queries_are_ranked_by_the_tokens_of_each_phrase() -> None:
 
 
 def test_any_box_and_merged_boxes_protocols() -> None:
-    """The box around all boxes of a phrase is right for one of them, each box for the other."""
+    """The enclosing box is correct for MERGED-BOXES, each single box for ANY-BOX."""
     truth = boxes((0.0, 0.0, 10.0, 10.0), (90.0, 0.0, 100.0, 10.0))
     ranked = boxes((0.0, 0.0, 100.0, 10.0), (0.0, 0.0, 10.0, 9.0))
     assert phrase_hit_ranks(ranked, truth, ["people"]) == PhraseHitRanks(("people",), 1, 0)

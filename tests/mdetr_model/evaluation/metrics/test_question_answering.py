@@ -1,4 +1,4 @@
-"""Accuracy of answers, and what reading the question alone gives."""
+"""Accuracy of answers, and the text-only baseline."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_every_question_must_be_answered_once(
 
 def test_text_only_baseline_answers_by_the_longest_known_beginning() -> None:
     training_questions = [("What color is the car?", "red")] * 6 + [("What is this?", "car")] * 5
-    training_questions += [("What color is the sky?", "blue")] * 4  # too few to go by
+    training_questions += [("What color is the sky?", "blue")] * 4  # fewer than MIN_QUESTIONS
     baseline = TextOnlyBaseline(training_questions)
     assert baseline.answer("what color is the car?") == "red"
     assert baseline.answer("What is that?") == "car"

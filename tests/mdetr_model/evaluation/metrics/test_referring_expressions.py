@@ -20,7 +20,7 @@ from tests.mdetr_model import golden
 
 
 def test_precision_equals_the_published_code(reference: Path) -> None:
-    """Ties and boxes between the two measures included."""
+    """Includes ties, and boxes that are correct by only one criterion."""
     for case in golden.function(reference, "refexp_eval")["cases"]:
         ranks: dict[str, list[ExpressionHitRanks]] = defaultdict(list)
         for (data_set, (x, y, width, height)), predicted in zip(
@@ -38,7 +38,7 @@ def test_precision_equals_the_published_code(reference: Path) -> None:
 
 def test_queries_are_ranked_by_object_score() -> None:
     logits = torch.zeros(1, 2, 256)
-    logits[0, :, 255] = torch.tensor([4.0, 2.0])  # the second has more surely found anything
+    logits[0, :, 255] = torch.tensor([4.0, 2.0])  # the second has the higher object score
     outputs = SimpleNamespace(
         logits=logits, pred_boxes=torch.tensor([[[0.5, 0.5, 1.0, 1.0], [0.2, 0.5, 0.4, 1.0]]])
     )

@@ -185,7 +185,7 @@ def test_foreign_host_names_are_refused(server: RunningServer, host: str) -> Non
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "localhost:8000"])
-def test_its_own_names_are_responseed(server: RunningServer, host: str) -> None:
+def test_localhost_names_are_accepted(server: RunningServer, host: str) -> None:
     assert server.request("/", host=host).status == 200
 
 

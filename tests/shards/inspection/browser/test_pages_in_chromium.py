@@ -21,7 +21,7 @@ DARK_PAPER = (0x17, 0x19, 0x1C)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A sample with two phrases, then one with long names, and a caption that is no match."""
+    """A sample with two phrases, then one with long names, and a caption that is not a match."""
     long_name = [Provenance("d" * 50, "r" * 80, (0, 3))]
     box = (10.0, 20.0, 110.0, 90.0)
     regions = [Region([(0, 5)], box), Region([(10, 15)], (200.0, 100.0, 300.0, 280.0))]

@@ -1,4 +1,4 @@
-"""How the server of ``mdetr-shards browse`` responses unusual requests and its own bugs."""
+"""Responses of the server of ``mdetr-shards browse`` to unusual requests, and to its bugs."""
 
 import json
 import socket
