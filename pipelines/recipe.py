@@ -23,7 +23,7 @@ from pipelines.sources.gqa import Gqa
 from pipelines.sources.lvis import Lvis
 from pipelines.sources.mdetr_json import MdetrJson
 from pipelines.sources.visual_genome.reader import VisualGenome
-from schemas.toml_config import ConfigError, Override, apply_overrides, read_config
+from schemas.toml_config import ConfigError, Override, read_config
 from shards.format.manifest import recipe_sha256
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
@@ -116,10 +116,9 @@ def load(name_or_path: str, root: str | None = None, overrides: Iterable[Overrid
             given, missing files are reported too; otherwise, `with_root` checks for missing files.
     """
     try:
-        table = read_config(name_or_path, PACKAGE, kind="recipe")
-        if isinstance(table.get("rules"), str):  # so that --set can change single rules
-            table["rules"] = {"base": table["rules"]}
-        table = apply_overrides(table, overrides)
+        table = read_config(
+            name_or_path, PACKAGE, overrides, kind="recipe", normalize=_write_out_rules
+        )
     except ConfigError as error:
         raise RecipeError(str(error)) from error
     parser = _Parser()
@@ -142,6 +141,21 @@ def with_root(recipe: Recipe, root: str) -> Recipe:
     return located
 
 
+def _write_out_rules(table: dict[str, Any]) -> dict[str, Any]:
+    """Returns a recipe with all fields of the named rules that it states."""
+    rules = table.get("rules")
+    if isinstance(rules, str):
+        rules = {"base": rules}
+    base = rules.get("base") if isinstance(rules, dict) else None
+    if not isinstance(base, str) or base not in NAMED_RULES:
+        return table  # nothing to write out, or an error that the parser reports
+    named = msgspec.to_builtins(NAMED_RULES[base])
+    single = {name: value for name, value in rules.items() if name != "base"}
+    if single.keys() >= named.keys():  # written out before: `--set rules.base` replaces them all
+        single = {}
+    return {**table, "rules": named | single}
+
+
 def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
     """Returns the recipe with its paths located, and an error line for each missing path."""
     missing: list[str] = []
@@ -156,7 +170,7 @@ def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
         return path
 
     def locate_table(table: Source | Exclusion, key: str) -> Any:
-        paths = {path: locate(path, key) for path in recipe.paths_of(table)}
+        paths = {path: locate(path, key) for path in dict.fromkeys(recipe.paths_of(table))}
         return msgspec.convert(_with_paths(msgspec.to_builtins(table), paths), type(table))
 
     sources = {
@@ -247,8 +261,7 @@ class _Parser:
 
     def _rules(self, table: Any) -> CaptionRules | None:
         if not isinstance(table, dict):
-            self.errors.append(f"rules: expected a name or a table, found {table!r}")
-            return None
+            table = {"base": table}
         base = table.get("base", "paper")
         if not isinstance(base, str) or base not in NAMED_RULES:
             names = " or ".join(NAMED_RULES)

@@ -6,7 +6,7 @@ by the typed decoder of the caller.
 
 import argparse
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -49,6 +49,7 @@ def read_config(
     overrides: Iterable[Override] = (),
     *,
     kind: str = "config",
+    normalize: Callable[[Table], Table] = dict,
 ) -> Table:
     """Reads a TOML file with all its bases, then applies overrides.
 
@@ -60,6 +61,8 @@ def read_config(
         package: The package with the shipped files, for example ``pipelines.recipes``.
         overrides: Applied in order, after all bases.
         kind: What such a file is called in messages.
+        normalize: Applied to each file before it is merged, and after each override: writes out
+            short forms, so that single keys of them can be changed.
 
     Raises:
         ConfigError: There is no such file, one of them cannot be read or is not TOML, a base is
@@ -71,7 +74,10 @@ def read_config(
             f"no {kind} {name_or_path}: neither a file nor one of "
             f"{', '.join(shipped_names(package))}"
         )
-    return apply_overrides(_read_with_bases(file, package, ()), overrides)
+    table = _read_with_bases(file, package, (), normalize)
+    for override in overrides:
+        table = normalize(apply_overrides(table, [override]))
+    return table
 
 
 def merge_tables(base: Table, changes: Table) -> Table:
@@ -156,7 +162,12 @@ def _find(name_or_path: str, package: str, folder: Path) -> Traversable | None:
     return path if path.is_file() else None
 
 
-def _read_with_bases(file: Traversable, package: str, extending: tuple[str, ...]) -> Table:
+def _read_with_bases(
+    file: Traversable,
+    package: str,
+    extending: tuple[str, ...],
+    normalize: Callable[[Table], Table],
+) -> Table:
     """Reads a file and its bases; ``extending`` are the files that it is a base of."""
     location = str(file.resolve()) if isinstance(file, Path) else str(file)
     if location in extending:
@@ -168,9 +179,10 @@ def _read_with_bases(file: Traversable, package: str, extending: tuple[str, ...]
         raise ConfigError(f"cannot read {file}: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not TOML: {error}") from error
-    if _BASE not in table:
+    base = table.pop(_BASE, None)
+    table = normalize(table)
+    if base is None:
         return table
-    base = table.pop(_BASE)
     folder = file.parent if isinstance(file, Path) else Path()
     base_file = _find(base, package, folder) if isinstance(base, str) else None
     if base_file is None:
@@ -178,7 +190,8 @@ def _read_with_bases(file: Traversable, package: str, extending: tuple[str, ...]
             f"{file}: no base {base!r}: neither a file beside it nor one of "
             f"{', '.join(shipped_names(package))}"
         )
-    return merge_tables(_read_with_bases(base_file, package, (*extending, location)), table)
+    base_table = _read_with_bases(base_file, package, (*extending, location), normalize)
+    return merge_tables(base_table, table)
 
 
 def _with_value(table: Table, override: Override, depth: int) -> Table:

@@ -115,7 +115,7 @@ class Lvis(Source, kw_only=True):
         images: dict[int, _Image] = {}
         for image in tables.images:
             if image.id in images:
-                detail = "image: the first one is used"
+                detail = "image: the first one was kept"
                 yield Rejected("lvis", str(image.id), "duplicate id", detail, _key(image.id))
             else:
                 images[image.id] = image

@@ -22,7 +22,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipelines.synthetic.clevr import generate_clevr
 from pipelines.synthetic.generate import generate_dataset
 from pipelines.synthetic.layout import SyntheticDataset
 from pipelines.synthetic.plan import MAX_IMAGES
@@ -58,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with atomic_folder(arguments.output) as folder:
             if arguments.layout == "clevr":
+                # Its scenes share code with CLEVR's reader, which imports Beam: four seconds.
+                from pipelines.synthetic.clevr import generate_clevr
+
                 generate_clevr(folder, arguments.num_images, arguments.seed)
             else:
                 dataset = SyntheticDataset(arguments.num_images, arguments.seed, **options)

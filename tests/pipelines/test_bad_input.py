@@ -264,7 +264,7 @@ def test_undecodable_image_is_rejected_where_hashes_are_compared(tmp_path: Path)
     status = tiny.build(
         tmp_path,
         sources={"vg": vg},
-        exclude={"phrasecut": {"ids": ["held_out.txt"], "dataset": "vg"}},
+        exclude={"phrasecut": {"ids": ["held_out.txt"], "of": "vg"}},
         near_duplicates={"action": "exclude"},
     )
     assert status == 0

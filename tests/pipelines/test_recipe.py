@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipelines.captions.rules import MDETR, PAPER
@@ -71,6 +72,28 @@ def test_recipe_may_extend_a_shipped_one(tmp_path: Path) -> None:
     recipe, base = load(str(path)), load("refcoco")
     assert (recipe.name, recipe.images) == ("mine", "none")
     assert (recipe.sources, recipe.splits) == (base.sources, base.splits)
+
+
+def test_single_rules_of_a_child_change_the_named_rules_of_its_base(tmp_path: Path) -> None:
+    path = tiny.write(tmp_path / "mine.toml", b"base = 'from_mdetr_json'\n[rules]\nthreshold = 0.3")
+    assert load("from_mdetr_json").rules == MDETR
+    assert load(str(path)).rules == msgspec.structs.replace(MDETR, threshold=0.3)
+    other = tiny.write(tmp_path / "other.toml", b"base = 'mine.toml'\nrules = 'paper'")
+    assert load(str(other)).rules == PAPER
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["rules=mdetr", "rules.threshold=0.4"],
+        ["rules.base=mdetr", "rules.threshold=0.4"],
+        ["rules.max_length=99", "rules={base='mdetr', threshold=0.4}"],
+    ],
+)
+def test_named_rules_can_be_overridden(tmp_path: Path, settings: list[str]) -> None:
+    path = tiny.write_recipe(tmp_path / "recipe.toml", sources={"vg": VG}, rules="paper")
+    recipe = load(str(path), overrides=[parse_override(text) for text in settings])
+    assert recipe.rules == msgspec.structs.replace(MDETR, threshold=0.4)
 
 
 def test_overrides_change_the_recipe_and_its_hash(tmp_path: Path) -> None:
@@ -144,7 +167,7 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
         ("", "the recipe: Object missing required field `name`"),
         ("name = 'x'\nsources = 3", "sources: expected tables [sources.NAME], found 3"),
         ("name = 'x'\nsplits = 'train'", "splits: expected tables [splits.NAME], found 'train'"),
-        ("name = 'x'\nrules = 5", "rules: expected a name or a table, found 5"),
+        ("name = 'x'\nrules = 5", "rules: there are no rules 5; choose paper or mdetr"),
         ("name = 'x'\n[rules]\nbase = []", "rules: there are no rules []"),
         ("name = 'x'\n[rules]\ntreshold = 1.0", "did you mean threshold?"),
         ("name = 'x'\n[rules]\nconflict = 'iof'", "rules: Invalid enum value 'iof'"),

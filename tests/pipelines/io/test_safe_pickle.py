@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from pipelines.io import safe_pickle
 from pipelines.io.raw_files import RawFileError
 
-REFERENCE = Path(os.environ.get("MDETR_REFERENCE", Path(__file__).parents[3] / "shared"))
-
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 plain = st.recursive(
     leaves,
@@ -118,10 +116,8 @@ def test_too_large_pickle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         safe_pickle.loads(pickle.dumps(list(range(100))))
 
 
-def test_published_excerpt_is_read() -> None:
-    path = REFERENCE / "real/refcoco_excerpt/refs(unc).p"
-    if not path.exists():
-        pytest.skip("no MDETR_REFERENCE")
-    (reference,) = safe_pickle.load(str(path))
-    assert reference["ann_id"] == 1719310
-    assert len(reference["sentences"]) == 3
+def test_published_excerpt_is_read(reference: Path) -> None:
+    path = reference / "real/refcoco_excerpt/refs(unc).p"
+    (record,) = safe_pickle.load(str(path))
+    assert record["ann_id"] == 1719310
+    assert len(record["sentences"]) == 3

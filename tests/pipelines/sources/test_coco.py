@@ -1,6 +1,5 @@
 import json
 import lzma
-import os
 import pickle
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,9 +17,6 @@ from pipelines.sources import coco
 from pipelines.sources.base import Context
 from pipelines.sources.coco import Coco
 from schemas import Box, ImageInfo, ImageRecord, Object, Rejected
-
-REFERENCE = Path(os.environ.get("MDETR_REFERENCE", Path(__file__).parents[3] / "shared"))
-needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="no MDETR_REFERENCE")
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +62,7 @@ def objects_of(records: list[ImageRecord | Rejected]) -> Mapping[str, Object]:
 
 @pytest.mark.parametrize("rules", [MDETR, PAPER], ids=["mdetr", "paper"])
 def test_references_equal_the_published_datapoints(
-    golden: Path, rules: CaptionRules, parser: SpacyParser, tmp_path: Path
+    golden: Path, reference: Path, rules: CaptionRules, parser: SpacyParser, tmp_path: Path
 ) -> None:
     source = Coco(
         instances=[str(golden / "coco/annotations/instances_train2014.json")],
@@ -98,7 +94,7 @@ def test_references_equal_the_published_datapoints(
         for caption in record.captions
         for region in caption.object_regions
     )
-    with lzma.open(REFERENCE / "golden/mixed/refexp_datapoints.json.xz") as file:
+    with lzma.open(reference / "golden/mixed/refexp_datapoints.json.xz") as file:
         datapoints = json.load(file)
     theirs = Counter(
         (
@@ -145,9 +141,8 @@ def test_only_requested_splits_are_read(golden: Path, parser: SpacyParser, tmp_p
     assert len({(record.image, record.split) for record in records}) == len(records)
 
 
-@needs_reference
-def test_real_refcoco_excerpt(parser: SpacyParser, tmp_path: Path) -> None:
-    folder = REFERENCE / "real/refcoco_excerpt"
+def test_real_refcoco_excerpt(reference: Path, parser: SpacyParser, tmp_path: Path) -> None:
+    folder = reference / "real/refcoco_excerpt"
     source = Coco(
         instances=[str(folder / "instances.json")], refs={"refcoco": str(folder / "refs(unc).p")}
     )
@@ -165,12 +160,11 @@ def test_real_refcoco_excerpt(parser: SpacyParser, tmp_path: Path) -> None:
     )
 
 
-@needs_reference
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_real_boxes_agree_with_their_segmentations(
-    split: str, parser: SpacyParser, tmp_path: Path
+    split: str, reference: Path, parser: SpacyParser, tmp_path: Path
 ) -> None:
-    path = REFERENCE / f"real/coco_mini/annotations/instances_{split}2017.json"
+    path = reference / f"real/coco_mini/annotations/instances_{split}2017.json"
     source = Coco(instances=[str(path)])
     stated = list(read_all(source, ("train",), MDETR, parser, tmp_path))
     checked = list(read_all(source, ("train",), PAPER, parser, tmp_path))

@@ -1,6 +1,5 @@
 import json
 import lzma
-import os
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
@@ -19,10 +18,6 @@ from pipelines.sources import flickr30k
 from pipelines.sources.base import Context
 from pipelines.sources.flickr30k import Flickr30k
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected
-
-REFERENCE = Path(os.environ.get("MDETR_REFERENCE", Path(__file__).parents[3] / "shared"))
-REAL = REFERENCE / "real/flickr30k_entities"
-needs_reference = pytest.mark.skipif(not REAL.exists(), reason="no MDETR_REFERENCE")
 
 CONTEXT = Context(MDETR, ("train", "val"), SpacyParser(), frozenset())
 
@@ -48,16 +43,16 @@ def rejections(records: Iterable[ImageRecord | Rejected]) -> list[tuple[str, str
 # --- published results ----------------------------------------------------------------------------
 
 
-@needs_reference
 @pytest.mark.parametrize(
     ("ground_truth", "name"), [("separate", "separateGT"), ("merged", "mergedGT")]
 )
 def test_val_set_equals_the_published_one(
-    ground_truth: Literal["separate", "merged"], name: str
+    reference: Path, ground_truth: Literal["separate", "merged"], name: str
 ) -> None:
+    real = reference / "real/flickr30k_entities"
     source = Flickr30k(
-        annotations=str(REAL / "annotations.zip"),
-        split_files={"val": str(REAL / "val.txt")},
+        annotations=str(real / "annotations.zip"),
+        split_files={"val": str(real / "val.txt")},
         ground_truth=ground_truth,
     )
     records = read_all(source, "val")
@@ -76,7 +71,7 @@ def test_val_set_equals_the_published_one(
         for record in image_records(records)
         for caption in record.captions
     )
-    with lzma.open(REFERENCE / f"golden/flickr/final_flickr_{name}_val.json.xz") as file:
+    with lzma.open(reference / f"golden/flickr/final_flickr_{name}_val.json.xz") as file:
         published = json.load(file)
     by_image: dict[int, list[dict[str, Any]]] = {}
     for annotation in published["annotations"]:
@@ -119,12 +114,12 @@ def _comparable(region: Region) -> tuple[object, ...]:
     return region.box, spans, (x1 - x0) * (y1 - y0), region.category, region.crowd
 
 
-@needs_reference
-def test_zip_and_folder_give_the_same_records(tmp_path: Path) -> None:
-    with zipfile.ZipFile(REAL / "annotations.zip") as archive:
+def test_zip_and_folder_give_the_same_records(reference: Path, tmp_path: Path) -> None:
+    real = reference / "real/flickr30k_entities"
+    with zipfile.ZipFile(real / "annotations.zip") as archive:
         archive.extractall(tmp_path)
-    split_files = {"train": str(REAL / "train.txt")}
-    zipped = Flickr30k(annotations=str(REAL / "annotations.zip"), split_files=split_files)
+    split_files = {"train": str(real / "train.txt")}
+    zipped = Flickr30k(annotations=str(real / "annotations.zip"), split_files=split_files)
     folder = Flickr30k(annotations=str(tmp_path), split_files=split_files)
     records = read_all(zipped, "train")
     assert read_all(folder, "train") == records

@@ -1,6 +1,5 @@
 import json
 import lzma
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,6 @@ from pipelines.io.slices import Input, Slice, SliceRange, find_slices, read_slic
 from pipelines.sources.base import Context
 from pipelines.sources.gqa import Gqa
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Object, Question, Rejected, Span
-
-REFERENCE = Path(os.environ.get("MDETR_REFERENCE", Path(__file__).parents[3] / "shared"))
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +44,7 @@ def read_all(source: Gqa, rules: CaptionRules) -> Iterator[ImageRecord | Rejecte
 # --- published results ----------------------------------------------------------------------------
 
 
-def test_questions_equal_the_published_datapoints(golden: Path) -> None:
+def test_questions_equal_the_published_datapoints(golden: Path, reference: Path) -> None:
     records = list(read_all(golden_source(golden), MDETR))
     image_records = [record for record in records if isinstance(record, ImageRecord)]
     assert len(image_records) == len(records)
@@ -70,7 +67,7 @@ def test_questions_equal_the_published_datapoints(golden: Path) -> None:
         for image_record in image_records
         for caption in image_record.captions
     )
-    with lzma.open(REFERENCE / "golden/mixed/gqa_datapoints.json.xz") as file:
+    with lzma.open(reference / "golden/mixed/gqa_datapoints.json.xz") as file:
         datapoints = json.load(file)
     theirs = Counter(
         (
@@ -118,10 +115,8 @@ def test_paper_rules_give_each_object_one_region_of_whole_words(golden: Path) ->
                 assert stop == len(caption.text) or not caption.text[stop].isalnum()
 
 
-def test_real_question_excerpt() -> None:
-    path = REFERENCE / "real/gqa_excerpt/val_balanced_questions.json"
-    if not path.exists():
-        pytest.skip("no MDETR_REFERENCE")
+def test_real_question_excerpt(reference: Path) -> None:
+    path = reference / "real/gqa_excerpt/val_balanced_questions.json"
     raw = json.loads(path.read_text())
     for rules in (PAPER, MDETR):
         source = Gqa(questions={"val": [str(path)]}, scene_graphs={"val": "not in the excerpt"})
