@@ -146,7 +146,9 @@ def _write_out_rules(table: dict[str, Any]) -> dict[str, Any]:
     rules = table.get("rules")
     if isinstance(rules, str):
         rules = {"base": rules}
-    base = rules.get("base") if isinstance(rules, dict) else None
+    if not isinstance(rules, dict):
+        return table
+    base = rules.get("base")
     if not isinstance(base, str) or base not in NAMED_RULES:
         return table  # nothing to write out, or an error that the parser reports
     named = msgspec.to_builtins(NAMED_RULES[base])
