@@ -24,8 +24,8 @@ demo-shards: $(VENV)/.installed
 	$(BIN)/mdetr-synthetic --output $(DEMO)/raw --num-images 3000 --caption-length-bias 1.5
 	$(BIN)/mdetr-build demo --root=$(DEMO)/raw --output=$(DEMO)/shards
 
-# Order-only prerequisites (after |): what exists is not made again, whatever is newer. An interrupted
-# training resumes.
+# Order-only prerequisites (after |): existing targets are not rebuilt. An interrupted training
+# resumes.
 long: $(LONG)/training/model
 	$(BIN)/mdetr evaluate grounding --model $(LONG)/training/model \
 		--shards $(LONG)/shards --split val --output $(LONG)/evaluation --num-images 12
@@ -66,7 +66,7 @@ $(eval $(call task,gqa,demo_gqa,raw,answering,val))
 $(eval $(call task,lvis,demo_lvis,raw,lvis,minival,--annotations $(LVIS_MINIVAL)))
 $(eval $(call task,clevr,clevr,clevr-raw,answering,val))
 
-# Files of tests in the order of `testpaths`, the slow ones first, so that both processes end together.
+# Test files in the order of `testpaths`, the slow ones first, to balance the processes.
 test: $(VENV)/.installed-consumers
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
@@ -76,8 +76,8 @@ check: $(VENV)/.installed-consumers
 	$(BIN)/mypy
 	$(BIN)/python tests/check_glossary.py
 
-# The language model has a requirements file of its own, because pip requires the hash of every line
-# or of none.
+# The language model has a separate requirements file, because pip requires the hash of every line or
+# of none.
 $(VENV)/.installed: pyproject.toml constraints.txt spacy_model.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
@@ -86,7 +86,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt spacy_model.txt
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement spacy_model.txt
 	touch $@
 
-# A build needs no torch.
+# A build does not need torch.
 $(VENV)/.installed-model: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,model]"
 	touch $@

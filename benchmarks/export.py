@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def measure(name: str, shard_set: Path) -> None:
-    """Exports a shard set in a process of its own and prints the measurements."""
+    """Exports a shard set in a separate process and prints the measurements."""
     totals = manifest.load(shard_set).totals.values()
     regions = sum(split_totals["regions"] for split_totals in totals)
     with tempfile.TemporaryDirectory() as folder:

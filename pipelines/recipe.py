@@ -47,7 +47,7 @@ class RecipeError(Exception):
 
 
 class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a split is written. ``combine``: join sentences; by default, only in train."""
+    """The options of a split. ``combine``: join sentences; by default, only in train."""
 
     shards: Annotated[int, msgspec.Meta(ge=1, le=99_999)]
     combine: bool = False

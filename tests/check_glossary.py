@@ -2,7 +2,7 @@
 
 `docs/glossary.md` lists the words that are replaced. Names (files, functions, classes, variables,
 fields, options, TOML keys, columns) and prose (comments, docstrings, messages, documents) have
-lists of their own, since a word may fit one of them: "learning rate" is prose, `lr` is the name.
+separate lists, since a word may fit one of them: "learning rate" is prose, `lr` is the name.
 """
 
 import argparse
@@ -146,7 +146,7 @@ PLAIN = ("Makefile", "Dockerfile", ".ci/run", "pyproject.toml")
 
 
 class Violation(NamedTuple):
-    """A word that the glossary replaces, where it stands and what replaces it."""
+    """A word that the glossary replaces, its location and its replacement."""
 
     path: str
     line: int

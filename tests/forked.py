@@ -1,6 +1,6 @@
 """Runs ``mdetr`` in new processes that need not import torch and transformers again.
 
-A fork server imports them once; every process is a fork of it, with a session of its own. All of
+A fork server imports them once; every process is a fork of it, in a separate session. All of
 them end with the fork server, which ends with the test process.
 """
 

@@ -1,6 +1,6 @@
 """Runs commands for tests, and ends all of their child processes.
 
-A command runs in a session of its own, so that a test can send a signal to all of it. What it
+A command runs in a separate session, so that a test can send a signal to all of it. What it
 starts in turn is recognized by an environment variable, because some processes leave the session
 (torchrun's workers do). All of them are killed when the block or the call ends, or, if the test
 process is itself killed, by a watcher.

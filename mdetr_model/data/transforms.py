@@ -71,7 +71,7 @@ class TrainTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``crop_scales``, cropped around all boxes, and then resized to one of ``scales``.
 
     Attributes:
-        scales: lengths of the shortest side in pixels, of which one is drawn;
+        scales: lengths of the shortest side in pixels, of which one is sampled;
         max_size: limit of the longest side, which may leave the shortest side shorter, and of the
             sides of a crop.
         crop_prob: probability of a crop.

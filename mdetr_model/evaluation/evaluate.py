@@ -38,7 +38,7 @@ def evaluate(
     """Evaluates a model and baselines on a split of a shard set.
 
     Prints the metrics; writes them as ``metrics.json`` to the folder ``output``, the predictions as
-    ``predictions.json``, and ``num_images`` drawn images.
+    ``predictions.json``, and ``num_images`` images with drawn predictions.
 
     Args:
         task_name: "grounding", "referring", "detection" or "answering".

@@ -74,7 +74,7 @@ def box_losses(boxes: Tensor, target_boxes: Tensor, matching: Matching) -> tuple
 
     Args:
         boxes: (L, B, Q, 4) as cxcywh, 0 to 1.
-        target_boxes: (B, N, 4) likewise.
+        target_boxes: (B, N, 4) in the same format.
     """
     predicted, target = matching.select_queries(boxes), matching.select_boxes(target_boxes)
     distance = (predicted - target).abs().sum((1, 2))

@@ -192,5 +192,5 @@ def open_shards(entry: SplitConfig, data: DataConfig) -> ShardSet:
 
 
 def _digest(shards: ShardSet) -> str:
-    """Returns a digest of the content of all shards of a set, wherever it is stored."""
+    """Returns a digest of the content of all shards of a set, independent of its location."""
     return hashlib.sha256("".join(entry.sha256 for entry in shards.shards).encode()).hexdigest()

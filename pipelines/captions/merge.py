@@ -130,7 +130,7 @@ def _can_rescale(image: ImageInfo, target: ImageInfo, rules: CaptionRules) -> bo
 
 
 class _Unusable(NamedTuple):
-    """Why a region or a caption cannot be used: a short fixed reason, and details."""
+    """The reason, short and fixed, and details why a region or a caption cannot be used."""
 
     reason: str
     detail: str

@@ -65,7 +65,7 @@ def _left_children(parse: Parse, head: int) -> list[int]:
 
 
 def _noun_phrase(parse: Parse, noun: int) -> list[int]:
-    """Returns a noun and its children to the left, and theirs as far as they are nouns."""
+    """Returns a noun and its left children and, recursively, those of children that are nouns."""
     phrase, unvisited = [noun], [noun]
     while unvisited:
         head = unvisited.pop()

@@ -6,7 +6,7 @@ import msgspec
 
 
 class CaptionRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How sentences become captions. The defaults are the set named ``paper``.
+    """The rules by which sentences become captions. The defaults are the set ``paper``.
 
     Attributes:
         conflict, threshold: Two sentences share a caption only if no pair of their boxes overlaps
@@ -40,10 +40,10 @@ class CaptionRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop_words: str = ""
 
 
-#: What the paper describes.
+#: The rules in the paper.
 PAPER = CaptionRules()
 
-#: What the published scripts do (github.com/ashkamath/mdetr, scripts/).
+#: The rules of the published scripts (github.com/ashkamath/mdetr, scripts/).
 MDETR = CaptionRules(
     conflict="iou",
     length="sentences",

@@ -98,7 +98,7 @@ class ImageRegistry:
         return self._unique_images.get(key) or self._images.get(key)
 
     def canonical(self, key: str) -> str:
-        """Returns the key of the image that stands for all duplicates of an image."""
+        """Returns the key of the canonical image of an image's duplicates."""
         return self._canonical_keys.get(self._photos.root(key), key)
 
     def held_out(self, key: str) -> list[EvalMatch]:

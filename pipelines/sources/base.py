@@ -20,7 +20,7 @@ Parser = Callable[[Iterable[str]], Mapping[str, Parse]]
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What a build provides to ``Source.read``."""
+    """The inputs of ``Source.read`` from the build."""
 
     rules: CaptionRules
     splits: tuple[str, ...]  # the splits that are built

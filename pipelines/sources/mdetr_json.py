@@ -185,7 +185,7 @@ class AnnotationIndex:
     """The annotations of a file by their image, read on demand from the mapped file.
 
     Several workers read slices of the images, and each looks up their annotations. The index takes
-    24 bytes per annotation, whatever the annotation's length.
+    24 bytes per annotation of any length.
 
     Attributes:
         first_image: the id of the first image; None in a file without images.

@@ -79,7 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {package_version()}")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", required=True, help="folder to make; may be empty"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="folder to create, or an empty one",
     )
     parser.add_argument(
         "--layout",

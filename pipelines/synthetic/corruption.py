@@ -45,7 +45,7 @@ def plan_corruption(
     """Returns which of an image's records get which corruption.
 
     A corruption is due whenever the number of records so far passes another multiple of 1/share;
-    each has a phase of its own.
+    each has a different phase.
 
     Args:
         rng: chooses the records.

@@ -28,7 +28,7 @@ CHUNK = 100
 def generate_dataset(root: Path, dataset: SyntheticDataset) -> None:
     """Writes all files of a dataset below ``root``, a folder without any of them.
 
-    The same dataset has the same bytes, whatever the number of processes.
+    The bytes are the same for any number of processes.
     """
     make_folders(root, dataset.write_images)
     files = open_json_files(root)

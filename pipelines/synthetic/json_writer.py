@@ -11,7 +11,7 @@ class JsonWriter:
     """Writes a JSON file of one or more lists (or dicts) from encoded elements.
 
     ``frames`` are the bytes before each list and after the last. Elements of the first list are
-    written at once; those of the others wait in temporary files until `close`.
+    written immediately; those of the others are buffered in temporary files until `close`.
     """
 
     def __init__(self, path: Path, frames: list[bytes]) -> None:

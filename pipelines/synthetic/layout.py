@@ -48,7 +48,7 @@ Elements = dict[tuple[str, int], list[bytes]]
 
 
 class SyntheticDataset(msgspec.Struct, frozen=True):
-    """What to generate. The means are explained by the options of the command.
+    """The options of a synthetic dataset; the command's help explains them.
 
     Attributes:
         num_images: images of all datasets together.

@@ -17,7 +17,7 @@ from pipelines.synthetic.shapes import OUTLINES
 
 #: Mean number of classes that an image states not to show.
 MEAN_NEGATIVES = 3
-#: How often one object of a class is not annotated, where there are several.
+#: Probability that one of several objects of a class is not annotated.
 NOT_EXHAUSTIVE_SHARE = 0.2
 #: A class is rare in up to the first number of training images, and frequent above the second.
 MAX_RARE, MAX_COMMON = 10, 100

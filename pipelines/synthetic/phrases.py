@@ -55,7 +55,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 UNUSUAL_ADJECTIVES = ("medium", "solid")
 #: The default preference for short descriptions, under which two thirds are a noun alone.
 CAPTION_LENGTH_BIAS = 5.0
-#: How much more effort than the shortest description of an object others take.
+#: Maximum extra effort of a description over the shortest one of an object.
 MAX_EXTRA_EFFORT = 2
 #: Words for each direction; the first are those of GQA's programs.
 RELATIONS = {
@@ -74,7 +74,7 @@ MIN_OFFSET = 0.10
 #: A side distinguishes an object from similar ones if it lies in that half of the image, and each
 #: of them by this share of the image's side farther from the edge.
 SIDE_MARGIN = 0.15
-#: How often a text with a position relies on it to distinguish an object, where that is possible.
+#: Probability that a text with a position needs it to distinguish an object, if that is possible.
 UNIQUE_BY_SIDE_SHARE = 0.7
 #: Two objects are near if no more than this share of the shorter side lies between their boxes.
 MAX_NEAR_GAP = 0.12
@@ -169,12 +169,12 @@ class SpatialRelation(NamedTuple):
 
 
 class Language:
-    """What texts can state about a scene.
+    """The statements that texts can make about a scene.
 
     Attributes:
         scene: the scene; ``objects`` are its objects.
-        caption_length_bias: 1 makes all descriptions that fit equally likely; the higher, the
-            shorter are those that are drawn.
+        caption_length_bias: 1 makes all descriptions that fit equally likely; higher values give
+            shorter ones.
         unique: for each object, its descriptions that fit no other object, from the shortest to the
             longest. There is at least one, because no two objects of a scene agree in noun, color,
             texture and size.

@@ -1,4 +1,4 @@
-"""Which images the synthetic dataset has, which datasets contain each, and under which ids.
+"""Plans the images of the synthetic dataset: the datasets that contain each, and its ids.
 
 Everything about an image follows from its number and the seed, so that any image can be generated
 independently. The shares mirror the overlaps of the real datasets: about half of Visual Genome are

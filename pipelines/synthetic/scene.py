@@ -1,4 +1,4 @@
-"""What a synthetic image shows: a background and a few objects on it.
+"""The contents of a synthetic image: a background and a few objects on it.
 
 Coordinates are pixels of an image whose longest side is ``SCENE_LONGEST``; the files of each
 dataset are resized from it (`pipelines.synthetic.boxes`). Sizes, colors and textures belong to
@@ -49,7 +49,7 @@ BACKGROUNDS: dict[str, RGB] = {
 PATTERNS = ("plain", "shaded", "speckled", "tiled")
 
 MIN_OBJECTS, MAX_OBJECTS = 4, 9
-#: How often an object takes the shape, or the color, of an earlier one: a noun alone then fits
+#: Probability that an object has the shape, or the color, of an earlier one: a noun alone then fits
 #: several objects, and texts need adjectives or positions.
 REPEATED_SHARE = 0.28
 #: Free pixels around every box: objects never occlude one another.

@@ -17,7 +17,7 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("shards", metavar="SHARDS", help=SHARD_SET_HELP)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print all numbers as JSON")
-    form.add_argument("--compare", metavar="SHARDS", help="another shard set to show beside it")
+    form.add_argument("--compare", metavar="SHARDS", help="another shard set to show side by side")
     form.add_argument(
         "--html", metavar="FILE", type=Path, help="write a report with charts and images"
     )

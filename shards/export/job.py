@@ -23,7 +23,7 @@ class ExportedFile(NamedTuple):
 
 @dataclass(frozen=True)
 class ExportJob:
-    """What to export: ``splits`` of a shard set, written to ``output_folder``, which is empty.
+    """An export: ``splits`` of a shard set, written to ``output_folder``, which is empty.
 
     ``with_images`` also unpacks the images, to ``output_folder/images/KEY.EXTENSION``. ``no_coco``
     leaves out the images of COCO, whichever dataset their captions come from.

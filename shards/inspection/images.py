@@ -62,7 +62,7 @@ def thumbnail(image: bytes) -> bytes:
         small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
         encoded = io.BytesIO()
         small.save(encoded, "JPEG", quality=JPEG_QUALITY)
-    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+    except Exception as error:  # Pillow may raise any exception for a damaged file
         raise UnreadableImageError(str(error)) from error
     return encoded.getvalue()
 

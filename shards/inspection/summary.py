@@ -85,7 +85,7 @@ class RejectionCount(msgspec.Struct):
 
 
 class ShardSetSummary(msgspec.Struct):
-    """What a shard set contains, what was left out of it, and why."""
+    """The contents of a shard set, the data that was left out, and the reasons."""
 
     name: str
     recipe_sha256: str

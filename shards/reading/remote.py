@@ -24,7 +24,7 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Retries(NamedTuple):
-    """How often a file is requested; the wait before each further attempt doubles."""
+    """The retry policy: attempts per file, with exponential backoff."""
 
     attempts: int = 6
     initial_wait: float = 0.5  # seconds

@@ -2,7 +2,7 @@
 
 Positions are taken in chunks of 10,000 slots. Every chunk gives each set the same number of its
 slots, in a random order; the n-th slot of set i, over all chunks, is the n-th pair of set i. The
-epochs of a set follow one another, whatever the epochs of the other sets::
+epochs of a set follow one another, independently of the other sets::
 
     chunk      0            1
     slots      aabacaab...  baaacaba...

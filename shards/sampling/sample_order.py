@@ -70,7 +70,7 @@ class PairOrder:
     Args:
         block_shards: pairs are permuted within blocks of this many shards.
         captions_per_image: up to this many captions of an image are consecutive.
-        number: position of the shard set in a mixture; each position has an order of its own.
+        number: position of the shard set in a mixture; each position has a different order.
 
     Raises:
         ValueError: the split is unknown or has no pairs, or a number is less than 1.

@@ -158,7 +158,7 @@ def overlapping_sentences(caption: Caption, rules: RecipeRules) -> list[tuple[in
     """Returns pairs of sentences whose boxes overlap by more than the threshold, and by how much.
 
     The boxes of a sentence are those that its words name; they may overlap each other. Two empty
-    boxes do not overlap. Boxes that are not finite are an error of their own and are ignored.
+    boxes do not overlap. Boxes that are not finite are a separate error and are ignored.
     """
     if len(caption.provenance) < 2:
         return []

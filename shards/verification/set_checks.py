@@ -21,7 +21,7 @@ TRAIN = "train"  # the split whose images must not be in another split
 
 
 class IndexedShard(NamedTuple):
-    """What the index states about a shard: the keys of its images, and counts."""
+    """The index data of a shard: the keys of its images, and counts."""
 
     keys: list[str]
     captions: int
@@ -53,8 +53,8 @@ def read_index(shards: ShardSet, log: ErrorLog) -> dict[int, IndexedShard]:
 def check_files(shards: ShardSet) -> Iterator[VerificationError]:
     """Checks the files beside the shards, and that a local folder has no others.
 
-    A folder in it is one error, whatever it contains. Names that begin with a dot are ignored: a
-    killed build leaves temporary files, which the next one deletes.
+    A folder in it is one error, regardless of its contents. Names that begin with a dot are
+    ignored: a killed build leaves temporary files, which the next one deletes.
     """
     for entry in shards.manifest.files:
         try:

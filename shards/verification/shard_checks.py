@@ -29,7 +29,7 @@ _EXTENSIONS = {"JPEG": ("jpg", "jpeg"), "MPO": ("jpg", "jpeg"), "PNG": ("png",)}
 
 
 class ShardCheck(NamedTuple):
-    """What to check of a shard, which is an index in the manifest's list.
+    """A check of a shard, which is an index in the manifest's list.
 
     ``is_indexed``: the rows of the index can be read. ``rows`` are the samples to check; None: all
     of them, and the tar as a whole.

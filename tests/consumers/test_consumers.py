@@ -1,6 +1,6 @@
 """The readers of other projects find in an export what is in the shards.
 
-Each reader runs in a process of its own, from the packages that its project publishes.
+Each reader runs in a separate process, from the packages that its project publishes.
 """
 
 import json

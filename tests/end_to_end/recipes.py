@@ -1,4 +1,4 @@
-"""Recipes for the reference data, which comes in a layout of its own."""
+"""Recipes for the reference data, which has a different layout."""
 
 from pathlib import Path
 

@@ -64,7 +64,7 @@ def test_truncated_file_in_a_bucket_leaves_no_manifest(small_dataset: Path) -> N
 def test_image_in_a_zip_in_a_bucket_takes_one_request(
     small_dataset: Path, small_set: Path, tmp_path: Path
 ) -> None:
-    """Only the images that are needed are read, whatever else is in their zips."""
+    """Only the images that are needed are read, not the rest of their zips."""
     log = tmp_path / "log"
     with serve_s3(log=log) as environment:
         system = uploaded(small_dataset, environment)

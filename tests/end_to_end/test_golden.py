@@ -160,7 +160,7 @@ def test_export_without_coco_has_the_captions_of_visual_genome(
 
 
 def assert_same_captions(exported: dict[str, Any], expected: dict[str, Any]) -> tuple[int, int]:
-    """Asserts that two files of MDETR have the same captions, whatever their ids and order.
+    """Asserts that two files of MDETR have the same captions, ignoring ids and order.
 
     Fields are equal, and boxes as float32 corners to one step. Returns captions and boxes.
     """

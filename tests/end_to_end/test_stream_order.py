@@ -16,7 +16,7 @@ PAIRS = 75
 
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
-    """What `tests.end_to_end.read_stream` read, by the number of ranks."""
+    """The output of `tests.end_to_end.read_stream`, by the number of ranks."""
     folder = tmp_path_factory.mktemp("sets")
     write_shard_set(folder / "uneven", UNEVEN)
     write_shard_set(folder / "single", [[1]])

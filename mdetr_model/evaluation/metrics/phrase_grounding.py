@@ -125,7 +125,8 @@ def baseline_recalls(
     Args:
         phrases: the image's key and the boxes (N, 4) of each phrase, as xyxy relative to the
             image's sides.
-        training_boxes: (N, 4) likewise; up to a few thousand. If empty, there is no frequent box.
+        training_boxes: (N, 4) in the same format; up to a few thousand. If empty, there is no
+        frequent box.
     """
     if not phrases:
         return {}

@@ -78,7 +78,7 @@ def _boxes(captions: Iterable[RegionCaption]) -> list[list[XYWH]]:
 
 
 def _merge_agreeing(group: list[RegionCaption], rules: TextRules) -> list[RegionCaption]:
-    """Merges captions whose boxes agree wherever their words do: all such captions, or none."""
+    """Merges captions whose boxes of common words overlap: all such captions, or none."""
     if len(group) < 2:
         return group
     masks: list[list[int]] = []

@@ -14,9 +14,9 @@ from pipelines.synthetic.clevr.scenes import (
     relationships,
 )
 
-#: Most questions about an image; attempts at a question of one type.
+#: Maximum questions per image; maximum attempts at a question of one type.
 MAX_QUESTIONS, ATTEMPTS = 8, 20
-#: How much more often the most frequent answer to a type of question may be than the second one.
+#: Maximum ratio of the counts of the most and the second most frequent answer to a question type.
 MAX_ANSWER_RATIO = 1.1
 RELATIONS = {"left": "left of", "right": "right of", "front": "in front of", "behind": "behind"}
 ATTRIBUTES = {
@@ -25,7 +25,7 @@ ATTRIBUTES = {
     "material": MATERIALS,
     "shape": SHAPES,
 }
-#: How often an attribute in a description is random, so that it may fit no object.
+#: Probability that an attribute in a description is random, so that it may fit no object.
 RANDOM_SHARE = 0.15
 
 #: The last function of the program, and the question's ``specificity``.

@@ -150,7 +150,7 @@ def _mean(split: SplitSummary, field: str, scale: int) -> float | None:
 def _source_sections(
     shards: ShardSet, summary: ShardSetSummary, gallery: Gallery
 ) -> list[SourceSection]:
-    """Returns a section per source; a dataset of no known source has a section of its own."""
+    """Returns a section per source; a dataset without a known source has a separate section."""
     source_of = {
         dataset: source
         for source, datasets in datasets_by_source(shards.manifest.recipe).items()

@@ -105,7 +105,7 @@ def test_evaluation_batch_equals_the_output_of_the_processor(transform: EvalTran
     assert torch.equal(inputs["pixel_mask"][image_index], expected["pixel_mask"].bool())
     assert torch.equal(inputs["input_ids"], expected["input_ids"])
     assert torch.equal(inputs["attention_mask"], expected["attention_mask"])
-    # Resampled by PyTorch here, by Pillow there: now and then one or two of 255 levels apart.
+    # Resampled by PyTorch here and by Pillow there: occasionally one or two of 255 levels apart.
     apart = (inputs["pixel_values"][image_index] - expected["pixel_values"]).abs() * 255 * 0.225
     assert apart.max() <= 2.1
     assert apart.mean() < 0.05
@@ -270,7 +270,7 @@ def test_captions_with_equal_geometry_share_the_image() -> None:
 
 
 class _Samples(torch.utils.data.Dataset[TrainingSample]):
-    """The pairs, each with a generator of its own."""
+    """The samples of the pairs, each with a separate generator."""
 
     builder = TrainingSampleBuilder(TOKENIZER, SMALL_TRAIN, evaluation=True)
 

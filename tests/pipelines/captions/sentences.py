@@ -45,7 +45,7 @@ def random_boxes(draw: st.DrawFn) -> Box:
 
 @st.composite
 def images(draw: st.DrawFn) -> list[Caption]:
-    """The sentences of one image, each with a number of its own in the text."""
+    """The sentences of one image, each with a unique number in the text."""
     captions = []
     for i in range(draw(st.integers(0, 12))):
         words = draw(st.lists(st.sampled_from(["red", "cat", "mat's", "zoë", "x-y"]), max_size=50))

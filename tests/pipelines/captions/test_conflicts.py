@@ -1,4 +1,4 @@
-"""Which sentences of an image conflict."""
+"""Conflicts between the sentences of an image."""
 
 import msgspec
 from hypothesis import given

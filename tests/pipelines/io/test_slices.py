@@ -51,7 +51,7 @@ keys = st.text(st.sampled_from('ab"\\:,{}é\n\u2028😀'), max_size=3)
 
 
 def spaced(value: Any, random: random.Random, escape: bool) -> str:
-    """Returns JSON with white space wherever it may stand."""
+    """Returns JSON with whitespace wherever it is allowed."""
 
     def space() -> str:
         return "".join(random.choices(" \t\r\n", k=random.choice([0, 0, 0, 1, 3])))

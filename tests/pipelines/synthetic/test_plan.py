@@ -1,4 +1,4 @@
-"""How the images of the synthetic dataset overlap: by ids, sizes and splits."""
+"""Overlaps between the datasets of the synthetic dataset: ids, sizes and splits."""
 
 import json
 import re

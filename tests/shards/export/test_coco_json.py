@@ -1,4 +1,4 @@
-"""COCO JSON is valid whatever the number of images."""
+"""COCO JSON is valid for any number of images."""
 
 import json
 from pathlib import Path
