@@ -24,12 +24,15 @@ def worker_options(sets: Sequence[ShardSet]) -> dict[str, Any]:
 
 
 def _start_fork_server() -> None:
-    """Starts the process that forks data workers; it ignores SIGTERM and ends with the trainer."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Starts the process that forks data workers; it ignores signals and ends with the trainer."""
+    # Python's fork server ignores SIGINT itself, but not yet while it imports the module below.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     # It imports this once; every worker would import torch and transformers again.
     forkserver.set_forkserver_preload(["mdetr_model.data.samples"])
     forkserver.ensure_running()
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 def _ignore_signals(trainer_pid: int, worker_id: int) -> None:
