@@ -152,6 +152,12 @@ class MdetrConfig(PreTrainedConfig):
     giou_cost: float = 2.0
 
     def __post_init__(self, **kwargs: Any) -> None:
+        # Unknown fields become attributes that nothing reads.
+        if "image_config" in kwargs:
+            raise ValueError(
+                "image_config is a field of version 0.1.0, whose models cannot be loaded: convert "
+                "the published checkpoint again, or train again"
+            )
         self.backbone_config = self.backbone_config or "resnet101"
         if isinstance(self.backbone_config, str):
             self.backbone_config = backbone_config_for(self.backbone_config)

@@ -194,7 +194,8 @@ class MdetrCriterion(nn.Module):
                 query_mask,
             )
             losses["loss_contrastive_align"] = contrastive / targets.num_boxes
-        if predictions.is_final is not None and targets.is_final is not None:
+        if predictions.is_final is not None:
+            assert targets.is_final is not None
             loss, accuracy = is_final_loss(predictions.is_final, targets.is_final, matching)
             losses["loss_isfinal"] = loss / targets.num_boxes
             losses["accuracy_isfinal"] = accuracy
@@ -308,9 +309,9 @@ def _check_labels(outputs: MdetrOutput, labels: Mapping[str, Any]) -> None:
         required.append("is_final")
     if outputs.answers is not None:
         required.append("answers")
-    missing = [name for name in required if name not in labels]
-    if outputs.answers is not None and "answers" in labels:
-        heads = [head for head in outputs.answers if head not in labels["answers"]]
+    missing = [name for name in required if labels.get(name) is None]
+    if outputs.answers is not None and (answers := labels.get("answers")) is not None:
+        heads = [head for head in outputs.answers if answers.get(head) is None]
         missing += [f"answers[{head!r}]" for head in heads]
     if missing:
         message = (

@@ -295,14 +295,18 @@ def test_missing_labels_are_named_in_the_error() -> None:
     message = (
         r"labels lack positive_map, is_final; .* need boxes, box_mask, positive_map, is_final$"
     )
-    with pytest.raises(ValueError, match=message):
-        model(**two_inputs(), labels=labels)
+    for is_final in ({}, {"is_final": None}):
+        with pytest.raises(ValueError, match=message):
+            model(**two_inputs(), labels=labels | is_final)
     model = tiny_model(MdetrForQuestionAnswering, answer_heads=CLEVR_ANSWER_HEADS)
-    with pytest.raises(ValueError, match=r"labels lack answers; .* heads type, binary, reg, attr$"):
-        model(**two_inputs(), labels=two_labels())
+    message = r"labels lack answers; .* heads type, binary, reg, attr$"
+    for no_answers in ({}, {"answers": None}):
+        with pytest.raises(ValueError, match=message):
+            model(**two_inputs(), labels=two_labels() | no_answers)
     answers = {head: torch.zeros(2, dtype=torch.long) for head in ("type", "binary", "attr")}
-    with pytest.raises(ValueError, match=r"labels lack answers\['reg'\]; "):
-        model(**two_inputs(), labels=two_labels() | {"answers": answers})
+    for no_number in ({}, {"reg": None}):
+        with pytest.raises(ValueError, match=r"labels lack answers\['reg'\]; "):
+            model(**two_inputs(), labels=two_labels() | {"answers": answers | no_number})
 
 
 def test_mismatched_numbers_of_images_captions_and_labels_are_refused() -> None:
@@ -351,6 +355,7 @@ def test_unknown_token_targets_are_refused_by_the_configuration() -> None:
 @pytest.mark.parametrize(
     "fields, message",
     [
+        ({"image_config": {"model_type": "resnet"}}, "image_config is a field of version 0.1.0"),
         ({"hidden_size": 30, "num_attention_heads": 5}, "hidden_size is 30, with 5 attention"),
         ({"hidden_size": 32, "num_attention_heads": 5}, "multiple of 4 and of the number of heads"),
         ({"num_attention_heads": 0}, "num_attention_heads is 0; it has to be at least 1"),
