@@ -282,7 +282,7 @@ def collate(samples: Sequence[TrainingSample], pad_id: int) -> Batch:
         ground_truths=[sample.ground_truth for sample in samples],
         dropped_spans=sum(sample.dropped_spans for sample in samples),
         unknown_answers=sum(sample.unknown_answer for sample in samples),
-        padding=1 - pixel_mask.float().mean().item(),
+        padding=1 - pixel_mask.sum().item() / pixel_mask.numel(),
     )
 
 

@@ -68,7 +68,7 @@ def make_task(name: str, model: MdetrForGrounding) -> EvaluationTask:
     """Returns the task "grounding", "referring", "detection" or "answering".
 
     Raises:
-        ValueError: "answering" for a model without an answer vocabulary.
+        ValueError: there is no such task, or the model has no answer vocabulary for "answering".
     """
     match name:
         case "grounding":
@@ -77,10 +77,13 @@ def make_task(name: str, model: MdetrForGrounding) -> EvaluationTask:
             return ReferringExpressionTask()
         case "detection":
             return ObjectDetectionTask()
-    vocabulary = vocabulary_of(model.config)
-    if vocabulary is None:
-        raise ValueError("the model has no answer vocabulary; see 'mdetr convert --answers'")
-    return QuestionAnsweringTask(vocabulary)
+        case "answering":
+            vocabulary = vocabulary_of(model.config)
+            if vocabulary is None:
+                message = "the model has no answer vocabulary; see 'mdetr convert --answers'"
+                raise ValueError(message)
+            return QuestionAnsweringTask(vocabulary)
+    raise ValueError(f"unknown task {name!r}")
 
 
 class PhraseGroundingTask:
