@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mdetr_model.data.transforms import EvalTransform, TrainTransform
 from mdetr_model.training.config import DataConfig, OptimizerConfig, SplitConfig, load_config
 from mdetr_model.training.init_model import init_model
 from mdetr_model.training.tokenizer import train_tokenizer
@@ -21,6 +22,67 @@ def test_shipped_config_loads_and_begins_with_its_command(name: str) -> None:
     comment = text[: text.index("\n\n")]
     assert f" train {name} " in comment
     assert all(line.startswith("#") for line in comment.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "rates", "global_batch_size", "epochs", "lr_drop", "ema_decay"),
+    [
+        ("pretrain_r101", (1e-4, 1e-5, 5e-5), 64, 40, 35, 0.9998),
+        ("pretrain_enb3", (1e-4, 5e-5, 5e-5), 64, 40, 35, 0.9998),
+        ("pretrain_enb5", (1e-4, 5e-5, 5e-5), 64, 40, 35, 0.9998),
+        ("finetune_referring", (5e-5, 1e-5, 1e-5), 8, 5, 35, 0.9998),
+        ("finetune_gqa_all", (1.4e-4, 1.4e-5, 7e-5), 128, 5, 35, 0.9998),
+        ("finetune_gqa_balanced", (1.4e-4, 1.4e-5, 7e-5), 128, 10, 35, 0.9998),
+        ("finetune_lvis", (1e-4, 1e-5, 5e-5), 128, 150, 120, 0.9998),
+        ("clevr_medium", (1e-4, 1e-5, 5e-5), 64, 30, 20, 0.0),
+        ("clevr", (1e-4, 1e-5, 5e-5), 64, 30, 20, 0.0),
+        ("clevr_humans", (1e-4, 1e-5, 5e-5), 64, 60, 40, 0.0),
+    ],
+)
+def test_shipped_schedules_are_those_of_the_paper(
+    name: str,
+    rates: tuple[float, ...],
+    global_batch_size: int,
+    epochs: int,
+    lr_drop: int,
+    ema_decay: float,
+) -> None:
+    """``base`` lets one edit change several of them."""
+    optimizer = load_config(name).optimizer
+    assert (optimizer.lr, optimizer.lr_backbone, optimizer.lr_text_encoder) == rates
+    assert (optimizer.global_batch_size, optimizer.epochs) == (global_batch_size, epochs)
+    assert (optimizer.lr_drop, optimizer.ema_decay) == (lr_drop, ema_decay)
+    assert (optimizer.schedule, optimizer.warmup_fraction) == ("published", 0.01)
+    assert (optimizer.weight_decay, optimizer.max_grad_norm) == (1e-4, 0.1)
+
+
+def test_shipped_models_and_image_sizes_are_those_of_the_paper() -> None:
+    coefs = ("ce", "bbox", "giou", "contrastive_align")
+    changes = {
+        "finetune_gqa_all": {"qa_loss_coef": 25.0, "auxiliary_loss": False},
+        "finetune_gqa_balanced": {"qa_loss_coef": 25.0, "auxiliary_loss": False},
+        "clevr_medium": {"num_queries": 25},
+        "clevr_humans": {f"{name}_loss_coef": 0.0 for name in coefs},
+    }
+    for name in SHIPPED:
+        if name.startswith("demo"):
+            continue
+        config = load_config(name)
+        assert config.init.config == changes.get(name, {}), name
+        train, evaluation = config.data.train_transform, config.data.eval_transform
+        if name.startswith("clevr"):
+            assert train == TrainTransform(
+                scales=(256, 288, 320, 352, 384),
+                max_size=512,
+                crop_scales=(320, 352, 384),
+                crop_min_size=256,
+                hflip_prob=0.0,
+            )
+            assert evaluation == EvalTransform(320, 512)
+        else:
+            assert (train, evaluation) == (TrainTransform(), EvalTransform()), name
+    assert TrainTransform().scales == tuple(range(480, 801, 32))
+    assert (TrainTransform().max_size, EvalTransform()) == (1333, EvalTransform(800, 1333))
 
 
 @pytest.mark.parametrize(("name", "side"), [("demo", 128), ("demo_long", 160)])
