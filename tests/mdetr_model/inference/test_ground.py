@@ -2,6 +2,7 @@
 
 import shutil
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mdetr_model import MdetrConfig, MdetrForGrounding, MdetrImageProcessor, Mde
 from mdetr_model.__main__ import main
 from mdetr_model.inference.ground import GroundedObject, format_table, ground, open_image
 from mdetr_model.model_folder import read_model
+from tests import processes
 
 CAPTION = "a red ball near the small dog"
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -70,6 +72,13 @@ def test_ground_command_prints_table_and_writes_drawing(
     assert lines[-1] == str(output)
     with Image.open(output) as drawn:
         assert drawn.width == 200 and drawn.height > 60
+
+
+def test_ground_runs_in_a_new_interpreter(model_folder: Path, image: Path, tmp_path: Path) -> None:
+    """The command imports all that it needs, most of which this process imported before."""
+    options = ["--model", model_folder, "--threshold", "0", "--output", tmp_path / "out.png"]
+    command = [sys.executable, "-m", "mdetr_model", "ground", image, CAPTION, *options]
+    assert len(processes.run(command, check=True).stdout.splitlines()) == 8
 
 
 def test_table_has_one_line_per_object() -> None:
