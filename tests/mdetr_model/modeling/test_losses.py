@@ -304,6 +304,72 @@ def _expected_finality(outputs: MdetrOutput, labels: dict[str, Tensor]) -> float
     return total / float(labels["box_mask"].sum())
 
 
+@pytest.mark.parametrize(
+    ("field", "loss"),
+    [
+        ("ce_loss_coef", "loss_ce"),
+        ("bbox_loss_coef", "loss_bbox"),
+        ("giou_loss_coef", "loss_giou"),
+        ("contrastive_align_loss_coef", "loss_contrastive_align"),
+    ],
+)
+def test_loss_coefficient_weights_only_its_loss(field: str, loss: str) -> None:
+    outputs, labels = random_case()
+    coef = getattr(MdetrConfig(), field)
+    before = MdetrCriterion(MdetrConfig())(outputs, labels)
+    after = MdetrCriterion(MdetrConfig(**{field: 2 * coef}))(outputs, labels)
+    term = coef * (before[loss] + before[f"{loss}_0"])
+    torch.testing.assert_close(after.pop("loss"), before.pop("loss") + term)
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("field", "loss"),
+    [("class_cost", "loss_ce"), ("bbox_cost", "loss_bbox"), ("giou_cost", "loss_giou")],
+)
+def test_matching_cost_lowers_its_loss(field: str, loss: str) -> None:
+    """With one box of one token in each of many images, this is certain."""
+    outputs, labels = random_case(batch=50, boxes=1, queries=20)
+    outputs.layer_logits[..., 4:] -= 20  # so that the probability of token 3 matters
+    labels["positive_map"] = torch.arange(256).expand(50, 1, -1) == 3
+    fields = {"eos_coef": 0.0, "token_targets": "binary"}
+    before = MdetrCriterion(MdetrConfig(**fields))(outputs, labels)
+    fields[field] = 2 * getattr(MdetrConfig(), field)
+    after = MdetrCriterion(MdetrConfig(**fields))(outputs, labels)
+    for name in (loss, f"{loss}_0"):
+        assert after[name] < before[name]
+
+
+def test_eos_coef_weights_queries_without_a_box() -> None:
+    outputs, labels = random_case()
+    losses = [
+        MdetrCriterion(MdetrConfig(eos_coef=coef))(outputs, labels) for coef in (0.0, 0.1, 0.2)
+    ]
+    without, once, twice = (each["loss_ce"] for each in losses)
+    assert 0 < without < once
+    torch.testing.assert_close(twice - once, once - without)
+    for name in ("loss_bbox", "loss_giou", "loss_contrastive_align"):
+        assert losses[0][name] == losses[2][name]
+    labels["box_mask"][:] = False
+    once, twice = (
+        MdetrCriterion(MdetrConfig(eos_coef=coef))(outputs, labels)["loss_ce"]
+        for coef in (0.1, 0.2)
+    )
+    torch.testing.assert_close(once, -0.1 * outputs.logits.log_softmax(-1)[..., -1].sum())
+    torch.testing.assert_close(twice, 2 * once)
+
+
+def test_temperature_divides_the_similarity_of_queries_and_tokens() -> None:
+    outputs, labels = random_case()
+    before = MdetrCriterion(MdetrConfig())(outputs, labels)
+    warm = MdetrConfig(temperature_nce=2 * MdetrConfig().temperature_nce)
+    after = MdetrCriterion(warm)(outputs, labels)
+    outputs.proj_tokens = outputs.proj_tokens / 2
+    expected = MdetrCriterion(MdetrConfig())(outputs, labels)
+    torch.testing.assert_close(after, expected)
+    assert after["loss_contrastive_align"] != before["loss_contrastive_align"]
+
+
 def test_losses_are_float32_under_autocast() -> None:
     outputs, labels = random_case()
     criterion = MdetrCriterion(MdetrConfig())
