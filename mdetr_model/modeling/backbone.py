@@ -57,8 +57,7 @@ def normed(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     less in the forward pass, and two in the backward pass.
     """
     if not isinstance(norm, FrozenBatchNorm2d):
-        output: Tensor = norm(convolution(x))
-        return output
+        return norm(convolution(x))
     scale, shift = norm.scale_and_shift()
     return F.conv2d(
         x,

@@ -19,8 +19,7 @@ class MLPHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., size) to (..., outputs)."""
-        output: Tensor = self.last(F.relu(self.second(F.relu(self.first(x)))))
-        return output
+        return self.last(F.relu(self.second(F.relu(self.first(x)))))
 
 
 class ObjectHeads(nn.Module):
@@ -100,5 +99,4 @@ class WordHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps features (..., D) to logits (..., W) over the vocabulary of the text encoder."""
-        output: Tensor = self.words(self.norm(x)) + self.bias
-        return output
+        return self.words(self.norm(x)) + self.bias

@@ -94,8 +94,7 @@ class FeatureResizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, T, text size) to (B, T, D)."""
-        output: Tensor = self.dropout(self.norm(self.linear(x)))
-        return output
+        return self.dropout(self.norm(self.linear(x)))
 
 
 class MdetrModel(MdetrPreTrainedModel):
@@ -122,8 +121,7 @@ class MdetrModel(MdetrPreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Returns the token embeddings of the text encoder."""
-        embeddings: nn.Module = self.text_encoder.get_input_embeddings()
-        return embeddings
+        return self.text_encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the token embeddings, as ``resize_token_embeddings`` does."""
@@ -183,8 +181,7 @@ class MdetrModel(MdetrPreTrainedModel):
     def encode_captions(self, input_ids: LongTensor, attention_mask: Tensor) -> Tensor:
         """Encodes captions without images: returns features (B, T, D) of their tokens."""
         encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
-        features: Tensor = self.text_projection(encoded.last_hidden_state)
-        return features
+        return self.text_projection(encoded.last_hidden_state)
 
     def fuse_and_decode(
         self,
@@ -309,8 +306,7 @@ class MdetrForGrounding(MdetrPreTrainedModel):
     # without a speed-up.
     @torch.compiler.disable
     def _losses(self, outputs: MdetrOutput, labels: Mapping[str, Any]) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = MdetrCriterion(self.config, self.word_head)(outputs, labels)
-        return losses
+        return MdetrCriterion(self.config, self.word_head)(outputs, labels)
 
 
 class MdetrForQuestionAnswering(MdetrForGrounding):

@@ -36,8 +36,7 @@ class MdetrAttention(nn.Module):
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        output: Tensor = self.output(attended.transpose(1, 2).flatten(2))
-        return output
+        return self.output(attended.transpose(1, 2).flatten(2))
 
     def _split_heads(self, x: Tensor) -> Tensor:
         """Reshapes (B, S, D) to (B, heads, S, D / heads)."""
@@ -55,8 +54,7 @@ class MdetrFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, S, D) to (B, S, D)."""
-        output: Tensor = self.contract(self.dropout(F.relu(self.expand(x))))
-        return output
+        return self.contract(self.dropout(F.relu(self.expand(x))))
 
 
 class MdetrEncoderLayer(nn.Module):
@@ -77,8 +75,7 @@ class MdetrEncoderLayer(nn.Module):
         with_positions = x + positions
         attended = self.attention(with_positions, with_positions, x, mask)
         x = self.attention_norm(x + self.dropout(attended))
-        output: Tensor = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
-        return output
+        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
 
 
 class MdetrDecoderLayer(nn.Module):
@@ -118,8 +115,7 @@ class MdetrDecoderLayer(nn.Module):
         x = self.self_attention_norm(x + self.dropout(attended))
         attended = self.cross_attention(x + queries, memory_with_positions, memory, mask)
         x = self.cross_attention_norm(x + self.dropout(attended))
-        output: Tensor = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
-        return output
+        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
 
 
 class MdetrEncoder(nn.Module):
@@ -160,5 +156,4 @@ class MdetrDecoder(nn.Module):
         for layer in self.layers:
             x = layer(x, queries, memory, memory_with_positions, mask)
             outputs.append(x)
-        normalized: Tensor = self.norm(torch.stack(outputs))
-        return normalized
+        return self.norm(torch.stack(outputs))
