@@ -128,7 +128,7 @@ def test_clevr_from_raw_files_to_accuracy(tmp_path: Path) -> None:
     """With the shipped recipe and CLEVR's three heads."""
     generate_clevr(tmp_path / "raw", num_images=40, seed=1)
     paths = [f"--root={tmp_path / 'raw'}", f"--output={tmp_path / 'shards'}"]
-    assert build(["clevr", *paths, "--quiet"]) == 0
+    assert build(["clevr", *paths, "--direct_running_mode=in_memory", "--quiet"]) == 0
     config = small.write_config(
         tmp_path,
         init='vocab_size = 300\nanswers = "clevr"',
@@ -138,7 +138,8 @@ def test_clevr_from_raw_files_to_accuracy(tmp_path: Path) -> None:
         lr=3e-3,
         workers=1,
     )
-    small.train(config, tmp_path / "run")
+    rarely = ["--set", "logging.checkpoint_steps=100", "--set", "logging.validation_epochs=3"]
+    small.train(config, tmp_path / "run", *rarely)
     log = small.log(tmp_path / "run", "train")
     quarter = len(log) // 4
     for head in ("type", "attr", "reg"):
