@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from schemas.package_version import package_version
 from shards.commands import browse, export, stats, verify
-from shards.terminal import printable
+from shards.terminal import error_text, printable
 
 PROGRAM = "mdetr-shards"
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError) as error:
-        print(f"{PROGRAM}: error: {printable(str(error))}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {printable(error_text(error))}", file=sys.stderr)
         failure: int = arguments.failure_status
         return failure
     except KeyboardInterrupt:

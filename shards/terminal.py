@@ -16,6 +16,19 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def error_text(error: Exception) -> str:
+    """Returns the message of an error: for one of the operating system, the file and the reason.
+
+    >>> error_text(FileNotFoundError(2, "No such file or directory", "a.json"))
+    'a.json: No such file or directory'
+    >>> error_text(ValueError("no split 'dev'"))
+    "no split 'dev'"
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def count_noun(count: int, noun: str) -> str:
     """Returns a count with its noun, which gets a plural "s".
 

@@ -16,6 +16,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def natural_number(text: str) -> int:
+    """Parses a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 def port(text: str) -> int:
     """Parses a port number; 0 stands for any free port."""
     if not text.isdecimal() or int(text) > 65535:

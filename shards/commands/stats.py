@@ -1,9 +1,8 @@
 """``mdetr-shards stats``: shows what a shard set contains, what was left out, and why."""
 
 import argparse
-from pathlib import Path
 
-from shards.commands.arguments import SHARD_SET_HELP, Subparsers
+from shards.commands.arguments import SHARD_SET_HELP, Subparsers, local_path
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -19,7 +18,7 @@ def add_parser(commands: Subparsers) -> None:
     form.add_argument("--json", action="store_true", help="print all numbers as JSON")
     form.add_argument("--compare", metavar="SHARDS", help="another shard set to show side by side")
     form.add_argument(
-        "--html", metavar="FILE", type=Path, help="write a report with charts and images"
+        "--html", metavar="FILE", type=local_path, help="write a report with charts and images"
     )
     parser.set_defaults(run=run, failure_status=1)
 
