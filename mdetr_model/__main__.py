@@ -7,6 +7,8 @@ from pathlib import Path
 
 from schemas.package_version import package_version
 from schemas.toml_config import add_set_option
+from shards.commands.arguments import local_path, natural_number, positive_int
+from shards.terminal import error_text
 
 PROGRAM = "mdetr"
 TASKS = ("grounding", "referring", "detection", "answering", "lvis")
@@ -17,13 +19,19 @@ class UsageError(ValueError):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 1 for a failure, 2 for wrong usage."""
+    """Runs one command and returns its exit status.
+
+    0: success. 1: failure. 2: wrong usage. 130: interrupted; ``train`` ends with 0, and can resume.
+    """
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except (OSError, ValueError) as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {error_text(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -49,7 +57,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     train.add_argument("config", help="name of a shipped configuration, or a TOML file")
     train.add_argument(
-        "--output", type=Path, required=True, help="folder of checkpoints, logs and the model"
+        "--output", type=local_path, required=True, help="folder of checkpoints, logs and the model"
     )
     train.add_argument(
         "--root",
@@ -72,27 +80,35 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "evaluate",
         help="evaluate a model on shards",
         description="Evaluate a model on a split of a shard set, along with text-only and "
-        "image-only baselines.",
+        "random baselines.",
     )
     evaluate.add_argument("task", choices=TASKS)
     evaluate.add_argument("--model", type=Path, required=True, help="model folder")
     evaluate.add_argument("--shards", required=True, help="shard set: folder or URL")
     evaluate.add_argument("--split", default="val", help="default: val")
     evaluate.add_argument(
-        "--output", type=Path, required=True, help="folder of metrics and predictions"
+        "--output", type=local_path, required=True, help="folder of metrics and predictions"
     )
     evaluate.add_argument(
         "--batch-size",
-        type=int,
+        type=positive_int,
         default=8,
         metavar="N",
         help="pairs per forward pass; for lvis, classes per image; default: 8",
     )
     evaluate.add_argument(
-        "--workers", type=int, default=2, metavar="N", help="data loader processes; default: 2"
+        "--workers",
+        type=natural_number,
+        default=2,
+        metavar="N",
+        help="data loader processes; default: 2",
     )
     evaluate.add_argument(
-        "--num-images", type=int, default=0, metavar="N", help="draw predictions on N images"
+        "--num-images",
+        type=natural_number,
+        default=0,
+        metavar="N",
+        help="draw predictions on N images; default: 0",
     )
     evaluate.add_argument(
         "--annotations", type=Path, help="LVIS's annotation file of the split; only for lvis"
@@ -111,7 +127,9 @@ def _add_ground(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     ground.add_argument("--model", type=Path, required=True, help="model folder")
     ground.add_argument("--threshold", type=float, default=0.7, help="minimum score; default: 0.7")
     ground.add_argument(
-        "--output", type=Path, help="image file to write; default: IMAGE's name + .grounded.png"
+        "--output",
+        type=local_path,
+        help="image file to write; default: IMAGE's name + .grounded.png",
     )
     ground.set_defaults(run=_ground)
 
@@ -124,7 +142,7 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "Nothing in the file is executed.",
     )
     convert.add_argument("checkpoint", type=Path, help=".pth file")
-    convert.add_argument("--output", type=Path, required=True, help="model folder to write")
+    convert.add_argument("--output", type=local_path, required=True, help="model folder to write")
     convert.add_argument(
         "--weights",
         choices=["model", "model_ema"],
@@ -186,15 +204,19 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _ground(arguments: argparse.Namespace) -> None:
+    from PIL import Image
+
     from mdetr_model.inference.drawing import draw_objects
     from mdetr_model.inference.ground import format_table, ground, open_image
     from mdetr_model.model_folder import read_model
 
+    output = arguments.output or Path(f"{arguments.image.stem}.grounded.png")
+    if output.suffix.lower() not in Image.registered_extensions():
+        raise UsageError(f"--output {output}: expected the name of an image file, such as out.png")
     image = open_image(arguments.image)
     model, processor = read_model(arguments.model)
     objects = ground(image, arguments.caption, model, processor, arguments.threshold)
     print(format_table(objects))
-    output = arguments.output or Path(f"{arguments.image.stem}.grounded.png")
     draw_objects(image, arguments.caption, objects).save(output)
     print(output)
 

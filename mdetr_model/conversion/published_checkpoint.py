@@ -37,7 +37,9 @@ def read_checkpoint(
     except OSError:
         raise
     except Exception as error:  # any exception is possible for bytes that are not a pickle
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Before the cause, torch advises to load the file without its protection.
+        message = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+        reason = message.splitlines()[0] if message else type(error).__name__
         raise CheckpointError(f"{path}: not a PyTorch checkpoint of tensors: {reason}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a dictionary, found {type(content).__name__}")

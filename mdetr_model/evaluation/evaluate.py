@@ -67,6 +67,7 @@ def evaluate(
             batch_size=batch_size,
             workers=workers,
         )
+        output.mkdir(parents=True, exist_ok=True)  # fails before the evaluation
         results = collect_outputs(
             model,
             loader,

@@ -68,6 +68,7 @@ def evaluate_lvis(
             batch_size=1,
             workers=workers,
         )
+        output.mkdir(parents=True, exist_ok=True)  # fails before the evaluation
 
         def detect(batch: Batch) -> list[tuple[int, list[ClassDetection]]]:
             (key,), (ground_truth,) = batch.keys, batch.ground_truths

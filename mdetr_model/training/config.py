@@ -50,6 +50,8 @@ class InitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("init.model has its own weights and tokenizer: do not set others")
         if self.model is None and not (self.tokenizer or self.text_weights or self.vocab_size):
             raise ValueError("init needs model, or one of text_weights, tokenizer and vocab_size")
+        if self.tokenizer is not None and self.vocab_size is not None:
+            raise ValueError("init.tokenizer and init.vocab_size are mutually exclusive")
         if self.answers is not None and self.config.keys() & {"answers", "answer_heads"}:
             raise ValueError("init.answers and the answers of init.config are mutually exclusive")
         unknown = sorted(self.config.keys() - MdetrConfig.__dataclass_fields__.keys())
@@ -195,7 +197,7 @@ def load_config(name_or_path: str, overrides: Iterable[Override] = ()) -> Traini
     Raises:
         ValueError: there is no such configuration, it is not TOML, or a value in it is wrong.
     """
-    table = read_config(name_or_path, "mdetr_model.configs", overrides)
+    table = read_config(name_or_path, "mdetr_model.configs", overrides, kind="configuration")
     try:
         return msgspec.convert(table, TrainingConfig)
     except msgspec.ValidationError as error:

@@ -140,6 +140,10 @@ def test_folder_without_processor_error_says_how_to_write_one(
     [
         (["convert", "MISSING", "--output", "OUT"], "No such file"),
         (["convert", "TEXT", "--output", "OUT"], "not a PyTorch checkpoint"),
+        (
+            ["convert", "IMAGE", "--output", "OUT"],
+            "IMAGE: not a PyTorch checkpoint of tensors: Uns",
+        ),
         (["ground", "MISSING", "words", "--model", "OUT"], "No such file"),
         (["ground", "TEXT", "words", "--model", "OUT"], "cannot identify image file"),
         (["ground", "HUGE", "words", "--model", "OUT"], "exceeds limit"),
@@ -154,4 +158,33 @@ def test_command_error_names_the_cause(
     Image.new("1", (20_000, 10_000)).save(tmp_path / "HUGE", "PNG")
     paths = [str(tmp_path / a) if a.isupper() else a for a in arguments]
     assert main(paths) == 1
-    assert message in capsys.readouterr().err
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("mdetr: error: ") and message in last
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--output", "drawing"], "expected the name of an image file"),
+        (["--output", "drawing.xyz"], "expected the name of an image file"),
+        (["--output", "s3://bucket/drawing.png"], "is a URL; expected a local path"),
+    ],
+)
+def test_ground_refuses_an_output_that_is_no_image_before_it_reads_the_image(
+    options: list[str], message: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "mdetr_model", "ground", "IMAGE", "words", "--model", "OUT"]
+    ended = processes.run([*command, *options], cwd=tmp_path)
+    assert ended.returncode == 2
+    assert message in ended.stderr.splitlines()[-1]
+
+
+def test_interrupted_command_has_status_130_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mdetr_model.inference.ground.open_image", interrupt)
+    assert main(["ground", "IMAGE", "words", "--model", "OUT"]) == 130
+    assert capsys.readouterr().err == "mdetr: interrupted\n"

@@ -112,8 +112,13 @@ def test_overrides_are_applied_and_checked() -> None:
         load_config("demo", [parse_override("optimizer.learning_rate=1")])
 
 
+def test_tokenizer_is_not_silently_replaced_by_a_trained_one() -> None:
+    with pytest.raises(ValueError, match=r"init\.tokenizer and init\.vocab_size"):
+        load_config("demo", [parse_override("init.tokenizer=roberta-base")])
+
+
 def test_unknown_and_malformed_configs_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no config nothing: .* demo, demo_clevr"):
+    with pytest.raises(ValueError, match=r"no configuration nothing: .* demo, demo_clevr"):
         load_config("nothing")
     (tmp_path / "bad.toml").write_text("seed = ")
     with pytest.raises(ValueError, match=r"bad\.toml is not TOML"):
