@@ -10,7 +10,9 @@ from schemas.toml_config import add_set_option, shipped_names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a build; returns 0 if the manifest was written, 1 if the build failed.
+    """Runs a build and returns its exit status.
+
+    0: the manifest was written. 1: the build failed. 130: interrupted.
 
     Raises:
         SystemExit: 2 for usage errors, 0 after ``--help`` and ``--version``.
@@ -39,8 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.recipe or not arguments.output:
         parser.error("a recipe and --output are required; --list shows the recipes")
 
+    if (stray := _stray_argument(beam_arguments)) is not None:
+        parser.error(f"unrecognized arguments: {stray}")
+
     # Beam warns at import that BigQuery's client, which is not used here, is not installed.
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
+    try:
+        return _build(parser, arguments, beam_arguments)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _build(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, beam_arguments: Sequence[str]
+) -> int:
     # Imported late, because importing Beam takes a second or two.
     from pipelines import launch
     from pipelines.beam.runners import RunnerError
@@ -62,6 +77,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _stray_argument(beam_arguments: Sequence[str]) -> str | None:
+    """Returns an argument that is neither an option nor can be the value of one: Beam ignores it.
+
+    >>> _stray_argument(["--runner", "DirectRunner", "--streaming", "--region=x"])
+    >>> _stray_argument(["--region=x", "refcoco"])
+    'refcoco'
+    """
+    before = ""
+    for argument in beam_arguments:
+        if not argument.startswith("-") and (not before.startswith("--") or "=" in before):
+            return argument
+        before = argument
+    return None
 
 
 if __name__ == "__main__":

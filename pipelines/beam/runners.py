@@ -1,8 +1,10 @@
 """Selects the Beam runner of a command line, and refuses options that lose data."""
 
+import contextlib
 import importlib
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -36,7 +38,9 @@ def select_runner(arguments: Sequence[str]) -> Runner:
         RunnerError: The runner or one of its options loses data, or an option is unknown.
     """
     options = PipelineOptions(list(arguments))
-    stated = options.get_all_options(drop_default=True)
+    with _no_warnings_of_unknown_options():
+        stated = options.get_all_options(drop_default=True)
+        known = stated.keys() | options.get_all_options().keys()
     # As in Beam, DirectRunner, directrunner and direct are the same.
     name = str(stated.get("runner") or "direct").rpartition(".")[2].lower().removesuffix("runner")
     if name == "dask":
@@ -50,10 +54,9 @@ def select_runner(arguments: Sequence[str]) -> Runner:
         )
     if name not in (*_LOCAL, "dataflow"):
         return Runner(name, options)  # a job server may know options that Beam does not
-    known = stated.keys() | options.get_all_options().keys()
     unknown = options.get_all_options(retain_unknown_options=True).keys() - known
     if unknown:
-        raise RunnerError(f"unknown options: {', '.join(sorted(unknown))}")
+        raise RunnerError(f"unknown options: {', '.join(f'--{name}' for name in sorted(unknown))}")
     if name == "dataflow":
         if not any(hint.startswith("min_ram=") for hint in stated.get("resource_hints", [])):
             options = PipelineOptions([*arguments, f"--resource_hints={_MEMORY}"])
@@ -64,6 +67,20 @@ def select_runner(arguments: Sequence[str]) -> Runner:
     if cores > 1:
         defaults += ["--direct_running_mode=multi_processing", f"--direct_num_workers={cores}"]
     return Runner(name, PipelineOptions([*defaults, *arguments, "--runner=DirectRunner"]))
+
+
+@contextlib.contextmanager
+def _no_warnings_of_unknown_options() -> Iterator[None]:
+    logger = logging.getLogger("apache_beam.options.pipeline_options")
+    logger.addFilter(_is_not_about_unknown_options)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_not_about_unknown_options)
+
+
+def _is_not_about_unknown_options(record: logging.LogRecord) -> bool:
+    return "Discarding unparseable args" not in record.getMessage()
 
 
 def create_pipeline(runner: Runner) -> beam.Pipeline:

@@ -20,13 +20,14 @@ That takes about four minutes on two cores, 0.3 GB of memory per process, and 5 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from pipelines.synthetic.generate import generate_dataset
 from pipelines.synthetic.layout import SyntheticDataset
 from pipelines.synthetic.plan import MAX_IMAGES
 from schemas.package_version import package_version
 from shards.atomic import atomic_folder
+from shards.commands.arguments import local_path
+from shards.terminal import error_text
 
 #: More regions or questions per image could exceed the image's interval of ids.
 MAX_REGIONS, MAX_QUESTIONS = 1000, 400
@@ -41,7 +42,7 @@ GROUNDING_OPTIONS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0, or 1 if the folder cannot be written.
+    """Runs the command; returns 0, 1 if the folder cannot be written, or 130 if interrupted.
 
     Raises:
         SystemExit: 2 for usage errors, 0 after ``--help`` and ``--version``.
@@ -65,8 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 dataset = SyntheticDataset(arguments.num_images, arguments.seed, **options)
                 generate_dataset(folder, dataset)
     except OSError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        print(f"{parser.prog}: error: {error_text(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -80,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {package_version()}")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=local_path,
         metavar="DIR",
         required=True,
         help="folder to create, or an empty one",

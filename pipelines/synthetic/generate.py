@@ -1,6 +1,7 @@
 """Generates the synthetic dataset in several processes."""
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -51,7 +52,13 @@ def _generate_chunks(root: Path, dataset: SyntheticDataset) -> Iterator[Elements
         yield from map(generate, chunks)
         return
     processes = min(len(chunks), os.cpu_count() or 1)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    # Ctrl-C reaches the processes too: it ends them at once, without a traceback of each.
+    with ProcessPoolExecutor(
+        processes,
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_DFL),
+    ) as pool:
         results = _ordered_results(pool, generate, chunks, max_pending=2 * processes)
         yield from tqdm(results, total=len(chunks), unit_scale=CHUNK, unit=" images", disable=None)
 

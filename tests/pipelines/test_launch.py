@@ -30,8 +30,8 @@ def recipe(tmp_path: Path) -> str:
         ("--runner=DaskRunner", "DaskRunner silently drops the outputs"),
         ("--runner=apache_beam.runners.dask.dask_runner.DaskRunner", "DaskRunner silently drops"),
         ("--runner=dask", "DaskRunner silently drops"),
-        ("--outptu=x", "unknown options: outptu"),
-        ("--strickt", "unknown options: strickt"),
+        ("--outptu=x", "unknown options: --outptu"),
+        ("--strickt", "unknown options: --strickt"),
         ("--runner=nonsense", "Unexpected pipeline runner: nonsense"),
     ],
 )
@@ -170,6 +170,7 @@ def test_list_prints_the_shipped_recipes_without_their_bases(
         ["--output=x"],
         ["demo", "--output=x", "--set=name"],
         ["demo", "--output=x", "--outptu=y"],
+        ["demo", "refcoco", "--output=x"],
     ],
 )
 def test_usage_errors_have_status_2(
@@ -178,7 +179,19 @@ def test_usage_errors_have_status_2(
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
-    assert "mdetr-build: error: " in capsys.readouterr().err
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("mdetr-build: error: ")
+
+
+def test_interrupted_build_has_status_130_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "run", interrupt)
+    assert main(["demo", "--output=x"]) == 130
+    assert capsys.readouterr().err == "mdetr-build: interrupted\n"
 
 
 def test_overrides_are_in_the_manifest(tmp_path: Path, recipe: str) -> None:

@@ -26,7 +26,7 @@ def test_other_runners_get_unknown_options(name: str) -> None:
 
 
 def test_misspelled_option_of_dataflow_is_refused() -> None:
-    with pytest.raises(RunnerError, match=r"unknown options: max_num_worker$"):
+    with pytest.raises(RunnerError, match=r"unknown options: --max_num_worker$"):
         runners.select_runner([*DATAFLOW, "--max_num_worker=3"])
 
 

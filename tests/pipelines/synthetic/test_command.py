@@ -1,8 +1,12 @@
 """``mdetr-synthetic``: the same options give the same bytes, and every layout is complete."""
 
 import json
+import os
 import pickle
 import re
+import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 from pipelines.synthetic.__main__ import main
 from pipelines.synthetic.plan import plan_image
 from tests.file_digests import file_digests
+from tests.processes import started
 
 OPTIONS = ["--num-images", "40", "--seed", "3"]
 
@@ -65,6 +70,26 @@ def test_output_folder_that_is_not_empty_is_refused(
     assert error.startswith("mdetr-synthetic: error: ")
     assert "not an empty folder" in error
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_output_at_a_url_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--output", "gs://bucket/raw"])
+    assert "'gs://bucket/raw' is a URL; expected a local path" in capsys.readouterr().err
+
+
+def test_interrupted_command_has_status_130_no_traceback_and_no_folder(tmp_path: Path) -> None:
+    options = ["--output", tmp_path / "raw", "--num-images", "100000", "--no-images"]
+    with started([sys.executable, "-m", "pipelines.synthetic", *options]) as process:
+        deadline = time.monotonic() + 300
+        while not any(tmp_path.glob(".raw.tmp/vg/*")):  # written after the processes have started
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(300) == 130
+        assert process.stdout is not None
+        assert process.stdout.read().splitlines()[-1] == "mdetr-synthetic: interrupted"
+    assert not any(tmp_path.iterdir())
 
 
 def test_clevr_refuses_options_of_the_other_layout(
