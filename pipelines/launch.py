@@ -155,7 +155,7 @@ def _lock(output: str) -> Iterator[None]:
         Path(output).mkdir(parents=True, exist_ok=True)
         folder = os.open(output, os.O_RDONLY)
     except OSError as error:
-        raise BuildFailedError(f"cannot write to {output}: {error}") from error
+        raise BuildFailedError(f"cannot write to {output}: {error.strerror}") from error
     try:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

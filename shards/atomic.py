@@ -27,7 +27,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = _temporary(path)
     try:
-        with temporary.open("wb") as file:
+        with _errors_name(path):
+            opened = temporary.open("wb")
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -61,7 +63,8 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if path.exists() and not overwrite and any(path.iterdir()):
         raise FileExistsError(f"{path} exists already and is not an empty folder")
     _remove(temporary)
-    temporary.mkdir(parents=True)
+    with _errors_name(path):
+        temporary.mkdir(parents=True)
     try:
         yield temporary
         if overwrite and path.exists():
@@ -78,6 +81,16 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise
     if overwrite:
         _remove(old)
+
+
+@contextmanager
+def _errors_name(path: Path) -> Iterator[None]:
+    """Replaces the temporary name in errors by the one that the caller knows."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _remove(folder: Path) -> None:

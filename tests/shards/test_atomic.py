@@ -124,3 +124,11 @@ def test_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
     ):
         pass
     assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_error_has_the_name_of_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file/report.html"
+    with pytest.raises(NotADirectoryError) as raised, atomic_write(path):
+        pass
+    assert raised.value.filename == str(path)

@@ -34,6 +34,16 @@ def test_error_is_one_line_without_control_characters(
     assert "a\\n\\x1b[1mb is not a shard set" in line
 
 
+def test_output_that_cannot_be_written_is_named_in_the_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = str(write_shard_set(tmp_path / "set", [[1]]))
+    (tmp_path / "file").touch()
+    assert main(["export", "coco", shards, "--output", str(tmp_path / "file/out")]) == 1
+    expected = f"mdetr-shards: error: {tmp_path}/file/out: Not a directory\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_closed_stdout_ends_the_command_quietly(tmp_path: Path) -> None:
     """As in ``mdetr-shards verify SHARDS | head``."""
     shards = write_shard_set(tmp_path / "set", [[1] * 5] * 40)
