@@ -26,9 +26,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     b'complete'
     """
     temporary = _temporary(path)
+    with _errors_name(path):
+        opened = temporary.open("wb")
     try:
-        with _errors_name(path):
-            opened = temporary.open("wb")
         with opened as file:
             yield file
             file.flush()
