@@ -309,10 +309,10 @@ def test_compiled_run_has_the_losses_and_state_of_an_eager_one(
     original = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", compile_without_inductor)
     # Otherwise torch first traces with numbers like epsilon as variables, and then again without.
-    monkeypatch.setattr(torch._dynamo.config, "specialize_float", True)
-    for name, value in (("eager", "false"), ("compiled", "true")):
-        config = small.write_config(folder, name, epochs=1, dropout=0.0, compile=value)
-        small.train(config, tmp_path / name, "--set", "logging.validation_epochs=2")
+    with torch._dynamo.config.patch(specialize_float=True):
+        for name, value in (("eager", "false"), ("compiled", "true")):
+            config = small.write_config(folder, name, epochs=1, dropout=0.0, compile=value)
+            small.train(config, tmp_path / name, "--set", "logging.validation_epochs=2")
     assert len(compiled_modules) == 3
     eager, compiled = (dict(small.losses(tmp_path / name)) for name in ("eager", "compiled"))
     assert compiled == pytest.approx(eager, rel=1e-3)
