@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from shards.inspection.summary import comparison_table, summarize, summary_table
     from shards.reading.shard_set import ShardSet
+    from shards.reading.tables import read_tables
 
     shards = ShardSet.open(arguments.shards)
     if arguments.html is not None:
@@ -38,12 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
 
         write_report(shards, arguments.html)
         return 0
-    summary = summarize(shards)
+    summary = summarize(shards.manifest, read_tables(shards))
     if arguments.json:
         # json writes ASCII, so that names with control characters cannot reach a terminal.
         print(json.dumps(msgspec.to_builtins(summary), indent=1))
     elif arguments.compare is not None:
-        print(comparison_table(summary, summarize(ShardSet.open(arguments.compare))))
+        other = ShardSet.open(arguments.compare)
+        print(comparison_table(summary, summarize(other.manifest, read_tables(other))))
     else:
         print(summary_table(summary))
     return 0

@@ -11,8 +11,7 @@ from shards.format.manifest import Manifest
 from shards.format.source_counts import SourceCounts
 from shards.format.stats import DatasetStats, Stats
 from shards.inspection.recipe import max_caption_length
-from shards.reading.shard_set import ShardSet
-from shards.reading.tables import read_excluded, read_rejected, read_stats
+from shards.reading.tables import SetTables
 from shards.terminal import printable, source_rows, table_row
 
 MAX_REASONS = 12  # rejection reasons that the terminal table lists
@@ -97,35 +96,28 @@ class ShardSetSummary(msgspec.Struct):
     rejected: list[RejectionCount]
 
 
-def summarize(shards: ShardSet) -> ShardSetSummary:
-    """Returns the summary of a shard set; no shard is read.
-
-    Raises:
-        ShardError: a table is missing, damaged, or not of the size that the manifest states.
-    """
-    manifest = shards.manifest
+def summarize(manifest: Manifest, tables: SetTables) -> ShardSetSummary:
+    """Returns the summary of a shard set; nothing else of the set is read."""
     return ShardSetSummary(
         name=manifest.name,
         recipe_sha256=manifest.recipe_sha256,
         code_version=manifest.code_version,
         bytes=sum(e.bytes for e in manifest.shards) + sum(e.bytes for e in manifest.files),
         splits={
-            split: _summarize_split(manifest, split, stats)
-            for split, stats in read_stats(shards).items()
+            split: _summarize_split(manifest, split, stats) for split, stats in tables.stats.items()
         },
         sources=manifest.sources,
-        excluded=list(_exclusion_counts(_excluded_images(shards))),
-        rejected=list(_rejection_counts(read_rejected(shards))),
+        excluded=list(_exclusion_counts(_excluded_images(tables.excluded))),
+        rejected=list(_rejection_counts(tables.rejected)),
     )
 
 
-def exclusions_by_namespace(shards: ShardSet) -> dict[str, list[ExclusionCount]]:
+def exclusions_by_namespace(excluded: pa.Table) -> dict[str, list[ExclusionCount]]:
     """Returns the exclusions by the namespace of the image keys: ``coco``, ``vg``, ``flickr30k``.
 
-    Raises:
-        ShardError: excluded.parquet is missing or damaged.
+    ``excluded`` is excluded.parquet.
     """
-    table = _excluded_images(shards)
+    table = _excluded_images(excluded)
     namespaces = pc.replace_substring_regex(table["image"], "/.*", "")
     return {
         namespace: list(_exclusion_counts(table.filter(pc.equal(namespaces, namespace))))
@@ -133,8 +125,7 @@ def exclusions_by_namespace(shards: ShardSet) -> dict[str, list[ExclusionCount]]
     }
 
 
-def _excluded_images(shards: ShardSet) -> pa.Table:
-    table = read_excluded(shards)
+def _excluded_images(table: pa.Table) -> pa.Table:
     return table.filter(table["excluded"])  # images that are only reported are in the shards
 
 

@@ -1,5 +1,7 @@
 """Reads the tables beside the shards: stats.json, excluded.parquet and rejected.parquet."""
 
+from typing import NamedTuple
+
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +14,23 @@ from shards.reading.shard_set import ShardSet
 STATS = "stats.json"
 EXCLUDED = "excluded.parquet"
 REJECTED = "rejected.parquet"
+
+
+class SetTables(NamedTuple):
+    """The tables of a shard set. ``stats`` are by split."""
+
+    stats: dict[str, Stats]
+    excluded: pa.Table
+    rejected: pa.Table
+
+
+def read_tables(shards: ShardSet) -> SetTables:
+    """Reads all tables of a shard set, once.
+
+    Raises:
+        ShardError: one is missing, damaged or of an earlier version.
+    """
+    return SetTables(read_stats(shards), read_excluded(shards), read_rejected(shards))
 
 
 def read_stats(shards: ShardSet) -> dict[str, Stats]:

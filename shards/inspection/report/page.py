@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shards.atomic import atomic_write
 from shards.format.source_counts import SourceCounts, total
@@ -23,7 +23,7 @@ from shards.inspection.summary import (
     summarize,
 )
 from shards.reading.shard_set import ShardSet
-from shards.reading.tables import read_stats
+from shards.reading.tables import read_tables
 
 #: The histograms of a split: what they measure, their field of `Stats`, and the field of
 #: `SplitSummary` with their mean (ratios are shown in percent).
@@ -105,8 +105,8 @@ def render_report(shards: ShardSet) -> str:
     Raises:
         ShardError: a table of the set is missing or damaged.
     """
-    manifest, gallery = shards.manifest, Gallery(shards)
-    summary = summarize(shards)
+    manifest, tables, gallery = shards.manifest, read_tables(shards), Gallery(shards)
+    summary = summarize(manifest, tables)
     max_length = max_caption_length(manifest.recipe)
     return render(
         "report.html",
@@ -119,10 +119,12 @@ def render_report(shards: ShardSet) -> str:
         total=total(manifest.sources.values()),
         sentences=sum(split.sentences for split in summary.splits.values()),
         flow=flow_diagram(manifest.sources, summary.splits),
-        chart_rows=_split_charts(summary, read_stats(shards), max_length),
+        chart_rows=_split_charts(summary, tables.stats, max_length),
         gallery=gallery,
         images=gallery.overall(),
-        sections=_source_sections(shards, summary, gallery),
+        sections=_source_sections(
+            summary, manifest.recipe, exclusions_by_namespace(tables.excluded), gallery
+        ),
     )
 
 
@@ -148,18 +150,20 @@ def _mean(split: SplitSummary, field: str, scale: int) -> float | None:
 
 
 def _source_sections(
-    shards: ShardSet, summary: ShardSetSummary, gallery: Gallery
+    summary: ShardSetSummary,
+    recipe: dict[str, Any],
+    excluded: dict[str, list[ExclusionCount]],
+    gallery: Gallery,
 ) -> list[SourceSection]:
     """Returns a section per source; a dataset without a known source has a separate section."""
     source_of = {
         dataset: source
-        for source, datasets in datasets_by_source(shards.manifest.recipe).items()
+        for source, datasets in datasets_by_source(recipe).items()
         for dataset in datasets
     }
     datasets_of: dict[str, list[str]] = {source: [] for source in summary.sources}
     for dataset in sorted({name for split in summary.splits.values() for name in split.datasets}):
         datasets_of.setdefault(source_of.get(dataset, dataset), []).append(dataset)
-    excluded = exclusions_by_namespace(shards)
     return [
         SourceSection(
             name=source,

@@ -17,6 +17,7 @@ from shards.inspection.browser.search import parse_query
 from shards.inspection.summary import comparison_table, summarize, summary_table
 from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
+from shards.reading.tables import read_tables
 from tests.shards.inspection.shard_sets import jpeg, write_full_set
 
 
@@ -189,7 +190,9 @@ def test_impossible_stats_are_refused(
 def test_recipe_of_another_form_is_ignored(recipe: dict[str, Any], tmp_path: Path) -> None:
     sample = Sample("vg/1", 4, 3, "", [Caption("a cat", [], [], [Provenance("vg", "1", (0, 5))])])
     shards = write_full_set(tmp_path, {"train": [[(sample, jpeg(4, 3))]]}, recipe=recipe)
-    assert summarize(ShardSet.open(shards)).splits["train"].length_ratio is None
+    opened = ShardSet.open(shards)
+    summary = summarize(opened.manifest, read_tables(opened))
+    assert summary.splits["train"].length_ratio is None
     assert main(["stats", str(shards), "--html", str(tmp_path / "report.html")]) == 0
     pages = BrowserPages(ShardSet.open(shards), None)
     assert "a cat" in pages.list_page(parse_query("", "train"))
@@ -223,7 +226,8 @@ def test_file_is_not_a_shard_set(demo_set: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_missing_values_are_dashes(demo_set: Path) -> None:
-    summary = summarize(ShardSet.open(demo_set))
+    shards = ShardSet.open(demo_set)
+    summary = summarize(shards.manifest, read_tables(shards))
     train = summary.splits["train"]
     only_train = msgspec.structs.replace(summary, splits={"train": train})
     lines = comparison_table(summary, only_train).splitlines()
