@@ -81,13 +81,12 @@ def check_files(shards: ShardSet) -> Iterator[VerificationError]:
                 yield VerificationError(ErrorKind.UNKNOWN_FILE, message, name)
 
 
-def check_tables(shards: ShardSet) -> Iterator[VerificationError]:
-    """Checks that excluded.parquet and rejected.parquet can be read, if the manifest lists them."""
-    for name, read in ((EXCLUDED, read_excluded), (REJECTED, read_rejected)):
-        try:
-            _read_if_present(shards, name, read)
-        except ShardError as error:
-            yield VerificationError(ErrorKind.FILE, str(error), name)
+def check_rejected(shards: ShardSet) -> Iterator[VerificationError]:
+    """Checks that rejected.parquet can be read, if the manifest lists it."""
+    try:
+        _read_if_present(shards, REJECTED, read_rejected)
+    except ShardError as error:
+        yield VerificationError(ErrorKind.FILE, str(error), REJECTED)
 
 
 def check_keys(
@@ -133,8 +132,9 @@ def check_excluded(
     """Yields the images that excluded.parquet states to be excluded from the split they are in."""
     try:
         table = _read_if_present(shards, EXCLUDED, read_excluded)
-    except ShardError:
-        return  # check_tables reports it
+    except ShardError as error:
+        yield VerificationError(ErrorKind.FILE, str(error), EXCLUDED)
+        return
     messages = {
         (row["split"], row[column]): f"{EXCLUDED} lists it: {row['eval_set']}, {row['join']}"
         for row in table.to_pylist()

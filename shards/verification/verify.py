@@ -43,7 +43,7 @@ from shards.verification.set_checks import (
     check_files,
     check_held_out,
     check_keys,
-    check_tables,
+    check_rejected,
     read_index,
 )
 from shards.verification.shard_checks import ShardCheck, ShardCheckResult, check_shard
@@ -69,7 +69,7 @@ def verify(
     """
     requirements = RecipeRequirements(shards.manifest)
     log = ErrorLog(check_files(shards))
-    log.add(check_tables(shards))
+    log.add(check_rejected(shards))
     log.add(check_recipe(shards.manifest))
     indexed = read_index(shards, log)
     log.add(check_keys(shards, indexed))
