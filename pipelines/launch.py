@@ -27,7 +27,7 @@ from shards.format import manifest as mf
 
 # Errors of the input that steps raise; a runner may pass on only the text of a traceback.
 _INPUT_ERRORS = re.compile(
-    r"(?:RawFileError|StoreError|StrictError|TooManyRejectedError): "
+    r"(?:RawFileError|StoreError|StrictError|TooManyRejectedError|LeakError): "
     r"(.*?)(?: \[while running|\n|$)"
 )
 

@@ -24,7 +24,7 @@ from pipelines.sources.lvis import Lvis
 from pipelines.sources.mdetr_json import MdetrJson
 from pipelines.sources.visual_genome.reader import VisualGenome
 from schemas.toml_config import ConfigError, Override, read_config
-from shards.format.manifest import recipe_sha256
+from shards.format.manifest import Role, recipe_sha256
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
@@ -42,15 +42,31 @@ SOURCES: dict[str, type[Source]] = {
 }
 
 
+#: The roles of splits with a published name.
+ROLES: dict[str, Role] = {
+    "train": "train",
+    **dict.fromkeys(("val", "test", "testA", "testB", "testdev", "minival", "submission"), "eval"),
+}
+
+
 class RecipeError(Exception):
     """A recipe cannot be used; the message has a line for each error."""
 
 
 class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The options of a split. ``combine``: join sentences; by default, only in train."""
+    """The options of a split.
+
+    Attributes:
+        shards: The number of its shards.
+        role: What its images are for: "train", to be trained on, or "eval". Held-out images are
+            excluded from the splits that are trained on, and no image may be in splits of both
+            roles. A recipe states it, except for the names of `ROLES`.
+        combine: Whether to join sentences; by default, in the splits that are trained on.
+    """
 
     shards: Annotated[int, msgspec.Meta(ge=1, le=99_999)]
-    combine: bool = False
+    role: Role
+    combine: bool
 
 
 class _Settings(msgspec.Struct, kw_only=True):
@@ -87,6 +103,10 @@ class Recipe(_Settings, kw_only=True):
         else:
             reads_images = self.near_duplicates.action != "off"
         return [*table.paths(), *(table.images if reads_images else [])]
+
+    def is_trained_on(self, split: str) -> bool:
+        """Returns whether the images of a split are to be trained on."""
+        return self.splits[split].role == "train"
 
     def uses_parser(self) -> bool:
         """Returns whether any source needs the language model."""
@@ -240,7 +260,10 @@ class _Parser:
         for name, source in recipe.sources.items():
             for split in sorted(source.split_names()):
                 if split not in splits:
-                    self.errors.append(f"sources.{name}: the recipe has no [splits.{split}]")
+                    self.errors.append(
+                        f"sources.{name}: it is for the split {split}, and the recipe has no "
+                        f"[splits.{split}], only {', '.join(splits) or 'none'}"
+                    )
         if recipe.near_duplicates.action != "off" and recipe.images == "none":
             self.errors.append('near_duplicates: needs the images, but images = "none"')
 
@@ -248,7 +271,15 @@ class _Parser:
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
             self.errors.append(f"splits.{name}: the name must consist of letters, digits and _")
             return None
-        return self._struct({"combine": name == "train", **table}, Split, f"splits.{name}")
+        role = table.get("role", ROLES.get(name))
+        if role is None:
+            self.errors.append(
+                f'splits.{name}: state role = "train" if it is to be trained on, else '
+                f'role = "eval"; only {", ".join(ROLES)} have a default'
+            )
+            role = "eval"  # so that the other keys are checked
+        defaults = {"role": role, "combine": role == "train"}
+        return self._struct({**defaults, **table}, Split, f"splits.{name}")
 
     def _tables(self, table: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         tables = table.pop(name, {})

@@ -137,6 +137,7 @@ def write_tables(
         recipe={},
         code_version="",
         language_model={},
+        roles={entry.split: "train" if entry.split == "train" else "eval" for entry in shards},
         totals={},
         sources={},
         shards=shards,

@@ -1,7 +1,7 @@
 """``mdetr evaluate TASK``: evaluates a model on a split of a shard set."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,10 @@ def evaluate(
         if not context.is_main:
             return
         metrics = task.metrics([score for scores, _ in results for score in scores])
-        has_train = any(entry.split == "train" for entry in shards.shards)
-        training_samples = _text_only_samples(shards, "train") if has_train else iter(())
-        metrics["baselines"] = task.baselines(_text_only_samples(shards, split), training_samples)
+        trained = shards.manifest.splits_of_role("train")
+        metrics["baselines"] = task.baselines(
+            _text_only_samples(shards, [split]), _text_only_samples(shards, trained)
+        )
         print(metrics_table(metrics))
         write_json(output / "metrics.json", metrics)
         predictions = [entry for _, entries in results for entry in entries]
@@ -104,14 +105,15 @@ def metrics_table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _text_only_samples(shards: ShardSet, split: str) -> Iterator[TextOnlySample]:
-    """Yields the captions of a split without reading an image."""
-    for stored in ShardReader(shards).samples(split):
-        sample = stored.sample
-        for caption in sample.captions:
-            yield TextOnlySample(
-                key=sample.key, width=sample.width, height=sample.height, caption=caption
-            )
+def _text_only_samples(shards: ShardSet, splits: Iterable[str]) -> Iterator[TextOnlySample]:
+    """Yields the captions of splits without reading an image."""
+    for split in splits:
+        for stored in ShardReader(shards).samples(split):
+            sample = stored.sample
+            for caption in sample.captions:
+                yield TextOnlySample(
+                    key=sample.key, width=sample.width, height=sample.height, caption=caption
+                )
 
 
 def _evenly_spaced_pairs(shards: ShardSet, split: str, count: int) -> Iterator[Pair]:

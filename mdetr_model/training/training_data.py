@@ -42,13 +42,19 @@ class TrainingData:
     Raises:
         NotAShardSetError, ShardError: a shard set cannot be read.
         ValueError: the global batch cannot be divided among the ranks, or a split has too few
-            pairs.
+            pairs, or is one to evaluate on.
     """
 
     def __init__(self, config: TrainingConfig, context: DistributedContext) -> None:
         self._config = config
         self._context = context
         self._sets = [open_shards(entry, config.data) for entry in config.data.train]
+        for shards, entry in zip(self._sets, config.data.train, strict=True):
+            if shards.manifest.roles.get(entry.split) == "eval":
+                raise ValueError(
+                    f"{entry.split} of {entry.shards} is a split to evaluate on (its role in the "
+                    "manifest is eval): it cannot be trained on"
+                )
         global_batch_size = config.optimizer.global_batch_size
         micro_batch_size = config.optimizer.micro_batch_size
         self.micro_batches = 1

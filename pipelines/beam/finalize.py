@@ -22,6 +22,7 @@ from shards.format.index import IndexRow
 from shards.format.source_counts import SourceCounts, total
 from shards.format.stats import Stats, as_json
 from shards.format.tables import encode_index, encode_table
+from shards.terminal import count_noun
 
 # Names of shards, and of temporary files of `atomic_write`.
 _BUILD_FILES = re.compile(
@@ -32,6 +33,10 @@ _BUILD_FILES = re.compile(
 
 class TooManyRejectedError(Exception):
     """More of a source's records were rejected than the recipe allows."""
+
+
+class LeakError(Exception):
+    """An image is both in a split that is trained on and in one that is evaluated on."""
 
 
 class WriteManifest(beam.DoFn):
@@ -46,6 +51,7 @@ class WriteManifest(beam.DoFn):
 
         Raises:
             TooManyRejectedError: More of a source's records were rejected than the recipe allows.
+            LeakError: An image is both in a split that is trained on and in another.
         """
         recipe, output = self._build.recipe, self._build.output
         order = list(recipe.splits)
@@ -56,6 +62,7 @@ class WriteManifest(beam.DoFn):
         counts = _total_counts(summaries)
         rejected = sorted((r for s in summaries for r in s.rejected), key=msgspec.structs.astuple)
         _check_limit(counts, rejected, recipe.reject_limit)
+        _check_no_leak(recipe, summaries)
         excluded = sorted((e for s in summaries for e in s.excluded), key=msgspec.structs.astuple)
         stats = {split: Stats() for split in order}
         for summary in summaries:
@@ -76,6 +83,7 @@ class WriteManifest(beam.DoFn):
             recipe=self._build.as_written.resolved(),
             code_version=self._code_version,
             language_model=_language_model(recipe),
+            roles={name: split.role for name, split in recipe.splits.items()},
             totals={name: _totals(split_stats) for name, split_stats in stats.items()},
             sources=counts,
             shards=[s.entry for s in summaries],
@@ -107,6 +115,40 @@ def _check_limit(counts: dict[str, SourceCounts], rejected: list[Rejected], limi
             f"{count.rejected} of {count.read} records of {source} were rejected, more than the "
             f"recipe's reject_limit of {limit:.2%}: {top}; for example {example.record}: "
             f"{example.reason} {example.detail}"
+        )
+
+
+class _IndexedKey(msgspec.Struct, array_like=True, gc=False):
+    """The first columns of an `IndexRow`."""
+
+    shard: str
+    key: str
+
+
+def _check_no_leak(recipe: Recipe, summaries: list[ShardSummary]) -> None:
+    """Raises `LeakError` if an image is in splits of both roles."""
+    shards_by_role: dict[str, list[ShardSummary]] = {"eval": [], "train": []}
+    for summary in summaries:
+        shards_by_role[recipe.splits[summary.entry.split].role].append(summary)
+    evaluated = {
+        row.key: summary.entry.split
+        for summary in shards_by_role["eval"]
+        for row in unpack(summary.rows, list[_IndexedKey])
+    }
+    if not evaluated:
+        return
+    leaks = sorted(
+        f"{row.key} (in {summary.entry.split} and {evaluated[row.key]})"
+        for summary in shards_by_role["train"]
+        for row in unpack(summary.rows, list[_IndexedKey])
+        if row.key in evaluated
+    )
+    if leaks:
+        more = f", and {len(leaks) - 5} more" if len(leaks) > 5 else ""
+        raise LeakError(
+            f"{count_noun(len(leaks), 'image')} would be both trained and evaluated on: "
+            f"{', '.join(leaks[:5])}{more}; an [exclude.NAME] with the images of the evaluation "
+            "splits keeps them out of what is trained on"
         )
 
 

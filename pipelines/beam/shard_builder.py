@@ -53,6 +53,7 @@ class ShardBuilder:
         self._recipe = recipe
         self._output = output
         self._split = split
+        self._is_trained_on = recipe.is_trained_on(split)
         self._shard = shard
         self._image_registry = image_registry
         self._store = store
@@ -111,7 +112,7 @@ class ShardBuilder:
     def _write_records(self, records: list[ImageRecord], writer: ShardWriter) -> None:
         """Writes the samples of all records of one canonical key, unless they are excluded."""
         captioned = [record for record in records if record.captions]
-        if self._split == "train" and self._exclude(captioned):
+        if self._is_trained_on and self._exclude(captioned):
             return
         for merged in merge(records, self._image_registry, self._recipe.rules):
             if isinstance(merged, Rejected):
@@ -127,7 +128,7 @@ class ShardBuilder:
         if self._recipe.images == "embed":
             try:
                 file = self._store.read(image)
-                if self._split == "train" and self._exclude_near_duplicate(merged, file.content):
+                if self._is_trained_on and self._exclude_near_duplicate(merged, file.content):
                     return
             except UnusableImageError as error:
                 self._reject_image(merged, error.reason, error.detail)

@@ -3,16 +3,19 @@
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from shards.format.source_counts import SourceCounts
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _FILE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*")
 _SPLIT = re.compile(r"[A-Za-z0-9_]+")
 NAME = "manifest.json"
+
+#: What the images of a split are for: to be trained on, or to evaluate a model.
+Role = Literal["train", "eval"]
 
 
 class NotAShardSetError(ValueError):
@@ -52,6 +55,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     """The contents of a shard set and how it was built.
 
     ``recipe`` has every default resolved, and ``recipe_sha256`` is the version of the data.
+    ``roles`` says of each split what its images are for; no image is in splits of both roles.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -60,10 +64,15 @@ class Manifest(msgspec.Struct, kw_only=True):
     recipe: dict[str, Any]
     code_version: str
     language_model: dict[str, str]
+    roles: dict[str, Role]  # of each split
     totals: dict[str, dict[str, int]]  # counts of each split
     sources: dict[str, SourceCounts]
     shards: list[ShardEntry]
     files: list[FileEntry]
+
+    def splits_of_role(self, role: Role) -> list[str]:
+        """Returns the splits with a role."""
+        return [split for split, its_role in self.roles.items() if its_role == role]
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -122,4 +131,6 @@ def decode(content: bytes, shard_set: str) -> Manifest:
     for shard in manifest.shards:
         if not _SPLIT.fullmatch(shard.split):
             raise NotAShardSetError(f"{NAME} of {shard_set} names a split {shard.split[:80]!a}")
+        if shard.split not in manifest.roles:
+            raise NotAShardSetError(f"{NAME} of {shard_set} states no role of {shard.split}")
     return manifest

@@ -97,7 +97,7 @@ class RecipeRequirements:
 
 
 def check_recipe(manifest: Manifest) -> Iterator[VerificationError]:
-    """Yields an error if the recipe does not match ``recipe_sha256``, or lacks a split of the set.
+    """Yields errors if the recipe does not match ``recipe_sha256``, or the splits of the set.
 
     A manifest without a recipe has none of these errors.
     """
@@ -107,6 +107,10 @@ def check_recipe(manifest: Manifest) -> Iterator[VerificationError]:
     if actual != stated:
         message = f"its sha256 is {actual}, recipe_sha256 is {stated}"
         yield VerificationError(ErrorKind.RECIPE, message, mf.NAME)
-    for split in sorted({entry.split for entry in manifest.shards}):
-        if split not in manifest.recipe.get("splits", {}):
+    recipe_splits = manifest.recipe.get("splits", {})
+    for split in sorted({*manifest.roles, *(entry.split for entry in manifest.shards)}):
+        if split not in recipe_splits:
             yield VerificationError(ErrorKind.RECIPE, f"it has no split {split}", mf.NAME)
+        elif (role := recipe_splits[split].get("role")) != manifest.roles[split]:
+            message = f"the role of {split} is {role}, that in `roles` {manifest.roles[split]}"
+            yield VerificationError(ErrorKind.RECIPE, message, mf.NAME)

@@ -17,8 +17,6 @@ from shards.reading.tables import EXCLUDED, REJECTED, read_excluded, read_reject
 from shards.verification.errors import ErrorKind, ErrorLog, VerificationError
 from shards.verification.held_out import HeldOutList
 
-TRAIN = "train"  # the split whose images must not be in another split
-
 
 class IndexedShard(NamedTuple):
     """The index data of a shard: the keys of its images, and counts."""
@@ -92,7 +90,7 @@ def check_rejected(shards: ShardSet) -> Iterator[VerificationError]:
 def check_keys(
     shards: ShardSet, indexed: Mapping[int, IndexedShard]
 ) -> Iterator[VerificationError]:
-    """Yields keys that are unsafe file names, twice in a split, or in train and another split."""
+    """Yields keys that are unsafe file names, twice in a split, or in splits of both roles."""
     file_of: dict[str, dict[str, str]] = defaultdict(dict)  # by split and key
     for shard, row in indexed.items():
         entry = shards.shards[shard]
@@ -104,21 +102,21 @@ def check_keys(
                 message = f"{split_files[key]} of the same split has it too"
                 yield VerificationError(ErrorKind.DUPLICATE_IMAGE, message, entry.file, key)
             split_files[key] = entry.file
-    train_files = file_of[TRAIN]
-    for split, split_files in file_of.items():
-        if split != TRAIN:
-            for key in sorted(split_files.keys() & train_files.keys()):
-                message = f"{split_files[key]} of {split} has it too"
-                yield VerificationError(ErrorKind.LEAK, message, train_files[key], key)
+    for trained in shards.manifest.splits_of_role("train"):
+        for evaluated in shards.manifest.splits_of_role("eval"):
+            for key in sorted(file_of[trained].keys() & file_of[evaluated].keys()):
+                message = f"{file_of[evaluated][key]} of {evaluated} has it too"
+                yield VerificationError(ErrorKind.LEAK, message, file_of[trained][key], key)
 
 
 def check_held_out(
     shards: ShardSet, indexed: Mapping[int, IndexedShard], lists: Sequence[HeldOutList]
 ) -> Iterator[VerificationError]:
-    """Yields the images of train that a list of held-out images contains."""
+    """Yields the images that are trained on and that a list of held-out images contains."""
+    trained = shards.manifest.splits_of_role("train")
     for shard, row in indexed.items():
         entry = shards.shards[shard]
-        if entry.split == TRAIN:
+        if entry.split in trained:
             for key in row.keys:
                 for held_out in lists:
                     if key in held_out.keys:

@@ -1,12 +1,13 @@
-"""Verifies that a shard set is intact, follows its recipe, and has no held-out image in train.
+"""Verifies that a shard set is intact, follows its recipe, and trains on no held-out image.
 
 The checks, from the outside in:
 
 1. files (`set_checks`): every file of the manifest has its size and sha256, and a local folder has
    no others; the recipe has the stated hash and the splits of the set (`recipe`);
-2. images (`set_checks`): a key is in a split once, an image of train in no other split; no held-out
-   image and no image that ``excluded.parquet`` states to be excluded is in train. An image may be
-   in two evaluation splits: RefCOCO and RefCOCOg divide the same images differently;
+2. images (`set_checks`): a key is in a split once, and not in splits of both roles; no split
+   that is trained on has a held-out image, and none an image that ``excluded.parquet`` states to
+   be excluded from it. An image may be in two evaluation splits: RefCOCO and RefCOCOg divide the
+   same images differently;
 3. shards (`shard_checks`, `sample_checks`): tars have the members of the index, members their
    CRC-32, images a valid header, and samples what `recipe` requires;
 4. counts (`count_checks`): the manifest's shards, totals and sources, ``stats.json``, and the index
@@ -37,7 +38,6 @@ from shards.verification.held_out import HeldOutList
 from shards.verification.recipe import RecipeRequirements, check_recipe
 from shards.verification.result import VerificationResult
 from shards.verification.set_checks import (
-    TRAIN,
     IndexedShard,
     check_excluded,
     check_files,
@@ -178,10 +178,11 @@ def _not_checked(
             yield "whether shards without a chosen image exist"
     if EXCLUDED not in (entry.file for entry in shards.manifest.files):
         yield f"excluded images: the manifest lists no {EXCLUDED}"
-    train_namespaces = {
+    trained = shards.manifest.splits_of_role("train")
+    trained_namespaces = {
         key.partition("/")[0]
         for shard, row in indexed.items()
-        if shards.shards[shard].split == TRAIN
+        if shards.shards[shard].split in trained
         for key in row.keys
     }
     for held_out_list in held_out:
@@ -190,5 +191,5 @@ def _not_checked(
                 f"{held_out_list.argument}: its images that are also in COCO have COCO's keys; "
                 "list them by COCO's ids"
             )
-        if train_namespaces.isdisjoint(key.partition("/")[0] for key in held_out_list.keys):
-            yield f"{held_out_list.argument}: no image of {TRAIN} has a key of that namespace"
+        if trained_namespaces.isdisjoint(key.partition("/")[0] for key in held_out_list.keys):
+            yield f"{held_out_list.argument}: no trained image has a key of that namespace"

@@ -177,6 +177,19 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
         ("name = 'x'\n[sources.a]\nreader = 'os:nothing'", "no reader 'os:nothing'"),
         ("name = 'x'\n[sources.a]\nreader = 'no.such.module:X'", "no reader 'no.such.module:X'"),
         ("name = 'x'\n[splits]\n'va/l' = { shards = 1 }", "va/l: the name must consist"),
+        (
+            "name = 'x'\n[splits]\npretrain = { shards = 1 }",
+            'splits.pretrain: state role = "train"',
+        ),
+        (
+            "name = 'x'\n[splits]\nval = { shards = 1, role = 'test' }",
+            "splits.val: Invalid enum value 'test' - at `$.role`",
+        ),
+        (
+            "name = 'x'\n[splits]\nval = { shards = 1 }\n[sources.vg]\n"
+            "image_data = 'a'\nregion_graphs = 'b'",
+            "sources.vg: it is for the split train, and the recipe has no [splits.train], only val",
+        ),
         ("name = 'x'\nreject_limit = 2.0", "Expected `float` <= 1.0 - at `$.reject_limit`"),
         ("name = 'x'\n[rules]\nthreshold = -1.0", "rules: Expected `float` >= 0.0"),
         (
@@ -186,7 +199,8 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
         (
             "name = 'x'\n[splits]\ntrain = { shards = 1 }\n[sources.flickr30k]\n"
             "annotations = 'a'\nsplit_files.trian = 't.txt'",
-            "sources.flickr30k: the recipe has no [splits.trian]",
+            "sources.flickr30k: it is for the split trian, and the recipe has no [splits.trian], "
+            "only train",
         ),
         ("name = ", "is not TOML"),
     ],

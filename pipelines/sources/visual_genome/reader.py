@@ -56,16 +56,20 @@ class _CleanedRegion(msgspec.Struct, gc=False):
 
 
 class VisualGenome(Source, kw_only=True):
-    """Visual Genome's regions as captions of the split ``train``, the only one that it has."""
+    """Visual Genome's regions as captions of one split: Visual Genome has no splits of its own."""
 
     namespace: ClassVar[str] = "vg"
     uses_parser: ClassVar[bool] = True
 
     image_data: str  # image_data.json or its .zip
     region_graphs: str  # region_graphs.json or its .zip
+    split: str = "train"  # that its captions are for
 
     def paths(self) -> list[str]:
         return [self.image_data, self.region_graphs]
+
+    def split_names(self) -> set[str]:
+        return {self.split}
 
     def image_tables(self) -> list[Input]:
         return [Input(self.image_data, "list")]
@@ -85,7 +89,7 @@ class VisualGenome(Source, kw_only=True):
             )
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
-        return [Input(self.region_graphs, "list")] if "train" in splits else []
+        return [Input(self.region_graphs, "list")] if self.split in splits else []
 
     def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
         regions_by_image: list[tuple[int, list[_CleanedRegion]]] = []
@@ -108,7 +112,7 @@ class VisualGenome(Source, kw_only=True):
                 yield ImageRecord(
                     image=_key(image_id),
                     source=self.namespace,
-                    split="train",
+                    split=self.split,
                     captions=[_to_grounded_caption(caption) for caption in captions],
                     merged=sum(len(caption.region_ids) - 1 for caption in captions),
                 )

@@ -22,7 +22,7 @@ from tests import tiny
 RECIPE = Recipe(
     name="tiny",
     rules=PAPER,
-    splits={"train": Split(1, True), "val": Split(1)},
+    splits={"train": Split(1, "train", True), "val": Split(1, "eval", False)},
     sources={},
     exclude={},
     near_duplicates=NearDuplicates(),

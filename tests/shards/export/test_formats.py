@@ -221,6 +221,7 @@ def test_odvg_labels_are_the_same_in_all_splits(tmp_path: Path) -> None:
     )
     manifest = mf.load(made)
     manifest.shards[1].split = "val"
+    manifest.roles["val"] = "eval"
     (made / mf.NAME).write_bytes(mf.encode(manifest))
     out = export("odvg", made, tmp_path / "out")
     assert files(out) == ["label_map.json", "train_od.jsonl", "val_od.jsonl"]

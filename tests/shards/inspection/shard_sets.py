@@ -60,6 +60,7 @@ def write_full_set(
         recipe=recipe or {},
         code_version="1.2.3",
         language_model={},
+        roles={split: "train" if split == "train" else "eval" for split in splits},
         totals={},
         sources=sources or {},
         shards=entries,
