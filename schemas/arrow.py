@@ -4,7 +4,8 @@ import pyarrow as pa
 
 #: ``index.parquet``: one row per image, in the order of the shards. An offset is that of a member's
 #: bytes in its tar, so that a reader can map a shard and read single members; the CRC-32 of the
-#: bytes detects damage. ``captions`` counts the pairs of image and caption.
+#: bytes detects damage. ``captions`` counts the pairs of image and caption. ``crop_of`` is the key
+#: of the image that a crop was made from, in whose shard it is; empty for all other images.
 INDEX = pa.schema(
     [
         ("shard", pa.string()),
@@ -21,6 +22,7 @@ INDEX = pa.schema(
         ("captions", pa.int32()),
         ("regions", pa.int32()),
         ("datasets", pa.list_(pa.string())),
+        ("crop_of", pa.string()),
     ]
 )
 

@@ -7,7 +7,7 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.beam.serialization import pack
-from pipelines.captions.combine import as_sentence, combine
+from pipelines.captions.combine import combine
 from pipelines.captions.merge import MergedImage, merge
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, HeldOutHashes
@@ -15,6 +15,7 @@ from pipelines.io.beam_files import atomic_write
 from pipelines.io.images import ImageStore, UnusableImageError
 from pipelines.recipe import Recipe
 from schemas import Caption, Excluded, ImageInfo, ImageRecord, Rejected, Sample
+from schemas.sentences import as_sentence
 from shards.format.manifest import ShardEntry
 from shards.format.placement import is_safe_key, position, shard_name
 from shards.format.source_counts import SourceCounts
@@ -144,7 +145,9 @@ class ShardBuilder:
                 file=image.file,
                 captions=captions,
             )
-            writer.write(sample, extension, content)
+            canonical = self._image_registry.canonical(image.key)
+            crop_of = canonical if canonical != image.key else ""
+            writer.write(sample, extension, content, crop_of)
             self._stats.add(sample)
 
     def _captions(self, merged: MergedImage) -> list[Caption]:

@@ -13,6 +13,7 @@ from pipelines.captions.graph_coloring import best, first_fit
 from pipelines.captions.rules import CaptionRules
 from pipelines.captions.spans import consolidate, shift
 from schemas import Caption, Provenance, Region, Span
+from schemas.sentences import as_sentence, join_sentences
 
 
 def combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
@@ -37,18 +38,8 @@ def combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
     return separate + [join([joinable[i] for i in group]) for group in groups]
 
 
-def as_sentence(text: str) -> str:
-    """Returns a text as part of a joined caption: with a full stop, unless it ends in . or ?.
-
-    >>> as_sentence("a red cat"), as_sentence("is it red?")
-    ('a red cat.', 'is it red?')
-    """
-    return text if text.endswith((".", "?")) else text + "."
-
-
 def join(captions: Sequence[Caption]) -> Caption:
     """Joins captions into one, with the spans shifted to their sentence's offset."""
-    texts: list[str] = []
     regions: list[Region] = []
     tokens_negative: list[Span] = []
     provenance: list[Provenance] = []
@@ -61,6 +52,6 @@ def join(captions: Sequence[Caption]) -> Caption:
         for origin in caption.provenance:
             [span] = shift([origin.span], offset)
             provenance.append(msgspec.structs.replace(origin, span=span))
-        texts.append(as_sentence(caption.text))
-        offset += len(texts[-1]) + 1
-    return Caption(" ".join(texts), regions, tokens_negative, provenance)
+        offset += len(as_sentence(caption.text)) + 1
+    text = join_sentences(caption.text for caption in captions)
+    return Caption(text, regions, tokens_negative, provenance)

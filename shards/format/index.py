@@ -39,6 +39,7 @@ class IndexRow(msgspec.Struct, array_like=True, gc=False):
     captions: int
     regions: int
     datasets: list[str]
+    crop_of: str = ""
 
     def members(self) -> list[Member]:
         """Returns the image's members in the order of the tar."""

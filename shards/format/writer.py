@@ -43,13 +43,14 @@ class ShardWriter:
         """The SHA-256 of the bytes written, in hexadecimal."""
         return self._stream.digest.hexdigest()
 
-    def write(self, sample: Sample, extension: str, image: bytes | None) -> None:
+    def write(self, sample: Sample, extension: str, image: bytes | None, crop_of: str = "") -> None:
         """Adds an image with its captions.
 
         Args:
             sample: the captions.
             extension: of the image's file name, such as ``jpg``.
             image: the original bytes; None in a set without images.
+            crop_of: the key of the image whose crop this one is, and in whose shard it is.
 
         Raises:
             ValueError: the key cannot name a member of a tar (see `placement.is_safe_key`).
@@ -81,6 +82,7 @@ class ShardWriter:
                 datasets=sorted(
                     {origin.dataset for c in sample.captions for origin in c.provenance}
                 ),
+                crop_of=crop_of,
             )
         )
 

@@ -80,6 +80,22 @@ def keys_of(summary: ShardSummary) -> list[str]:
     return [row.key for row in rows_of(summary)]
 
 
+def test_crop_is_beside_its_image_and_names_it(tmp_path: Path) -> None:
+    """COCO's image and a wider crop of it in Visual Genome."""
+    images = [
+        ImageInfo("coco/9", "vg", "9.jpg", tiny.WIDTH, tiny.HEIGHT),
+        ImageInfo("vg/1", "vg", "1.jpg", 2 * tiny.WIDTH, tiny.HEIGHT, same_as="coco/9"),
+    ]
+    output = str(tmp_path)
+    recipe = msgspec.structs.replace(RECIPE, images="none")
+    registry = ImageRegistry(images, [], True)
+    builder = ShardBuilder(recipe, output, "train", 0, registry, ImageStore({}), [])
+    coco = ImageRecord("coco/9", "vg", "train", [caption("a")])
+    builder.add([record(1, caption("b")), coco], [])
+    rows = rows_of(builder.write())
+    assert {row.key: row.crop_of for row in rows} == {"coco/9": "", "vg/1": "coco/9"}
+
+
 def test_samples_are_sorted_by_salted_position(tmp_path: Path, images: ImageStore) -> None:
     records = [record(i, caption(str(i))) for i in range(1, 6)]
     summary = shard(tmp_path, images, *records)

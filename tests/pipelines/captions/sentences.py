@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from pipelines.captions.combine import as_sentence
 from schemas import Box, Caption, Provenance, Region
+from schemas.sentences import as_sentence
 
 NEAR_THRESHOLD = 1e-5  # rounding error of a float32 overlap
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from pipelines.captions.combine import as_sentence, combine, join
+from pipelines.captions.combine import combine, join
 from pipelines.captions.rules import MDETR, PAPER
 from schemas import Caption, Provenance, Region
+from schemas.sentences import as_sentence
 from tests.pipelines.captions.sentences import NEAR_THRESHOLD, caption, images, plain_giou
 
 
