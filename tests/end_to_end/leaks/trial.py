@@ -1,0 +1,62 @@
+"""One random recipe: written, built in this process and judged."""
+
+import dataclasses
+import shutil
+import traceback
+from pathlib import Path
+from random import Random
+
+from pipelines import launch
+from tests import tiny
+from tests.end_to_end.leaks.oracle import judge, may_be_refused
+from tests.end_to_end.leaks.raw_data import RawData
+from tests.end_to_end.leaks.recipes import RandomRecipe, random_recipe
+from tests.end_to_end.leaks.world import random_world
+
+EAGER = ["--runner=tests.eager_runner.EagerRunner"]
+REFERENCE = ["--direct_running_mode=in_memory"]  # Beam's own runner
+
+
+@dataclasses.dataclass
+class Outcome:
+    """The result of a trial: ``clean``, ``warned``, ``refused: REASON``, or its errors."""
+
+    seed: int
+    result: str
+    errors: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    excluded: int = 0
+    unknowable: int = 0
+
+
+def prepare(seed: int, root: Path) -> RandomRecipe:
+    """Writes the raw files and the recipe of a seed to an empty folder."""
+    shutil.rmtree(root, ignore_errors=True)
+    rng = Random(seed)
+    recipe = random_recipe(RawData(root, random_world(rng), rng))
+    tiny.write_recipe(root / "recipe.toml", name="leaks", **recipe.tables)
+    return recipe
+
+
+def build(root: Path, runner: list[str] = EAGER) -> str:
+    """Builds the recipe of a folder; returns why it was refused, empty if it was not."""
+    try:
+        launch.run(str(root / "recipe.toml"), str(root / "shards"), str(root), runner, quiet=True)
+    except launch.BuildFailedError as error:
+        return str(error) or "no message"
+    return ""
+
+
+def run_trial(seed: int, root: Path) -> Outcome:
+    recipe = prepare(seed, root)
+    try:
+        refusal = build(root)
+        if refusal:
+            reason = may_be_refused(recipe, refusal)
+            if reason is not None:
+                return Outcome(seed, f"refused: {reason}")
+            return Outcome(seed, "refused wrongly", [("refused wrongly", refusal)])
+        verdict = judge(recipe, root / "shards")
+    except Exception:
+        return Outcome(seed, "crash", [("crash", traceback.format_exc())])
+    result = "errors" if verdict.errors else "warned" if verdict.warned else "clean"
+    return Outcome(seed, result, verdict.errors, verdict.excluded, verdict.unknowable)
