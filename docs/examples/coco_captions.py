@@ -13,14 +13,15 @@ from typing import ClassVar
 
 import msgspec
 
-from pipelines.io.json_records import Id, decode_list, reject_malformed
+from pipelines.io.json_records import Id, ImageId, decode_list, reject_malformed
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Rejected
+from schemas.image_ids import image_key
 
 
 class _Image(msgspec.Struct):
-    id: Id
+    id: ImageId
     file_name: str
     width: int
     height: int
@@ -28,7 +29,7 @@ class _Image(msgspec.Struct):
 
 class _Sentence(msgspec.Struct):
     id: Id
-    image_id: Id
+    image_id: ImageId
     caption: str
 
 
@@ -50,9 +51,8 @@ class CocoCaptions(Source, kw_only=True):
         images, bad = decode_list(raw_slice.content, _Image)
         yield from reject_malformed("captions", bad, raw_slice.input.path)
         for image in images:
-            yield ImageInfo(
-                f"coco/{image.id}", "captions", image.file_name, image.width, image.height
-            )
+            key = image_key("coco", image.id)
+            yield ImageInfo(key, "captions", image.file_name, image.width, image.height)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [
@@ -67,6 +67,5 @@ class CocoCaptions(Source, kw_only=True):
         for sentence in sentences:
             text = " ".join(sentence.caption.split())
             caption = GroundedCaption(text, [], [(0, len(text))], "coco_captions", str(sentence.id))
-            yield ImageRecord(
-                f"coco/{sentence.image_id}", "captions", raw_slice.input.role, [caption]
-            )
+            key = image_key("coco", sentence.image_id)
+            yield ImageRecord(key, "captions", raw_slice.input.role, [caption])

@@ -1,17 +1,17 @@
 """Reads the images of evaluation sets, which must not be trained on, from the sets' files."""
 
-import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from pipelines.dedup.image_keys import flickr_photo_id, gqa_image_key
+from pipelines.dedup.image_keys import flickr_photo_id
 from pipelines.io import safe_pickle
-from pipelines.io.json_records import BadRecord, decode_dict, decode_list
+from pipelines.io.json_records import BadRecord, ImageId, convert_record, decode_dict, decode_list
 from pipelines.io.raw_files import RawFileError, open_binary
 from pipelines.io.slices import Input, Slice
 from schemas import EvalImage
+from schemas.image_ids import ImageIdError, RawId, image_key, key_of_file, photo_id_of_key
 
 
 class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -33,7 +33,7 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     questions: list[str] = []
     instances: list[str] = []
     ids: list[str] = []
-    dataset: Literal["coco", "vg", "flickr30k"] = msgspec.field(name="of", default="coco")
+    dataset: str = msgspec.field(name="of", default="coco")
     namespace: str = ""
     images: list[str] = []
 
@@ -52,28 +52,31 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class _Question(msgspec.Struct, gc=False):
-    imageId: str | int  # noqa: N815 - as published
+    imageId: int | float | str  # noqa: N815 - as published
 
 
 class _Image(msgspec.Struct, gc=False):
-    id: int
+    id: ImageId
     file_name: str = ""
     flickr_url: str = ""
 
 
 class _RefcocoRef(msgspec.Struct, gc=False):
-    image_id: int
+    image_id: ImageId
     split: str
 
 
 class _Row(msgspec.Struct, gc=False):
-    image_id: int | str
+    image_id: int | float | str
 
 
-def read_held_out(eval_set: str, dataset: str, raw_slice: Slice) -> Iterator[EvalImage]:
+def read_held_out(
+    eval_set: str, dataset: str, raw_slice: Slice, own: frozenset[str] = frozenset()
+) -> Iterator[EvalImage]:
     """Yields the images that a slice of an evaluation set's file names, each once.
 
-    ``dataset`` is the one whose images a list of ids names.
+    ``dataset`` is the one whose images a list of ids names, ``own`` has the namespaces of the
+    recipe that are not published.
 
     Raises:
         RawFileError: Any record of the file is not in the layout of its role.
@@ -82,20 +85,17 @@ def read_held_out(eval_set: str, dataset: str, raw_slice: Slice) -> Iterator[Eva
     match raw_slice.input.role:
         case "refs":
             references = _read_references(raw_slice.input)
-            rows = [EvalImage(eval_set, f"coco/{r.image_id}") for r in references]
+            rows = [EvalImage(eval_set, image_key("coco", r.image_id)) for r in references]
         case "questions":
             questions, bad = decode_dict(raw_slice.content, _Question)
-            ids = [str(question.imageId) for question in questions.values()]
-            rows = [EvalImage(eval_set, gqa_image_key(id_), file=f"{id_}.jpg") for id_ in ids]
+            ids = dict.fromkeys(question.imageId for question in questions.values())
+            rows = [_listed(eval_set, id_, "gqa", raw_slice.input) for id_ in ids]
         case "instances":
             images, bad = decode_list(raw_slice.content, _Image)
-            rows = [
-                EvalImage(eval_set, f"coco/{i.id}", flickr_photo_id(i.flickr_url), i.file_name)
-                for i in images
-            ]
+            rows = [_image_of_table(eval_set, image, raw_slice.input) for image in images]
         case _:
             input = raw_slice.input
-            rows = [_listed(eval_set, id_, dataset, input) for id_ in _read_ids(input)]
+            rows = [_listed(eval_set, id_, dataset, input, own) for id_ in _read_ids(input)]
     if bad:
         # Otherwise the image of an unreadable record would be trained on.
         record, error = bad[0]
@@ -113,22 +113,31 @@ def _read_references(input: Input) -> list[_RefcocoRef]:
     return references
 
 
-def _listed(eval_set: str, id_: str, dataset: str, input: Input) -> EvalImage:
-    """Returns the image that an entry of a list of ids names, leading zeros dropped.
-
-    GQA's lists mix ids of Visual Genome with ids of COCO, as ``n578020``.
-    """
-    number = id_.removeprefix("n")
-    if not re.fullmatch("[0-9]{1,20}", number) or (id_ != number and dataset == "flickr30k"):
-        raise RawFileError(f"{input.path}: {id_[:50]!a} is not an image id of {dataset}")
-    number = str(int(number))
-    namespace = dataset if id_.isdigit() else "coco"
-    file = "" if namespace == "coco" else f"{number}.jpg"
-    photo = number if dataset == "flickr30k" else ""
-    return EvalImage(eval_set, f"{namespace}/{number}", photo, file)
+def _image_of_table(eval_set: str, image: _Image, input: Input) -> EvalImage:
+    key = image_key("coco", image.id)
+    if key_of_file("coco", image.file_name) not in ("", key):
+        # Ids that were counted anew would hold out other images.
+        raise RawFileError(f"{input.path}: image {image.id} is the file {image.file_name[:80]!a}")
+    return EvalImage(eval_set, key, flickr_photo_id(image.flickr_url), image.file_name)
 
 
-def _read_ids(input: Input) -> list[str]:
+def _listed(
+    eval_set: str, id_: RawId, dataset: str, input: Input, own: frozenset[str] = frozenset()
+) -> EvalImage:
+    """Returns the image that an id of a dataset names, with the name of its file there."""
+    try:
+        key = image_key(dataset, id_, own)
+    except ImageIdError as error:
+        raise RawFileError(f"{input.path}: {error}") from error
+    namespace, _, number = key.partition("/")
+    is_of_gqa = dataset in ("gqa", "vg")
+    # COCO's file names depend on the split, except in GQA.
+    has_file = namespace in ("vg", "flickr30k") or (namespace == "coco" and is_of_gqa)
+    file = f"{'n' if namespace == 'coco' else ''}{number}.jpg" if has_file else ""
+    return EvalImage(eval_set, key, photo_id_of_key(key), file)
+
+
+def _read_ids(input: Input) -> list[RawId]:
     path = input.path
     if path.endswith((".p", ".pkl", ".pickle")):
         ids = safe_pickle.load(path)
@@ -138,8 +147,8 @@ def _read_ids(input: Input) -> list[str]:
         with open_binary(path) as file:
             content = file.read()
         ids = _ids_of_json(content, path) if path.endswith(".json") else _lines(content, path)
-    rows = _convert(ids, list[int | str | _Row], input)
-    return [str(row.image_id if isinstance(row, _Row) else row) for row in rows]
+    rows = _convert(ids, list[int | float | str | _Row], input)
+    return [row.image_id if isinstance(row, _Row) else row for row in rows]
 
 
 def _ids_of_json(content: bytes, path: str) -> Any:
@@ -159,6 +168,6 @@ def _lines(content: bytes, path: str) -> list[str]:
 
 def _convert(content: object, layout: Any, input: Input) -> Any:
     try:
-        return msgspec.convert(content, layout)
+        return convert_record(content, layout)
     except msgspec.ValidationError as error:
         raise RawFileError(f"{input.path}: not a list of {input.role}: {error}") from error

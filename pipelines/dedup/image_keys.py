@@ -1,6 +1,8 @@
-"""Keys and Flickr photo ids, which identify duplicates across datasets."""
+"""Flickr photo ids, which identify duplicates across datasets."""
 
 import re
+
+from schemas import image_ids
 
 _FLICKR_URL = re.compile(r"https?://[^/]*\bstaticflickr\.com/(?:\d+/)+(\d+)_")
 
@@ -12,13 +14,4 @@ def flickr_photo_id(url: str) -> str:
     '5896644212'
     """
     match = _FLICKR_URL.match(url)
-    return match[1] if match else ""
-
-
-def gqa_image_key(image_id: str) -> str:
-    """Returns the key of an image by its id in GQA's files, which are images of VG and COCO.
-
-    >>> gqa_image_key("2320633"), gqa_image_key("n578020")
-    ('vg/2320633', 'coco/578020')
-    """
-    return f"coco/{image_id[1:]}" if image_id.startswith("n") else f"vg/{image_id}"
+    return image_ids.photo_id(match[1]) if match else ""

@@ -1,21 +1,30 @@
 """Decoding slices of raw JSON files into typed records, some of which may be malformed.
 
 A slice is decoded in one call into ``msgspec`` structs, which skip every field that they do not
-name. Only if that fails is it decoded record by record, to separate the bad ones from the good.
+name. Only if that fails is it decoded record by record, to separate the bad ones from the good. A
+whole float (``70010.0``) is then read where a record has an integer, and digits in quotes where it
+has an id: tables that passed through other programs have both.
 """
 
+import functools
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from schemas import Rejected
 
 T = TypeVar("T")
 
 # JSON and pickles can hold integers of any length; msgpack and Parquet cannot.
-Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # COCO's crowds go beyond 32 bits
+Id = Annotated[  # COCO's crowds go beyond 32 bits
+    int, msgspec.Meta(ge=-(2**63), le=2**63 - 1, extra={"is_id": True})
+]
+#: The id of an image across datasets: published files state 0 or -1 where there is none.
+ImageId = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1, extra={"is_id": True})]
 Category = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
 
@@ -41,12 +50,11 @@ def decode_list(
         return msgspec.json.decode(content, type=list[record_type]), []  # type: ignore[valid-type]
     except ValueError:
         elements = msgspec.json.decode(content, type=list[msgspec.Raw])
-    decoder = msgspec.json.Decoder(record_type)
     good: list[T] = []
     bad: list[BadRecord] = []
     for position, element in enumerate(elements):
         try:
-            good.append(decoder.decode(element))
+            good.append(decode_record(element, record_type))
         except ValueError as error:
             bad.append(BadRecord(str(position), str(error)))
     return good, bad
@@ -66,15 +74,103 @@ def decode_dict(content: bytes, record_type: type[T]) -> tuple[dict[str, T], lis
         return decoded, []
     except ValueError:
         elements = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-    decoder = msgspec.json.Decoder(record_type)
     good: dict[str, T] = {}
     bad: list[BadRecord] = []
     for key, element in elements.items():
         try:
-            good[key] = decoder.decode(element)
+            good[key] = decode_record(element, record_type)
         except ValueError as error:
             bad.append(BadRecord(key, str(error)))
     return good, bad
+
+
+def decode_record(content: bytes | memoryview | msgspec.Raw, record_type: type[T]) -> T:
+    """Returns one record of JSON; whole floats are integers, and digits in quotes are ids.
+
+    Raises:
+        ValueError: it is not a record of this type.
+
+    >>> decode_record(b'[7.0, 7]', list[int])
+    [7, 7]
+    """
+    layout: Any = record_type  # for mypy, a type is not hashable
+    decoder, info = _decoder(layout)
+    try:
+        record: T = decoder.decode(content)
+    except msgspec.ValidationError as error:
+        try:
+            record = decoder.decode(_with_integers(msgspec.Raw(bytes(content)), info))
+        except msgspec.ValidationError:
+            raise error from None
+    return record
+
+
+def convert_record(value: Any, record_type: type[T]) -> T:
+    """Returns one record of plain values, from a pickle; numbers as in `decode_record`.
+
+    Raises:
+        msgspec.ValidationError: it is not a record of this type.
+    """
+    try:
+        return msgspec.convert(value, record_type)
+    except msgspec.ValidationError as error:
+        try:
+            return msgspec.convert(value, record_type, strict=False)
+        except msgspec.ValidationError:
+            raise error from None
+
+
+@functools.cache
+def _decoder(record_type: Any) -> tuple[msgspec.json.Decoder[Any], inspect.Type]:
+    return msgspec.json.Decoder(record_type), inspect.type_info(record_type)
+
+
+def _with_integers(content: msgspec.Raw, info: inspect.Type, is_id: bool = False) -> msgspec.Raw:
+    """Returns JSON with integers where a type has them; everything else is unchanged."""
+    try:
+        match info:
+            case inspect.Metadata(type=inner, extra=extra):
+                return _with_integers(content, inner, bool(extra and extra.get("is_id")))
+            case inspect.IntType():
+                return _integer(content, is_id)
+            case inspect.UnionType(types=types):
+                if bytes(content) == b'""' and _is_id_or_none(types):
+                    return _encoded(None)
+                for inner in types:
+                    content = _with_integers(content, inner)
+            case inspect.ListType(item_type=inner):
+                elements = msgspec.json.decode(content, type=list[msgspec.Raw])
+                return _encoded([_with_integers(element, inner) for element in elements])
+            case inspect.DictType(value_type=inner):
+                entries = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+                return _encoded({key: _with_integers(e, inner) for key, e in entries.items()})
+            case inspect.StructType(fields=fields):
+                entries = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+                for field in fields:
+                    if field.encode_name in entries:
+                        value = entries[field.encode_name]
+                        entries[field.encode_name] = _with_integers(value, field.type)
+                return _encoded(entries)
+    except msgspec.ValidationError:
+        pass  # of another type, which the decoder of the record reports
+    return content
+
+
+def _is_id_or_none(types: tuple[inspect.Type, ...]) -> bool:
+    return len(types) == 2 and {type(t) for t in types} == {inspect.Metadata, inspect.NoneType}
+
+
+def _integer(content: msgspec.Raw, is_id: bool) -> msgspec.Raw:
+    value = msgspec.json.decode(content)
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        return _encoded(int(value))
+    if is_id and isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}(\.0+)?", value):
+        return _encoded(int(value.partition(".")[0]))
+    return content
+
+
+def _encoded(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 def reject_malformed(

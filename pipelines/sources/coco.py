@@ -17,11 +17,20 @@ from pipelines.dedup.image_keys import flickr_photo_id
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE, Segmentation, extent
 from pipelines.io import safe_pickle
-from pipelines.io.json_records import BadRecord, Category, Id, decode_list, reject_malformed
+from pipelines.io.json_records import (
+    BadRecord,
+    Category,
+    Id,
+    ImageId,
+    convert_record,
+    decode_list,
+    reject_malformed,
+)
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, ObjectRegion, Rejected
+from schemas.image_ids import image_key
 from shards.box_overlap import as_array, iou
 
 SENTENCES_PER_BATCH = 20_000
@@ -31,7 +40,7 @@ _segmentation_decoder = msgspec.json.Decoder(Segmentation)
 
 
 class _Image(msgspec.Struct, gc=False):
-    id: Id
+    id: ImageId
     file_name: str
     width: int
     height: int
@@ -40,7 +49,7 @@ class _Image(msgspec.Struct, gc=False):
 
 class _Annotation(msgspec.Struct, gc=False):
     id: Id
-    image_id: Id
+    image_id: ImageId
     category_id: Category
     bbox: list[float | None] | None = None
     area: float | None = None
@@ -54,7 +63,7 @@ class _Sentence(msgspec.Struct, gc=False):
 
 
 class _Ref(msgspec.Struct, gc=False):
-    image_id: Id
+    image_id: ImageId
     ann_id: Id
     category_id: Category
     split: str
@@ -108,7 +117,7 @@ class Coco(Source, kw_only=True):
 
 
 def _key(image_id: int) -> str:
-    return f"coco/{image_id}"
+    return image_key("coco", image_id)
 
 
 # --- sentences ------------------------------------------------------------------------------------
@@ -121,7 +130,7 @@ def _read_references(input: Input, context: Context) -> Iterator[ImageRecord | R
     by_image: dict[tuple[int, str], list[_Ref]] = {}
     for position, item in enumerate(content):
         try:
-            reference = msgspec.convert(item, _Ref)
+            reference = convert_record(item, _Ref)
         except msgspec.ValidationError as error:
             bad = BadRecord(str(position), str(error))
             yield from reject_malformed("coco", [bad], input.path)

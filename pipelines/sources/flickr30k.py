@@ -24,6 +24,7 @@ from pipelines.io.raw_files import RawFileError, open_binary, read_beginning
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
+from schemas.image_ids import ImageIdError, image_key
 from shards.box_overlap import as_array, iou
 
 SAME_BOX_IOU = 0.95  # IoU from which the published conversion merges two boxes
@@ -63,7 +64,8 @@ class Flickr30k(Source, kw_only=True):
         for id_ in _image_ids(raw_slice):
             # `read` gets the same lines, and reports the bad ones.
             if not isinstance(id_, Rejected):
-                yield ImageInfo(f"flickr30k/{id_}", "flickr30k", file=f"{id_}.jpg", photo_id=id_)
+                key = image_key("flickr30k", id_)
+                yield ImageInfo(key, "flickr30k", file=f"{id_}.jpg", photo_id=id_)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [
@@ -83,7 +85,7 @@ class Flickr30k(Source, kw_only=True):
     def _read_image(
         self, id_: str, split: str, read_file: ReadFile
     ) -> Iterator[ImageRecord | Rejected]:
-        record = ImageRecord(f"flickr30k/{id_}", "flickr30k", split)
+        record = ImageRecord(image_key("flickr30k", id_), "flickr30k", split)
         sentences: list[bytes] = []
         try:
             content = read_file(f"Sentences/{id_}.txt")
@@ -126,7 +128,7 @@ def _reject_image(id_: str, reason: str, error: Exception, sentences: list[bytes
         id_,
         reason=reason,
         detail=str(error),
-        image=f"flickr30k/{id_}",
+        image=image_key("flickr30k", id_),
         records=len(sentences) or SENTENCES_PER_IMAGE,
     )
 
@@ -135,10 +137,11 @@ def _image_ids(raw_slice: Slice) -> Iterator[str | Rejected]:
     file_name = Path(raw_slice.input.path).name
     for line in raw_slice.content.splitlines():
         id_ = line.strip().decode("utf-8", "replace")
-        if re.fullmatch("[0-9]{1,20}", id_):
-            yield id_
-        elif id_:
-            yield Rejected("flickr30k", ascii(id_[:100]), "bad image id", file_name)
+        if id_:
+            try:
+                yield image_key("flickr30k", id_).partition("/")[2]
+            except ImageIdError:
+                yield Rejected("flickr30k", ascii(id_[:100]), "bad image id", file_name)
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from typing import ClassVar
 import msgspec
 
 from pipelines.captions.spans import consolidate
-from pipelines.dedup.image_keys import gqa_image_key
 from pipelines.geometry.boxes import from_xywh
 from pipelines.io.json_records import decode_dict, reject_malformed
 from pipelines.io.slices import Input, Slice
@@ -28,8 +27,7 @@ from schemas import (
     Rejected,
     Span,
 )
-
-_IMAGE_ID = re.compile(r"n?[0-9]{1,20}")
+from schemas.image_ids import ImageIdError, RawId, image_key
 
 
 class _Operation(msgspec.Struct, gc=False):
@@ -40,8 +38,8 @@ class _Operation(msgspec.Struct, gc=False):
 class _Annotations(msgspec.Struct, gc=False):
     """Word number, or ``first:stop`` of a range of words -> object id."""
 
-    question: dict[str, str] = {}
-    answer: dict[str, str] = {}
+    question: dict[str, int | float | str] = {}
+    answer: dict[str, int | float | str] = {}
 
 
 class _Types(msgspec.Struct, gc=False):
@@ -51,7 +49,7 @@ class _Types(msgspec.Struct, gc=False):
 
 class _Question(msgspec.Struct, gc=False):
     question: str
-    imageId: str  # noqa: N815
+    imageId: int | float | str  # noqa: N815
     answer: str | None = None
     isBalanced: bool = True  # noqa: N815
     semantic: list[_Operation] = []
@@ -60,7 +58,7 @@ class _Question(msgspec.Struct, gc=False):
 
 
 class _QuestionImage(msgspec.Struct, gc=False):
-    imageId: str  # noqa: N815
+    imageId: int | float | str  # noqa: N815
 
 
 class _SceneGraphObject(msgspec.Struct, gc=False):
@@ -113,18 +111,18 @@ class Gqa(Source, kw_only=True):
         sizes: dict[str, _Size]
         if raw_slice.input.role:
             questions, _ = decode_dict(raw_slice.content, _QuestionImage)
-            sizes = dict.fromkeys((q.imageId for q in questions.values()), _Size(0, 0))
+            sizes = dict.fromkeys((str(q.imageId) for q in questions.values()), _Size(0, 0))
         else:
             sizes, bad = decode_dict(raw_slice.content, _Size)
             graphs = decode_dict(raw_slice.content, _SceneGraph)[0] if bad else {}
             bad_sizes = [record for record in bad if record.key in graphs]
             yield from reject_malformed(self.namespace, bad_sizes, raw_slice.input.path)
         for image_id, size in sizes.items():
-            if _IMAGE_ID.fullmatch(image_id):
+            if key := _key(image_id):
                 yield ImageInfo(
-                    key=gqa_image_key(image_id),
+                    key=key,
                     source=self.namespace,
-                    file=f"{image_id}.jpg",
+                    file=_file_name(key),
                     width=size.width,
                     height=size.height,
                 )
@@ -160,16 +158,30 @@ def _read_scene_graphs(raw_slice: Slice) -> Iterator[ImageRecord | Rejected]:
     graphs, bad = decode_dict(raw_slice.content, _SceneGraph)
     yield from reject_malformed("gqa", bad, raw_slice.input.path, records=0)
     for image_id, graph in graphs.items():
-        if not _IMAGE_ID.fullmatch(image_id):
-            yield Rejected(
-                "gqa", image_id, "bad image id", Path(raw_slice.input.path).name, records=0
-            )
+        key = _key(image_id)
+        if not key:
+            file = Path(raw_slice.input.path).name
+            yield Rejected("gqa", image_id, "bad image id", file, records=0)
             continue
         objects = {
             id_: Object(from_xywh(obj.x, obj.y, obj.w, obj.h), area=obj.h * obj.w)
             for id_, obj in graph.objects.items()
         }
-        yield ImageRecord(gqa_image_key(image_id), "gqa", "", objects=objects)
+        yield ImageRecord(key, "gqa", "", objects=objects)
+
+
+def _key(image_id: RawId) -> str:
+    """Returns the key of an image; empty if it has no valid id."""
+    try:
+        return image_key("gqa", image_id)
+    except ImageIdError:
+        return ""
+
+
+def _file_name(key: str) -> str:
+    """Returns the name of an image's file: COCO's ids have an "n" in GQA."""
+    namespace, _, id_ = key.partition("/")
+    return f"n{id_}.jpg" if namespace == "coco" else f"{id_}.jpg"
 
 
 def _read_questions(
@@ -179,11 +191,10 @@ def _read_questions(
     yield from reject_malformed("gqa", bad, raw_slice.input.path)
     records: dict[str, ImageRecord] = {}
     for id_, question in questions.items():
-        image_id, text = question.imageId, question.question
-        if not _IMAGE_ID.fullmatch(image_id):
-            yield Rejected("gqa", id_, "bad image id", image_id)
+        key, text = _key(question.imageId), question.question
+        if not key:
+            yield Rejected("gqa", id_, "bad image id", str(question.imageId))
             continue
-        key = gqa_image_key(image_id)
         if not text.strip():
             yield Rejected("gqa", id_, "no words", repr(text), key)
             continue
@@ -193,7 +204,7 @@ def _read_questions(
             detail = f"{list(question.annotations.question)} in {text!r}"
             yield Rejected("gqa", id_, "no such words", detail, key)
             continue
-        record = records.setdefault(image_id, ImageRecord(key, "gqa", raw_slice.input.role))
+        record = records.setdefault(key, ImageRecord(key, "gqa", raw_slice.input.role))
         record.captions.append(
             GroundedCaption(
                 text=text,
@@ -244,7 +255,8 @@ def _object_regions(question: _Question) -> list[ObjectRegion]:
             name_span = _find_name(name, text, spans)
             if name_span:
                 spans[id_] = [name_span]
-    answers = [id_ for id_ in question.annotations.answer.values() if id_ not in spans]
+    answered = _object_ids(question.annotations.answer)
+    answers = [id_ for id_ in answered.values() if id_ not in spans]
     if answers:
         question_word = _QUESTION_WORD.search(text)
         if question_word:
@@ -255,13 +267,21 @@ def _object_regions(question: _Question) -> list[ObjectRegion]:
     return [region for region in regions if region.spans]
 
 
+def _object_ids(annotated: dict[str, int | float | str]) -> dict[str, str]:
+    """Returns annotations with ids as the scene graphs have them: as text without a fraction."""
+    return {
+        words: str(int(id_)) if isinstance(id_, float) and id_.is_integer() else str(id_)
+        for words, id_ in annotated.items()
+    }
+
+
 def _annotated_spans(question: _Question, text: str) -> list[tuple[Span, str]]:
     """Returns the spans of the annotated words in ``text``, each with the id of its object.
 
     Raises:
         ValueError: ``text`` does not have the words.
     """
-    annotated = question.annotations.question
+    annotated = _object_ids(question.annotations.question)
     if not annotated:
         return []
     words = [match.span() for match in _WORD.finditer(text)]
@@ -348,7 +368,7 @@ def _published_regions(question: _Question) -> list[ObjectRegion]:
     """
     text = question.question
     annotated_spans = _annotated_spans(question, " ".join(text.split()))
-    known_ids = set(question.annotations.question.values())
+    known_ids = set(_object_ids(question.annotations.question).values())
     id_by_span: dict[Span, str] = {}
     for operation in question.semantic:
         if operation.operation != "select":
@@ -359,7 +379,7 @@ def _published_regions(question: _Question) -> list[ObjectRegion]:
     known_ids.update(id_by_span.values())
     question_word = next((word for word in _PUBLISHED_QUESTION_WORDS if word in text), None)
     if question_word:
-        for answer in question.annotations.answer.values():
+        for answer in _object_ids(question.annotations.answer).values():
             if answer not in known_ids:
                 id_by_span[_find(question_word, text)] = answer
     return [

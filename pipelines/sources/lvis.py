@@ -13,12 +13,20 @@ import msgspec
 
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE
-from pipelines.io.json_records import BadRecord, Category, Id, decode_list, reject_malformed
+from pipelines.io.json_records import (
+    BadRecord,
+    Category,
+    Id,
+    ImageId,
+    decode_list,
+    reject_malformed,
+)
 from pipelines.io.raw_files import RawFileError, open_binary
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 from schemas.class_names import class_name
+from schemas.image_ids import image_key
 from shards.format.placement import position
 
 #: Of each ten images of a few-shot subset, this many are selected for a class that they show, the
@@ -30,7 +38,7 @@ _Coordinate = Annotated[float, msgspec.Meta(gt=-MAX_COORDINATE, lt=MAX_COORDINAT
 
 
 class _Image(msgspec.Struct, gc=False):
-    id: Id
+    id: ImageId
     coco_url: str
     width: int
     height: int
@@ -39,7 +47,7 @@ class _Image(msgspec.Struct, gc=False):
 
 class _Annotation(msgspec.Struct, gc=False):
     id: Id
-    image_id: Id
+    image_id: ImageId
     category_id: Category
     bbox: tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate]
     area: float | None = None
@@ -194,7 +202,7 @@ def _image_captions(
 
 
 def _key(image_id: int) -> str:
-    return f"coco/{image_id}"
+    return image_key("coco", image_id)
 
 
 # --- few-shot subsets -----------------------------------------------------------------------------

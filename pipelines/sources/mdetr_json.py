@@ -6,8 +6,11 @@ the raw records of a caption.
 """
 
 import functools
+import itertools
 import mmap
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import ClassVar
 
 import msgspec
@@ -15,14 +18,29 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.geometry.boxes import from_xywh
-from pipelines.io.json_records import BadRecord, Category, Id, decode_list, reject_malformed
+from pipelines.io.json_records import (
+    BadRecord,
+    Category,
+    Id,
+    decode_list,
+    decode_record,
+    reject_malformed,
+)
 from pipelines.io.raw_files import RawFileError, map_file, version
 from pipelines.io.slices import Input, Slice, element_ranges
 from pipelines.sources.base import Context, Source
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
+from schemas.image_ids import ImageIdError, RawId, image_key, photo_id_of_key
 
-#: dataset_name -> namespace of the images of records without ``data_source``
-NAMESPACES = {"flickr": "flickr30k"}
+#: ``data_source`` or, without one, ``dataset_name`` in the published files -> namespace of the
+#: images, where that has another name
+NAMESPACES = {
+    "flickr": "flickr30k",
+    "refcoco": "coco",
+    "refcoco+": "coco",
+    "refcocog": "coco",
+    "phrasecut": "vg",
+}
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -33,8 +51,8 @@ class _Image(msgspec.Struct, gc=False):
     caption: str
     dataset_name: str
     data_source: str = ""
-    original_id: int | str | None = None
-    original_img_id: int | str | None = None
+    original_id: RawId = None
+    original_img_id: RawId = None
     sentence_id: Id | None = None
     tokens_negative: list[Span] = []
     tokens_positive_eval: list[list[Span]] = []
@@ -51,11 +69,23 @@ class _Annotation(msgspec.Struct, gc=False):
 
 
 class MdetrJson(Source, kw_only=True):
-    """Captions and boxes of MDETR's files; each caption of a file is a sentence of this source."""
+    """Captions and boxes of MDETR's files; each caption of a file is a sentence of this source.
+
+    ``namespaces`` states the namespace of the images of datasets that are not published, by the
+    ``data_source`` (or ``dataset_name``) of their records: their own, or one that they share.
+    """
 
     namespace: ClassVar[str] = "mdetr_json"
 
     files: dict[str, list[str]]  # split -> its files
+    namespaces: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        for name, namespace in self.namespaces.items():
+            if not re.fullmatch("[A-Za-z0-9_+-]{1,40}", namespace):
+                raise ValueError(
+                    f"namespaces.{name}: {namespace!a} cannot begin the key of an image"
+                )
 
     def paths(self) -> list[str]:
         return [path for paths in self.files.values() for path in paths]
@@ -70,11 +100,11 @@ class MdetrJson(Source, kw_only=True):
         images, _ = decode_list(raw_slice.content, _Image)  # `read` reports the bad ones
         rows: set[tuple[str, str, int, int]] = set()
         for image in images:
-            key, size = _key(image), _size(image)
+            key, size = self._key(image)[0], _size(image)
             if key and size:
                 rows.add((key, image.file_name, *size))
         for key, file, width, height in sorted(rows):
-            yield ImageInfo(key, self.namespace, file, width, height)
+            yield ImageInfo(key, self.namespace, file, width, height, photo_id_of_key(key))
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [
@@ -92,11 +122,13 @@ class MdetrJson(Source, kw_only=True):
                 raw_record, detail = f"annotations/{position}", f"image_id {image_id}"
                 yield Rejected(self.namespace, raw_record, "unknown image", detail, records=0)
         records: dict[str, ImageRecord] = {}
+        file = self._file_names()[raw_slice.input.path]
         for image in images:
-            key, size = _key(image), _size(image)
-            raw_record = f"{image.dataset_name}/{_caption_id(image)}"
+            (key, error), size = self._key(image), _size(image)
+            caption_id = _caption_id(image, key, file)
+            raw_record = f"{image.dataset_name}/{caption_id}"
             if not key:
-                yield Rejected(self.namespace, raw_record, "bad image id", image.file_name)
+                yield Rejected(self.namespace, raw_record, "bad image id", error)
                 continue
             if not size:
                 detail = f"{image.width}x{image.height}"
@@ -115,22 +147,42 @@ class MdetrJson(Source, kw_only=True):
                     width=size[0],
                     height=size[1],
                 )
-            record.captions.append(_caption(image, annotations))
+            record.captions.append(_caption(image, annotations, caption_id))
         yield from records.values()
 
+    def _key(self, image: _Image) -> tuple[str, str]:
+        """Returns the key of an image, and why there is none; one of them is empty."""
+        name = image.data_source or image.dataset_name
+        namespace = self.namespaces.get(name) or NAMESPACES.get(name.lower(), name)
+        id_ = image.original_id if image.original_id is not None else image.original_img_id
+        try:
+            return image_key(namespace, id_, self._own_namespaces), ""
+        except ImageIdError as error:
+            field = "data_source" if image.data_source else "no data_source, dataset_name"
+            return "", f"{image.file_name} ({field} {name!a}): {error}"
 
-def _key(image: _Image) -> str:
-    """Returns the image's key; empty if the record does not name its dataset."""
-    namespace = image.data_source or NAMESPACES.get(image.dataset_name, "")
-    id_ = image.original_id if image.original_id is not None else image.original_img_id
-    return f"{namespace}/{id_}" if namespace and id_ is not None else ""
+    @property
+    def _own_namespaces(self) -> frozenset[str]:
+        return frozenset(self.namespaces.values())
+
+    def _file_names(self) -> dict[str, str]:
+        """Returns the name of each file in the ids of its records: ids are of a file.
+
+        Files with the same name, in several folders, are numbered.
+        """
+        names: dict[str, str] = {}
+        for path in dict.fromkeys(self.paths()):
+            name = PurePosixPath(path).name.removesuffix(".zip").removesuffix(".json")
+            candidates = itertools.chain([name], (f"{name}~{n}" for n in itertools.count(2)))
+            names[path] = next(c for c in candidates if c not in names.values())
+        return names
 
 
-def _caption_id(image: _Image) -> str:
-    """Returns the caption's own id, as Flickr30k has one, or the id of its "image"."""
-    if image.original_img_id is not None and image.sentence_id is not None:
-        return f"{image.original_img_id}#{image.sentence_id}"
-    return str(image.id)
+def _caption_id(image: _Image, key: str, file: str) -> str:
+    """Returns the caption's own id, as Flickr30k has one, or the id of its "image" in its file."""
+    if key and image.original_img_id is not None and image.sentence_id is not None:
+        return f"{key.partition('/')[2]}#{image.sentence_id}"
+    return f"{file}:{image.id}"
 
 
 def _size(image: _Image) -> tuple[int, int] | None:
@@ -140,7 +192,7 @@ def _size(image: _Image) -> tuple[int, int] | None:
         return None
 
 
-def _caption(image: _Image, annotations: Sequence[_Annotation]) -> GroundedCaption:
+def _caption(image: _Image, annotations: Sequence[_Annotation], caption_id: str) -> GroundedCaption:
     regions = [
         Region(
             spans=annotation.tokens_positive,
@@ -165,7 +217,7 @@ def _caption(image: _Image, annotations: Sequence[_Annotation]) -> GroundedCapti
         regions=regions,
         tokens_negative=image.tokens_negative,
         dataset=image.dataset_name,
-        record=_caption_id(image),
+        record=caption_id,
         phrases=phrases,
     )
 
@@ -221,12 +273,12 @@ class AnnotationIndex:
         Images without an id are skipped: no annotation refers to them.
         """
         borders = element_ranges(self._content, Input(self._path, "list", within=key))
-        content, decoder = memoryview(self._content), msgspec.json.Decoder(record_type)
+        content = memoryview(self._content)
         image_ids = np.empty(len(borders), np.int64)
         has_id = np.ones(len(borders), np.bool_)
         for position, (start, stop) in enumerate(borders.tolist()):
             try:
-                image_ids[position] = decoder.decode(content[start:stop]).image
+                image_ids[position] = decode_record(content[start:stop], record_type).image
             except msgspec.ValidationError as error:
                 if record_type is _AnnotationImageId:
                     message = f"{self._path}: an annotation without an image id: {error}"

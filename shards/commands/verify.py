@@ -40,11 +40,12 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the report; returns the exit status."""
     from shards.reading.shard_set import ShardSet
-    from shards.verification.held_out import read_held_out
+    from shards.verification.held_out import own_namespaces, read_held_out
     from shards.verification.verify import verify
 
-    held_out = [read_held_out(argument) for argument in arguments.held_out]
     shards = ShardSet.open(arguments.shards)
+    own = own_namespaces(shards) if arguments.held_out else frozenset()
+    held_out = [read_held_out(argument, own) for argument in arguments.held_out]
     report = verify(
         shards, num_images=arguments.num_images, held_out=held_out, quiet=arguments.quiet
     )

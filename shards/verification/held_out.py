@@ -1,20 +1,14 @@
 """Reads lists of image ids that must not be in train."""
 
-import re
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-# The format of ids in the lists of each dataset; all others are plain names.
-_ID_PATTERNS = {
-    "coco": re.compile(r"(?:COCO_[A-Za-z0-9]+_)?(?P<number>[0-9]{1,20})(?:\.jpg)?"),
-    "flickr30k": re.compile(r"(?P<number>[0-9]{1,20})(?:\.jpg)?"),
-    "vg": re.compile(r"(?P<coco>n?)(?P<number>[0-9]{1,20})"),
-}
-_ID_PATTERNS["gqa"] = _ID_PATTERNS["vg"]
-_PLAIN_ID = re.compile(r"[A-Za-z0-9_+-]{1,80}")
-_NAMESPACE = re.compile(r"[A-Za-z0-9_+-]+")
+from schemas.image_ids import ImageIdError, RawId, image_key, known_namespace, namespace_of
+from shards.format.manifest import ShardError
+from shards.reading.shard_set import ShardSet
 
 
 class HeldOutListError(ValueError):
@@ -33,63 +27,64 @@ class HeldOutList(NamedTuple):
 
 
 class _WithId(msgspec.Struct):
-    id: int | str
+    id: int | float | str
 
 
 class _WithImageId(msgspec.Struct):
-    image_id: int | str
+    image_id: int | float | str
 
 
 class _CocoLayout(msgspec.Struct):
     images: list[_WithId]
 
 
-def read_held_out(argument: str) -> HeldOutList:
+def own_namespaces(shards: ShardSet) -> frozenset[str]:
+    """Returns the namespaces of a set's keys; shards whose index cannot be read are left out."""
+    namespaces: set[str] = set()
+    for shard in range(len(shards.shards)):
+        with contextlib.suppress(ShardError):  # `verify` reports it
+            namespaces.update(map(namespace_of, shards.rows(shard, ["key"])["key"].to_pylist()))
+    return frozenset(namespaces)
+
+
+def read_held_out(argument: str, own: frozenset[str] = frozenset()) -> HeldOutList:
     """Reads the list that ``NAMESPACE=FILE`` names, as keys of a shard set.
 
     FILE has one id per line, or is JSON: a list of ids or of objects with an ``image_id``, or an
-    object with a list ``images`` of objects with an ``id`` (COCO's layout). Ids of ``coco`` and
-    ``flickr30k`` are numbers or file names (``COCO_train2014_000000000139.jpg``). Those of ``vg``
-    and ``gqa`` are the ids in GQA's files: ``n578020`` is COCO's 578020, all other ids of ``gqa``
-    are keys of ``vg``. Leading zeros of a number are dropped.
+    object with a list ``images`` of objects with an ``id`` (COCO's layout). Ids are spelled as
+    `image_key` reads them. NAMESPACE is a published one, or one of ``own``, as of the shard set.
 
     Raises:
-        HeldOutListError: the file has another form, is empty, or has ids of another form.
+        HeldOutListError: the namespace is unknown, or the file has another form, is empty, or has
+            ids of another form.
         OSError: the file cannot be read.
     """
     namespace, equals, path = argument.partition("=")
-    if not (equals and path and _NAMESPACE.fullmatch(namespace)):
+    if not (equals and path and namespace):
         raise HeldOutListError(f"expected NAMESPACE=FILE, such as coco=ids.txt, got {argument!r}")
-    ids = _read_ids(path)
-    if not ids:
-        raise HeldOutListError(f"{path} has no image ids")
-    return HeldOutList(argument, namespace, frozenset(_key(namespace, id_, path) for id_ in ids))
+    try:
+        namespace = known_namespace(namespace, own)
+        ids = _read_ids(path)
+        if not ids:
+            raise HeldOutListError(f"{path} has no image ids")
+        keys_of_list = frozenset(image_key(namespace, id_, own) for id_ in ids)
+    except ImageIdError as error:
+        raise HeldOutListError(f"{path}: {error}") from error
+    return HeldOutList(argument, namespace, keys_of_list)
 
 
-def _read_ids(path: str) -> list[str]:
+def _read_ids(path: str) -> list[RawId]:
     try:
         content = Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise HeldOutListError(f"{path} is neither lines of ids nor JSON: {error}") from error
     if not content.lstrip().startswith(("[", "{")):
         return [line.strip() for line in content.splitlines() if line.strip()]
-    layout = list[int | str | _WithImageId] | _CocoLayout
+    layout = list[int | float | str | _WithImageId] | _CocoLayout
     try:
         decoded = msgspec.json.decode(content, type=layout)
     except msgspec.MsgspecError as error:
         raise HeldOutListError(f"{path} is not JSON of image ids: {error}") from error
     if isinstance(decoded, _CocoLayout):
-        return [str(image.id) for image in decoded.images]
-    return [str(row.image_id if isinstance(row, _WithImageId) else row) for row in decoded]
-
-
-def _key(namespace: str, id_: str, path: str) -> str:
-    match = _ID_PATTERNS.get(namespace, _PLAIN_ID).fullmatch(id_)
-    if match is None:
-        raise HeldOutListError(f"{path}: {id_[:50]!a} is not an image id of {namespace}")
-    groups = match.groupdict()
-    if "number" in groups:
-        id_ = str(int(groups["number"]))
-    if "coco" in groups:
-        namespace = "coco" if groups["coco"] else "vg"
-    return f"{namespace}/{int(id_) if id_.isdecimal() else id_}"
+        return [image.id for image in decoded.images]
+    return [row.image_id if isinstance(row, _WithImageId) else row for row in decoded]

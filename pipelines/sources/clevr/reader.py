@@ -32,6 +32,7 @@ from schemas import (
     Rejected,
     Span,
 )
+from schemas.image_ids import ImageIdError, image_key
 
 # CLEVR_train_000123.png, and CLEVR_valA_000123.png of CoGenT
 _FILE_NAME = re.compile(r"[A-Za-z0-9_]{1,60}\.png")
@@ -81,8 +82,8 @@ class Clevr(Source, kw_only=True):
     def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         images, _ = decode_list(raw_slice.content, _QuestionImage)  # `read` reports the bad ones
         for name in dict.fromkeys(image.image_filename for image in images):
-            if _FILE_NAME.fullmatch(name):
-                yield ImageInfo(_key(name), self.namespace, name, WIDTH, HEIGHT)
+            if key := _key(name):
+                yield ImageInfo(key, self.namespace, name, WIDTH, HEIGHT)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [
@@ -100,11 +101,12 @@ class Clevr(Source, kw_only=True):
         for question in questions:
             name, text = question.image_filename, question.question
             id_ = f"{file}:{_question_id(question)}"
-            if not _FILE_NAME.fullmatch(name):
+            key = _key(name)
+            if not key:
                 yield Rejected(self.namespace, id_, "bad image name", name)
                 continue
             if not text.strip():
-                yield Rejected(self.namespace, id_, "no words", repr(text), _key(name))
+                yield Rejected(self.namespace, id_, "no words", repr(text), key)
                 continue
             regions: list[Region] = []
             program = question.program
@@ -113,12 +115,12 @@ class Clevr(Source, kw_only=True):
                     scene = _decode_scene(scenes, name)
                     results = run_program(program, scene.objects, scene.relationships)
                 except ValueError as error:
-                    yield Rejected(self.namespace, id_, "bad program", str(error), _key(name))
+                    yield Rejected(self.namespace, id_, "bad program", str(error), key)
                     continue
                 if self.medium and mentions_an_object_twice(program, results):
                     continue
                 regions = _regions(text, program, results, scene)
-            record = records.setdefault(name, ImageRecord(_key(name), self.namespace, split))
+            record = records.setdefault(name, ImageRecord(key, self.namespace, split))
             record.captions.append(
                 GroundedCaption(
                     text,
@@ -145,7 +147,11 @@ def _question_id(question: _Question) -> str:
 
 
 def _key(file_name: str) -> str:
-    return f"clevr/{file_name.removesuffix('.png')}"
+    """Returns the key of an image by the name of its file; empty if it is not such a name."""
+    try:
+        return image_key("clevr", file_name) if _FILE_NAME.fullmatch(file_name) else ""
+    except ImageIdError:  # a number that is not positive
+        return ""
 
 
 def _decode_scene(scenes: dict[str, msgspec.Raw], name: str) -> ClevrScene:

@@ -10,7 +10,7 @@ import msgspec
 
 from pipelines.captions.text_cleanup import clean
 from pipelines.geometry.boxes import from_xywh
-from pipelines.io.json_records import BadRecord, Id, decode_list, reject_malformed
+from pipelines.io.json_records import BadRecord, Id, ImageId, decode_list, reject_malformed
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source
 from pipelines.sources.visual_genome.boxes import float32_area
@@ -25,6 +25,7 @@ from pipelines.sources.visual_genome.regions import (
 )
 from pipelines.sources.visual_genome.text_rules import TextRules, TokenTextRules
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
+from schemas.image_ids import image_key, optional_image_key, photo_id
 
 TEXT_RULES: dict[str, type[TokenTextRules] | type[PublishedTextRules]] = {
     "tokens": TokenTextRules,
@@ -33,7 +34,7 @@ TEXT_RULES: dict[str, type[TokenTextRules] | type[PublishedTextRules]] = {
 
 
 class _ImageData(msgspec.Struct, gc=False):
-    image_id: Id
+    image_id: ImageId
     width: int
     height: int
     coco_id: Id | None = None
@@ -41,12 +42,12 @@ class _ImageData(msgspec.Struct, gc=False):
 
 
 class _RegionGraph(msgspec.Struct, gc=False):
-    image_id: Id
+    image_id: ImageId
     regions: list[RawRegion]
 
 
 class _UndecodedRegionGraph(msgspec.Struct, gc=False):
-    image_id: Id
+    image_id: ImageId
     regions: msgspec.Raw
 
 
@@ -84,8 +85,8 @@ class VisualGenome(Source, kw_only=True):
                 file=f"{image.image_id}.jpg",
                 width=image.width,
                 height=image.height,
-                photo_id="" if image.flickr_id is None else str(image.flickr_id),
-                same_as="" if image.coco_id is None else f"coco/{image.coco_id}",
+                photo_id=photo_id(image.flickr_id),
+                same_as=optional_image_key("coco", image.coco_id),
             )
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
@@ -205,4 +206,4 @@ def _reject(regions: Iterable[RejectedRegion], image_id: int) -> Iterator[Reject
 
 
 def _key(image_id: int) -> str:
-    return f"vg/{image_id}"
+    return image_key("vg", image_id)

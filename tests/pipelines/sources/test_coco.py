@@ -339,7 +339,9 @@ def test_unusable_sentences_are_rejected_with_their_reason(
         reference(8, "a", ann_id=2**70),
         reference(2**40000, "a"),
         reference(8, "a", sentences=[{"sent_id": 2**70, "sent": "a"}]),
-        reference(8, "a", ann_id="5"),
+        reference(8, "a", ann_id=5.5),
+        reference(0, "a"),
+        reference(-1, "a"),
         reference(8, "a", sentences=None),
         reference(8, "a", sentences=[{"sent_id": 1}]),
         reference(8, "a", sentences=[{"sent_id": 1, "sent": 4}]),
@@ -366,9 +368,9 @@ def test_pickle_of_another_type_raises_with_the_file_name(
 def test_batch_size_does_not_change_the_records(
     tmp_path: Path, parser: SpacyParser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    references = [reference(i % 4, "left man", f"dog number {i}") for i in range(12)]
+    references = [reference(1 + i % 4, "left man", f"dog number {i}") for i in range(12)]
     whole = read_references(tmp_path, references, parser)
     monkeypatch.setattr(coco, "SENTENCES_PER_BATCH", 3)
     assert read_references(tmp_path, references, parser) == whole
-    assert [record.image for record in image_records(whole)] == [f"coco/{i}" for i in range(4)]
+    assert [record.image for record in image_records(whole)] == [f"coco/{i}" for i in range(1, 5)]
     assert [len(record.captions) for record in image_records(whole)] == [6, 6, 6, 6]

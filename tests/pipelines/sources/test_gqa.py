@@ -406,13 +406,13 @@ def test_question_without_answer_is_read() -> None:
     [
         (b'{"question": "a?"}', "malformed record"),
         (b'{"question": 4, "imageId": "1"}', "malformed record"),
-        (b'{"question": "a?", "imageId": 1}', "malformed record"),
+        (b'{"question": "a?", "imageId": 1.5}', "bad image id"),
         (b'{"question": "\xff?", "imageId": "1"}', "malformed record"),
         (b'{"question": "a?", "imageId": "1", "annotations": []}', "malformed record"),
         (b'{"question": "a?", "imageId": "1", "semantic": [{}]}', "malformed record"),
         (b"null", "malformed record"),
         (b'{"question": "a?", "imageId": "../1"}', "bad image id"),
-        (b'{"question": "a?", "imageId": "1\\n"}', "bad image id"),
+        (b'{"question": "a?", "imageId": "-1"}', "bad image id"),
         (b'{"question": " ", "imageId": "1"}', "no words"),
     ],
 )

@@ -158,7 +158,7 @@ def test_few_shot_subset_shows_all_classes(
 ) -> None:
     category = st.integers(1, class_count)
     images, annotations = [], {}
-    for number in range(image_count):
+    for number in range(1, image_count + 1):
         positive = data.draw(st.sets(category, max_size=3))
         negative = data.draw(st.sets(category, max_size=2)) - positive
         images.append(_Image(number, "", 640, 480, sorted(negative)))
@@ -168,7 +168,7 @@ def test_few_shot_subset_shows_all_classes(
         return [image.id for image in few_shot_subset(images, annotations, percent)]
 
     almost_all = 100 * (1 - 1e-9) if image_count > 1 else 100  # the selection runs to the end
-    assert sorted(select(almost_all)) == list(range(image_count))
+    assert sorted(select(almost_all)) == list(range(1, image_count + 1))
     shown_classes = {id_ for by_category in annotations.values() for id_ in by_category}
     for percent in (1.0, 10.0, 50.0):
         subset = select(percent)

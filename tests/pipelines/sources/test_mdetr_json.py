@@ -83,9 +83,9 @@ def test_captions_get_their_annotations_in_any_order(tmp_path: Path) -> None:
                 ],
                 spans,
                 "mixed",
-                "0",
+                "final:0",
             ),
-            GroundedCaption("a hat", [], spans, "mixed", "1"),
+            GroundedCaption("a hat", [], spans, "mixed", "final:1"),
         ],
         "vg/9": [
             GroundedCaption(
@@ -96,7 +96,7 @@ def test_captions_get_their_annotations_in_any_order(tmp_path: Path) -> None:
                 ],
                 spans,
                 "mixed",
-                "7",
+                "final:7",
             )
         ],
     }
@@ -158,8 +158,11 @@ def test_image_table_lists_each_image_once(tmp_path: Path) -> None:
         ({"caption": 7}, "malformed record"),
         ({"id": "x"}, "malformed record"),
         ({"width": "wide"}, "bad image size"),
-        ({"data_source": "", "dataset_name": "refcoco"}, "bad image id"),
+        ({"data_source": "", "dataset_name": "mixed"}, "bad image id"),
         ({"original_id": None}, "bad image id"),
+        ({"original_id": 0}, "bad image id"),
+        ({"original_id": 2.5}, "bad image id"),
+        ({"data_source": "coca"}, "bad image id"),
     ],
 )
 def test_unusable_caption_is_rejected_with_its_reason(
@@ -170,6 +173,67 @@ def test_unusable_caption_is_rejected_with_its_reason(
     assert (rejected.reason, rejected.records) == (reason, 1)
     [part] = [record for record in records if isinstance(record, ImageRecord)]
     assert len(part.captions) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        ({"original_id": "000000581857"}, "coco/581857"),
+        ({"original_id": 581857.0, "data_source": "COCO"}, "coco/581857"),
+        ({"data_source": "", "dataset_name": "refcoco+"}, "coco/581857"),
+        ({"data_source": "", "dataset_name": "lvis"}, "coco/581857"),
+        ({"data_source": "", "dataset_name": "phrasecut", "original_id": 7}, "vg/7"),
+        ({"data_source": "", "dataset_name": "gqa", "original_id": "n9"}, "coco/9"),
+        ({"data_source": "flickr", "original_id": "0033"}, "flickr30k/33"),
+        ({"data_source": "mine", "original_id": "img_07.jpg"}, "mine/img_07"),
+        ({"data_source": "", "dataset_name": "crops", "original_id": 7}, "vg/7"),
+    ],
+)
+def test_images_have_the_keys_of_their_datasets(
+    tmp_path: Path, fields: dict[str, Any], key: str
+) -> None:
+    source = write(tmp_path, [image(3, **fields)], [box(0, 3)])
+    source.namespaces = {"mine": "mine", "crops": "vg"}
+    [record] = read(source)
+    assert isinstance(record, ImageRecord)
+    assert record.image == key
+
+
+def test_unknown_dataset_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    records = read(write(tmp_path, [image(3, data_source="mine")], []))
+    [rejected] = [record for record in records if isinstance(record, Rejected)]
+    assert "data_source 'mine'" in rejected.detail
+    assert "known are clevr, coco" in rejected.detail
+
+
+def test_own_namespace_must_be_a_plain_name() -> None:
+    with pytest.raises(ValueError, match=r"namespaces\.mine: 'my/set' cannot begin the key"):
+        MdetrJson(files={}, namespaces={"mine": "my/set"})
+
+
+def test_records_are_told_apart_by_their_file(tmp_path: Path) -> None:
+    """Ids are of a file; files of one name in two folders are numbered in their order."""
+    paths = [tmp_path / name for name in ("a/x.json", "b/x.json", "c/x~2.json", "y.json")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"images": [image(0)], "annotations": []}))
+    source = MdetrJson(files={"train": [str(path) for path in paths]})
+    context = Context(MDETR, ("train",), SpacyParser(), frozenset())
+    records = []
+    for input in source.inputs(("train",)):
+        [slice_range] = find_slices("mdetr_json", 0, input, "")
+        assert isinstance(slice_range, SliceRange)
+        records += list(source.read(read_slice(slice_range), context))
+    captions = [c for record in records if isinstance(record, ImageRecord) for c in record.captions]
+    assert [caption.record for caption in captions] == ["x:0", "x~2:0", "x~2~2:0", "y:0"]
+
+
+def test_ids_of_a_file_may_be_floats_or_strings(tmp_path: Path) -> None:
+    images = [image(0) | {"id": 0.0, "height": 640.0}, image(1) | {"id": "1"}]
+    boxes = [box(0, 0) | {"image_id": 0.0, "id": 5.0}, box(1, 1) | {"image_id": "1"}]
+    records = read(write(tmp_path, images, boxes))
+    captions = [c for record in records if isinstance(record, ImageRecord) for c in record.captions]
+    assert [(c.record, len(c.regions)) for c in captions] == [("final:0", 1), ("final:1", 1)]
 
 
 def test_malformed_annotation_costs_only_its_box(tmp_path: Path) -> None:
@@ -191,7 +255,7 @@ def test_annotations_of_unknown_images_are_reported_once(tmp_path: Path) -> None
         ("annotations/3", "image_id -1", 0),
     ]
     captions = [c for part in records if isinstance(part, ImageRecord) for c in part.captions]
-    assert [c.record for c in captions if c.regions] == ["7", str(last)]
+    assert [c.record for c in captions if c.regions] == ["final:7", f"final:{last}"]
 
 
 def test_zipped_file_gives_the_same_records(tmp_path: Path) -> None:
@@ -199,11 +263,12 @@ def test_zipped_file_gives_the_same_records(tmp_path: Path) -> None:
     [path] = source.files["train"]
     with zipfile.ZipFile(f"{path}.zip", "w") as archive:
         archive.write(path, "final.json")
-    [input] = MdetrJson(files={"train": [f"{path}.zip"]}).inputs(("train",))
+    zipped = MdetrJson(files={"train": [f"{path}.zip"]})
+    [input] = zipped.inputs(("train",))
     [slice_range] = find_slices("mdetr_json", 0, input, str(tmp_path / "scratch"))
     assert isinstance(slice_range, SliceRange)
     context = Context(MDETR, ("train",), SpacyParser(), frozenset())
-    assert list(source.read(read_slice(slice_range), context)) == read(source)
+    assert list(zipped.read(read_slice(slice_range), context)) == read(source)
 
 
 def test_annotation_without_image_id_raises(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ from shards.verification.held_out import HeldOutListError, read_held_out
         ("flickr30k", "1000092795\n0036979.jpg", {"flickr30k/1000092795", "flickr30k/36979"}),
         ("vg", "2320633\nn578020", {"vg/2320633", "coco/578020"}),
         ("gqa", "2320633\nn578020", {"vg/2320633", "coco/578020"}),
+        ("gqa", "2320633.jpg\nn578020.jpg\n7.0", {"vg/2320633", "coco/578020", "vg/7"}),
+        ("COCO", "[139.0]", {"coco/139"}),
+        ("lvis", "000000000139.jpg", {"coco/139"}),
         ("clevr", "CLEVR_val_000007\n007", {"clevr/CLEVR_val_000007", "clevr/7"}),
     ],
 )
@@ -42,6 +45,7 @@ def test_ids_become_image_keys(
         (b"[]", "has no image ids"),
         (b'{"images": []}', "has no image ids"),
         (b"139 285", "is not an image id"),
+        (b"0", "is not an image id of coco: ids are positive"),
         (b"n139", "is not an image id of coco"),
         (b"-139", "is not an image id of coco"),
         (b"[-139]", "is not an image id of coco"),
@@ -49,7 +53,7 @@ def test_ids_become_image_keys(
         (b"COCO_000000000139", "is not an image id of coco"),
         (b"139.png", "is not an image id of coco"),
         (b"1" * 21, "is not an image id of coco"),
-        (b"[1.5]", "is not JSON of image ids"),
+        (b"[1.5]", "1.5 is not an image id"),
         (b"[139", "is not JSON of image ids"),
         (b'{"ids": [139]}', "is not JSON of image ids"),
         (pickle.dumps([139]), "is neither lines of ids nor JSON"),
@@ -63,9 +67,17 @@ def test_unreadable_list_is_refused(content: bytes, message: str, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("namespace", "id_"),
-    [("flickr30k", "flickr_139"), ("vg", "image_id"), ("gqa", "nn139"), ("vg", "139.jpg")],
+    [("flickr30k", "flickr_139"), ("vg", "image_id"), ("gqa", "nn139"), ("vg", "139.png")],
 )
 def test_ids_of_another_dataset_are_refused(namespace: str, id_: str, tmp_path: Path) -> None:
     (tmp_path / "ids").write_text(f"139\n{id_}\n")
     with pytest.raises(HeldOutListError, match=f"'{id_}' is not an image id of {namespace}"):
         read_held_out(f"{namespace}={tmp_path / 'ids'}")
+
+
+def test_unknown_namespace_is_refused_unless_the_shard_set_has_it(tmp_path: Path) -> None:
+    (tmp_path / "ids").write_text("img_7\n007\n")
+    with pytest.raises(HeldOutListError, match="no namespace 'mine' of images; known are clevr, "):
+        read_held_out(f"mine={tmp_path / 'ids'}")
+    held_out = read_held_out(f"mine={tmp_path / 'ids'}", own=frozenset({"mine"}))
+    assert held_out.keys == {"mine/img_7", "mine/7"}

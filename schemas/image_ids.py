@@ -1,0 +1,179 @@
+"""The ids of images: one parser of every spelling that published files and lists have.
+
+The key of an image is its namespace and its id: ``coco/139``. Readers, lists of held-out images
+and the audit of a shard set all make keys here, so an image has one key, whichever spelling of its
+id a file has. Published files write 0, -1, null or nothing where an image has no id; none of them
+is an id of an image.
+"""
+
+import functools
+import re
+
+#: An id as JSON files and pickles spell it.
+RawId = int | float | str | None
+
+_NUMBER = r"([0-9]{1,20})(?:\.0+)?"  # a table of numbers may be written as floats
+_FILE = r"([0-9]{1,20})\.jpg"
+# RefCOCO's names end in the id of an annotation: COCO_train2014_000000581857_16.jpg
+_COCO_FILE = r"COCO_[a-z][a-z0-9]*_([0-9]{12})(?:_[0-9]+)?(?:\.jpg)?"
+_NAME = r"([a-z0-9_+-]{1,80})(?:\.jpe?g|\.png)?"
+
+
+def _pattern(*spellings: str) -> re.Pattern[str]:
+    return re.compile("|".join(spellings), re.IGNORECASE | re.ASCII)
+
+
+# Of namespaces whose ids are numbers.
+_NUMBERED = {
+    "coco": _pattern(_NUMBER, _FILE, _COCO_FILE),
+    "vg": _pattern(_NUMBER, _FILE),
+    "flickr30k": _pattern(_NUMBER, _FILE),
+}
+# Of those whose ids are names.
+_NAMED = _pattern(_NUMBER, _NAME)
+#: Datasets whose images are in the namespace of another one (GQA: see `image_key`).
+_ALIASES = {"lvis": "coco", "gqa": "vg"}
+#: The namespaces that `image_key` knows.
+NAMESPACES = frozenset({*_NUMBERED, *_ALIASES, "clevr"})
+_NO_ID = frozenset({"", "none", "null", "nan"})
+
+# Names of published files that cannot be a numbering of one's own.
+_PUBLISHED_FILES = {
+    "coco": re.compile(r"(?:COCO_[a-z0-9]+_)?([0-9]{12})\.jpg", re.IGNORECASE),
+    "vg": re.compile(r"([1-9][0-9]*)\.jpg", re.IGNORECASE),
+    "flickr30k": re.compile(r"([1-9][0-9]*)\.jpg", re.IGNORECASE),
+}
+
+
+class ImageIdError(ValueError):
+    """A value is not the id of an image of its namespace, or there is no such namespace."""
+
+
+@functools.lru_cache(maxsize=1 << 14, typed=True)
+def image_key(namespace: str, id_: RawId, own: frozenset[str] = frozenset()) -> str:
+    """Returns the key of an image, by its namespace and any spelling of its id.
+
+    A number may be an integer, a whole float, or text of either with leading zeros; published file
+    names of the namespace are ids, too. An id of ``vg`` or ``gqa`` that begins with "n" is one of
+    COCO, as in GQA's files. ``own`` has the namespaces of datasets that are not published; their
+    ids are names or numbers. The case of a namespace does not matter.
+
+    >>> image_key("COCO", "COCO_train2014_000000000139.jpg"), image_key("lvis", 139.0)
+    ('coco/139', 'coco/139')
+    >>> image_key("gqa", "2320633"), image_key("gqa", "n578020")
+    ('vg/2320633', 'coco/578020')
+    >>> image_key("mine", "x1.jpg", own=frozenset({"mine"}))
+    'mine/x1'
+
+    Raises:
+        ImageIdError: the namespace is unknown, or the value is not a positive id of it.
+    """
+    name = known_namespace(namespace, own)
+    name = _ALIASES.get(name, name)
+    text = _text(id_)
+    if text.lower() in _NO_ID:
+        raise ImageIdError(f"{id_!r} is not an image id of {namespace}")
+    pattern = _NUMBERED.get(name, _NAMED)
+    is_of_coco = name == "vg" and text[:1] in ("n", "N")
+    match = pattern.fullmatch(text[1:] if is_of_coco else text)
+    if match is None:
+        raise ImageIdError(f"{text[:80]!a} is not an image id of {namespace}")
+    if is_of_coco:
+        name = "coco"
+    plain = next(group for group in match.groups() if group is not None)
+    if plain.lstrip("+-").isdecimal():
+        if plain[0] in "+-" or int(plain) == 0:
+            raise ImageIdError(f"{text[:80]!a} is not an image id of {namespace}: ids are positive")
+        plain = str(int(plain))
+    return f"{name}/{plain}"
+
+
+def known_namespace(namespace: str, own: frozenset[str] = frozenset()) -> str:
+    """Returns the spelling of a namespace that keys and `image_key` have.
+
+    Raises:
+        ImageIdError: it is neither published nor in ``own``; the message lists those.
+    """
+    if namespace in own or namespace in NAMESPACES:
+        return namespace
+    lower = namespace.lower()
+    known = {name.lower(): name for name in (*own, *NAMESPACES)}
+    if lower not in known:
+        names = ", ".join(sorted({*own, *NAMESPACES}))
+        raise ImageIdError(f"there is no namespace {namespace[:80]!a} of images; known are {names}")
+    return known[lower]
+
+
+def optional_image_key(namespace: str, id_: RawId) -> str:
+    """Returns the key of an image, or an empty string where a file states that there is none.
+
+    >>> optional_image_key("coco", 139), optional_image_key("coco", -1)
+    ('coco/139', '')
+
+    Raises:
+        ImageIdError: the value is neither an id nor one of the spellings of "no id".
+    """
+    return "" if _states_no_id(id_) else image_key(namespace, id_)
+
+
+def photo_id(id_: RawId) -> str:
+    """Returns the id of a Flickr photo, or an empty string where a file states that there is none.
+
+    >>> photo_id(5896644212.0), photo_id(0)
+    ('5896644212', '')
+
+    Raises:
+        ImageIdError: the value is neither an id nor one of the spellings of "no id".
+    """
+    return optional_image_key("flickr30k", id_).partition("/")[2]
+
+
+def photo_id_of_key(key: str) -> str:
+    """Returns the id of the Flickr photo that a key states, or an empty string.
+
+    The id of an image of Flickr30k is that of its photo.
+    """
+    namespace, _, id_ = key.partition("/")
+    return id_ if namespace == "flickr30k" else ""
+
+
+def namespace_of(key: str) -> str:
+    """Returns the namespace of an image key.
+
+    >>> namespace_of("coco/139")
+    'coco'
+    """
+    return key.partition("/")[0]
+
+
+def key_of_file(namespace: str, file: str) -> str:
+    """Returns the key that the name of a published image file states, or an empty string.
+
+    >>> key_of_file("coco", "train2014/COCO_train2014_000000000139.jpg")
+    'coco/139'
+    >>> key_of_file("coco", "7.jpg")
+    ''
+    """
+    pattern = _PUBLISHED_FILES.get(namespace)
+    match = pattern.fullmatch(file.rpartition("/")[2]) if pattern else None
+    return f"{namespace}/{int(match[1])}" if match else ""
+
+
+def _text(id_: RawId) -> str:
+    if id_ is None:
+        return ""
+    if isinstance(id_, bool):
+        raise ImageIdError(f"{id_!r} is not an image id")
+    if isinstance(id_, float):
+        # Larger floats do not hold every whole number.
+        if not id_.is_integer() or abs(id_) > 2**53:
+            raise ImageIdError(f"{id_!r} is not an image id: not a whole number")
+        return str(int(id_))
+    return str(id_).strip()
+
+
+def _states_no_id(id_: RawId) -> bool:
+    text = _text(id_)
+    if text.lower() in _NO_ID:
+        return True
+    return re.fullmatch(r"-[0-9]+(\.0+)?|0+(\.0+)?", text) is not None
