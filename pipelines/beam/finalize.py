@@ -19,6 +19,7 @@ from schemas import Rejected, arrow
 from schemas.package_version import package_version
 from shards.format import manifest as mf
 from shards.format.index import IndexRow
+from shards.format.manifest import Role
 from shards.format.source_counts import SourceCounts, total
 from shards.format.stats import Stats, as_json
 from shards.format.tables import encode_index, encode_table
@@ -36,7 +37,7 @@ class TooManyRejectedError(Exception):
 
 
 class LeakError(Exception):
-    """An image is both in a split that is trained on and in one that is evaluated on."""
+    """A photo is both in a split that is trained on and in one that is evaluated on."""
 
 
 class WriteManifest(beam.DoFn):
@@ -118,37 +119,28 @@ def _check_limit(counts: dict[str, SourceCounts], rejected: list[Rejected], limi
         )
 
 
-class _IndexedKey(msgspec.Struct, array_like=True, gc=False):
-    """The first columns of an `IndexRow`."""
-
-    shard: str
-    key: str
-
-
 def _check_no_leak(recipe: Recipe, summaries: list[ShardSummary]) -> None:
-    """Raises `LeakError` if an image is in splits of both roles."""
-    shards_by_role: dict[str, list[ShardSummary]] = {"eval": [], "train": []}
-    for summary in summaries:
-        shards_by_role[recipe.splits[summary.entry.split].role].append(summary)
-    evaluated = {
-        row.key: summary.entry.split
-        for summary in shards_by_role["eval"]
-        for row in unpack(summary.rows, list[_IndexedKey])
-    }
-    if not evaluated:
-        return
-    leaks = sorted(
-        f"{row.key} (in {summary.entry.split} and {evaluated[row.key]})"
-        for summary in shards_by_role["train"]
-        for row in unpack(summary.rows, list[_IndexedKey])
-        if row.key in evaluated
-    )
+    """Raises `LeakError` if an image, or another crop of its photo, is in splits of both roles."""
+
+    def rows(role: Role) -> Iterator[tuple[str, IndexRow]]:
+        for summary in summaries:
+            split = summary.entry.split
+            if recipe.splits[split].role == role:
+                yield from ((split, row) for row in unpack(summary.rows, list[IndexRow]))
+
+    evaluated = {row.crop_of or row.key: (split, row.key) for split, row in rows("eval")}
+    leaks = []
+    for split, row in rows("train") if evaluated else ():
+        eval_split, eval_key = evaluated.get(row.crop_of or row.key, ("", ""))
+        if eval_split:
+            crop = "" if eval_key == row.key else f" as {eval_key}, another crop"
+            leaks.append(f"{row.key} (in {split}, and in {eval_split}{crop})")
     if leaks:
         more = f", and {len(leaks) - 5} more" if len(leaks) > 5 else ""
         raise LeakError(
             f"{count_noun(len(leaks), 'image')} would be both trained and evaluated on: "
-            f"{', '.join(leaks[:5])}{more}; an [exclude.NAME] with the images of the evaluation "
-            "splits keeps them out of what is trained on"
+            f"{', '.join(sorted(leaks)[:5])}{more}; an [exclude.NAME] with the images of the "
+            "evaluation splits keeps them out of what is trained on"
         )
 
 
