@@ -6,7 +6,8 @@ All errors of a recipe, missing files included, are reported at once and before 
 import difflib
 import importlib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -14,7 +15,9 @@ import msgspec
 from pipelines.captions.rules import NAMED_RULES, CaptionRules
 from pipelines.dedup.eval_exclusion import Exclusion
 from pipelines.dedup.near_duplicates import NearDuplicates
-from pipelines.io.raw_files import exists
+from pipelines.io.file_roots import check_root
+from pipelines.io.raw_files import RawFileError, exists
+from pipelines.io.zips import check_file, find_in_zips, split_zip_path
 from pipelines.sources.base import Source
 from pipelines.sources.clevr.reader import Clevr
 from pipelines.sources.coco import Coco
@@ -150,14 +153,14 @@ def load(name_or_path: str, root: str | None = None, overrides: Iterable[Overrid
 
 
 def with_root(recipe: Recipe, root: str) -> Recipe:
-    """Returns a recipe with relative paths below ``root``, and ``.zip`` added where that exists.
+    """Returns a recipe with relative paths below ``root``, or into zips that have the files.
 
     Raises:
-        RecipeError: Files or folders are missing; the message names each.
+        RecipeError: Files or folders are missing or of the wrong kind; the message names each.
     """
-    located, missing = _located(recipe, root)
-    if missing:
-        raise RecipeError("\n".join(missing))
+    located, errors = _located(recipe, root)
+    if errors:
+        raise RecipeError("\n".join(errors))
     return located
 
 
@@ -179,21 +182,23 @@ def _write_out_rules(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
-    """Returns the recipe with its paths located, and an error line for each missing path."""
-    missing: list[str] = []
+    """Returns the recipe with its paths located, and a line for each error of a path."""
+    errors: list[str] = []
 
     def locate(path: str, key: str) -> str:
-        if "://" not in path and not path.startswith("/"):
-            path = f"{root.rstrip('/')}/{path}" if root else path
-        if not exists(path):
-            if exists(f"{path}.zip"):
-                return f"{path}.zip"
-            missing.append(f"{key}: there is no {path}")
-        return path
+        try:
+            return _locate(path, root)
+        except RawFileError as error:
+            errors.append(f"{key}: {error}")
+            return path
 
     def locate_table(table: Source | Exclusion, key: str) -> Any:
+        before = len(errors)
         paths = {path: locate(path, key) for path in dict.fromkeys(recipe.paths_of(table))}
-        return msgspec.convert(_with_paths(msgspec.to_builtins(table), paths), type(table))
+        located = msgspec.convert(_with_paths(msgspec.to_builtins(table), paths), type(table))
+        if len(errors) == before:
+            errors.extend(f"{key}: {error}" for error in _content_errors(located, recipe))
+        return located
 
     sources = {
         name: locate_table(table, f"sources.{name}") for name, table in recipe.sources.items()
@@ -206,7 +211,55 @@ def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
         path = locate(rules.stop_words, "rules.stop_words")
         rules = msgspec.structs.replace(rules, stop_words=path)
     located = msgspec.structs.replace(recipe, sources=sources, exclude=exclude, rules=rules)
-    return located, missing
+    return located, errors
+
+
+def _locate(path: str, root: str) -> str:
+    """Returns where a file or folder is: below ``root``, zipped, or in a zip beside or above it.
+
+    Raises:
+        RawFileError: It is nowhere, or in several zips.
+    """
+    is_relative = "://" not in path and not path.startswith("/")
+    if is_relative and root:
+        path = f"{root.rstrip('/')}/{path}"
+    if exists(path):
+        return path
+    if exists(f"{path}.zip"):
+        return f"{path}.zip"
+    zip_path = split_zip_path(path)
+    if zip_path is not None and exists(zip_path[0]):
+        return path
+    found = find_in_zips(path, root.rstrip("/") if is_relative else path.rpartition("/")[0])
+    if len(found) > 1:
+        raise RawFileError(f"{path} is in several zips, name one of them: {', '.join(found)}")
+    if not found:
+        raise RawFileError(
+            f"there is no {path}, no {path.rpartition('/')[2]}.zip, and no zip in its folder or "
+            "above that has it"
+        )
+    return found[0]
+
+
+def _content_errors(table: Source | Exclusion, recipe: Recipe) -> Iterator[str]:
+    """Yields errors of files and folders that exist, but cannot be what a table expects."""
+    if isinstance(table, Source):
+        inputs = [*table.image_tables(), *table.inputs(tuple(recipe.splits))]
+        checks: list[Callable[[], None]] = [table.check_paths]
+    else:
+        inputs, checks = table.inputs(), []
+    checks += [partial(check_file, path) for path in dict.fromkeys(i.path for i in inputs)]
+    for check in checks:
+        try:
+            check()
+        except RawFileError as error:
+            yield str(error)
+    images = table.images if set(table.images) <= set(recipe.paths_of(table)) else []
+    for path in images:
+        try:
+            check_root(path)
+        except RawFileError as error:
+            yield f"images: {error}"
 
 
 def _with_paths(value: Any, paths: dict[str, str]) -> Any:

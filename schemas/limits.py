@@ -1,7 +1,49 @@
-"""Limits on input that must hold before it is decoded."""
+"""Limits on input: what one record, one file or one image may cost before it is refused.
+
+Published data stays far below each. Beyond a limit, a record is rejected with a reason, and a file
+that can only be read as a whole fails the build. ``benchmarks/bombs.py`` measures what readers cost
+at these limits.
+"""
 
 #: Maximum number of pixels in the header of an image; a decoded image takes 3 bytes per pixel.
 MAX_IMAGE_PIXELS = 100_000_000
 
 #: Most bytes of an image file, which is read whole.
 MAX_IMAGE_FILE_BYTES = 64 << 20
+
+#: Most bytes of one element of a sliced file: an image of Visual Genome with all its regions, ...
+MAX_RECORD_BYTES = 8 << 20
+
+#: Most bytes of one line of a text file; lines are ids.
+MAX_LINE_BYTES = 4096
+
+#: Most times that a member of a zip may be larger than its packed bytes, if it has more than
+#: `FREE_UNPACKED_BYTES`. Published JSON is 5 to 30 times as large; spaces, a thousand times.
+MAX_ZIP_RATIO = 200
+FREE_UNPACKED_BYTES = 32 << 20
+
+#: Most bytes of a pickle, or of the same in JSON; the largest published one, refs(umd).p, has less
+#: than 100 MB.
+MAX_WHOLE_FILE_BYTES = 256 << 20
+
+#: Most lists, dicts, tuples and sets of such a file: a byte of a pickle can make an empty one.
+MAX_CONTAINERS = 2_000_000
+
+#: Objects that a pickle may hold by sharing some, whatever its size; else at most one a byte.
+FREE_PICKLE_OBJECTS = 100_000
+
+#: Most bytes of a list of image ids or of words.
+MAX_LIST_BYTES = 64 << 20
+
+#: Most bytes of one XML or sentence file of Flickr30k; the published ones have a few kB.
+MAX_FLICKR_FILE_BYTES = 1 << 20
+
+#: Most boxes that the phrases of one caption may have together: boxes are compared in pairs.
+MAX_CAPTION_BOXES = 500
+
+#: Most sentences of one image of Flickr30k, which has five.
+MAX_IMAGE_SENTENCES = 100
+
+#: Most bytes of the segmentation of one object, and most points of its polygons.
+MAX_SEGMENTATION_BYTES = 1 << 20
+MAX_POLYGON_POINTS = 10_000

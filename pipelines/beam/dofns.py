@@ -24,11 +24,12 @@ from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, perceptual_hash
 from pipelines.garbage_collection import collection_paused
 from pipelines.io.images import ImageStore, UnusableImageError
-from pipelines.io.raw_files import open_binary
 from pipelines.io.slices import Input, SliceRange, find_slices, read_slice
+from pipelines.io.zips import read_whole
 from pipelines.recipe import Recipe
 from pipelines.sources.base import Context
 from schemas import EvalImage, ImageInfo, ImageRecord, Rejected
+from schemas.limits import MAX_LIST_BYTES
 from shards.format.placement import shard_of
 
 # Tags of additional outputs.
@@ -278,8 +279,8 @@ class ReadAnnotations(_ImageRegistryStep):
         rules = self._build.recipe.rules
         stop_words = STOP_WORDS
         if rules.stop_words:
-            with open_binary(rules.stop_words) as file:
-                stop_words = parse_stop_words(file.read().decode())
+            content = read_whole(rules.stop_words, MAX_LIST_BYTES)
+            stop_words = parse_stop_words(content.decode("utf-8-sig"))
         self._context = Context(
             rules, tuple(self._build.recipe.splits), shared_parser(), stop_words
         )

@@ -6,19 +6,21 @@ from typing import Any
 import msgspec
 
 from pipelines.dedup.image_keys import flickr_photo_id
-from pipelines.io import safe_pickle
+from pipelines.io import plain_data, safe_pickle
 from pipelines.io.json_records import BadRecord, ImageId, convert_record, decode_dict, decode_list
-from pipelines.io.raw_files import RawFileError, open_binary
+from pipelines.io.raw_files import RawFileError, without_byte_order_mark
 from pipelines.io.slices import Input, Slice
+from pipelines.io.zips import read_whole
 from schemas import EvalImage
 from schemas.image_ids import ImageIdError, RawId, image_key, key_of_file, photo_id_of_key
+from schemas.limits import MAX_LIST_BYTES
 
 
 class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """An evaluation set, a table of the recipe: the images that any of these files names.
 
     Attributes:
-        refs: RefCOCO pickles; images of all references that are not in train.
+        refs: RefCOCO's refs, pickles or JSON; images of all references that are not in train.
         questions: GQA question files; images of all questions.
         instances: Files in COCO's layout (COCO 2014 val, LVIS minival); all images.
         ids: Lists of image ids of ``of``, as text (one per line), JSON (a list of ids, or of
@@ -105,9 +107,9 @@ def read_held_out(
 
 def _read_references(input: Input) -> list[_RefcocoRef]:
     """Reads the references that are not in train; the source's reader rejects bad ones of train."""
-    content = safe_pickle.load(input.path)
+    content = plain_data.load(input.path)
     if not isinstance(content, list):
-        raise RawFileError(f"{input.path}: expected a pickled list, found {type(content).__name__}")
+        raise RawFileError(f"{input.path}: expected a list, found {type(content).__name__}")
     held_out = [r for r in content if not (isinstance(r, dict) and r.get("split") == "train")]
     references: list[_RefcocoRef] = _convert(held_out, list[_RefcocoRef], input)
     return references
@@ -139,28 +141,23 @@ def _listed(
 
 def _read_ids(input: Input) -> list[RawId]:
     path = input.path
-    if path.endswith((".p", ".pkl", ".pickle")):
-        ids = safe_pickle.load(path)
+    content = without_byte_order_mark(read_whole(path, MAX_LIST_BYTES))
+    name = path.removesuffix(".zip")
+    if name.endswith((".p", ".pkl", ".pickle")):
+        ids = safe_pickle.loads(content, path)
         if isinstance(ids, set | frozenset):
             ids = sorted(ids, key=str)
+    elif name.endswith(".json"):
+        ids = plain_data.loads_json(content, path)
     else:
-        with open_binary(path) as file:
-            content = file.read()
-        ids = _ids_of_json(content, path) if path.endswith(".json") else _lines(content, path)
+        ids = _lines(content, path)
     rows = _convert(ids, list[int | float | str | _Row], input)
     return [row.image_id if isinstance(row, _Row) else row for row in rows]
 
 
-def _ids_of_json(content: bytes, path: str) -> Any:
-    try:
-        return msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RawFileError(f"{path}: expected a JSON list of image ids: {error}") from error
-
-
 def _lines(content: bytes, path: str) -> list[str]:
     try:
-        lines = content.decode("utf-8-sig").splitlines()
+        lines = content.decode().splitlines()
     except UnicodeDecodeError as error:
         raise RawFileError(f"{path}: expected lines of image ids: {error}") from error
     return [line.strip() for line in lines if line.strip()]

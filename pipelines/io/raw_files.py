@@ -1,20 +1,18 @@
-"""Raw files, local or remote: opened, copied, unpacked from their zips."""
+"""Raw files, local or remote: opened, read, copied, mapped into memory."""
 
+import codecs
 import contextlib
-import hashlib
 import mmap
+import os
 import shutil
+import stat
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import fsspec
 from apache_beam.io.filesystems import FileSystems
-
-from pipelines.io.beam_files import atomic_write
 
 _READ_AHEAD = 1 << 20  # bytes of a remote file that are read ahead
 _COPY_BYTES = 16 << 20  # copied at once
@@ -39,9 +37,44 @@ def exists(path: str) -> bool:
     Raises:
         StoreError: Its store cannot be reached.
     """
-    system, name = (None, path) if is_local(path) else _remote(path)
-    try:
+    system, name = (None, path) if is_local(path) else remote_file_system(path)
+    with _store_errors(path):
         return system.exists(name) if system else Path(path).exists()
+
+
+def is_folder(path: str) -> bool:
+    """Returns whether a path is a folder; in a bucket, a prefix of names.
+
+    Raises:
+        StoreError: Its store cannot be reached.
+    """
+    system, name = (None, path) if is_local(path) else remote_file_system(path)
+    with _store_errors(path):
+        return system.isdir(name) if system else Path(path).is_dir()
+
+
+def files_in(folder: str) -> list[str]:
+    """Returns the paths of the files in a folder, sorted; none if there is no such folder.
+
+    Raises:
+        StoreError: Its store cannot be reached.
+    """
+    with _store_errors(folder):
+        if is_local(folder):
+            local = Path(folder)
+            return sorted(str(p) for p in local.iterdir() if p.is_file()) if local.is_dir() else []
+        system, name = remote_file_system(folder)
+        if not system.isdir(name):
+            return []
+        entries = system.ls(name, detail=True)
+        names = [entry["name"] for entry in entries if entry["type"] == "file"]
+        return sorted(f"{folder.rstrip('/')}/{name.rpartition('/')[2]}" for name in names)
+
+
+@contextlib.contextmanager
+def _store_errors(path: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # the exceptions of stores have no common base class
         raise StoreError(f"{path}: {type(error).__name__}: {error}") from error
 
@@ -51,7 +84,7 @@ def version(path: str) -> tuple[int, str]:
     if is_local(path):
         status = Path(path).stat()
         return status.st_size, str(status.st_mtime_ns)
-    system, name = _remote(path)
+    system, name = remote_file_system(path)
     return system.size(name), str(system.modified(name))
 
 
@@ -66,13 +99,26 @@ def open_binary(path: str, *, read_ahead: bool = True) -> BinaryIO:
         StoreError: Its store cannot be reached.
     """
     if is_local(path):
-        try:
-            return Path(path).open("rb")
-        except (IsADirectoryError, PermissionError) as error:
-            raise RawFileError(f"{path}: cannot be read: {error.strerror}") from error
-    system, name = _remote(path)
+        return _open_local(path)
+    system, name = remote_file_system(path)
     cache = "readahead" if read_ahead else "none"
     file: BinaryIO = system.open(name, "rb", block_size=_READ_AHEAD, cache_type=cache)
+    return file
+
+
+def _open_local(path: str) -> BinaryIO:
+    try:
+        # Opening a named pipe would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = os.fdopen(descriptor, "rb")
+    except FileNotFoundError:
+        raise
+    # A folder, no permission, a file where a folder is meant, a loop of links, a too long name.
+    except OSError as error:
+        raise RawFileError(f"{path}: cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise RawFileError(f"{path}: cannot be read: not a file")
     return file
 
 
@@ -85,9 +131,22 @@ def read_beginning(path: str, size: int) -> bytes:
     if is_local(path):
         with open_binary(path) as file:
             return file.read(size)
-    system, name = _remote(path)
+    system, name = remote_file_system(path)
     content: bytes = system.cat_file(name, start=0, end=size)
     return content
+
+
+def without_byte_order_mark(content: bytes) -> bytes:
+    """Returns UTF-8 text without the mark that some editors write at its start."""
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
+def free_bytes(path: str) -> int:
+    """Returns the free space of the disk that has a local file or folder, which may not exist."""
+    folder = Path(path).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 @contextlib.contextmanager
@@ -103,61 +162,13 @@ def local_copy(path: str) -> Iterator[Path]:
         yield local
 
 
-def unpack(path: str, scratch: str) -> str:
-    """Extracts the only data member of a zip below ``scratch``, and returns its path.
-
-    Its name has the suffix of the zip's name without ``.zip``, or ``.json``.
-
-    Raises:
-        RawFileError: It is not a zip that can be read, or does not have exactly one such member.
-    """
-    suffix = Path(path.removesuffix(".zip")).suffix or ".json"
-    name = hashlib.sha256(path.encode()).hexdigest()[:16] + suffix
-    target: str = FileSystems.join(scratch, name)
-    try:
-        with open_binary(path) as file, zipfile.ZipFile(file) as archive:
-            members = [
-                member
-                for member in archive.infolist()
-                if member.filename.endswith(suffix) and not member.filename.startswith("__MACOSX")
-            ]
-            if len(members) != 1:
-                raise RawFileError(
-                    f"{path}: expected one {suffix} file in the zip, found {len(members)}"
-                )
-            with (
-                archive.open(members[0]) as packed,
-                atomic_write(target) as unpacked,
-            ):
-                shutil.copyfileobj(packed, unpacked, _COPY_BYTES)
-    # zipfile has no specific exception for an encrypted member (RuntimeError) or an unknown method
-    # (NotImplementedError, which is one).
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise RawFileError(f"{path}: not a readable zip file: {error}") from error
-    return target
-
-
-def map_file(path: str) -> mmap.mmap:
-    """Maps a whole file into memory; a remote or zipped one as a temporary copy.
-
-    Raises:
-        RawFileError: It is empty, or cannot be read.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        unpacked = unpack(path, folder) if path.endswith(".zip") else path
-        with local_copy(unpacked) as local:
-            if local.stat().st_size == 0:
-                raise RawFileError(f"{path}: empty file")
-            return map_local(local)
-
-
 def map_local(path: Path) -> mmap.mmap:
     """Maps a local file, which may be removed afterwards; it must not be empty."""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _remote(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def remote_file_system(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Returns the file system of a URL, and the name in it.
 
     Beam's file systems create a client for every file, which takes longer than reading an image.

@@ -11,19 +11,16 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from pipelines.io.raw_files import RawFileError, open_binary
+from pipelines.io.raw_files import RawFileError
+from schemas.limits import FREE_PICKLE_OBJECTS, MAX_CONTAINERS
 
-MAX_BYTES = 1 << 30  # the largest published one, refs(umd).p, has less than 100 MB
-
-
-def load(path: str) -> Any:
-    """Returns the object in a pickle, a local file or a URL.
-
-    Raises:
-        RawFileError: As `loads`; the message names the file.
-    """
-    with open_binary(path) as file:
-        return loads(file.read(MAX_BYTES + 1), path)
+_MAKES_CONTAINER = frozenset(
+    {
+        *("EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT", "EMPTY_SET", "FROZENSET", "REDUCE"),
+        *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    }
+)
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
 
 
 def loads(content: bytes, name: str = "<pickle>") -> Any:
@@ -32,17 +29,19 @@ def loads(content: bytes, name: str = "<pickle>") -> Any:
     Strings that Python 2 wrote as bytes are read as UTF-8, or as Latin-1 if that fails.
 
     Raises:
-        RawFileError: Not a pickle, truncated, larger than ``MAX_BYTES``, or it refers to anything
-            but plain data, which the message names.
+        RawFileError: Not a pickle, truncated, beyond the limits of `schemas.limits`, or it
+            refers to anything but plain data, which the message names.
     """
-    if len(content) > MAX_BYTES:
-        raise RawFileError(f"{name}: a pickle of more than {MAX_BYTES} bytes")
     try:
-        _check_memo(content)
+        _check_program(content)
         try:
-            return _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
+            data = _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
         except UnicodeDecodeError:
-            return _PlainUnpickler(io.BytesIO(content), encoding="latin-1").load()
+            data = _PlainUnpickler(io.BytesIO(content), encoding="latin-1").load()
+        _check_shared(data, max(len(content), FREE_PICKLE_OBJECTS))
+        return data
+    except _TooLargeError as error:
+        raise RawFileError(f"{name}: a pickle {error}") from None
     except _ForbiddenError as error:
         raise RawFileError(
             f"{name}: the pickle asks for {error}, which is not plain data"
@@ -58,19 +57,54 @@ class _ForbiddenError(Exception):
     """A pickle refers to something that is not plain data."""
 
 
-def _check_memo(content: bytes) -> None:
-    """Checks that no object has a memo number beyond the length of the pickle.
+class _TooLargeError(Exception):
+    """A pickle takes more memory than its size allows."""
+
+
+def _check_program(content: bytes) -> None:
+    """Checks the operations of a pickle before they run.
 
     The unpickler keeps memoized objects in an array as large as the largest number: six bytes can
-    ask for 64 GB.
+    ask for 64 GB. And one byte makes an empty list, which takes 64.
 
     Raises:
-        ValueError: A memo number is too large.
+        ValueError: A memo number is beyond the length of the pickle.
+        _TooLargeError: It makes too many lists, dicts, tuples and sets.
     """
+    containers = 0
     for opcode, argument, _ in pickletools.genops(content):
-        numbers = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")
-        if numbers and isinstance(argument, int) and argument >= len(content):
-            raise ValueError(f"memo number {argument} in {len(content)} bytes")
+        name = opcode.name
+        if name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            if isinstance(argument, int) and argument >= len(content):
+                raise ValueError(f"memo number {argument} in {len(content)} bytes")
+        elif name in _MAKES_CONTAINER:
+            containers += 1
+    if containers > MAX_CONTAINERS:
+        raise _TooLargeError(f"of {containers} lists and dicts, more than {MAX_CONTAINERS}")
+
+
+def _check_shared(data: object, limit: int) -> None:
+    """Checks that an object has at most ``limit`` objects inside, shared ones counted each time.
+
+    Readers copy what they use, so a list that is in a thousand places costs a thousand times.
+
+    Raises:
+        _TooLargeError: It has more, or contains itself.
+    """
+    count = 0
+    pending = [data] if type(data) in _CONTAINERS else []
+    while pending:
+        container: Any = pending.pop()
+        count += len(container)
+        if count > limit:
+            raise _TooLargeError(
+                f"that contains the same objects again and again: more than {limit} in all"
+            )
+        if type(container) is dict:
+            count += len(container)
+            pending += [item for item in container if type(item) in _CONTAINERS]
+            container = container.values()
+        pending += [item for item in container if type(item) in _CONTAINERS]
 
 
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {

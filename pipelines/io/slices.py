@@ -4,6 +4,7 @@ A big JSON file is validated once, as a whole, by msgspec over a memory map (abo
 also gives the position of each element. Slices of whole elements are then decoded in parallel.
 """
 
+import codecs
 import json
 import mmap
 import re
@@ -15,8 +16,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.io.raw_files import RawFileError, local_copy, map_local, open_binary, unpack
+from pipelines.io.raw_files import RawFileError, local_copy, map_local, open_binary
+from pipelines.io.zips import unpack
 from schemas import Rejected
+from schemas.limits import MAX_LINE_BYTES, MAX_RECORD_BYTES
 
 # A file is divided into at least this many slices, to balance the workers, of at most about this
 # size, to bound the memory of decoding.
@@ -36,8 +39,7 @@ class Input(msgspec.Struct, frozen=True):
 
     ``list`` and ``dict``: JSON whose top level is that (or, with ``within``, whose top level is a
     dict that has it under that key), sliced between elements. ``lines``: text, sliced between
-    lines. ``file``: one slice. A path that ends in ``.zip`` and a layout other than ``file`` means
-    the zip's only member with the name's ending (``region_graphs.json.zip``).
+    lines. ``file``: one slice. The path may lead into a zip, see `pipelines.io.zips`.
     """
 
     path: str
@@ -74,16 +76,18 @@ def find_slices(
     """Divides an input into slices of about ``SLICE_BYTES``, between elements.
 
     A zip is unpacked below ``scratch`` first, so that its slices can be read independently. A key
-    that a JSON dict repeats is rejected; its last value is in a slice.
+    that a JSON dict repeats is rejected; its last value is in a slice. So are elements and lines
+    that are too large to be read.
 
     Raises:
-        RawFileError: Not a zip, no such member, not JSON of the layout, truncated, not UTF-8 text.
+        RawFileError: Not a zip, no such member, not JSON of the layout, truncated, not UTF-8 text,
+            nested too deeply.
     """
     if input.layout == "file":
         yield SliceRange(source, rank, input, input.path, start=0, stop=0)
         return
-    path = unpack(input.path, scratch) if input.path.endswith(".zip") else input.path
-    repeated_keys: list[str] = []
+    path = unpack(input.path, scratch)
+    name = Path(input.path).name
     with local_copy(path) as local:
         if local.is_dir():
             raise RawFileError(f"{input.path}: a folder; expected {_expected(input)}")
@@ -91,19 +95,14 @@ def find_slices(
             if input.layout == "lines":
                 return
             raise RawFileError(f"{input.path}: empty file; expected {_expected(input)}")
-        content = map_local(local)
-        if input.layout == "lines":
-            ranges = list(_line_ranges(content))
-        elif input.layout == "list":
-            elements = [(start, stop) for start, stop in element_ranges(content, input).tolist()]
-            ranges = list(_grouped([elements]))
-        else:
-            ranges = list(_grouped(_entries(content, input, repeated_keys)))
-    for start, stop in ranges:
+        found = _Elements(map_local(local), input)
+    for start, stop in found.ranges:
         yield SliceRange(source, rank, input, path, start, stop)
-    for key in repeated_keys:
-        name = Path(input.path).name
+    for key in found.repeated_keys:
         yield Rejected(source, key, "duplicate id", f"{name}: the last one was kept")
+    for key, start, size in found.too_large:
+        detail = f"{name}: {size} bytes from byte {start}"
+        yield Rejected(source, key, "record too large", detail)
 
 
 def read_slice(slice_range: SliceRange) -> Slice:
@@ -144,17 +143,81 @@ def element_ranges(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
     return np.stack([starts, starts + sizes], axis=1)
 
 
+class _Elements:
+    """The byte ranges of the slices of a file, and the elements that are in none.
+
+    Attributes:
+        ranges: the slices.
+        repeated_keys: the keys of a JSON dict of which a later value is in a slice.
+        too_large: the name, first byte and size of elements that are too large to be read.
+    """
+
+    def __init__(self, content: mmap.mmap, input: Input) -> None:
+        self.repeated_keys: list[str] = []
+        self.too_large: list[tuple[str, int, int]] = []
+        if input.layout == "lines":
+            self.ranges = list(self._line_ranges(content))
+        elif input.layout == "list":
+            elements = [(start, stop) for start, stop in element_ranges(content, input).tolist()]
+            self.ranges = list(_grouped(self._small_enough([elements], content, input)))
+        else:
+            runs = _entries(content, input, self.repeated_keys)
+            self.ranges = list(_grouped(self._small_enough(runs, content, input)))
+
+    def _small_enough(
+        self, runs: list[list[_Range]], content: mmap.mmap, input: Input
+    ) -> list[list[_Range]]:
+        """Returns runs of elements, split where one is too large."""
+        if all(stop - start <= MAX_RECORD_BYTES for run in runs for start, stop in run):
+            return runs
+        split: list[list[_Range]] = []
+        position = 0
+        for run in runs:
+            split.append([])
+            for start, stop in run:
+                if stop - start <= MAX_RECORD_BYTES:
+                    split[-1].append((start, stop))
+                else:
+                    beginning = content[start : start + 200]
+                    key = str(position) if input.layout == "list" else _key_at(beginning)
+                    self.too_large.append((key, start, stop - start))
+                    split.append([])
+                position += 1
+        return [run for run in split if run]
+
+    def _line_ranges(self, content: mmap.mmap) -> Iterator[_Range]:
+        start = len(content) - len(without_mark(content))
+        first, lines, number = start, 0, 0
+        while start < len(content):
+            end = content.find(b"\n", start)
+            stop = end + 1 if end >= 0 else len(content)
+            if stop - start > MAX_LINE_BYTES:
+                self.too_large.append((f"line {number + 1}", start, stop - start))
+                if lines:
+                    yield first, start
+                first, lines = stop, 0
+            else:
+                lines += 1
+            if lines == LINES_PER_SLICE:
+                yield first, stop
+                first, lines = stop, 0
+            start, number = stop, number + 1
+        if lines:
+            yield first, start
+
+
+def _key_at(entry: bytes) -> str:
+    """Returns the key that an entry of a JSON dict begins with; its bytes if it is too long."""
+    try:
+        key, _ = json.JSONDecoder(strict=False).raw_decode(entry.decode("utf-8", "replace"))
+    except ValueError:
+        return ascii(entry[:100])
+    return str(key)
+
+
 def _expected(input: Input) -> str:
     kind = {"list": "a JSON list", "dict": "a JSON object", "lines": "lines of text"}[input.layout]
     return f'{kind} under the key "{input.within}"' if input.within else kind
-
-
-def _line_ranges(content: mmap.mmap) -> Iterator[_Range]:
-    starts = [0, *(match.end() for match in re.finditer(rb"\n", content))]
-    if starts[-1] != len(content):
-        starts.append(len(content))
-    for i in range(0, len(starts) - 1, LINES_PER_SLICE):
-        yield starts[i], starts[min(i + LINES_PER_SLICE, len(starts) - 1)]
 
 
 def _grouped(runs: list[list[_Range]]) -> Iterator[_Range]:
@@ -176,7 +239,7 @@ def _entries(content: mmap.mmap, input: Input, repeated_keys: list[str]) -> list
     they end a run of entries, and their keys are added to ``repeated_keys``.
     """
     inner = _inner(content, input)
-    entries = _decode(inner, dict[str, msgspec.Raw], input)
+    entries: dict[str, msgspec.Raw] = _decode(inner, dict[str, msgspec.Raw], input)
     base = _address(content)
     values = sorted((_address(value) - base, len(memoryview(value))) for value in entries.values())
     runs: list[list[_Range]] = [[]]
@@ -185,6 +248,11 @@ def _entries(content: mmap.mmap, input: Input, repeated_keys: list[str]) -> list
         between = content[stop:start]
         key = between.find(b'"')
         if between.count(b'"') != 2:
+            if len(between) > MAX_RECORD_BYTES:
+                raise RawFileError(
+                    f"{input.path}: the entries from byte {stop} to {start} have keys that are "
+                    f"repeated later; expected at most {MAX_RECORD_BYTES} bytes of them"
+                )
             *earlier, (key, _) = _keys(between)
             if earlier:
                 repeated_keys.extend(name for _, name in earlier)
@@ -210,24 +278,31 @@ def _keys(entries: bytes) -> Iterator[tuple[int, str]]:
         start = text.find('"', stop)
 
 
-def _inner(content: mmap.mmap, input: Input) -> "mmap.mmap | msgspec.Raw":
+def _inner(content: mmap.mmap, input: Input) -> "memoryview | msgspec.Raw":
     """Returns the JSON that is sliced: the whole file, or the value of the key ``within``."""
+    whole = without_mark(content)
     if not input.within:
-        return content
-    top: dict[str, msgspec.Raw] = _decode(content, dict[str, msgspec.Raw], input)
+        return whole
+    top: dict[str, msgspec.Raw] = _decode(whole, dict[str, msgspec.Raw], input)
     if input.within not in top:
         keys = ", ".join(sorted(top)[:8]) or "nothing"
         raise RawFileError(f"{input.path}: expected {_expected(input)}, found the keys {keys}")
     return top[input.within]
 
 
-def _decode(content: "mmap.mmap | msgspec.Raw", layout: Any, input: Input) -> Any:
+def without_mark(content: mmap.mmap) -> memoryview:
+    """Returns the text of a mapped file without the byte order mark that some editors write."""
+    mark = codecs.BOM_UTF8
+    return memoryview(content)[len(mark) if content[: len(mark)] == mark else 0 :]
+
+
+def _decode(content: "memoryview | msgspec.Raw", layout: Any, input: Input) -> Any:
     try:
         return msgspec.json.decode(memoryview(content), type=layout)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RawFileError(f"{input.path}: expected {_expected(input)}: {error}") from error
 
 
-def _address(buffer: "mmap.mmap | msgspec.Raw") -> int:
+def _address(buffer: "mmap.mmap | memoryview | msgspec.Raw") -> int:
     address: int = np.frombuffer(buffer, np.uint8).__array_interface__["data"][0]
     return address

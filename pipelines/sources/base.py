@@ -49,6 +49,13 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """Lists the files and folders that must exist before a build starts, except images."""
         raise NotImplementedError
 
+    def check_paths(self) -> None:
+        """Checks the content of the located files and folders, as far as it takes no time.
+
+        Raises:
+            RawFileError: One of them cannot be what the source expects.
+        """
+
     def image_tables(self) -> list[Input]:
         """Lists the image tables: small files, or small parts of files."""
         return []

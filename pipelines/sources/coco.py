@@ -16,7 +16,7 @@ from pipelines.captions.text_cleanup import has_alphanumeric
 from pipelines.dedup.image_keys import flickr_photo_id
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE, Segmentation, extent
-from pipelines.io import safe_pickle
+from pipelines.io import plain_data
 from pipelines.io.json_records import (
     BadRecord,
     Category,
@@ -82,7 +82,7 @@ class Coco(Source, kw_only=True):
     uses_parser: ClassVar[bool] = True
 
     instances: list[str]  # instances_train2014.json and the like, .json or .zip
-    refs: dict[str, str] = {}  # refcoco, refcoco+, refcocog -> its refs pickle
+    refs: dict[str, str] = {}  # refcoco, refcoco+, refcocog -> its refs, a pickle or JSON
 
     def paths(self) -> list[str]:
         return [*self.refs.values(), *self.instances]
@@ -124,14 +124,19 @@ def _key(image_id: int) -> str:
 
 
 def _read_references(input: Input, context: Context) -> Iterator[ImageRecord | Rejected]:
-    content = safe_pickle.load(input.path)
+    content = plain_data.load(input.path)
     if not isinstance(content, list):
-        raise RawFileError(f"{input.path}: expected a pickled list, found {type(content).__name__}")
+        raise RawFileError(f"{input.path}: expected a list, found {type(content).__name__}")
     by_image: dict[tuple[int, str], list[_Ref]] = {}
     for position, item in enumerate(content):
         try:
             reference = convert_record(item, _Ref)
         except msgspec.ValidationError as error:
+            if isinstance(item, dict) and isinstance(item.get("ann_id"), list):
+                raise RawFileError(
+                    f"{input.path}: reference {position} has a list of ann_id, as in gRefCOCO; "
+                    "only references to one object are supported"
+                ) from error
             bad = BadRecord(str(position), str(error))
             yield from reject_malformed("coco", [bad], input.path)
             continue

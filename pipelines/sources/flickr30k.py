@@ -8,8 +8,6 @@ that refer to an entity: ``[/EN#47/people A man] sits on [/EN#48/other a chair] 
 import contextlib
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -20,17 +18,19 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from pipelines.geometry.boxes import clusters
-from pipelines.io.raw_files import RawFileError, open_binary, read_beginning
+from pipelines.io.file_roots import UnreadableFileError, check_root, open_root, read_from
+from pipelines.io.raw_files import RawFileError, exists, is_folder, without_byte_order_mark
 from pipelines.io.slices import Input, Slice
+from pipelines.io.zips import AmbiguousNameError, split_zip_path
 from pipelines.sources.base import Context, Source
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
 from schemas.image_ids import ImageIdError, image_key
+from schemas.limits import MAX_CAPTION_BOXES, MAX_FLICKR_FILE_BYTES, MAX_IMAGE_SENTENCES
 from shards.box_overlap import as_array, iou
 
 SAME_BOX_IOU = 0.95  # IoU from which the published conversion merges two boxes
 SENTENCES_PER_IMAGE = 5
 MAX_SIDE = 1 << 24  # of an image in pixels
-MAX_FILE_SIZE = 1 << 20  # bytes of one XML or sentence file; the published ones have a few kB
 
 _PHRASE_START = re.compile(r"\[/EN#([0-9]+)((?:/[^/\[\]]+)+)")
 
@@ -47,12 +47,15 @@ class Flickr30k(Source, kw_only=True):
 
     namespace: ClassVar[str] = "flickr30k"
 
-    annotations: str  # the folder that has Annotations/ and Sentences/, or annotations.zip
+    annotations: str  # the folder that has Annotations/ and Sentences/ or annotations.zip, or a zip
     split_files: dict[str, str]  # split -> file of image ids, one per line
     ground_truth: Literal["separate", "merged"] = "separate"
 
     def paths(self) -> list[str]:
         return [self.annotations, *self.split_files.values()]
+
+    def check_paths(self) -> None:
+        _annotations_root(self.annotations)
 
     def split_names(self) -> set[str]:
         return set(self.split_files)
@@ -89,7 +92,9 @@ class Flickr30k(Source, kw_only=True):
         sentences: list[bytes] = []
         try:
             content = read_file(f"Sentences/{id_}.txt")
-            sentences = [line for line in content.split(b"\n") if line.strip()]
+            sentences = [line for line in content.splitlines() if line.strip()]
+            if len(sentences) > MAX_IMAGE_SENTENCES:
+                raise _UnreadableError(f"{len(sentences)} sentences")
             xml = read_file(f"Annotations/{id_}.xml")
         except _UnreadableError as error:
             yield _reject_image(id_, "unreadable file", error, sentences)
@@ -112,11 +117,12 @@ class Flickr30k(Source, kw_only=True):
             sentence_id = f"{id_}#{number}"
             try:
                 text, phrases = _parse_sentence(line.decode())
+                caption = _caption(text, phrases, boxes, sentence_id)
             except ValueError as error:
-                detail = str(error)
+                detail = str(error)[:200]
                 yield Rejected("flickr30k", sentence_id, "malformed record", detail, record.image)
             else:
-                record.captions.append(_caption(text, phrases, boxes, sentence_id))
+                record.captions.append(caption)
         if record.captions:
             yield record
 
@@ -136,7 +142,8 @@ def _reject_image(id_: str, reason: str, error: Exception, sentences: list[bytes
 def _image_ids(raw_slice: Slice) -> Iterator[str | Rejected]:
     file_name = Path(raw_slice.input.path).name
     for line in raw_slice.content.splitlines():
-        id_ = line.strip().decode("utf-8", "replace")
+        # A mark may be in the middle of a list that was joined from several.
+        id_ = without_byte_order_mark(line).strip().decode("utf-8", "replace")
         if id_:
             try:
                 yield image_key("flickr30k", id_).partition("/")[2]
@@ -151,48 +158,46 @@ class _UnreadableError(Exception):
     pass
 
 
+_PACKED = "annotations.zip"  # in the cloned repository, beside the lists of images
+
+
+def _annotations_root(path: str) -> str:
+    """Returns the folder or zip with ``Annotations/`` and ``Sentences/``: a path or below it.
+
+    Raises:
+        RawFileError: There is none.
+    """
+    if split_zip_path(path) is None and is_folder(path):
+        folder = path.rstrip("/")
+        if not exists(f"{folder}/Sentences"):
+            if not exists(f"{folder}/{_PACKED}"):
+                raise RawFileError(f"{path} has neither Sentences/ and Annotations/ nor {_PACKED}")
+            path = f"{folder}/{_PACKED}"
+    check_root(path)
+    return path
+
+
 @contextlib.contextmanager
 def _open_annotations(path: str) -> Iterator[ReadFile]:
     """Yields a function that reads a file of the folder or zip.
 
     The function raises ``_UnreadableError`` for a file that is missing, damaged or too large.
     """
-    if not path.endswith(".zip"):
-        yield lambda name: _read_from_folder(path, name)
-        return
-    with open_binary(path) as file:
+    root = open_root(_annotations_root(path))
+
+    def read_file(name: str) -> bytes:
         try:
-            archive = zipfile.ZipFile(file)
-        except zipfile.BadZipFile as error:
-            raise RawFileError(f"{path}: not a readable zip file: {error}") from error
-        with archive:
-            yield lambda name: _read_from_zip(archive, path, name)
+            content = read_from([root], name, MAX_FLICKR_FILE_BYTES + 1)
+        except (AmbiguousNameError, UnreadableFileError) as error:
+            raise _UnreadableError(f"{name}: {error}") from error
+        if content is None:
+            raise _UnreadableError(f"no {name}")
+        if len(content) > MAX_FLICKR_FILE_BYTES:
+            raise _UnreadableError(f"{name}: more than {MAX_FLICKR_FILE_BYTES} bytes")
+        return without_byte_order_mark(content)
 
-
-def _read_from_folder(folder: str, name: str) -> bytes:
-    try:
-        return _check_size(read_beginning(f"{folder}/{name}", MAX_FILE_SIZE + 1), name)
-    except FileNotFoundError:
-        raise _UnreadableError(f"no {name}") from None
-
-
-def _read_from_zip(archive: zipfile.ZipFile, path: str, name: str) -> bytes:
-    try:
-        with archive.open(name) as file:
-            return _check_size(file.read(MAX_FILE_SIZE + 1), name)
-    except KeyError:
-        raise _UnreadableError(f"no {name} in the zip") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise _UnreadableError(f"{name}: {error}") from error
-    # The member is encrypted or its compression is unknown, and so are the others.
-    except RuntimeError as error:
-        raise RawFileError(f"{path}: not a readable zip file: {error}") from error
-
-
-def _check_size(content: bytes, name: str) -> bytes:
-    if len(content) > MAX_FILE_SIZE:
-        raise _UnreadableError(f"{name}: more than {MAX_FILE_SIZE} bytes")
-    return content
+    with contextlib.closing(root):
+        yield read_file
 
 
 # --- sizes and boxes ------------------------------------------------------------------------------
@@ -305,7 +310,14 @@ def _parse_sentence(line: str) -> tuple[str, list[_MarkedPhrase]]:
 def _caption(
     text: str, marked_phrases: list[_MarkedPhrase], boxes: dict[str, list[Box]], record: str
 ) -> GroundedCaption:
-    """Returns a sentence with a region for each box that its phrases have."""
+    """Returns a sentence with a region for each box that its phrases have.
+
+    Raises:
+        ValueError: the phrases have too many boxes.
+    """
+    count = sum(len(boxes.get(phrase.entity, ())) for phrase in marked_phrases)
+    if count > MAX_CAPTION_BOXES:
+        raise ValueError(f"{count} boxes of a sentence, more than {MAX_CAPTION_BOXES}")
     phrases = [
         Phrase([phrase.span], phrase.entity, phrase.types, boxes[phrase.entity])
         for phrase in marked_phrases

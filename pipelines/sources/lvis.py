@@ -21,8 +21,9 @@ from pipelines.io.json_records import (
     decode_list,
     reject_malformed,
 )
-from pipelines.io.raw_files import RawFileError, open_binary
-from pipelines.io.slices import Input, Slice
+from pipelines.io.raw_files import RawFileError
+from pipelines.io.slices import Input, Slice, without_mark
+from pipelines.io.zips import map_file
 from pipelines.sources.base import Context, Source
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 from schemas.class_names import class_name
@@ -144,18 +145,17 @@ class Lvis(Source, kw_only=True):
 
 
 def _read_tables(path: str) -> _Tables:
-    """Returns the records of a file; its bytes are released.
+    """Returns the records of a file, which may be zipped.
 
     Raises:
         RawFileError: it is not in LVIS's layout, or has no categories.
     """
-    with open_binary(path) as file:
-        content = file.read()
+    content = map_file(path)
     try:
-        tables = msgspec.json.decode(content, type=_File)
+        tables = msgspec.json.decode(without_mark(content), type=_File)
         images, bad_images = decode_list(tables.images, _Image)
         annotations, bad_annotations = decode_list(tables.annotations, _Annotation)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RawFileError(f"{path}: not in the layout of LVIS: {error}") from error
     if not tables.categories:
         raise RawFileError(f"{path}: it has no categories")

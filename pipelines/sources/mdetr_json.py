@@ -26,8 +26,9 @@ from pipelines.io.json_records import (
     decode_record,
     reject_malformed,
 )
-from pipelines.io.raw_files import RawFileError, map_file, version
+from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, Slice, element_ranges
+from pipelines.io.zips import map_file, version_of
 from pipelines.sources.base import Context, Source
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
 from schemas.image_ids import ImageIdError, RawId, image_key, photo_id_of_key
@@ -289,7 +290,7 @@ class AnnotationIndex:
 
 def annotation_index(path: str) -> AnnotationIndex:
     """Returns the index of a file, which is built once per process and version of the file."""
-    return _cached_index(path, version(path))
+    return _cached_index(path, version_of(path))
 
 
 @functools.lru_cache(maxsize=4)

@@ -313,7 +313,7 @@ def zip_and_truncate(path: Path) -> None:
         ("vg/image_data.json", lambda p: p.write_bytes(b'"x"'), "image_data.json: expected a JSON"),
         ("coco/instances.json", lambda p: p.write_bytes(b'{"images": []}'), '"annotations"'),
         ("coco/refs.p", truncate, "refs.p: not a pickle, or a truncated one"),
-        ("coco/refs.p", lambda p: p.write_bytes(pickle.dumps({})), "expected a pickled list"),
+        ("coco/refs.p", lambda p: p.write_bytes(pickle.dumps({})), "expected a list"),
     ],
 )
 def test_wrong_file_fails_the_build_with_a_message(

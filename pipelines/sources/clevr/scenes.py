@@ -7,7 +7,9 @@ from typing import Annotated
 import msgspec
 
 from pipelines.geometry.boxes import from_xywh
-from pipelines.io.raw_files import RawFileError, open_binary
+from pipelines.io.raw_files import RawFileError
+from pipelines.io.slices import without_mark
+from pipelines.io.zips import map_file
 from pipelines.sources.clevr.programs import ClevrObject
 from schemas import Box
 
@@ -51,18 +53,17 @@ class _SceneImage(msgspec.Struct, gc=False):
 def read_scenes(path: str) -> dict[str, msgspec.Raw]:
     """Returns the undecoded scenes of a file by the names of their images.
 
-    They take as much memory as the file.
+    They refer to the mapped file.
 
     Raises:
         RawFileError: it is not a scene file.
     """
     try:
-        with open_binary(path) as file:
-            content = msgspec.json.decode(file.read(), type=dict[str, msgspec.Raw])
+        content = msgspec.json.decode(without_mark(map_file(path)), type=dict[str, msgspec.Raw])
         scenes = msgspec.json.decode(content["scenes"], type=list[msgspec.Raw])
         images = (msgspec.json.decode(scene, type=_SceneImage) for scene in scenes)
         return {image.image_filename: scene for image, scene in zip(images, scenes, strict=True)}
-    except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, KeyError, UnicodeDecodeError, RecursionError) as error:
         raise RawFileError(f"{path}: not a CLEVR scene file: {error}") from error
 
 

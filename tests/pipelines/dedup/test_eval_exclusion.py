@@ -171,7 +171,7 @@ def test_wrong_content_is_an_error_that_names_the_file(
 
 def test_text_file_named_json_is_an_error(tmp_path: Path) -> None:
     path = str(tiny.write(tmp_path / "ids.json", b"12\n34\n"))
-    with pytest.raises(RawFileError, match="expected a JSON list of image ids"):
+    with pytest.raises(RawFileError, match="expected JSON"):
         read(Exclusion(ids=[path]), tmp_path)
 
 

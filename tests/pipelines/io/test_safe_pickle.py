@@ -32,12 +32,6 @@ def test_plain_data_of_every_protocol_is_read(data: object, protocol: int) -> No
     assert safe_pickle.loads(pickle.dumps(data, protocol)) == data
 
 
-def test_pickle_is_read_by_path(tmp_path: Path) -> None:
-    path = tmp_path / "refs(unc).p"
-    path.write_bytes(pickle.dumps([{"sent": "left man"}], 2))
-    assert safe_pickle.load(str(path)) == [{"sent": "left man"}]
-
-
 @pytest.mark.parametrize(
     ("content", "text"),
     [
@@ -64,10 +58,9 @@ class _Command:
 
 
 def test_command_is_refused_by_name_and_not_run(tmp_path: Path) -> None:
-    content = tmp_path / "refs.p"
-    content.write_bytes(pickle.dumps([_Command(tmp_path / "made")]))
+    content = pickle.dumps([_Command(tmp_path / "made")])
     with pytest.raises(RawFileError, match=r"refs\.p: .*posix\.mkdir"):
-        safe_pickle.load(str(content))
+        safe_pickle.loads(content, "refs.p")
     assert not (tmp_path / "made").exists()
 
 
@@ -86,14 +79,12 @@ def test_other_types_are_refused_by_name(content: bytes, name: str) -> None:
         safe_pickle.loads(content)
 
 
-def test_every_truncation_is_refused_and_names_the_file(tmp_path: Path) -> None:
+def test_every_truncation_is_refused_and_names_the_file() -> None:
     content = pickle.dumps([{"ann_id": 1, "sents": ["left man", "é"], "box": (1.5, None)}], 2)
     assert sum(1 for _ in pickletools.genops(content)) > 20
-    path = tmp_path / "refs.p"
     for length in range(len(content)):
-        path.write_bytes(content[:length])
         with pytest.raises(RawFileError, match=r"refs\.p: not a pickle"):
-            safe_pickle.load(str(path))
+            safe_pickle.loads(content[:length], "refs.p")
 
 
 @given(st.binary(max_size=60))
@@ -110,14 +101,42 @@ def test_memo_number_cannot_allocate_gigabytes(content: bytes) -> None:
         safe_pickle.loads(content)
 
 
-def test_too_large_pickle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(safe_pickle, "MAX_BYTES", 10)
-    with pytest.raises(RawFileError, match="more than 10 bytes"):
-        safe_pickle.loads(pickle.dumps(list(range(100))))
+def test_pickle_that_repeats_an_object_is_refused_before_it_is_copied() -> None:
+    reference = {"ann_id": 1, "sentences": [{"sent": "left dog"}] * 500}
+    content = pickle.dumps([reference] * 500)
+    assert len(content) < 10_000
+    with pytest.raises(RawFileError, match=r"refs\.p: .*the same objects again and again"):
+        safe_pickle.loads(content, "refs.p")
+
+
+@pytest.mark.parametrize("depth", [1, 30])
+def test_pickle_that_contains_itself_or_doubles_is_refused(depth: int) -> None:
+    data: list[object] = []
+    inner = data
+    for _ in range(depth):
+        inner = [inner, inner]
+    data += inner if depth == 1 else []
+    with pytest.raises(RawFileError, match="the same objects again and again"):
+        safe_pickle.loads(pickle.dumps(data if depth == 1 else inner))
+
+
+@given(plain, st.integers(1, 50))
+def test_objects_may_be_shared_within_the_bound(data: object, times: int) -> None:
+    assert safe_pickle.loads(pickle.dumps([data] * times)) == [data] * times
+
+
+@pytest.mark.parametrize("empty", [b"]", b"}", b")", b"\x8f"])
+def test_pickle_of_many_empty_containers_is_refused_unread(
+    monkeypatch: pytest.MonkeyPatch, empty: bytes
+) -> None:
+    monkeypatch.setattr(safe_pickle, "MAX_CONTAINERS", 1000)
+    assert len(safe_pickle.loads(b"\x80\x04](" + empty * 999 + b"e.")) == 999
+    with pytest.raises(RawFileError, match="1001 lists and dicts, more than 1000"):
+        safe_pickle.loads(b"\x80\x04](" + empty * 1000 + b"e.")
 
 
 def test_published_excerpt_is_read(reference: Path) -> None:
     path = reference / "real/refcoco_excerpt/refs(unc).p"
-    (record,) = safe_pickle.load(str(path))
+    (record,) = safe_pickle.loads(path.read_bytes())
     assert record["ann_id"] == 1719310
     assert len(record["sentences"]) == 3

@@ -361,7 +361,7 @@ def test_malformed_reference_costs_only_itself(
 def test_pickle_of_another_type_raises_with_the_file_name(
     tmp_path: Path, parser: SpacyParser
 ) -> None:
-    with pytest.raises(RawFileError, match=r"refs\.p: expected a pickled list, found dict"):
+    with pytest.raises(RawFileError, match=r"refs\.p: expected a list, found dict"):
         read_references(tmp_path, {"refs": []}, parser)
 
 

@@ -341,7 +341,7 @@ def test_missing_or_huge_file_rejects_its_image(
     name: str, records: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = source_of(tmp_path)
-    (tmp_path / name).write_bytes(b" " * (flickr30k.MAX_FILE_SIZE + 1))
+    (tmp_path / name).write_bytes(b" " * (flickr30k.MAX_FLICKR_FILE_BYTES + 1))
     assert rejections(read_all(source, "train")) == [("8", "unreadable file", records)]
     (tmp_path / name).unlink()
     (rejected,) = read_all(source, "train")
