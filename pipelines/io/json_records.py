@@ -111,11 +111,12 @@ def convert_record(value: Any, record_type: type[T]) -> T:
     Raises:
         msgspec.ValidationError: it is not a record of this type.
     """
+    layout: Any = record_type  # for mypy, a type is not hashable
     try:
         return msgspec.convert(value, record_type)
     except msgspec.ValidationError as error:
         try:
-            return msgspec.convert(value, record_type, strict=False)
+            return msgspec.convert(_with_integer_values(value, _decoder(layout)[1]), record_type)
         except msgspec.ValidationError:
             raise error from None
 
@@ -132,7 +133,9 @@ def _with_integers(content: msgspec.Raw, info: inspect.Type, is_id: bool = False
             case inspect.Metadata(type=inner, extra=extra):
                 return _with_integers(content, inner, bool(extra and extra.get("is_id")))
             case inspect.IntType():
-                return _integer(content, is_id)
+                number = msgspec.json.decode(content)
+                integer = _integer(number, is_id)
+                return content if integer is number else _encoded(integer)
             case inspect.UnionType(types=types):
                 if bytes(content) == b'""' and _is_id_or_none(types):
                     return _encoded(None)
@@ -156,17 +159,42 @@ def _with_integers(content: msgspec.Raw, info: inspect.Type, is_id: bool = False
     return content
 
 
+def _with_integer_values(value: Any, info: inspect.Type, is_id: bool = False) -> Any:
+    """Returns plain values as `_with_integers` returns JSON."""
+    match info:
+        case inspect.Metadata(type=inner, extra=extra):
+            return _with_integer_values(value, inner, bool(extra and extra.get("is_id")))
+        case inspect.IntType():
+            return _integer(value, is_id)
+        case inspect.UnionType(types=types):
+            if value == "" and _is_id_or_none(types):
+                return None
+            for inner in types:
+                value = _with_integer_values(value, inner)
+        case inspect.ListType(item_type=inner) if isinstance(value, list | tuple):
+            return [_with_integer_values(element, inner) for element in value]
+        case inspect.DictType(value_type=inner) if isinstance(value, dict):
+            return {key: _with_integer_values(item, inner) for key, item in value.items()}
+        case inspect.StructType(fields=fields) if isinstance(value, dict):
+            known = {field.encode_name: field.type for field in fields}
+            return {
+                key: _with_integer_values(item, known[key]) if key in known else item
+                for key, item in value.items()
+            }
+    return value
+
+
 def _is_id_or_none(types: tuple[inspect.Type, ...]) -> bool:
     return len(types) == 2 and {type(t) for t in types} == {inspect.Metadata, inspect.NoneType}
 
 
-def _integer(content: msgspec.Raw, is_id: bool) -> msgspec.Raw:
-    value = msgspec.json.decode(content)
+def _integer(value: Any, is_id: bool) -> Any:
+    """Returns the integer that a value is, or the value itself."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
-        return _encoded(int(value))
+        return int(value)
     if is_id and isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}(\.0+)?", value):
-        return _encoded(int(value.partition(".")[0]))
-    return content
+        return int(value.partition(".")[0])
+    return value
 
 
 def _encoded(value: Any) -> msgspec.Raw:

@@ -1,10 +1,13 @@
 """Records with numbers and ids in the spellings of other programs."""
 
+import contextlib
 import json
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.io.json_records import (
     BadRecord,
@@ -14,6 +17,7 @@ from pipelines.io.json_records import (
     convert_record,
     decode_dict,
     decode_list,
+    decode_record,
 )
 
 
@@ -95,6 +99,28 @@ def test_missing_id_of_another_dataset(value: Any, expected: int | None) -> None
 def test_records_of_pickles_have_the_same_spellings() -> None:
     assert convert_record({"id": 7.0, "label": 2.0}, _Box) == _Box(7, 2)
     assert convert_record({"id": "7"}, _Box) == _Box(7)
+    assert convert_record([{"id": "000000000007"}], list[_Box]) == [_Box(7)]
     for value in ({"id": 7.5}, {"id": "x"}, {"id": None}, 3):
         with pytest.raises(msgspec.ValidationError):
             convert_record(value, _Box)
+
+
+_spelled = st.one_of(
+    st.integers(-2, 12),
+    st.sampled_from([7.0, 7.5, -1.0, 0.0, "7", "007", "7.0", "-1", "x", "", None, True]),
+)
+
+
+@given(id_=_spelled, image_id=_spelled, other=_spelled, label=_spelled)
+def test_pickles_and_json_give_the_same_records(
+    id_: Any, image_id: Any, other: Any, label: Any
+) -> None:
+    box = {"id": id_, "label": label}
+    value = {"image_id": image_id, "other": other, "boxes": [box], "by_name": {"a": box}}
+    from_json: list[_Record] = []
+    from_pickle: list[_Record] = []
+    with contextlib.suppress(msgspec.ValidationError):
+        from_json.append(decode_record(json.dumps(value).encode(), _Record))
+    with contextlib.suppress(msgspec.ValidationError):
+        from_pickle.append(convert_record(value, _Record))
+    assert from_json == from_pickle
