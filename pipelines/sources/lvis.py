@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from pipelines.dedup.image_keys import flickr_photo_id
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE
 from pipelines.io.json_records import (
@@ -44,6 +45,7 @@ class _Image(msgspec.Struct, gc=False):
     width: int
     height: int
     neg_category_ids: list[Category] = []
+    flickr_url: str = ""
 
 
 class _Annotation(msgspec.Struct, gc=False):
@@ -106,7 +108,14 @@ class Lvis(Source, kw_only=True):
         yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
         for image in images:
             file = image.coco_url.rpartition("/")[2]
-            yield ImageInfo(_key(image.id), self.namespace, file, image.width, image.height)
+            yield ImageInfo(
+                key=_key(image.id),
+                source=self.namespace,
+                file=file,
+                width=image.width,
+                height=image.height,
+                photo_id=flickr_photo_id(image.flickr_url),
+            )
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         # Not sliced: a caption needs all boxes of its class, which may be anywhere in the file.

@@ -14,7 +14,7 @@ from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.sources.base import Context
 from pipelines.sources.lvis import Lvis, _Annotation, _Image, few_shot_subset
-from schemas import ImageRecord, Rejected
+from schemas import ImageInfo, ImageRecord, Rejected
 
 CLASSES = [
     {"id": 3, "name": "aerosol_can"},
@@ -180,3 +180,13 @@ def test_few_shot_subset_shows_all_classes(
             assert {id_ for number in subset for id_ in annotations[number]} == shown_classes
     tenth = select(10)
     assert select(50)[: len(tenth)] == tenth
+
+
+def test_image_table_states_the_photo_of_an_image(tmp_path: Path) -> None:
+    url = "http://farm7.staticflickr.com/6116/6255196340_da26cf2c9e_z.jpg"
+    source = write(tmp_path, images=[image(9, flickr_url=url)])
+    [table] = source.image_tables()
+    [slice_range] = find_slices("lvis", 0, table, "")
+    assert isinstance(slice_range, SliceRange)
+    rows = source.read_image_table(read_slice(slice_range))
+    assert [row.photo_id for row in rows if isinstance(row, ImageInfo)] == ["6255196340"]
