@@ -82,9 +82,9 @@ class RawData:
         for row, name in zip(rows, names or [row.file for row in rows], strict=True):
             tiny.write(self.root / folder / name, row.content())
 
-    def id_style(self) -> str:
+    def id_style(self, *others: str) -> str:
         """Returns the spelling of ids in a file: as published in most."""
-        return self.rng.choice(["int"] * 5 + ["str", "padded", "float", "name"])
+        return self.rng.choice(["int"] * 5 + ["str", "padded", "float", *others])
 
 
 def spelled(row: ImageRow, style: str) -> Any:
@@ -196,8 +196,6 @@ def write_coco(data: RawData, refs: dict[str, tuple[str, list[tuple[ImageRow, st
 
 def write_image_data(data: RawData) -> str:
     style, link_style = data.id_style(), data.id_style()
-    if link_style == "name":
-        link_style = "int"
     table = []
     for row in data.world.vg:
         fields: dict[str, Any] = {"coco_id": row.no_coco, "flickr_id": row.no_flickr}
@@ -268,7 +266,7 @@ def questions(
 
 def write_questions(data: RawData, path: str, rows: Sequence[ImageRow], split: str = "") -> str:
     """Writes a question about each image: of a split, or of no interest, to name images."""
-    style = data.id_style()
+    style = data.id_style("name")
     texts = [data.caption("gqa", split, row) if split else "thing" for row in rows]
     ids = [data.new_id() for _ in rows]
     tiny.write_json(data.root / path, questions(rows, texts, ids, style))
@@ -343,7 +341,7 @@ def write_mdetr_json(data: RawData, splits: Sequence[str]) -> None:
             name = f"{row.namespace}_{row.file}"
             text = data.caption("mdetr_json", split, row, odd=is_odd)
             image_id = data.new_id()
-            id_style = data.id_style()
+            id_style = data.id_style("name")
             image = {
                 "id": image_id,
                 "file_name": name,
