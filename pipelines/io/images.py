@@ -16,6 +16,7 @@ from pipelines.io.file_roots import (
 from pipelines.io.zips import AmbiguousNameError
 from schemas import ImageInfo
 from schemas.limits import MAX_IMAGE_FILE_BYTES, MAX_IMAGE_PIXELS
+from shards.format.image_files import incompleteness
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png"}  # by Pillow's name of the format
 
@@ -105,8 +106,6 @@ def inspect(content: bytes) -> ImageFile:
         raise UnusableImageError("not an image", str(error)) from error
     if width * height > MAX_IMAGE_PIXELS:
         raise UnusableImageError("image too large", f"{width}x{height} pixels")
-    # Some published JPEGs have bytes after their end marker; a thumbnail's own marker comes early.
-    end = b"\xff\xd9" if format_ == "JPEG" else b"IEND"
-    if content.rfind(end) < len(content) // 2:
-        raise UnusableImageError("truncated image", f"{len(content)} bytes without an end marker")
+    if (problem := incompleteness(content)) is not None:
+        raise UnusableImageError("truncated image", problem)
     return ImageFile(content, EXTENSIONS[format_], width, height)

@@ -1,6 +1,7 @@
 """Checks that the counts in the manifest and in stats.json are those of the index and samples."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from shards.format import manifest as mf
@@ -9,7 +10,9 @@ from shards.format.source_counts import total
 from shards.format.stats import DatasetStats, Stats
 from shards.reading.shard_set import ShardSet
 from shards.reading.tables import STATS, read_stats
+from shards.verification.datasets import Datasets
 from shards.verification.errors import ErrorKind, VerificationError
+from shards.verification.recipe import RecipeRequirements
 from shards.verification.set_checks import IndexedShard
 
 _MAX_NAMES = 3  # differing counts that a message lists
@@ -71,16 +74,54 @@ def check_totals(
                 yield VerificationError(ErrorKind.TOTALS, message, mf.NAME)
 
 
-def check_sources(shards: ShardSet, actual: ActualCounts) -> Iterator[VerificationError]:
-    """Yields an error unless the remaining records of sources are as many as the sentences."""
+def check_not_empty(
+    shards: ShardSet, requirements: RecipeRequirements
+) -> Iterator[VerificationError]:
+    """Yields splits without images, unless the recipe allows it."""
+    for split, totals in shards.manifest.totals.items():
+        if not totals.get("images") and not requirements.may_be_empty(split):
+            message = f"{split} has no images, which the recipe does not allow"
+            yield VerificationError(ErrorKind.TOTALS, message, mf.NAME)
+
+
+def check_sources(
+    shards: ShardSet, actual: ActualCounts, requirements: RecipeRequirements
+) -> Iterator[VerificationError]:
+    """Yields sources whose remaining records are not as many as the sentences of their datasets.
+
+    Those of sources that may make any dataset are compared together.
+    """
     sources = shards.manifest.sources
     if not sources or actual.from_samples.keys() != _splits(shards):
         return
-    expected = total(sources.values()).in_shards
-    sentences = sum(stats.sentences for stats in actual.from_samples.values())
-    if expected != sentences:
-        message = f"its sources leave {expected} sentences, the shards have {sentences}"
-        yield VerificationError(ErrorKind.TOTALS, message, mf.NAME)
+    sentences: Counter[str] = Counter()
+    for stats in actual.from_samples.values():
+        for dataset, dataset_stats in stats.datasets.items():
+            sentences[dataset] += dataset_stats.sentences
+    for names, datasets in _groups_of_sources(sources.keys(), requirements.datasets):
+        expected = total(sources[name] for name in names if name in sources).in_shards
+        found = sum(sentences[name] for name in (sentences if datasets is None else datasets))
+        if expected != found:
+            message = f"{', '.join(names)}: {expected} sentences remain, the shards have {found}"
+            yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
+
+
+def _groups_of_sources(
+    sources: Collection[str], datasets: Datasets | None
+) -> Iterator[tuple[list[str], Collection[str] | None]]:
+    """Yields sources with the datasets that only they make; None: all datasets."""
+    if datasets is None or datasets.is_open:
+        yield sorted(sources), None
+        return
+    groups: list[tuple[set[str], set[str]]] = []
+    for name, made in datasets.by_source.items():
+        names, of_group = {name}, set(made)
+        for group in [group for group in groups if not group[1].isdisjoint(made)]:
+            groups.remove(group)
+            names, of_group = names | group[0], of_group | group[1]
+        groups.append((names, of_group))
+    for names, of_group in groups:
+        yield sorted(names), of_group
 
 
 def check_stats(shards: ShardSet, actual: ActualCounts) -> Iterator[VerificationError]:

@@ -20,6 +20,8 @@ class ErrorKind(StrEnum):
     RECIPE = "recipe"
     INDEX = "index"
     TOTALS = "totals"
+    SOURCES = "counts of a source"
+    TABLE = "table of excluded or rejected data"
     STATS = "stats.json"
     TAR = "tar"
     MEMBER = "tar member"
@@ -31,14 +33,30 @@ class ErrorKind(StrEnum):
     SAMPLE = "sample"
     IMAGE = "image"
     SPAN = "span outside the text"
-    WORD = "span that splits a word"
+    WORD = "span that splits a word or has spaces around it"
+    SAME_BYTES = "same image file under two keys"
+    FILE_NAME = "file name of another image"
+    PLACEMENT = "shard or position of an image"
     PROVENANCE = "provenance"
+    COMPOSITION = "text that is not its sentences joined"
+    DATASET = "dataset of no source"
+    RECORD = "record twice"
     REGION = "region outside a single sentence"
+    REGION_COUNT = "number of regions of a sentence"
+    DUPLICATE_REGION = "region twice"
     BOX = "box"
     AREA = "area"
-    PHRASE = "phrase without spans"
+    CATEGORY = "category"
+    NEGATIVE = "tokens_negative"
+    PHRASE = "phrase"
+    QUESTION = "question"
     LENGTH = "caption too long"
     OVERLAP = "sentences about the same object"
+    JOINABLE = "captions that one caption has room for"
+
+
+#: An error of a caption: its kind and message.
+CaptionError = tuple[ErrorKind, str]
 
 
 class VerificationError(NamedTuple):

@@ -1,12 +1,13 @@
 """The requirements of a shard set's recipe on its samples, and checks of the recipe itself."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from shards.format import manifest as mf
 from shards.format.manifest import Manifest, NotAShardSetError
+from shards.verification.datasets import Datasets, datasets_of
 from shards.verification.errors import ErrorKind, VerificationError
 
 
@@ -20,37 +21,66 @@ class RecipeRules(msgspec.Struct, frozen=True):
     gqa_words: Literal["object", "find"]
     vg_text: Literal["tokens", "characters"]
     boxes: Literal["clip", "as_is"]
+    flickr30k: Literal["joined", "separate"]
+    area: Literal["box", "source"]
+    same_photo: bool
 
 
 class _Split(msgspec.Struct):
     combine: bool
+    shards: int
+    allow_empty: bool = False
 
 
 class _Recipe(msgspec.Struct):
     images: Literal["embed", "none"]
     rules: RecipeRules
     splits: dict[str, _Split]
+    sources: dict[str, dict[str, Any]]
+    salt: str = ""
+    exclude: dict[str, Any] = {}
+    image_tables: dict[str, Any] = {}
 
 
 class SampleRequirements(msgspec.Struct, frozen=True):
     """The requirements on the samples of a split.
 
-    ``with_images``: every sample has an image. ``combined`` are the rules by which sentences were
-    combined; None if they were not. ``words_may_be_split`` are the datasets whose spans were found
-    as in MDETR's scripts, which may split words. ``clipped``: boxes are inside the image.
+    Attributes:
+        with_images: Every sample has an image.
+        combined: The rules by which sentences were joined; None if they were not.
+        separate: The datasets whose sentences are not joined in a combined split either.
+        words_may_be_split: The datasets whose spans were found as in MDETR's scripts, which may
+            split words.
+        clipped: Boxes are inside the image.
+        areas_of_sources: Areas are as the sources state them, whatever the boxes are.
+        datasets: What is known about the datasets of the recipe; None if there is no recipe.
     """
 
     with_images: bool = False
     combined: RecipeRules | None = None
+    separate: frozenset[str] = frozenset()
     words_may_be_split: frozenset[str] = frozenset()
     clipped: bool = True
+    areas_of_sources: bool = True
+    datasets: Datasets | None = None
+
+    def joins(self, dataset: str) -> bool:
+        """Returns whether the sentences of a dataset are joined to captions of the split."""
+        return self.combined is not None and dataset not in self.separate
+
+
+class Placement(NamedTuple):
+    """The shards of a split, and the salt of the hash that assigns an image to one of them."""
+
+    shards: int
+    salt: str
 
 
 class RecipeRequirements:
     """The requirements that a manifest's recipe implies for each split.
 
-    Without a recipe, as in a set that was not written by a build, lengths and overlaps are not
-    checked.
+    Without a recipe, as in a set that was not written by a build, lengths, overlaps, datasets and
+    the placement of images are not checked.
 
     Raises:
         NotAShardSetError: the recipe is not one of this version.
@@ -58,6 +88,7 @@ class RecipeRequirements:
 
     def __init__(self, manifest: Manifest) -> None:
         self._recipe: _Recipe | None = None
+        self.datasets: Datasets | None = None
         if manifest.recipe:
             try:
                 self._recipe = msgspec.convert(manifest.recipe, _Recipe)
@@ -66,6 +97,34 @@ class RecipeRequirements:
                     f"the recipe in the manifest of {manifest.name} is not one of this version: "
                     f"{error}"
                 ) from error
+            self.datasets = datasets_of(self._recipe.sources, self._recipe.image_tables)
+
+    @property
+    def evaluation_sets(self) -> set[str] | None:
+        """The names of the evaluation sets that the recipe excludes; None without a recipe."""
+        return None if self._recipe is None else set(self._recipe.exclude)
+
+    @property
+    def sources(self) -> set[str] | None:
+        """The names of the sources; None without a recipe."""
+        return None if self._recipe is None else set(self._recipe.sources)
+
+    @property
+    def joins_photos(self) -> bool:
+        """Whether images of one photo have one key, as far as the sources name the photo."""
+        return self._recipe is not None and self._recipe.rules.same_photo
+
+    def placement(self, split: str) -> Placement | None:
+        """Returns where the images of a split are; None if no recipe states it."""
+        recipe_split = None if self._recipe is None else self._recipe.splits.get(split)
+        if self._recipe is None or recipe_split is None:
+            return None
+        return Placement(recipe_split.shards, self._recipe.salt)
+
+    def may_be_empty(self, split: str) -> bool:
+        """Returns whether a split may have no images."""
+        recipe_split = None if self._recipe is None else self._recipe.splits.get(split)
+        return recipe_split is None or recipe_split.allow_empty
 
     def for_split(self, split: str) -> SampleRequirements:
         """Returns the requirements of a split."""
@@ -76,8 +135,11 @@ class RecipeRequirements:
         return SampleRequirements(
             with_images=self._recipe.images == "embed",
             combined=rules if recipe_split is not None and recipe_split.combine else None,
+            separate=frozenset(("flickr30k",) if rules.flickr30k == "separate" else ()),
             words_may_be_split=frozenset(name for name, as_is in published.items() if as_is),
             clipped=rules.boxes == "clip",
+            areas_of_sources=rules.area == "source",
+            datasets=self.datasets,
         )
 
     def not_checked(self) -> Iterator[str]:
@@ -86,6 +148,7 @@ class RecipeRequirements:
             yield "pixels, which are not decoded"
         if self._recipe is None:
             yield "caption lengths and overlaps of sentences: the manifest has no recipe"
+            yield "how sentences are joined, datasets, and shards of images: it has no recipe"
             return
         rules = self._recipe.rules
         if rules.gqa_words == "find":
@@ -94,6 +157,13 @@ class RecipeRequirements:
             yield "word borders of vg: its spans are shifted as MDETR's scripts shift them"
         if rules.boxes == "as_is":
             yield "boxes against the image borders: the recipe does not clip them"
+        if rules.area == "source":
+            yield "areas against boxes: the recipe keeps those of the sources"
+        if self.datasets is not None and self.datasets.is_open:
+            yield (
+                "datasets, tokens_negative, and numbers of regions: a source of the recipe may "
+                "state anything"
+            )
 
 
 def check_recipe(manifest: Manifest) -> Iterator[VerificationError]:
@@ -108,9 +178,10 @@ def check_recipe(manifest: Manifest) -> Iterator[VerificationError]:
         message = f"its sha256 is {actual}, recipe_sha256 is {stated}"
         yield VerificationError(ErrorKind.RECIPE, message, mf.NAME)
     recipe_splits = manifest.recipe.get("splits", {})
-    for split in sorted({*manifest.roles, *(entry.split for entry in manifest.shards)}):
+    splits = {*manifest.roles, *manifest.totals, *(entry.split for entry in manifest.shards)}
+    for split in sorted(splits | recipe_splits.keys()):
         if split not in recipe_splits:
             yield VerificationError(ErrorKind.RECIPE, f"it has no split {split}", mf.NAME)
-        elif (role := recipe_splits[split].get("role")) != manifest.roles[split]:
-            message = f"the role of {split} is {role}, that in `roles` {manifest.roles[split]}"
+        elif (role := recipe_splits[split].get("role")) != (known := manifest.roles.get(split)):
+            message = f"the role of {split} is {role}, that in `roles` {known}"
             yield VerificationError(ErrorKind.RECIPE, message, mf.NAME)

@@ -2,28 +2,43 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 
-from schemas import Box, Caption, Provenance, Sample, Span
+from schemas import Box, Caption, Sample, Span
+from schemas.image_ids import key_of_file, namespace_of
 from shards import box_overlap
-from shards.verification.errors import ErrorKind, VerificationError
+from shards.verification.caption_checks import check_caption
+from shards.verification.errors import CaptionError, ErrorKind, VerificationError
 from shards.verification.recipe import RecipeRules, SampleRequirements
+from shards.verification.spans import (
+    has_space_around,
+    is_inside,
+    sentence_index,
+    spans_that_split_words,
+)
 
 #: Tolerance of an overlap above the threshold: a few steps of float32, so that another order of
 #: additions is not an error.
 TOLERANCE = 1e-6
 
-#: An error of a caption: its kind and message.
-CaptionError = tuple[ErrorKind, str]
+#: The area of an object over that of its box plus 2 pixels on each side, at most: outlines are
+#: counted in whole pixels.
+MOST_AREA = 1.05
 
 
 def check_sample(sample: Sample, required: SampleRequirements) -> Iterator[VerificationError]:
     """Yields the errors of a sample's annotations; its image is not read."""
     for index, caption in enumerate(sample.captions):
-        for kind, message in _check_caption(caption, required):
+        for kind, message in _check_caption(sample, caption, required):
             yield VerificationError(kind, message, key=sample.key, caption=index)
+    yield from _check_records(sample)
+    yield from _check_file_name(sample, required)
     yield from _check_boxes(sample, required)
+    yield from _check_areas(sample, required)
+    if required.combined is not None:
+        yield from _check_room(sample, required, required.combined)
 
 
 def not_checked(sample: Sample, required: SampleRequirements) -> Iterator[str]:
@@ -34,13 +49,18 @@ def not_checked(sample: Sample, required: SampleRequirements) -> Iterator[str]:
         yield "boxes against the borders of images of unknown size"
 
 
-def _check_caption(caption: Caption, required: SampleRequirements) -> Iterator[CaptionError]:
-    yield from _check_provenance(caption)
+def _check_caption(
+    sample: Sample, caption: Caption, required: SampleRequirements
+) -> Iterator[CaptionError]:
+    provenance_errors = list(_check_provenance(caption))
+    yield from provenance_errors
     yield from _check_spans(caption, required)
     yield from _check_regions(caption)
     for phrase in caption.phrases:
         if not phrase.spans:
-            yield ErrorKind.PHRASE, f"entity {phrase.entity}"
+            yield ErrorKind.PHRASE, f"entity {phrase.entity} has no spans"
+    if not provenance_errors:
+        yield from check_caption(sample, caption, required)
     if required.combined is not None:
         yield from _check_combination(caption, required.combined)
 
@@ -52,7 +72,7 @@ def _check_provenance(caption: Caption) -> Iterator[CaptionError]:
     end = 0
     for sentence in caption.provenance:
         start, stop = sentence.span
-        if not _is_inside(sentence.span, caption.text):
+        if not is_inside(sentence.span, caption.text):
             yield ErrorKind.PROVENANCE, f"{sentence.span} of {len(caption.text)} characters"
         elif start < end:
             yield ErrorKind.PROVENANCE, f"{sentence.span} begins before {end}, where another ends"
@@ -66,21 +86,35 @@ def _check_spans(caption: Caption, required: SampleRequirements) -> Iterator[Cap
     spans += caption.tokens_negative
     spans += [span for phrase in caption.phrases for span in phrase.spans]
     for span in spans:
-        if not _is_inside(span, text):
+        if not is_inside(span, text):
             yield ErrorKind.SPAN, f"{span} of {len(text)} characters"
     for start, stop in spans_that_split_words(text, spans):
         sentence = sentence_index((start, stop), caption.provenance)
         dataset = None if sentence is None else caption.provenance[sentence].dataset
         if dataset not in required.words_may_be_split:
-            context = text[max(start - 10, 0) : stop + 10]
-            yield ErrorKind.WORD, f"{(start, stop)} is {text[start:stop]!r} in {context!r}"
+            yield ErrorKind.WORD, _in_context(text, (start, stop))
+    if required.datasets is None or required.datasets.is_open:
+        return
+    for region in caption.regions:
+        for span in region.spans:
+            if is_inside(span, text) and has_space_around(text, span):
+                sentence = sentence_index(span, caption.provenance)
+                dataset = None if sentence is None else caption.provenance[sentence].dataset
+                if dataset not in required.words_may_be_split:
+                    yield ErrorKind.WORD, _in_context(text, span)
+
+
+def _in_context(text: str, span: Span) -> str:
+    """Returns a span with its words, and some characters around it."""
+    start, stop = span
+    return f"{span} is {text[start:stop]!r} in {text[max(start - 10, 0) : stop + 10]!r}"
 
 
 def _check_regions(caption: Caption) -> Iterator[CaptionError]:
     """Yields regions whose spans are not all in one sentence, and impossible areas."""
     for region in caption.regions:
         sentences = {sentence_index(span, caption.provenance) for span in region.spans}
-        inside = all(_is_inside(span, caption.text) for span in region.spans)
+        inside = all(is_inside(span, caption.text) for span in region.spans)
         if inside and (len(sentences) != 1 or None in sentences):
             sentence_spans = [sentence.span for sentence in caption.provenance]
             yield ErrorKind.REGION, f"{region.spans} of the sentences {sentence_spans}"
@@ -96,50 +130,6 @@ def _check_combination(caption: Caption, rules: RecipeRules) -> Iterator[Caption
         yield ErrorKind.LENGTH, f"{len(caption.text)} characters in {sentences} sentences"
     for first, second, overlap in overlapping_sentences(caption, rules):
         yield ErrorKind.OVERLAP, f"{first} and {second}: {rules.conflict} {overlap:.3f}"
-
-
-def _is_inside(span: Span, text: str) -> bool:
-    """Returns whether a half-open span is not empty and inside the text."""
-    return 0 <= span[0] < span[1] <= len(text)
-
-
-def spans_that_split_words(text: str, spans: Sequence[Span]) -> list[Span]:
-    """Returns the spans inside the text that begin or end within a word.
-
-    A border is within a word if a letter or a digit is on both sides of it; hyphens and apostrophes
-    are neither. Where one span ends and another begins, no word is split: spaCy's tokenizer divides
-    "dont" and "10am" into two tokens each, and so do captions.
-
-    >>> spans_that_split_words("the man's t-shirt", [(4, 7), (7, 9), (10, 11), (4, 6)])
-    [(4, 6)]
-    >>> spans_that_split_words("10am", [(0, 2)]), spans_that_split_words("10am", [(0, 2), (2, 4)])
-    ([(0, 2)], [])
-    """
-    candidates = [
-        span
-        for span in spans
-        if _is_inside(span, text) and any(_is_within_word(text, border) for border in span)
-    ]
-    if not candidates:
-        return candidates
-    joints = {start for start, _ in spans} & {stop for _, stop in spans}
-    return [
-        span
-        for span in candidates
-        if any(_is_within_word(text, border) and border not in joints for border in span)
-    ]
-
-
-def _is_within_word(text: str, border: int) -> bool:
-    return 0 < border < len(text) and text[border - 1].isalnum() and text[border].isalnum()
-
-
-def sentence_index(span: Span, provenance: Sequence[Provenance]) -> int | None:
-    """Returns the index of the sentence that contains the whole span."""
-    for index, sentence in enumerate(provenance):
-        if sentence.span[0] <= span[0] and span[1] <= sentence.span[1]:
-            return index
-    return None
 
 
 def is_too_long(caption: Caption, rules: RecipeRules) -> bool:
@@ -178,6 +168,28 @@ def overlapping_sentences(caption: Caption, rules: RecipeRules) -> list[tuple[in
         if pair[0] < pair[1]:
             largest[pair] = max(largest.get(pair, 0.0), float(overlaps[i, j]))
     return [(first, second, overlap) for (first, second), overlap in sorted(largest.items())]
+
+
+def _check_records(sample: Sample) -> Iterator[VerificationError]:
+    """Yields records that are in two sentences of the image."""
+    seen: set[tuple[str, str]] = set()
+    for index, caption in enumerate(sample.captions):
+        for origin in caption.provenance:
+            record = origin.dataset, origin.record
+            if record in seen:
+                message = f"{origin.dataset}/{origin.record} is in two sentences"
+                yield VerificationError(ErrorKind.RECORD, message, key=sample.key, caption=index)
+            seen.add(record)
+
+
+def _check_file_name(sample: Sample, required: SampleRequirements) -> Iterator[VerificationError]:
+    """Yields an error if the image's file has a published name, and it is that of another image."""
+    if required.datasets is None or required.datasets.is_open:
+        return
+    named = key_of_file(namespace_of(sample.key), sample.file)
+    if named and named != sample.key:
+        message = f"{sample.file!a} is that of {named}"
+        yield VerificationError(ErrorKind.FILE_NAME, message, key=sample.key)
 
 
 def _check_boxes(sample: Sample, required: SampleRequirements) -> Iterator[VerificationError]:
@@ -221,3 +233,66 @@ def _wrong_boxes(
         valid &= (array[:, :2] >= 0).all(axis=1)
         valid &= (array[:, 2:] <= np.array(size, np.float32)).all(axis=1)
     return [boxes[i] for i in np.flatnonzero(~valid).tolist()]
+
+
+def _check_areas(sample: Sample, required: SampleRequirements) -> Iterator[VerificationError]:
+    """Yields areas that are not those of the boxes, or larger than an object in the box has.
+
+    An area is only checked if a recipe states that it is that of the written image.
+    """
+    if required.areas_of_sources or required.datasets is None:
+        return
+    located = [
+        (index, region)
+        for index, caption in enumerate(sample.captions)
+        for region in caption.regions
+        if region.area is not None
+    ]
+    boxes = box_overlap.as_array([region.box for _, region in located]).astype(np.float64)
+    stated = np.array([region.area for _, region in located], np.float64)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    areas = sides.prod(axis=1)
+    with np.errstate(invalid="ignore"):
+        too_large = stated > MOST_AREA * (sides + 2).prod(axis=1)
+        # A source states areas in its own pixels and precision.
+        differs = np.abs(stated - areas) > 0.02 + 1e-3 * (areas + sides.sum(axis=1))
+    for i in np.flatnonzero(too_large | differs).tolist():
+        index, region = located[i]
+        caption = sample.captions[index]
+        sentence = sentence_index(region.spans[0], caption.provenance) if region.spans else None
+        dataset = "" if sentence is None else caption.provenance[sentence].dataset
+        rules = required.datasets.rules.get(dataset)
+        if too_large[i] or (rules is not None and rules.area == "box"):
+            message = f"{region.area} square pixels, the box {region.box} has {areas[i]:.2f}"
+            yield VerificationError(ErrorKind.AREA, message, key=sample.key, caption=index)
+
+
+def _check_room(
+    sample: Sample, required: SampleRequirements, rules: RecipeRules
+) -> Iterator[VerificationError]:
+    """Yields pairs of captions that the rules allow to be one: no algorithm leaves such a pair."""
+    joined = [
+        (index, caption, _size(caption, rules))
+        for index, caption in enumerate(sample.captions)
+        if caption.provenance and required.joins(caption.provenance[0].dataset)
+    ]
+    capacity = rules.max_length if rules.length == "joined" else rules.max_length - 2
+    overlap = box_overlap.giou if rules.conflict == "giou" else box_overlap.iou
+    sizes = sorted(size for _, _, size in joined)
+    if len(sizes) < 2 or sizes[0] + sizes[1] > capacity:
+        return
+    small = [item for item in joined if item[2] + sizes[0] <= capacity]
+    for (first, a, a_size), (second, b, b_size) in combinations(small, 2):
+        if a_size + b_size > capacity:
+            continue
+        boxes = [box_overlap.as_array([r.box for r in caption.regions]) for caption in (a, b)]
+        if not (overlap(*boxes) > rules.threshold - TOLERANCE).any():
+            message = f"{first} and {second}: {len(a.text)} and {len(b.text)} characters"
+            yield VerificationError(ErrorKind.JOINABLE, message, key=sample.key, caption=first)
+
+
+def _size(caption: Caption, rules: RecipeRules) -> int:
+    """Returns how much of the capacity of a caption its sentences take."""
+    if rules.length == "joined":
+        return len(caption.text) + 1
+    return sum(stop - start for start, stop in (s.span for s in caption.provenance))

@@ -2,28 +2,40 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
+import numpy as np
+import numpy.typing as npt
 
 from shards.format import index
 from shards.format import manifest as mf
 from shards.format.manifest import ShardError
 from shards.format.placement import is_safe_key
 from shards.reading.shard_set import ShardSet
-from shards.reading.tables import EXCLUDED, REJECTED, read_excluded, read_rejected
+from shards.verification.datasets import Datasets
 from shards.verification.errors import ErrorKind, ErrorLog, VerificationError
 from shards.verification.held_out import HeldOutList
 
+_COLUMNS = ["key", "captions", "regions", "crop_of", "image_crc32", "image_size"]
+
 
 class IndexedShard(NamedTuple):
-    """The index data of a shard: the keys of its images, and counts."""
+    """The index data of a shard.
+
+    Attributes:
+        keys: Of its images.
+        captions, regions: The numbers of those of all its images.
+        crop_of: The image from which each image was cut; empty for most.
+        files: Of each image, CRC-32 and size of its file in one number; 0 without images.
+    """
 
     keys: list[str]
     captions: int
     regions: int
+    crop_of: Sequence[str] = ()
+    files: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
 
 
 def read_index(shards: ShardSet, log: ErrorLog) -> dict[int, IndexedShard]:
@@ -35,14 +47,17 @@ def read_index(shards: ShardSet, log: ErrorLog) -> dict[int, IndexedShard]:
     messages: dict[str, None] = {}
     for shard in range(len(shards.shards)):
         try:
-            rows = shards.rows(shard, ["key", "captions", "regions"])
+            rows = shards.rows(shard, _COLUMNS)
         except ShardError as error:
             messages[str(error)] = None
             continue
+        crc32, size = (rows[name].to_numpy() for name in ("image_crc32", "image_size"))
         indexed[shard] = IndexedShard(
             keys=rows["key"].to_pylist(),
             captions=sum(rows["captions"].to_pylist()),
             regions=sum(rows["regions"].to_pylist()),
+            crop_of=rows["crop_of"].to_pylist(),
+            files=crc32.astype(np.uint64) << np.uint64(32) | size.astype(np.uint64),
         )
     log.add(VerificationError(ErrorKind.INDEX, message, index.NAME) for message in messages)
     return indexed
@@ -79,18 +94,13 @@ def check_files(shards: ShardSet) -> Iterator[VerificationError]:
                 yield VerificationError(ErrorKind.UNKNOWN_FILE, message, name)
 
 
-def check_rejected(shards: ShardSet) -> Iterator[VerificationError]:
-    """Checks that rejected.parquet can be read, if the manifest lists it."""
-    try:
-        _read_if_present(shards, REJECTED, read_rejected)
-    except ShardError as error:
-        yield VerificationError(ErrorKind.FILE, str(error), REJECTED)
-
-
 def check_keys(
     shards: ShardSet, indexed: Mapping[int, IndexedShard]
 ) -> Iterator[VerificationError]:
-    """Yields keys that are unsafe file names, twice in a split, or in splits of both roles."""
+    """Yields keys that are unsafe file names, twice in a split, or in splits of both roles.
+
+    An image and a crop of it may not be in splits of both roles either.
+    """
     file_of: dict[str, dict[str, str]] = defaultdict(dict)  # by split and key
     for shard, row in indexed.items():
         entry = shards.shards[shard]
@@ -102,11 +112,26 @@ def check_keys(
                 message = f"{split_files[key]} of the same split has it too"
                 yield VerificationError(ErrorKind.DUPLICATE_IMAGE, message, entry.file, key)
             split_files[key] = entry.file
+        for crop_of in filter(None, row.crop_of):
+            split_files.setdefault(crop_of, entry.file)
     for trained in shards.manifest.splits_of_role("train"):
         for evaluated in shards.manifest.splits_of_role("eval"):
             for key in sorted(file_of[trained].keys() & file_of[evaluated].keys()):
                 message = f"{file_of[evaluated][key]} of {evaluated} has it too"
                 yield VerificationError(ErrorKind.LEAK, message, file_of[trained][key], key)
+
+
+def check_namespaces(
+    shards: ShardSet, indexed: Mapping[int, IndexedShard], datasets: Datasets | None
+) -> Iterator[VerificationError]:
+    """Yields keys of namespaces that no source of the recipe has."""
+    if datasets is None or datasets.is_open:
+        return
+    for shard, row in indexed.items():
+        for key in row.keys:
+            if key.partition("/")[0] not in datasets.namespaces:
+                message = f"no source of the recipe has such keys: {key!a}"
+                yield VerificationError(ErrorKind.KEY, message, shards.shards[shard].file, key)
 
 
 def check_held_out(
@@ -122,38 +147,3 @@ def check_held_out(
                     if key in held_out.keys:
                         message = f"{held_out.argument} lists it"
                         yield VerificationError(ErrorKind.HELD_OUT, message, entry.file, key)
-
-
-def check_excluded(
-    shards: ShardSet, indexed: Mapping[int, IndexedShard]
-) -> Iterator[VerificationError]:
-    """Yields the images that excluded.parquet states to be excluded from the split they are in."""
-    try:
-        table = _read_if_present(shards, EXCLUDED, read_excluded)
-    except ShardError as error:
-        yield VerificationError(ErrorKind.FILE, str(error), EXCLUDED)
-        return
-    messages = {
-        (row["split"], row[column]): f"{EXCLUDED} lists it: {row['eval_set']}, {row['join']}"
-        for row in table.to_pylist()
-        if row["excluded"]
-        for column in ("image", "duplicate_of")
-    }
-    for shard, row in indexed.items():
-        entry = shards.shards[shard]
-        for key in row.keys:
-            if message := messages.get((entry.split, key)):
-                yield VerificationError(ErrorKind.HELD_OUT, message, entry.file, key)
-
-
-def _read_if_present(shards: ShardSet, name: str, read: Callable[[ShardSet], pa.Table]) -> pa.Table:
-    """Reads a table; one without rows if it is missing, which `check_files` reports.
-
-    Raises:
-        ShardError: it is damaged.
-    """
-    try:
-        shards.open_file(name).close()
-    except ShardError:
-        return pa.table({})
-    return read(shards)

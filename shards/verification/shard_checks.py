@@ -16,11 +16,13 @@ from PIL import Image, UnidentifiedImageError
 
 from schemas import Sample
 from schemas.sample import decode_sample
+from shards.format.image_files import incompleteness
 from shards.format.index import IndexRow, Member
 from shards.format.manifest import ShardError
 from shards.format.stats import Stats
 from shards.reading.shard_set import ShardSet
 from shards.verification.errors import ErrorKind, ErrorLog, VerificationError
+from shards.verification.identity_checks import SampleFacts
 from shards.verification.recipe import SampleRequirements
 from shards.verification.sample_checks import check_sample, not_checked
 
@@ -43,17 +45,21 @@ class ShardCheck(NamedTuple):
 
 
 class ShardCheckResult(NamedTuple):
-    """The errors of a shard, the counts of its samples, and what could not be checked of them."""
+    """The errors of a shard, the counts of its samples, and what could not be checked of them.
+
+    ``facts`` are compared with those of all other shards.
+    """
 
     errors: ErrorLog
     stats: Stats
     not_checked: set[str]
+    facts: SampleFacts
 
 
 def check_shard(check: ShardCheck) -> ShardCheckResult:
     """Runs a check; it is picklable, so that another process can run it."""
     file = check.shards.shards[check.shard].file
-    result = ShardCheckResult(ErrorLog(), Stats(), set())
+    result = ShardCheckResult(ErrorLog(), Stats(), set(), SampleFacts.empty())
     result.errors.add(error._replace(file=file) for error in _check_file(check, result))
     return result
 
@@ -81,17 +87,17 @@ def _check_contents(
     file: BinaryIO, tar: mmap.mmap, check: ShardCheck, result: ShardCheckResult
 ) -> Iterator[VerificationError]:
     try:
-        rows = check.shards.index_rows(check.shard)
+        rows = list(enumerate(check.shards.index_rows(check.shard)))
     except ShardError as error:
         yield VerificationError(ErrorKind.INDEX, str(error))
         return
     if check.rows is None:
-        yield from check_tar(file, rows)
+        yield from check_tar(file, [row for _, row in rows])
     else:
         rows = [rows[i] for i in check.rows]
-    for row in rows:
+    for number, row in rows:
         yield from _check_image(tar, row, check.required)
-        yield from _check_annotations(tar, row, check.required, result)
+        yield from _check_annotations(tar, row, number, check.required, result)
 
 
 def check_tar(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[VerificationError]:
@@ -160,7 +166,7 @@ def _has_data_from(file: BinaryIO, offset: int) -> bool:
 def _check_image(
     tar: mmap.mmap, row: IndexRow, required: SampleRequirements
 ) -> Iterator[VerificationError]:
-    """Checks the CRC-32 and the header of an image; its pixels are not decoded."""
+    """Checks the CRC-32, the header and the end of an image; its pixels are not decoded."""
     if not row.image_name:
         if required.with_images:
             message = "missing, though the recipe embeds images"
@@ -193,6 +199,9 @@ def _check_image(
     if size != (row.width, row.height):
         message = f"{size[0]}x{size[1]} pixels, the index states {row.width}x{row.height}"
         yield VerificationError(ErrorKind.IMAGE, message, key=row.key)
+    elif (problem := incompleteness(content)) is not None:
+        message = f"{row.image_name} is not whole: {problem}"
+        yield VerificationError(ErrorKind.IMAGE, message, key=row.key)
 
 
 def _read_image_header(content: bytes) -> tuple[tuple[int, int], str]:
@@ -205,7 +214,11 @@ def _read_image_header(content: bytes) -> tuple[tuple[int, int], str]:
 
 
 def _check_annotations(
-    tar: mmap.mmap, row: IndexRow, required: SampleRequirements, result: ShardCheckResult
+    tar: mmap.mmap,
+    row: IndexRow,
+    number: int,
+    required: SampleRequirements,
+    result: ShardCheckResult,
 ) -> Iterator[VerificationError]:
     """Checks the JSON of a sample, by itself and against its row of the index."""
     content = tar[row.json_offset : row.json_offset + row.json_size]
@@ -224,6 +237,7 @@ def _check_annotations(
             yield VerificationError(ErrorKind.SAMPLE, message, key=row.key)
     if _is_countable(sample):
         result.stats.add(sample)
+    result.facts.add(sample, number, required.datasets)
     result.not_checked.update(not_checked(sample, required))
     yield from check_sample(sample, required)
 

@@ -35,18 +35,26 @@ from shards.terminal import count_noun
 from shards.verification import count_checks
 from shards.verification.errors import ErrorLog
 from shards.verification.held_out import HeldOutList
+from shards.verification.identity_checks import (
+    SampleFacts,
+    check_answers,
+    check_file_names,
+    check_image_files,
+    check_records,
+)
+from shards.verification.placement_checks import check_placement, check_shards
 from shards.verification.recipe import RecipeRequirements, check_recipe
 from shards.verification.result import VerificationResult
 from shards.verification.set_checks import (
     IndexedShard,
-    check_excluded,
     check_files,
     check_held_out,
     check_keys,
-    check_rejected,
+    check_namespaces,
     read_index,
 )
 from shards.verification.shard_checks import ShardCheck, ShardCheckResult, check_shard
+from shards.verification.table_checks import check_tables
 
 _IMAGES_PER_PROCESS = 5_000  # are checked in about a second, the time to start a process
 
@@ -69,19 +77,26 @@ def verify(
     """
     requirements = RecipeRequirements(shards.manifest)
     log = ErrorLog(check_files(shards))
-    log.add(check_rejected(shards))
     log.add(check_recipe(shards.manifest))
+    log.add(check_shards(shards, requirements))
     indexed = read_index(shards, log)
     log.add(check_keys(shards, indexed))
+    log.add(check_namespaces(shards, indexed, requirements.datasets))
+    log.add(check_placement(shards, indexed, requirements))
+    log.add(check_image_files(shards, indexed, requirements))
     log.add(check_held_out(shards, indexed, held_out))
-    log.add(check_excluded(shards, indexed))
+    log.add(check_tables(shards, indexed, requirements))
 
     checks = list(_shard_checks(shards, requirements, indexed, num_images))
-    stats_by_split, unchecked = _run_checks(shards, checks, indexed, log, quiet)
+    stats_by_split, facts, unchecked = _run_checks(shards, checks, indexed, log, quiet)
+    log.add(check_records(shards, indexed, facts))
+    log.add(check_file_names(shards, indexed, facts))
+    log.add(check_answers(shards, facts))
 
     actual = count_checks.actual_counts(shards, indexed, stats_by_split)
     log.add(count_checks.check_totals(shards, indexed, actual))
-    log.add(count_checks.check_sources(shards, actual))
+    log.add(count_checks.check_not_empty(shards, requirements))
+    log.add(count_checks.check_sources(shards, actual, requirements))
     log.add(count_checks.check_stats(shards, actual))
 
     checked = Counter(files=len(checks) + len(shards.manifest.files))
@@ -130,20 +145,26 @@ def _run_checks(
     indexed: Mapping[int, IndexedShard],
     log: ErrorLog,
     quiet: bool,
-) -> tuple[dict[str, Stats], set[str]]:
-    """Runs the checks and logs their errors; returns stats by split and what was not checked."""
+) -> tuple[dict[str, Stats], dict[int, SampleFacts], set[str]]:
+    """Runs the checks and logs their errors.
+
+    Returns:
+        Stats by split, facts by shard, and what was not checked.
+    """
     image_counts = [_image_count(check, indexed) for check in checks]
     stats_by_split: dict[str, Stats] = {}
+    facts: dict[int, SampleFacts] = {}
     unchecked: set[str] = set()
     with tqdm(total=sum(image_counts), unit="image", disable=quiet) as bar:
         results = _results(checks, sum(image_counts) // _IMAGES_PER_PROCESS)
         for check, image_count, result in zip(checks, image_counts, results, strict=True):
             log.merge(result.errors)
             unchecked |= result.not_checked
+            facts[check.shard] = result.facts
             split = shards.shards[check.shard].split
             stats_by_split.setdefault(split, Stats()).merge(result.stats)
             bar.update(image_count)
-    return stats_by_split, unchecked
+    return stats_by_split, facts, unchecked
 
 
 def _image_count(check: ShardCheck, indexed: Mapping[int, IndexedShard]) -> int:

@@ -132,6 +132,10 @@ def kinds(folder: Path) -> dict[ErrorKind, int]:
     return dict(verified(folder).errors.counts)
 
 
+def of_kind(folder: Path, kind: ErrorKind) -> list[VerificationError]:
+    return [error for error in verified(folder).errors.listed if error.kind is kind]
+
+
 def only_error(folder: Path) -> VerificationError:
     report = verified(folder)
     [error] = report.errors.listed

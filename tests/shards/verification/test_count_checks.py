@@ -65,8 +65,8 @@ def test_stats_of_an_earlier_version(copied_set: Path) -> None:
 def test_sources_with_another_number_of_sentences(copied_set: Path) -> None:
     edit_json(copied_set, mf.NAME, lambda m: m["sources"]["vg"].update(read=10_000))
     error = only_error(copied_set)
-    assert (error.kind, error.file) == (ErrorKind.TOTALS, mf.NAME)
-    assert "its sources leave" in error.message
+    assert (error.kind, error.file) == (ErrorKind.SOURCES, mf.NAME)
+    assert "sentences remain, the shards have" in error.message
 
 
 def test_counts_are_not_checked_if_only_some_samples_are_read(copied_set: Path) -> None:
@@ -104,7 +104,7 @@ def test_counts_are_not_checked_if_a_sample_cannot_be_counted(
 
 
 def test_recipe_that_differs_from_its_hash(copied_set: Path) -> None:
-    edit_json(copied_set, mf.NAME, lambda manifest: manifest["recipe"].update(salt="another"))
+    edit_json(copied_set, mf.NAME, lambda manifest: manifest["recipe"].update(name="another"))
     error = only_error(copied_set)
     assert (error.kind, error.file) == (ErrorKind.RECIPE, mf.NAME)
     assert "recipe_sha256 is" in error.message

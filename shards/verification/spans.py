@@ -1,0 +1,58 @@
+"""Spans of a caption: inside the text, at the borders of words, and of which sentence."""
+
+from collections.abc import Sequence
+
+from schemas import Provenance, Span
+
+
+def is_inside(span: Span, text: str) -> bool:
+    """Returns whether a half-open span is not empty and inside the text."""
+    return 0 <= span[0] < span[1] <= len(text)
+
+
+def sentence_index(span: Span, provenance: Sequence[Provenance]) -> int | None:
+    """Returns the index of the sentence that contains the whole span."""
+    for index, sentence in enumerate(provenance):
+        if sentence.span[0] <= span[0] and span[1] <= sentence.span[1]:
+            return index
+    return None
+
+
+def spans_that_split_words(text: str, spans: Sequence[Span]) -> list[Span]:
+    """Returns the spans inside the text that begin or end within a word.
+
+    A border is within a word if a letter or a digit is on both sides of it; hyphens and apostrophes
+    are neither. Where one span ends and another begins, no word is split: spaCy's tokenizer divides
+    "dont" and "10am" into two tokens each, and so do captions.
+
+    >>> spans_that_split_words("the man's t-shirt", [(4, 7), (7, 9), (10, 11), (4, 6)])
+    [(4, 6)]
+    >>> spans_that_split_words("10am", [(0, 2)]), spans_that_split_words("10am", [(0, 2), (2, 4)])
+    ([(0, 2)], [])
+    """
+    candidates = [
+        span
+        for span in spans
+        if is_inside(span, text) and any(_is_within_word(text, border) for border in span)
+    ]
+    if not candidates:
+        return candidates
+    joints = {start for start, _ in spans} & {stop for _, stop in spans}
+    return [
+        span
+        for span in candidates
+        if any(_is_within_word(text, border) and border not in joints for border in span)
+    ]
+
+
+def has_space_around(text: str, span: Span) -> bool:
+    """Returns whether a span inside the text begins or ends with white space.
+
+    >>> has_space_around("a cat", (1, 5)), has_space_around("a cat", (2, 5))
+    (True, False)
+    """
+    return text[span[0]].isspace() or text[span[1] - 1].isspace()
+
+
+def _is_within_word(text: str, border: int) -> bool:
+    return 0 < border < len(text) and text[border - 1].isalnum() and text[border].isalnum()
