@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -20,14 +20,16 @@ from pipelines.beam.dofns import Build
 from pipelines.beam.pipeline import add_steps
 from pipelines.beam.runners import Runner
 from pipelines.captions.parsing import model_name_and_version
+from pipelines.dedup.eval_exclusion import list_errors
 from pipelines.io.raw_files import StoreError, exists, is_local, open_binary
-from pipelines.recipe import RecipeError, load, with_root
+from pipelines.recipe import Recipe, RecipeError, load, with_root
 from schemas.toml_config import Override
 from shards.format import manifest as mf
+from shards.terminal import printable
 
 # Errors of the input that steps raise; a runner may pass on only the text of a traceback.
 _INPUT_ERRORS = re.compile(
-    r"(?:RawFileError|StoreError|StrictError|TooManyRejectedError|LeakError): "
+    r"(?:RawFileError|StoreError|StrictError|ImageIdsError|TooManyRejectedError|LeakError): "
     r"(.*?)(?: \[while running|\n|$)"
 )
 
@@ -71,11 +73,14 @@ def run(
         as_written = load(recipe_name, root, overrides)
         recipe = with_root(as_written, root)
         runners.check_reach(runner, output, recipe.paths())
+        _check_lists(recipe)
         if recipe.uses_parser():
             model_name_and_version()  # raises ModuleNotFoundError
         pipeline = runners.create_pipeline(runner)
     except (RecipeError, StoreError, ModuleNotFoundError) as error:
         raise BuildFailedError(str(error)) from error
+    known_warnings = recipe.warnings()
+    _print_warnings(known_warnings)
     with _lock(output):
         _prepare_output(output, overwrite)
         with _progress_file(runner, output) as log:
@@ -91,10 +96,32 @@ def run(
                 _run(pipeline, build)
             manifest = _read_manifest(output)
             stages = progress.read(log) if log else {}
+        _print_warnings(w for w in manifest.warnings if w not in known_warnings)
         _remove_scratch(build.scratch)
     if not quiet:
         print(summary_table.table(manifest, stages, time.monotonic() - started))
         print(f"\nThe shard set is in {output}; {mf.NAME} lists its contents.")
+
+
+def _check_lists(recipe: Recipe) -> None:
+    """Checks the lists of held-out images, which are small.
+
+    Raises:
+        RecipeError: One is wrong, or names no image.
+    """
+    own = recipe.own_namespaces()
+    lines = [
+        line
+        for name, exclusion in recipe.exclude.items()
+        for line in list_errors(name, exclusion, own)
+    ]
+    if lines:
+        raise RecipeError("\n".join(lines))
+
+
+def _print_warnings(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
 def _run(pipeline: beam.Pipeline, build: Build) -> None:

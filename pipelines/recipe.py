@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from pipelines import exclusion_checks
 from pipelines.captions.rules import NAMED_RULES, CaptionRules
 from pipelines.dedup.eval_exclusion import Exclusion
+from pipelines.dedup.joins import Joins
 from pipelines.dedup.near_duplicates import NearDuplicates
 from pipelines.io.file_roots import check_root
 from pipelines.io.raw_files import RawFileError, exists
@@ -26,6 +28,7 @@ from pipelines.sources.gqa import Gqa
 from pipelines.sources.lvis import Lvis
 from pipelines.sources.mdetr_json import MdetrJson
 from pipelines.sources.visual_genome.reader import VisualGenome
+from schemas.image_ids import NAMESPACES
 from schemas.toml_config import ConfigError, Override, read_config
 from shards.format.manifest import Role, recipe_sha256
 
@@ -82,6 +85,34 @@ class _Settings(msgspec.Struct, kw_only=True):
     reject_limit: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
 
 
+class ImageTables(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Image tables that are read for the ids that they state, and for nothing else.
+
+    They link the images of evaluation sets to those of the sources, as the same photos.
+
+    Attributes:
+        coco: COCO's instances_*.json, which state the Flickr photo of each image.
+        vg: Visual Genome's image_data.json, which states COCO ids and Flickr photos.
+    """
+
+    coco: list[str] = []
+    vg: list[str] = []
+
+    def paths(self) -> list[str]:
+        """Returns all files."""
+        return [*self.coco, *self.vg]
+
+    def sources(self) -> dict[str, Source]:
+        """Returns the readers of the tables, by the name of their rows' source."""
+        readers: dict[str, Source] = {}
+        if self.coco:
+            readers["image_tables.coco"] = Coco(instances=self.coco)
+        for number, path in enumerate(self.vg):
+            name = f"image_tables.vg[{number}]" if number else "image_tables.vg"
+            readers[name] = VisualGenome(image_data=path, region_graphs="")
+        return readers
+
+
 class Recipe(_Settings, kw_only=True):
     """A recipe with every default resolved."""
 
@@ -89,6 +120,7 @@ class Recipe(_Settings, kw_only=True):
     splits: dict[str, Split]
     sources: dict[str, Source]  # their order is that of an image's sentences
     exclude: dict[str, Exclusion]
+    image_tables: ImageTables = msgspec.field(default_factory=ImageTables)
     near_duplicates: NearDuplicates
 
     def paths(self) -> Iterator[str]:
@@ -96,6 +128,7 @@ class Recipe(_Settings, kw_only=True):
         tables: list[Source | Exclusion] = [*self.sources.values(), *self.exclude.values()]
         for table in tables:
             yield from self.paths_of(table)
+        yield from self.image_tables.paths()
         if self.rules.stop_words:
             yield self.rules.stop_words
 
@@ -110,6 +143,33 @@ class Recipe(_Settings, kw_only=True):
     def is_trained_on(self, split: str) -> bool:
         """Returns whether the images of a split are to be trained on."""
         return self.splits[split].role == "train"
+
+    def own_namespaces(self) -> frozenset[str]:
+        """Returns the namespaces of its images that are not those of published datasets."""
+        namespaces = {name for source in self.sources.values() for name in source.image_ids()}
+        return frozenset(namespaces - NAMESPACES)
+
+    def joins(self) -> Joins:
+        """Returns the joins of datasets that the tables of the recipe make possible."""
+        sources = [*self.sources.values(), *self.image_tables.sources().values()]
+        return Joins(
+            [
+                *(source.image_ids() for source in sources),
+                *(exclusion.image_ids() for exclusion in self.exclude.values()),
+            ]
+        )
+
+    def warnings(self) -> list[str]:
+        """Returns what may let images of an evaluation be trained on, though it is no error."""
+        roles = {split.role for split in self.splits.values()}
+        may_share = any(not source.unique_images for source in self.sources.values())
+        if not self.exclude and may_share and roles == {"train", "eval"}:
+            evaluated = ", ".join(n for n in self.splits if not self.is_trained_on(n))
+            return [
+                f"no [exclude.NAME] holds out images, though the recipe has {evaluated} to be "
+                "evaluated on: duplicates of their images may be trained on"
+            ]
+        return list(exclusion_checks.warnings(self.exclude, self.sources, self.joins()))
 
     def uses_parser(self) -> bool:
         """Returns whether any source needs the language model."""
@@ -192,6 +252,16 @@ def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
             errors.append(f"{key}: {error}")
             return path
 
+    def locate_file(path: str, key: str) -> str:
+        before = len(errors)
+        located = locate(path, key)
+        if len(errors) == before:
+            try:
+                check_file(located)
+            except RawFileError as error:
+                errors.append(f"{key}: {error}")
+        return located
+
     def locate_table(table: Source | Exclusion, key: str) -> Any:
         before = len(errors)
         paths = {path: locate(path, key) for path in dict.fromkeys(recipe.paths_of(table))}
@@ -206,11 +276,19 @@ def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
     exclude = {
         name: locate_table(table, f"exclude.{name}") for name, table in recipe.exclude.items()
     }
+    image_tables = ImageTables(
+        *(
+            [locate_file(path, "image_tables") for path in paths]
+            for paths in msgspec.structs.astuple(recipe.image_tables)
+        )
+    )
     rules = recipe.rules
     if rules.stop_words:
         path = locate(rules.stop_words, "rules.stop_words")
         rules = msgspec.structs.replace(rules, stop_words=path)
-    located = msgspec.structs.replace(recipe, sources=sources, exclude=exclude, rules=rules)
+    located = msgspec.structs.replace(
+        recipe, sources=sources, exclude=exclude, image_tables=image_tables, rules=rules
+    )
     return located, errors
 
 
@@ -291,6 +369,7 @@ class _Parser:
             for name, exclusion in self._tables(table, "exclude")
         }
         rules = self._rules(table.pop("rules", {}))
+        tables = self._struct(table.pop("image_tables", {}), ImageTables, "image_tables")
         near = self._struct(table.pop("near_duplicates", {}), NearDuplicates, "near_duplicates")
         settings = self._struct(table, _Settings, "the recipe") or _Settings(name="")
         recipe = Recipe(
@@ -299,6 +378,7 @@ class _Parser:
             splits={name: split for name, split in splits.items() if split},
             sources={name: source for name, source in sources.items() if source},
             exclude={name: exclusion for name, exclusion in exclude.items() if exclusion},
+            image_tables=tables or ImageTables(),
             near_duplicates=near or NearDuplicates(),
         )
         self._check(recipe, splits, sources)
@@ -319,6 +399,8 @@ class _Parser:
                     )
         if recipe.near_duplicates.action != "off" and recipe.images == "none":
             self.errors.append('near_duplicates: needs the images, but images = "none"')
+        if all(recipe.sources.get(name) for name in sources):
+            self.errors += exclusion_checks.errors(recipe.exclude, recipe.sources, recipe.joins())
 
     def _split(self, name: str, table: Any) -> Split | None:
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):

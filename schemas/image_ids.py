@@ -36,6 +36,7 @@ _ALIASES = {"lvis": "coco", "gqa": "vg"}
 #: The namespaces that `image_key` knows.
 NAMESPACES = frozenset({*_NUMBERED, *_ALIASES, "clevr"})
 _NO_ID = frozenset({"", "none", "null", "nan"})
+_NOT_POSITIVE = re.compile(r"(?:-[0-9]+|0+)(?:\.0+)?")
 
 # Names of published files that cannot be a numbering of one's own.
 _PUBLISHED_FILES = {
@@ -104,6 +105,41 @@ def known_namespace(namespace: str, own: frozenset[str] = frozenset()) -> str:
     return known[lower]
 
 
+def normal_key(key: str) -> str:
+    """Returns a key with the one spelling of its id, empty if a published dataset has no such id.
+
+    >>> normal_key("coco/000139"), normal_key("mine/a b"), normal_key("coco/-1")
+    ('coco/139', 'mine/a b', '')
+    """
+    namespace, _, id_ = key.partition("/")
+    try:
+        return image_key(namespace, id_, frozenset({namespace}))
+    except ImageIdError:
+        return "" if namespace in NAMESPACES else key
+
+
+def has_id(id_: RawId) -> bool:
+    """Returns whether a value is not one of the spellings of "no id".
+
+    >>> has_id(7), has_id(None), has_id("-1"), has_id(0.0)
+    (True, False, False, False)
+
+    Raises:
+        ImageIdError: it is of no type of `RawId`, or not a whole number.
+    """
+    text = _text(id_)
+    return text.lower() not in _NO_ID and _NOT_POSITIVE.fullmatch(text) is None
+
+
+def namespace_of_dataset(name: str) -> str:
+    """Returns the namespace of most images of a dataset: of GQA that of Visual Genome.
+
+    >>> namespace_of_dataset("lvis"), namespace_of_dataset("vg")
+    ('coco', 'vg')
+    """
+    return _ALIASES.get(name, name)
+
+
 def optional_image_key(namespace: str, id_: RawId) -> str:
     """Returns the key of an image, or an empty string where a file states that there is none.
 
@@ -113,7 +149,7 @@ def optional_image_key(namespace: str, id_: RawId) -> str:
     Raises:
         ImageIdError: the value is neither an id nor one of the spellings of "no id".
     """
-    return "" if _states_no_id(id_) else image_key(namespace, id_)
+    return image_key(namespace, id_) if has_id(id_) else ""
 
 
 def photo_id(id_: RawId) -> str:
@@ -170,10 +206,3 @@ def _text(id_: RawId) -> str:
             raise ImageIdError(f"{id_!r} is not an image id: not a whole number")
         return str(int(id_))
     return str(id_).strip()
-
-
-def _states_no_id(id_: RawId) -> bool:
-    text = _text(id_)
-    if text.lower() in _NO_ID:
-        return True
-    return re.fullmatch(r"-[0-9]+(\.0+)?|0+(\.0+)?", text) is not None

@@ -139,6 +139,8 @@ def write_tables(
         language_model={},
         roles={entry.split: "train" if entry.split == "train" else "eval" for entry in shards},
         totals={},
+        exclusions={},
+        warnings=[],
         sources={},
         shards=shards,
         files=[FileEntry("index.parquet", len(index), hashlib.sha256(index).hexdigest())],

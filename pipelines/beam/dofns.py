@@ -24,11 +24,13 @@ from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, perceptual_hash
 from pipelines.garbage_collection import collection_paused
 from pipelines.io.images import ImageStore, UnusableImageError
+from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, SliceRange, find_slices, read_slice
 from pipelines.io.zips import read_whole
 from pipelines.recipe import Recipe
 from pipelines.sources.base import Context
 from schemas import EvalImage, ImageInfo, ImageRecord, Rejected
+from schemas.image_ids import namespace_of, normal_key
 from schemas.limits import MAX_LIST_BYTES
 from shards.format.placement import shard_of
 
@@ -38,6 +40,7 @@ UNIQUE_IMAGES = "unique_images"
 IMAGES = "images"
 
 METRICS = "build"  # the namespace of counters and distributions
+NO_IMAGE = ""  # the source of a row that only joins images
 MAX_SIDE = 1 << 24  # of an image in pixels; whole numbers below it are exact in float32
 
 
@@ -115,14 +118,20 @@ class FindSlices(_Step):
     """Maps a raw file to the byte ranges of its slices.
 
     ``annotations``: whether the elements of the file are records of a source, which are counted.
+    ``held_out``: whether they name images of an evaluation set.
     """
 
-    def __init__(self, build: Build, annotations: bool) -> None:
+    def __init__(self, build: Build, annotations: bool, held_out: bool) -> None:
         super().__init__(build)
         self._annotations = annotations
+        self._held_out = held_out
 
     def process(self, element: tuple[str, int, Input]) -> Iterator[Any]:
-        """Yields a `SliceRange` for each slice."""
+        """Yields a `SliceRange` for each slice.
+
+        Raises:
+            RawFileError: As `find_slices`, or a file of an evaluation set names no image.
+        """
         started = time.monotonic()
         source, rank, input = element
         slice_count = 0
@@ -134,6 +143,8 @@ class FindSlices(_Step):
                 slice_count += 1
                 _report_size("slices", item.stop - item.start)
                 yield item
+        if self._held_out and slice_count == 0:
+            raise RawFileError(f"{input.path}: exclude.{source} names no image by it")
         self._report_done("find slices", started)
         if self._annotations:
             progress.tick(self._build.progress, f"read {source}", done=0, more=slice_count)
@@ -146,32 +157,34 @@ class ReadImageTables(_Step):
     unique images are emitted to ``UNIQUE_IMAGES``, keyed by the shards that may contain them.
     """
 
+    def __init__(self, build: Build) -> None:
+        super().__init__(build)
+        self._tables = {**build.recipe.sources, **build.recipe.image_tables.sources()}
+
     def process(self, slice_range: SliceRange) -> Iterator[Any]:
         """Yields the packed rows, and to ``UNIQUE_IMAGES`` packed slice outputs by shard."""
         recipe = self._build.recipe
         held_out_namespaces = {exclusion.namespace for exclusion in recipe.exclude.values()}
         rows: list[ImageInfo] = []
         slice_outputs: dict[bytes, SliceOutput] = defaultdict(SliceOutput)
-        source = recipe.sources[slice_range.source]
+        source = self._tables[slice_range.source]
         for row in source.read_image_table(read_slice(slice_range)):
             row.source = slice_range.source
-            # No records are lost here: the sentences about an image without a row are counted
-            # later.
+            rejected = row if isinstance(row, Rejected) else _row_error(row)
+            if rejected is not None:
+                if row.source not in recipe.sources:  # the join by its ids would be missing
+                    path = slice_range.input.path
+                    reason = f"{rejected.reason}: {rejected.detail}"
+                    raise RawFileError(f"{path}: {rejected.record}: {reason}")
+                # No records are lost here: the sentences about an image without a row are counted
+                # later.
+                rejected.records = 0
+                yield self._tag_rejected(rejected)
             if isinstance(row, Rejected):
-                row.records = 0
-                yield self._tag_rejected(row)
-            elif not _is_valid_size(row.width, row.height):
-                yield self._tag_rejected(
-                    Rejected(
-                        source=row.source,
-                        record=row.key,
-                        reason="bad image size",
-                        detail=f"{row.width}x{row.height}",
-                        image=row.key,
-                        records=0,
-                    )
-                )
-            elif source.unique_images and row.key.partition("/")[0] not in held_out_namespaces:
+                continue
+            if rejected is not None:  # its ids still join images of other sources
+                rows.append(msgspec.structs.replace(row, source=NO_IMAGE))
+            elif source.unique_images and namespace_of(row.key) not in held_out_namespaces:
                 for split in recipe.splits:
                     slice_outputs[self._key_of_image(row.key, split)].images.append(row)
             else:
@@ -192,14 +205,15 @@ class ReadHeldOut(_Step):
         """Yields the packed `EvalImage` rows, and to ``IMAGES`` packed `ImageInfo` rows."""
         name = slice_range.source
         exclusion = self._build.recipe.exclude[name]
-        rows = list(read_held_out(name, exclusion.dataset, read_slice(slice_range)))
+        own = self._build.recipe.own_namespaces()
+        rows = list(read_held_out(name, exclusion.dataset, read_slice(slice_range), own))
         yield _pack("evaluation sets", rows)
         if exclusion.images:
             files = [ImageInfo(row.key, _roots_name(name), row.file) for row in rows if row.file]
             yield beam.pvalue.TaggedOutput(IMAGES, pack(files))
 
 
-class _ImageRegistryStep(_Step):
+class ImageRegistryStep(_Step):
     """A step that gets the image tables and the evaluation sets as side inputs.
 
     They grow with the data, so the registry that joins them is held once per worker: ``shared`` is
@@ -223,6 +237,7 @@ class _ImageRegistryStep(_Step):
                 recipe.rules.same_photo,
                 {name: e.namespace for name, e in recipe.exclude.items() if e.namespace},
                 {name for name, source in recipe.sources.items() if source.images},
+                {NO_IMAGE, *recipe.image_tables.sources()},
             )
 
         if self._image_registry is None:
@@ -230,7 +245,7 @@ class _ImageRegistryStep(_Step):
         return self._image_registry
 
 
-class HashHeldOut(_ImageRegistryStep):
+class HashHeldOut(ImageRegistryStep):
     """Maps a table of images to the perceptual hashes of those that are held out."""
 
     def setup(self) -> None:
@@ -271,7 +286,7 @@ class HashHeldOut(_ImageRegistryStep):
         return not is_of_source or registry.image(image.key) == image
 
 
-class ReadAnnotations(_ImageRegistryStep):
+class ReadAnnotations(ImageRegistryStep):
     """Maps a slice of an annotation file to its records, grouped by shard."""
 
     def setup(self) -> None:
@@ -286,9 +301,16 @@ class ReadAnnotations(_ImageRegistryStep):
         )
 
     def process(
-        self, slice_range: SliceRange, images: Iterable[bytes], held_out: Iterable[bytes]
+        self,
+        slice_range: SliceRange,
+        images: Iterable[bytes],
+        held_out: Iterable[bytes],
+        join_reports: Iterable[bytes],
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Yields packed slice outputs by shard."""
+        """Yields packed slice outputs by shard.
+
+        ``join_reports`` are not read: they are why no slice is read before `CheckJoins` is done.
+        """
         started = time.monotonic()
         recipe = self._build.recipe
         registry = self._registry(images, held_out)
@@ -306,6 +328,7 @@ class ReadAnnotations(_ImageRegistryStep):
                 slice_outputs[self._key_of_rejected(record)].rejected.append(record)
                 continue
             record.rank = (source_rank, slice_range.rank, slice_range.start)
+            record.image = normal_key(record.image) or record.image
             image_key = registry.canonical(record.image)
             for split in [record.split] if record.split else recipe.splits:
                 slice_outputs[self._key_of_image(image_key, split)].records.append(record)
@@ -314,7 +337,7 @@ class ReadAnnotations(_ImageRegistryStep):
         self._report_done(f"read {slice_range.source}", started)
 
 
-class WriteShard(_ImageRegistryStep):
+class WriteShard(ImageRegistryStep):
     """Writes the tar of one shard from the records of all slices; emits its summary."""
 
     def setup(self) -> None:
@@ -356,9 +379,19 @@ class WriteShard(_ImageRegistryStep):
         self._report_done("write shards", started)
 
 
-def _is_valid_size(width: int, height: int) -> bool:
-    """Returns whether a size is valid; 0 x 0 means that it is unknown until the file is read."""
-    return 0 < min(width, height) <= max(width, height) <= MAX_SIDE or width == height == 0
+def _row_error(row: ImageInfo) -> Rejected | None:
+    """Returns why a row of an image table cannot be used, or None; its key gets one spelling.
+
+    A size of 0 x 0 is unknown until the file is read.
+    """
+    key, sides = normal_key(row.key), (row.width, row.height)
+    if not key:
+        return Rejected(row.source, row.key, "bad image id", row.file, image=row.key)
+    row.key = key
+    if 0 < min(sides) <= max(sides) <= MAX_SIDE or sides == (0, 0):
+        return None
+    detail = f"{row.width}x{row.height}"
+    return Rejected(row.source, key, "bad image size", detail, image=key)
 
 
 def _image_store(recipe: Recipe) -> ImageStore:

@@ -9,15 +9,17 @@ import apache_beam as beam
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 
+from pipelines.beam.check_joins import JoinReport
 from pipelines.beam.dofns import Build
 from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import ShardSummary
 from pipelines.captions.parsing import model_name_and_version
 from pipelines.io.beam_files import atomic_write
 from pipelines.recipe import Recipe
-from schemas import Rejected, arrow
+from schemas import Excluded, Rejected, arrow
 from schemas.package_version import package_version
 from shards.format import manifest as mf
+from shards.format.exclusion_counts import ExclusionCounts, JoinCounts
 from shards.format.index import IndexRow
 from shards.format.manifest import Role
 from shards.format.source_counts import SourceCounts, total
@@ -47,7 +49,9 @@ class WriteManifest(beam.DoFn):
         self._build = build
         self._code_version = package_version()  # of the launcher, not of a worker
 
-    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[str]:
+    def process(
+        self, element: tuple[bytes, Iterable[bytes]], join_reports: Iterable[bytes]
+    ) -> Iterator[str]:
         """Writes all files but the shards, and yields the manifest's name.
 
         Raises:
@@ -55,6 +59,7 @@ class WriteManifest(beam.DoFn):
             LeakError: An image is both in a split that is trained on and in another.
         """
         recipe, output = self._build.recipe, self._build.output
+        [join_report] = (unpack(content, JoinReport) for content in join_reports)
         order = list(recipe.splits)
         summaries = sorted(
             (unpack(content, ShardSummary) for content in element[1]),
@@ -87,6 +92,8 @@ class WriteManifest(beam.DoFn):
             roles={name: split.role for name, split in recipe.splits.items()},
             totals={name: _totals(split_stats) for name, split_stats in stats.items()},
             sources=counts,
+            exclusions=_with_excluded(join_report.exclusions, excluded),
+            warnings=join_report.warnings,
             shards=[s.entry for s in summaries],
             files=files,
         )
@@ -142,6 +149,21 @@ def _check_no_leak(recipe: Recipe, summaries: list[ShardSummary]) -> None:
             f"{', '.join(sorted(leaks)[:5])}{more}; an [exclude.NAME] with the images of the "
             "evaluation splits keeps them out of what is trained on"
         )
+
+
+def _with_excluded(
+    exclusions: dict[str, ExclusionCounts], excluded: list[Excluded]
+) -> dict[str, ExclusionCounts]:
+    """Returns the counts of exclusions with what they excluded, by join."""
+    captions: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
+    for row in excluded:
+        if row.excluded:  # several images of a set may be the same as one of a split
+            of_join = captions.setdefault((row.eval_set, row.join), {})
+            of_join[row.split, row.image] = row.captions
+    for (eval_set, join), of_join in sorted(captions.items()):
+        counts = JoinCounts(images=len(of_join), captions=sum(of_join.values()))
+        exclusions[eval_set].excluded[join] = counts
+    return exclusions
 
 
 def _totals(stats: Stats) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
     image tables ------ find slices - read --+
     evaluation sets --- find slices - read --+  (side inputs: which images are the same,
-                                             |   and which are held out)
+                                             |   and which are held out; checked first)
                                              v
     annotation files -- find slices - read -- group by shard - write --> shards, then the manifest
                                     rejected records --^
@@ -20,6 +20,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsIter
 from apache_beam.utils.shared import Shared
 
+from pipelines.beam.check_joins import CheckJoins
 from pipelines.beam.dofns import (
     IMAGES,
     REJECTED,
@@ -51,7 +52,7 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
             for rank, input in enumerate(inputs_of_name)
         ]
         ranges, rejected_keys = _apply(
-            FindSlices(build, annotations=label == "annotations"),
+            FindSlices(build, label == "annotations", label == "evaluation sets"),
             pipeline | f"List {label}" >> beam.Create(files, reshuffle=True),
             f"Find slices of {label}",
         )
@@ -59,8 +60,9 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
         return ranges | f"Spread {label}" >> beam.Reshuffle()
 
     sources, exclude = recipe.sources.items(), recipe.exclude.items()
+    tables = {**recipe.sources, **recipe.image_tables.sources()}
     image_tables = slices(
-        "image tables", {name: source.image_tables() for name, source in sources}
+        "image tables", {name: source.image_tables() for name, source in tables.items()}
     ) | "Read image tables" >> beam.ParDo(ReadImageTables(build)).with_outputs(
         REJECTED, UNIQUE_IMAGES, main="main"
     )
@@ -71,6 +73,13 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
 
     shared = Shared()
     registry_inputs = (AsIter(image_tables.main), AsIter(evaluation_sets.main))
+    join_reports, shared_ids = _apply(
+        CheckJoins(build, shared),
+        pipeline | "Once" >> beam.Create([b""], reshuffle=False),
+        "Check joins",
+        registry_inputs,
+    )
+    rejected.append(shared_ids)
     if recipe.near_duplicates.action == "off":
         hashes = pipeline | "No hashes" >> beam.Create([], reshuffle=False)
     else:
@@ -86,7 +95,9 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
 
     slice_outputs = slices(
         "annotations", {name: source.inputs(splits) for name, source in sources}
-    ) | "Read annotations" >> beam.ParDo(ReadAnnotations(build, shared), *registry_inputs)
+    ) | "Read annotations" >> beam.ParDo(
+        ReadAnnotations(build, shared), *registry_inputs, AsIter(join_reports)
+    )
     every_shard = [
         (shard_key(name, shard), b"")
         for name, split in recipe.splits.items()
@@ -104,7 +115,7 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
         | "Write shards" >> beam.ParDo(WriteShard(build, shared), *registry_inputs, AsIter(hashes))
         | "One key" >> beam.WithKeys(b"manifest")
         | "Group summaries" >> beam.GroupByKey()
-        | "Write manifest" >> beam.ParDo(WriteManifest(build))
+        | "Write manifest" >> beam.ParDo(WriteManifest(build), AsIter(join_reports))
     )
 
 

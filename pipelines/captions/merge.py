@@ -45,14 +45,14 @@ def merge(
 
     Yields one image, or several: a duplicate whose ratio of width to height differs from the
     canonical image's is a crop of the photo, and stays a separate image. Under
-    ``boxes = "as_is"`` ratios and boxes are not checked.
+    ``boxes = "as_is"`` boxes are not checked, nor ratios of images with a ``coco_id``. Records of
+    an image whose rows contradict each other are rejected: each may be about another file.
     """
     records = sorted(records, key=lambda record: record.rank)
     objects, repeated_objects = _collect_objects(records)
     yield from repeated_objects
     merged: dict[str, MergedImage] = {}
     caption_ids: set[tuple[str, str]] = set()  # dataset and record
-    images_seen: set[str] = set()
     for record in records:
         if not record.captions:
             continue
@@ -60,12 +60,17 @@ def merge(
             count = len(record.captions)
             yield _reject(record, record.image, "unknown image", "in no table of images", count)
             continue
-        if record.image in image_registry.repeated_keys and record.image not in images_seen:
-            yield _reject(record, record.image, "duplicate id", "image: the first row was kept", 0)
-        images_seen.add(record.image)
+        if conflict := image_registry.conflict(record.image):
+            count = len(record.captions)
+            yield _reject(record, record.image, conflict.reason, conflict.detail, count)
+            continue
         image = _annotated_image(record, image_registry)
         target = image_registry.image(image_registry.canonical(record.image))
-        if target is None or target.key == image.key or not _can_rescale(image, target, rules):
+        if (
+            target is None
+            or target.key == image.key
+            or not _can_rescale(image, target, rules, image_registry)
+        ):
             target = image
         into = merged.setdefault(target.key, MergedImage(target, [], []))
         named = objects[record.source, record.image]
@@ -120,11 +125,13 @@ def _annotated_image(record: ImageRecord, image_registry: ImageRegistry) -> Imag
     return row
 
 
-def _can_rescale(image: ImageInfo, target: ImageInfo, rules: CaptionRules) -> bool:
+def _can_rescale(
+    image: ImageInfo, target: ImageInfo, rules: CaptionRules, image_registry: ImageRegistry
+) -> bool:
     if not (image.width and image.height and target.width and target.height):
         return False
-    if rules.boxes == "as_is":
-        return True
+    if rules.boxes == "as_is" and image_registry.has_coco_id_of(image.key, target.key):
+        return True  # as in the published scripts, which know no other join
     ratio = (image.width * target.height) / (image.height * target.width)
     return abs(ratio - 1) <= _RATIO_TOLERANCE
 

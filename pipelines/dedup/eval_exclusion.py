@@ -1,18 +1,26 @@
 """Reads the images of evaluation sets, which must not be trained on, from the sets' files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import msgspec
 
 from pipelines.dedup.image_keys import flickr_photo_id
+from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.io import plain_data, safe_pickle
 from pipelines.io.json_records import BadRecord, ImageId, convert_record, decode_dict, decode_list
 from pipelines.io.raw_files import RawFileError, without_byte_order_mark
 from pipelines.io.slices import Input, Slice
 from pipelines.io.zips import read_whole
 from schemas import EvalImage
-from schemas.image_ids import ImageIdError, RawId, image_key, key_of_file, photo_id_of_key
+from schemas.image_ids import (
+    ImageIdError,
+    RawId,
+    image_key,
+    key_of_file,
+    namespace_of_dataset,
+    photo_id_of_key,
+)
 from schemas.limits import MAX_LIST_BYTES
 
 
@@ -22,10 +30,12 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         refs: RefCOCO's refs, pickles or JSON; images of all references that are not in train.
         questions: GQA question files; images of all questions.
+        scene_graphs: GQA scene graphs; all their images.
         instances: Files in COCO's layout (COCO 2014 val, LVIS minival); all images.
         ids: Lists of image ids of ``of``, as text (one per line), JSON (a list of ids, or of
             objects with an ``image_id``) or a pickle (a list or set).
-        dataset: The dataset whose images ``ids`` names; the key ``of`` in the recipe.
+        dataset: The dataset whose images ``ids`` names; the key ``of`` in the recipe. By default
+            COCO, unless a source of the recipe has images of Flickr30k, whose ids look the same.
         namespace: Holds out every image that has a duplicate there, for example "coco".
         images: Folders or zips with the set's images, to be hashed for near-duplicates; not
             needed for images that a source of the recipe lists.
@@ -33,21 +43,43 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     refs: list[str] = []
     questions: list[str] = []
+    scene_graphs: list[str] = []
     instances: list[str] = []
     ids: list[str] = []
-    dataset: str = msgspec.field(name="of", default="coco")
+    dataset: str = msgspec.field(name="of", default="")
     namespace: str = ""
     images: list[str] = []
 
     def paths(self) -> list[str]:
         """Returns all files of the set except images."""
-        return [*self.refs, *self.questions, *self.instances, *self.ids]
+        return [*self.refs, *self.questions, *self.scene_graphs, *self.instances, *self.ids]
+
+    def image_ids(self) -> TableIds:
+        """Returns the namespaces of the images that the files name, with the ids that they state.
+
+        GQA's images of COCO are of test2015, which no other dataset has.
+        """
+        ids: dict[str, Set[str] | None] = {}
+        if self.questions or self.scene_graphs or self.dataset == "gqa":
+            ids |= {"vg": frozenset(), "coco": None}
+        if self.ids:
+            ids.setdefault(namespace_of_dataset(self.dataset or "coco"), frozenset())
+            if self.dataset == "vg":
+                ids.setdefault("coco", None)
+        if self.namespace:
+            ids[self.namespace] = frozenset()
+        if self.refs:
+            ids["coco"] = frozenset()
+        if self.instances:
+            ids["coco"] = frozenset({PHOTO_ID})
+        return ids
 
     def inputs(self) -> list[Input]:
         """Returns the files of the set with their layouts."""
         return [
             *(Input(path, "file", role="refs") for path in self.refs),
             *(Input(path, "dict", role="questions") for path in self.questions),
+            *(Input(path, "dict", role="scene graphs") for path in self.scene_graphs),
             *(Input(path, "list", within="images", role="instances") for path in self.instances),
             *(Input(path, "file", role="ids") for path in self.ids),
         ]
@@ -55,6 +87,10 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 class _Question(msgspec.Struct, gc=False):
     imageId: int | float | str  # noqa: N815 - as published
+
+
+class _SceneGraph(msgspec.Struct, gc=False):
+    pass
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -92,17 +128,40 @@ def read_held_out(
             questions, bad = decode_dict(raw_slice.content, _Question)
             ids = dict.fromkeys(question.imageId for question in questions.values())
             rows = [_listed(eval_set, id_, "gqa", raw_slice.input) for id_ in ids]
+        case "scene graphs":
+            graphs, bad = decode_dict(raw_slice.content, _SceneGraph)
+            rows = [_listed(eval_set, id_, "gqa", raw_slice.input) for id_ in graphs]
         case "instances":
             images, bad = decode_list(raw_slice.content, _Image)
             rows = [_image_of_table(eval_set, image, raw_slice.input) for image in images]
         case _:
             input = raw_slice.input
-            rows = [_listed(eval_set, id_, dataset, input, own) for id_ in _read_ids(input)]
+            rows = [
+                _listed(eval_set, id_, dataset or "coco", input, own) for id_ in _read_ids(input)
+            ]
     if bad:
         # Otherwise the image of an unreadable record would be trained on.
         record, error = bad[0]
         raise RawFileError(f"{raw_slice.input.path}: malformed record {record}: {error}")
     yield from {row.key: row for row in rows}.values()
+
+
+def list_errors(
+    eval_set: str, exclusion: Exclusion, own: frozenset[str] = frozenset()
+) -> Iterator[str]:
+    """Yields a line for each small file of an evaluation set that is wrong, or names no image.
+
+    The others are checked when their slices are read. ``own`` is as of `read_held_out`.
+    """
+    for input in exclusion.inputs():
+        if input.layout != "file":
+            continue
+        try:
+            if not any(read_held_out(eval_set, exclusion.dataset, Slice(input, b""), own)):
+                what = "no reference that is not in train" if input.role == "refs" else "no image"
+                yield f"exclude.{eval_set}: {input.path} names {what}"
+        except RawFileError as error:
+            yield f"exclude.{eval_set}: {error}"
 
 
 def _read_references(input: Input) -> list[_RefcocoRef]:

@@ -3,18 +3,26 @@
 Visual Genome was collected from COCO and YFCC, COCO and Flickr30k from Flickr: one photo is in
 several datasets, at several sizes. Two images are duplicates by Visual Genome's ``coco_id``, or by
 the id of the Flickr photo that both were made from.
+
+A join has two uses, and an error of it two costs. Images that are merged get each other's captions,
+so two images of one dataset are never merged, whatever their ids state. Images that are held out
+together only cost captions, so every id that is stated anywhere holds out.
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Set
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
 import msgspec
 
+from pipelines.dedup.joins import COCO_ID, ID, PHOTO_ID
 from schemas import EvalImage, ImageInfo
+from schemas.image_ids import has_id, key_of_file, namespace_of, normal_key, photo_id_of_key
 
 # The canonical image of several duplicates is that of the first of these namespaces.
 _PREFERENCE = {"coco": 0, "vg": 1, "gqa": 2, "flickr30k": 3}
+_NAMED_IN_DETAIL = 5  # of the files or images that a message could list
 
 
 class EvalMatch(NamedTuple):
@@ -28,15 +36,39 @@ class EvalMatch(NamedTuple):
     join: str
 
 
+class SharedId(NamedTuple):
+    """An id of another dataset that several images of one dataset state, which cannot be.
+
+    The images are not merged. ``id`` is a COCO key or the id of a Flickr photo, and empty for a
+    chain of several.
+    """
+
+    join: str
+    id: str
+    keys: list[str]
+
+
+class Conflict(NamedTuple):
+    """Why an image cannot be used: a short, fixed reason, and details."""
+
+    reason: str
+    detail: str
+
+
 class ImageRegistry:
     """The images of all sources, with their duplicates and the evaluation sets joined.
 
     Args:
         images: Rows of the image tables.
         held_out: Images that evaluation sets name.
-        same_photo: Whether images with one Flickr photo id are duplicates.
+        same_photo: Whether images with one Flickr photo id are merged; they are held out together
+            in any case.
         held_out_namespaces: By evaluation set, a namespace all of whose images are held out.
         sources_with_images: The sources that have image files.
+        join_only: The sources whose rows only state ids, and are never images of the build.
+
+    Attributes:
+        shared_ids: Ids that several images of one dataset state, sorted.
 
     >>> vg = ImageInfo("vg/7", "vg", "7.jpg", same_as="coco/139")
     >>> coco = ImageInfo("coco/139", "coco", "COCO_train2014_000000000139.jpg")
@@ -54,31 +86,27 @@ class ImageRegistry:
         same_photo: bool,
         held_out_namespaces: Mapping[str, str] | None = None,
         sources_with_images: Set[str] = frozenset(),
+        join_only: Set[str] = frozenset(),
     ) -> None:
         self._sources_with_images = sources_with_images
-        images = list(images)
-        self._images, self.repeated_keys = self._by_key(images)
+        rows, held = list(images), list(held_out)
+        self._images, self._conflicts = self._by_key(
+            row for row in rows if row.source not in join_only
+        )
         self._unique_images: dict[str, ImageInfo] = {}
 
-        self._ids, self._photos = _DisjointSets(), _DisjointSets()
-        for image in images:
-            if image.same_as:
-                self._ids.join(image.key, image.same_as)
-                self._photos.join(image.key, image.same_as)
-            if image.photo_id and same_photo:
-                self._photos.join(image.key, f"photo {image.photo_id}")
+        joins = _stated_ids(rows, held)
+        self._coco_ids = _joined(join for join in joins if join.join == COCO_ID)
+        self._all_ids = _joined(joins)
+        self._merged, self.shared_ids = _merged(joins, same_photo)
 
-        held = sorted(held_out, key=lambda h: (h.eval_set, h.key, h.photo_id))
         for eval_set, namespace in (held_out_namespaces or {}).items():
-            keys = {*self._images, *self._ids.names()}
-            held += [EvalImage(eval_set, k) for k in sorted(keys) if k.startswith(f"{namespace}/")]
-        for h in held:
-            if h.photo_id and same_photo:
-                self._photos.join(h.key, f"photo {h.photo_id}")
+            named = {*self._images, *(row.key for row in rows), *self._all_ids.names()}
+            held += [EvalImage(eval_set, key) for key in named if namespace_of(key) == namespace]
         # Evaluation set and key of each held-out image, by the root of its set.
         self._held_out: dict[str, set[tuple[str, str]]] = {}
         for h in held:
-            self._held_out.setdefault(self._photos.root(h.key), set()).add((h.eval_set, h.key))
+            self._held_out.setdefault(self._all_ids.root(h.key), set()).add((h.eval_set, h.key))
 
         self._canonical_keys = self._choose_canonical_keys()
 
@@ -87,36 +115,55 @@ class ImageRegistry:
         rows = list(rows)
         known = {row.key for row in rows} & self._images.keys()
         registry = copy.copy(self)
-        registry._unique_images, repeated_keys = self._by_key(
+        registry._unique_images, conflicts = self._by_key(
             [*rows, *(self._images[key] for key in known)]
         )
-        registry.repeated_keys = self.repeated_keys | repeated_keys
+        registry._conflicts = self._conflicts | conflicts
         return registry
 
     def image(self, key: str) -> ImageInfo | None:
         """Returns the row of an image, or None if no table has it."""
         return self._unique_images.get(key) or self._images.get(key)
 
+    def conflict(self, key: str) -> Conflict | None:
+        """Returns why it is unknown which image has a key; None if its rows agree."""
+        return self._conflicts.get(key)
+
     def canonical(self, key: str) -> str:
         """Returns the key of the canonical image of an image's duplicates."""
-        return self._canonical_keys.get(self._photos.root(key), key)
+        return self._canonical_keys.get(self._merged.root(key), key)
+
+    def has_coco_id_of(self, key: str, other: str) -> bool:
+        """Returns whether two images are one by id, or by ``coco_id`` alone."""
+        return self._coco_ids.root(key) == self._coco_ids.root(other)
 
     def held_out(self, key: str) -> list[EvalMatch]:
         """Returns why an image may not be trained on, sorted; empty if it may."""
-        matches = self._held_out.get(self._photos.root(key), ())
+        matches = self._held_out.get(self._all_ids.root(key), ())
         return sorted(
             EvalMatch(eval_set, eval_image, self._join(key, eval_image))
             for eval_set, eval_image in matches
         )
 
+    def matched_eval_sets(self) -> set[str]:
+        """Returns the evaluation sets that name an image of a table, or a duplicate of one."""
+        roots = {self._all_ids.root(key) for key in self._images}
+        return {name for root in roots for name, _ in self._held_out.get(root, ())}
+
+    def eval_images(self) -> Iterator[tuple[str, str]]:
+        """Yields each evaluation set with the key of each image that it names."""
+        for matches in self._held_out.values():
+            yield from matches
+
     def _join(self, key: str, eval_image: str) -> str:
         if key == eval_image:
-            return "id"
-        same_id = self._ids.root(key) == self._ids.root(eval_image)
-        return "coco_id" if same_id else "flickr photo id"
+            return ID
+        return COCO_ID if self.has_coco_id_of(key, eval_image) else PHOTO_ID
 
-    def _by_key(self, images: Iterable[ImageInfo]) -> tuple[dict[str, ImageInfo], set[str]]:
-        """Returns one row per key, and the keys for which one source has different rows."""
+    def _by_key(
+        self, images: Iterable[ImageInfo]
+    ) -> tuple[dict[str, ImageInfo], dict[str, Conflict]]:
+        """Returns one row per key, and the keys whose rows contradict each other."""
 
         def preference(row: ImageInfo) -> tuple[object, ...]:
             """Returns a sort key: rows with a size, with a file, of the key's source first."""
@@ -131,25 +178,124 @@ class ImageRegistry:
             )
 
         by_key: dict[str, ImageInfo] = {}
-        repeated_keys: set[str] = set()
+        first_of_source: dict[tuple[str, str], ImageInfo] = {}
+        repeated: dict[str, list[ImageInfo]] = {}
+        conflicts: dict[str, Conflict] = {}
         for image in sorted(images, key=preference):
-            chosen = by_key.setdefault(image.key, image)
-            if chosen != image and chosen.source == image.source:
-                repeated_keys.add(image.key)
-        return by_key, repeated_keys
+            by_key.setdefault(image.key, image)
+            first = first_of_source.setdefault((image.key, image.source), image)
+            if first is not image and _differ(first, image):
+                repeated.setdefault(image.key, [first]).append(image)
+            if key_of_file(namespace_of(image.key), image.file) not in ("", image.key):
+                conflicts[image.key] = Conflict(
+                    "file of another image", f"{image.source}: {image.key} has {image.file[:200]!a}"
+                )
+        for key, rows in repeated.items():
+            names = listed([f"{row.file[:100]!a} {row.width}x{row.height}" for row in rows])
+            conflicts[key] = Conflict("one id of several images", f"{rows[0].source}: {names}")
+        return by_key, conflicts
 
     def _choose_canonical_keys(self) -> dict[str, str]:
         """Returns the canonical key of each set of duplicates, by the set's root."""
         canonical_keys: dict[str, str] = {}
         for key in self._images:
-            if self._photos.is_joined(key):
-                root = self._photos.root(key)
+            if self._merged.is_joined(key):
+                root = self._merged.root(key)
                 canonical_keys[root] = min(key, canonical_keys.get(root, key), key=_rank)
         return canonical_keys
 
 
 def _rank(key: str) -> tuple[int, str]:
-    return _PREFERENCE.get(key.partition("/")[0], len(_PREFERENCE)), key
+    return _PREFERENCE.get(namespace_of(key), len(_PREFERENCE)), key
+
+
+def _differ(row: ImageInfo, other: ImageInfo) -> bool:
+    """Returns whether two rows of one key are of different files, or sizes.
+
+    One image has several published names: COCO's of 2014 and of 2017.
+    """
+    if row.width and other.width and (row.width, row.height) != (other.width, other.height):
+        return True
+    names = {key_of_file(namespace_of(row.key), r.file) or r.file for r in (row, other)}
+    return len(names) > 1
+
+
+def listed(names: list[str]) -> str:
+    """Returns the first of several names, and how many more there are."""
+    more = len(names) - _NAMED_IN_DETAIL
+    return ", ".join(names[:_NAMED_IN_DETAIL]) + (f" and {more} more" if more > 0 else "")
+
+
+# --- joins ----------------------------------------------------------------------------------------
+
+_Keys = dict[str, set[str]]  # by an id that they state
+
+
+class _Join(NamedTuple):
+    """Images that are one by one id, which most of them state."""
+
+    join: str
+    id: str
+    keys: set[str]
+
+
+def _stated_ids(rows: Iterable[ImageInfo], held_out: Iterable[EvalImage]) -> list[_Join]:
+    """Returns every id of another dataset with the images that it joins."""
+    of_coco_key: _Keys = defaultdict(set)
+    of_photo: _Keys = defaultdict(set)
+    for row in rows:
+        if row.same_as and (coco_key := normal_key(row.same_as)):
+            of_coco_key[coco_key].update((coco_key, row.key))
+        photo = row.photo_id or photo_id_of_key(row.key)
+        if has_id(photo):
+            of_photo[photo].add(row.key)
+    for held in held_out:
+        photo = held.photo_id or photo_id_of_key(held.key)
+        if has_id(photo):
+            of_photo[photo].add(held.key)
+    return [
+        *(_Join(COCO_ID, id_, keys) for id_, keys in of_coco_key.items()),
+        *(_Join(PHOTO_ID, id_, keys) for id_, keys in of_photo.items() if len(keys) > 1),
+    ]
+
+
+def _merged(joins: Iterable[_Join], same_photo: bool) -> tuple["_DisjointSets", list[SharedId]]:
+    """Returns which images are one, and the ids that several images of one dataset state.
+
+    A chain of joins that reaches two images of one dataset is cut: first its joins by photo id
+    and, if that is not enough, those by ``coco_id``.
+    """
+    shared: list[SharedId] = []
+    used: list[_Join] = []
+    for join in joins:
+        if repeated := _of_one_dataset(join.keys):
+            shared.append(SharedId(join.join, join.id, repeated))
+        elif same_photo or join.join == COCO_ID:
+            used.append(join)
+    for cut in (PHOTO_ID, COCO_ID):
+        sets = _joined(used)
+        members: _Keys = defaultdict(set)
+        for key in sets.names():
+            members[sets.root(key)].add(key)
+        too_large = {root for root, keys in members.items() if _of_one_dataset(keys)}
+        shared += [SharedId(cut, "", _of_one_dataset(members[root])) for root in too_large]
+        used = [j for j in used if j.join != cut or sets.root(min(j.keys)) not in too_large]
+    return _joined(used), sorted(shared)
+
+
+def _joined(joins: Iterable[_Join]) -> "_DisjointSets":
+    sets = _DisjointSets()
+    for join in joins:
+        first, *others = sorted(join.keys)
+        for key in others:
+            sets.join(first, key)
+    return sets
+
+
+def _of_one_dataset(keys: Set[str]) -> list[str]:
+    """Returns the keys whose namespace another of the keys has, sorted."""
+    counts = Counter(map(namespace_of, keys))
+    return sorted(key for key in keys if counts[namespace_of(key)] > 1)
 
 
 class _DisjointSets:

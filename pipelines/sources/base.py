@@ -13,6 +13,7 @@ import msgspec
 
 from pipelines.captions.parsing import Parse
 from pipelines.captions.rules import CaptionRules
+from pipelines.dedup.joins import TableIds
 from pipelines.io.slices import Input, Slice
 from schemas import ImageInfo, ImageRecord, Rejected
 
@@ -35,7 +36,7 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     resolved against the recipe's ``root`` before a method is called.
     """
 
-    #: the namespace of its image keys: "coco" gives "coco/139"
+    #: the namespace of its image keys, if it has one: "coco" gives "coco/139"; see `image_ids`
     namespace: ClassVar[str]
     #: whether none of its images is in another dataset; every worker holds the image tables of all
     #: other sources, so only the number of such images is unlimited
@@ -55,6 +56,13 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         Raises:
             RawFileError: One of them cannot be what the source expects.
         """
+
+    def image_ids(self) -> TableIds:
+        """Returns the namespaces of its image keys, each with the ids that its tables state.
+
+        A recipe is checked by them: which evaluation sets can be found in which source.
+        """
+        return {self.namespace: frozenset()}
 
     def image_tables(self) -> list[Input]:
         """Lists the image tables: small files, or small parts of files."""

@@ -14,6 +14,7 @@ from pipelines.captions.parsing import MAX_CHARACTERS
 from pipelines.captions.spans import consolidate
 from pipelines.captions.text_cleanup import has_alphanumeric
 from pipelines.dedup.image_keys import flickr_photo_id
+from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE, Segmentation, extent
 from pipelines.io import plain_data
@@ -86,6 +87,9 @@ class Coco(Source, kw_only=True):
 
     def paths(self) -> list[str]:
         return [*self.refs.values(), *self.instances]
+
+    def image_ids(self) -> TableIds:
+        return {"coco": frozenset({PHOTO_ID})}
 
     def image_tables(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.instances]

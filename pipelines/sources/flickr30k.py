@@ -17,6 +17,7 @@ import numpy as np
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
+from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import clusters
 from pipelines.io.file_roots import UnreadableFileError, check_root, open_root, read_from
 from pipelines.io.raw_files import RawFileError, exists, is_folder, without_byte_order_mark
@@ -59,6 +60,9 @@ class Flickr30k(Source, kw_only=True):
 
     def split_names(self) -> set[str]:
         return set(self.split_files)
+
+    def image_ids(self) -> TableIds:
+        return {"flickr30k": frozenset({PHOTO_ID})}
 
     def image_tables(self) -> list[Input]:
         return [Input(path, "lines", role=split) for split, path in self.split_files.items()]

@@ -13,6 +13,7 @@ from typing import ClassVar
 import msgspec
 
 from pipelines.captions.spans import consolidate
+from pipelines.dedup.joins import TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.io.json_records import decode_dict, reject_malformed
 from pipelines.io.slices import Input, Slice
@@ -93,6 +94,10 @@ class Gqa(Source, kw_only=True):
 
     def split_names(self) -> set[str]:
         return {*self.questions, *self.scene_graphs}
+
+    def image_ids(self) -> TableIds:
+        # Its images of COCO are of test2015, which no other dataset has.
+        return {"vg": frozenset(), "coco": None}
 
     def image_tables(self) -> list[Input]:
         """Returns the scene graphs, and the question files of the splits that have none."""

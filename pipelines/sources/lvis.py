@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from pipelines.dedup.image_keys import flickr_photo_id
+from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE
 from pipelines.io.json_records import (
@@ -99,6 +100,9 @@ class Lvis(Source, kw_only=True):
 
     def split_names(self) -> set[str]:
         return set(self.annotations)
+
+    def image_ids(self) -> TableIds:
+        return {"coco": frozenset({PHOTO_ID})}
 
     def image_tables(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.annotations.values()]

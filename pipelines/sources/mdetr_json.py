@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.io.json_records import (
     BadRecord,
@@ -93,6 +94,10 @@ class MdetrJson(Source, kw_only=True):
 
     def split_names(self) -> set[str]:
         return set(self.files)
+
+    def image_ids(self) -> TableIds:
+        known = {"coco": frozenset(), "vg": frozenset(), "flickr30k": frozenset({PHOTO_ID})}
+        return {**dict.fromkeys(self._own_namespaces, frozenset()), **known}
 
     def image_tables(self) -> list[Input]:
         return [Input(path, "list", within="images") for path in self.paths()]

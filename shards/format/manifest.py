@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from shards.format.exclusion_counts import ExclusionCounts
 from shards.format.source_counts import SourceCounts
 
 SCHEMA_VERSION = 3
@@ -67,6 +68,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     roles: dict[str, Role]  # of each split
     totals: dict[str, dict[str, int]]  # counts of each split
     sources: dict[str, SourceCounts]
+    exclusions: dict[str, ExclusionCounts]
+    warnings: list[str]  # of what may let an evaluated image be trained on
     shards: list[ShardEntry]
     files: list[FileEntry]
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from pipelines.captions.text_cleanup import clean
+from pipelines.dedup.joins import COCO_ID, PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.io.json_records import BadRecord, Id, ImageId, decode_list, reject_malformed
 from pipelines.io.slices import Input, Slice
@@ -71,6 +72,9 @@ class VisualGenome(Source, kw_only=True):
 
     def split_names(self) -> set[str]:
         return {self.split}
+
+    def image_ids(self) -> TableIds:
+        return {"vg": frozenset({COCO_ID, PHOTO_ID})}
 
     def image_tables(self) -> list[Input]:
         return [Input(self.image_data, "list")]

@@ -18,6 +18,8 @@ MANIFEST = Manifest(
     language_model={"name": "en", "version": "3.8.0"},
     roles={"train": "train"},
     totals={"train": {"images": 1}},
+    exclusions={},
+    warnings=[],
     sources={"vg": SourceCounts(read=1)},
     shards=[ShardEntry("train-00000-of-00001.tar", "train", 10240, "cd" * 32, 1, 2)],
     files=[FileEntry("index.parquet", 100, "ef" * 32)],

@@ -62,6 +62,8 @@ def write_full_set(
         language_model={},
         roles={split: "train" if split == "train" else "eval" for split in splits},
         totals={},
+        exclusions={},
+        warnings=[],
         sources=sources or {},
         shards=entries,
         files=[

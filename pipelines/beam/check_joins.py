@@ -1,0 +1,161 @@
+"""The step that checks the joins of all image tables, before any annotation is read."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from pipelines.beam.dofns import ImageRegistryStep
+from pipelines.beam.serialization import pack, unpack
+from pipelines.dedup.image_registry import ImageRegistry, SharedId, listed
+from pipelines.dedup.joins import PHOTO_ID
+from pipelines.recipe import Recipe
+from schemas import EvalImage, ImageInfo, Rejected
+from schemas.image_ids import namespace_of
+from shards.format.exclusion_counts import ExclusionCounts
+from shards.terminal import count_noun
+
+
+class ImageIdsError(Exception):
+    """The ids of the image tables cannot be what they state, or an exclusion names no image."""
+
+
+class JoinReport(msgspec.Struct):
+    """What is known of the exclusions before the first shard, and what to warn of."""
+
+    exclusions: dict[str, ExclusionCounts]
+    warnings: list[str]
+
+
+class CheckJoins(ImageRegistryStep):
+    """Checks ids and exclusions once; ids that several images state are also rejected."""
+
+    def process(
+        self, element: bytes, images: Iterable[bytes], held_out: Iterable[bytes]
+    ) -> Iterator[Any]:
+        """Yields the packed `JoinReport`.
+
+        Raises:
+            ImageIdsError: Too many images of a source share ids, or an exclusion names no image.
+        """
+        recipe = self._build.recipe
+        registry = self._registry(images, held_out)
+        rows = [row for content in images for row in unpack(content, list[ImageInfo])]
+        named = Counter(eval_set for eval_set, _ in registry.eval_images())
+        for name in recipe.exclude:
+            if not named[name]:
+                raise ImageIdsError(f"exclude.{name}: it names no image")
+        of_source = _sources_of(registry.shared_ids, rows)
+        _check_shared_ids(registry.shared_ids, of_source, rows, recipe)
+        for shared_id in registry.shared_ids:
+            key = shared_id.keys[0]
+            if (source := of_source.get(key)) in recipe.sources:
+                reason = f"{shared_id.join} of several images"
+                yield self._tag_rejected(
+                    Rejected(source, key, reason, _text(shared_id), image=key, records=0)
+                )
+        held = [row for content in held_out for row in unpack(content, list[EvalImage])]
+        joins = recipe.joins()
+        report = JoinReport(
+            exclusions={
+                name: ExclusionCounts(
+                    named=named[name],
+                    joins={
+                        source: joins.possible(exclusion.image_ids(), table.image_ids())
+                        for source, table in recipe.sources.items()
+                    },
+                )
+                for name, exclusion in recipe.exclude.items()
+            },
+            warnings=[
+                *recipe.warnings(),
+                *_warnings_of_shared_ids(registry.shared_ids),
+                *_warnings_of_unknown_photos(registry, rows, held, recipe),
+                *_warnings_of_unmatched_sets(registry, recipe),
+            ],
+        )
+        yield pack(report)
+
+
+def _text(shared_id: SharedId) -> str:
+    keys = listed(shared_id.keys)
+    if not shared_id.id:
+        return f"a chain of {shared_id.join}s joins {keys}"
+    return f"{shared_id.join} {shared_id.id} is stated for {keys}"
+
+
+def _sources_of(shared_ids: Iterable[SharedId], rows: Iterable[ImageInfo]) -> dict[str, str]:
+    """Returns the source of each image that shares an id with another of its dataset."""
+    keys = {key for shared_id in shared_ids for key in shared_id.keys}
+    stating = [row for row in rows if row.key in keys and (row.same_as or row.photo_id)]
+    return {row.key: row.source for row in sorted(stating, key=lambda row: row.source)}
+
+
+def _check_shared_ids(
+    shared_ids: list[SharedId], of_source: dict[str, str], rows: list[ImageInfo], recipe: Recipe
+) -> None:
+    """Raises `ImageIdsError` if a source has more shared ids than it may lose records."""
+    sizes = Counter(row.source for row in rows)
+    for source, count in sorted(Counter(of_source.values()).items()):
+        if count > recipe.reject_limit * sizes[source]:
+            texts = [_text(s) for s in shared_ids if of_source.get(s.keys[0]) == source]
+            more = f"; and {len(texts) - 3} more" if len(texts) > 3 else ""
+            raise ImageIdsError(
+                f"{count} of {sizes[source]} images of {source} share an id of another dataset "
+                f"with one another, more than the recipe's reject_limit of "
+                f"{recipe.reject_limit:.2%}: {'; '.join(texts[:3])}{more}; no two images of a "
+                "dataset are the same, so the ids cannot be true"
+            )
+
+
+def _warnings_of_shared_ids(shared_ids: list[SharedId]) -> Iterator[str]:
+    for join, count in sorted(Counter(s.join for s in shared_ids).items()):
+        first = next(s for s in shared_ids if s.join == join)
+        yield (
+            f"several images of one dataset state the same {join} ({count_noun(count, 'case')}); "
+            f"they are not merged, and held out together: {_text(first)}"
+        )
+
+
+def _warnings_of_unknown_photos(
+    registry: ImageRegistry, rows: list[ImageInfo], held: list[EvalImage], recipe: Recipe
+) -> Iterator[str]:
+    """Yields the exclusions with images that the tables of COCO's photos lack.
+
+    Of the images of Visual Genome, many have no photo id in any file.
+    """
+    stating = {row.key for row in rows if row.photo_id} | {h.key for h in held if h.photo_id}
+    joins = recipe.joins()
+    for name, exclusion in recipe.exclude.items():
+        sources = [
+            f"sources.{source}"
+            for source, table in recipe.sources.items()
+            if PHOTO_ID in joins.possible(exclusion.image_ids(), table.image_ids())
+        ]
+        if not sources or exclusion.image_ids().get("coco") is None:
+            continue
+        unknown = sorted(
+            key
+            for eval_set, key in registry.eval_images()
+            if eval_set == name and namespace_of(key) == "coco" and key not in stating
+        )
+        if unknown:
+            yield (
+                f"exclude.{name}: no table states the {PHOTO_ID} of {len(unknown)} of its images "
+                f"of coco ({listed(unknown)}), so they are not found by it in {', '.join(sources)}"
+            )
+
+
+def _warnings_of_unmatched_sets(registry: ImageRegistry, recipe: Recipe) -> Iterator[str]:
+    """Yields the exclusions none of whose images is an image of a source, or a duplicate of one."""
+    if any(source.unique_images for source in recipe.sources.values()):
+        return  # the registry does not have their images
+    matched = registry.matched_eval_sets()
+    for name, exclusion in recipe.exclude.items():
+        if name not in matched:
+            of = ", ".join(exclusion.image_ids())
+            yield (
+                f"exclude.{name}: none of the images of {of} that it names is in an image table of "
+                "a source, or a duplicate of one that is; are they ids of another dataset?"
+            )

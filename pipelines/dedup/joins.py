@@ -1,0 +1,95 @@
+"""How images of different datasets are recognized as one, and where a recipe cannot recognize them.
+
+COCO, Visual Genome and Flickr30k share photos. Visual Genome's image table states the COCO id of
+some of its images and the Flickr photo of others, COCO's states the Flickr photo, and Flickr30k's
+images have the ids of their photos. So an image that an evaluation set names is found in a source
+only if the tables that link them are read.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import NamedTuple
+
+#: The joins of two images: their keys are equal, or they state the same id of another dataset.
+ID, COCO_ID, PHOTO_ID = "id", "coco_id", "flickr photo id"
+
+#: The namespaces of image keys, each with the ids of other datasets that a table states (`COCO_ID`,
+#: `PHOTO_ID`). None: none of the images is in another dataset under another id.
+TableIds = Mapping[str, Set[str] | None]
+
+# What links datasets that share photos, if all their tables are read.
+_LINKS = {
+    frozenset({"coco", "vg"}): (COCO_ID, PHOTO_ID),
+    frozenset({"coco", "flickr30k"}): (PHOTO_ID,),
+    frozenset({"vg", "flickr30k"}): (PHOTO_ID,),
+}
+# Files that state an id of the images of a namespace, for messages.
+_TABLES = {
+    ("vg", COCO_ID): "vg (image_data.json)",
+    ("vg", PHOTO_ID): "vg (image_data.json)",
+    ("coco", PHOTO_ID): "coco (instances_train2014.json, instances_val2014.json)",
+}
+
+
+class MissingTable(NamedTuple):
+    """An id of a namespace that no table of a recipe states, but other files do."""
+
+    namespace: str
+    id: str
+
+    @property
+    def remedy(self) -> str:
+        """The key of ``[image_tables]`` that would state it."""
+        return _TABLES.get(self, self.namespace)
+
+
+class Joins:
+    """The joins between datasets that the tables of a recipe make possible.
+
+    >>> joins = Joins([{"vg": {COCO_ID, PHOTO_ID}}, {"coco": set()}])
+    >>> joins.possible({"coco": set()}, {"vg": set()})
+    ['coco_id']
+    >>> joins.missing({"coco": set()}, {"vg": set()})
+    {MissingTable(namespace='coco', id='flickr photo id')}
+    """
+
+    def __init__(self, tables: Iterable[TableIds]) -> None:
+        self._stated: dict[str, set[str]] = defaultdict(set, flickr30k={PHOTO_ID})
+        for table in tables:
+            for namespace, ids in table.items():
+                self._stated[namespace] |= ids or set()
+
+    def possible(self, eval_set: TableIds, source: TableIds) -> list[str]:
+        """Returns the joins by which images of an evaluation set are found in a source."""
+        joins: set[str] = set()
+        for a, b, may_share in _pairs(eval_set, source):
+            if a == b:
+                joins.add(ID)
+            elif may_share:
+                joins |= self._links(a, b)
+        return [join for join in (ID, COCO_ID, PHOTO_ID) if join in joins]
+
+    def missing(self, eval_set: TableIds, source: TableIds) -> set[MissingTable]:
+        """Returns what is not stated, but would find more images of a set in a source."""
+        missing: set[MissingTable] = set()
+        for a, b, may_share in _pairs(eval_set, source):
+            for join in _LINKS.get(frozenset({a, b}), ()) if may_share else ():
+                if join == PHOTO_ID:
+                    missing |= {MissingTable(n, PHOTO_ID) for n in (a, b)}
+                else:
+                    missing.add(MissingTable("vg", COCO_ID))
+        return {table for table in missing if table.id not in self._stated[table.namespace]}
+
+    def _links(self, a: str, b: str) -> set[str]:
+        """Returns the joins of images of two namespaces, directly or through a third."""
+        links = self._stated[a] & self._stated[b] & {PHOTO_ID}
+        if "coco" in (a, b) and COCO_ID in self._stated[b if a == "coco" else a]:
+            links.add(COCO_ID)
+        return links
+
+
+def _pairs(eval_set: TableIds, source: TableIds) -> Iterator[tuple[str, str, bool]]:
+    """Yields each pair of namespaces, and whether their images may be in both datasets."""
+    for a, of_a in eval_set.items():
+        for b, of_b in source.items():
+            yield a, b, of_a is not None and of_b is not None
