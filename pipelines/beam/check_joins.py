@@ -43,8 +43,8 @@ class CheckJoins(ImageRegistryStep):
         registry = self._registry(images, held_out)
         rows = [row for content in images for row in unpack(content, list[ImageInfo])]
         named = Counter(eval_set for eval_set, _ in registry.eval_images())
-        for name in recipe.exclude:
-            if not named[name]:
+        for name, exclusion in recipe.exclude.items():
+            if not named[name] and not exclusion.allow_empty:
                 raise ImageIdsError(f"exclude.{name}: it names no image")
         of_source = _sources_of(registry.shared_ids, rows)
         _check_shared_ids(registry.shared_ids, of_source, rows, recipe)
@@ -72,7 +72,7 @@ class CheckJoins(ImageRegistryStep):
                 *recipe.warnings(),
                 *_warnings_of_shared_ids(registry.shared_ids),
                 *_warnings_of_unknown_photos(registry, rows, held, recipe),
-                *_warnings_of_unmatched_sets(registry, recipe),
+                *_warnings_of_unmatched_sets(registry, named, recipe),
             ],
         )
         yield pack(report)
@@ -147,13 +147,17 @@ def _warnings_of_unknown_photos(
             )
 
 
-def _warnings_of_unmatched_sets(registry: ImageRegistry, recipe: Recipe) -> Iterator[str]:
+def _warnings_of_unmatched_sets(
+    registry: ImageRegistry, named: Counter[str], recipe: Recipe
+) -> Iterator[str]:
     """Yields the exclusions none of whose images is an image of a source, or a duplicate of one."""
-    if any(source.unique_images for source in recipe.sources.values()):
-        return  # the registry does not have their images
     matched = registry.matched_eval_sets()
+    if any(source.unique_images for source in recipe.sources.values()):
+        matched |= recipe.exclude.keys()  # the registry does not have their images
     for name, exclusion in recipe.exclude.items():
-        if name not in matched:
+        if not named[name]:
+            yield f"exclude.{name}: it names no image"
+        elif name not in matched:
             of = ", ".join(exclusion.image_ids())
             yield (
                 f"exclude.{name}: none of the images of {of} that it names is in an image table of "

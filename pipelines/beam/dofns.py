@@ -143,7 +143,8 @@ class FindSlices(_Step):
                 slice_count += 1
                 _report_size("slices", item.stop - item.start)
                 yield item
-        if self._held_out and slice_count == 0:
+        recipe = self._build.recipe
+        if self._held_out and slice_count == 0 and not recipe.exclude[source].allow_empty:
             raise RawFileError(f"{input.path}: exclude.{source} names no image by it")
         self._report_done("find slices", started)
         if self._annotations:

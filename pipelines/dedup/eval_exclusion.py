@@ -37,6 +37,7 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         dataset: The dataset whose images ``ids`` names; the key ``of`` in the recipe. By default
             COCO, unless a source of the recipe has images of Flickr30k, whose ids look the same.
         namespace: Holds out every image that has a duplicate there, for example "coco".
+        allow_empty: Whether it may name no image, as of a small part of a dataset.
         images: Folders or zips with the set's images, to be hashed for near-duplicates; not
             needed for images that a source of the recipe lists.
     """
@@ -48,6 +49,7 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ids: list[str] = []
     dataset: str = msgspec.field(name="of", default="")
     namespace: str = ""
+    allow_empty: bool = False
     images: list[str] = []
 
     def paths(self) -> list[str]:
@@ -157,7 +159,8 @@ def list_errors(
         if input.layout != "file":
             continue
         try:
-            if not any(read_held_out(eval_set, exclusion.dataset, Slice(input, b""), own)):
+            rows = read_held_out(eval_set, exclusion.dataset, Slice(input, b""), own)
+            if not any(rows) and not exclusion.allow_empty:
                 what = "no reference that is not in train" if input.role == "refs" else "no image"
                 yield f"exclude.{eval_set}: {input.path} names {what}"
         except RawFileError as error:

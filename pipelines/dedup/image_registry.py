@@ -277,7 +277,8 @@ def _merged(joins: Iterable[_Join], same_photo: bool) -> tuple["_DisjointSets", 
         members: _Keys = defaultdict(set)
         for key in sets.names():
             members[sets.root(key)].add(key)
-        too_large = {root for root, keys in members.items() if _of_one_dataset(keys)}
+        roots = {sets.root(min(join.keys)) for join in used if join.join == cut}
+        too_large = {root for root in roots if _of_one_dataset(members[root])}
         shared += [SharedId(cut, "", _of_one_dataset(members[root])) for root in too_large]
         used = [j for j in used if j.join != cut or sets.root(min(j.keys)) not in too_large]
     return _joined(used), sorted(shared)

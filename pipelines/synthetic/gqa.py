@@ -22,6 +22,10 @@ UNBALANCED_PER_BALANCED = 0.5
 QUESTIONS_PER_IMAGE = 1000
 OBJECTS_PER_IMAGE, FIRST_OBJECT = 10_000, 9_000
 
+#: Splits whose published questions have no answers and annotations, and the fields that they have.
+UNANSWERED_SPLITS = ("test", "challenge")
+UNANSWERED_FIELDS = ("question", "imageId", "isBalanced")
+
 Record = dict[str, Any]
 
 

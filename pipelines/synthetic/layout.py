@@ -30,6 +30,9 @@ INSTANCES = "coco/annotations/instances_{}2014.json"
 BALANCED, SCENE_GRAPHS = "gqa/{}_balanced_questions.json", "gqa/{}_sceneGraphs.json"
 ALL_QUESTIONS = "gqa/train_all_questions/train_all_questions_{}.json"
 ALL_QUESTIONS_FILES = 10
+ALL_OF_EVAL_SPLIT = "gqa/{}_all_questions.json"
+GQA_EVAL_SPLITS = ("val", "testdev", "test", "challenge")
+PHRASECUT = {"val": "phrasecut/refer_val.json", "test": "phrasecut/refer_test.json"}
 UNNUMBERED_REFERENCES = "refcoco/{}.unnumbered.json"
 LVIS, LVIS_SPLITS = "lvis/lvis_v1_{}.json", ("train", "minival")
 FLICKR30K_SPLITS = ("train", "val", "test")
@@ -41,7 +44,7 @@ IMAGE_FOLDERS = (
     "gqa/images",
     "flickr30k/flickr30k-images",
 )
-TEXT_FOLDERS = ("flickr30k/Annotations", "flickr30k/Sentences", "ids")
+TEXT_FOLDERS = ("flickr30k/Annotations", "flickr30k/Sentences", "ids", "phrasecut")
 
 #: Encoded elements by (file, index of a list in the file).
 Elements = dict[tuple[str, int], list[bytes]]
@@ -89,6 +92,8 @@ def open_json_files(root: Path) -> dict[str, JsonWriter]:
         frames[BALANCED.format(split)] = [b"{", b"}"]
     for number in range(ALL_QUESTIONS_FILES):
         frames[ALL_QUESTIONS.format(number)] = [b"{", b"}"]
+    for split in GQA_EVAL_SPLITS:
+        frames[ALL_OF_EVAL_SPLIT.format(split)] = [b"{", b"}"]
     for dataset in referring.FILES:
         frames[UNNUMBERED_REFERENCES.format(dataset)] = [b"[", b"]"]
     for split in LVIS_SPLITS:
@@ -130,6 +135,12 @@ def write_lists(root: Path, dataset: SyntheticDataset) -> None:
         _write_lines(root / f"flickr30k/{split}.txt", photos)
     phrasecut = [image.vg_id for image in images if image.phrasecut]
     _write_lines(root / "ids/phrasecut_val_test.txt", phrasecut)
+    for number, file in enumerate(PHRASECUT.values()):
+        tasks = [
+            {"task_id": f"{id_}__{task}", "image_id": id_}
+            for task, id_ in enumerate(phrasecut[number::2])
+        ]
+        (root / file).write_bytes(orjson.dumps(tasks))
 
 
 def pickle_references(root: Path) -> None:
@@ -195,11 +206,15 @@ def _add_gqa(
     rng = dataset.random(image.number, "gqa")
     for question_id, question in gqa.questions(rng, image, language, dataset.questions):
         encoded = _encode_item(question_id, question)
-        if question["isBalanced"]:
+        if image.gqa in gqa.UNANSWERED_SPLITS:
+            question = {field: question[field] for field in gqa.UNANSWERED_FIELDS}
+            encoded = _encode_item(question_id, question)
+        elif question["isBalanced"]:
             elements[BALANCED.format(image.gqa), 0].append(encoded)
+        file = ALL_OF_EVAL_SPLIT.format(image.gqa)
         if image.gqa == "train":
             file = ALL_QUESTIONS.format(image.number % ALL_QUESTIONS_FILES)
-            elements[file, 0].append(encoded)
+        elements[file, 0].append(encoded)
     if image.gqa in ("train", "val"):
         graph = gqa.scene_graph(rng, image, language)
         elements[SCENE_GRAPHS.format(image.gqa), 0].append(_encode_item(image.gqa_id, graph))

@@ -45,7 +45,7 @@ PER_HUNDRED: dict[Membership, int] = {
 }
 
 #: Shares of Visual Genome's images in GQA; the rest is in none of GQA's files.
-GQA_SHARES = {"train": 0.72, "val": 0.10, "testdev": 0.02}
+GQA_SHARES = {"train": 0.72, "val": 0.10, "testdev": 0.02, "test": 0.02, "challenge": 0.01}
 #: Shares of COCO's train2014 images in RefCOCO and RefCOCO+, and in RefCOCOg.
 REFCOCO_SHARES = {"train": 0.43, "val": 0.04, "testA": 0.02, "testB": 0.02}
 REFCOCOG_SHARES = {"train": 0.40, "val": 0.03, "test": 0.06}
@@ -80,7 +80,7 @@ class SyntheticImage(NamedTuple):
         vg_coco_id: COCO's id as Visual Genome states it.
         vg_flickr_id: Flickr's photo id as Visual Genome states it.
         vg_ordinal: how many earlier images Visual Genome contains.
-        gqa: its split of GQA's balanced questions.
+        gqa: its split of GQA's questions; those of test and challenge have no answers.
         flickr30k: its split of Flickr30k.
         photo_id: Flickr's photo id.
         refcoco: its split of RefCOCO and RefCOCO+.

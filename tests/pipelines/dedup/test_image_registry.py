@@ -1,5 +1,9 @@
 """Duplicates of images, and held-out images."""
 
+from typing import Any
+
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,9 +48,94 @@ def test_duplicate_of_an_image_outside_the_build_keeps_its_key() -> None:
     assert registry.canonical("vg/1") == "vg/1"
 
 
-def test_two_duplicates_of_an_image_outside_the_build_are_one() -> None:
-    registry = image_registry(vg(2, coco=9), vg(1, coco=9))
-    assert registry.canonical("vg/1") == registry.canonical("vg/2") == "vg/1"
+@pytest.mark.parametrize("same_photo", [True, False])
+@pytest.mark.parametrize("fields", [{"coco": 9}, {"photo": "77"}, {"coco": 9, "photo": "77"}])
+def test_images_of_one_dataset_are_never_merged(fields: dict[str, Any], same_photo: bool) -> None:
+    """Whatever ids their rows share; but if one of them is held out, so are the others."""
+    rows = [vg(1, **fields), vg(2, **fields), vg(3, **fields), coco(9, photo="77"), vg(4)]
+    held_out = [EvalImage("set", "vg/1")]
+    registry = image_registry(*rows, held_out=held_out, same_photo=same_photo)
+    for row in rows:
+        assert registry.canonical(row.key) == row.key
+        assert bool(registry.held_out(row.key)) == (row.key != "vg/4")
+    ids = {"coco_id": "coco/9", "flickr photo id": "77"}
+    for shared_id in registry.shared_ids:
+        assert shared_id.id == ids[shared_id.join]
+        assert shared_id.keys == ["vg/1", "vg/2", "vg/3"]
+    assert {s.join for s in registry.shared_ids} == {
+        {"coco": "coco_id", "photo": "flickr photo id"}[name] for name in fields
+    }
+
+
+def test_chain_that_reaches_two_images_of_one_dataset_is_cut() -> None:
+    """VG's image is COCO's 9 by its coco_id, and another image of COCO by its photo id."""
+    rows = [vg(1, coco=9, photo="77"), coco(9, photo="70"), coco(8, photo="77"), flickr30k("70")]
+    registry = image_registry(*rows, held_out=[EvalImage("set", "coco/8")])
+    assert registry.canonical("vg/1") == "coco/9"
+    assert registry.canonical("coco/8") == "coco/8"
+    assert registry.canonical("flickr30k/70") == "flickr30k/70"
+    assert all(registry.held_out(row.key) for row in rows)
+    assert registry.shared_ids == [("flickr photo id", "", ["coco/8", "coco/9"])]
+    two_coco_ids = [vg(1, coco=9), vg(1, coco=8), coco(8), coco(9)]
+    registry = image_registry(*two_coco_ids)
+    assert {registry.canonical(row.key) for row in two_coco_ids} == {"vg/1", "coco/8", "coco/9"}
+    assert registry.shared_ids == [("coco_id", "", ["coco/8", "coco/9"])]
+
+
+@pytest.mark.parametrize("same_as", ["coco/0", "coco/-1", "coco/", ""])
+@pytest.mark.parametrize("photo", ["0", "-1", "", "000"])
+def test_no_id_of_any_source_joins_nothing(same_as: str, photo: str) -> None:
+    rows = [ImageInfo(f"web/{i}", "web", f"{i}.jpg", 0, 0, photo, same_as) for i in range(1, 4)]
+    registry = image_registry(*rows, held_out=[EvalImage("set", "web/1", photo)])
+    assert [registry.canonical(row.key) for row in rows] == ["web/1", "web/2", "web/3"]
+    assert [bool(registry.held_out(row.key)) for row in rows] == [True, False, False]
+    assert registry.shared_ids == []
+
+
+def test_images_of_flickr30k_have_the_photo_of_their_id() -> None:
+    row = ImageInfo("flickr30k/77", "own", "77.jpg")
+    registry = image_registry(row, vg(1, photo="77"))
+    assert registry.canonical("flickr30k/77") == "vg/1"
+
+
+def test_rows_of_tables_that_only_join_are_no_images() -> None:
+    tables = [vg(1, photo="77"), msgspec.structs.replace(coco(9, photo="77"), source="tables")]
+    held_out = [EvalImage("refcoco", "coco/9")]
+    registry = ImageRegistry(tables, held_out, True, join_only={"tables"})
+    assert registry.canonical("vg/1") == "vg/1"
+    assert registry.image("coco/9") is None
+    assert registry.held_out("vg/1") == [("refcoco", "coco/9", "flickr photo id")]
+    all_of_coco = ImageRegistry(tables, [], True, {"no coco": "coco"}, join_only={"tables"})
+    assert all_of_coco.held_out("vg/1") == [("no coco", "coco/9", "flickr photo id")]
+
+
+@pytest.mark.parametrize(
+    ("others", "reason"),
+    [
+        ([], None),
+        ([vg(1)], None),
+        ([ImageInfo("vg/1", "vg", "other.jpg", 200, 100)], "one id of several images"),
+        ([vg(1, width=201)], "one id of several images"),
+        ([vg(1, width=0)], None),  # a table that does not state the size
+        ([ImageInfo("vg/1", "gqa", "other.jpg", 50, 50)], None),  # of another source
+        ([ImageInfo("vg/1", "gqa", n, 50, 50) for n in "ab"], "one id of several images"),
+        ([ImageInfo("vg/1", "own", "2.jpg", 200, 100)], "file of another image"),
+    ],
+)
+def test_rows_of_one_key_and_source_must_agree(others: list[ImageInfo], reason: str | None) -> None:
+    conflict = image_registry(vg(1), *others, vg(2)).conflict("vg/1")
+    assert (conflict and conflict.reason) == reason
+    assert image_registry(vg(1), *others, vg(2)).conflict("vg/2") is None
+
+
+def test_published_names_of_one_image_agree() -> None:
+    names = ["COCO_train2014_000000000009.jpg", "000000000009.jpg"]
+    rows = [ImageInfo("coco/9", "own", name, 200, 100) for name in names]
+    assert image_registry(*rows).conflict("coco/9") is None
+    of_another = ImageInfo("coco/9", "own", "train2014/COCO_train2014_000000000008.jpg", 200, 100)
+    conflict = image_registry(of_another).conflict("coco/9")
+    assert conflict is not None
+    assert conflict.detail == "own: coco/9 has 'train2014/COCO_train2014_000000000008.jpg'"
 
 
 def test_photo_id_makes_duplicates_with_same_photo_only() -> None:
@@ -93,10 +182,8 @@ def test_held_out_by_the_photo_id_of_an_image_outside_the_build() -> None:
     registry = image_registry(vg(1, photo="77"), vg(2, photo="78"), held_out=held_out)
     assert registry.held_out("vg/1") == [("flickr30k", "flickr30k/77", "flickr photo id")]
     assert registry.held_out("vg/2") == []
-    assert (
-        image_registry(vg(1, photo="77"), held_out=held_out, same_photo=False).held_out("vg/1")
-        == []
-    )
+    apart = image_registry(vg(1, photo="77"), held_out=held_out, same_photo=False)
+    assert apart.held_out("vg/1") == registry.held_out("vg/1")
 
 
 def test_held_out_by_the_coco_id_of_an_image_outside_the_build() -> None:
@@ -166,6 +253,9 @@ def test_duplicates_are_held_out_together(
     for key in known:
         assert registry.canonical(key) in known
         assert registry.canonical(registry.canonical(key)) == registry.canonical(key)
+        assert registry.canonical(key) not in known - {key} or (
+            registry.canonical(key).partition("/")[0] != key.partition("/")[0]
+        )
         reasons = [(name, other) for name, other, _ in registry.held_out(key)]
         assert reasons == [(n, o) for n, o, _ in registry.held_out(registry.canonical(key))]
     for h in held_out:
@@ -198,7 +288,8 @@ def test_unique_images_added_later_make_the_same_registry(
     without = ImageRegistry([*shared, *known], held_out, same_photo, {"n": "coco"}, {"web"})
     registry = without.with_unique_images(unique_images)
     if not known:
-        assert registry.repeated_keys == whole.repeated_keys
+        for image in unique_images:
+            assert bool(registry.conflict(image.key)) == bool(whole.conflict(image.key))
     for key in [*KEYS, *(f"web/{i}" for i in range(4))]:
         assert registry.canonical(key) == without.canonical(key) == whole.canonical(key)
         assert registry.image(key) == whole.image(key)
