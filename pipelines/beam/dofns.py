@@ -184,7 +184,10 @@ class ReadImageTables(_Step):
             if isinstance(row, Rejected):
                 continue
             if rejected is not None:  # its ids still join images of other sources
-                rows.append(msgspec.structs.replace(row, source=NO_IMAGE))
+                joining = ImageInfo(
+                    row.key, NO_IMAGE, "", photo_id=row.photo_id, same_as=row.same_as
+                )
+                rows.append(joining)
             elif source.unique_images and namespace_of(row.key) not in held_out_namespaces:
                 for split in recipe.splits:
                     slice_outputs[self._key_of_image(row.key, split)].images.append(row)
