@@ -297,6 +297,8 @@ def write_gqa(data: RawData, parts: dict[str, list[ImageRow]], splits: dict[str,
 
 def write_flickr30k(data: RawData, splits: dict[str, str]) -> None:
     """Writes Flickr30k Entities; ``splits`` has the part that each split of the recipe reads."""
+    for folder in ("Annotations", "Sentences"):
+        (data.root / "flickr30k" / folder).mkdir(parents=True, exist_ok=True)
     for row in data.world.flickr30k:
         split = next((s for s, part in splits.items() if part == row.part), "")
         text = data.caption("flickr30k", split, row)

@@ -73,13 +73,15 @@ def random_recipe(data: RawData) -> RandomRecipe:
         splits={},
         roles={},
     )
+    recipe.tables["reject_limit"] = rng.choice([0.01, 1.0])
     mistake = _mistaken_row(recipe) if rng.random() < 0.06 else None
     sets = _write_sources(recipe)
     _choose_splits(recipe)
     _write_exclusions(recipe, sets)
     _write_image_tables(recipe)
     if mistake and all(row in data.read_tables for row in mistake.rows):
-        recipe.flaws.append(Flaw("id of another image", str(mistake.id)))
+        refused = recipe.tables["reject_limit"] < 0.1  # else a warning suffices
+        recipe.flaws.append(Flaw("id of another image", str(mistake.id), must_be_refused=refused))
     elif mistake:
         mistake.undo()
     recipe.tables |= {
