@@ -11,10 +11,10 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
-from tests.end_to_end.leaks.trial import Outcome, run_trial
+from tests.end_to_end.leaks.outcomes import summary
+from tests.end_to_end.leaks.trial import run_trial_in_process
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="leaks-") as folder,
         multiprocessing.get_context("spawn").Pool(arguments.processes) as pool,
     ):
-        run = functools.partial(_run, Path(folder))
+        run = functools.partial(run_trial_in_process, Path(folder))
         for outcome in pool.imap_unordered(run, seeds, chunksize=4):
             outcomes.append(outcome)
             if len(outcomes) % 500 == 0:
@@ -41,36 +41,6 @@ def main() -> int:
     print("\n".join(summary(outcomes, arguments.show)))
     print(f"{time.monotonic() - started:.0f} s")
     return 1 if any(outcome.errors for outcome in outcomes) else 0
-
-
-def _run(folder: Path, seed: int) -> Outcome:
-    return run_trial(seed, folder / multiprocessing.current_process().name)
-
-
-def summary(outcomes: list[Outcome], show: int) -> list[str]:
-    """Returns lines with the number of each result, and the first errors of each kind."""
-    lines = [f"{len(outcomes)} recipes from seed {outcomes[0].seed}"]
-    results = Counter(outcome.result for outcome in outcomes)
-    lines += [f"{count:7} {result}" for result, count in sorted(results.items())]
-    excluded = sum(outcome.excluded for outcome in outcomes)
-    unknowable = sum(outcome.unknowable for outcome in outcomes)
-    lines += [
-        f"{excluded:7} captions of held-out images, excluded from train",
-        f"{unknowable:7} held-out images in train that no published file links",
-        "",
-    ]
-    kinds = Counter(kind for outcome in outcomes for kind, _ in dict(outcome.errors).items())
-    lines.append(f"{kinds.total():7} recipes with errors, by kind")
-    for kind, count in kinds.most_common():
-        lines.append(f"{count:7} {kind}")
-        examples = [
-            (outcome.seed, detail)
-            for outcome in outcomes
-            for kind_of_error, detail in outcome.errors
-            if kind_of_error == kind
-        ]
-        lines += [f"          seed {seed}: {detail}" for seed, detail in examples[:show]]
-    return lines
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One random recipe: written, built in this process and judged."""
 
-import dataclasses
+import multiprocessing
 import shutil
 import traceback
 from pathlib import Path
@@ -9,23 +9,13 @@ from random import Random
 from pipelines import launch
 from tests import tiny
 from tests.end_to_end.leaks.oracle import judge, may_be_refused
+from tests.end_to_end.leaks.outcomes import Outcome
 from tests.end_to_end.leaks.raw_data import RawData
 from tests.end_to_end.leaks.recipes import RandomRecipe, random_recipe
 from tests.end_to_end.leaks.world import random_world
 
 EAGER = ["--runner=tests.eager_runner.EagerRunner"]
 REFERENCE = ["--direct_running_mode=in_memory"]  # Beam's own runner
-
-
-@dataclasses.dataclass
-class Outcome:
-    """The result of a trial: ``clean``, ``warned``, ``refused: REASON``, or its errors."""
-
-    seed: int
-    result: str
-    errors: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    excluded: int = 0
-    unknowable: int = 0
 
 
 def prepare(seed: int, root: Path) -> RandomRecipe:
@@ -60,3 +50,8 @@ def run_trial(seed: int, root: Path) -> Outcome:
         return Outcome(seed, "crash", [("crash", traceback.format_exc())])
     result = "errors" if verdict.errors else "warned" if verdict.warned else "clean"
     return Outcome(seed, result, verdict.errors, verdict.excluded, verdict.unknowable)
+
+
+def run_trial_in_process(folder: Path, seed: int) -> Outcome:
+    """Runs a trial in a folder that no other process has."""
+    return run_trial(seed, folder / multiprocessing.current_process().name)
