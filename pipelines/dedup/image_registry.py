@@ -133,6 +133,10 @@ class ImageRegistry:
         """Returns the key of the canonical image of an image's duplicates."""
         return self._canonical_keys.get(self._merged.root(key), key)
 
+    def group(self, key: str) -> str:
+        """Returns one name for all images that any id joins, which are held out together."""
+        return self._all_ids.root(key)
+
     def has_coco_id_of(self, key: str, other: str) -> bool:
         """Returns whether two images are one by id, or by ``coco_id`` alone."""
         return self._coco_ids.root(key) == self._coco_ids.root(other)
