@@ -53,12 +53,12 @@ class Verdict:
 class Links:
     """What is stated to be one photo: keys of images, and photos at Flickr."""
 
-    def __init__(self, rows: Iterable[ImageRow], photos: bool) -> None:
+    def __init__(self, rows: Iterable[ImageRow]) -> None:
         self._neighbors: dict[str, set[str]] = {}
         for row in rows:
             if row.coco:
                 self._add(row.key, row.coco.key)
-            if row.states_flickr and photos:
+            if row.states_flickr:
                 self._add(row.key, f"photo/{row.flickr}")
 
     def _add(self, a: str, b: str) -> None:
@@ -77,17 +77,17 @@ class Links:
 
 
 def stated_links(recipe: RandomRecipe) -> Links:
-    """Returns the links that files of the recipe state, and its rules do not ignore."""
+    """Returns the links that files of the recipe state."""
     rows = [*recipe.data.read_tables, *recipe.data.world.flickr30k]
     for exclusion in recipe.exclusions:
         if exclusion.photos_stated and not exclusion.is_flawed:
             rows += exclusion.rows
-    return Links(rows, photos=recipe.rules == "paper")
+    return Links(rows)
 
 
 def published_links(recipe: RandomRecipe) -> Links:
     """Returns the links that any file of the world states."""
-    return Links(recipe.data.world.rows, photos=True)
+    return Links(recipe.data.world.rows)
 
 
 def judge(recipe: RandomRecipe, output: Path) -> Verdict:
@@ -334,7 +334,7 @@ def _may_be_empty(recipe: RandomRecipe, message: str) -> bool:
 
 _REASONS: list[tuple[str, str, Any]] = [
     ("image in train and eval", "trained and evaluated on", _shares_photos),
-    ("empty split or source", "empty", _may_be_empty),
+    ("empty split or source", "no image|no caption|nothing", _may_be_empty),
     ("unknown data_source", r"data_source|namespace", _has_odd_source),
     ("exclusion without images", r"exclude|exclusion", _excludes_nothing),
 ]

@@ -164,14 +164,14 @@ def write_coco(data: RawData, refs: dict[str, tuple[str, list[tuple[ImageRow, st
     for dataset, (path, splits) in refs.items():
         references = []
         for row, split in splits:
-            ann_id = data.new_id()
+            ann_id, box = data.new_id(), data.box(row)
             annotations.append(
                 {
                     "id": number_spelled(ann_id, ann_style),
                     "image_id": spelled(row, image_style),
                     "category_id": 1,
-                    "bbox": list(data.box(row)),
-                    "area": 90.0,
+                    "bbox": list(box),
+                    "area": 0.8 * box[2] * box[3],
                 }
             )
             read = dataset in datasets
@@ -342,7 +342,7 @@ def write_mdetr_json(data: RawData, splits: Sequence[str]) -> None:
             source = rng.choice((ODD_SOURCES if is_odd else PLAIN_SOURCES)[row.namespace])
             name = f"{row.namespace}_{row.file}"
             text = data.caption("mdetr_json", split, row, odd=is_odd)
-            image_id = data.new_id()
+            image_id, box = data.new_id(), data.box(row)
             id_style = data.id_style("name")
             image = {
                 "id": image_id,
@@ -364,9 +364,9 @@ def write_mdetr_json(data: RawData, splits: Sequence[str]) -> None:
                 {
                     "id": number_spelled(data.new_id(), rng.choice(["int", "int", "float"])),
                     "image_id": image_id,
-                    "bbox": list(data.box(row)),
+                    "bbox": list(box),
                     "tokens_positive": [[2, 2 + len(text)]],
-                    "area": 90.0,
+                    "area": 0.8 * box[2] * box[3],
                     "iscrowd": 0,
                     "category_id": 1,
                 }
@@ -412,7 +412,7 @@ def write_lvis_file(data: RawData, part: str, rows: Sequence[ImageRow], split: s
                 "image_id": spelled(row, style),
                 "category_id": number,
                 "bbox": [x, y, width, height],
-                "area": 90.0,
+                "area": 0.8 * width * height,
             }
         )
     categories = categories or [{"id": 1, "name": "thing"}]

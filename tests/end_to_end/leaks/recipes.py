@@ -112,7 +112,7 @@ def _mistaken_row(recipe: RandomRecipe) -> _Mistake | None:
         before, wrong.coco = wrong.coco, right.coco
         return _Mistake([right, wrong], right.coco.id, lambda: setattr(wrong, "coco", before))
     flickr_ids = [row for row in world.coco if row.states_flickr]
-    if len(flickr_ids) > 1 and recipe.rules == "paper":  # the others ignore the ids of photos
+    if len(flickr_ids) > 1:
         right, wrong = rng.sample(flickr_ids, 2)
         wrong.flickr = right.flickr
         return _Mistake(

@@ -1,5 +1,7 @@
 """One random recipe: written, built in this process and judged."""
 
+import contextlib
+import io
 import multiprocessing
 import shutil
 import traceback
@@ -30,7 +32,10 @@ def prepare(seed: int, root: Path) -> RandomRecipe:
 def build(root: Path, runner: list[str] = EAGER) -> str:
     """Builds the recipe of a folder; returns why it was refused, empty if it was not."""
     try:
-        launch.run(str(root / "recipe.toml"), str(root / "shards"), str(root), runner, quiet=True)
+        with contextlib.redirect_stderr(io.StringIO()):  # warnings, which the manifest has, too
+            launch.run(
+                str(root / "recipe.toml"), str(root / "shards"), str(root), runner, quiet=True
+            )
     except launch.BuildFailedError as error:
         return str(error) or "no message"
     return ""

@@ -72,7 +72,11 @@ class ImageRow:
         return f"{self.id}.jpg"
 
     def content(self) -> bytes:
-        return jpeg(self.photo.color, self.width, self.height)
+        """Returns its file, which differs from those of other images of its photo."""
+        content = io.BytesIO()
+        image = Image.new("RGB", (self.width, self.height), self.photo.color)
+        image.save(content, "JPEG", quality=95, comment=self.key)
+        return content.getvalue()
 
 
 @dataclasses.dataclass
@@ -93,17 +97,6 @@ class World:
         return f"{next(self.adjectives[row.photo.noun])} {row.photo.noun}"
 
 
-_jpegs: dict[tuple[object, ...], bytes] = {}
-
-
-def jpeg(color: tuple[int, int, int], width: int, height: int) -> bytes:
-    if (color, width, height) not in _jpegs:
-        content = io.BytesIO()
-        Image.new("RGB", (width, height), color).save(content, "JPEG", quality=95)
-        _jpegs[color, width, height] = content.getvalue()
-    return _jpegs[color, width, height]
-
-
 def random_world(rng: Random) -> World:
     ids_collide = rng.random() < 0.3
     count = rng.randint(5, 12)
@@ -122,12 +115,14 @@ def random_world(rng: Random) -> World:
         if rng.random() < 0.7:
             coco = _row(rng, "coco", next(coco_ids), photo)
             coco.part = rng.choice(["train2014", "train2014", "train2014", "val2014", "test2015"])
-            coco.states_flickr = rng.random() < 0.8
+            # No file states the photos of test2015.
+            coco.states_flickr = coco.part != "test2015" and rng.random() < 0.8
             coco.no_flickr = no_id[0] if isinstance(no_id[0], str) else ""
             world.coco.append(coco)
         if rng.random() < 0.75:
             vg = _row(rng, "vg", next(vg_ids), photo)
-            vg.coco = coco if rng.random() < 0.6 else None
+            if coco and coco.part != "test2015" and rng.random() < 0.7:
+                vg.coco = coco
             vg.no_coco = no_id[1]
             vg.states_flickr, vg.no_flickr = rng.random() < 0.7, no_id[2]
             world.vg.append(vg)
