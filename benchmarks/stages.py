@@ -25,6 +25,7 @@ from pipelines.beam.dofns import METRICS, Build
 from pipelines.beam.pipeline import add_steps
 from pipelines.dedup.eval_exclusion import read_held_out
 from pipelines.dedup.image_registry import ImageRegistry
+from pipelines.io.beam_files import scratch_folder
 from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.recipe import Recipe, load, with_root
 from schemas import EvalImage, ImageInfo
@@ -133,7 +134,7 @@ def main() -> None:
         as_written = load(str(scratch / "synthetic.toml"), overrides=overrides)
         recipe = with_root(as_written, str(arguments.raw.resolve()))
         output = scratch / "shards"
-        (output / ".scratch").mkdir(parents=True)
+        Path(scratch_folder(str(output))).mkdir(parents=True)
         # Beam's workers log many lines at the end of a run.
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         # In its own process, whose memory is measured.

@@ -129,7 +129,8 @@ def _add_ground(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     ground.add_argument(
         "--output",
         type=local_path,
-        help="image file to write; default: IMAGE's name + .grounded.png",
+        help="image file to write, which must be new; default: IMAGE's name + .grounded.png, "
+        "which is replaced",
     )
     ground.set_defaults(run=_ground)
 
@@ -206,18 +207,21 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _ground(arguments: argparse.Namespace) -> None:
     from PIL import Image
 
-    from mdetr_model.inference.drawing import draw_objects
+    from mdetr_model.inference.drawing import draw_objects, save_image
     from mdetr_model.inference.ground import format_table, ground, open_image
     from mdetr_model.model_folder import read_model
 
-    output = arguments.output or Path(f"{arguments.image.stem}.grounded.png")
+    default = Path(f"{arguments.image.stem}.grounded.png")
+    output = arguments.output or default
     if output.suffix.lower() not in Image.registered_extensions():
         raise UsageError(f"--output {output}: expected the name of an image file, such as out.png")
+    if output.exists() and output.name != default.name:
+        raise FileExistsError(f"{output} exists already; remove it, or choose another --output")
     image = open_image(arguments.image)
     model, processor = read_model(arguments.model)
     objects = ground(image, arguments.caption, model, processor, arguments.threshold)
     print(format_table(objects))
-    draw_objects(image, arguments.caption, objects).save(output)
+    save_image(draw_objects(image, arguments.caption, objects), output)
     print(output)
 
 

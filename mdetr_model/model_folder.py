@@ -8,18 +8,22 @@ from mdetr_model.modeling import (
     MdetrForQuestionAnswering,
     MdetrProcessor,
 )
-from shards.atomic import atomic_folder
+from shards.atomic_folder import atomic_folder
 
 
-def write_model(folder: Path, model: MdetrForGrounding, processor: MdetrProcessor) -> None:
-    """Writes both atomically; replaces an existing folder.
+def write_model(folder: Path, model: MdetrForGrounding, processor: MdetrProcessor | None) -> None:
+    """Writes both atomically; replaces a folder that this function wrote.
+
+    transformers does not write into ``folder``: it would delete other models' weights from it.
 
     Raises:
+        FileExistsError: the folder has files that this function did not write.
         OSError: the folder cannot be written.
     """
-    with atomic_folder(folder, overwrite=True) as temporary:
+    with atomic_folder(folder, replace=True) as temporary:
         model.save_pretrained(temporary)
-        processor.save_pretrained(temporary)
+        if processor is not None:
+            processor.save_pretrained(temporary)
 
 
 def read_model(folder: Path) -> tuple[MdetrForGrounding, MdetrProcessor]:

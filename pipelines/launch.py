@@ -21,7 +21,9 @@ from pipelines.beam.pipeline import add_steps
 from pipelines.beam.runners import Runner
 from pipelines.captions.parsing import model_name_and_version
 from pipelines.dedup.eval_exclusion import list_errors
+from pipelines.io.beam_files import scratch_folder
 from pipelines.io.raw_files import StoreError, exists, is_local, open_binary
+from pipelines.output_folder import OutputFolder, OutputFolderError
 from pipelines.recipe import Recipe, RecipeError, load, with_root
 from schemas.toml_config import Override
 from shards.format import manifest as mf
@@ -66,7 +68,7 @@ def run(
         BuildFailedError: The recipe, a file or the output is wrong, or too many records were
             rejected. There is then no manifest.
     """
-    output = output.rstrip("/")
+    output = output.rstrip("/") or "/"
     try:
         runner = runners.select_runner(beam_arguments)
         FileSystems.set_options(runner.options)  # workers receive them from their runner
@@ -81,8 +83,9 @@ def run(
         raise BuildFailedError(str(error)) from error
     known_warnings = recipe.warnings()
     _print_warnings(known_warnings)
-    with _lock(output):
-        _prepare_output(output, overwrite)
+    folder = OutputFolder(output, recipe)
+    with _lock(output), _output_errors():
+        folder.prepare(overwrite)
         with _progress_file(runner, output) as log:
             build = Build(
                 recipe=recipe,
@@ -97,7 +100,7 @@ def run(
             manifest = _read_manifest(output)
             stages = progress.read(log) if log else {}
         _print_warnings(w for w in manifest.warnings if w not in known_warnings)
-        _remove_scratch(build.scratch)
+        folder.finish(manifest)
     if not quiet:
         print(summary_table.table(manifest, stages, time.monotonic() - started))
         print(f"\nThe shard set is in {output}; {mf.NAME} lists its contents.")
@@ -161,7 +164,9 @@ def _progress_file(runner: Runner, output: str) -> Iterator[Path | None]:
     if not runner.is_local:
         yield None
     elif is_local(output):
-        yield Path(output) / ".scratch" / "progress.tsv"
+        scratch = Path(scratch_folder(output))
+        scratch.mkdir()
+        yield scratch / "progress.tsv"
     else:
         folder = Path(tempfile.mkdtemp(prefix="mdetr-build-"))
         try:
@@ -193,29 +198,9 @@ def _lock(output: str) -> Iterator[None]:
         os.close(folder)
 
 
-def _prepare_output(output: str, overwrite: bool) -> None:
-    """Creates the folder, and deletes the manifest of an older build, which marks it finished."""
+@contextlib.contextmanager
+def _output_errors() -> Iterator[None]:
     try:
-        manifest = FileSystems.join(output, mf.NAME)
-        if exists(manifest):
-            if not overwrite:
-                raise BuildFailedError(f"{output} is a finished shard set; --overwrite replaces it")
-            FileSystems.delete([manifest])
-    except (OSError, ValueError, StoreError) as error:
-        raise BuildFailedError(f"cannot write to {output}: {error}") from error
-    if is_local(output):
-        scratch = Path(output) / ".scratch"
-        try:
-            shutil.rmtree(scratch, ignore_errors=True)
-            scratch.mkdir(exist_ok=True)
-        except OSError as error:
-            raise BuildFailedError(f"cannot write to {output}: {error}") from error
-
-
-def _remove_scratch(scratch: str) -> None:
-    if is_local(scratch):
-        shutil.rmtree(scratch)
-        return
-    [below] = FileSystems.match([f"{scratch}/*"])
-    if below.metadata_list:
-        FileSystems.delete([metadata.path for metadata in below.metadata_list])
+        yield
+    except OutputFolderError as error:
+        raise BuildFailedError(str(error)) from error

@@ -1,7 +1,7 @@
-"""Writes local files and folders under a temporary name and renames them when they are complete."""
+"""Writes a local file under a temporary name and renames it when it is complete."""
 
+import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +13,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Yields a binary file that replaces ``path`` at the end of the block.
 
     The content is flushed to disk before the file is renamed. If the block raises, ``path`` stays
-    as it was. Only one process at a time may write a path: the temporary name is fixed, so that a
-    killed process leaves at most one file, which the next one overwrites.
+    as it was. A killed process leaves at most two files, which the next one to write ``path``
+    removes: ``.NAME.mdetr-tmp`` and ``.NAME.mdetr-lock``.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "note.txt"
@@ -24,67 +24,64 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     False
     >>> path.read_bytes()
     b'complete'
-    """
-    temporary = _temporary(path)
-    with _errors_name(path):
-        opened = temporary.open("wb")
-    try:
-        with opened as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yields a new folder that is renamed to ``path`` at the end of the block.
-
-    If the block raises, ``path`` stays as it was. A symbolic link is followed. While a folder is
-    replaced it is ``.NAME.old``; if the process is killed in between, the next call puts it back.
-
-    Args:
-        path: the folder to write; its parents are created.
-        overwrite: replace a folder that is not empty.
 
     Raises:
-        FileExistsError: ``path`` is not a folder, or it is not empty and is not to be overwritten.
+        OSError: the file cannot be written, or another process is writing it.
     """
-    path = path.resolve()
-    temporary = _temporary(path)
-    old = path.with_name(f".{path.name}.old")
-    if overwrite and old.exists() and not path.exists():
-        old.replace(path)
-    if path.exists() and not path.is_dir():
-        raise FileExistsError(f"{path} exists already and is not a folder")
-    if path.exists() and not overwrite and any(path.iterdir()):
-        raise FileExistsError(f"{path} exists already and is not an empty folder")
-    _remove(temporary)
-    with _errors_name(path):
-        temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if overwrite and path.exists():
-            _remove(old)
-            path.replace(old)
+    temporary = beside(path, "tmp")
+    with locked(path):
+        with errors_name(path):
+            temporary.unlink(missing_ok=True)  # of a killed process; maybe another user's
+            opened = temporary.open("wb")
         try:
-            temporary.replace(path)  # replaces an empty folder
+            with opened as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
         except BaseException:
-            if overwrite and old.exists():
-                old.replace(path)
+            temporary.unlink(missing_ok=True)
             raise
-    except BaseException:
-        _remove(temporary)
-        raise
-    if overwrite:
-        _remove(old)
 
 
 @contextmanager
-def _errors_name(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Lets no other process write ``path`` during the block; a killed one does not count.
+
+    Raises:
+        FileExistsError: another process is writing it.
+        OSError: its folder cannot be written to.
+    """
+    lock = beside(path, "lock")
+    while True:
+        with errors_name(path):
+            file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise FileExistsError(f"another process is writing {path}") from None
+        if _is_at(file, lock):
+            break
+        os.close(file)  # the process that held the lock has removed it
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(file)
+
+
+def beside(path: Path, purpose: str) -> Path:
+    """Returns the name of a temporary file beside ``path``, which nobody else uses.
+
+    >>> beside(Path("a/report.html"), "tmp").as_posix()
+    'a/.report.html.mdetr-tmp'
+    """
+    return path.with_name(f".{path.name}.mdetr-{purpose}")
+
+
+@contextmanager
+def errors_name(path: Path) -> Iterator[None]:
     """Replaces the temporary name in errors by the one that the caller knows."""
     try:
         yield
@@ -93,10 +90,8 @@ def _errors_name(path: Path) -> Iterator[None]:
         raise
 
 
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp")
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False

@@ -16,6 +16,7 @@ from mdetr_model.conversion.published_checkpoint import (
     read_checkpoint,
 )
 from mdetr_model.data.answers import CLEVR, read_answers
+from mdetr_model.model_folder import write_model
 from mdetr_model.modeling import (
     MdetrConfig,
     MdetrForGrounding,
@@ -23,6 +24,7 @@ from mdetr_model.modeling import (
     MdetrImageProcessor,
     MdetrProcessor,
 )
+from shards import written_files
 
 
 def convert(
@@ -36,7 +38,8 @@ def convert(
 
     Args:
         checkpoint: a ``.pth`` file as the published training program writes it.
-        output: receives ``config.json`` and ``model.safetensors``.
+        output: receives ``config.json`` and ``model.safetensors``; new, empty, or written by this
+            function.
         weights: "model" or "model_ema"; default: "model_ema" if the file has it, as in the
             published evaluation.
         tokenizer: folder or hub name of the RoBERTa tokenizer, which the checkpoint lacks; with it,
@@ -49,8 +52,9 @@ def convert(
     Raises:
         CheckpointError: the file is not a checkpoint of MDETR; states what was expected and found.
         ValueError: the answers are not those of the checkpoint's heads.
-        OSError: a file or the tokenizer cannot be read.
+        OSError: a file or the tokenizer cannot be read, or the output has files of others.
     """
+    written_files.check_all(output)  # before the weights are read
     published, options = read_checkpoint(checkpoint, weights)
     config = config_from_checkpoint(published, options)
     config.answers = _answers(config, answers)
@@ -64,9 +68,7 @@ def convert(
         tokenizer_fast = RobertaTokenizerFast.from_pretrained(tokenizer)
         processor = MdetrProcessor(MdetrImageProcessor(), tokenizer_fast)
     model.load_state_dict(state, assign=True)
-    model.save_pretrained(output)
-    if processor is not None:
-        processor.save_pretrained(output)
+    write_model(output, model, processor)
     return config
 
 

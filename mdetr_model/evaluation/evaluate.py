@@ -10,17 +10,19 @@ from PIL import Image
 from mdetr_model.distributed import distributed_context
 from mdetr_model.evaluation.loop import collect_outputs, evaluation_loader, transform_of
 from mdetr_model.evaluation.tasks import TextOnlySample, make_task
-from mdetr_model.inference.drawing import draw_objects
+from mdetr_model.inference.drawing import draw_objects, save_image
 from mdetr_model.inference.ground import ground
 from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import read_model
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
+from shards import written_files
 from shards.evenly_spaced import evenly_spaced
 from shards.reading.reader import Pair, ShardReader
 from shards.reading.shard_set import ShardSet
 from shards.sampling.dataset import evaluation_indices
 
+METRICS, PREDICTIONS = "metrics.json", "predictions.json"
 MIN_DRAWN_SCORE = 0.5
 
 
@@ -51,7 +53,8 @@ def evaluate(
         num_images: number of images to draw with the model's predictions.
 
     Raises:
-        OSError: a model or shard set cannot be read, or the output not written.
+        OSError: a model or shard set cannot be read, or the output not written: it has files of
+            others under the names of the results.
         ValueError: the shard set has no such split, or its captions do not fit the task.
     """
     with distributed_context() as context:
@@ -67,7 +70,10 @@ def evaluate(
             batch_size=batch_size,
             workers=workers,
         )
-        output.mkdir(parents=True, exist_ok=True)  # fails before the evaluation
+        names = [METRICS, PREDICTIONS, *map(image_name, range(num_images))]
+        written_files.check(output, names)  # on all ranks, before the evaluation
+        if context.is_main:
+            written_files.add(output, names)
         results = collect_outputs(
             model,
             loader,
@@ -84,12 +90,17 @@ def evaluate(
             _text_only_samples(shards, [split]), _text_only_samples(shards, trained)
         )
         print(metrics_table(metrics))
-        write_json(output / "metrics.json", metrics)
+        write_json(output / METRICS, metrics)
         predictions = [entry for _, entries in results for entry in entries]
         predictions.sort(key=lambda entry: tuple(entry.values())[:2])
-        write_json(output / "predictions.json", predictions)
+        write_json(output / PREDICTIONS, predictions)
         for number, pair in enumerate(_evenly_spaced_pairs(shards, split, num_images)):
-            _draw(model, processor, pair, output / f"{number:03d}.png")
+            _draw(model, processor, pair, output / image_name(number))
+
+
+def image_name(number: int) -> str:
+    """Returns the name of a drawn image."""
+    return f"{number:03d}.png"
 
 
 def metrics_table(metrics: dict[str, Any]) -> str:
@@ -126,4 +137,4 @@ def _evenly_spaced_pairs(shards: ShardSet, split: str, count: int) -> Iterator[P
 def _draw(model: MdetrForGrounding, processor: MdetrProcessor, pair: Pair, path: Path) -> None:
     image = Image.open(io.BytesIO(pair.image)).convert("RGB")
     objects = ground(image, pair.caption.text, model, processor, MIN_DRAWN_SCORE)
-    draw_objects(image, pair.caption.text, objects).save(path)
+    save_image(draw_objects(image, pair.caption.text, objects), path)

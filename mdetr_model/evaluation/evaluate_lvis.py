@@ -8,7 +8,7 @@ from typing import Any
 from mdetr_model.data.samples import Batch
 from mdetr_model.distributed import distributed_context
 from mdetr_model.evaluation.class_queries import ClassQueries, best_over_classes
-from mdetr_model.evaluation.evaluate import metrics_table
+from mdetr_model.evaluation.evaluate import METRICS, PREDICTIONS, metrics_table
 from mdetr_model.evaluation.loop import collect, evaluation_loader, transform_of
 from mdetr_model.evaluation.metrics.lvis_ap import (
     MAX_DETECTIONS,
@@ -21,6 +21,7 @@ from mdetr_model.evaluation.metrics.lvis_ap import (
 from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import read_model
 from schemas.class_names import class_name
+from shards import written_files
 from shards.reading.shard_set import ShardSet
 from shards.sampling.dataset import SampleIndex, evaluation_indices
 
@@ -68,7 +69,9 @@ def evaluate_lvis(
             batch_size=1,
             workers=workers,
         )
-        output.mkdir(parents=True, exist_ok=True)  # fails before the evaluation
+        written_files.check(output, [METRICS, PREDICTIONS])  # on all ranks, before the evaluation
+        if context.is_main:
+            written_files.add(output, [METRICS, PREDICTIONS])
 
         def detect(batch: Batch) -> list[tuple[int, list[ClassDetection]]]:
             (key,), (ground_truth,) = batch.keys, batch.ground_truths
@@ -85,7 +88,7 @@ def evaluate_lvis(
         detections = sorted(collect(loader, context, detect))
         if not context.is_main:
             return
-        write_json(output / "predictions.json", list(_lvis_results(detections)))
+        write_json(output / PREDICTIONS, list(_lvis_results(detections)))
         baseline = lvis_ap(truth, random_objects(truth))
         metrics = {
             "classes": {"all": lvis_ap(truth, detections)},
@@ -94,7 +97,7 @@ def evaluate_lvis(
             "baselines": {"all": {f"random object {name}": ap for name, ap in baseline.items()}},
         }
         print(metrics_table(metrics))
-        write_json(output / "metrics.json", metrics)
+        write_json(output / METRICS, metrics)
 
 
 def _image_indices(shards: ShardSet, split: str, annotated: set[int]) -> list[SampleIndex]:

@@ -1,10 +1,12 @@
 """Draws grounded objects on an image, and the caption below it in the colors of their boxes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from mdetr_model.inference.ground import GroundedObject
+from shards.atomic import atomic_write
 
 # Distinct and readable on white and on most images.
 COLORS = ("#d1242f", "#1f6feb", "#1a7f37", "#8250df", "#bc4c00", "#0f7b7b", "#bf3989", "#6e5600")
@@ -39,6 +41,16 @@ def draw_objects(
     for character, (x, y), color in zip(caption, positions, character_colors, strict=True):
         draw.text((MARGIN + x, image.height + MARGIN + y), character, color, font)
     return canvas
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Writes an image completely or not at all, in the format of the path's extension.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with atomic_write(path) as file:
+        image.save(file, Image.registered_extensions()[path.suffix.lower()])
 
 
 def _phrase_colors(objects: Sequence[GroundedObject]) -> dict[Spans, str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from shards import written_files
 from shards.atomic import atomic_write
 
 FORMAT = 3
@@ -62,21 +63,25 @@ def find_resume_point(folder: Path, resume: str) -> Path | None:
 
 
 def write(folder: Path, step: int, state: dict[str, Any], max_checkpoints: int) -> Path:
-    """Writes a checkpoint, then removes all but the latest ``max_checkpoints``.
+    """Writes a checkpoint, then removes all but the latest ``max_checkpoints`` of this run.
+
+    Checkpoints that other programs or people put into the folder stay.
 
     Raises:
-        OSError: it cannot be written, for example because the disk is full; names the file. No part
-            of it is left, and the earlier checkpoints are unchanged.
+        OSError: it cannot be written, for example because the disk is full, or would replace a file
+            of others; names the file. No part of it is left, and the earlier checkpoints are
+            unchanged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = checkpoint_path(folder, step)
+    written_files.add(folder, [path.name])
     try:
         with atomic_write(path) as file:
             torch.save({"format": FORMAT, "step": step, **state}, file)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
         raise OSError(f"cannot write the checkpoint {path}: {error}") from error
-    for old in list_checkpoints(folder)[:-max_checkpoints]:
-        old.unlink()
+    recorded = written_files.read(folder)
+    own = [old.name for old in list_checkpoints(folder) if old.name in recorded]
+    written_files.delete(folder, own[:-max_checkpoints])
     return path
 
 

@@ -12,7 +12,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
 
 from mdetr_model.distributed import DistributedContext
-from shards.atomic import atomic_folder
+from shards.atomic_folder import atomic_folder
 
 # In the order of their ids; all but the last are those of roberta-base.
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -65,7 +65,7 @@ def tokenizer_of_run(
     resumed run does not read all captions again.
     """
     if context.is_main and not (resumed and folder.exists()):
-        with atomic_folder(folder, overwrite=True) as temporary:
+        with atomic_folder(folder, replace=True) as temporary:
             train_tokenizer(captions(), vocab_size).save_pretrained(temporary)
     context.barrier()
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)

@@ -26,7 +26,7 @@ from mdetr_model.distributed import DistributedContext, distributed_context
 from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import write_model
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
-from mdetr_model.training import checkpoints
+from mdetr_model.training import checkpoints, training_log
 from mdetr_model.training.config import TrainingConfig
 from mdetr_model.training.init_model import init_model
 from mdetr_model.training.memory_format import memory_format_of
@@ -34,9 +34,11 @@ from mdetr_model.training.optimization import EMA, parameter_groups, set_learnin
 from mdetr_model.training.training_data import TrainingData
 from mdetr_model.training.training_log import IntervalMetrics, TrainingLog
 from mdetr_model.training.validation import Validation
+from shards import written_files
 
 # Maximum consecutive steps that the float16 gradient scaler may skip before the run fails.
 MAX_SKIPPED_STEPS = 20
+CONFIG_NAME = "config.json"
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -402,17 +404,21 @@ def train(config: TrainingConfig, output: Path, resume: str) -> None:
 
     Raises:
         ValueError: the configuration does not fit its data or the checkpoint.
-        OSError: a file cannot be read or written.
+        OSError: a file cannot be read or written, or would replace a file of others.
     """
     with distributed_context() as context:
         checkpoint = checkpoints.find_resume_point(output / "checkpoints", resume)
+        names = [CONFIG_NAME, training_log.FILE_NAME]
+        written_files.check(output, names)
+        written_files.check_all(output / "model")
         if len(set(context.all_gather(checkpoint))) > 1:
             raise ValueError(
                 f"ranks find different checkpoints in {output}: it must be a shared folder"
             )
         trainer = Trainer(config, output, context, checkpoint)
         if context.is_main:
-            write_json(output / "config.json", msgspec.to_builtins(config))
+            written_files.add(output, names)
+            write_json(output / CONFIG_NAME, msgspec.to_builtins(config))
         with _stop_signals(trainer.request_stop):
             trainer.run()
 

@@ -22,6 +22,7 @@ from mdetr_model.distributed import DistributedContext
 from mdetr_model.training.config import DataConfig, SplitConfig, TrainingConfig
 from mdetr_model.training.tokenizer import tokenizer_of_run
 from schemas import Caption
+from shards import written_files
 from shards.reading.cache import DEFAULT_FOLDER
 from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
@@ -186,6 +187,7 @@ class TrainingData:
         if name != "gqa":
             return read_answers(Path(name))
         if self._context.is_main and not (resumed and path.exists()):
+            written_files.add(path.parent, [path.name])
             write_answers(path, gqa_answers(caption.question for caption in self.captions()))
         self._context.barrier()
         return read_answers(path)

@@ -23,6 +23,7 @@ from pipelines.dedup.eval_exclusion import read_held_out
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, perceptual_hash
 from pipelines.garbage_collection import collection_paused
+from pipelines.io.beam_files import scratch_folder
 from pipelines.io.images import ImageStore, UnusableImageError
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, SliceRange, find_slices, read_slice
@@ -60,7 +61,7 @@ class Build(msgspec.Struct, frozen=True):
     @property
     def scratch(self) -> str:
         """The folder of temporary files."""
-        return f"{self.output}/.scratch"
+        return scratch_folder(self.output)
 
 
 class StrictError(Exception):

@@ -1,7 +1,6 @@
 """The last step of a build: tables, stats and manifest from the summaries of all shards."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -14,10 +13,11 @@ from pipelines.beam.dofns import Build
 from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import ShardSummary
 from pipelines.captions.parsing import model_name_and_version
-from pipelines.io.beam_files import atomic_write
+from pipelines.io.beam_files import atomic_write, scratch_folder
 from pipelines.recipe import Recipe
 from schemas import Excluded, Rejected, arrow
 from schemas.package_version import package_version
+from shards.format import index
 from shards.format import manifest as mf
 from shards.format.exclusion_counts import ExclusionCounts, JoinCounts
 from shards.format.index import IndexRow
@@ -25,13 +25,8 @@ from shards.format.manifest import Role
 from shards.format.source_counts import SourceCounts, total
 from shards.format.stats import Stats, as_json
 from shards.format.tables import encode_index, encode_table
+from shards.reading.tables import EXCLUDED, REJECTED, STATS
 from shards.terminal import count_noun
-
-# Names of shards, and of temporary files of `atomic_write`.
-_BUILD_FILES = re.compile(
-    r"\.?[\w-]+-\d{5}-of-\d{5}\.tar(\.[0-9a-f]{32})?"
-    r"|\.(index|rejected|excluded)\.parquet\.[0-9a-f]{32}|\.(stats|manifest)\.json\.[0-9a-f]{32}"
-)
 
 
 class TooManyRejectedError(Exception):
@@ -76,12 +71,12 @@ class WriteManifest(beam.DoFn):
         files = [
             _write(
                 output,
-                "index.parquet",
+                index.NAME,
                 encode_index(unpack(s.rows, list[IndexRow]) for s in summaries),
             ),
-            _write(output, "rejected.parquet", encode_table(rejected, arrow.REJECTED)),
-            _write(output, "excluded.parquet", encode_table(excluded, arrow.EXCLUDED)),
-            _write(output, "stats.json", as_json(stats)),
+            _write(output, REJECTED, encode_table(rejected, arrow.REJECTED)),
+            _write(output, EXCLUDED, encode_table(excluded, arrow.EXCLUDED)),
+            _write(output, STATS, as_json(stats)),
         ]
         manifest = mf.Manifest(
             name=recipe.name,
@@ -97,7 +92,6 @@ class WriteManifest(beam.DoFn):
             shards=[s.entry for s in summaries],
             files=files,
         )
-        _remove_leftovers(output, {s.entry.file for s in summaries})
         yield _write(output, mf.NAME, mf.encode(manifest)).file
 
 
@@ -186,19 +180,6 @@ def _language_model(recipe: Recipe) -> dict[str, str]:
 
 
 def _write(output: str, name: str, content: bytes) -> mf.FileEntry:
-    with atomic_write(FileSystems.join(output, name)) as file:
+    with atomic_write(FileSystems.join(output, name), scratch_folder(output)) as file:
         file.write(content)
     return mf.FileEntry(name, len(content), hashlib.sha256(content).hexdigest())
-
-
-def _remove_leftovers(output: str, shards: set[str]) -> None:
-    """Removes files of killed builds and of builds with other shards, and no other files."""
-    matches = FileSystems.match([FileSystems.join(output, pattern) for pattern in ("*", ".*")])
-    paths = {metadata.path for match in matches for metadata in match.metadata_list}
-    leftovers = []
-    for path in sorted(paths):
-        name = FileSystems.split(path)[1]
-        if _BUILD_FILES.fullmatch(name) and name not in shards:
-            leftovers.append(path)
-    if leftovers:
-        FileSystems.delete(leftovers)

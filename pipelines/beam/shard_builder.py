@@ -11,7 +11,7 @@ from pipelines.captions.combine import combine
 from pipelines.captions.merge import MergedImage, merge
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, HeldOutHashes
-from pipelines.io.beam_files import atomic_write
+from pipelines.io.beam_files import atomic_write, scratch_folder
 from pipelines.io.images import ImageStore, UnusableImageError
 from pipelines.recipe import Recipe
 from schemas import Caption, Excluded, ImageInfo, ImageRecord, Rejected, Sample
@@ -88,7 +88,9 @@ class ShardBuilder:
         self._image_registry = self._image_registry.with_unique_images(self._unique_images)
         name = shard_name(self._split, self._shard, self._recipe.splits[self._split].shards)
         with (
-            atomic_write(FileSystems.join(self._output, name)) as stream,
+            atomic_write(
+                FileSystems.join(self._output, name), scratch_folder(self._output)
+            ) as stream,
             shard_writer(stream, name) as writer,
         ):
             for key in sorted(self._records, key=lambda k: (position(k, self._recipe.salt), k)):

@@ -1,4 +1,9 @@
-"""Writes whole files through Beam's file systems: local folders and buckets."""
+"""Writes whole files through Beam's file systems: local folders and buckets.
+
+Beam creates and renames files by literal names. Its ``match`` takes a name for a pattern, in which
+``[1]`` is a set of characters, and so does its ``delete`` in folders and on Google Cloud Storage;
+`pipelines.io.folders` lists and deletes instead.
+"""
 
 import uuid
 from collections.abc import Iterator
@@ -7,16 +12,23 @@ from typing import BinaryIO
 
 from apache_beam.io.filesystems import FileSystems
 
+SCRATCH = ".mdetr-build"  # the folder of temporary files in the output of a build
+
+
+def scratch_folder(output: str) -> str:
+    """Returns the folder of temporary files of a build into ``output``."""
+    return f"{output}/{SCRATCH}"
+
 
 @contextmanager
-def atomic_write(path: str) -> Iterator[BinaryIO]:
-    """Yields a file with a temporary name beside ``path``, and renames it after the block.
+def atomic_write(path: str, scratch: str) -> Iterator[BinaryIO]:
+    """Yields a file in the folder ``scratch``, which is renamed to ``path`` after the block.
 
-    After an error there is no file ``path``, and a temporary one may be left: ``.NAME.`` and 32
-    hexadecimal digits.
+    After an error there is no file ``path``, and one may be left in ``scratch``. Several processes
+    may write the same ``path``.
     """
-    folder, name = FileSystems.split(path)
-    temporary = FileSystems.join(folder, f".{name}.{uuid.uuid4().hex}")
+    name = FileSystems.split(path)[1]
+    temporary = FileSystems.join(scratch, f"{name}.{uuid.uuid4().hex}")
     with FileSystems.create(temporary, compression_type="uncompressed") as file:
         yield file
     FileSystems.rename([temporary], [path])

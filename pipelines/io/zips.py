@@ -277,7 +277,7 @@ def unpack(path: str, scratch: str) -> str:
             )
         with zip_errors():
             packed = archive.open(member.info)
-        with packed, atomic_write(target) as unpacked:
+        with packed, atomic_write(target, scratch) as unpacked:
             while True:
                 with zip_errors():
                     content = packed.read(_COPY_BYTES)

@@ -25,7 +25,7 @@ from pipelines.synthetic.generate import generate_dataset
 from pipelines.synthetic.layout import SyntheticDataset
 from pipelines.synthetic.plan import MAX_IMAGES
 from schemas.package_version import package_version
-from shards.atomic import atomic_folder
+from shards.atomic_folder import atomic_folder
 from shards.commands.arguments import local_path
 from shards.terminal import error_text
 

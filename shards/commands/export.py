@@ -41,7 +41,7 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the export and prints its files; returns the exit status."""
-    from shards.atomic import atomic_folder
+    from shards.atomic_folder import atomic_folder
     from shards.export.formats import load_exporter
     from shards.export.job import ExportJob
     from shards.reading.shard_set import ShardSet

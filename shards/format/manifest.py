@@ -46,6 +46,20 @@ class FileEntry(msgspec.Struct):
     sha256: str
 
 
+class _Listed(msgspec.Struct):
+    """A file that a manifest of any version lists."""
+
+    file: str
+
+
+class _Listing(msgspec.Struct):
+    """The files that manifests of all versions list."""
+
+    schema_version: int
+    shards: list[_Listed]
+    files: list[_Listed]
+
+
 class _Version(msgspec.Struct):
     """The field that manifests of all versions have."""
 
@@ -101,6 +115,19 @@ def load(shard_set: str | Path) -> Manifest:
         return decode(path.read_bytes(), str(shard_set))
     except (FileNotFoundError, NotADirectoryError):
         raise NotAShardSetError(f"{shard_set} is not a shard set: it has no {NAME}") from None
+
+
+def listed_files(content: bytes, shard_set: str) -> list[str]:
+    """Returns the files that a manifest of any version lists; the names are not checked.
+
+    Raises:
+        NotAShardSetError: it is not a manifest.
+    """
+    try:
+        listing = msgspec.json.decode(content, type=_Listing)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise NotAShardSetError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
+    return [entry.file for entry in [*listing.shards, *listing.files]]
 
 
 def decode(content: bytes, shard_set: str) -> Manifest:

@@ -116,8 +116,8 @@ def test_output_that_cannot_be_written_is_refused(tmp_path: Path, recipe: str) -
         run(recipe, f"{tmp_path}/file", str(tmp_path), [])
     blocked = tmp_path / "blocked"
     blocked.mkdir()
-    (blocked / ".scratch").write_text("")  # where a folder must be made
-    with pytest.raises(BuildFailedError, match=r"cannot write to .*blocked"):
+    (blocked / ".mdetr-build").write_text("")  # where a folder must be made
+    with pytest.raises(BuildFailedError, match=r"blocked has files that no build wrote, .*-build"):
         run(recipe, str(blocked), str(tmp_path), [])
 
 
@@ -132,7 +132,8 @@ def test_finished_set_is_replaced_only_with_overwrite_manifest_first(
     table = capfd.readouterr().out
     assert table.splitlines()[1].split() == ["vg", "1", "0", "0", "0", "1"]
     before = {p.name: p.read_bytes() for p in output.iterdir() if p.is_file()}
-    assert "manifest.json" in before and not (output / ".scratch").exists()
+    assert "manifest.json" in before
+    assert {p.name for p in output.iterdir()} == before.keys()
 
     assert main([*arguments, "--quiet"]) == 1
     error = capfd.readouterr().err
@@ -141,11 +142,13 @@ def test_finished_set_is_replaced_only_with_overwrite_manifest_first(
     )
     assert {p.name: p.read_bytes() for p in output.iterdir()} == before
 
-    (output / "train-00007-of-00009.tar").write_text("of an older build")
-    (output / "notes.txt").write_text("of the user")
+    (output / "train-00007-of-00009.tar").write_bytes(b"of the user")
+    more_shards = [*arguments, "--quiet", "--overwrite", "--set", "splits.train.shards=2"]
+    assert main(more_shards) == 0
+    assert (output / "train-00001-of-00002.tar").exists()
     assert main([*arguments, "--quiet", "--overwrite"]) == 0
-    after = {p.name: p.read_bytes() for p in output.iterdir() if p.is_file()}
-    assert after == before | {"notes.txt": b"of the user"}
+    after = {p.name: p.read_bytes() for p in output.iterdir()}
+    assert after == before | {"train-00007-of-00009.tar": b"of the user"}
     assert capfd.readouterr().out == ""
 
     # A build that fails leaves no manifest of another build beside its own unfinished files.

@@ -25,6 +25,8 @@ from shards.inspection.summary import (
 from shards.reading.shard_set import ShardSet
 from shards.reading.tables import read_tables
 
+_GENERATOR = b'<meta name="generator" content="mdetr-shards">'
+_HEAD_BYTES = 1000  # of a report, in which that is
 #: The histograms of a split: what they measure, their field of `Stats`, and the field of
 #: `SplitSummary` with their mean (ratios are shown in percent).
 SPLIT_MEASURES = [
@@ -86,17 +88,24 @@ class SourceSection(NamedTuple):
 
 
 def write_report(shards: ShardSet, path: Path) -> None:
-    """Writes the report to an HTML file.
+    """Writes the report to an HTML file; replaces only a report.
 
     Raises:
         ShardError: a table of the set is missing or damaged. Damaged samples are shown as errors.
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, or is not a report.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; expected the name of an HTML file")
+    if path.exists() and not _is_report(path):
+        raise FileExistsError(f"{path} exists already and is not a report; it would be lost")
     page = render_report(shards)
     with atomic_write(path) as file:
         file.write(page.encode())
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _GENERATOR in file.read(_HEAD_BYTES)
 
 
 def render_report(shards: ShardSet) -> str:

@@ -1,0 +1,87 @@
+"""Lists, writes and deletes files of a folder, local or in a bucket. Names are literal."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+
+from pipelines.io.raw_files import StoreError, is_local
+from shards.atomic import atomic_write
+
+
+def list_names(folder: str) -> set[str]:
+    """Returns the names of the files and folders of a folder; none if it does not exist.
+
+    Raises:
+        OSError: It cannot be listed.
+        StoreError: Its store cannot be reached.
+    """
+    try:
+        if is_local(folder):
+            return {path.name for path in Path(folder).iterdir()}
+        with _store(folder) as (system, name):
+            paths = system.ls(name, detail=False)
+    except FileNotFoundError:
+        return set()
+    below = f"{name.strip('/')}/"  # stores list a file of the folder's own name, too
+    return {
+        path.strip("/").removeprefix(below) for path in paths if path.strip("/").startswith(below)
+    }
+
+
+def write_file(path: str, content: bytes) -> None:
+    """Writes or replaces a small file; after an error it is as it was.
+
+    Raises:
+        OSError: It cannot be written.
+        StoreError: Its store cannot be reached.
+    """
+    if is_local(path):
+        with atomic_write(Path(path)) as file:
+            file.write(content)
+        return
+    with _store(path) as (system, name):
+        system.pipe_file(name, content)
+
+
+def delete_file(path: str) -> None:
+    """Deletes a file. A link is deleted, and what it refers to is not.
+
+    Raises:
+        OSError: There is no such file, or it cannot be deleted.
+        StoreError: Its store cannot be reached.
+    """
+    if is_local(path):
+        Path(path).unlink()
+        return
+    with _store(path) as (system, name):
+        system.rm_file(name)
+
+
+def delete_folder(folder: str) -> None:
+    """Deletes a folder and all that is in it, if it exists.
+
+    Raises:
+        OSError: It cannot be deleted, or is not a folder.
+        StoreError: Its store cannot be reached.
+    """
+    if is_local(folder):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+        return
+    with _store(folder) as (system, name):
+        for path in system.find(name):
+            system.rm_file(path)
+
+
+@contextlib.contextmanager
+def _store(path: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    """Yields the file system of a URL and the name in it; raises its errors as a `StoreError`."""
+    try:
+        yield fsspec.url_to_fs(path, use_listings_cache=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # the exceptions of stores have no common base class
+        raise StoreError(f"{path}: {type(error).__name__}: {error}") from error
