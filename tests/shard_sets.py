@@ -98,7 +98,7 @@ def write_index_only(
                 )
             )
             number += 1
-        entries.append(ShardEntry(file, split, 10240, "", len(images), sum(images)))
+        entries.append(ShardEntry(file, split, 10240, "0" * 64, len(images), sum(images)))
     write_tables(folder, entries, rows, "index only")
     return folder
 

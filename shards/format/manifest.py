@@ -11,6 +11,7 @@ from shards.format.exclusion_counts import ExclusionCounts
 from shards.format.source_counts import SourceCounts
 
 SCHEMA_VERSION = 3
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*")
 _SPLIT = re.compile(r"[A-Za-z0-9_]+")
 NAME = "manifest.json"
@@ -152,12 +153,15 @@ def decode(content: bytes, shard_set: str) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise NotAShardSetError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
     # Sets are untrusted input, and files are written under these names.
-    for file in [
-        *(shard.file for shard in manifest.shards),
-        *(entry.file for entry in manifest.files),
-    ]:
-        if not _FILE.fullmatch(file):
-            raise NotAShardSetError(f"{NAME} of {shard_set} names a file {file[:80]!a}")
+    entries: list[ShardEntry | FileEntry] = [*manifest.shards, *manifest.files]
+    for entry in entries:
+        if not _FILE.fullmatch(entry.file):
+            raise NotAShardSetError(f"{NAME} of {shard_set} names a file {entry.file[:80]!a}")
+        if not _SHA256.fullmatch(entry.sha256) or entry.bytes < 0:
+            raise NotAShardSetError(
+                f"{NAME} of {shard_set} states sha256 {entry.sha256[:80]!a} and {entry.bytes} "
+                f"bytes of {entry.file}: expected 64 hexadecimal digits and a size"
+            )
     for shard in manifest.shards:
         if not _SPLIT.fullmatch(shard.split):
             raise NotAShardSetError(f"{NAME} of {shard_set} names a split {shard.split[:80]!a}")

@@ -16,6 +16,7 @@ from shards.format.placement import is_safe_key
 from shards.reading.shard_set import ShardSet
 
 Decoded = TypeVar("Decoded")
+Read = TypeVar("Read")
 
 OPEN_SHARDS = 64
 _NUMBERS = (
@@ -74,7 +75,7 @@ class ShardReader:
             MissingImageError: the set has no images.
             ShardError: the shard is missing, truncated or damaged, or its index is.
         """
-        return self._opened(shard).pair(row, caption_index)
+        return self._read(shard, lambda opened: opened.pair(row, caption_index))
 
     def open(self, shard: int) -> None:
         """Maps a shard, unless it is mapped; afterwards only single samples can be damaged.
@@ -90,7 +91,7 @@ class ShardReader:
         Raises:
             ShardError: the shard is missing, truncated or damaged, or its index is.
         """
-        return self._opened(shard).sample(row)
+        return self._read(shard, lambda opened: opened.sample(row))
 
     def samples(self, split: str) -> Iterator[StoredSample]:
         """Yields all samples of a split; does not read the images.
@@ -99,8 +100,8 @@ class ShardReader:
             ShardError: a shard is missing, truncated or damaged, or its index is.
         """
         for shard in self._shards.shards_of(split):
-            for row, sample in enumerate(self._opened(shard).samples()):
-                yield StoredSample(shard, row, sample)
+            for row in range(self._shards.shards[shard].images):
+                yield StoredSample(shard, row, self.sample(shard, row))
 
     def image(self, shard: int, row: int) -> ImageMember:
         """Returns the image of a shard's ``row``-th sample.
@@ -109,7 +110,20 @@ class ShardReader:
             MissingImageError: the set has no images.
             ShardError: the shard is missing, truncated or damaged, or its index is.
         """
-        return self._opened(shard).image(row)
+        return self._read(shard, lambda opened: opened.image(row))
+
+    def _read(self, shard: int, read: Callable[["_MappedShard"], Read]) -> Read:
+        """Reads from a shard; if its cached file is damaged, from one that is fetched anew."""
+        opened = self._opened(shard)
+        try:
+            return read(opened)
+        except MissingImageError:
+            raise
+        except ShardError:
+            if not self._shards.discard_damaged(shard):
+                raise
+            del self._open[shard]
+            return read(self._opened(shard))
 
     def _opened(self, shard: int) -> "_MappedShard":
         if shard not in self._open:
@@ -155,9 +169,6 @@ class _MappedShard:
         if key != self._keys[row].as_py() or not is_safe_key(key) or not extension.isalnum():
             raise ShardError(f"{self._name}: {name[:80]!a} is not the name of an image")
         return ImageMember(name, self._member(name, "image", row))
-
-    def samples(self) -> Iterator[Sample]:
-        return (self.sample(row) for row in range(len(self._keys)))
 
     def sample(self, row: int) -> Sample:
         sample = self._decode(row, _decode_sample)

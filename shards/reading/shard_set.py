@@ -68,8 +68,10 @@ class ShardSet:
         return cls(location, mf.decode(content, location), remote, file_cache)
 
     def name_of(self, shard: int) -> str:
-        """Returns a shard's name in messages: the location of the set, and its file."""
-        return f"{self.location}: {self.shards[shard].file}"
+        """Returns a shard's name in messages: the set's location, its file and the cached file."""
+        entry = self.shards[shard]
+        cached = f" (cached as {self._cache.path(entry)})" if self.is_remote else ""
+        return f"{self.location}: {entry.file}{cached}"
 
     def shards_of(self, split: str) -> list[int]:
         """Returns the shards of a split that have pairs, as indices of `shards`.
@@ -113,8 +115,21 @@ class ShardSet:
         """
         return self._open(self.shards[shard])
 
+    def discard_damaged(self, shard: int) -> bool:
+        """Deletes the cached tar of a remote shard if it is damaged.
+
+        Returns:
+            Whether it was, so that opening it again fetches it anew.
+
+        Raises:
+            ShardError: it cannot be deleted.
+        """
+        return self.is_remote and self._cache.discard_damaged(self.shards[shard])
+
     def open_file(self, name: str) -> BinaryIO:
         """Opens a file beside the shards, such as ``index.parquet``; see `open_shard`.
+
+        That of a remote set is verified, and fetched anew if the cached one is damaged.
 
         Raises:
             ShardError: as in `open_shard`, or the manifest does not name it.
@@ -122,7 +137,11 @@ class ShardSet:
         entry = self._files.get(name)
         if entry is None:
             raise ShardError(f"the manifest of {self.location} names no {name}")
-        return self._open(entry)
+        file = self._open(entry)
+        if self.is_remote and self._cache.discard_damaged(entry):
+            file.close()
+            return self._open(entry)
+        return file
 
     @property
     def is_remote(self) -> bool:

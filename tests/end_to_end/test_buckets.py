@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fsspec
 
+from shards.reading.cache import SUBFOLDER
 from tests.end_to_end import small_training as small
 from tests.end_to_end.built_sets import set_digests, stored_digests, verify
 from tests.processes import run
@@ -116,5 +117,5 @@ def test_training_from_a_bucket_has_the_local_losses_and_weights(tmp_path: Path)
         command = small.command(small.arguments(config, tmp_path / "bucket-run"))
         run(command, env={**small.ENVIRONMENT, **environment}, timeout=300, check=True)
     small.assert_equal_runs(tmp_path / "local", tmp_path / "bucket-run")
-    cached = [path for path in (tmp_path / "cache").iterdir() if path.is_file()]
+    cached = [path for path in (tmp_path / "cache" / SUBFOLDER).iterdir() if path.is_file()]
     assert 0 < sum(path.stat().st_size for path in cached) <= room

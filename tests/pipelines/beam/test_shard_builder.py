@@ -109,7 +109,7 @@ def test_samples_are_sorted_by_salted_position(tmp_path: Path, images: ImageStor
 
 def test_entry_describes_the_file(tmp_path: Path, images: ImageStore) -> None:
     summary = shard(tmp_path, images, record(1, caption("1"), caption("2")))
-    [path] = (tmp_path / "shards").iterdir()
+    [path] = (tmp_path / "shards").glob("*.tar")
     assert path.name == summary.entry.file == "train-00000-of-00001.tar"
     assert summary.entry.bytes == path.stat().st_size
     assert summary.entry.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -82,7 +82,7 @@ def test_interrupted_command_has_status_130_no_traceback_and_no_folder(tmp_path:
     options = ["--output", tmp_path / "raw", "--num-images", "100000", "--no-images"]
     with started([sys.executable, "-m", "pipelines.synthetic", *options]) as process:
         deadline = time.monotonic() + 300
-        while not any(tmp_path.glob(".raw.tmp/vg/*")):  # written after the processes have started
+        while not any(tmp_path.glob(".raw.mdetr-tmp/vg/*")):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)

@@ -1,11 +1,15 @@
 """Remote shard sets: fetched once, verified, retried, into a cache of bounded size."""
 
+import hashlib
+import json
+import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,14 +17,18 @@ import aiohttp
 import botocore.exceptions
 import fsspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from shards.format import manifest as mf
 from shards.format.manifest import FileEntry, NotAShardSetError, ShardError
-from shards.reading.cache import Cache
+from shards.reading.cache import MARKER, SUBFOLDER, Cache
 from shards.reading.reader import ShardReader
 from shards.reading.remote import Retries, is_transient
 from shards.reading.shard_set import ShardSet
 from shards.sampling.prefetch import Prefetcher
 from shards.sampling.sample_order import PairOrder
+from tests import foreign_files
 from tests.http_server import Server, serve
 from tests.shard_sets import image, write_shard_set
 
@@ -46,7 +54,13 @@ def keys(shards: ShardSet) -> list[str]:
 
 
 def cached(cache: Path) -> set[str]:
-    return {path.name[17:] for path in cache.iterdir() if path.is_file()}
+    """Returns the names of the cached files, without their sha256."""
+    return {path.name[65:] for path in cached_files(cache)}
+
+
+def cached_files(cache: Path) -> list[Path]:
+    folder = cache / SUBFOLDER
+    return [path for path in folder.glob("*") if path.is_file() and path.name != MARKER]
 
 
 ALL_KEYS = [f"vg/{i}" for i in range(SHARDS)]
@@ -102,7 +116,7 @@ def test_lasting_errors_name_the_file(server: Server, tmp_path: Path) -> None:
     server.failures["manifest.json"] = 1_000_000
     with pytest.raises(ShardError, match=r"manifest\.json could not be read in 3 attempts"):
         open_set(server, cache)
-    assert not [path for path in cache.iterdir() if path.suffix == ".part"]
+    assert not [name for name in cached(cache) if name.endswith(".part")]
 
 
 def test_silent_server_times_out(server: Server, tmp_path: Path) -> None:
@@ -182,7 +196,7 @@ def test_transient_and_permanent_errors(error: Exception, transient: bool) -> No
 FETCH = """
 import resource, sys
 from pathlib import Path
-from shards.reading.cache import Cache
+from shards.reading.cache import MARKER, SUBFOLDER, Cache
 from shards.format.manifest import ShardError
 from shards.reading.remote import RemoteFolder, Retries
 from shards.reading.shard_set import ShardSet
@@ -271,10 +285,12 @@ def test_file_larger_than_the_cache_is_refused(tmp_path: Path) -> None:
 
 def test_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 150)
+    put(cache, "c", 1)  # makes the folder
     for name in ("a", "b"):
-        (tmp_path / f"{'0' * 16}-{name}.part").write_bytes(b"x" * 100)
+        part = cache.path(entry(name, 100)).with_name(f"{name:0>64}-{name}.{os.getuid()}.part")
+        part.write_bytes(b"x" * 100)
     put(cache, "a")
-    assert cached(tmp_path) == {"a"}
+    assert cached(tmp_path) in ({"a"}, {"a", "c"})
 
 
 def test_failed_download_leaves_no_file_and_no_lock(tmp_path: Path) -> None:
@@ -307,7 +323,7 @@ def test_fetch_waits_for_room(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert sorted(map(sorted, seen)) == [["a.part"], ["b.part"], ["c.part"]]
+    assert sorted(map(sorted, seen)) == [[f"{name}.{os.getuid()}.part"] for name in "abc"]
 
 
 def test_cache_stays_below_its_bound(server: Server, tmp_path: Path) -> None:
@@ -318,7 +334,7 @@ def test_cache_stays_below_its_bound(server: Server, tmp_path: Path) -> None:
         for i in range(SHARDS):
             shards.open_shard(i).close()
             shards.rows(i, ["key"])
-            sizes = [path.stat().st_size for path in cache.iterdir() if path.is_file()]
+            sizes = [path.stat().st_size for path in cached_files(cache)]
             assert sum(sizes) <= index + 2 * SIZE
     assert all(server.requests[name] == 2 for name in NAMES)
 
@@ -343,6 +359,211 @@ def test_processes_share_fetched_files(server: Server, tmp_path: Path) -> None:
     for process in processes:
         process.join(10)
     assert all(server.requests[name] == 1 for name in [*NAMES, "index.parquet"])
+
+
+# --- damaged files of the cache -------------------------------------------------------------------
+
+
+def flip(content: bytes) -> bytes:
+    return bytes(byte ^ 1 if i % 97 == 0 else byte for i, byte in enumerate(content))
+
+
+DAMAGES = [
+    lambda content: b"",
+    lambda content: content[: len(content) // 8],
+    lambda content: content + b"?",
+    lambda content: bytes(len(content)),  # as after a loss of power, without fsync
+    flip,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["empty", "cut", "longer", "zeros", "flipped"])
+@pytest.mark.parametrize("name", [NAMES[1], "index.parquet"])
+def test_damaged_cached_file_is_fetched_anew_once(
+    server: Server, tmp_path: Path, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    cache = tmp_path / "cache"
+    keys(open_set(server, cache))
+    [path] = [path for path in cached_files(cache) if path.name.endswith(name)]
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert keys(open_set(server, cache)) == ALL_KEYS
+    assert path.read_bytes() == whole
+    assert server.requests[name] == 2
+    assert keys(open_set(server, cache)) == ALL_KEYS
+    assert server.requests[name] == 2
+
+
+def test_shard_that_is_damaged_while_it_is_mapped_is_fetched_anew(
+    server: Server, tmp_path: Path
+) -> None:
+    shards = open_set(server, tmp_path / "cache")
+    reader = ShardReader(shards)
+    before = reader.pair(1, 0, 0)
+    [path] = [path for path in cached_files(tmp_path / "cache") if path.name.endswith(NAMES[1])]
+    with path.open("r+b") as file:  # in place: the mapping changes too
+        file.write(bytes(SIZE))
+    assert reader.sample(1, 0).key == before.key
+    assert bytes(reader.image(1, 0).content) == image("vg/1")
+    assert server.requests[NAMES[1]] == 2
+
+
+def test_damage_of_the_published_shard_names_url_and_cached_file(tmp_path: Path) -> None:
+    """The manifest has the sha256 of the damaged tar, so fetching it anew does not help."""
+    folder = write_shard_set(tmp_path / "set", [[1]] * SHARDS)
+    manifest = mf.load(folder)
+    content = flip((folder / NAMES[1]).read_bytes())
+    (folder / NAMES[1]).write_bytes(content)
+    manifest.shards[1].sha256 = hashlib.sha256(content).hexdigest()
+    (folder / mf.NAME).write_bytes(mf.encode(manifest))
+    with serve(folder) as server:
+        message = rf"{server.url}: {NAMES[1]} \(cached as {tmp_path}/cache/.*\): .* is damaged"
+        with pytest.raises(ShardError, match=message):
+            keys(open_set(server, tmp_path / "cache"))
+        assert server.requests[NAMES[1]] == 1
+
+
+def test_every_process_gets_a_damaged_file_whole(server: Server, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    keys(open_set(server, cache))
+    for path in cached_files(cache):
+        path.write_bytes(flip(path.read_bytes()))
+    server.delay = 0.05
+    read: list[list[str]] = []
+    threads = [
+        threading.Thread(target=lambda: read.append(keys(open_set(server, cache))))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert read == [ALL_KEYS] * 4
+
+
+# --- files and folders of others ------------------------------------------------------------------
+
+
+@given(names=st.lists(foreign_files.names(), max_size=8))
+@settings(max_examples=20)
+def test_files_of_others_beside_the_cache_survive(names: list[str]) -> None:
+    lookalikes = [f"{'0' * 64}-a", f"{'0' * 64}-b.0.part", "locks", "0123456789abcdef-a.part"]
+    with tempfile.TemporaryDirectory() as folder:
+        planted = foreign_files.plant(Path(folder), [*names, *lookalikes])
+        for path in Path(folder).rglob("*"):
+            os.utime(path, (1, 1), follow_symlinks=False)
+        cache = Cache(Path(folder), 250)
+        for number in range(6):
+            put(cache, str(number))
+        own = foreign_files.plant(cache.path(entry("a", 1)).parent, ["thesis.docx", *names])
+        inside = {name: content for name, content in own.items() if b"precious" in content}
+        for number in range(6):
+            put(cache, str(number))
+        assert foreign_files.contents(Path(folder), but=[SUBFOLDER]) == planted
+        left = foreign_files.contents(Path(folder) / SUBFOLDER)
+        assert inside.items() <= left.items() and "thesis.docx" in inside
+        assert len(cached_files(Path(folder))) - len([n for n in inside if "/" not in n]) == 2
+
+
+def test_folder_of_another_program_is_no_cache(tmp_path: Path) -> None:
+    for content in (b"precious", b"Signature: 8a477f597d28d172789f06886806bc55\n# of others"):
+        (tmp_path / SUBFOLDER).mkdir(exist_ok=True)
+        (tmp_path / SUBFOLDER / MARKER).write_bytes(content)
+        with pytest.raises(ShardError, match="it is not a cache; choose another folder"):
+            put(Cache(tmp_path, 350), "a")
+        assert (tmp_path / SUBFOLDER / MARKER).read_bytes() == content
+
+
+@pytest.mark.parametrize("sha256", ["../../escape/aaa", "", "A" * 64, "0" * 63, "0" * 64 + "\n"])
+def test_sha256_of_a_manifest_cannot_leave_the_cache(
+    server: Server, tmp_path: Path, sha256: str
+) -> None:
+    (tmp_path / "escape").mkdir()
+    (tmp_path / "escape" / f"aaa-{NAMES[0]}.part").write_text("precious")
+    for table in ("shards", "files"):
+        manifest = json.loads((server.folder / mf.NAME).read_bytes())
+        manifest[table][0]["sha256"] = sha256
+        whole = (server.folder / mf.NAME).read_bytes()
+        (server.folder / mf.NAME).write_text(json.dumps(manifest))
+        with pytest.raises(NotAShardSetError, match="expected 64 hexadecimal digits"):
+            open_set(server, tmp_path / "a" / "cache")
+        (server.folder / mf.NAME).write_bytes(whole)
+    assert foreign_files.contents(tmp_path / "escape") == {f"aaa-{NAMES[0]}.part": b"precious"}
+
+
+# --- users of one cache ---------------------------------------------------------------------------
+
+AS_USER = """
+import os, sys
+from pathlib import Path
+from shards.reading.cache import Cache
+from tests.shards.reading.test_remote import entry, put
+
+folder, bytes_, user, umask, *names = sys.argv[1:]
+os.umask(int(umask, 8))
+os.setgroups([])
+os.setgid(int(user))
+os.setuid(int(user))
+cache = Cache(Path(folder), int(bytes_))
+for name in names:
+    try:
+        put(cache, name)
+        print("put", name)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+FIRST, SECOND = "61001", "61002"
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Path]:
+    """A folder that other users may enter."""
+    if os.getuid():
+        pytest.skip("another user's processes can be started by root only")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder) / "cache"
+
+
+def as_user(user: str, folder: Path, bytes_: int, *names: str, umask: str = "022") -> list[str]:
+    command = [sys.executable, "-c", AS_USER, str(folder), str(bytes_), user, umask, *names]
+    return printed(*command).splitlines()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+@pytest.mark.parametrize("umask", ["022", "077"])
+def test_users_share_a_cache(shared: Path, mode: int, umask: str) -> None:
+    shared.mkdir()
+    shared.chmod(mode)
+    assert as_user(FIRST, shared, 1000, "a", umask=umask) == ["put a"]
+    assert as_user(SECOND, shared, 1000, "a", "b", umask=umask) == ["put a", "put b"]
+    assert as_user(FIRST, shared, 1000, "b", "c", umask=umask) == ["put b", "put c"]
+    assert cached(shared) == {"a", "b", "c"}
+    evicts = as_user(SECOND, shared, 250, "d", umask=umask)
+    if mode == 0o777:
+        assert evicts == ["put d"] and len(cached(shared)) == 2
+    else:  # those of the first user stay
+        assert evicts == [
+            f"ShardError the cache {shared} of 250 bytes has no room for d of 100: the rest are "
+            "files of other users"
+        ]
+        assert cached(shared) == {"a", "c"}
+    assert {path.stat().st_mode & 0o777 for path in cached_files(shared)} == {0o644}
+
+
+def test_user_who_may_not_write_reads_what_is_cached(shared: Path) -> None:
+    shared.mkdir()
+    os.chown(shared, int(FIRST), -1)
+    assert as_user(FIRST, shared, 1000, "a") == ["put a"]
+    read, refused = as_user(SECOND, shared, 1000, "a", "b")
+    assert read == "put a"
+    assert refused.startswith(f"ShardError b cannot be written to the cache {shared}: ")
+    assert "Permission denied" in refused
+    cached_files(shared)[0].write_bytes(b"")  # a damaged one cannot be replaced
+    [refused] = as_user(SECOND, shared, 1000, "a")
+    assert refused.startswith(f"ShardError a cannot be written to the cache {shared}: ")
+    assert as_user(FIRST, shared, 1000, "a") == ["put a"]
+    assert cached_files(shared)[0].stat().st_size == 100
 
 
 # --- the prefetcher -------------------------------------------------------------------------------

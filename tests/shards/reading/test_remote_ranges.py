@@ -51,7 +51,7 @@ def test_each_range_of_a_shard_is_requested_once(
     )
     assert read == {0: 1, 1000: 10, 240: 1}  # the first is the upload
     for name in NAMES[:3]:
-        (path,) = (tmp_path / "cache").glob(f"*-{name}")
+        (path,) = (tmp_path / "cache/mdetr-cache").glob(f"*-{name}")
         assert path.read_bytes() == (folder / name).read_bytes()
 
 

@@ -74,8 +74,8 @@ def count_image_tags(page: str) -> int:
 def test_report_is_one_self_contained_file(tmp_path: Path) -> None:
     shards = write_full_set(tmp_path / "set", {"train": [images(3)]}, sources=SOURCES)
     path = tmp_path / "report.html"
-    path.write_text("an earlier report")
-    assert main(["stats", str(shards), "--html", str(path)]) == 0
+    for _ in range(2):  # replaces an earlier report
+        assert main(["stats", str(shards), "--html", str(path)]) == 0
     page = path.read_text(encoding="utf-8")
     assert {file.name for file in tmp_path.iterdir()} == {"set", "report.html"}
     assert page == report(shards)
@@ -217,3 +217,14 @@ def test_unwritable_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "No such file" in capsys.readouterr().err
     assert main(["stats", str(shards), "--html", str(tmp_path)]) == 1
     assert "is a folder" in capsys.readouterr().err
+
+
+def test_report_does_not_replace_other_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = write_full_set(tmp_path / "set", {"train": [images(3)]}, sources=SOURCES)
+    path = tmp_path / "thesis.html"
+    path.write_text("<html>precious</html>")
+    assert main(["stats", str(shards), "--html", str(path)]) == 1
+    assert f"{path} exists already and is not a report" in capsys.readouterr().err
+    assert path.read_text() == "<html>precious</html>"
