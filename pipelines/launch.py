@@ -164,9 +164,7 @@ def _progress_file(runner: Runner, output: str) -> Iterator[Path | None]:
     if not runner.is_local:
         yield None
     elif is_local(output):
-        scratch = Path(scratch_folder(output))
-        scratch.mkdir()
-        yield scratch / "progress.tsv"
+        yield Path(scratch_folder(output)) / "progress.tsv"
     else:
         folder = Path(tempfile.mkdtemp(prefix="mdetr-build-"))
         try:

@@ -9,6 +9,7 @@ the first file, and deleted after the last one.
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -88,6 +89,8 @@ class OutputFolder:
             for name in sorted(present & claimed - {mf.NAME, JOURNAL, SCRATCH}):
                 delete_file(self._file(name))
             delete_folder(self._file(SCRATCH))
+            if is_local(self._path):
+                Path(self._file(SCRATCH)).mkdir()
 
     def finish(self, manifest: mf.Manifest) -> None:
         """Deletes all that the journal lists and the manifest does not, and the journal last.

@@ -15,7 +15,10 @@ from typing import Any
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink")
 _WRITES = os.O_WRONLY | os.O_RDWR
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["pipelines.launch"])
+# The modules of the actions, which every process would import again.
+_context.set_forkserver_preload(
+    ["tests.pipelines.test_output_folder", "tests.shards.test_atomic_folder"]
+)
 
 
 def run_until_change(

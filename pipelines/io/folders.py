@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fsspec
 
-from pipelines.io.raw_files import StoreError, is_local
+from pipelines.io.raw_files import StoreError, is_local, remote_file_system
 from shards.atomic import atomic_write
 
 
@@ -80,8 +80,8 @@ def delete_folder(folder: str) -> None:
 def _store(path: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
     """Yields the file system of a URL and the name in it; raises its errors as a `StoreError`."""
     try:
-        yield fsspec.url_to_fs(path, use_listings_cache=False)
-    except FileNotFoundError:
+        yield remote_file_system(path)
+    except (FileNotFoundError, StoreError):
         raise
     except Exception as error:  # the exceptions of stores have no common base class
         raise StoreError(f"{path}: {type(error).__name__}: {error}") from error
