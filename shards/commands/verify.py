@@ -33,6 +33,12 @@ def add_parser(commands: Subparsers) -> None:
         "flickr30k or another that image keys begin with. An image of Visual Genome that is also "
         "in COCO has COCO's key: list it by COCO's id. May be given several times",
     )
+    parser.add_argument(
+        "--raw",
+        metavar="ROOT",
+        help="compare 1,000 images, or N, with the raw files of which the set was built, by "
+        "separate readers; ROOT is that of mdetr-build, a local folder",
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     parser.set_defaults(run=run, failure_status=2)
 
@@ -47,7 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     own = own_namespaces(shards) if arguments.held_out else frozenset()
     held_out = [read_held_out(argument, own) for argument in arguments.held_out]
     report = verify(
-        shards, num_images=arguments.num_images, held_out=held_out, quiet=arguments.quiet
+        shards,
+        num_images=arguments.num_images,
+        held_out=held_out,
+        raw=arguments.raw,
+        quiet=arguments.quiet,
     )
     print("\n".join(report.lines()))
     return 1 if report.errors.counts else 0

@@ -53,6 +53,7 @@ class ErrorKind(StrEnum):
     LENGTH = "caption too long"
     OVERLAP = "sentences about the same object"
     JOINABLE = "captions that one caption has room for"
+    RAW = "raw files"
 
 
 #: An error of a caption: its kind and message.

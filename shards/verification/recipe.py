@@ -114,6 +114,11 @@ class RecipeRequirements:
         """Whether images of one photo have one key, as far as the sources name the photo."""
         return self._recipe is not None and self._recipe.rules.same_photo
 
+    @property
+    def raw_sources(self) -> dict[str, dict[str, Any]]:
+        """The tables of the sources, as in the recipe; none without a recipe."""
+        return {} if self._recipe is None else self._recipe.sources
+
     def placement(self, split: str) -> Placement | None:
         """Returns where the images of a split are; None if no recipe states it."""
         recipe_split = None if self._recipe is None else self._recipe.splits.get(split)

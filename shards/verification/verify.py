@@ -24,6 +24,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -43,6 +44,7 @@ from shards.verification.identity_checks import (
     check_records,
 )
 from shards.verification.placement_checks import check_placement, check_shards
+from shards.verification.raw.check import RawComparison
 from shards.verification.recipe import RecipeRequirements, check_recipe
 from shards.verification.result import VerificationResult
 from shards.verification.set_checks import (
@@ -56,6 +58,15 @@ from shards.verification.set_checks import (
 from shards.verification.shard_checks import ShardCheck, ShardCheckResult, check_shard
 from shards.verification.table_checks import check_tables
 
+#: The samples that are compared with raw files, unless another number is stated.
+RAW_IMAGES = 1_000
+
+#: What only the raw files tell.
+WITHOUT_RAW = (
+    "what the raw files say (--raw): words, answers, classes, boxes that are moved together with "
+    "their areas, sentences and regions that no count includes, damaged pixels",
+)
+
 _IMAGES_PER_PROCESS = 5_000  # are checked in about a second, the time to start a process
 
 
@@ -64,13 +75,15 @@ def verify(
     *,
     num_images: int | None = None,
     held_out: Sequence[HeldOutList] = (),
+    raw: str | Path | None = None,
     quiet: bool = True,
 ) -> VerificationResult:
     """Returns the errors of a shard set.
 
     ``num_images`` limits the checks of members and samples to this many images, evenly spaced over
-    the shards, and skips the sha256 and the tar of each shard; None checks all. ``quiet`` shows no
-    progress bar on stderr.
+    the shards, and skips the sha256 and the tar of each shard; None checks all. ``raw`` is the root
+    of the raw files, with which ``num_images`` or `RAW_IMAGES` samples are compared. ``quiet``
+    shows no progress bar on stderr.
 
     Raises:
         NotAShardSetError: the recipe is not one of this version.
@@ -99,6 +112,13 @@ def verify(
     log.add(count_checks.check_sources(shards, actual, requirements))
     log.add(count_checks.check_stats(shards, actual))
 
+    compared = None
+    if raw is not None:
+        rows = [(shard, row) for shard, r in indexed.items() for row in range(len(r.keys))]
+        chosen = evenly_spaced(rows, num_images or RAW_IMAGES)
+        compared = RawComparison(shards, requirements, raw, chosen)
+        log.add(compared.errors())
+
     checked = Counter(files=len(checks) + len(shards.manifest.files))
     for stats in stats_by_split.values():
         checked.update(images=stats.images, captions=stats.captions, regions=stats.regions)
@@ -108,6 +128,7 @@ def verify(
         *sorted(unchecked),
         *count_checks.not_checked(shards, actual),
         *_not_checked(shards, indexed, num_images, held_out),
+        *(WITHOUT_RAW if compared is None else compared.not_checked),
     ]
     return VerificationResult(log, checked, not_checked)
 

@@ -539,6 +539,86 @@ def edit_recipe(edit: Callable[[dict[str, Any]], object]) -> Callable[[SetData],
     return edit_manifest
 
 
+# --- what only raw files tell ---------------------------------------------------------------------
+
+
+def change_case(data: SetData) -> None:
+    caption = of(data, "gqa")
+    caption["text"] = caption["text"].upper()
+
+
+def other_word(data: SetData) -> None:
+    """A letter of a sentence of Visual Genome is another one."""
+    for caption in data.captions("train", "vg"):
+        for origin in caption["provenance"]:
+            begin, text = origin["span"][0], caption["text"]
+            if origin["dataset"] == "vg" and text[begin].isalpha():
+                letter = "y" if text[begin] == "x" else "x"
+                caption["text"] = f"{text[:begin]}{letter}{text[begin + 1 :]}"
+                return
+
+
+def move_box(dataset: str, split: str) -> Callable[[SetData], object]:
+    """Moves a box within its image, where no box of the image is."""
+
+    def edit(data: SetData) -> None:
+        for caption in data.captions(split, dataset):
+            for origin in caption["provenance"]:
+                for region in boxes(caption):
+                    x0, _, x1, y1 = region["box"]
+                    of_dataset = origin["dataset"] == dataset
+                    if of_dataset and inside(region, *origin["span"]) and x1 - x0 > 4:
+                        region["box"] = [x0, 0.0, x0 + 1.5, y1]
+                        region["area"] = area(region["box"])
+                        return
+
+    return edit
+
+
+def lose_phrases_and_regions(data: SetData) -> None:
+    """No count has either."""
+    caption = next(c for c in data.captions("val", "flickr30k") if c.get("phrases"))
+    caption["phrases"], caption["regions"] = [], []
+
+
+def lose_caption_in_all_counts(data: SetData) -> None:
+    image = next(
+        i for i in data.images("val") if len(i.captions) > 1 and "question" in i.captions[0]
+    )
+    lost = image.captions.pop(0)
+    data.manifest["sources"][lost["provenance"][0]["dataset"]]["read"] -= 1
+
+
+def expression_region(data: SetData) -> dict[str, Any]:
+    """Returns the region of a referring expression."""
+    caption = data.captions("train", "refcoco")[0]
+    origin = next(s for s in caption["provenance"] if s["dataset"] == "refcoco")
+    return next(r for r in boxes(caption) if inside(r, *origin["span"]))
+
+
+def other_category(data: SetData) -> None:
+    region = expression_region(data)
+    region["category"] = region.get("category", 1) + 7
+
+
+def crowd(data: SetData) -> None:
+    region = expression_region(data)
+    region["crowd"] = not region.get("crowd", False)
+
+
+def other_record(data: SetData) -> None:
+    caption = of(data, "gqa")
+    caption["provenance"][0]["record"] = caption["question"]["id"] = "99999999"
+
+
+def invert_a_byte(content: bytes) -> bytes:
+    """Inverts a byte of the compressed pixels; the markers stay."""
+    middle = len(content) // 2
+    while {content[middle - 1], content[middle], content[middle] ^ 0xFF} & {0, 0xFF}:
+        middle += 1
+    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+
+
 _halve = lambda box: [value / 2 for value in box]  # noqa: E731
 _shift = lambda box: [box[0] + 40, box[1], box[2] + 40, box[3]]  # noqa: E731
 _swap_axes = lambda box: [box[1], box[0], box[3], box[2]]  # noqa: E731
@@ -630,4 +710,21 @@ DAMAGES: dict[str, Damage] = {
     "recipe of more shards": Damage(
         edit_recipe(lambda r: r["splits"]["train"].update(shards=9)), ErrorKind.PLACEMENT
     ),
+}
+
+#: Of the shipped recipe `demo`, found by its raw files.
+RAW_DAMAGES: dict[str, Callable[[SetData], object]] = {
+    "case of a question": change_case,
+    "letter of a region description": other_word,
+    "box of a question": move_box("gqa", "val"),
+    "box of a referring expression": move_box("refcoco", "train"),
+    "box of a region description": move_box("vg", "train"),
+    "phrases and their regions": lose_phrases_and_regions,
+    "question lost by all counts": lose_caption_in_all_counts,
+    "answers of an evaluation split": lose_answers("val"),
+    "category": other_category,
+    "crowd": crowd,
+    "record of no raw file": other_record,
+    "byte of compressed pixels": edit_image(invert_a_byte),
+    "JPEG cut short with an end marker": edit_image(lambda c: c[: len(c) * 3 // 4] + b"\xff\xd9"),
 }

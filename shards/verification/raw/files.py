@@ -1,0 +1,96 @@
+"""Raw files below a local root: plain, or in a zip."""
+
+import io
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class RawError(Exception):
+    """A raw file is missing, or is not in the layout of its source; the message names it."""
+
+
+class RawRoot:
+    """The folder of the raw files; paths in recipes are relative to it."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._zips: dict[Path, zipfile.ZipFile] = {}
+
+    def path(self, name: str) -> Path:
+        """Returns the file or folder of a name in a recipe, or the zip of that name.
+
+        Raises:
+            RawError: neither exists.
+        """
+        path = self.folder / name
+        for candidate in (path, path.with_name(f"{path.name}.zip")):
+            if candidate.exists():
+                return candidate
+        raise RawError(f"{path}: there is no such file")
+
+    def read(self, name: str) -> bytes:
+        """Returns the content of a file, or of the only file in a zip.
+
+        Raises:
+            RawError: it is missing, or the zip has several files.
+        """
+        path = self.path(name)
+        if path.suffix != ".zip":
+            return path.read_bytes()
+        archive = self._zip(path)
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        if len(members) > 1:  # of the published name, beside notes and files of the system
+            members = [m for m in members if Path(m.filename).name == path.stem]
+        if len(members) != 1:
+            raise RawError(f"{path}: {len(members)} files, expected {path.stem}")
+        return archive.read(members[0])
+
+    def read_in(self, folder: str, name: str) -> bytes | None:
+        """Returns the content of a file of a folder or zip; None if there is none."""
+        path = self.path(folder)
+        if path.suffix == ".zip":
+            archive = self._zip(path)
+            wanted = tuple(Path(name).parts)
+            for member in archive.infolist():
+                if Path(member.filename).parts[-len(wanted) :] == wanted:
+                    return archive.read(member)
+            return None
+        file = path / name
+        return file.read_bytes() if file.is_file() else None
+
+    def _zip(self, path: Path) -> zipfile.ZipFile:
+        if path not in self._zips:
+            try:
+                self._zips[path] = zipfile.ZipFile(path)
+            except zipfile.BadZipFile as error:
+                raise RawError(f"{path}: {error}") from error
+        return self._zips[path]
+
+
+def load_references(content: bytes) -> Any:
+    """Returns the content of a pickle of plain data, as RefCOCO's ``refs(*).p``.
+
+    Raises:
+        pickle.UnpicklingError: it asks for anything but plain data.
+    """
+    for encoding in ("utf-8", "latin-1"):
+        try:
+            return _PlainUnpickler(io.BytesIO(content), encoding=encoding).load()
+        except UnicodeDecodeError:
+            continue
+    raise pickle.UnpicklingError("its strings have no known encoding")
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def non_empty_lines(content: bytes) -> Iterator[str]:
+    """Yields the lines of a text file that are not blank, without spaces around them."""
+    for line in content.decode("utf-8-sig").splitlines():
+        if line.strip():
+            yield line.strip()

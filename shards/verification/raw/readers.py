@@ -1,0 +1,256 @@
+"""Reads raw records in the published layouts, deliberately without any code of the pipeline.
+
+Each reader takes the table of a source in a recipe, and yields all sentences about the wanted
+images as the file has them. It checks no more of a file than it needs.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterator
+from typing import Any
+
+import msgspec
+from defusedxml import ElementTree
+
+from schemas.image_ids import ImageIdError, image_key, optional_image_key
+from shards.verification.raw.files import RawRoot, load_references, non_empty_lines
+from shards.verification.raw.records import Box, RawRecord, corners
+
+#: What a reader yields: split, dataset, id of the record, and the record.
+Found = Iterator[tuple[str, str, str, RawRecord]]
+#: The images whose samples are compared, and their duplicates.
+Wanted = Container[str]
+
+_Source = dict[str, Any]
+
+
+# --- COCO and referring expressions ---------------------------------------------------------------
+
+
+def read_coco(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
+    """Yields the sentences of ``refs(*).p`` with the boxes of ``instances_*.json``."""
+    sizes: dict[str, tuple[int, int]] = {}
+    annotations: dict[int, dict[str, Any]] = {}
+    for path in source["instances"]:
+        instances = msgspec.json.decode(root.read(path))
+        for image in instances["images"]:
+            sizes[image_key("coco", image["id"])] = image["width"], image["height"]
+        for annotation in instances["annotations"]:
+            if image_key("coco", annotation["image_id"]) in wanted:
+                annotations[int(annotation["id"])] = annotation
+    for dataset, path in source["refs"].items():
+        for reference in load_references(root.read(path)):
+            key = image_key("coco", reference["image_id"])
+            annotation = annotations.get(int(reference["ann_id"]))
+            if annotation is None or key not in wanted:
+                continue
+            for sentence in reference["sentences"]:
+                record = RawRecord(
+                    image=key,
+                    text=sentence["sent"],
+                    size=sizes.get(key, (0, 0)),
+                    boxes=(corners(*annotation["bbox"]),),
+                    alternatives=tuple(_extent(annotation.get("segmentation"))),
+                    regions="each",
+                    facts={
+                        "category": reference["category_id"],
+                        "crowd": bool(annotation.get("iscrowd", 0)),
+                    },
+                )
+                yield reference["split"], dataset, str(sentence["sent_id"]), record
+
+
+def _extent(segmentation: Any) -> Iterator[Box]:
+    """Yields the box around the polygons of a segmentation; none around one of another form."""
+    if isinstance(segmentation, list) and segmentation:
+        points = [value for polygon in segmentation for value in polygon]
+        xs, ys = points[::2], points[1::2]
+        yield min(xs), min(ys), max(xs), max(ys)
+
+
+# --- Visual Genome --------------------------------------------------------------------------------
+
+
+class _Graph(msgspec.Struct):
+    image_id: int
+    regions: msgspec.Raw
+
+
+def read_vg(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
+    """Yields the regions of ``region_graphs.json``, each with the boxes of the whole image.
+
+    A build merges regions with the same words, and takes means of their boxes.
+    """
+    images = {row["image_id"]: row for row in msgspec.json.decode(root.read(source["image_data"]))}
+    split = source.get("split", "train")
+    content = root.read(source["region_graphs"])
+    for graph in msgspec.json.decode(content, type=list[_Graph]):
+        image = images.get(graph.image_id)
+        if image is None:
+            continue
+        key, same_as = f"vg/{graph.image_id}", optional_image_key("coco", image.get("coco_id"))
+        if key not in wanted:
+            continue
+        regions = msgspec.json.decode(graph.regions)
+        boxes = [corners(r["x"], r["y"], r["width"], r["height"]) for r in regions]
+        boxes += [corners(o["x"], o["y"], o["w"], o["h"]) for r in regions for o in r["objects"]]
+        for region in regions:
+            record = RawRecord(
+                image=key,
+                text=region["phrase"],
+                size=(image["width"], image["height"]),
+                boxes=tuple(boxes),
+                regions="near",
+                same_as=same_as,
+            )
+            yield split, "vg", str(region["region_id"]), record
+
+
+# --- GQA ------------------------------------------------------------------------------------------
+
+
+def read_gqa(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
+    """Yields the questions, each with the boxes of the image's scene graph."""
+    for split, paths in source["questions"].items():
+        graphs: dict[str, Any] = {}
+        if split in source["scene_graphs"]:
+            content = root.read(source["scene_graphs"][split])
+            graphs = msgspec.json.decode(content)
+        for path in paths:
+            for id_, question in msgspec.json.decode(root.read(path)).items():
+                key = image_key("gqa", question["imageId"])
+                if key not in wanted:
+                    continue
+                graph = graphs.get(question["imageId"], {})
+                objects = graph.get("objects", {}).values()
+                types = question.get("types", {})
+                record = RawRecord(
+                    image=key,
+                    text=question["question"],
+                    size=(graph.get("width", 0), graph.get("height", 0)),
+                    boxes=tuple(corners(o["x"], o["y"], o["w"], o["h"]) for o in objects),
+                    facts={
+                        "answer": question.get("answer"),
+                        "semantic_type": types.get("semantic"),
+                        "structural_type": types.get("structural"),
+                        "balanced": question.get("isBalanced", True),
+                    },
+                )
+                yield split, "gqa", id_, record
+
+
+# --- Flickr30k Entities ---------------------------------------------------------------------------
+
+_MARK = re.compile(r"\[/EN#(\d+)\S* ([^\]]*)\]")
+
+
+def read_flickr30k(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
+    """Yields the lines of ``Sentences/``, each with the boxes of the entities that it marks."""
+    folder = source["annotations"]
+    for split, path in source["split_files"].items():
+        for id_ in non_empty_lines(root.read(path)):
+            key = image_key("flickr30k", id_)
+            if key not in wanted:
+                continue
+            sentences = root.read_in(folder, f"Sentences/{id_}.txt") or b""
+            xml = root.read_in(folder, f"Annotations/{id_}.xml")
+            if xml is None:
+                continue
+            size, boxes = _entities(xml, merge=source.get("ground_truth") == "merged")
+            for number, line in enumerate(non_empty_lines(sentences)):
+                named = {entity for entity, _ in _MARK.findall(line)}
+                record = RawRecord(
+                    image=key,
+                    text=" ".join(_MARK.sub(r"\2", line).split()),
+                    size=size,
+                    boxes=tuple(box for entity in sorted(named) for box in boxes.get(entity, ())),
+                    facts={"phrases": named & boxes.keys()},
+                )
+                yield split, "flickr30k", f"{id_}#{number}", record
+
+
+def _entities(xml: bytes, merge: bool) -> tuple[tuple[int, int], dict[str, list[Box]]]:
+    """Returns the size of an image, and the boxes of its entities."""
+    tree = ElementTree.fromstring(xml)
+    width, height = (int(tree.findtext(f"size/{side}", "0")) for side in ("width", "height"))
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    for element in tree.iterfind("object"):
+        box = element.find("bndbox")
+        if box is None:
+            continue
+        x0, y0, x1, y1 = (float(box.findtext(n, "nan")) for n in ("xmin", "ymin", "xmax", "ymax"))
+        if x0 < x1 and y0 < y1:
+            for name in element.iterfind("name"):
+                boxes[(name.text or "").strip()].append((x0, y0, x1, y1))
+    if merge:
+        for entity, several in boxes.items():
+            x0s, y0s, x1s, y1s = zip(*several, strict=True)
+            boxes[entity] = [(min(x0s), min(y0s), max(x1s), max(y1s))]
+    return (width, height), dict(boxes)
+
+
+# --- MDETR's JSON ---------------------------------------------------------------------------------
+
+
+def read_mdetr_json(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
+    """Yields the "images", each of which is a caption, with the boxes of their annotations."""
+    names: list[str] = []
+    for split, paths in source["files"].items():
+        for path in paths:
+            content = msgspec.json.decode(root.read(path))
+            # Ids are of a file; files of one name are numbered.
+            stem = path.rpartition("/")[2].removesuffix(".zip").removesuffix(".json")
+            number = names.count(stem) + 1
+            names.append(stem)
+            file = stem if number == 1 else f"{stem}~{number}"
+            boxes: dict[Any, list[Box]] = defaultdict(list)
+            for annotation in content["annotations"]:
+                if len(annotation["bbox"]) == 4:
+                    boxes[annotation["image_id"]].append(corners(*annotation["bbox"]))
+            for image in content["images"]:
+                key = _mdetr_key(image, source.get("namespaces", {}))
+                if not key or key not in wanted:
+                    continue
+                caption_id, sentence = f"{file}:{image['id']}", image.get("sentence_id")
+                if image.get("original_img_id") is not None and sentence is not None:
+                    caption_id = f"{key.partition('/')[2]}#{sentence}"
+                record = RawRecord(
+                    image=key,
+                    text=image["caption"],
+                    size=(int(image["width"]), int(image["height"])),
+                    boxes=tuple(boxes[image["id"]]),
+                    regions="each",
+                    facts={"tokens_negative": image.get("tokens_negative", [])},
+                )
+                yield split, image["dataset_name"], caption_id, record
+
+
+_MDETR_NAMESPACES = {
+    "flickr": "flickr30k",
+    "phrasecut": "vg",
+    **dict.fromkeys(("refcoco", "refcoco+", "refcocog"), "coco"),
+}
+
+
+def _mdetr_key(image: dict[str, Any], own: dict[str, str]) -> str:
+    """Returns the key of an image; empty where the file states no usable id."""
+    name = image.get("data_source") or image["dataset_name"]
+    namespace = own.get(name) or _MDETR_NAMESPACES.get(name.lower(), name)
+    id_ = image.get("original_id")
+    try:
+        return image_key(
+            namespace,
+            id_ if id_ is not None else image.get("original_img_id"),
+            frozenset(own.values()),
+        )
+    except ImageIdError:
+        return ""
+
+
+READERS: dict[str, Callable[[RawRoot, _Source, Wanted], Found]] = {
+    "coco": read_coco,
+    "flickr30k": read_flickr30k,
+    "gqa": read_gqa,
+    "mdetr_json": read_mdetr_json,
+    "vg": read_vg,
+}

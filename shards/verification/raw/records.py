@@ -1,0 +1,37 @@
+"""A raw record, as far as a sentence of a sample can be compared with it."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+Box = tuple[float, float, float, float]
+
+
+class RawRecord(NamedTuple):
+    """A sentence of a raw file.
+
+    Attributes:
+        image: The key of its image in its own dataset.
+        same_as: The key of the image from which that was made; empty if the file states none.
+        text: The sentence as published.
+        size: Width and height of the image, for which the boxes are; (0, 0) if not known.
+        boxes: The boxes that its regions may have, (x0, y0, x1, y1) in pixels of the image.
+        regions: "each": a region for each box; "some": each region has one of the boxes; "near":
+            each region is near one of them, since a build takes means.
+        alternatives: Boxes that a build may take instead of ``boxes``.
+        facts: Fields of the question, of the caption, or of each region, by name.
+    """
+
+    image: str
+    text: str
+    size: tuple[int, int] = (0, 0)
+    boxes: tuple[Box, ...] = ()
+    regions: Literal["each", "some", "near"] = "some"
+    alternatives: tuple[Box, ...] = ()
+    same_as: str = ""
+    facts: Mapping[str, Any] = MappingProxyType({})
+
+
+def corners(x: float, y: float, width: float, height: float) -> Box:
+    """Returns a box of (x, y, width, height) by its corners."""
+    return x, y, x + width, y + height
