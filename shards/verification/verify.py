@@ -44,7 +44,7 @@ from shards.verification.identity_checks import (
     check_records,
 )
 from shards.verification.placement_checks import check_placement, check_shards
-from shards.verification.raw.check import RawComparison
+from shards.verification.raw_comparison import RawComparison
 from shards.verification.recipe import RecipeRequirements, check_recipe
 from shards.verification.result import VerificationResult
 from shards.verification.set_checks import (

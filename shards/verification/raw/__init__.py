@@ -1,1 +1,1 @@
-"""Compares images of a shard set with the raw files, by readers that share no code with builds."""
+"""Reads raw files in their published layouts, without any code of the pipeline."""
