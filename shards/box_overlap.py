@@ -1,6 +1,6 @@
 """Areas and overlaps of boxes: float32 arrays of shape (n, 4), ``(x0, y0, x1, y1)`` in pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +8,11 @@ import numpy.typing as npt
 from schemas import Box
 
 Boxes = npt.NDArray[np.float32]
+Indexes = npt.NDArray[np.intp]
+
+# Rows and columns of the overlap matrix that are computed at once: its arrays fit the cache, and an
+# ordinary image is one block.
+_BLOCK = (128, 1024)
 
 
 def as_array(boxes: Sequence[Box]) -> Boxes:
@@ -42,3 +47,35 @@ def giou(a: Boxes, b: Boxes) -> Boxes:
     with np.errstate(invalid="ignore", divide="ignore"):
         overlap: Boxes = intersection / union - (hull_area - union) / hull_area
     return overlap
+
+
+def overlapping_pairs(
+    boxes: Boxes, overlap: Callable[[Boxes, Boxes], Boxes], threshold: float
+) -> Iterator[tuple[Indexes, Indexes]]:
+    """Yields the pairs of boxes whose overlap is over a threshold, each pair once or twice.
+
+    The matrix of all pairs is computed in blocks, and only where boxes may intersect, from left to
+    right.
+
+    Args:
+        boxes: shape (n, 4).
+        overlap: `iou` or `giou`.
+        threshold: at least 0, so that boxes that do not intersect are no pair.
+
+    Yields:
+        The indexes of the first and of the second boxes of some pairs, two arrays of equal length.
+    """
+    # A box that is empty or not of numbers is compared with all others: its overlap is undefined.
+    regular = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+    left = np.where(regular, boxes[:, 0], -np.inf)
+    right = np.where(regular, boxes[:, 2], np.inf)
+    order = np.argsort(left, kind="stable")
+    boxes, left, right = boxes[order], left[order], right[order]
+    height, width = _BLOCK
+    for top in range(0, len(boxes), height):
+        rows = slice(top, top + height)
+        stop = int(np.searchsorted(left, right[rows].max()))
+        for start in range(top, stop, width):
+            columns = slice(start, min(start + width, stop))
+            first, second = np.nonzero(overlap(boxes[rows], boxes[columns]) > threshold)
+            yield order[first + top], order[second + start]

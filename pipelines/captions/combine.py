@@ -4,7 +4,7 @@ A caption is a set of sentences without conflicts whose joined text fits (MDETR,
 appendix A). Sentences are nodes, conflicts edges, captions colors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -14,6 +14,12 @@ from pipelines.captions.rules import CaptionRules
 from pipelines.captions.spans import consolidate, shift
 from schemas import Caption, Provenance, Region, Span
 from schemas.sentences import as_sentence, join_sentences
+
+#: The most sentences and boxes of one image that are combined at once. An image with more of them,
+#: which no published dataset has, is combined in several runs of its sentences: time and memory
+#: grow with the square of these numbers.
+MAX_SENTENCES = 5_000
+MAX_BOXES = 10_000
 
 
 def combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
@@ -27,15 +33,35 @@ def combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
         is_flickr30k = caption.provenance[0].dataset == "flickr30k"
         is_separate = is_flickr30k and rules.flickr30k == "separate"
         (separate if is_separate else joinable).append(caption)
-    conflicts = conflict_graph(joinable, rules)
+    return separate + [
+        joined for captions in _runs(joinable) for joined in _combine(captions, rules)
+    ]
+
+
+def _runs(captions: Sequence[Caption]) -> Iterator[list[Caption]]:
+    """Yields successive captions, up to `MAX_SENTENCES` and `MAX_BOXES` of them, or one caption."""
+    run: list[Caption] = []
+    boxes = 0
+    for caption in captions:
+        boxes += len(caption.regions)
+        if run and (len(run) == MAX_SENTENCES or boxes > MAX_BOXES):
+            yield run
+            run, boxes = [], len(caption.regions)
+        run.append(caption)
+    if run:
+        yield run
+
+
+def _combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
+    conflicts = conflict_graph(captions, rules)
     if rules.length == "joined":
         # Each sentence is counted with one space, so the capacity includes one space more.
-        sizes, capacity = [len(as_sentence(c.text)) + 1 for c in joinable], rules.max_length
+        sizes, capacity = [len(as_sentence(c.text)) + 1 for c in captions], rules.max_length
     else:
-        sizes, capacity = [len(c.text) for c in joinable], rules.max_length - 2
+        sizes, capacity = [len(c.text) for c in captions], rules.max_length - 2
     color = best if rules.coloring == "best" else first_fit
     groups = color(sizes, conflicts, capacity)
-    return separate + [join([joinable[i] for i in group]) for group in groups]
+    return [join([captions[i] for i in group]) for group in groups]
 
 
 def join(captions: Sequence[Caption]) -> Caption:

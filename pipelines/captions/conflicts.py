@@ -12,21 +12,21 @@ from pipelines.captions.rules import CaptionRules
 from schemas import Caption
 from shards import box_overlap as bx
 
-# Rows of the overlap matrix held at once: an image may have 5,000 captions, 25 million pairs.
-_ROWS = 512
-
 
 def conflict_graph(captions: Sequence[Caption], rules: CaptionRules) -> list[int]:
-    """Returns for each caption the captions that conflict with it, as the bits of an integer."""
+    """Returns for each caption the captions that conflict with it, as the bits of an integer.
+
+    Its memory is 2 bytes for each pair of captions, whatever the number of boxes.
+    """
+    if len(captions) < 2:
+        return [0] * len(captions)
     boxes = bx.as_array([region.box for caption in captions for region in caption.regions])
     caption_of_box = np.repeat(np.arange(len(captions)), [len(c.regions) for c in captions])
     overlap = bx.giou if rules.conflict == "giou" else bx.iou
-    graph = [0] * len(captions)
-    for start in range(0, len(boxes), _ROWS):
-        rows, columns = np.nonzero(overlap(boxes[start : start + _ROWS], boxes) > rules.threshold)
-        pairs = caption_of_box[rows + start] * len(captions) + caption_of_box[columns]
-        for pair in np.unique(pairs).tolist():
-            a, b = divmod(pair, len(captions))
-            if a != b:
-                graph[a] |= 1 << b
-    return graph
+    conflicts = np.zeros((len(captions), len(captions)), bool)
+    for first, second in bx.overlapping_pairs(boxes, overlap, rules.threshold):
+        a, b = caption_of_box[first], caption_of_box[second]
+        conflicts[a, b] = conflicts[b, a] = True
+    np.fill_diagonal(conflicts, val=False)
+    rows = np.packbits(conflicts, axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in rows]

@@ -1,12 +1,16 @@
 """Overlaps of boxes, compared with shapely."""
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import Box
-from shards.box_overlap import area, as_array, giou, iou
+from shards import box_overlap
+from shards.box_overlap import Boxes, area, as_array, giou, iou, overlapping_pairs
 
 
 def box(x: int, y: int, width: int, height: int) -> Box:
@@ -54,3 +58,41 @@ def test_touching_boxes_do_not_overlap() -> None:
     assert iou(left, right) == 0
     assert giou(left, right) == 0
     assert giou(left, as_array([(20, 0, 30, 10)])) == np.float32(-1 / 3)
+
+
+EDGES = st.sampled_from([0.0, 5.0, 10.0, 15.0, 20.0, np.inf, np.nan])
+
+
+@pytest.mark.parametrize("overlap", [iou, giou])
+@given(
+    boxes=st.lists(st.tuples(EDGES, EDGES, EDGES, EDGES), max_size=12),
+    threshold=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+)
+def test_overlapping_pairs_are_those_of_the_whole_matrix(
+    overlap: Callable[[Boxes, Boxes], Boxes], boxes: list[Box], threshold: float
+) -> None:
+    """Also with empty boxes, and boxes that are not of numbers."""
+    array = as_array(boxes)
+    with np.errstate(invalid="ignore"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(box_overlap, "_BLOCK", (3, 2))
+        pairs = {
+            frozenset(pair)
+            for first, second in overlapping_pairs(array, overlap, threshold)
+            for pair in zip(first.tolist(), second.tolist(), strict=True)
+        }
+        matrix = overlap(array, array) > threshold
+    expected = {frozenset(pair) for pair in np.argwhere(matrix).tolist()}
+    assert pairs == expected
+
+
+def test_boxes_side_by_side_are_compared_with_their_neighbors_only() -> None:
+    """100,000 boxes: their whole matrix would take 40 GB."""
+    left = np.arange(100_000, dtype=np.float32) * 10
+    boxes = np.stack([left, left * 0, left + 14, left * 0 + 10], axis=1)
+    pairs = [
+        pair
+        for first, second in overlapping_pairs(boxes, iou, 0.1)
+        for pair in zip(first.tolist(), second.tolist(), strict=True)
+        if pair[0] != pair[1]
+    ]
+    assert {frozenset(pair) for pair in pairs} == {frozenset((i, i + 1)) for i in range(99_999)}

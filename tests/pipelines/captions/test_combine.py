@@ -1,13 +1,16 @@
 """Joining the sentences of an image into captions."""
 
 import itertools
+import time
+import tracemalloc
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from pipelines.captions.combine import combine, join
+from pipelines.captions.combine import _runs, combine, join
+from pipelines.captions.conflicts import conflict_graph
 from pipelines.captions.rules import MDETR, PAPER
 from schemas import Caption, Provenance, Region
 from schemas.sentences import as_sentence
@@ -127,12 +130,61 @@ def test_join_moves_spans_and_keeps_other_fields() -> None:
     ]
 
 
-def test_image_with_5000_sentences_takes_seconds() -> None:
+def many_sentences(
+    count: int, lengths: tuple[int, int], extent: float, boxes: int = 1
+) -> list[Caption]:
+    """Sentences of random lengths, with boxes at random places of a square."""
     random = np.random.default_rng(0)
-    corners = random.integers(0, 500, (5000, 2))
-    sentences = [
-        caption(f"sentence {i} of many", (float(x), float(y), float(x + 40), float(y + 40)))
-        for i, (x, y) in enumerate(corners)
-    ]
+    sentences = []
+    for i, length in enumerate(random.integers(*lengths, count).tolist()):
+        corners = random.random((boxes, 2)) * extent
+        sizes = 20 + random.random((boxes, 2)) * 60
+        rows = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32).tolist()
+        sentences.append(caption("x" * length, *map(tuple, rows), record=str(i)))
+    return sentences
+
+
+@pytest.mark.parametrize(
+    ("lengths", "extent"),
+    [
+        pytest.param((20, 40), 640, id="short"),
+        pytest.param((90, 130), 200, id="long"),
+        pytest.param((10, 240), 200, id="any length"),
+        pytest.param((20, 40), 10, id="boxes at one place"),
+    ],
+)
+def test_image_with_5000_sentences_takes_seconds(lengths: tuple[int, int], extent: float) -> None:
+    sentences = many_sentences(5000, lengths, extent)
+    started = time.process_time()
     captions = combine(sentences, PAPER)
-    assert sum(len(c.provenance) for c in captions) == 5000
+    assert time.process_time() - started < 5
+    assert sorted(p.record for c in captions for p in c.provenance) == sorted(map(str, range(5000)))
+    greedy = combine(sentences, msgspec.structs.replace(PAPER, coloring="first_fit"))
+    assert len(captions) <= len(greedy)
+
+
+def test_image_with_20000_sentences_is_combined_in_runs_of_5000() -> None:
+    sentences = many_sentences(20_000, (84, 120), 640)
+    assert [len(run) for run in _runs(sentences)] == [5000] * 4
+    assert len(combine(sentences, PAPER)) == 10_000  # two in each, as without runs
+
+
+def test_sentences_with_many_boxes_are_combined_in_runs() -> None:
+    """Runs have up to 10,000 boxes; a sentence with more of them is a run of its own."""
+    box = (0.0, 0.0, 1.0, 1.0)
+    counts = [10_001, 6_000, 4_000, 1]
+    sentences = [caption(f"n{i}", *[box] * count) for i, count in enumerate(counts)]
+    assert [len(run) for run in _runs(sentences)] == [1, 2, 1]
+    sentences = [caption("a"), caption("b", *[box] * 10_001), caption("c")]
+    assert [[c.text for c in run] for run in _runs(sentences)] == [["a"], ["b"], ["c"]]
+
+
+@pytest.mark.parametrize(("count", "boxes"), [(5000, 2), (10, 1000)])
+def test_conflicts_of_10000_boxes_take_little_memory(count: int, boxes: int) -> None:
+    sentences = many_sentences(count, (20, 40), 100, boxes)
+    tracemalloc.start()
+    try:
+        conflict_graph(sentences, PAPER)
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.captions import graph_coloring
 from pipelines.captions.graph_coloring import Groups, best, first_fit
 
 CAPACITY = 20
@@ -13,9 +14,9 @@ Problem = tuple[list[int], list[int]]
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> Problem:
+def problems(draw: st.DrawFn, max_size: int = 14) -> Problem:
     """Sizes that fit the capacity, and a random symmetric conflict graph."""
-    sizes = draw(st.lists(st.integers(1, CAPACITY), max_size=14))
+    sizes = draw(st.lists(st.integers(1, CAPACITY), max_size=max_size))
     conflicts = [0] * len(sizes)
     if len(sizes) > 1:
         node = st.integers(0, len(sizes) - 1)
@@ -51,6 +52,48 @@ def test_best_is_a_coloring_with_no_more_groups_than_first_fit(problem: Problem)
 def test_colorings_are_deterministic(problem: Problem) -> None:
     assert best(*problem, CAPACITY) == best(*problem, CAPACITY)
     assert first_fit(*problem, CAPACITY) == first_fit(*problem, CAPACITY)
+
+
+def fewest_groups(sizes: list[int], conflicts: list[int]) -> int:
+    """Returns the number of groups of an optimal coloring, by trying all of them."""
+
+    def search(node: int, groups: list[tuple[int, int]]) -> int:
+        if node == len(sizes):
+            return len(groups)
+        counts = [search(node + 1, [*groups, (sizes[node], 1 << node)])]
+        for i, (size, members) in enumerate(groups):
+            if size + sizes[node] <= CAPACITY and not members & conflicts[node]:
+                larger = (size + sizes[node], members | 1 << node)
+                counts.append(search(node + 1, [*groups[:i], larger, *groups[i + 1 :]]))
+        return min(counts)
+
+    return search(0, [])
+
+
+@given(problems(max_size=7))
+def test_lower_bounds_are_at_most_the_optimum(problem: Problem) -> None:
+    sizes, conflicts = problem
+    optimum = fewest_groups(sizes, conflicts)
+    assert graph_coloring._size_bound(sizes, CAPACITY) <= optimum
+    assert graph_coloring._clique_size(conflicts) <= optimum
+    assert optimum <= len(best(sizes, conflicts, CAPACITY))
+
+
+def test_lower_bound_counts_nodes_of_which_few_fit_a_group() -> None:
+    """Five nodes of 7: two in a group, though their sum would fit two groups."""
+    assert graph_coloring._size_bound([7] * 5, CAPACITY) == 3
+    assert graph_coloring._size_bound([11] * 3, CAPACITY) == 3
+    assert graph_coloring._size_bound([10] * 4, CAPACITY) == 2
+    assert graph_coloring._size_bound([], CAPACITY) == 0
+
+
+@given(problems(), st.integers(0, 30))
+def test_coloring_whose_search_ends_early_is_valid(problem: Problem, max_visits: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph_coloring, "MAX_VISITS", max_visits)
+        groups = best(*problem, CAPACITY)
+    assert_coloring(groups, *problem)
+    assert len(groups) <= len(first_fit(*problem, CAPACITY))
 
 
 @given(problems())
