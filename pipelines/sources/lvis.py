@@ -5,6 +5,7 @@ class, as in MDETR's few-shot transfer to long-tailed detection: with all boxes 
 with none where the image is known not to show it.
 """
 
+import heapq
 from collections import defaultdict, deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar
@@ -184,13 +185,14 @@ def _image_captions(
     key = _key(image.id)
     record = ImageRecord(key, "coco", split, width=image.width, height=image.height)
     shown_names = {names[category] for category in annotations}
-    for category in sorted({*annotations, *image.neg_category_ids}):
+    not_shown = set(image.neg_category_ids)
+    for category in sorted({*annotations, *not_shown}):
         raw_record = f"{image.id}:{category}"
         class_annotations = annotations.get(category, [])
         if category not in names:
             yield Rejected("lvis", raw_record, "unknown class", "", key)
             continue
-        if class_annotations and category in image.neg_category_ids:
+        if class_annotations and category in not_shown:
             yield Rejected("lvis", raw_record, "class both shown and not shown", "", key)
             continue
         text = names[category]
@@ -237,6 +239,7 @@ def few_shot_subset(
     positives = _BalancedQueue({image.id: annotations[image.id].keys() for image in order})
     negatives = _BalancedQueue({image.id: image.neg_category_ids for image in order})
     by_id = {image.id: image for image in order}
+    rest = iter(by_id)
     selected: dict[int, _Image] = {}
     while len(selected) < size:
         wants_positive = len(selected) % 10 < POSITIVES_PER_TEN
@@ -245,7 +248,7 @@ def few_shot_subset(
         if image_id is None:
             image_id = queues[1].pop(selected)
         if image_id is None:  # the remaining images have no classes
-            image_id = next(id_ for id_ in by_id if id_ not in selected)
+            image_id = next(id_ for id_ in rest if id_ not in selected)
         selected[image_id] = by_id[image_id]
         positives.count(annotations[image_id].keys())
         negatives.count(by_id[image_id].neg_category_ids)
@@ -261,22 +264,25 @@ class _BalancedQueue:
             for category in categories:
                 self._waiting[category].append(image_id)
         self._selected_counts = dict.fromkeys(self._waiting, 0)
+        # Each class once, with a count that is its own or an older, smaller one.
+        self._fewest_first = [(0, category) for category in sorted(self._waiting)]
 
     def pop(self, selected: Container[int]) -> int | None:
         """Returns the next image of the class with the fewest selected images that has any left."""
-        counts = self._selected_counts
-        while counts:
-            category = min(counts, key=lambda category: (counts[category], category))
+        while self._fewest_first:
+            count, category = self._fewest_first[0]
+            if count < self._selected_counts[category]:
+                heapq.heapreplace(self._fewest_first, (self._selected_counts[category], category))
+                continue
             waiting = self._waiting[category]
             while waiting and waiting[0] in selected:
                 waiting.popleft()
             if waiting:
                 return waiting.popleft()
-            del counts[category]
+            heapq.heappop(self._fewest_first)
         return None
 
     def count(self, categories: Iterable[int]) -> None:
         """Counts a selected image for its classes."""
         for category in categories:
-            if category in self._selected_counts:
-                self._selected_counts[category] += 1
+            self._selected_counts[category] += 1

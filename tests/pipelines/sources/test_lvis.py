@@ -1,6 +1,7 @@
 """LVIS: classes as captions, and few-shot subsets."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.sources.base import Context
 from pipelines.sources.lvis import Lvis, _Annotation, _Image, few_shot_subset
 from schemas import ImageInfo, ImageRecord, Rejected
+from shards.format.placement import position
 
 CLASSES = [
     {"id": 3, "name": "aerosol_can"},
@@ -151,18 +153,81 @@ def test_files_of_another_layout_are_refused(
         read(write(tmp_path, **tables))
 
 
+Annotations = dict[int, dict[int, list[_Annotation]]]
+
+
+@st.composite
+def annotated_images(
+    draw: st.DrawFn, image_count: int, class_count: int
+) -> tuple[list[_Image], Annotations]:
+    """Images, some without classes, and the classes that they show; negative ids may repeat."""
+    category = st.integers(1, class_count)
+    images, annotations = [], {}
+    for number in range(1, image_count + 1):
+        positive = draw(st.sets(category, max_size=3))
+        negative = draw(st.lists(category, max_size=2))
+        negative = [id_ for id_ in negative if id_ not in positive]
+        images.append(_Image(number, "", 640, 480, negative))
+        annotations[number] = {id_: [_Annotation(0, number, id_, (0, 0, 1, 1))] for id_ in positive}
+    return images, annotations
+
+
+def plain_subset(images: list[_Image], annotations: Annotations, percent: float) -> list[int]:
+    """Selects by the definition: looks through all images and all classes for each next image."""
+    shown = {image.id: list(annotations[image.id]) for image in images}
+    not_shown = {image.id: image.neg_category_ids for image in images}
+    order = sorted(shown, key=lambda id_: position(f"coco/{id_}", "lvis"))
+    selected: list[int] = []
+
+    def next_image(classes: dict[int, list[int]]) -> int | None:
+        unselected = [id_ for id_ in order if id_ not in selected and classes[id_]]
+        if not unselected:
+            return None
+        counts = {category: 0 for id_ in unselected for category in classes[id_]}
+        for id_ in selected:
+            for category in classes[id_]:
+                if category in counts:
+                    counts[category] += 1
+        fewest = min(counts, key=lambda category: (counts[category], category))
+        return next(id_ for id_ in unselected if fewest in classes[id_])
+
+    while len(selected) < round(len(images) * percent / 100):
+        kinds = [shown, not_shown] if len(selected) % 10 < 9 else [not_shown, shown]
+        found = [id_ for id_ in map(next_image, kinds) if id_ is not None]
+        selected.append(found[0] if found else next(i for i in order if i not in selected))
+    return selected
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(2, 40), st.integers(1, 8), st.integers(1, 99))
+def test_few_shot_subset_is_that_of_the_plain_definition(
+    data: st.DataObject, image_count: int, class_count: int, percent: int
+) -> None:
+    images, annotations = data.draw(annotated_images(image_count, class_count))
+    subset = [image.id for image in few_shot_subset(images, annotations, percent)]
+    if len(subset) < image_count:
+        assert subset == plain_subset(images, annotations, percent)
+
+
+def test_share_of_100000_images_takes_seconds() -> None:
+    """Half of them have no classes, the others two of LVIS's 1,203."""
+    images = [_Image(number, "", 640, 480, [number % 1203]) for number in range(1, 50_001)]
+    images += [_Image(number, "", 640, 480) for number in range(50_001, 100_001)]
+    annotations: Annotations = {image.id: {} for image in images}
+    for number in range(1, 50_001):
+        category = (number * 7 + 1) % 1203
+        annotations[number][category] = [_Annotation(0, number, category, (0, 0, 1, 1))]
+    started = time.process_time()
+    assert len(few_shot_subset(images, annotations, 99.0)) == 99_000
+    assert time.process_time() - started < 10
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(1, 120), st.integers(1, 12))
 def test_few_shot_subset_shows_all_classes(
     data: st.DataObject, image_count: int, class_count: int
 ) -> None:
-    category = st.integers(1, class_count)
-    images, annotations = [], {}
-    for number in range(1, image_count + 1):
-        positive = data.draw(st.sets(category, max_size=3))
-        negative = data.draw(st.sets(category, max_size=2)) - positive
-        images.append(_Image(number, "", 640, 480, sorted(negative)))
-        annotations[number] = {id_: [_Annotation(0, number, id_, (0, 0, 1, 1))] for id_ in positive}
+    images, annotations = data.draw(annotated_images(image_count, class_count))
 
     def select(percent: float) -> list[int]:
         return [image.id for image in few_shot_subset(images, annotations, percent)]
