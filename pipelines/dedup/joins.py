@@ -17,12 +17,6 @@ ID, COCO_ID, PHOTO_ID = "id", "coco_id", "flickr photo id"
 #: `PHOTO_ID`). None: none of the images is in another dataset under another id.
 TableIds = Mapping[str, Set[str] | None]
 
-# What links datasets that share photos, if all their tables are read.
-_LINKS = {
-    frozenset({"coco", "vg"}): (COCO_ID, PHOTO_ID),
-    frozenset({"coco", "flickr30k"}): (PHOTO_ID,),
-    frozenset({"vg", "flickr30k"}): (PHOTO_ID,),
-}
 # Files that state an id of the images of a namespace, for messages.
 _TABLES = {
     ("vg", COCO_ID): "vg (image_data.json)",
@@ -41,6 +35,20 @@ class MissingTable(NamedTuple):
     def remedy(self) -> str:
         """The key of ``[image_tables]`` that would state it."""
         return _TABLES.get(self, self.namespace)
+
+
+# The tables that link all images that two datasets share. An image of Visual Genome may state only
+# a COCO id, and be one of Flickr30k by the photo of that image: those two need COCO's table, too.
+_COCO_AND_VG = {
+    MissingTable("vg", COCO_ID),
+    MissingTable("vg", PHOTO_ID),
+    MissingTable("coco", PHOTO_ID),
+}
+_LINKS = {
+    frozenset({"coco", "vg"}): _COCO_AND_VG,
+    frozenset({"coco", "flickr30k"}): {MissingTable("coco", PHOTO_ID)},
+    frozenset({"vg", "flickr30k"}): _COCO_AND_VG,
+}
 
 
 class Joins:
@@ -73,11 +81,8 @@ class Joins:
         """Returns what is not stated, but would find more images of a set in a source."""
         missing: set[MissingTable] = set()
         for a, b, may_share in _pairs(eval_set, source):
-            for join in _LINKS.get(frozenset({a, b}), ()) if may_share else ():
-                if join == PHOTO_ID:
-                    missing |= {MissingTable(n, PHOTO_ID) for n in (a, b)}
-                else:
-                    missing.add(MissingTable("vg", COCO_ID))
+            if may_share:
+                missing |= _LINKS.get(frozenset({a, b}), set())
         return {table for table in missing if table.id not in self._stated[table.namespace]}
 
     def _links(self, a: str, b: str) -> set[str]:
