@@ -1,6 +1,7 @@
 """``mdetr-shards verify``: checks that a shard set is intact, and audits it for leakage."""
 
 import argparse
+from collections import Counter
 
 from shards.commands.arguments import SHARD_SET_HELP, Subparsers, positive_int
 
@@ -45,11 +46,20 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the report; returns the exit status."""
+    from shards.format import manifest
+    from shards.format.manifest import DamagedManifestError
     from shards.reading.shard_set import ShardSet
+    from shards.verification.errors import ErrorKind, ErrorLog, VerificationError
     from shards.verification.held_out import own_namespaces, read_held_out
+    from shards.verification.result import VerificationResult
     from shards.verification.verify import verify
 
-    shards = ShardSet.open(arguments.shards)
+    try:
+        shards = ShardSet.open(arguments.shards)
+    except DamagedManifestError as error:
+        errors = ErrorLog([VerificationError(ErrorKind.FILE, str(error), manifest.NAME)])
+        print("\n".join(VerificationResult(errors, Counter(), []).lines()))
+        return 1
     own = own_namespaces(shards) if arguments.held_out else frozenset()
     held_out = [read_held_out(argument, own) for argument in arguments.held_out]
     report = verify(

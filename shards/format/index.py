@@ -66,7 +66,7 @@ class Index:
             )
         except (pa.ArrowInvalid, OSError, ValueError) as error:  # ValueError: it is empty
             raise ShardError(f"{self._name} is not a Parquet file: {error}") from error
-        if self._file.schema_arrow.names != arrow.INDEX.names:
+        if not self._file.schema_arrow.equals(arrow.INDEX):
             raise self._mismatch("its columns are not those of an index")
         self._shards = shards
         # A shard without images has no row group.

@@ -24,6 +24,10 @@ class NotAShardSetError(ValueError):
     """A folder without a manifest that this version can read."""
 
 
+class DamagedManifestError(NotAShardSetError):
+    """A manifest of this version, or of none, that cannot be decoded."""
+
+
 class ShardError(ValueError):
     """A file of a shard set that is missing, or is not what the manifest or the index states."""
 
@@ -127,7 +131,7 @@ def listed_files(content: bytes, shard_set: str) -> list[str]:
     try:
         listing = msgspec.json.decode(content, type=_Listing)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise NotAShardSetError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
+        raise DamagedManifestError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
     return [entry.file for entry in [*listing.shards, *listing.files]]
 
 
@@ -135,7 +139,7 @@ def decode(content: bytes, shard_set: str) -> Manifest:
     """Decodes the manifest of ``shard_set``, a folder or URL for messages.
 
     Raises:
-        NotAShardSetError: this version cannot read it.
+        NotAShardSetError: this version cannot read it; `DamagedManifestError`, if no version can.
     """
     try:
         version = msgspec.json.decode(content, type=_Version).schema_version
@@ -151,20 +155,20 @@ def decode(content: bytes, shard_set: str) -> Manifest:
             )
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise NotAShardSetError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
+        raise DamagedManifestError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
     # Sets are untrusted input, and files are written under these names.
     entries: list[ShardEntry | FileEntry] = [*manifest.shards, *manifest.files]
     for entry in entries:
         if not _FILE.fullmatch(entry.file):
-            raise NotAShardSetError(f"{NAME} of {shard_set} names a file {entry.file[:80]!a}")
+            raise DamagedManifestError(f"{NAME} of {shard_set} names a file {entry.file[:80]!a}")
         if not _SHA256.fullmatch(entry.sha256) or entry.bytes < 0:
-            raise NotAShardSetError(
+            raise DamagedManifestError(
                 f"{NAME} of {shard_set} states sha256 {entry.sha256[:80]!a} and {entry.bytes} "
                 f"bytes of {entry.file}: expected 64 hexadecimal digits and a size"
             )
     for shard in manifest.shards:
         if not _SPLIT.fullmatch(shard.split):
-            raise NotAShardSetError(f"{NAME} of {shard_set} names a split {shard.split[:80]!a}")
+            raise DamagedManifestError(f"{NAME} of {shard_set} names a split {shard.split[:80]!a}")
         if shard.split not in manifest.roles:
-            raise NotAShardSetError(f"{NAME} of {shard_set} states no role of {shard.split}")
+            raise DamagedManifestError(f"{NAME} of {shard_set} states no role of {shard.split}")
     return manifest

@@ -1,7 +1,7 @@
 """The errors that verification finds in a shard set, and the log that counts them."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -54,6 +54,7 @@ class ErrorKind(StrEnum):
     OVERLAP = "sentences about the same object"
     JOINABLE = "captions that one caption has room for"
     RAW = "raw files"
+    CHECK = "check that the damage ended"
 
 
 #: An error of a caption: its kind and message.
@@ -80,6 +81,19 @@ class VerificationError(NamedTuple):
         return printable(": ".join(filter(None, (self.file, sample, self.kind, self.message))))
 
 
+def guarded(errors: Iterable[VerificationError]) -> Iterator[VerificationError]:
+    """Yields errors; an exception of the check that finds them is the last one.
+
+    A damage may have any form. One that no check expects must not hide what the others find.
+    """
+    try:
+        yield from errors
+    except Exception as error:
+        name = getattr(errors, "__name__", "a check")
+        message = f"{name}: {type(error).__name__}: {error}"
+        yield VerificationError(ErrorKind.CHECK, message)
+
+
 class ErrorLog:
     """Counts errors by kind, and lists the first ``MAX_LISTED`` of them."""
 
@@ -90,7 +104,7 @@ class ErrorLog:
 
     def add(self, errors: Iterable[VerificationError]) -> None:
         """Counts errors, in the order in which they were found."""
-        for error in errors:
+        for error in guarded(errors):
             self.counts[error.kind] += 1
             if len(self.listed) < MAX_LISTED:
                 self.listed.append(error)

@@ -21,7 +21,7 @@ from shards.format.index import IndexRow, Member
 from shards.format.manifest import ShardError
 from shards.format.stats import Stats
 from shards.reading.shard_set import ShardSet
-from shards.verification.errors import ErrorKind, ErrorLog, VerificationError
+from shards.verification.errors import ErrorKind, ErrorLog, VerificationError, guarded
 from shards.verification.identity_checks import SampleFacts
 from shards.verification.recipe import SampleRequirements
 from shards.verification.sample_checks import check_sample, not_checked
@@ -96,8 +96,8 @@ def _check_contents(
     else:
         rows = [rows[i] for i in check.rows]
     for number, row in rows:
-        yield from _check_image(tar, row, check.required)
-        yield from _check_annotations(tar, row, number, check.required, result)
+        yield from guarded(_check_image(tar, row, check.required))
+        yield from guarded(_check_annotations(tar, row, number, check.required, result))
 
 
 def check_tar(file: BinaryIO, rows: Sequence[IndexRow]) -> Iterator[VerificationError]:

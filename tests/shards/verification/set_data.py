@@ -123,15 +123,14 @@ class SetData:
 
     def write(self, folder: Path) -> None:
         """Writes the set to a folder, whose files it replaces; all counts follow the samples."""
-        for file in folder.glob("*"):
-            file.unlink()
+        tars: dict[str, bytes] = {}
         rows: list[list[dict[str, Any]]] = []
         entries = {entry["file"]: entry for entry in self.manifest["shards"]}
         splits = dict.fromkeys([*self.manifest["totals"], *map(self.split_of, self.shards)])
         stats = {split: Stats() for split in splits}
         for file, images in self.shards.items():
             content, shard_rows = _tar(file, images)
-            (folder / file).write_bytes(content)
+            tars[file] = content
             rows.append(shard_rows)
             split_stats = stats[self.split_of(file)]
             for image in images:
@@ -142,6 +141,10 @@ class SetData:
         self.manifest["shards"] = [entries[file] for file in self.shards]
         for split, totals in self.manifest["totals"].items():
             self.manifest["totals"][split] = {name: getattr(stats[split], name) for name in totals}
+        for path in folder.glob("*"):
+            path.unlink()
+        for file, content in tars.items():
+            (folder / file).write_bytes(content)
         (folder / "index.parquet").write_bytes(index_bytes(rows))
         (folder / "stats.json").write_bytes(as_json(stats))
         _write_table(folder / "rejected.parquet", self.rejected, arrow.REJECTED)
