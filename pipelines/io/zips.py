@@ -225,7 +225,8 @@ def find_in_zips(path: str, top: str) -> list[str]:
 
     Searches the zips in the path's folder and in the folders above it, up to ``top``; each result
     leads into a zip. Zips that cannot be read are skipped. No folders are added or left out, since
-    the zips of several datasets have files of the same name.
+    the zips of several datasets have files of the same name; only a folder of the zip's own name
+    around all its files, such as ``CLEVR_v1.0`` in ``CLEVR_v1.0.zip``, may be left out.
     """
     found: list[str] = []
     folder, _, name = path.rpartition("/")
@@ -233,12 +234,26 @@ def find_in_zips(path: str, top: str) -> list[str]:
         for zip_path in files_in(folder):
             if zip_path.lower().endswith(".zip"):
                 with contextlib.suppress(RawFileError), open_zip(zip_path) as archive:
-                    paths = map(member_path, archive.infolist())
-                    if any(path == name or path.startswith(f"{name}/") for path in paths):
-                        found.append(f"{zip_path}/{name}")
+                    paths = [member_path(info) for info in archive.infolist()]
+                    inside = _path_inside(paths, name, zip_path.rpartition("/")[2][: -len(".zip")])
+                    found += [f"{zip_path}/{inside}"] if inside else []
         folder, _, parent = folder.rpartition("/")
         name = f"{parent}/{name}"
     return found
+
+
+def _path_inside(paths: list[str], name: str, wrapper: str) -> str | None:
+    """Returns the path of a file or folder among those of a zip, None if it is not there.
+
+    >>> _path_inside(["a/b/1.jpg"], "a/b", "c"), _path_inside(["a/b/1.jpg"], "b/1.jpg", "a")
+    ('a/b', 'a/b/1.jpg')
+    >>> _path_inside(["a/b/1.jpg", "c/1.txt"], "b", "a")
+    """
+    names = [name]
+    if all(path.startswith(f"{wrapper}/") for path in paths if not path.startswith("__MACOSX/")):
+        names.append(f"{wrapper}/{name}")
+    there = (n for n in names if any(path == n or path.startswith(f"{n}/") for path in paths))
+    return next(there, None)
 
 
 def check_file(path: str) -> None:

@@ -111,6 +111,7 @@ def test_file_is_found_where_unpacking_would_put_it(tmp_path: Path) -> None:
     tiny.write_zip(tmp_path / "coco/annotations_trainval.zip", annotations)
     tiny.write_zip(tmp_path / "gqa/questions1.2.zip", {"train.json": b"", "readme.txt": b""})
     tiny.write_zip(tmp_path / "wrapped/x.zip", {"x/y/train.json": b"", "x/y/val.json": b""})
+    tiny.write_zip(tmp_path / "clevr/x.zip", {"x/y/train.json": b"", "__MACOSX/x/y/._a": b""})
     tiny.write(tmp_path / "gqa/broken.zip", b"no zip")
     found = {
         "coco/annotations/train.json": ["coco/annotations_trainval.zip/annotations/train.json"],
@@ -120,6 +121,9 @@ def test_file_is_found_where_unpacking_would_put_it(tmp_path: Path) -> None:
         "gqa/train.json": ["gqa/questions1.2.zip/train.json"],
         "gqa/sub/train.json": [],
         "wrapped/val.json": [],  # as zips of other datasets may have a file of this name
+        "clevr/y/train.json": ["clevr/x.zip/x/y/train.json"],  # the folder has the zip's name
+        "clevr/y": ["clevr/x.zip/x/y"],
+        "clevr/train.json": [],
     }
     prefix = f"{tmp_path}/"
     for path, places in found.items():
