@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from schemas.package_version import package_version
-from schemas.toml_config import add_set_option, shipped_names
+from schemas.toml_config import add_set_option
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,16 +17,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: 2 for usage errors, 0 after ``--help`` and ``--version``.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    # Beam warns at import that BigQuery's client, which is not used here, is not installed.
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
+    if argv[:1] == ["fetch"]:
+        from pipelines.fetch.command import main as fetch  # late, as it imports Beam
+
+        return fetch(argv[1:])
     parser = argparse.ArgumentParser(
         prog="mdetr-build",
         description="Turn raw annotation files and images into a shard set, with Apache Beam.",
         epilog="All other options are passed to Beam: --runner, --direct_num_workers, ... "
-        "The default is the local runner with one process per core.",
+        "The default is the local runner with one process per core. "
+        "`mdetr-build fetch RECIPE --root ROOT` downloads the raw files of a recipe.",
     )
     parser.add_argument(
         "recipe", nargs="?", help="name of a shipped recipe, or path of a TOML file"
     )
-    parser.add_argument("--list", action="store_true", help="list the shipped recipes")
+    parser.add_argument(
+        "--list", action="store_true", help="list the shipped recipes and their downloads"
+    )
     parser.add_argument("--output", help="folder of the shard set: local, gs:// or s3://")
     parser.add_argument("--root", default="", help="base folder of the recipe's relative paths")
     add_set_option(parser)
@@ -36,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {package_version()}")
     arguments, beam_arguments = parser.parse_known_args(argv)
     if arguments.list:
-        print("\n".join(shipped_names("pipelines.recipes")))
+        from pipelines.fetch.listing import recipe_lines  # late, as it imports Beam
+
+        print("\n".join(recipe_lines()))
         return 0
     if not arguments.recipe or not arguments.output:
         parser.error("a recipe and --output are required; --list shows the recipes")
@@ -44,8 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (stray := _stray_argument(beam_arguments)) is not None:
         parser.error(f"unrecognized arguments: {stray}")
 
-    # Beam warns at import that BigQuery's client, which is not used here, is not installed.
-    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     try:
         return _build(parser, arguments, beam_arguments)
     except KeyboardInterrupt:

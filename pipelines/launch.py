@@ -21,10 +21,12 @@ from pipelines.beam.pipeline import add_steps
 from pipelines.beam.runners import Runner
 from pipelines.captions.parsing import model_name_and_version
 from pipelines.dedup.eval_exclusion import list_errors
+from pipelines.fetch.catalog import read_catalog
+from pipelines.fetch.plan import fetch_hint
 from pipelines.io.beam_files import scratch_folder
 from pipelines.io.raw_files import StoreError, exists, is_local, open_binary
 from pipelines.output_folder import OutputFolder, OutputFolderError
-from pipelines.recipe import Recipe, RecipeError, load, with_root
+from pipelines.recipe import Recipe, RecipeError, load, missing_paths, with_root
 from schemas.toml_config import Override
 from shards.format import manifest as mf
 from shards.terminal import printable
@@ -73,7 +75,7 @@ def run(
         runner = runners.select_runner(beam_arguments)
         FileSystems.set_options(runner.options)  # workers receive them from their runner
         as_written = load(recipe_name, root, overrides)
-        recipe = with_root(as_written, root)
+        recipe = _located(as_written, recipe_name, root)
         runners.check_reach(runner, output, recipe.paths())
         _check_lists(recipe)
         if recipe.uses_parser():
@@ -104,6 +106,16 @@ def run(
     if not quiet:
         print(summary_table.table(manifest, stages, time.monotonic() - started))
         print(f"\nThe shard set is in {output}; {mf.NAME} lists its contents.")
+
+
+def _located(recipe: Recipe, recipe_name: str, root: str) -> Recipe:
+    """Returns a recipe with its paths located; an error about missing ones says how to get them."""
+    try:
+        return with_root(recipe, root)
+    except RecipeError as error:
+        missing = missing_paths(recipe, root)
+        hint = fetch_hint(read_catalog(), recipe.name, recipe_name, root, missing)
+        raise RecipeError("\n".join(filter(None, [str(error), hint]))) from error
 
 
 def _check_lists(recipe: Recipe) -> None:

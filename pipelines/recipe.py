@@ -224,6 +224,19 @@ def with_root(recipe: Recipe, root: str) -> Recipe:
     return located
 
 
+def missing_paths(recipe: Recipe, root: str) -> list[str]:
+    """Returns the files and folders, as the recipe states them, that `with_root` does not find."""
+
+    def is_missing(path: str) -> bool:
+        try:
+            _locate(path, root)
+        except RawFileError:
+            return True
+        return False
+
+    return [path for path in dict.fromkeys(recipe.paths()) if is_missing(path)]
+
+
 def _write_out_rules(table: dict[str, Any]) -> dict[str, Any]:
     """Returns a recipe with all fields of the named rules that it states."""
     rules = table.get("rules")

@@ -211,7 +211,12 @@ def write_recipe(path: Path, **tables: Any) -> Path:
         "reject_limit": 1.0,
         **tables,
     }
-    lines = [f"{key} = {_toml(value)}\n" for key, value in tables.items()]
+    return write_toml(path, tables)
+
+
+def write_toml(path: Path, table: dict[str, Any]) -> Path:
+    """Writes a TOML file, with one line for each key."""
+    lines = [f"{key} = {_toml(value)}\n" for key, value in table.items()]
     return write(path, "".join(lines).encode())
 
 

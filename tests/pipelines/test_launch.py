@@ -161,7 +161,7 @@ def test_list_prints_the_shipped_recipes_without_their_bases(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["--list"]) == 0
-    names = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert "mdetr_pretrain" in names and "_eval_sets" not in names
 
 

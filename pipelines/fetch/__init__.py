@@ -1,0 +1,1 @@
+"""The published files that recipes read: their catalog, and their download."""
