@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from shards.format.exclusion_counts import ExclusionCounts, JoinCounts
 from shards.format.source_counts import SourceCounts
 
 
@@ -53,3 +54,15 @@ def source_rows(
     for source, counts in sources.items():
         values = [*msgspec.structs.astuple(counts), counts.in_shards]
         yield table_row(source, values, label_width)
+
+
+def exclusion_rows(
+    heading: str, exclusions: Mapping[str, ExclusionCounts], label_width: int
+) -> Iterator[str]:
+    """Yields the table of ``Manifest.exclusions``: what each names, and excluded by which join."""
+    yield table_row(heading, ["names", "excluded", "captions", "by"], label_width)
+    for name, counts in exclusions.items():
+        excluded = counts.excluded or {"-": JoinCounts()}
+        for join, of_join in excluded.items():
+            values = table_row(name, [counts.named, of_join.images, of_join.captions], label_width)
+            yield f"{values}  {join}"

@@ -2,7 +2,7 @@
 
 from pipelines.beam.progress import Stage
 from shards.format.manifest import Manifest
-from shards.terminal import source_rows, table_row
+from shards.terminal import exclusion_rows, source_rows, table_row
 
 _WIDTH = 18  # of the first column
 
@@ -30,6 +30,8 @@ def table(manifest: Manifest, stages: dict[str, Stage], seconds: float) -> str:
                 f"{sum(shard.bytes for shard in shards) / 1e6:.1f}",
             )
         )
+    if manifest.exclusions:
+        lines += ["", *exclusion_rows("exclusion", manifest.exclusions, _WIDTH)]
     if stages:  # of the local runner; others show them on their own pages
         lines += ["", _row("stage", "elements", "worker s")]
     lines += [_row(name, stage.done, f"{stage.seconds:.1f}") for name, stage in stages.items()]

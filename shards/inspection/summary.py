@@ -7,12 +7,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from shards.format.exclusion_counts import ExclusionCounts
 from shards.format.manifest import Manifest
 from shards.format.source_counts import SourceCounts
 from shards.format.stats import DatasetStats, Stats
 from shards.inspection.recipe import max_caption_length
 from shards.reading.tables import SetTables
-from shards.terminal import printable, source_rows, table_row
+from shards.terminal import exclusion_rows, printable, source_rows, table_row
 
 MAX_REASONS = 12  # rejection reasons that the terminal table lists
 NARROW, WIDE = 25, 44  # widths of the first column
@@ -92,8 +93,10 @@ class ShardSetSummary(msgspec.Struct):
     bytes: int
     splits: dict[str, SplitSummary]
     sources: dict[str, SourceCounts]
+    exclusions: dict[str, ExclusionCounts]
     excluded: list[ExclusionCount]
     rejected: list[RejectionCount]
+    warnings: list[str]
 
 
 def summarize(manifest: Manifest, tables: SetTables) -> ShardSetSummary:
@@ -107,8 +110,10 @@ def summarize(manifest: Manifest, tables: SetTables) -> ShardSetSummary:
             split: _summarize_split(manifest, split, stats) for split, stats in tables.stats.items()
         },
         sources=manifest.sources,
+        exclusions=manifest.exclusions,
         excluded=list(_exclusion_counts(_excluded_images(tables.excluded))),
         rejected=list(_rejection_counts(tables.rejected)),
+        warnings=manifest.warnings,
     )
 
 
@@ -203,7 +208,12 @@ def summary_table(summary: ShardSetSummary) -> str:
         for dataset, counts in split.datasets.items():
             lines.append(table_row(dataset, (getattr(counts, c) for c in columns), NARROW))
     lines += ["", *source_rows("source: records", summary.sources, NARROW)]
+    lines += ["", *exclusion_rows("exclusion: images", summary.exclusions, NARROW)]
     lines += ["", *_exclusion_rows(summary), "", *_rejection_rows(summary)]
+    lines += [
+        "" if summary.warnings else "no warnings",
+        *(f"warning: {w}" for w in summary.warnings),
+    ]
     return "\n".join(map(printable, lines))
 
 
