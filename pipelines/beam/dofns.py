@@ -175,9 +175,10 @@ class ReadImageTables(_Step):
             rejected = row if isinstance(row, Rejected) else _row_error(row)
             if rejected is not None:
                 if row.source not in recipe.sources:  # the join by its ids would be missing
-                    path = slice_range.input.path
-                    reason = f"{rejected.reason}: {rejected.detail}"
-                    raise RawFileError(f"{path}: {rejected.record}: {reason}")
+                    raise RawFileError(
+                        f"{slice_range.input.path}: image {rejected.record} from byte "
+                        f"{slice_range.start}: {rejected.reason}: {rejected.detail}"
+                    )
                 # No records are lost here: the sentences about an image without a row are counted
                 # later.
                 rejected.records = 0
