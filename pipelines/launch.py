@@ -124,11 +124,11 @@ def _check_lists(recipe: Recipe) -> None:
     Raises:
         RecipeError: One is wrong, or names no image.
     """
-    own = recipe.own_namespaces()
+    others = recipe.own_namespaces()
     lines = [
         line
         for name, exclusion in recipe.exclude.items()
-        for line in list_errors(name, exclusion, own)
+        for line in list_errors(name, exclusion, others)
     ]
     if lines:
         raise RecipeError("\n".join(lines))

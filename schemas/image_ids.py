@@ -51,25 +51,25 @@ class ImageIdError(ValueError):
 
 
 @functools.lru_cache(maxsize=1 << 14, typed=True)
-def image_key(namespace: str, id_: RawId, own: frozenset[str] = frozenset()) -> str:
+def image_key(namespace: str, id_: RawId, others: frozenset[str] = frozenset()) -> str:
     """Returns the key of an image, by its namespace and any spelling of its id.
 
     A number may be an integer, a whole float, or text of either with leading zeros; published file
     names of the namespace are ids, too. An id of ``vg`` or ``gqa`` that begins with "n" is one of
-    COCO, as in GQA's files. ``own`` has the namespaces of datasets that are not published; their
+    COCO, as in GQA's files. ``others`` has the namespaces of datasets that are not published; their
     ids are names or numbers. The case of a namespace does not matter.
 
     >>> image_key("COCO", "COCO_train2014_000000000139.jpg"), image_key("lvis", 139.0)
     ('coco/139', 'coco/139')
     >>> image_key("gqa", "2320633"), image_key("gqa", "n578020")
     ('vg/2320633', 'coco/578020')
-    >>> image_key("mine", "x1.jpg", own=frozenset({"mine"}))
+    >>> image_key("mine", "x1.jpg", others=frozenset({"mine"}))
     'mine/x1'
 
     Raises:
         ImageIdError: the namespace is unknown, or the value is not a positive id of it.
     """
-    name = known_namespace(namespace, own)
+    name = known_namespace(namespace, others)
     name = _ALIASES.get(name, name)
     text = _text(id_)
     if text.lower() in _NO_ID:
@@ -89,18 +89,18 @@ def image_key(namespace: str, id_: RawId, own: frozenset[str] = frozenset()) -> 
     return f"{name}/{plain}"
 
 
-def known_namespace(namespace: str, own: frozenset[str] = frozenset()) -> str:
+def known_namespace(namespace: str, others: frozenset[str] = frozenset()) -> str:
     """Returns the spelling of a namespace that keys and `image_key` have.
 
     Raises:
-        ImageIdError: it is neither published nor in ``own``; the message lists those.
+        ImageIdError: it is neither published nor in ``others``; the message lists those.
     """
-    if namespace in own or namespace in NAMESPACES:
+    if namespace in others or namespace in NAMESPACES:
         return namespace
     lower = namespace.lower()
-    known = {name.lower(): name for name in (*own, *NAMESPACES)}
+    known = {name.lower(): name for name in (*others, *NAMESPACES)}
     if lower not in known:
-        names = ", ".join(sorted({*own, *NAMESPACES}))
+        names = ", ".join(sorted({*others, *NAMESPACES}))
         raise ImageIdError(f"there is no namespace {namespace[:80]!a} of images; known are {names}")
     return known[lower]
 

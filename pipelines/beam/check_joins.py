@@ -193,8 +193,8 @@ def _warnings_of_unmatched_sets(
         if not named[name]:
             yield f"exclude.{name}: it names no image"
         elif name not in matched:
-            of = ", ".join(exclusion.image_ids())
+            namespaces = ", ".join(exclusion.image_ids())
             yield (
-                f"exclude.{name}: none of the images of {of} that it names is in an image table of "
-                "a source, or a duplicate of one that is; are they ids of another dataset?"
+                f"exclude.{name}: none of the images of {namespaces} that it names is in an image "
+                "table of a source, or a duplicate of one that is; are they ids of another dataset?"
             )

@@ -211,8 +211,8 @@ class ReadHeldOut(_Step):
         """Yields the packed `EvalImage` rows, and to ``IMAGES`` packed `ImageInfo` rows."""
         name = slice_range.source
         exclusion = self._build.recipe.exclude[name]
-        own = self._build.recipe.own_namespaces()
-        rows = list(read_held_out(name, exclusion.dataset, read_slice(slice_range), own))
+        others = self._build.recipe.own_namespaces()
+        rows = list(read_held_out(name, exclusion.dataset, read_slice(slice_range), others))
         yield _pack("evaluation sets", rows)
         if exclusion.images:
             files = [ImageInfo(row.key, _roots_name(name), row.file) for row in rows if row.file]

@@ -111,11 +111,11 @@ class _Row(msgspec.Struct, gc=False):
 
 
 def read_held_out(
-    eval_set: str, dataset: str, raw_slice: Slice, own: frozenset[str] = frozenset()
+    eval_set: str, dataset: str, raw_slice: Slice, others: frozenset[str] = frozenset()
 ) -> Iterator[EvalImage]:
     """Yields the images that a slice of an evaluation set's file names, each once.
 
-    ``dataset`` is the one whose images a list of ids names, ``own`` has the namespaces of the
+    ``dataset`` is the one whose images a list of ids names, ``others`` has the namespaces of the
     recipe that are not published.
 
     Raises:
@@ -139,7 +139,7 @@ def read_held_out(
         case _:
             input = raw_slice.input
             rows = [
-                _listed(eval_set, id_, dataset or "coco", input, own) for id_ in _read_ids(input)
+                _listed(eval_set, id_, dataset or "coco", input, others) for id_ in _read_ids(input)
             ]
     if bad:
         # Otherwise the image of an unreadable record would be trained on.
@@ -149,17 +149,17 @@ def read_held_out(
 
 
 def list_errors(
-    eval_set: str, exclusion: Exclusion, own: frozenset[str] = frozenset()
+    eval_set: str, exclusion: Exclusion, others: frozenset[str] = frozenset()
 ) -> Iterator[str]:
     """Yields a line for each small file of an evaluation set that is wrong, or names no image.
 
-    The others are checked when their slices are read. ``own`` is as of `read_held_out`.
+    Large files are checked when their slices are read. ``others`` is as of `read_held_out`.
     """
     for input in exclusion.inputs():
         if input.layout != "file":
             continue
         try:
-            rows = read_held_out(eval_set, exclusion.dataset, Slice(input, b""), own)
+            rows = read_held_out(eval_set, exclusion.dataset, Slice(input, b""), others)
             if not any(rows) and not exclusion.allow_empty:
                 what = "no reference that is not in train" if input.role == "refs" else "no image"
                 yield f"exclude.{eval_set}: {input.path} names {what}"
@@ -186,11 +186,11 @@ def _image_of_table(eval_set: str, image: _Image, input: Input) -> EvalImage:
 
 
 def _listed(
-    eval_set: str, id_: RawId, dataset: str, input: Input, own: frozenset[str] = frozenset()
+    eval_set: str, id_: RawId, dataset: str, input: Input, others: frozenset[str] = frozenset()
 ) -> EvalImage:
     """Returns the image that an id of a dataset names, with the name of its file there."""
     try:
-        key = image_key(dataset, id_, own)
+        key = image_key(dataset, id_, others)
     except ImageIdError as error:
         raise RawFileError(f"{input.path}: {error}") from error
     namespace, _, number = key.partition("/")

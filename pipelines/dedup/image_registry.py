@@ -276,15 +276,15 @@ def _merged(joins: Iterable[_Join], same_photo: bool) -> tuple["_DisjointSets", 
             shared.append(SharedId(join.join, join.id, repeated))
         elif same_photo or join.join == COCO_ID:
             used.append(join)
-    for cut in (PHOTO_ID, COCO_ID):
+    for weakest in (PHOTO_ID, COCO_ID):
         sets = _joined(used)
         members: _Keys = defaultdict(set)
         for key in sets.names():
             members[sets.root(key)].add(key)
-        roots = {sets.root(min(join.keys)) for join in used if join.join == cut}
+        roots = {sets.root(min(join.keys)) for join in used if join.join == weakest}
         too_large = {root for root in roots if _of_one_dataset(members[root])}
-        shared += [SharedId(cut, "", _of_one_dataset(members[root])) for root in too_large]
-        used = [j for j in used if j.join != cut or sets.root(min(j.keys)) not in too_large]
+        shared += [SharedId(weakest, "", _of_one_dataset(members[root])) for root in too_large]
+        used = [j for j in used if j.join != weakest or sets.root(min(j.keys)) not in too_large]
     return _joined(used), sorted(shared)
 
 

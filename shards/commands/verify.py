@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shards.format.manifest import DamagedManifestError
     from shards.reading.shard_set import ShardSet
     from shards.verification.errors import ErrorKind, ErrorLog, VerificationError
-    from shards.verification.held_out import own_namespaces, read_held_out
+    from shards.verification.held_out import namespaces_of_keys, read_held_out
     from shards.verification.result import VerificationResult
     from shards.verification.verify import verify
 
@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         errors = ErrorLog([VerificationError(ErrorKind.FILE, str(error), manifest.NAME)])
         print("\n".join(VerificationResult(errors, Counter(), []).lines()))
         return 1
-    own = own_namespaces(shards) if arguments.held_out else frozenset()
-    held_out = [read_held_out(argument, own) for argument in arguments.held_out]
+    others = namespaces_of_keys(shards) if arguments.held_out else frozenset()
+    held_out = [read_held_out(argument, others) for argument in arguments.held_out]
     report = verify(
         shards,
         num_images=arguments.num_images,

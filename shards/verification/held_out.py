@@ -38,7 +38,7 @@ class _CocoLayout(msgspec.Struct):
     images: list[_WithId]
 
 
-def own_namespaces(shards: ShardSet) -> frozenset[str]:
+def namespaces_of_keys(shards: ShardSet) -> frozenset[str]:
     """Returns the namespaces of a set's keys; shards whose index cannot be read are left out."""
     namespaces: set[str] = set()
     for shard in range(len(shards.shards)):
@@ -47,12 +47,12 @@ def own_namespaces(shards: ShardSet) -> frozenset[str]:
     return frozenset(namespaces)
 
 
-def read_held_out(argument: str, own: frozenset[str] = frozenset()) -> HeldOutList:
+def read_held_out(argument: str, others: frozenset[str] = frozenset()) -> HeldOutList:
     """Reads the list that ``NAMESPACE=FILE`` names, as keys of a shard set.
 
     FILE has one id per line, or is JSON: a list of ids or of objects with an ``image_id``, or an
     object with a list ``images`` of objects with an ``id`` (COCO's layout). Ids are spelled as
-    `image_key` reads them. NAMESPACE is a published one, or one of ``own``, as of the shard set.
+    `image_key` reads them. NAMESPACE is a published one, or one of ``others``, as of the shard set.
 
     Raises:
         HeldOutListError: the namespace is unknown, or the file has another form, is empty, or has
@@ -63,11 +63,11 @@ def read_held_out(argument: str, own: frozenset[str] = frozenset()) -> HeldOutLi
     if not (equals and path and namespace):
         raise HeldOutListError(f"expected NAMESPACE=FILE, such as coco=ids.txt, got {argument!r}")
     try:
-        namespace = known_namespace(namespace, own)
+        namespace = known_namespace(namespace, others)
         ids = _read_ids(path)
         if not ids:
             raise HeldOutListError(f"{path} has no image ids")
-        keys_of_list = frozenset(image_key(namespace, id_, own) for id_ in ids)
+        keys_of_list = frozenset(image_key(namespace, id_, others) for id_ in ids)
     except ImageIdError as error:
         raise HeldOutListError(f"{path}: {error}") from error
     return HeldOutList(argument, namespace, keys_of_list)

@@ -69,7 +69,7 @@ def test_ids_of_gqa_may_name_images_of_coco(number: int, prefix: str, namespace:
 )
 def test_what_is_no_id_has_no_key(namespace: str, id_: RawId) -> None:
     with pytest.raises(ImageIdError, match="image id"):
-        image_key(namespace, id_, own=frozenset({"mine"}))
+        image_key(namespace, id_, others=frozenset({"mine"}))
 
 
 @pytest.mark.parametrize("id_", NO_IDS)
@@ -100,14 +100,16 @@ def test_unknown_namespace_is_an_error_that_lists_the_known(namespace: str) -> N
     with pytest.raises(
         ImageIdError, match=r"known are clevr, coco, flickr30k, gqa, lvis, mine, vg"
     ):
-        image_key(namespace, 7, own=frozenset({"mine"}))
+        image_key(namespace, 7, others=frozenset({"mine"}))
 
 
 def test_own_namespaces_have_names_and_numbers() -> None:
-    own = frozenset({"Mine"})
-    assert known_namespace("mine", own) == "Mine"
-    assert image_key("mine", "own-1.jpg", own) == image_key("MINE", "own-1", own) == "Mine/own-1"
-    assert image_key("mine", "007.png", own) == image_key("mine", 7.0, own) == "Mine/7"
+    others = frozenset({"Mine"})
+    assert known_namespace("mine", others) == "Mine"
+    assert (
+        image_key("mine", "own-1.jpg", others) == image_key("MINE", "own-1", others) == "Mine/own-1"
+    )
+    assert image_key("mine", "007.png", others) == image_key("mine", 7.0, others) == "Mine/7"
     assert image_key("clevr", "CLEVR_val_000007.png") == "clevr/CLEVR_val_000007"
 
 

@@ -211,7 +211,7 @@ def test_own_namespace_must_be_a_plain_name() -> None:
         MdetrJson(files={}, namespaces={"mine": "my/set"})
 
 
-def test_records_are_told_apart_by_their_file(tmp_path: Path) -> None:
+def test_records_have_ids_with_their_file(tmp_path: Path) -> None:
     """Ids are of a file; files of one name in two folders are numbered in their order."""
     paths = [tmp_path / name for name in ("a/x.json", "b/x.json", "c/x~2.json", "y.json")]
     for path in paths:

@@ -79,5 +79,5 @@ def test_unknown_namespace_is_refused_unless_the_shard_set_has_it(tmp_path: Path
     (tmp_path / "ids").write_text("img_7\n007\n")
     with pytest.raises(HeldOutListError, match="no namespace 'mine' of images; known are clevr, "):
         read_held_out(f"mine={tmp_path / 'ids'}")
-    held_out = read_held_out(f"mine={tmp_path / 'ids'}", own=frozenset({"mine"}))
+    held_out = read_held_out(f"mine={tmp_path / 'ids'}", others=frozenset({"mine"}))
     assert held_out.keys == {"mine/img_7", "mine/7"}
