@@ -1,8 +1,10 @@
 """Arithmetic on character spans: half-open ``(start, stop)`` offsets into a caption."""
 
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 
 from schemas import Span
+from schemas.graphemes import grapheme_borders, split_graphemes
 
 
 def shift(spans: Iterable[Span], offset: int) -> list[Span]:
@@ -25,16 +27,57 @@ def intersects(span: Span, others: Iterable[Span]) -> bool:
 
 
 def consolidate(spans: Iterable[Span], text: str) -> list[Span]:
-    """Returns sorted spans that do not overlap, each from word border to word border.
+    r"""Returns sorted spans that do not overlap, each from word border to word border.
 
     Overlapping spans become one, characters that are neither letters nor digits are trimmed from
     both ends, and a span that ends or starts at a hyphen takes in the whole hyphenated word.
     Spans with no letter or digit are dropped unless a hyphen is next to them, and so are those that
-    begin before the text.
+    begin before the text. A character is a whole grapheme: an accent is not cut off its letter, and
+    a span that covers a part of a grapheme takes in all of it.
 
     >>> consolidate([(10, 16), (0, 3)], "the short-haired girl.")
     [(0, 3), (4, 16)]
+    >>> consolidate([(0, 4)], "cafe\u0301 sign")
+    [(0, 5)]
     """
+    if text.isascii():
+        return _consolidate(spans, text)
+    borders = grapheme_borders(text)
+    by_grapheme = [_to_graphemes(span, borders) for span in spans]
+    letters = "".join(map(_main_character, split_graphemes(text)))
+    return [(borders[start], borders[stop]) for start, stop in _consolidate(by_grapheme, letters)]
+
+
+def consolidate_or_whole(spans: Iterable[Span], text: str) -> list[Span]:
+    """Returns the consolidated spans or, if they have no words, the span of all words of the text.
+
+    The root phrase of "# of a bus" is a punctuation mark, and that of another text an emoji.
+
+    >>> consolidate_or_whole([(0, 1)], "# of a bus")
+    [(2, 10)]
+    """
+    return consolidate(spans, text) or consolidate([(0, len(text))], text)
+
+
+def _to_graphemes(span: Span, borders: Sequence[int]) -> Span:
+    """Returns a span of code points as a span of the graphemes that it covers or is in.
+
+    Offsets outside the text remain outside, and an empty or reversed span covers nothing.
+    """
+    start, stop = span
+    if start < 0:
+        return span
+    last = len(borders) - 1
+    first = bisect_right(borders, start) - 1 if start < borders[-1] else last + start - borders[-1]
+    return first, min(bisect_left(borders, stop), last) if start < stop else first
+
+
+def _main_character(grapheme: str) -> str:
+    """Returns the letter or digit of a grapheme, or else its first character."""
+    return next(filter(str.isalnum, grapheme), grapheme[0])
+
+
+def _consolidate(spans: Iterable[Span], text: str) -> list[Span]:
     cleaned = _clean(spans, text)
     # A hyphenated word is included with the space after it, so spans may overlap now.
     return _clean(cleaned, text) if "-" in text else cleaned

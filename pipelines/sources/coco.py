@@ -11,7 +11,7 @@ import msgspec
 
 from pipelines.captions.noun_phrases import root_and_negative_spans
 from pipelines.captions.parsing import MAX_CHARACTERS
-from pipelines.captions.spans import consolidate
+from pipelines.captions.spans import consolidate, consolidate_or_whole
 from pipelines.captions.text_cleanup import has_alphanumeric
 from pipelines.dedup.image_keys import flickr_photo_id
 from pipelines.dedup.joins import PHOTO_ID, TableIds
@@ -180,13 +180,10 @@ def _caption_batch(
                     continue
                 root, negative = root_and_negative_spans(text, parses[text], lazy=True)
                 region = ObjectRegion(
-                    spans=consolidate(root, text),
+                    spans=consolidate_or_whole(root, text),
                     object=str(reference.ann_id),
                     category=reference.category_id,
                 )
-                if not region.spans:
-                    yield Rejected("coco", raw_record, "no words", text, record.image)
-                    continue
                 record.captions.append(
                     GroundedCaption(
                         text=text,

@@ -28,6 +28,7 @@ from schemas import (
     Rejected,
     Span,
 )
+from schemas.graphemes import is_within_word
 from schemas.image_ids import ImageIdError, RawId, image_key
 
 
@@ -332,6 +333,8 @@ def _find_name(name: str, text: str, taken: dict[str, list[Span]]) -> Span | Non
         return None
     for match in _name_pattern(name).finditer(text):
         start, stop = match.span()
+        if is_within_word(text, start) or is_within_word(text, stop):  # \b ends before an accent
+            continue
         if all(stop <= a or b <= start for spans in taken.values() for a, b in spans):
             return start, stop
     return None

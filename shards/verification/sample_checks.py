@@ -55,7 +55,7 @@ def _check_caption(
     provenance_errors = list(_check_provenance(caption))
     yield from provenance_errors
     yield from _check_spans(caption, required)
-    yield from _check_regions(caption)
+    yield from _check_regions(caption, required)
     for phrase in caption.phrases:
         if not phrase.spans:
             yield ErrorKind.PHRASE, f"entity {phrase.entity} has no spans"
@@ -110,12 +110,18 @@ def _in_context(text: str, span: Span) -> str:
     return f"{span} is {text[start:stop]!r} in {text[max(start - 10, 0) : stop + 10]!r}"
 
 
-def _check_regions(caption: Caption) -> Iterator[CaptionError]:
-    """Yields regions whose spans are not all in one sentence, and impossible areas."""
+def _check_regions(caption: Caption, required: SampleRequirements) -> Iterator[CaptionError]:
+    """Yields regions whose spans are not all in one sentence, and impossible areas.
+
+    A region has no spans where MDETR's scripts find no words for it.
+    """
+    datasets = {sentence.dataset for sentence in caption.provenance}
+    may_have_no_spans = not datasets.isdisjoint(required.words_may_be_split)
     for region in caption.regions:
         sentences = {sentence_index(span, caption.provenance) for span in region.spans}
         inside = all(is_inside(span, caption.text) for span in region.spans)
-        if inside and (len(sentences) != 1 or None in sentences):
+        is_nowhere = not region.spans and may_have_no_spans
+        if inside and not is_nowhere and (len(sentences) != 1 or None in sentences):
             sentence_spans = [sentence.span for sentence in caption.provenance]
             yield ErrorKind.REGION, f"{region.spans} of the sentences {sentence_spans}"
         # There is no upper limit: rules may keep the areas of the source.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from schemas import Provenance, Span
+from schemas.graphemes import is_within_grapheme, is_within_word
 
 
 def is_inside(span: Span, text: str) -> bool:
@@ -19,21 +20,23 @@ def sentence_index(span: Span, provenance: Sequence[Provenance]) -> int | None:
 
 
 def spans_that_split_words(text: str, spans: Sequence[Span]) -> list[Span]:
-    """Returns the spans inside the text that begin or end within a word.
+    r"""Returns the spans inside the text that begin or end within a word or a grapheme.
 
-    A border is within a word if a letter or a digit is on both sides of it; hyphens and apostrophes
-    are neither. Where one span ends and another begins, no word is split: spaCy's tokenizer divides
-    "dont" and "10am" into two tokens each, and so do captions.
+    A grapheme is a letter with its accents, for example. Where one span ends and another begins, no
+    word is split: spaCy's tokenizer divides "dont" and "10am" into two tokens each, and so do
+    captions.
 
     >>> spans_that_split_words("the man's t-shirt", [(4, 7), (7, 9), (10, 11), (4, 6)])
     [(4, 6)]
     >>> spans_that_split_words("10am", [(0, 2)]), spans_that_split_words("10am", [(0, 2), (2, 4)])
     ([(0, 2)], [])
+    >>> spans_that_split_words("cafe\u0301", [(0, 4), (4, 5)])
+    [(0, 4), (4, 5)]
     """
     candidates = [
         span
         for span in spans
-        if is_inside(span, text) and any(_is_within_word(text, border) for border in span)
+        if is_inside(span, text) and any(is_within_word(text, border) for border in span)
     ]
     if not candidates:
         return candidates
@@ -41,7 +44,11 @@ def spans_that_split_words(text: str, spans: Sequence[Span]) -> list[Span]:
     return [
         span
         for span in candidates
-        if any(_is_within_word(text, border) and border not in joints for border in span)
+        if any(
+            is_within_grapheme(text, border)
+            or (border not in joints and is_within_word(text, border))
+            for border in span
+        )
     ]
 
 
@@ -52,7 +59,3 @@ def has_space_around(text: str, span: Span) -> bool:
     (True, False)
     """
     return text[span[0]].isspace() or text[span[1] - 1].isspace()
-
-
-def _is_within_word(text: str, border: int) -> bool:
-    return 0 < border < len(text) and text[border - 1].isalnum() and text[border].isalnum()

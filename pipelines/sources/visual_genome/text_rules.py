@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from pipelines.captions.parsing import Parse
-from pipelines.captions.spans import consolidate, intersects
+from pipelines.captions.spans import consolidate_or_whole, intersects
 from pipelines.captions.text_cleanup import clean_with_offsets, has_alphanumeric, lower
 from schemas import Span
+from schemas.graphemes import is_within_word
 
 
 class TextRules(abc.ABC):
@@ -84,8 +85,7 @@ class TokenTextRules(TextRules):
         return mapped
 
     def root_spans(self, root: Sequence[Span], caption: str) -> list[Span]:
-        # The root of "# of a bus" is a punctuation mark.
-        return consolidate(root, caption) or consolidate([(0, len(caption))], caption)
+        return consolidate_or_whole(root, caption)
 
     def content_lemmas(self, caption: str) -> tuple[str, ...] | None:
         parse = self.parse(caption)
@@ -116,8 +116,8 @@ def _extend_to_words(span: Span, text: str) -> Span:
     ((2, 5), (1, 5))
     """
     start, stop = span
-    while 0 < start < stop and text[start].isalnum() and text[start - 1].isalnum():
+    while start < stop and is_within_word(text, start):
         start -= 1
-    while start < stop < len(text) and text[stop - 1].isalnum() and text[stop].isalnum():
+    while start < stop and is_within_word(text, stop):
         stop += 1
     return start, stop

@@ -2,14 +2,17 @@
 
 import gzip
 import json
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.captions.spans import consolidate, intersects, shift
+from pipelines.captions.spans import consolidate, consolidate_or_whole, intersects, shift
 from schemas import Span
+from schemas.graphemes import is_within_grapheme
+from tests.graphemes import EMOJIS, WORDS
 
 SPANS = st.lists(
     st.tuples(st.integers(-3, 45), st.integers(-3, 45)).map(lambda ends: (min(ends), max(ends))),
@@ -79,3 +82,54 @@ def test_consolidation_keeps_every_letter(spans: list[Span], text: str) -> None:
 def test_consolidation_without_hyphens_is_idempotent(spans: list[Span], text: str) -> None:
     once = consolidate(spans, text)
     assert consolidate(once, text) == once
+
+
+@pytest.mark.parametrize("graphemes", WORDS.values(), ids=WORDS)
+def test_span_takes_in_whole_graphemes(graphemes: list[str]) -> None:
+    word = "".join(graphemes)
+    text = f"a {word} sign"
+    assert consolidate([(2, 2 + len(word))], text) == [(2, 2 + len(word))]
+    # From within the first to within the last grapheme.
+    first, last = 2 + len(graphemes[0]) - 1, 2 + len(word) - len(graphemes[-1]) + 1
+    if first < last:
+        assert consolidate([(first, last)], text) == [(2, 2 + len(word))]
+
+
+@pytest.mark.parametrize("emoji", EMOJIS.values(), ids=EMOJIS)
+def test_emojis_are_trimmed_as_punctuation_marks_are(emoji: str) -> None:
+    text = f"{emoji} a dog{emoji} {emoji}"
+    dog = (len(emoji) + 1, len(emoji) + 6)
+    assert consolidate([(0, len(text))], text) == [dog]
+    assert consolidate([(0, len(emoji))], text) == []
+    assert consolidate_or_whole([(0, len(emoji))], text) == [dog]
+
+
+def test_spans_that_meet_within_a_grapheme_become_one() -> None:
+    assert consolidate([(0, 4), (4, 6)], "cafe\u0301s") == [(0, 6)]
+    assert consolidate([(0, 4), (5, 6)], "cafe\u0301s") == [(0, 5), (5, 6)]
+
+
+LETTERS = st.sampled_from(["a", "b", "-", " ", ".", "e\u0301", "\u0939\u093f", "\u2764\ufe0f"])
+
+
+@given(SPANS, st.lists(LETTERS, max_size=40))
+def test_marks_do_not_change_which_graphemes_a_span_covers(
+    spans: list[Span], graphemes: list[str]
+) -> None:
+    """A letter with marks is treated as a letter without, an emoji as a full stop."""
+    plain = "".join("x" if g[0].isalnum() else g if g.isascii() else "." for g in graphemes)
+    borders = list(accumulate(map(len, graphemes), initial=0))
+
+    def offset(border: int) -> int:
+        return borders[border] if 0 <= border < len(borders) else 1000 * border
+
+    marked = [(offset(start), offset(stop)) for start, stop in spans]
+    result = consolidate(marked, "".join(graphemes))
+    assert result == [(borders[a], borders[b]) for a, b in consolidate(spans, plain)]
+
+
+@given(SPANS, st.text(alphabet="ae\u0301\u0939\u093f\u200d\ufe0f\U0001f469 -.", max_size=20))
+def test_consolidated_spans_of_any_text_split_no_grapheme(spans: list[Span], text: str) -> None:
+    for span in consolidate(spans, text):
+        assert not any(is_within_grapheme(text, border) for border in span)
+        assert 0 <= span[0] < span[1] <= len(text)
