@@ -12,6 +12,12 @@ LONG ?= build/long
 TASKS ?= build/tasks
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node=2 -m mdetr_model train
 
+# Makes a folder, unless it exists; and an empty one, for which only one made by this is deleted.
+made = test -e "$(1)" || { mkdir -p "$(1)"; touch "$(1)/.made-by-make"; }
+fresh = test ! -e "$(1)" || test -e "$(1)/.made-by-make" || \
+	{ echo "$(1) was not made by make: move it, or choose another folder"; exit 1; }; \
+	rm -rf "$(1)"; $(made)
+
 .PHONY: demo demo-shards long tasks test check clean
 
 demo: demo-shards $(VENV)/.installed-model
@@ -20,7 +26,7 @@ demo: demo-shards $(VENV)/.installed-model
 		--shards $(DEMO)/shards --split val --output $(DEMO)/evaluation --num-images 12
 
 demo-shards: $(VENV)/.installed
-	rm -rf $(DEMO)
+	$(call fresh,$(DEMO))
 	$(BIN)/mdetr-synthetic --output $(DEMO)/raw --num-images 3000 --caption-length-bias 1.5
 	$(BIN)/mdetr-build demo --root=$(DEMO)/raw --output=$(DEMO)/shards
 
@@ -34,7 +40,7 @@ $(LONG)/training/model: | $(LONG)/expressions/manifest.json
 	$(TRAIN) demo_long --root $(LONG) --output $(LONG)/training --resume auto
 
 $(LONG)/expressions/manifest.json: | $(VENV)/.installed-model
-	rm -rf $(LONG)/raw $(LONG)/shards $(LONG)/expressions
+	$(call fresh,$(LONG))
 	$(BIN)/mdetr-synthetic --output $(LONG)/raw --num-images 30000 --seed 5 \
 		--caption-length-bias 1.5
 	$(BIN)/mdetr-build demo --root=$(LONG)/raw --output=$(LONG)/shards
@@ -43,16 +49,18 @@ $(LONG)/expressions/manifest.json: | $(VENV)/.installed-model
 tasks: task-referring task-gqa task-lvis task-clevr
 
 $(TASKS)/raw: | $(VENV)/.installed-model
+	$(call made,$(TASKS))
 	$(BIN)/mdetr-synthetic --output $@ --num-images 3000 --caption-length-bias 1.5
 
 $(TASKS)/clevr-raw: | $(VENV)/.installed-model
+	$(call made,$(TASKS))
 	$(BIN)/mdetr-synthetic --layout clevr --output $@ --num-images 3000
 
 # Arguments: name, recipe, raw files, task of `mdetr evaluate`, splits, further options of it.
 define task
 .PHONY: task-$(1)
 task-$(1): | $(LONG)/training/model $(TASKS)/$(3)
-	rm -rf $(TASKS)/$(1)
+	$(call fresh,$(TASKS)/$(1))
 	$(BIN)/mdetr-build $(2) --root=$(TASKS)/$(3) --output=$(TASKS)/$(1)/shards
 	cp -r $(LONG)/training/model $(TASKS)/$(1)/init_model
 	$(TRAIN) demo_$(1) --root $(TASKS)/$(1) --output $(TASKS)/$(1)/training
@@ -97,4 +105,5 @@ $(VENV)/.installed-consumers: $(VENV)/.installed-model tests/consumers/without_d
 	touch $@
 
 clean:
-	rm -rf $(VENV) build
+	test ! -e "$(VENV)/.installed" || rm -rf "$(VENV)"
+	$(foreach folder,$(DEMO) $(LONG) $(TASKS),test ! -e "$(folder)/.made-by-make" || rm -rf "$(folder)";)

@@ -107,13 +107,18 @@ class ShardSet:
         """
         return [IndexRow(**row) for row in self.rows(shard, arrow.INDEX.names).to_pylist()]
 
-    def open_shard(self, shard: int) -> BinaryIO:
+    def open_shard(self, shard: int, *, verified: bool = False) -> BinaryIO:
         """Opens the tar of a shard; fetches a remote one first, unless it is in the cache.
+
+        Args:
+            shard: index in `shards`.
+            verified: also verify the cached file, and fetch it anew if it is damaged.
 
         Raises:
             ShardError: it is missing, or is not what the manifest states.
         """
-        return self._open(self.shards[shard])
+        entry = self.shards[shard]
+        return self._open_verified(entry) if verified else self._open(entry)
 
     def discard_damaged(self, shard: int) -> bool:
         """Deletes the cached tar of a remote shard if it is damaged.
@@ -137,11 +142,7 @@ class ShardSet:
         entry = self._files.get(name)
         if entry is None:
             raise ShardError(f"the manifest of {self.location} names no {name}")
-        file = self._open(entry)
-        if self.is_remote and self._cache.discard_damaged(entry):
-            file.close()
-            return self._open(entry)
-        return file
+        return self._open_verified(entry)
 
     @property
     def is_remote(self) -> bool:
@@ -152,6 +153,13 @@ class ShardSet:
     def cache_bytes(self) -> int:
         """The size limit of the cache."""
         return self._cache.max_bytes
+
+    def _open_verified(self, entry: ShardEntry | FileEntry) -> BinaryIO:
+        file = self._open(entry)
+        if self.is_remote and self._cache.discard_damaged(entry):
+            file.close()
+            return self._open(entry)
+        return file
 
     def _open(self, entry: ShardEntry | FileEntry) -> BinaryIO:
         if self._remote is not None:

@@ -67,7 +67,7 @@ def check_shard(check: ShardCheck) -> ShardCheckResult:
 def _check_file(check: ShardCheck, result: ShardCheckResult) -> Iterator[VerificationError]:
     entry = check.shards.shards[check.shard]
     try:
-        file = check.shards.open_shard(check.shard)
+        file = check.shards.open_shard(check.shard, verified=True)
     except ShardError as error:
         yield VerificationError(ErrorKind.FILE, str(error))
         return

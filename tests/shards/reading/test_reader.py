@@ -81,9 +81,9 @@ class CountingShardSet(ShardSet):
 
     opened = 0
 
-    def open_shard(self, shard: int) -> BinaryIO:
+    def open_shard(self, shard: int, *, verified: bool = False) -> BinaryIO:
         self.opened += 1
-        return super().open_shard(shard)
+        return super().open_shard(shard, verified=verified)
 
 
 def mapped_shards(folder: Path) -> int:

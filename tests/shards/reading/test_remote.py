@@ -408,6 +408,19 @@ def test_shard_that_is_damaged_while_it_is_mapped_is_fetched_anew(
     assert server.requests[NAMES[1]] == 2
 
 
+def test_shard_that_is_verified_is_fetched_anew_if_it_is_damaged(
+    server: Server, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    shards = open_set(server, cache)
+    keys(shards)
+    [path] = [path for path in cached_files(cache) if path.name.endswith(NAMES[1])]
+    path.write_bytes(flip(path.read_bytes()))
+    shards.open_shard(1, verified=True).close()
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == shards.shards[1].sha256
+    assert server.requests[NAMES[1]] == 2
+
+
 def test_damage_of_the_published_shard_names_url_and_cached_file(tmp_path: Path) -> None:
     """The manifest has the sha256 of the damaged tar, so fetching it anew does not help."""
     folder = write_shard_set(tmp_path / "set", [[1]] * SHARDS)

@@ -1,0 +1,122 @@
+"""Output folders in buckets: names are literal there, too, and files of others stay."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.io.beam_files import SCRATCH, atomic_write, scratch_folder
+from pipelines.output_folder import JOURNAL, OutputFolder, OutputFolderError, file_names
+from pipelines.recipe import Recipe, load
+from schemas.toml_config import parse_override
+from shards.format import manifest as mf
+from shards.reading.shard_set import ShardSet
+from tests import tiny
+from tests.google_cloud import serve_gcs
+from tests.s3_server import serve_s3
+from tests.shard_sets import write_shard_set
+
+# As patterns, both parts match more than themselves.
+FOLDER, NEIGHBORS = "set[1]/a*b?{c,d} 100%20 é", ["set1", "set1/axbx{c,d} 100%20 é", "set[1]/ab"]
+LOOKALIKES = ["train-00000-of-00009.tar", ".scratch/a", "index.parquet.old", "sub/manifest.json"]
+
+
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def bucket(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The URL of an empty bucket."""
+    folder = tmp_path_factory.mktemp("store")
+    FileSystems.set_options(PipelineOptions([]))
+    with (
+        serve_s3() if request.param == "s3" else serve_gcs(folder) as environment,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        fsspec.filesystem(request.param).clear_instance_cache()
+        store(request.param).mkdir("made")
+        yield f"{request.param}://made"
+        fsspec.filesystem(request.param).clear_instance_cache()
+
+
+def store(scheme: str) -> fsspec.AbstractFileSystem:
+    return fsspec.filesystem(scheme, use_listings_cache=False)
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> list[Recipe]:
+    """Recipes of one and of two shards."""
+    folder = tmp_path_factory.mktemp("recipe")
+    vg = tiny.write_vg(folder, [tiny.vg_image(1)], [])
+    path = str(tiny.write_recipe(folder / "recipe.toml", sources={"vg": vg}))
+    shards = [parse_override(f"splits.train.shards={n}") for n in (1, 2)]
+    return [load(path, str(folder), [override]) for override in shards]
+
+
+def build(output: str, recipe: Recipe, set_: Path, *, overwrite: bool, finish: bool) -> None:
+    """Writes the files of a recipe, and the manifest if the build is to finish."""
+    folder = OutputFolder(output, recipe)
+    folder.prepare(overwrite)
+    with atomic_write(f"{scratch_folder(output)}/unpacked.json", scratch_folder(output)) as file:
+        file.write(b"[]")
+    for name in sorted(file_names(recipe) - {mf.NAME}) + [mf.NAME] * finish:
+        source = set_ / name
+        with atomic_write(f"{output}/{name}", scratch_folder(output)) as file:
+            file.write(source.read_bytes() if source.exists() else b"table")
+    if finish:
+        folder.finish(mf.load(set_))
+
+
+def test_builds_leave_files_of_others(bucket: str, recipes: list[Recipe], tmp_path: Path) -> None:
+    system, output = store(bucket[:2]), f"{bucket}/{FOLDER}"
+    planted = {f"made/{FOLDER}/{name}" for name in LOOKALIKES}
+    planted |= {f"made/{other}/{name}" for other in NEIGHBORS for name in file_names(recipes[0])}
+    for path in planted:
+        system.pipe_file(path, b"precious")
+    sets = [write_shard_set(tmp_path / str(n), [[1]] * n) for n in (1, 2)]
+    for set_ in sets:
+        manifest = mf.load(set_)
+        tables = file_names(recipes[0]) - {mf.NAME, "train-00000-of-00001.tar", "index.parquet"}
+        manifest.files += [mf.FileEntry(name, 5, "0" * 64) for name in sorted(tables)]
+        (set_ / mf.NAME).write_bytes(mf.encode(manifest))
+
+    def own() -> set[str]:
+        found = set(system.find("made"))
+        assert planted <= found
+        prefix = f"made/{FOLDER}/"
+        return {path.removeprefix(prefix) for path in found - planted if path.startswith(prefix)}
+
+    one, two = recipes
+    build(output, two, sets[1], overwrite=False, finish=False)  # killed
+    assert own() == file_names(two) - {mf.NAME} | {JOURNAL, f"{SCRATCH}/unpacked.json"}
+    build(output, one, sets[0], overwrite=False, finish=True)
+    assert own() == file_names(one)
+    assert [e.file for e in ShardSet.open(output).shards] == ["train-00000-of-00001.tar"]
+    with pytest.raises(OutputFolderError, match="is a finished shard set"):
+        OutputFolder(output, two).prepare(overwrite=False)
+    build(output, two, sets[1], overwrite=True, finish=True)
+    assert own() == file_names(two)
+    for path in planted:
+        assert system.cat_file(path) == b"precious"
+
+
+def test_files_of_others_under_names_of_the_build_are_refused(
+    bucket: str, recipes: list[Recipe]
+) -> None:
+    system = store(bucket[:2])
+    for name in ("stats.json", "manifest.json", "train-00000-of-00001.tar", f"{SCRATCH}/a"):
+        path = f"made/refused/{name}"
+        system.pipe_file(path, b"precious")
+        with pytest.raises(OutputFolderError, match=r"files that no build wrote"):
+            OutputFolder(f"{bucket}/refused", recipes[0]).prepare(overwrite=True)
+        assert system.find("made/refused") == [path]
+        system.rm_file(path)
+
+
+def test_bucket_that_does_not_exist_is_an_error(bucket: str, recipes: list[Recipe]) -> None:
+    with pytest.raises(OutputFolderError, match="cannot write to"):
+        OutputFolder(f"{bucket}-not/shards", recipes[0]).prepare(overwrite=False)
