@@ -72,7 +72,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def beside(path: Path, purpose: str) -> Path:
-    """Returns the name of a temporary file beside ``path``, which nobody else uses.
+    """Returns the name of a temporary file beside ``path``, which no other program uses.
 
     >>> beside(Path("a/report.html"), "tmp").as_posix()
     'a/.report.html.mdetr-tmp'

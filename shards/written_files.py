@@ -83,7 +83,7 @@ def delete(folder: Path, names: Iterable[str]) -> None:
 
 
 def record_all(folder: Path) -> None:
-    """Records all files of a folder, in which nobody else has written.
+    """Records all files of a folder, in which no other program has written.
 
     Raises:
         OSError: the record cannot be written.

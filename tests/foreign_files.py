@@ -80,9 +80,9 @@ def contents(folder: Path, but: Sequence[str] = ()) -> dict[str, bytes]:
 
     ``but`` are names of files and folders directly below it.
     """
-    found = {}
+    contents_by_path = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         if path.is_file() and relative.parts[0] not in but:
-            found[str(relative)] = path.read_bytes()
-    return found
+            contents_by_path[str(relative)] = path.read_bytes()
+    return contents_by_path

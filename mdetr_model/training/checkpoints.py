@@ -80,8 +80,8 @@ def write(folder: Path, step: int, state: dict[str, Any], max_checkpoints: int) 
     except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
         raise OSError(f"cannot write the checkpoint {path}: {error}") from error
     recorded = written_files.read(folder)
-    own = [old.name for old in list_checkpoints(folder) if old.name in recorded]
-    written_files.delete(folder, own[:-max_checkpoints])
+    names = [old.name for old in list_checkpoints(folder) if old.name in recorded]
+    written_files.delete(folder, names[:-max_checkpoints])
     return path
 
 

@@ -69,20 +69,20 @@ def odd_folders(test: Callable[..., None]) -> Callable[..., None]:
 
 @odd_folders
 def test_builds_leave_foreign_files(raw: Path, built: Path, folder: str, names: list[str]) -> None:
-    own = file_digests(built)
+    expected = file_digests(built)
     with tempfile.TemporaryDirectory() as root:
         output = Path(root) / folder
         foreign_files.plant(Path(root), ["set1", *(n for n in names if n != folder)])
-        foreign_files.plant(Path(root) / "set1x", own)
+        foreign_files.plant(Path(root) / "set1x", expected)
         beside = foreign_files.contents(Path(root), but=[folder])
-        inside = foreign_files.plant(output, [name for name in names if name not in own])
+        inside = foreign_files.plant(output, [name for name in names if name not in expected])
         assert build_set(raw, output) == 0  # fresh
         for options in ((), ("--overwrite",), ("--overwrite", "--set", "splits.train.shards=2")):
             assert build_set(raw, output, *options) == (0 if options else 1)
             assert inside.items() <= foreign_files.contents(output).items()
         assert build_set(raw, output, "--overwrite") == 0
-        assert file_digests(output).items() >= own.items()
-        assert foreign_files.contents(output).keys() == inside.keys() | own.keys()
+        assert file_digests(output).items() >= expected.items()
+        assert foreign_files.contents(output).keys() == inside.keys() | expected.keys()
         empty = shutil.copytree(raw, Path(root) / "set1x" / "raw")
         (empty / "vg/region_graphs.json").write_bytes(b"[")
         assert build_set(empty, output, "--overwrite") == 1  # a build that fails

@@ -105,8 +105,8 @@ def test_foreign_files_survive_and_killed_builds_end_with_the_same_bytes(
                 foreign_files.plant(Path(name) / neighbor, ["train-00000-of-00002.tar"])
         before = foreign_files.contents(Path(name))
         assert beside.items() <= {k.removeprefix("x/"): v for k, v in before.items()}.items()
-        own = file_names(one) | file_names(two)
-        planted = foreign_files.plant(output, [f for f in foreign if f not in own])
+        own_names = file_names(one) | file_names(two)
+        planted = foreign_files.plant(output, [f for f in foreign if f not in own_names])
         if first:  # a finished set, which the killed build replaces
             build(output, one)
         run_until_change(kill_at, output, build, output, two, True)

@@ -84,22 +84,22 @@ def test_builds_leave_files_of_others(bucket: str, recipes: list[Recipe], tmp_pa
         manifest.files += [mf.FileEntry(name, 5, "0" * 64) for name in sorted(tables)]
         (set_ / mf.NAME).write_bytes(mf.encode(manifest))
 
-    def own() -> set[str]:
-        found = set(system.find("made"))
-        assert planted <= found
+    def written() -> set[str]:
+        present = set(system.find("made"))
+        assert planted <= present
         prefix = f"made/{FOLDER}/"
-        return {path.removeprefix(prefix) for path in found - planted if path.startswith(prefix)}
+        return {path.removeprefix(prefix) for path in present - planted if path.startswith(prefix)}
 
     one, two = recipes
     build(output, two, sets[1], overwrite=False, finish=False)  # killed
-    assert own() == file_names(two) - {mf.NAME} | {JOURNAL, f"{SCRATCH}/unpacked.json"}
+    assert written() == file_names(two) - {mf.NAME} | {JOURNAL, f"{SCRATCH}/unpacked.json"}
     build(output, one, sets[0], overwrite=False, finish=True)
-    assert own() == file_names(one)
+    assert written() == file_names(one)
     assert [e.file for e in ShardSet.open(output).shards] == ["train-00000-of-00001.tar"]
     with pytest.raises(OutputFolderError, match="is a finished shard set"):
         OutputFolder(output, two).prepare(overwrite=False)
     build(output, two, sets[1], overwrite=True, finish=True)
-    assert own() == file_names(two)
+    assert written() == file_names(two)
     for path in planted:
         assert system.cat_file(path) == b"precious"
 

@@ -468,8 +468,8 @@ def test_files_of_others_beside_the_cache_survive(names: list[str]) -> None:
         cache = Cache(Path(folder), 250)
         for number in range(6):
             put(cache, str(number))
-        own = foreign_files.plant(cache.path(entry("a", 1)).parent, ["thesis.docx", *names])
-        inside = {name: content for name, content in own.items() if b"precious" in content}
+        mixed = foreign_files.plant(cache.path(entry("a", 1)).parent, ["thesis.docx", *names])
+        inside = {name: content for name, content in mixed.items() if b"precious" in content}
         for number in range(6):
             put(cache, str(number))
         assert foreign_files.contents(Path(folder), but=[SUBFOLDER]) == planted
