@@ -35,6 +35,11 @@ class Region(msgspec.Struct, gc=False, omit_defaults=True):
     crowd: bool = False
 
 
+def region_identity(region: Region) -> tuple[object, ...]:
+    """Returns a key that two regions share only if they are the same in every field."""
+    return (*region.spans, region.box, region.area, region.category, region.crowd)
+
+
 class Phrase(msgspec.Struct, gc=False):
     """A phrase to ground at evaluation (Flickr30k Entities), with every box of its entity."""
 

@@ -25,6 +25,15 @@ def area(boxes: Boxes) -> npt.NDArray[np.float32]:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
+def largest_area(boxes: Boxes) -> npt.NDArray[np.float64]:
+    """Returns the largest area that an object in each box can have, shape (n,).
+
+    It is more than that of the box, because outlines are counted in whole pixels.
+    """
+    sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64) + 2
+    return 1.05 * sides[:, 0] * sides[:, 1]
+
+
 def _intersection_and_union(a: Boxes, b: Boxes) -> tuple[Boxes, Boxes]:
     size = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     np.clip(size, 0, None, out=size)

@@ -21,6 +21,7 @@ from schemas import (
     Region,
     Rejected,
 )
+from schemas.sample import region_identity
 from shards import box_overlap as bx
 
 # Duplicates whose ratios of width to height differ by more are crops: boxes cannot be rescaled.
@@ -160,11 +161,15 @@ def _captions(
         text_error = _text_error(caption)
         errors = [] if text_error is None else [text_error]
         usable: list[Region] = []
+        seen: set[tuple[object, ...]] = set()
         for region in islice(fitted, len(_all_regions(caption))):
             if isinstance(region, _Unusable):
                 errors.append(region)
+            elif rules.boxes == "clip" and region_identity(region) in seen:
+                errors.append(_Unusable("same region twice", str(region.box)))
             else:
                 usable.append(region)
+                seen.add(region_identity(region))
         is_lost = text_error is not None or (not usable and bool(errors))
         for i, (reason, detail) in enumerate(errors):
             id_, count = f"{caption.dataset}/{caption.record}", int(is_lost and i == 0)
@@ -266,17 +271,20 @@ def _areas(
 ) -> list[float | None]:
     """Returns the area of each region: as stated, or in square pixels of the target.
 
-    The source's area is rescaled if the box was not clipped; otherwise it is the box's area.
+    The source's area is rescaled if the box was not clipped and an object in it can have that area;
+    otherwise it is the box's area.
     """
     stated_areas = [region.area for region in regions]
     if rules.area == "source":
         return stated_areas
     scale = target.width * target.height / (image.width * image.height) if image.width else 1.0
-    box_areas = bx.area(clipped).astype(np.float64).tolist()
+    box_areas = [round(area, 2) for area in bx.area(clipped).astype(np.float64).tolist()]
     is_whole = (clipped == boxes).all(axis=1).tolist()
+    largest = bx.largest_area(clipped).tolist()
+    rescaled = [None if area is None else area * scale for area in stated_areas]
     return [
-        round(area * scale if area is not None and is_whole[i] else box_areas[i], 2)
-        for i, area in enumerate(stated_areas)
+        round(area, 2) if area is not None and is_whole[i] and 0 <= area <= largest[i] else box_area
+        for i, (area, box_area) in enumerate(zip(rescaled, box_areas, strict=True))
     ]
 
 

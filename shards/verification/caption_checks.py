@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from schemas import Caption, Phrase, Provenance, Region, Sample, Span
+from schemas.sample import region_identity
 from schemas.sentences import as_sentence, join_sentences
 from shards import box_overlap
 from shards.verification.datasets import DatasetRules
@@ -65,7 +66,7 @@ def check_composition(caption: Caption, is_joined: bool) -> Iterator[CaptionErro
 def _check_duplicate_regions(regions: Sequence[Region]) -> Iterator[CaptionError]:
     seen = set()
     for region in regions:
-        identity = (*region.spans, region.box)
+        identity = region_identity(region)
         if identity in seen:
             yield ErrorKind.DUPLICATE_REGION, f"{region.box} of the words {region.spans}"
         seen.add(identity)

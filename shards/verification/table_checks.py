@@ -82,12 +82,36 @@ def _check_excluded(
     for name in sorted({row["eval_set"] for row in rows} - requirements.evaluation_sets):
         message = f"the recipe has no evaluation set {name!a}"
         yield VerificationError(ErrorKind.TABLE, message, EXCLUDED)
+    yield from _check_exclusions(shards, rows)
     # An image has a row for each evaluation set and join, all with the number of its captions.
     captions = {(row["split"], row["image"]): row["captions"] for row in rows if row["excluded"]}
     stated = sum(counts.excluded for counts in shards.manifest.sources.values())
     if (actual := sum(captions.values())) != stated:
         message = f"its images have {actual} captions, the sources {stated} excluded records"
         yield VerificationError(ErrorKind.TABLE, message, EXCLUDED)
+
+
+def _check_exclusions(shards: ShardSet, rows: _Rows) -> Iterator[VerificationError]:
+    """Yields exclusions whose counts, by join, are not those of the rows."""
+    captions: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
+    for row in rows:
+        if row["excluded"]:
+            of_join = captions.setdefault((row["eval_set"], row["join"]), {})
+            of_join[row["split"], row["image"]] = row["captions"]
+    actual = {name: (len(c), sum(c.values())) for name, c in captions.items()}
+    stated = {
+        (eval_set, join): (counts.images, counts.captions)
+        for eval_set, exclusion in shards.manifest.exclusions.items()
+        for join, counts in exclusion.excluded.items()
+    }
+    for eval_set, join in sorted(actual.keys() | stated.keys()):
+        in_table, in_manifest = (
+            "{} images with {} captions".format(*counts.get((eval_set, join), (0, 0)))
+            for counts in (actual, stated)
+        )
+        if in_table != in_manifest:
+            message = f"{eval_set} by {join}: {in_table}, the manifest states {in_manifest}"
+            yield VerificationError(ErrorKind.TABLE, message, EXCLUDED)
 
 
 def _check_rejected(

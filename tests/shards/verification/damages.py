@@ -496,6 +496,10 @@ def rename_shards(data: SetData) -> None:
 # --- tables and counts ----------------------------------------------------------------------------
 
 
+def lose_excluded_row(data: SetData) -> None:
+    data.excluded.remove(next(row for row in data.excluded if row["excluded"]))
+
+
 def exclude_a_train_image(data: SetData) -> None:
     row = next(row for row in data.excluded if row["excluded"])
     key = first(data).key
@@ -689,6 +693,7 @@ DAMAGES: dict[str, Damage] = {
     "shards of another number": Damage(rename_shards, ErrorKind.PLACEMENT),
     "empty split": Damage(empty_split, ErrorKind.TOTALS),
     # tables and counts
+    "row of excluded.parquet lost": Damage(lose_excluded_row, ErrorKind.TABLE),
     "excluded image in train": Damage(exclude_a_train_image, ErrorKind.HELD_OUT),
     "unknown evaluation set": Damage(excluded_of_unknown_set, ErrorKind.TABLE),
     "row of rejected.parquet lost": Damage(lose_rejected_row, ErrorKind.TABLE),
