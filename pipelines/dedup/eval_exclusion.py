@@ -21,7 +21,7 @@ from schemas.image_ids import (
     namespace_of_dataset,
     photo_id_of_key,
 )
-from schemas.limits import MAX_LIST_BYTES
+from schemas.limits import MAX_LIST_BYTES, MAX_LISTED_IDS
 
 
 class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -214,7 +214,10 @@ def _read_ids(input: Input) -> list[RawId]:
     else:
         ids = _lines(content, path)
     rows = _convert(ids, list[int | float | str | _Row], input)
-    return [row.image_id if isinstance(row, _Row) else row for row in rows]
+    distinct = dict.fromkeys(row.image_id if isinstance(row, _Row) else row for row in rows)
+    if len(distinct) > MAX_LISTED_IDS:
+        raise RawFileError(f"{path}: {len(distinct)} ids, more than {MAX_LISTED_IDS}")
+    return list(distinct)
 
 
 def _lines(content: bytes, path: str) -> list[str]:

@@ -10,7 +10,6 @@ from typing import ClassVar
 import msgspec
 
 from pipelines.captions.noun_phrases import root_and_negative_spans
-from pipelines.captions.parsing import MAX_CHARACTERS
 from pipelines.captions.spans import consolidate, consolidate_or_whole
 from pipelines.captions.text_cleanup import has_alphanumeric
 from pipelines.dedup.image_keys import flickr_photo_id
@@ -32,6 +31,7 @@ from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, Source
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, ObjectRegion, Rejected
 from schemas.image_ids import image_key
+from schemas.limits import MAX_CHARACTERS, MAX_SEGMENTATION_BYTES
 from shards.box_overlap import as_array, iou
 
 SENTENCES_PER_BATCH = 20_000
@@ -249,7 +249,9 @@ def _stated_box(bbox: list[float | None] | None) -> Box | None:
 def _checked_box(stated: Box | None, segmentation: msgspec.Raw) -> Box | None:
     """Returns the stated box if it fits the segmentation, else the segmentation's extent."""
     try:
-        segmentation_box = extent(_segmentation_decoder.decode(segmentation)).box
+        if len(memoryview(segmentation)) > MAX_SEGMENTATION_BYTES:
+            raise ValueError("a segmentation of too many bytes")
+        segmentation_box = extent(_segmentation_decoder.decode(segmentation))
     except ValueError:  # no segmentation to check the box against
         return stated if stated and stated[0] < stated[2] and stated[1] < stated[3] else None
     float32_box = as_array([segmentation_box])

@@ -26,7 +26,12 @@ from pipelines.io.zips import AmbiguousNameError, split_zip_path
 from pipelines.sources.base import Context, Source
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
 from schemas.image_ids import ImageIdError, image_key
-from schemas.limits import MAX_CAPTION_BOXES, MAX_FLICKR_FILE_BYTES, MAX_IMAGE_SENTENCES
+from schemas.limits import (
+    MAX_CAPTION_BOXES,
+    MAX_CHARACTERS,
+    MAX_FLICKR_FILE_BYTES,
+    MAX_IMAGE_SENTENCES,
+)
 from shards.box_overlap import as_array, iou
 
 SAME_BOX_IOU = 0.95  # IoU from which the published conversion merges two boxes
@@ -317,8 +322,10 @@ def _caption(
     """Returns a sentence with a region for each box that its phrases have.
 
     Raises:
-        ValueError: the phrases have too many boxes.
+        ValueError: the text is too long, or its phrases have too many boxes.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"a text of {len(text)} characters")
     count = sum(len(boxes.get(phrase.entity, ())) for phrase in marked_phrases)
     if count > MAX_CAPTION_BOXES:
         raise ValueError(f"{count} boxes of a sentence, more than {MAX_CAPTION_BOXES}")

@@ -30,6 +30,7 @@ from schemas import (
 )
 from schemas.graphemes import is_within_word
 from schemas.image_ids import ImageIdError, RawId, image_key
+from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS
 
 
 class _Operation(msgspec.Struct, gc=False):
@@ -202,7 +203,14 @@ def _read_questions(
             yield Rejected("gqa", id_, "bad image id", str(question.imageId))
             continue
         if not text.strip():
-            yield Rejected("gqa", id_, "no words", repr(text), key)
+            yield Rejected("gqa", id_, "no words", ascii(text[:100]), key)
+            continue
+        if len(text) > MAX_CHARACTERS:
+            yield Rejected("gqa", id_, "text too long", f"{len(text)} characters", key)
+            continue
+        objects = _object_count(question)
+        if objects > MAX_CAPTION_BOXES:
+            yield Rejected("gqa", id_, "too many objects", str(objects), key)
             continue
         try:
             regions = regions_of(question)
@@ -229,6 +237,12 @@ def _read_questions(
             )
         )
     yield from records.values()
+
+
+def _object_count(question: _Question) -> int:
+    """Returns how many mentions of objects a question has at most."""
+    annotations = question.annotations
+    return len(annotations.question) + len(annotations.answer) + len(question.semantic)
 
 
 # --- the words of an object -----------------------------------------------------------------------

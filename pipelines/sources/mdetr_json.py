@@ -33,6 +33,7 @@ from pipelines.io.zips import map_file, version_of
 from pipelines.sources.base import Context, Source
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
 from schemas.image_ids import ImageIdError, RawId, image_key, photo_id_of_key
+from schemas.limits import MAX_CAPTION_PAIRS, MAX_CHARACTERS, MAX_RECORD_BYTES
 
 #: ``data_source`` or, without one, ``dataset_name`` in the published files -> namespace of the
 #: images, where that has another name
@@ -43,6 +44,9 @@ NAMESPACES = {
     "refcocog": "coco",
     "phrasecut": "vg",
 }
+
+
+_SPAN_BYTES = 100  # of an annotation, about, for each of its spans
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -128,6 +132,7 @@ class MdetrJson(Source, kw_only=True):
                 raw_record, detail = f"annotations/{position}", f"image_id {image_id}"
                 yield Rejected(self.namespace, raw_record, "unknown image", detail, records=0)
         records: dict[str, ImageRecord] = {}
+        seen_ids: set[int] = set()
         file = self._file_names()[raw_slice.input.path]
         for image in images:
             (key, error), size = self._key(image), _size(image)
@@ -139,6 +144,15 @@ class MdetrJson(Source, kw_only=True):
             if not size:
                 detail = f"{image.width}x{image.height}"
                 yield Rejected(self.namespace, raw_record, "bad image size", detail)
+                continue
+            if image.id in seen_ids:  # its annotations would be read for each
+                detail = f"image {image.id}: the first one was kept"
+                yield Rejected(self.namespace, raw_record, "duplicate id", detail, key)
+                continue
+            seen_ids.add(image.id)
+            size_error = _size_error(image, index)
+            if size_error:
+                yield Rejected(self.namespace, raw_record, "record too large", size_error, key)
                 continue
             annotations, bad = index.annotations_of(image.id)
             yield from reject_malformed(
@@ -189,6 +203,20 @@ def _caption_id(image: _Image, key: str, file: str) -> str:
     if key and image.original_img_id is not None and image.sentence_id is not None:
         return f"{key.partition('/')[2]}#{image.sentence_id}"
     return f"{file}:{image.id}"
+
+
+def _size_error(image: _Image, index: "AnnotationIndex") -> str:
+    """Returns why a caption would take too long; empty if it would not."""
+    if len(image.caption) > MAX_CHARACTERS:
+        return f"{len(image.caption)} characters"
+    count, size = index.size_of(image.id)
+    if size > MAX_RECORD_BYTES:
+        return f"{size} bytes of annotations"
+    # Each phrase is compared with each annotation: both are at most as long as their bytes allow.
+    phrases, spans = len(image.tokens_positive_eval), sum(map(len, image.tokens_positive_eval))
+    if phrases * count > MAX_CAPTION_PAIRS or spans * size > MAX_CAPTION_PAIRS * _SPAN_BYTES:
+        return f"{size} bytes of annotations for {phrases} phrases of {spans} spans"
+    return ""
 
 
 def _size(image: _Image) -> tuple[int, int] | None:
@@ -264,12 +292,21 @@ class AnnotationIndex:
         self._images = annotated_images[order]
         self._borders = borders[order]
 
+    def size_of(self, image_id: int) -> tuple[int, int]:
+        """Returns the number of annotations of an image, and of their bytes."""
+        borders = self._borders[self._rows_of(image_id)]
+        return len(borders), int((borders[:, 1] - borders[:, 0]).sum())
+
     def annotations_of(self, image_id: int) -> tuple[list[_Annotation], list[BadRecord]]:
         """Returns the good annotations of an image in the order of the file, and the bad ones."""
+        borders = self._borders[self._rows_of(image_id)]
+        elements = (self._content[start:stop] for start, stop in borders)
+        return decode_list(b"[" + b",".join(elements) + b"]", _Annotation)
+
+    def _rows_of(self, image_id: int) -> slice:
         first = np.searchsorted(self._images, image_id, "left")
         last = np.searchsorted(self._images, image_id, "right")
-        elements = (self._content[start:stop] for start, stop in self._borders[first:last])
-        return decode_list(b"[" + b",".join(elements) + b"]", _Annotation)
+        return slice(int(first), int(last))
 
     def _image_ids(
         self, key: str, record_type: type[_ImageId | _AnnotationImageId]

@@ -33,6 +33,7 @@ from schemas import (
     Span,
 )
 from schemas.image_ids import ImageIdError, image_key
+from schemas.limits import MAX_CHARACTERS, MAX_SCENE_BYTES
 
 # CLEVR_train_000123.png, and CLEVR_valA_000123.png of CoGenT
 _FILE_NAME = re.compile(r"[A-Za-z0-9_]{1,60}\.png")
@@ -106,7 +107,10 @@ class Clevr(Source, kw_only=True):
                 yield Rejected(self.namespace, id_, "bad image name", name)
                 continue
             if not text.strip():
-                yield Rejected(self.namespace, id_, "no words", repr(text), key)
+                yield Rejected(self.namespace, id_, "no words", ascii(text[:100]), key)
+                continue
+            if len(text) > MAX_CHARACTERS:
+                yield Rejected(self.namespace, id_, "text too long", f"{len(text)} characters", key)
                 continue
             regions: list[Region] = []
             program = question.program
@@ -158,6 +162,9 @@ def _decode_scene(scenes: dict[str, msgspec.Raw], name: str) -> ClevrScene:
     """Raises ``ValueError`` if there is no such scene, or if it is malformed."""
     if name not in scenes:
         raise ValueError(f"there is no scene of {name}")
+    size = len(memoryview(scenes[name]))
+    if size > MAX_SCENE_BYTES:
+        raise ValueError(f"a scene of {size} bytes")
     return msgspec.json.decode(scenes[name], type=ClevrScene)
 
 

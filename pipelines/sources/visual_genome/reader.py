@@ -21,12 +21,13 @@ from pipelines.sources.visual_genome.regions import (
     RawRegion,
     RegionCaption,
     RejectedRegion,
-    check_text,
+    check_region,
     preprocess_region,
 )
 from pipelines.sources.visual_genome.text_rules import TextRules, TokenTextRules
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 from schemas.image_ids import image_key, optional_image_key, photo_id
+from schemas.limits import MAX_IMAGE_REGIONS
 
 TEXT_RULES: dict[str, type[TokenTextRules] | type[PublishedTextRules]] = {
     "tokens": TokenTextRules,
@@ -102,6 +103,16 @@ class VisualGenome(Source, kw_only=True):
             if isinstance(item, Rejected):
                 yield item
                 continue
+            if len(item.regions) > MAX_IMAGE_REGIONS:
+                yield Rejected(
+                    source=self.namespace,
+                    record=str(item.image_id),
+                    reason="too many regions",
+                    detail=f"{len(item.regions)}, more than {MAX_IMAGE_REGIONS}",
+                    image=_key(item.image_id),
+                    records=len(item.regions),
+                )
+                continue
             regions, rejected = _clean_regions(item.regions)
             yield from _reject(rejected, item.image_id)
             regions_by_image.append((item.image_id, regions))
@@ -153,7 +164,7 @@ def _clean_regions(
     rejected: list[RejectedRegion] = []
     for region in regions:
         caption = clean(region.phrase)
-        rejection = check_text(region, caption)
+        rejection = check_region(region, caption)
         if rejection is None:
             cleaned.append(_CleanedRegion(region, caption))
         else:

@@ -10,7 +10,6 @@ from collections import Counter
 import msgspec
 
 from pipelines.captions.noun_phrases import root_and_negative_spans
-from pipelines.captions.parsing import MAX_CHARACTERS
 from pipelines.captions.spans import consolidate, intersects
 from pipelines.captions.text_cleanup import has_alphanumeric
 from pipelines.io.json_records import Id
@@ -22,6 +21,7 @@ from pipelines.sources.visual_genome.boxes import (
 )
 from pipelines.sources.visual_genome.text_rules import TextRules
 from schemas import Span
+from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS
 
 MIN_CHARACTERS = 3  # of a caption
 SAME_OBJECT_IOU = 0.7  # IoU from which boxes of the same words in one region are one object
@@ -77,14 +77,17 @@ class RejectedRegion(msgspec.Struct, gc=False):
     detail: str
 
 
-def check_text(region: RawRegion, caption: str) -> RejectedRegion | None:
-    """Returns the rejection of a caption that is too short, too long or without words."""
+def check_region(region: RawRegion, caption: str) -> RejectedRegion | None:
+    """Returns the rejection of a region that is too large, or whose caption is no usable text."""
     if len(caption) < MIN_CHARACTERS:
         return RejectedRegion(region.region_id, "caption too short", repr(region.phrase))
     if not has_alphanumeric(caption):
         return RejectedRegion(region.region_id, "no words", repr(region.phrase))
     if len(caption) > MAX_CHARACTERS:
         return RejectedRegion(region.region_id, "caption too long", f"{len(caption)} characters")
+    if max(len(region.objects), len(region.synsets)) > MAX_CAPTION_BOXES:
+        detail = f"{len(region.objects)} objects and {len(region.synsets)} synsets"
+        return RejectedRegion(region.region_id, "too many objects", detail)
     return None
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from pipelines.captions import parsing
-from pipelines.captions.parsing import MAX_CHARACTERS, Parse, SpacyParser, model_name_and_version
+from pipelines.captions.parsing import Parse, SpacyParser, model_name_and_version
+from schemas.limits import MAX_CHARACTERS
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from pipelines.sources.visual_genome.regions import (
     RawRegion,
     RegionCaption,
     RejectedRegion,
-    check_text,
+    check_region,
     preprocess_region,
 )
 from pipelines.sources.visual_genome.text_rules import TextRules, TokenTextRules
@@ -101,7 +101,7 @@ def text_rules(
 
 def preprocess(region: RawRegion, rules: TextRules) -> RegionCaption | RejectedRegion:
     caption = clean(region.phrase)
-    return check_text(region, caption) or preprocess_region(region, caption, rules)
+    return check_region(region, caption) or preprocess_region(region, caption, rules)
 
 
 def test_single_regions_and_deduplication_equal_the_published_results(
