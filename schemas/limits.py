@@ -8,11 +8,21 @@ at these limits.
 #: Maximum number of pixels in the header of an image; a decoded image takes 3 bytes per pixel.
 MAX_IMAGE_PIXELS = 100_000_000
 
-#: Most bytes of an image file, which is read whole.
-MAX_IMAGE_FILE_BYTES = 64 << 20
+#: Maximum number of pixels of an image that has to be decoded at its full size to be hashed.
+MAX_HASHED_PIXELS = 1 << 24
 
-#: Most bytes of one element of a sliced file: an image of Visual Genome with all its regions, ...
-MAX_RECORD_BYTES = 8 << 20
+#: Most bytes of an image file, which is read whole.
+MAX_IMAGE_FILE_BYTES = 32 << 20
+
+#: Most bytes of one element of a sliced file, such as an image with all its regions: those of a
+#: slice.
+MAX_RECORD_BYTES = 4 << 20
+
+#: Fewest bytes of the elements of a sliced file on average, if it has more than `FREE_ELEMENTS`.
+#: Elements are counted only where commas are closer to each other than in any file of records.
+MIN_ELEMENT_BYTES = 16
+FREE_ELEMENTS = 500_000
+MIN_COMMA_DISTANCE = 5
 
 #: Most bytes of one line of a text file; lines are ids.
 MAX_LINE_BYTES = 4096
@@ -33,7 +43,7 @@ MAX_CONTAINERS = 2_000_000
 FREE_PICKLE_OBJECTS = 100_000
 
 #: Most bytes of a list of image ids or of words.
-MAX_LIST_BYTES = 16 << 20
+MAX_LIST_BYTES = 8 << 20
 
 #: Most bytes of one XML or sentence file of Flickr30k; the published ones have a few kB.
 MAX_FLICKR_FILE_BYTES = 1 << 20

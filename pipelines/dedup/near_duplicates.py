@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.io.images import EXTENSIONS, UnusableImageError
+from schemas.limits import MAX_HASHED_PIXELS
 
 
 class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,12 +57,17 @@ def perceptual_hash(content: bytes) -> int:
     It is ``imagehash.phash`` of a reduced image.
 
     Raises:
-        UnusableImageError: Its pixels cannot be decoded.
+        UnusableImageError: Its pixels cannot be decoded, or take too much memory.
     """
     import imagehash
 
     try:
         with Image.open(io.BytesIO(content), formats=list(EXTENSIONS)) as image:
+            # Of other JPEGs, only a reduced image is decoded.
+            is_whole = image.format == "PNG" or "progressive" in image.info
+            if is_whole and image.width * image.height > MAX_HASHED_PIXELS:
+                detail = f"{image.width}x{image.height} pixels, to be compared with others"
+                raise UnusableImageError("image too large", detail)
             image.draft("L", (64, 64))
             bits = imagehash.phash(image).hash
     except (OSError, ValueError, SyntaxError) as error:

@@ -19,13 +19,22 @@ import numpy.typing as npt
 from pipelines.io.raw_files import RawFileError, local_copy, map_local, open_binary
 from pipelines.io.zips import unpack
 from schemas import Rejected
-from schemas.limits import MAX_LINE_BYTES, MAX_RECORD_BYTES
+from schemas.limits import (
+    FREE_ELEMENTS,
+    MAX_LINE_BYTES,
+    MAX_RECORD_BYTES,
+    MIN_COMMA_DISTANCE,
+    MIN_ELEMENT_BYTES,
+)
 
 # A file is divided into at least this many slices, to balance the workers, of at most about this
 # size, to bound the memory of decoding.
 SLICES = 64
 SLICE_BYTES = 4 << 20
 LINES_PER_SLICE = 512
+
+_BLOCK_BYTES = 1 << 20  # scanned at once
+_OPENING, _CLOSING = (np.frombuffer(brackets, np.uint8) for brackets in (b"[{", b"]}"))
 
 _COLON = re.compile(r"\s*:\s*")
 
@@ -137,7 +146,9 @@ def element_ranges(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
         RawFileError: It is not JSON, or has no such list.
     """
     base = _address(content)
-    elements = _decode(_inner(content, input), list[msgspec.Raw], input)
+    inner = _inner(content, input)
+    _check_density(inner, input)
+    elements = _decode(inner, list[msgspec.Raw], input)
     starts = np.fromiter((_address(e) - base for e in elements), np.int64, len(elements))
     sizes = np.fromiter((len(memoryview(e)) for e in elements), np.int64, len(elements))
     return np.stack([starts, starts + sizes], axis=1)
@@ -158,8 +169,12 @@ class _Elements:
         if input.layout == "lines":
             self.ranges = list(self._line_ranges(content))
         elif input.layout == "list":
-            elements = [(start, stop) for start, stop in element_ranges(content, input).tolist()]
-            self.ranges = list(_grouped(self._small_enough([elements], content, input)))
+            ranges = element_ranges(content, input)
+            if (ranges[:, 1] - ranges[:, 0]).max(initial=0) <= MAX_RECORD_BYTES:
+                self.ranges = list(_grouped_array(ranges))
+            else:
+                elements = [(start, stop) for start, stop in ranges.tolist()]
+                self.ranges = list(_grouped(self._small_enough([elements], content, input)))
         else:
             runs = _entries(content, input, self.repeated_keys)
             self.ranges = list(_grouped(self._small_enough(runs, content, input)))
@@ -186,24 +201,20 @@ class _Elements:
         return [run for run in split if run]
 
     def _line_ranges(self, content: mmap.mmap) -> Iterator[_Range]:
+        line = rb"[^\n]{0,%d}\n" % (MAX_LINE_BYTES - 1)
+        last_line = rb"[^\n]{1,%d}\Z" % MAX_LINE_BYTES
+        lines = re.compile(rb"(?:%b){0,%d}(?:%b|%b)" % (line, LINES_PER_SLICE - 1, line, last_line))
         start = len(content) - len(without_mark(content))
-        first, lines, number = start, 0, 0
         while start < len(content):
-            end = content.find(b"\n", start)
-            stop = end + 1 if end >= 0 else len(content)
-            if stop - start > MAX_LINE_BYTES:
-                self.too_large.append((f"line {number + 1}", start, stop - start))
-                if lines:
-                    yield first, start
-                first, lines = stop, 0
+            match = lines.match(content, start)
+            if match:
+                stop = match.end()
+                yield start, stop
             else:
-                lines += 1
-            if lines == LINES_PER_SLICE:
-                yield first, stop
-                first, lines = stop, 0
-            start, number = stop, number + 1
-        if lines:
-            yield first, start
+                end = content.find(b"\n", start)
+                stop = end + 1 if end >= 0 else len(content)
+                self.too_large.append(("line", start, stop - start))
+            start = stop
 
 
 def _key_at(entry: bytes) -> str:
@@ -218,6 +229,18 @@ def _key_at(entry: bytes) -> str:
 def _expected(input: Input) -> str:
     kind = {"list": "a JSON list", "dict": "a JSON object", "lines": "lines of text"}[input.layout]
     return f'{kind} under the key "{input.within}"' if input.within else kind
+
+
+def _grouped_array(ranges: npt.NDArray[np.int64]) -> Iterator[_Range]:
+    """Does the same as `_grouped` for one run, in an array."""
+    starts, stops = ranges.T
+    slice_size = min(SLICE_BYTES, int(stops[-1] - starts[0]) // SLICES) if len(ranges) else 0
+    first = 0
+    while first < len(ranges):
+        last = int(np.searchsorted(stops, max(starts[first] + slice_size, stops[first])))
+        last = min(last, len(ranges) - 1)
+        yield int(starts[first]), int(stops[last])
+        first = last + 1
 
 
 def _grouped(runs: list[list[_Range]]) -> Iterator[_Range]:
@@ -239,6 +262,7 @@ def _entries(content: mmap.mmap, input: Input, repeated_keys: list[str]) -> list
     they end a run of entries, and their keys are added to ``repeated_keys``.
     """
     inner = _inner(content, input)
+    _check_density(inner, input)
     entries: dict[str, msgspec.Raw] = _decode(inner, dict[str, msgspec.Raw], input)
     base = _address(content)
     values = sorted((_address(value) - base, len(memoryview(value))) for value in entries.values())
@@ -288,6 +312,38 @@ def _inner(content: mmap.mmap, input: Input) -> "memoryview | msgspec.Raw":
         keys = ", ".join(sorted(top)[:8]) or "nothing"
         raise RawFileError(f"{input.path}: expected {_expected(input)}, found the keys {keys}")
     return top[input.within]
+
+
+def _check_density(content: "memoryview | msgspec.Raw", input: Input) -> None:
+    """Checks that a large list or dict is one of records: each takes memory until it is sliced.
+
+    Elements are counted, by a scan that escaped quotes may mislead, only where commas are so dense
+    that most elements may be mere numbers.
+
+    Raises:
+        RawFileError: The elements have less than `MIN_ELEMENT_BYTES` on average.
+    """
+    data = np.frombuffer(content, np.uint8)
+    blocks = [data[i : i + _BLOCK_BYTES] for i in range(0, len(data), _BLOCK_BYTES)]
+    limit = max(FREE_ELEMENTS, len(data) // MIN_ELEMENT_BYTES)
+    commas = sum(int(np.count_nonzero(block == ord(","))) for block in blocks)
+    if commas <= max(limit, len(data) // MIN_COMMA_DISTANCE):
+        return
+    count, depth, quotes = 0, 0, 0
+    for block in blocks:
+        is_quote = block == ord('"')
+        is_quote[1:] &= block[:-1] != ord("\\")
+        in_text = (np.cumsum(is_quote) + quotes) % 2 == 1
+        change = np.isin(block, _OPENING).astype(np.int32) - np.isin(block, _CLOSING)
+        change[in_text] = 0
+        depths = np.cumsum(change) + depth
+        count += int(np.count_nonzero((block == ord(",")) & (depths == 1) & ~in_text))
+        depth, quotes = int(depths[-1]), quotes + int(np.count_nonzero(is_quote))
+        if count > limit:
+            raise RawFileError(
+                f"{input.path}: expected {_expected(input)} of records, found more than {limit} "
+                f"elements in {len(data)} bytes"
+            )
 
 
 def without_mark(content: mmap.mmap) -> memoryview:

@@ -132,7 +132,6 @@ class MdetrJson(Source, kw_only=True):
                 raw_record, detail = f"annotations/{position}", f"image_id {image_id}"
                 yield Rejected(self.namespace, raw_record, "unknown image", detail, records=0)
         records: dict[str, ImageRecord] = {}
-        seen_ids: set[int] = set()
         file = self._file_names()[raw_slice.input.path]
         for image in images:
             (key, error), size = self._key(image), _size(image)
@@ -145,11 +144,10 @@ class MdetrJson(Source, kw_only=True):
                 detail = f"{image.width}x{image.height}"
                 yield Rejected(self.namespace, raw_record, "bad image size", detail)
                 continue
-            if image.id in seen_ids:  # its annotations would be read for each
-                detail = f"image {image.id}: the first one was kept"
+            if image.id in index.repeated_images:
+                detail = f"image {image.id}, whose annotations may be those of either"
                 yield Rejected(self.namespace, raw_record, "duplicate id", detail, key)
                 continue
-            seen_ids.add(image.id)
             size_error = _size_error(image, index)
             if size_error:
                 yield Rejected(self.namespace, raw_record, "record too large", size_error, key)
@@ -275,6 +273,7 @@ class AnnotationIndex:
 
     Attributes:
         first_image: the id of the first image; None in a file without images.
+        repeated_images: the ids that several images of the file have.
         without_image: position and ``image_id`` of the annotations whose image is not in the file.
     """
 
@@ -283,6 +282,8 @@ class AnnotationIndex:
         self._content: mmap.mmap = map_file(path)
         known_images, _ = self._image_ids("images", _ImageId)
         annotated_images, borders = self._image_ids("annotations", _AnnotationImageId)
+        distinct, counts = np.unique(known_images, return_counts=True)
+        self.repeated_images = frozenset(distinct[counts > 1].tolist())
         self.first_image = int(known_images[0]) if len(known_images) else None
         unknown = np.flatnonzero(~np.isin(annotated_images, known_images))
         self.without_image = list(
