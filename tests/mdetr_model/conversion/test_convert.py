@@ -35,6 +35,7 @@ from mdetr_model.modeling.configuration_mdetr import (
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding, MdetrForQuestionAnswering
 from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
+from tests import foreign_files
 
 
 def _tiny(**fields: Any) -> MdetrConfig:
@@ -231,6 +232,24 @@ def test_model_or_ema_weights_can_be_chosen(tmp_path: Path) -> None:
     assert read_checkpoint(path)[0]["a"] == 1
     assert read_checkpoint(path, "model_ema")[0]["a"] == 1
     assert read_checkpoint(path, "model")[0]["a"] == 0
+
+
+def test_conversion_replaces_its_own_model_and_no_files_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers deletes files that are named like weights in a folder that it writes to."""
+    path, output = tmp_path / "published.pth", tmp_path / "set [1]"
+    torch.save({"model": _published(_tiny())}, path)
+    for _ in range(2):
+        assert main(["convert", str(path), "--output", str(output)]) == 0
+    (output / "model-00001-of-00002.safetensors").write_bytes(b"precious")
+    foreign = tmp_path / "model of others"
+    foreign_files.plant(foreign, ["model-00001-of-00002.safetensors", "config.json"])
+    for folder in (output, foreign):
+        before = foreign_files.contents(folder)
+        assert main(["convert", str(path), "--output", str(folder)]) == 1
+        assert "has files that are not listed in" in capsys.readouterr().err
+        assert foreign_files.contents(folder) == before
 
 
 def test_auto_class_loads_converted_model(tmp_path: Path) -> None:
