@@ -121,21 +121,24 @@ def _check_limit(counts: dict[str, SourceCounts], rejected: list[Rejected], limi
 
 
 def _check_no_leak(recipe: Recipe, summaries: list[ShardSummary]) -> None:
-    """Raises `LeakError` if an image, or another crop of its photo, is in splits of both roles."""
+    """Raises `LeakError` if an image, or another of its photo, is in splits of both roles."""
 
-    def rows(role: Role) -> Iterator[tuple[str, IndexRow]]:
+    def images(role: Role) -> Iterator[tuple[str, str, str]]:
+        """Yields split, key and group of each image of a role."""
         for summary in summaries:
             split = summary.entry.split
             if recipe.splits[split].role == role:
-                yield from ((split, row) for row in unpack(summary.rows, list[IndexRow]))
+                groups = unpack(summary.groups, list[str])
+                for row, group in zip(unpack(summary.rows, list[IndexRow]), groups, strict=True):
+                    yield split, row.key, group
 
-    evaluated = {row.crop_of or row.key: (split, row.key) for split, row in rows("eval")}
+    evaluated = {group: (split, key) for split, key, group in images("eval")}
     leaks = []
-    for split, row in rows("train") if evaluated else ():
-        eval_split, eval_key = evaluated.get(row.crop_of or row.key, ("", ""))
+    for split, key, group in images("train") if evaluated else ():
+        eval_split, eval_key = evaluated.get(group, ("", ""))
         if eval_split:
-            crop = "" if eval_key == row.key else f" as {eval_key}, another crop"
-            leaks.append(f"{row.key} (in {split}, and in {eval_split}{crop})")
+            other = "" if eval_key == key else f" as {eval_key}, of the same photo"
+            leaks.append(f"{key} (in {split}, and in {eval_split}{other})")
     if leaks:
         more = f", and {len(leaks) - 5} more" if len(leaks) > 5 else ""
         raise LeakError(

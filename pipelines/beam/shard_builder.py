@@ -26,12 +26,15 @@ from shards.format.writer import ShardWriter, shard_writer
 class ShardSummary(msgspec.Struct):
     """The contribution of a shard to the manifest and the tables.
 
-    ``rows`` is a packed `list[IndexRow]`, because one worker holds the rows of all shards.
+    ``rows`` is a packed `list[IndexRow]`, because one worker holds the rows of all shards, and
+    ``groups`` a packed `list[str]`: one name for all images that are held out together with the
+    image of a row (`ImageRegistry.group`).
     """
 
     entry: ShardEntry
     shard: int
     rows: bytes
+    groups: bytes
     rejected: list[Rejected]
     excluded: list[Excluded]
     stats: Stats
@@ -106,6 +109,7 @@ class ShardBuilder:
             ),
             shard=self._shard,
             rows=pack(writer.rows),
+            groups=pack([self._image_registry.group(row.key) for row in writer.rows]),
             rejected=self._rejected,
             excluded=self._excluded,
             stats=self._stats,
