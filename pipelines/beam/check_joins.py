@@ -1,18 +1,17 @@
 """The step that checks the joins of all image tables, before any annotation is read."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
+from pipelines.beam import unknown_photos
 from pipelines.beam.dofns import ImageRegistryStep
 from pipelines.beam.serialization import pack, unpack
 from pipelines.dedup.image_registry import ImageRegistry, SharedId, listed
-from pipelines.dedup.joins import PHOTO_ID
 from pipelines.recipe import Recipe
 from schemas import EvalImage, ImageInfo, Rejected
-from schemas.image_ids import namespace_of, photo_id_of_key
 from shards.format.exclusion_counts import ExclusionCounts
 from shards.terminal import count_noun
 
@@ -71,8 +70,7 @@ class CheckJoins(ImageRegistryStep):
             warnings=[
                 *recipe.warnings(),
                 *_warnings_of_shared_ids(registry.shared_ids),
-                *_warnings_of_unknown_photos(registry, rows, held, recipe),
-                *_warnings_of_unknown_photos_of_sources(registry, rows, held, recipe),
+                *unknown_photos.warnings(registry, rows, held, recipe),
                 *_warnings_of_unmatched_sets(registry, named, recipe),
             ],
         )
@@ -117,69 +115,6 @@ def _warnings_of_shared_ids(shared_ids: list[SharedId]) -> Iterator[str]:
             f"several images of one dataset state the same {join} ({count_noun(count, 'case')}); "
             f"they are not merged, and held out together: {_text(first)}"
         )
-
-
-def _warnings_of_unknown_photos(
-    registry: ImageRegistry, rows: list[ImageInfo], held: list[EvalImage], recipe: Recipe
-) -> Iterator[str]:
-    """Yields the exclusions with images that the tables of COCO's photos lack.
-
-    Of the images of Visual Genome, many have no photo id in any file.
-    """
-    stating = {row.key for row in rows if row.photo_id} | {h.key for h in held if h.photo_id}
-    joins = recipe.joins()
-    for name, exclusion in recipe.exclude.items():
-        sources = [
-            f"sources.{source}"
-            for source, table in recipe.sources.items()
-            if PHOTO_ID in joins.possible(exclusion.image_ids(), table.image_ids())
-        ]
-        if not sources or exclusion.image_ids().get("coco") is None:
-            continue
-        unknown = sorted(
-            key
-            for eval_set, key in registry.eval_images()
-            if eval_set == name and namespace_of(key) == "coco" and key not in stating
-        )
-        if unknown:
-            yield (
-                f"exclude.{name}: no table states the {PHOTO_ID} of {len(unknown)} of its images "
-                f"of coco ({listed(unknown)}), so they are not found by it in {', '.join(sources)}"
-            )
-
-
-def _warnings_of_unknown_photos_of_sources(
-    registry: ImageRegistry, rows: list[ImageInfo], held: list[EvalImage], recipe: Recipe
-) -> Iterator[str]:
-    """Yields the sources with images that are in COCO, and whose photos no table states.
-
-    An image of Visual Genome may state its ``coco_id`` and no photo: COCO's table states the photo.
-    """
-    of_coco = {registry.group(row.same_as) for row in rows if row.same_as}
-    stating = {registry.group(r.key) for r in rows if r.photo_id or photo_id_of_key(r.key)}
-    stating |= {registry.group(h.key) for h in held if h.photo_id}
-    unknown: dict[tuple[str, str], set[str]] = defaultdict(set)  # by source and namespace
-    for row in rows:
-        group, namespace = registry.group(row.key), namespace_of(row.key)
-        if group not in stating and (namespace == "coco" or group in of_coco):
-            unknown[row.source, namespace].add(row.key)
-    joins = recipe.joins()
-    for (name, namespace), keys in sorted(unknown.items()):
-        source = recipe.sources.get(name)  # None: a table of [image_tables]
-        if source is None or (ids := source.image_ids().get(namespace)) is None:
-            continue
-        exclusions = [
-            f"exclude.{eval_set}"
-            for eval_set, exclusion in recipe.exclude.items()
-            if not exclusion.image_ids().keys() <= {namespace, "coco"}
-            and PHOTO_ID in joins.possible(exclusion.image_ids(), {namespace: ids})
-        ]
-        if exclusions:
-            yield (
-                f"sources.{name}: no table states the {PHOTO_ID} of {len(keys)} of its images that "
-                f"are in COCO ({listed(sorted(keys))}), so they are not found by it as images of "
-                f"{', '.join(exclusions)}"
-            )
 
 
 def _warnings_of_unmatched_sets(
