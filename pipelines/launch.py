@@ -33,7 +33,8 @@ from shards.terminal import printable
 
 # Errors of the input that steps raise; a runner may pass on only the text of a traceback.
 _INPUT_ERRORS = re.compile(
-    r"(?:RawFileError|StoreError|StrictError|ImageIdsError|TooManyRejectedError|LeakError): "
+    r"(?:RawFileError|StoreError|StrictError|ImageIdsError|TooManyRejectedError|EmptyError|"
+    r"LeakError|ConservationError): "
     r"(.*?)(?: \[while running|\n|$)"
 )
 

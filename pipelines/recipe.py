@@ -68,11 +68,13 @@ class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             excluded from the splits that are trained on, and no image may be in splits of both
             roles. A recipe states it, except for the names of `ROLES`.
         combine: Whether to join sentences; by default, in the splits that are trained on.
+        allow_empty: Whether the split may have no captions; otherwise, that fails the build.
     """
 
     shards: Annotated[int, msgspec.Meta(ge=1, le=99_999)]
     role: Role
     combine: bool
+    allow_empty: bool = False
 
 
 class _Settings(msgspec.Struct, kw_only=True):

@@ -35,6 +35,7 @@ REJECTED = pa.schema(
         ("detail", pa.string()),
         ("image", pa.string()),
         ("records", pa.int64()),
+        ("boxes", pa.int64()),
     ]
 )
 

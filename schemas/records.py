@@ -48,14 +48,18 @@ class GroundedCaption(msgspec.Struct, array_like=True, gc=False):
     question: Question | None = None
     object_regions: list[ObjectRegion] = []
 
+    def box_count(self) -> int:
+        """Returns the number of boxes that the caption refers to."""
+        return len(self.regions) + len(self.object_regions)
+
 
 class ImageRecord(msgspec.Struct, array_like=True, gc=False):
     """The data of one slice of one raw file about one image.
 
     ``rank`` orders the records of an image as their raw files do: (source, input, slice start).
     ``split`` is empty if the record applies to every split (object tables). ``width`` and
-    ``height`` are 0 if the file does not state them. ``merged`` counts the raw records that became
-    part of another record's caption.
+    ``height`` are 0 if the file does not state them. ``merged`` counts the raw captions that became
+    part of another one, ``merged_boxes`` the boxes of captions that became part of another box.
     """
 
     image: str  # image key: coco/139, vg/2320633, flickr30k/1000092795
@@ -67,6 +71,29 @@ class ImageRecord(msgspec.Struct, array_like=True, gc=False):
     height: int = 0
     rank: tuple[int, int, int] = (0, 0, 0)
     merged: int = 0
+    merged_boxes: int = 0
+
+
+class RawCounts(msgspec.Struct, array_like=True, gc=False):
+    """How many captions and boxes a slice of a raw file states, whatever becomes of them.
+
+    A box is counted once for each caption that refers to it. ``splits`` has the captions of each
+    split that the file names, if it is the file that divides its captions into splits.
+    """
+
+    source: str
+    captions: int
+    boxes: int
+    splits: dict[str, int] = {}
+
+
+class NotAskedFor(msgspec.Struct, array_like=True, gc=False):
+    """Captions and boxes of a slice that the recipe does not ask for, and ``what`` they are."""
+
+    source: str
+    what: str
+    captions: int
+    boxes: int
 
 
 class ImageInfo(msgspec.Struct, array_like=True, gc=False):
@@ -94,11 +121,19 @@ class EvalImage(msgspec.Struct, array_like=True, gc=False):
     file: str = ""  # path below the set's image roots, if the set's file states it
 
 
+# Reasons of captions that were lost because of another row, which is rejected as well: the row of
+# their image, of the object that they name, or of all their boxes.
+UNKNOWN_IMAGE = "unknown image"
+UNKNOWN_OBJECT = "unknown object"
+ALL_BOXES_LOST = "all boxes lost"
+
+
 class Rejected(msgspec.Struct, array_like=True, gc=False):
     """An input record that could not be used: a row of ``rejected.parquet``.
 
-    ``reason`` is short and fixed, ``detail`` is free text. ``records`` counts the lost records:
-    several for a missing image, none if a caption only lost one of its regions.
+    ``reason`` is short and fixed, ``detail`` is free text. ``records`` counts the lost captions:
+    several for a missing image, none if a caption only lost one of its boxes; ``boxes`` counts the
+    boxes that were lost. Both are 0 for a row of a table: the captions that need it are counted.
     """
 
     source: str
@@ -107,6 +142,7 @@ class Rejected(msgspec.Struct, array_like=True, gc=False):
     detail: str = ""
     image: str = ""
     records: int = 1
+    boxes: int = 0
 
 
 class Excluded(msgspec.Struct, array_like=True, gc=False):

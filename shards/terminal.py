@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-import msgspec
-
 from shards.format.exclusion_counts import ExclusionCounts, JoinCounts
-from shards.format.source_counts import SourceCounts
+from shards.format.source_counts import Counts, SourceCounts
+
+_COUNT_LABELS = {"in_shards": "in shards", "not_asked_for": "not asked"}
 
 
 def printable(text: str) -> str:
@@ -31,12 +31,14 @@ def error_text(error: Exception) -> str:
 
 
 def count_noun(count: int, noun: str) -> str:
-    """Returns a count with its noun, which gets a plural "s".
+    """Returns a count with its noun, in the plural if it is not 1.
 
-    >>> count_noun(1, "shard"), count_noun(2000, "shard")
-    ('1 shard', '2,000 shards')
+    >>> count_noun(1, "shard"), count_noun(2000, "shard"), count_noun(0, "box")
+    ('1 shard', '2,000 shards', '0 boxes')
     """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    if count == 1:
+        return f"{count:,} {noun}"
+    return f"{count:,} {noun}{'es' if noun.endswith('x') else 's'}"
 
 
 def table_row(label: str, values: Iterable[object], label_width: int) -> str:
@@ -48,12 +50,17 @@ def table_row(label: str, values: Iterable[object], label_width: int) -> str:
 def source_rows(
     heading: str, sources: Mapping[str, SourceCounts], label_width: int
 ) -> Iterator[str]:
-    """Yields the table of ``Manifest.sources``: record counts per source."""
-    columns = [*SourceCounts.__struct_fields__, "in shards"]
-    yield table_row(heading, columns, label_width)
-    for source, counts in sources.items():
-        values = [*msgspec.structs.astuple(counts), counts.in_shards]
-        yield table_row(source, values, label_width)
+    """Yields the tables of ``Manifest.sources``: counts of captions and of boxes per source."""
+    columns = [_COUNT_LABELS.get(name, name) for name in Counts.__struct_fields__]
+    counts: dict[str, dict[str, Counts]] = {
+        "captions": dict(sources),
+        "boxes": {source: source_counts.boxes for source, source_counts in sources.items()},
+    }
+    for noun, by_source in counts.items():
+        yield table_row(f"{heading}: {noun}", columns, label_width)
+        for source, of_source in by_source.items():
+            values = [getattr(of_source, name) for name in Counts.__struct_fields__]
+            yield table_row(source, values, label_width)
 
 
 def exclusion_rows(

@@ -139,6 +139,7 @@ def write_tables(
         language_model={},
         roles={entry.split: "train" if entry.split == "train" else "eval" for entry in shards},
         totals={},
+        not_asked_for=[],
         exclusions={},
         warnings=[],
         sources={},

@@ -240,6 +240,7 @@ class Row(msgspec.Struct, frozen=True):
     detail: str
     image: str
     records: int
+    boxes: int
 
 
 def build(root: Path, *options: str, **tables: Any) -> int:

@@ -15,8 +15,8 @@ import msgspec
 
 from pipelines.io.json_records import Id, ImageId, decode_list, reject_malformed
 from pipelines.io.slices import Input, Slice
-from pipelines.sources.base import Context, Source
-from schemas import GroundedCaption, ImageInfo, ImageRecord, Rejected
+from pipelines.sources.base import Context, SliceItem, Source
+from schemas import GroundedCaption, ImageInfo, ImageRecord, RawCounts, Rejected
 from schemas.image_ids import image_key
 
 
@@ -61,8 +61,9 @@ class CocoCaptions(Source, kw_only=True):
             if split in splits
         ]
 
-    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         sentences, bad = decode_list(raw_slice.content, _Sentence)
+        yield RawCounts("captions", captions=len(sentences) + len(bad), boxes=0)
         yield from reject_malformed("captions", bad, raw_slice.input.path)
         for sentence in sentences:
             text = " ".join(sentence.caption.split())

@@ -8,6 +8,7 @@ import msgspec
 
 from pipelines.beam import unknown_photos
 from pipelines.beam.dofns import ImageRegistryStep
+from pipelines.beam.reading import Reading
 from pipelines.beam.serialization import pack, unpack
 from pipelines.dedup.image_registry import ImageRegistry, SharedId, listed
 from pipelines.recipe import Recipe
@@ -51,9 +52,8 @@ class CheckJoins(ImageRegistryStep):
             key = shared_id.keys[0]
             if (source := of_source.get(key)) in recipe.sources:
                 reason = f"{shared_id.join} of several images"
-                yield self._tag_rejected(
-                    Rejected(source, key, reason, _text(shared_id), image=key, records=0)
-                )
+                row = Rejected(source, key, reason, _text(shared_id), image=key, records=0)
+                yield self._tag_reading(Reading(source, "", rejected=[row]))
         held = [row for content in held_out for row in unpack(content, list[EvalImage])]
         joins = recipe.joins()
         report = JoinReport(

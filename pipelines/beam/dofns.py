@@ -1,12 +1,14 @@
 """The ``DoFn`` of each step of the pipeline.
 
 Elements are few, large and packed: a slice of a raw file, the records of one slice for one shard,
-the summary of one shard. Records that cannot be used go to the tagged output ``REJECTED``.
+the summary of one shard. What a raw file states, and the records of it that cannot be used, go to
+the tagged output ``READINGS``.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import apache_beam as beam
@@ -15,6 +17,10 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from pipelines.beam import progress
+from pipelines.beam.emptiness import check_read
+from pipelines.beam.output_files import write_rejected
+from pipelines.beam.reading import Reading, ReadingSummary, RejectedRows, summarize
+from pipelines.beam.rejection_limit import RejectionLimit, TooManyRejectedError
 from pipelines.beam.serialization import pack, unpack
 from pipelines.beam.shard_builder import ShardBuilder, ShardSummary
 from pipelines.captions.parsing import shared_parser
@@ -30,12 +36,14 @@ from pipelines.io.slices import Input, SliceRange, find_slices, read_slice
 from pipelines.io.zips import read_whole
 from pipelines.recipe import Recipe
 from pipelines.sources.base import Context
-from schemas import EvalImage, ImageInfo, ImageRecord, Rejected
+from schemas import EvalImage, ImageInfo, ImageRecord, NotAskedFor, RawCounts, Rejected
 from schemas.image_ids import namespace_of, normal_key
 from schemas.limits import MAX_LIST_BYTES, MAX_REPORTED_CHARACTERS
 from shards.format.placement import shard_of
+from shards.format.source_counts import SourceCounts
 
 # Tags of additional outputs.
+READINGS = "readings"
 REJECTED = "rejected"
 UNIQUE_IMAGES = "unique_images"
 IMAGES = "images"
@@ -72,7 +80,6 @@ class SliceOutput(msgspec.Struct, array_like=True, gc=False):
     """The records of one slice that belong to one shard."""
 
     records: list[ImageRecord] = []
-    rejected: list[Rejected] = []
     images: list[ImageInfo] = []  # unique images, which no other source has
 
 
@@ -92,16 +99,10 @@ class _Step(beam.DoFn):
         recipe = self._build.recipe
         return shard_key(split, shard_of(image_key, recipe.splits[split].shards, recipe.salt))
 
-    def _key_of_rejected(self, rejected: Rejected) -> bytes:
-        """Returns the key of the shard, of the first split, that reports a rejected record."""
-        split = next(iter(self._build.recipe.splits))
-        return self._key_of_image(f"{rejected.source}/{rejected.record}", split)
-
-    def _tag_rejected(self, rejected: Rejected) -> Any:
-        """Returns the tagged output with a rejected record, keyed by the shard that reports it."""
-        self._check_strict([rejected])
-        packed = _pack("slice outputs", SliceOutput(rejected=[rejected]))
-        return beam.pvalue.TaggedOutput(REJECTED, (self._key_of_rejected(rejected), packed))
+    def _tag_reading(self, reading: Reading) -> Any:
+        """Returns the tagged output with a reading."""
+        self._check_strict(reading.rejected)
+        return beam.pvalue.TaggedOutput(READINGS, pack(reading))
 
     def _check_strict(self, rejected: list[Rejected]) -> None:
         if self._build.strict and rejected:
@@ -136,14 +137,18 @@ class FindSlices(_Step):
         started = time.monotonic()
         source, rank, input = element
         slice_count = 0
+        reading = Reading(source, _name(input), is_table=not self._annotations)
         for item in find_slices(source, rank, input, self._build.scratch):
             if isinstance(item, Rejected):
                 item.records = int(self._annotations)
-                yield self._tag_rejected(item)
+                reading.counts.read += item.records
+                reading.reject(item)
             else:
                 slice_count += 1
                 _report_size("slices", item.stop - item.start)
                 yield item
+        if reading.rejected:
+            yield self._tag_reading(reading)
         recipe = self._build.recipe
         if self._held_out and slice_count == 0 and not recipe.exclude[source].allow_empty:
             raise RawFileError(f"{input.path}: exclude.{source} names no image by it")
@@ -169,6 +174,7 @@ class ReadImageTables(_Step):
         held_out_namespaces = {exclusion.namespace for exclusion in recipe.exclude.values()}
         rows: list[ImageInfo] = []
         slice_outputs: dict[bytes, SliceOutput] = defaultdict(SliceOutput)
+        reading = Reading(slice_range.source, _name(slice_range.input), is_table=True)
         source = self._tables[slice_range.source]
         for row in source.read_image_table(read_slice(slice_range)):
             row.source = slice_range.source
@@ -182,7 +188,8 @@ class ReadImageTables(_Step):
                 # No records are lost here: the sentences about an image without a row are counted
                 # later.
                 rejected.records = 0
-                yield self._tag_rejected(rejected)
+                rejected.record = _position_in_file(rejected, slice_range)
+                reading.reject(rejected)
             if isinstance(row, Rejected):
                 continue
             if rejected is not None:  # its ids still join images of other sources
@@ -195,6 +202,8 @@ class ReadImageTables(_Step):
                     slice_outputs[self._key_of_image(row.key, split)].images.append(row)
             else:
                 rows.append(row)
+        if reading.rejected:
+            yield self._tag_reading(reading)
         yield _pack("image tables", rows)
         for key, slice_output in slice_outputs.items():
             packed = _pack("slice outputs", slice_output)
@@ -264,6 +273,7 @@ class HashHeldOut(ImageRegistryStep):
         """Yields the packed hashes of the table's held-out images."""
         registry = self._registry(images, held_out)
         hashes: list[HashedImage] = []
+        reading = Reading("", "")
         for image in unpack(element, list[ImageInfo]):
             matches = registry.held_out(image.key)
             if not matches or not self._is_file_of_key(image, registry):
@@ -272,7 +282,7 @@ class HashHeldOut(ImageRegistryStep):
                 content = self._store.read(image).content
                 hash = perceptual_hash(content)
             except UnusableImageError as error:
-                yield self._tag_rejected(
+                reading.reject(
                     Rejected(
                         source=image.source,
                         record=image.key,
@@ -284,6 +294,8 @@ class HashHeldOut(ImageRegistryStep):
                 )
             else:
                 hashes.append(HashedImage(hash, matches[0].eval_set, image.key))
+        if reading.rejected:
+            yield self._tag_reading(reading)
         yield pack(hashes)
 
     def _is_file_of_key(self, image: ImageInfo, registry: ImageRegistry) -> bool:
@@ -312,8 +324,8 @@ class ReadAnnotations(ImageRegistryStep):
         images: Iterable[bytes],
         held_out: Iterable[bytes],
         join_reports: Iterable[bytes],
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Yields packed slice outputs by shard.
+    ) -> Iterator[Any]:
+        """Yields packed slice outputs by shard, and to ``READINGS`` the slice's counts.
 
         ``join_reports`` are not read: they are why no slice is read before `CheckJoins` is done.
         """
@@ -322,27 +334,54 @@ class ReadAnnotations(ImageRegistryStep):
         registry = self._registry(images, held_out)
         source_rank = list(recipe.sources).index(slice_range.source)
         slice_outputs: dict[bytes, SliceOutput] = defaultdict(SliceOutput)
+        reading = Reading(slice_range.source, _name(slice_range.input))
         source = recipe.sources[slice_range.source]
-        for record in source.read(read_slice(slice_range), self._context):
-            record.source = slice_range.source
-            if isinstance(record, Rejected):
-                record.record = record.record[:MAX_REPORTED_CHARACTERS]
-                record.detail = record.detail[:MAX_REPORTED_CHARACTERS]
-                in_list = slice_range.input.layout == "list" and record.record.isdigit()
-                if in_list and record.reason == "malformed record":
-                    # The record is a position in the slice.
-                    record.record += f" from byte {slice_range.start}"
-                self._check_strict([record])
-                slice_outputs[self._key_of_rejected(record)].rejected.append(record)
-                continue
-            record.rank = (source_rank, slice_range.rank, slice_range.start)
-            record.image = normal_key(record.image) or record.image
-            image_key = registry.canonical(record.image)
-            for split in [record.split] if record.split else recipe.splits:
-                slice_outputs[self._key_of_image(image_key, split)].records.append(record)
+        for item in source.read(read_slice(slice_range), self._context):
+            item.source = slice_range.source
+            match item:
+                case RawCounts():
+                    reading.add_raw(item)
+                case NotAskedFor():
+                    reading.add_not_asked_for(item)
+                case Rejected():
+                    item.record = _position_in_file(item, slice_range)[:MAX_REPORTED_CHARACTERS]
+                    item.detail = item.detail[:MAX_REPORTED_CHARACTERS]
+                    reading.reject(item)
+                case ImageRecord():
+                    item.rank = (source_rank, slice_range.rank, slice_range.start)
+                    item.image = normal_key(item.image) or item.image
+                    image_key = registry.canonical(item.image)
+                    _count_record(item, reading)
+                    for split in [item.split] if item.split else recipe.splits:
+                        slice_outputs[self._key_of_image(image_key, split)].records.append(item)
+        yield self._tag_reading(reading)
         for key, slice_output in slice_outputs.items():
             yield key, _pack("slice outputs", slice_output)
         self._report_done(f"read {slice_range.source}", started)
+
+
+class SumReadings(_Step):
+    """Sums the readings of all slices, before any shard is written.
+
+    A build that must fail fails here: too many rejected records, or a split without captions.
+    """
+
+    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[Any]:
+        """Yields the packed `ReadingSummary`, and to ``REJECTED`` the packed rejected rows.
+
+        Raises:
+            TooManyRejectedError: Too much of a source cannot be used.
+            EmptyError: A split or a source has no captions.
+        """
+        recipe, output = self._build.recipe, self._build.output
+        readings = (unpack(content, Reading) for content in element[1] if content)
+        summary, rows = summarize(readings, recipe.sources)
+        limit = RejectionLimit(recipe.reject_limit, summary.counts)
+        if source := limit.first_exceeded():
+            raise TooManyRejectedError(limit.message(source, rows, write_rejected(output, rows)))
+        check_read(recipe, summary)
+        yield pack(summary)
+        yield beam.pvalue.TaggedOutput(REJECTED, pack(rows))
 
 
 class WriteShard(ImageRegistryStep):
@@ -351,6 +390,8 @@ class WriteShard(ImageRegistryStep):
     def setup(self) -> None:
         """Opens the image store."""
         self._store = _image_store(self._build.recipe)
+        # Of the shards that this instance has written; a shard that is written again counts once.
+        self._rejected: dict[bytes, list[Rejected]] = {}
 
     def process(
         self,
@@ -358,8 +399,15 @@ class WriteShard(ImageRegistryStep):
         images: Iterable[bytes],
         held_out: Iterable[bytes],
         hashes: Iterable[bytes],
+        summaries: Iterable[bytes],
+        rejected: Iterable[bytes],
     ) -> Iterator[bytes]:
-        """Writes the shard, and yields its packed `ShardSummary`."""
+        """Writes the shard, and yields its packed `ShardSummary`.
+
+        Raises:
+            TooManyRejectedError: Too much of a source cannot be used: what was rejected when it was
+                read, and the images of the shards that this worker has written.
+        """
         started = time.monotonic()
         key, slice_outputs = element
         split, shard = key.decode().split("/")
@@ -371,6 +419,7 @@ class WriteShard(ImageRegistryStep):
             image_registry=self._registry(images, held_out),
             store=self._store,
             held_out_hashes=[row for rows in hashes for row in unpack(rows, list[HashedImage])],
+            on_rejected=self._limited(key, summaries, rejected),
         )
         size = 0
         with collection_paused():
@@ -378,13 +427,72 @@ class WriteShard(ImageRegistryStep):
                 size += len(content)
                 if content:  # every shard gets an empty element, so that it is written
                     slice_output = unpack(content, SliceOutput)
-                    builder.add(slice_output.records, slice_output.rejected, slice_output.images)
+                    builder.add(slice_output.records, slice_output.images)
             summary = builder.write()
         _report_size("shard groups", size)
         self._check_strict(summary.rejected)
         _report_totals(summary)
         yield _pack("shard summaries", summary)
         self._report_done("write shards", started)
+
+    def _limited(
+        self, shard: bytes, summaries: Iterable[bytes], rejected: Iterable[bytes]
+    ) -> Callable[[Rejected], None]:
+        """Returns a function that counts a rejected row, and raises `TooManyRejectedError`."""
+        [summary] = [unpack(content, ReadingSummary) for content in summaries]
+        limit = RejectionLimit(self._build.recipe.reject_limit, summary.counts)
+        self._rejected[shard] = []
+        more: dict[str, SourceCounts] = defaultdict(SourceCounts)
+
+        def count(row: Rejected) -> None:
+            counts = more[row.source]
+            counts.rejected += row.records
+            counts.boxes.rejected += row.boxes
+
+        for rows in self._rejected.values():
+            for row in rows:
+                count(row)
+
+        def add(row: Rejected) -> None:
+            self._rejected[shard].append(row)
+            count(row)
+            if limit.is_exceeded(row.source, more[row.source]):
+                rows = RejectedRows()
+                for content in rejected:
+                    rows = unpack(content, RejectedRows)
+                rows.others += [row for rows in self._rejected.values() for row in rows]
+                listed_in = write_rejected(self._build.output, rows)
+                message = limit.message(row.source, rows, listed_in, more[row.source])
+                raise TooManyRejectedError(message)
+
+        return add
+
+
+def _count_record(record: ImageRecord, reading: Reading) -> None:
+    """Counts the captions of a record, and those that were merged into them.
+
+    Raises:
+        ValueError: It has captions and no split.
+    """
+    reading.counts.merged += record.merged
+    reading.counts.boxes.merged += record.merged_boxes
+    if record.captions:
+        if not record.split:
+            raise ValueError(f"{record.source}: a record of {record.image} has no split")
+        count = reading.splits.get(record.split, 0) + len(record.captions)
+        reading.splits[record.split] = count
+
+
+def _name(input: Input) -> str:
+    return PurePosixPath(input.path).name
+
+
+def _position_in_file(rejected: Rejected, slice_range: SliceRange) -> str:
+    """Returns the record of a row, its position in the slice being replaced by that in the file."""
+    is_position = slice_range.input.layout == "list" and rejected.record.isdigit()
+    if is_position and rejected.reason == "malformed record":
+        return str(slice_range.first + int(rejected.record))
+    return rejected.record
 
 
 def _row_error(row: ImageInfo) -> Rejected | None:
@@ -429,10 +537,7 @@ def _report_size(name: str, size: int) -> None:
 
 
 def _report_totals(summary: ShardSummary) -> None:
-    """Adds the values of the summary table to Beam counters, which all runners show."""
-    for source, counts in summary.sources.items():
-        for name, value in msgspec.structs.asdict(counts).items():
-            Metrics.counter(METRICS, f"{source}: {name}").inc(value)
+    """Adds the totals of a shard to Beam counters, which all runners show."""
     split, stats = summary.entry.split, summary.stats
     for name in ("images", "sentences", "captions", "regions", "questions", "characters"):
         Metrics.counter(METRICS, f"{split}: {name}").inc(getattr(stats, name))

@@ -1,36 +1,34 @@
 """The last step of a build: tables, stats and manifest from the summaries of all shards."""
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import msgspec
-from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
 
 from pipelines.beam.check_joins import JoinReport
-from pipelines.beam.dofns import Build
+from pipelines.beam.conservation import check_conservation
+from pipelines.beam.dofns import METRICS, Build
+from pipelines.beam.emptiness import check_written
+from pipelines.beam.output_files import write_file, write_rejected
+from pipelines.beam.reading import ReadingSummary, RejectedRows
+from pipelines.beam.rejection_limit import RejectionLimit, TooManyRejectedError
 from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import ShardSummary
 from pipelines.captions.parsing import model_name_and_version
-from pipelines.io.beam_files import atomic_write, scratch_folder
 from pipelines.recipe import Recipe
-from schemas import Excluded, Rejected, arrow
+from schemas import Excluded, arrow
 from schemas.package_version import package_version
 from shards.format import index
 from shards.format import manifest as mf
 from shards.format.exclusion_counts import ExclusionCounts, JoinCounts
 from shards.format.index import IndexRow
 from shards.format.manifest import Role
-from shards.format.source_counts import SourceCounts, total
+from shards.format.source_counts import Counts, SourceCounts, total
 from shards.format.stats import Stats, as_json
 from shards.format.tables import encode_index, encode_table
 from shards.reading.tables import EXCLUDED, REJECTED, STATS
 from shards.terminal import count_noun
-
-
-class TooManyRejectedError(Exception):
-    """More of a source's records were rejected than the recipe allows."""
 
 
 class LeakError(Exception):
@@ -45,12 +43,23 @@ class WriteManifest(beam.DoFn):
         self._code_version = package_version()  # of the launcher, not of a worker
 
     def process(
-        self, element: tuple[bytes, Iterable[bytes]], join_reports: Iterable[bytes]
+        self,
+        element: tuple[bytes, Iterable[bytes]],
+        join_reports: Iterable[bytes],
+        readings: Iterable[bytes],
+        rejected_rows: Iterable[bytes],
     ) -> Iterator[str]:
         """Writes all files but the shards, and yields the manifest's name.
 
+        Args:
+            element: The packed summaries of all shards.
+            readings: The packed `ReadingSummary`.
+            rejected_rows: The packed `RejectedRows` of reading.
+
         Raises:
-            TooManyRejectedError: More of a source's records were rejected than the recipe allows.
+            TooManyRejectedError: More of a source was rejected than the recipe allows.
+            ConservationError: A caption or a box has no outcome, or several.
+            EmptyError: A split or a source has no captions.
             LeakError: An image is both in a split that is trained on and in another.
         """
         recipe, output = self._build.recipe, self._build.output
@@ -60,23 +69,43 @@ class WriteManifest(beam.DoFn):
             (unpack(content, ShardSummary) for content in element[1]),
             key=lambda summary: (order.index(summary.entry.split), summary.shard),
         )
-        counts = _total_counts(summaries)
-        rejected = sorted((r for s in summaries for r in s.rejected), key=msgspec.structs.astuple)
-        _check_limit(counts, rejected, recipe.reject_limit)
+        [reading] = [unpack(content, ReadingSummary) for content in readings]
+        [rows] = [unpack(content, RejectedRows) for content in rejected_rows]
+        rows.others += [row for summary in summaries for row in summary.rejected]
+        written = _total_counts(summaries)
+        limit = RejectionLimit(recipe.reject_limit, reading.counts)
+        for source, source_counts in written.items():
+            if limit.is_exceeded(source, source_counts):
+                listed_in = write_rejected(output, rows)
+                message = limit.message(source, rows, listed_in, source_counts)
+                raise TooManyRejectedError(message)
+        counts = {
+            source: total([read, written.get(source, SourceCounts())])
+            for source, read in sorted(reading.counts.items())
+        }
+        for source, source_counts in counts.items():
+            _report_counts(source, source_counts)
+        rejected = sorted(rows.all(), key=msgspec.structs.astuple)
         _check_no_leak(recipe, summaries)
         excluded = sorted((e for s in summaries for e in s.excluded), key=msgspec.structs.astuple)
         stats = {split: Stats() for split in order}
         for summary in summaries:
             stats[summary.entry.split].merge(summary.stats)
+        check_conservation(
+            counts,
+            sentences=sum(split_stats.sentences for split_stats in stats.values()),
+            regions=sum(split_stats.regions for split_stats in stats.values()),
+        )
+        check_written(recipe, counts, {name: s.captions for name, s in stats.items()})
         files = [
-            _write(
+            write_file(
                 output,
                 index.NAME,
                 encode_index(unpack(s.rows, list[IndexRow]) for s in summaries),
             ),
-            _write(output, REJECTED, encode_table(rejected, arrow.REJECTED)),
-            _write(output, EXCLUDED, encode_table(excluded, arrow.EXCLUDED)),
-            _write(output, STATS, as_json(stats)),
+            write_file(output, REJECTED, encode_table(rejected, arrow.REJECTED)),
+            write_file(output, EXCLUDED, encode_table(excluded, arrow.EXCLUDED)),
+            write_file(output, STATS, as_json(stats)),
         ]
         manifest = mf.Manifest(
             name=recipe.name,
@@ -87,12 +116,20 @@ class WriteManifest(beam.DoFn):
             roles={name: split.role for name, split in recipe.splits.items()},
             totals={name: _totals(split_stats) for name, split_stats in stats.items()},
             sources=counts,
+            not_asked_for=reading.not_asked_for,
             exclusions=_with_excluded(join_report.exclusions, excluded),
             warnings=join_report.warnings,
             shards=[s.entry for s in summaries],
             files=files,
         )
-        yield _write(output, mf.NAME, mf.encode(manifest)).file
+        yield write_file(output, mf.NAME, mf.encode(manifest)).file
+
+
+def _report_counts(source: str, counts: SourceCounts) -> None:
+    """Adds the counts of a source to Beam counters, which all runners show."""
+    for name in Counts.__struct_fields__:
+        Metrics.counter(METRICS, f"{source}: {name}").inc(getattr(counts, name))
+        Metrics.counter(METRICS, f"{source}: boxes {name}").inc(getattr(counts.boxes, name))
 
 
 def _total_counts(summaries: Iterable[ShardSummary]) -> dict[str, SourceCounts]:
@@ -101,23 +138,6 @@ def _total_counts(summaries: Iterable[ShardSummary]) -> dict[str, SourceCounts]:
         for source, counts in summary.sources.items():
             by_source.setdefault(source, []).append(counts)
     return {source: total(counts) for source, counts in sorted(by_source.items())}
-
-
-def _check_limit(counts: dict[str, SourceCounts], rejected: list[Rejected], limit: float) -> None:
-    for source, count in counts.items():
-        if count.rejected <= limit * count.read:
-            continue
-        reasons: Counter[str] = Counter()
-        for row in rejected:
-            if row.source == source:
-                reasons[row.reason] += row.records
-        top = ", ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3))
-        example = next(r for r in rejected if r.source == source and r.records)
-        raise TooManyRejectedError(
-            f"{count.rejected} of {count.read} records of {source} were rejected, more than the "
-            f"recipe's reject_limit of {limit:.2%}: {top}; for example {example.record}: "
-            f"{example.reason} {example.detail}"
-        )
 
 
 def _check_no_leak(recipe: Recipe, summaries: list[ShardSummary]) -> None:
@@ -180,9 +200,3 @@ def _language_model(recipe: Recipe) -> dict[str, str]:
         return {}
     name, version = model_name_and_version()
     return {"name": name, "version": version}
-
-
-def _write(output: str, name: str, content: bytes) -> mf.FileEntry:
-    with atomic_write(FileSystems.join(output, name), scratch_folder(output)) as file:
-        file.write(content)
-    return mf.FileEntry(name, len(content), hashlib.sha256(content).hexdigest())

@@ -5,7 +5,7 @@
                                              |   and which are held out; checked first)
                                              v
     annotation files -- find slices - read -- group by shard - write --> shards, then the manifest
-                                    rejected records --^
+                             counts and rejected records -- sum --^ (side input)
 
 Rows of images that other datasets may contain are side inputs of all workers; those of sources
 with unique images are shuffled with the records. Records are shuffled once, grouped by shard, not
@@ -23,6 +23,7 @@ from apache_beam.utils.shared import Shared
 from pipelines.beam.check_joins import CheckJoins
 from pipelines.beam.dofns import (
     IMAGES,
+    READINGS,
     REJECTED,
     UNIQUE_IMAGES,
     Build,
@@ -31,6 +32,7 @@ from pipelines.beam.dofns import (
     ReadAnnotations,
     ReadHeldOut,
     ReadImageTables,
+    SumReadings,
     WriteShard,
     shard_key,
 )
@@ -42,7 +44,9 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
     """Adds all steps to a pipeline; the result is the manifest's path, once it is written."""
     recipe = build.recipe
     splits = tuple(recipe.splits)
-    rejected: list[beam.PCollection] = []
+    readings: list[beam.PCollection] = [
+        pipeline | "One reading" >> beam.Create([b""], reshuffle=False)  # so that there is a sum
+    ]
 
     def slices(label: str, inputs: dict[str, list[Input]]) -> beam.PCollection:
         """Returns the byte ranges of the slices of raw files, distributed over the workers."""
@@ -51,12 +55,12 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
             for name, inputs_of_name in inputs.items()
             for rank, input in enumerate(inputs_of_name)
         ]
-        ranges, rejected_keys = _apply(
+        ranges, readings_of_files = _apply(
             FindSlices(build, label == "annotations", label == "evaluation sets"),
             pipeline | f"List {label}" >> beam.Create(files, reshuffle=True),
             f"Find slices of {label}",
         )
-        rejected.append(rejected_keys)
+        readings.append(readings_of_files)
         return ranges | f"Spread {label}" >> beam.Reshuffle()
 
     sources, exclude = recipe.sources.items(), recipe.exclude.items()
@@ -64,9 +68,9 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
     image_tables = slices(
         "image tables", {name: source.image_tables() for name, source in tables.items()}
     ) | "Read image tables" >> beam.ParDo(ReadImageTables(build)).with_outputs(
-        REJECTED, UNIQUE_IMAGES, main="main"
+        READINGS, UNIQUE_IMAGES, main="main"
     )
-    rejected.append(image_tables[REJECTED])
+    readings.append(image_tables[READINGS])
     evaluation_sets = slices(
         "evaluation sets", {name: exclusion.inputs() for name, exclusion in exclude}
     ) | "Read evaluation sets" >> beam.ParDo(ReadHeldOut(build)).with_outputs(IMAGES, main="main")
@@ -79,11 +83,11 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
         "Check joins",
         registry_inputs,
     )
-    rejected.append(shared_ids)
+    readings.append(shared_ids)
     if recipe.near_duplicates.action == "off":
         hashes = pipeline | "No hashes" >> beam.Create([], reshuffle=False)
     else:
-        hashes, rejected_images = _apply(
+        hashes, readings_of_images = _apply(
             HashHeldOut(build, shared),
             [image_tables.main, evaluation_sets[IMAGES]]
             | "All images" >> beam.Flatten()
@@ -91,13 +95,23 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
             "Hash held-out images",
             registry_inputs,
         )
-        rejected.append(rejected_images)
+        readings.append(readings_of_images)
 
-    slice_outputs = slices(
-        "annotations", {name: source.inputs(splits) for name, source in sources}
-    ) | "Read annotations" >> beam.ParDo(
-        ReadAnnotations(build, shared), *registry_inputs, AsIter(join_reports)
+    slice_outputs, readings_of_slices = _apply(
+        ReadAnnotations(build, shared),
+        slices("annotations", {name: source.inputs(splits) for name, source in sources}),
+        "Read annotations",
+        (*registry_inputs, AsIter(join_reports)),
     )
+    readings.append(readings_of_slices)
+    summary = (
+        readings
+        | "All readings" >> beam.Flatten()
+        | "One group" >> beam.WithKeys(b"readings")
+        | "Group readings" >> beam.GroupByKey()
+        | "Sum readings" >> beam.ParDo(SumReadings(build)).with_outputs(REJECTED, main="main")
+    )
+    read = (AsIter(summary.main), AsIter(summary[REJECTED]))
     every_shard = [
         (shard_key(name, shard), b"")
         for name, split in recipe.splits.items()
@@ -108,20 +122,20 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
             pipeline | "Every shard" >> beam.Create(every_shard),
             slice_outputs,
             image_tables[UNIQUE_IMAGES],
-            *rejected,
         ]
         | "All slice outputs" >> beam.Flatten()
         | "Group by shard" >> beam.GroupByKey()
-        | "Write shards" >> beam.ParDo(WriteShard(build, shared), *registry_inputs, AsIter(hashes))
+        | "Write shards"
+        >> beam.ParDo(WriteShard(build, shared), *registry_inputs, AsIter(hashes), *read)
         | "One key" >> beam.WithKeys(b"manifest")
         | "Group summaries" >> beam.GroupByKey()
-        | "Write manifest" >> beam.ParDo(WriteManifest(build), AsIter(join_reports))
+        | "Write manifest" >> beam.ParDo(WriteManifest(build), AsIter(join_reports), *read)
     )
 
 
 def _apply(
     step: beam.DoFn, elements: beam.PCollection, label: str, side_inputs: Iterable[Any] = ()
 ) -> tuple[beam.PCollection, beam.PCollection]:
-    """Applies a step; returns its main output and its rejected records."""
-    outputs = elements | label >> beam.ParDo(step, *side_inputs).with_outputs(REJECTED, main="main")
-    return outputs.main, outputs[REJECTED]
+    """Applies a step; returns its main output and its readings."""
+    outputs = elements | label >> beam.ParDo(step, *side_inputs).with_outputs(READINGS, main="main")
+    return outputs.main, outputs[READINGS]

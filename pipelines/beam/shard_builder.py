@@ -1,7 +1,7 @@
 """Builds one shard: excludes, merges, combines and writes the records of its images."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from apache_beam.io.filesystems import FileSystems
@@ -26,9 +26,10 @@ from shards.format.writer import ShardWriter, shard_writer
 class ShardSummary(msgspec.Struct):
     """The contribution of a shard to the manifest and the tables.
 
-    ``rows`` is a packed `list[IndexRow]`, because one worker holds the rows of all shards, and
-    ``groups`` a packed `list[str]`: one name for all images that are held out together with the
-    image of a row (`ImageRegistry.group`).
+    ``sources`` counts what became of the captions that the shard was given; those that were merged
+    or rejected before are not counted. ``rows`` is a packed `list[IndexRow]`, because one worker
+    holds the rows of all shards, and ``groups`` a packed `list[str]`: one name for all images that
+    are held out together with the image of a row (`ImageRegistry.group`).
     """
 
     entry: ShardEntry
@@ -53,8 +54,11 @@ class ShardBuilder:
         image_registry: ImageRegistry,
         store: ImageStore,
         held_out_hashes: Iterable[HashedImage],
+        on_rejected: Callable[[Rejected], None] = lambda rejected: None,
     ) -> None:
+        """Creates a builder that passes each rejected row to ``on_rejected``, which may raise."""
         self._recipe = recipe
+        self._on_rejected = on_rejected
         self._output = output
         self._split = split
         self._is_trained_on = recipe.is_trained_on(split)
@@ -69,22 +73,11 @@ class ShardBuilder:
         self._stats = Stats()
         self._counts: dict[str, SourceCounts] = defaultdict(SourceCounts)
 
-    def add(
-        self,
-        records: Iterable[ImageRecord],
-        rejected: Iterable[Rejected],
-        unique_images: Iterable[ImageInfo] = (),
-    ) -> None:
+    def add(self, records: Iterable[ImageRecord], unique_images: Iterable[ImageInfo] = ()) -> None:
         """Adds a slice output; ``unique_images`` are rows that the image registry lacks."""
         self._unique_images += unique_images
         for record in records:
             self._records[self._image_registry.canonical(record.image)].append(record)
-            counts = self._counts[record.source]
-            counts.read += len(record.captions) + record.merged
-            counts.merged += record.merged
-        for row in rejected:
-            self._counts[row.source].read += row.records
-            self._reject(row)
 
     def write(self) -> ShardSummary:
         """Writes the tar, and returns its summary."""
@@ -142,7 +135,10 @@ class ShardBuilder:
                 return
             content, extension = file.content, file.extension
             image = msgspec.structs.replace(image, width=file.width, height=file.height)
-        captions = self._captions(merged)
+        fitting = self._fitting(merged)
+        captions = [caption for _, caption in fitting]
+        if self._recipe.splits[self._split].combine:
+            captions = combine(captions, self._recipe.rules)
         if captions:
             sample = Sample(
                 key=image.key,
@@ -155,16 +151,21 @@ class ShardBuilder:
             crop_of = canonical if canonical != image.key else ""
             writer.write(sample, extension, content, crop_of)
             self._stats.add(sample)
+            for source, caption in fitting:
+                counts = self._counts[source]
+                counts.in_shards += 1
+                counts.boxes.in_shards += len(caption.regions)
 
-    def _captions(self, merged: MergedImage) -> list[Caption]:
-        """Returns the captions of a sample: combined, or one per sentence, as the split states."""
-        if not self._recipe.splits[self._split].combine:
-            return merged.captions
+    def _fitting(self, merged: MergedImage) -> list[tuple[str, Caption]]:
+        """Returns the source and the caption of each sentence, unless it is too long to combine."""
         rules = self._recipe.rules
-        fitting: list[Caption] = []
-        for source, caption in zip(merged.sources, merged.captions, strict=True):
+        captions = list(zip(merged.sources, merged.captions, strict=True))
+        if not self._recipe.splits[self._split].combine or rules.length != "joined":
+            return captions
+        fitting: list[tuple[str, Caption]] = []
+        for source, caption in captions:
             length = len(as_sentence(caption.text))
-            if rules.length == "joined" and length >= rules.max_length:
+            if length >= rules.max_length:
                 [origin] = caption.provenance
                 self._reject(
                     Rejected(
@@ -173,11 +174,12 @@ class ShardBuilder:
                         reason="caption too long",
                         detail=f"{length} characters",
                         image=merged.image.key,
+                        boxes=len(caption.regions),
                     )
                 )
             else:
-                fitting.append(caption)
-        return combine(fitting, rules)
+                fitting.append((source, caption))
+        return fitting
 
     def _exclude(self, records: list[ImageRecord]) -> bool:
         """Excludes an image if it or a duplicate of it is held out; returns whether it is."""
@@ -200,7 +202,9 @@ class ShardBuilder:
         self._excluded += rows
         if rows:
             for record in records:
-                self._counts[record.source].excluded += len(record.captions)
+                counts = self._counts[record.source]
+                counts.excluded += len(record.captions)
+                counts.boxes.excluded += sum(c.box_count() for c in record.captions)
         return bool(rows)
 
     def _exclude_near_duplicate(self, merged: MergedImage, content: bytes) -> bool:
@@ -221,16 +225,23 @@ class ShardBuilder:
                 )
             )
         if is_excluded:
-            for source in merged.sources:
+            for source, caption in zip(merged.sources, merged.captions, strict=True):
                 self._counts[source].excluded += 1
+                self._counts[source].boxes.excluded += len(caption.regions)
         return is_excluded
 
     def _reject(self, rejected: Rejected) -> None:
         self._rejected.append(rejected)
-        self._counts[rejected.source].rejected += rejected.records
+        counts = self._counts[rejected.source]
+        counts.rejected += rejected.records
+        counts.boxes.rejected += rejected.boxes
+        self._on_rejected(rejected)
 
     def _reject_image(self, merged: MergedImage, reason: str, detail: str) -> None:
         """Rejects all records of an image, with one row for each of their sources."""
         key = merged.image.key
+        boxes: Counter[str] = Counter()
+        for source, caption in zip(merged.sources, merged.captions, strict=True):
+            boxes[source] += len(caption.regions)
         for source, records in sorted(Counter(merged.sources).items()):
-            self._reject(Rejected(source, key, reason, detail, image=key, records=records))
+            self._reject(Rejected(source, key, reason, detail, key, records, boxes[source]))

@@ -1,8 +1,9 @@
 """The summary table of a build."""
 
 from pipelines.beam.progress import Stage
+from schemas import NotAskedFor
 from shards.format.manifest import Manifest
-from shards.terminal import exclusion_rows, source_rows, table_row
+from shards.terminal import count_noun, exclusion_rows, source_rows, table_row
 
 _WIDTH = 18  # of the first column
 
@@ -11,6 +12,7 @@ def table(manifest: Manifest, stages: dict[str, Stage], seconds: float) -> str:
     """Returns a table of the records of each source, the contents of each split, and the stages."""
     lines = [
         *source_rows("source", manifest.sources, _WIDTH),
+        *map(_left_out, manifest.not_asked_for),
         "",
         _row("split", "images", "sentences", "captions", "boxes", "mean fill", "shards", "MB"),
     ]
@@ -37,6 +39,11 @@ def table(manifest: Manifest, stages: dict[str, Stage], seconds: float) -> str:
     lines += [_row(name, stage.done, f"{stage.seconds:.1f}") for name, stage in stages.items()]
     lines += ["", f"total {seconds:.1f} s"]
     return "\n".join(lines)
+
+
+def _left_out(part: NotAskedFor) -> str:
+    counts = f"{count_noun(part.captions, 'caption')}, {count_noun(part.boxes, 'box')}"
+    return f"not asked for: {part.source}: {part.what}: {counts}"
 
 
 def _row(first: str, *columns: object) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from pipelines.captions.rules import CaptionRules
 from pipelines.dedup.image_registry import ImageRegistry
 from schemas import (
+    UNKNOWN_IMAGE,
+    UNKNOWN_OBJECT,
     Caption,
     GroundedCaption,
     ImageInfo,
@@ -58,8 +60,9 @@ def merge(
         if not record.captions:
             continue
         if image_registry.image(record.image) is None:
-            count = len(record.captions)
-            yield _reject(record, record.image, "unknown image", "in no table of images", count)
+            count, boxes = len(record.captions), sum(c.box_count() for c in record.captions)
+            detail = "in no table of images"
+            yield _reject(record, record.image, UNKNOWN_IMAGE, detail, count, boxes)
             continue
         if conflict := image_registry.conflict(record.image):
             count = len(record.captions)
@@ -81,7 +84,8 @@ def merge(
                 continue
             [origin] = caption.provenance
             if (origin.dataset, origin.record) in caption_ids:
-                yield _reject(record, f"{origin.dataset}/{origin.record}", "duplicate id", "", 1)
+                id_, boxes = f"{origin.dataset}/{origin.record}", len(caption.regions)
+                yield _reject(record, id_, "duplicate id", "", 1, boxes)
             else:
                 caption_ids.add((origin.dataset, origin.record))
                 into.captions.append(caption)
@@ -107,7 +111,9 @@ def _collect_objects(
     return objects, rejected
 
 
-def _reject(record: ImageRecord, id_: str, reason: str, detail: str, count: int) -> Rejected:
+def _reject(
+    record: ImageRecord, id_: str, reason: str, detail: str, count: int, boxes: int = 0
+) -> Rejected:
     return Rejected(
         source=record.source,
         record=id_,
@@ -115,6 +121,7 @@ def _reject(record: ImageRecord, id_: str, reason: str, detail: str, count: int)
         detail=detail,
         image=record.image,
         records=count,
+        boxes=boxes,
     )
 
 
@@ -159,7 +166,7 @@ def _captions(
     fitted = iter(_fit_regions(regions, objects, image, target, rules))
     for caption in record.captions:
         text_error = _text_error(caption)
-        errors = [] if text_error is None else [text_error]
+        errors: list[_Unusable] = []
         usable: list[Region] = []
         seen: set[tuple[object, ...]] = set()
         for region in islice(fitted, len(_all_regions(caption))):
@@ -170,10 +177,13 @@ def _captions(
             else:
                 usable.append(region)
                 seen.add(region_identity(region))
+        id_ = f"{caption.dataset}/{caption.record}"
         is_lost = text_error is not None or (not usable and bool(errors))
+        if text_error is not None:
+            yield _reject(record, id_, *text_error, count=1, boxes=len(usable))
         for i, (reason, detail) in enumerate(errors):
-            id_, count = f"{caption.dataset}/{caption.record}", int(is_lost and i == 0)
-            yield _reject(record, id_, reason, detail, count)
+            count = int(is_lost and text_error is None and i == 0)
+            yield _reject(record, id_, reason, detail, count, boxes=1)
         if not is_lost:
             yield Caption(
                 text=caption.text,
@@ -215,7 +225,7 @@ def _locate(region: Region | ObjectRegion, objects: _Objects) -> Region | _Unusa
         return region
     obj = objects.get(region.object)
     if obj is None:
-        return _Unusable("unknown object", region.object)
+        return _Unusable(UNKNOWN_OBJECT, region.object)
     return Region(
         spans=region.spans, box=obj.box, area=obj.area, category=region.category, crowd=obj.crowd
     )

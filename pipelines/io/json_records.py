@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import inspect
 
+from pipelines.io.json_repair import REPAIRED_KEY, repaired
 from schemas import Rejected
 
 T = TypeVar("T")
@@ -26,6 +27,8 @@ Id = Annotated[  # COCO's crowds go beyond 32 bits
 #: The id of an image across datasets: published files state 0 or -1 where there is none.
 ImageId = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1, extra={"is_id": True})]
 Category = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+
+_NOT_TEXT = "not Unicode text: a lone surrogate, or bytes that are not UTF-8"
 
 
 class BadRecord(NamedTuple):
@@ -49,14 +52,14 @@ def decode_list(
     try:
         return msgspec.json.decode(content, type=list[record_type]), []  # type: ignore[valid-type]
     except ValueError:
-        elements = msgspec.json.decode(content, type=list[msgspec.Raw])
+        elements = raw_elements(content)
     good: list[T] = []
     bad: list[BadRecord] = []
     for position, element in enumerate(elements):
         try:
             good.append(decode_record(element, record_type))
         except ValueError as error:
-            bad.append(BadRecord(str(position), str(error)))
+            bad.append(BadRecord(str(position), _message(error)))
     return good, bad
 
 
@@ -73,19 +76,24 @@ def decode_dict(content: bytes, record_type: type[T]) -> tuple[dict[str, T], lis
         decoded = msgspec.json.decode(content, type=dict[str, record_type])  # type: ignore[valid-type]
         return decoded, []
     except ValueError:
-        elements = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+        elements = decode_file(content, dict[str, msgspec.Raw])
     good: dict[str, T] = {}
     bad: list[BadRecord] = []
     for key, element in elements.items():
+        if REPAIRED_KEY in key:
+            bad.append(BadRecord(key, _NOT_TEXT))
+            continue
         try:
             good[key] = decode_record(element, record_type)
         except ValueError as error:
-            bad.append(BadRecord(key, str(error)))
+            bad.append(BadRecord(key, _message(error)))
     return good, bad
 
 
 def decode_record(content: bytes | memoryview | msgspec.Raw, record_type: type[T]) -> T:
     """Returns one record of JSON; whole floats are integers, and digits in quotes are ids.
+
+    What `json_repair` repairs is repaired.
 
     Raises:
         ValueError: it is not a record of this type.
@@ -102,6 +110,11 @@ def decode_record(content: bytes | memoryview | msgspec.Raw, record_type: type[T
             record = decoder.decode(_with_integers(msgspec.Raw(bytes(content)), info))
         except msgspec.ValidationError:
             raise error from None
+    except msgspec.DecodeError:
+        repaired_content = repaired(bytes(content))
+        if repaired_content == content:
+            raise
+        record = decode_record(repaired_content, record_type)
     return record
 
 
@@ -201,8 +214,38 @@ def _encoded(value: Any) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
+def decode_file(content: bytes | memoryview | msgspec.Raw, layout: type[T]) -> T:
+    """Returns a whole JSON file, with what `json_repair` repairs; its records may be ``Raw``.
+
+    Raises:
+        ValueError: ``content`` is not in the layout.
+    """
+    try:
+        return msgspec.json.decode(content, type=layout)
+    except ValueError:
+        return msgspec.json.decode(repaired(bytes(content)), type=layout)
+
+
+def raw_elements(content: bytes | msgspec.Raw) -> list[msgspec.Raw]:
+    """Returns the undecoded elements of a JSON list, with what `json_repair` repairs.
+
+    Raises:
+        ValueError: ``content`` is not a JSON list at all.
+    """
+    return decode_file(content, list[msgspec.Raw])
+
+
+def _message(error: ValueError) -> str:
+    return _NOT_TEXT if isinstance(error, UnicodeDecodeError) else str(error)
+
+
 def reject_malformed(
-    source: str, bad: Iterable[BadRecord], path: str, records: int = 1, image: str = ""
+    source: str,
+    bad: Iterable[BadRecord],
+    path: str,
+    records: int = 1,
+    image: str = "",
+    boxes: int = 0,
 ) -> Iterator[Rejected]:
     """Yields a rejection for each bad record of a file.
 
@@ -211,9 +254,10 @@ def reject_malformed(
         bad: the records that could not be decoded.
         path: the file; only its name is reported, so that the bytes of a shard set do not depend
             on where the raw files are.
-        records: how many records each loses; 0 where the loss is counted elsewhere.
+        records: how many captions each loses; 0 where the loss is counted elsewhere.
         image: the key of their image, if it is known.
+        boxes: how many boxes each loses.
     """
     for key, error in bad:
         detail = f"{Path(path).name}: {error}"
-        yield Rejected(source, key, "malformed record", detail, image, records)
+        yield Rejected(source, key, "malformed record", detail, image, records, boxes)

@@ -8,14 +8,15 @@ import codecs
 import json
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.io.json_repair import scannable
 from pipelines.io.raw_files import RawFileError, local_copy, map_local, open_binary
 from pipelines.io.zips import unpack
 from schemas import Rejected
@@ -35,6 +36,7 @@ LINES_PER_SLICE = 512
 
 _BLOCK_BYTES = 1 << 20  # scanned at once
 _OPENING, _CLOSING = (np.frombuffer(brackets, np.uint8) for brackets in (b"[{", b"]}"))
+T = TypeVar("T")
 
 _COLON = re.compile(r"\s*:\s*")
 
@@ -66,17 +68,20 @@ class SliceRange(msgspec.Struct, frozen=True):
     path: str
     start: int
     stop: int
+    first: int = 0  # position of its first element in a list
 
 
 class Slice(msgspec.Struct, frozen=True):
     """The content of a slice, unpacked, with whole elements.
 
     For ``list`` and ``dict`` it is itself a JSON list or dict; for ``file`` it is empty, and the
-    reader opens ``input.path`` itself.
+    reader opens ``input.path`` itself. ``first`` is the position in the file of a list's first
+    element.
     """
 
     input: Input
     content: bytes
+    first: int = 0
 
 
 def find_slices(
@@ -105,8 +110,8 @@ def find_slices(
                 return
             raise RawFileError(f"{input.path}: empty file; expected {_expected(input)}")
         found = _Elements(map_local(local), input)
-    for start, stop in found.ranges:
-        yield SliceRange(source, rank, input, path, start, stop)
+    for (start, stop), first in zip(found.ranges, found.firsts, strict=True):
+        yield SliceRange(source, rank, input, path, start, stop, first)
     for key in found.repeated_keys:
         yield Rejected(source, key, "duplicate id", f"{name}: the last one was kept")
     for key, start, size in found.too_large:
@@ -136,7 +141,7 @@ def read_slice(slice_range: SliceRange) -> Slice:
         content = b"[" + content + b"]"
     elif layout == "dict":
         content = b"{" + content + b"}"
-    return Slice(slice_range.input, content)
+    return Slice(slice_range.input, content, slice_range.first)
 
 
 def element_ranges(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
@@ -145,6 +150,10 @@ def element_ranges(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
     Raises:
         RawFileError: It is not JSON, or has no such list.
     """
+    return _of_scannable(content, lambda scanned: _element_ranges(scanned, input))
+
+
+def _element_ranges(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
     base = _address(content)
     inner = _inner(content, input)
     _check_density(inner, input)
@@ -159,6 +168,7 @@ class _Elements:
 
     Attributes:
         ranges: the slices.
+        firsts: the position of the first element of each slice of a list; 0 of other slices.
         repeated_keys: the keys of a JSON dict of which a later value is in a slice.
         too_large: the name, first byte and size of elements that are too large to be read.
     """
@@ -169,15 +179,19 @@ class _Elements:
         if input.layout == "lines":
             self.ranges = list(self._line_ranges(content))
         elif input.layout == "list":
-            ranges = element_ranges(content, input)
-            if (ranges[:, 1] - ranges[:, 0]).max(initial=0) <= MAX_RECORD_BYTES:
-                self.ranges = list(_grouped_array(ranges))
+            borders = element_ranges(content, input)
+            if (borders[:, 1] - borders[:, 0]).max(initial=0) <= MAX_RECORD_BYTES:
+                self.ranges = list(_grouped_array(borders))
             else:
-                elements = [(start, stop) for start, stop in ranges.tolist()]
+                elements = [(start, stop) for start, stop in borders.tolist()]
                 self.ranges = list(_grouped(self._small_enough([elements], content, input)))
         else:
-            runs = _entries(content, input, self.repeated_keys)
+            runs = _of_scannable(content, lambda text: _entries(text, input, self.repeated_keys))
             self.ranges = list(_grouped(self._small_enough(runs, content, input)))
+        self.firsts = [0] * len(self.ranges)
+        if input.layout == "list":
+            starts = [start for start, _ in self.ranges]
+            self.firsts = np.searchsorted(borders[:, 0], starts).tolist()
 
     def _small_enough(
         self, runs: list[list[_Range]], content: mmap.mmap, input: Input
@@ -224,6 +238,17 @@ def _key_at(entry: bytes) -> str:
     except ValueError:
         return ascii(entry[:100])
     return str(key)
+
+
+def _of_scannable(content: mmap.mmap, scan: Callable[[mmap.mmap], T]) -> T:
+    """Returns the positions that a scan of a file finds, also if single records are not JSON."""
+    try:
+        return scan(content)
+    except RawFileError:
+        patched = scannable(content)
+        if patched is None:
+            raise
+        return scan(patched)
 
 
 def _expected(input: Input) -> str:

@@ -15,8 +15,10 @@ from pipelines.captions.parsing import Parse
 from pipelines.captions.rules import CaptionRules
 from pipelines.dedup.joins import TableIds
 from pipelines.io.slices import Input, Slice
-from schemas import ImageInfo, ImageRecord, Rejected
+from schemas import ImageInfo, ImageRecord, NotAskedFor, RawCounts, Rejected
 
+#: What ``Source.read`` yields of a slice.
+SliceItem = ImageRecord | Rejected | NotAskedFor | RawCounts
 Parser = Callable[[Iterable[str]], Mapping[str, Parse]]
 
 
@@ -44,6 +46,8 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     #: whether ``read`` calls the language model
     uses_parser: ClassVar[bool] = False
 
+    #: whether the recipe expects that no caption of it may be in the shards
+    allow_empty: bool = False
     images: list[str] = []  # folders or zips that hold the image files, searched in this order
 
     def paths(self) -> list[str]:
@@ -83,12 +87,16 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """Lists the annotation files of these splits, in the order of their records."""
         raise NotImplementedError
 
-    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         """Yields the records of a slice of an annotation file, one per image.
 
         A region of a caption is a ``Region`` with its box, or an ``ObjectRegion`` with the id of an
         object whose box another file of the source gives in ``ImageRecord.objects``. A raw record
-        that cannot be used is ``Rejected``, with a short fixed reason and details as free text.
+        that cannot be used is ``Rejected``, with a short fixed reason and details as free text; one
+        of a split or a part that the recipe does not ask for is ``NotAskedFor``.
+
+        A slice with captions also yields ``RawCounts``: all captions and boxes that it states. The
+        build fails if they are not as many as it wrote, merged, rejected, excluded or left out.
 
         Raises:
             RawFileError: the file is not in the layout of the source.

@@ -4,7 +4,9 @@ Layouts: cocodataset.org (instances_*.json) and github.com/lichengunc/refer (``r
 pickled list of references, each with the id of a COCO annotation and several sentences).
 """
 
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
@@ -28,8 +30,18 @@ from pipelines.io.json_records import (
 )
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, Slice
-from pipelines.sources.base import Context, Source
-from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Object, ObjectRegion, Rejected
+from pipelines.sources.base import Context, SliceItem, Source
+from schemas import (
+    Box,
+    GroundedCaption,
+    ImageInfo,
+    ImageRecord,
+    NotAskedFor,
+    Object,
+    ObjectRegion,
+    RawCounts,
+    Rejected,
+)
 from schemas.image_ids import image_key
 from schemas.limits import MAX_CHARACTERS, MAX_SEGMENTATION_BYTES
 from shards.box_overlap import as_array, iou
@@ -113,7 +125,7 @@ class Coco(Source, kw_only=True):
             *(Input(path, "list", within="annotations") for path in self.instances),
         ]
 
-    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         if raw_slice.input.layout == "file":
             yield from _read_references(raw_slice.input, context)
         else:
@@ -127,11 +139,13 @@ def _key(image_id: int) -> str:
 # --- sentences ------------------------------------------------------------------------------------
 
 
-def _read_references(input: Input, context: Context) -> Iterator[ImageRecord | Rejected]:
+def _read_references(input: Input, context: Context) -> Iterator[SliceItem]:
     content = plain_data.load(input.path)
     if not isinstance(content, list):
         raise RawFileError(f"{input.path}: expected a list, found {type(content).__name__}")
     by_image: dict[tuple[int, str], list[_Ref]] = {}
+    sentences_by_split: Counter[str] = Counter()
+    rejected_sentences = 0
     for position, item in enumerate(content):
         try:
             reference = convert_record(item, _Ref)
@@ -141,11 +155,20 @@ def _read_references(input: Input, context: Context) -> Iterator[ImageRecord | R
                     f"{input.path}: reference {position} has a list of ann_id, as in gRefCOCO; "
                     "only references to one object are supported"
                 ) from error
-            bad = BadRecord(str(position), str(error))
-            yield from reject_malformed("coco", [bad], input.path)
+            bad, lost = [BadRecord(str(position), str(error))], _sentence_count(item)
+            rejected_sentences += lost
+            yield from reject_malformed("coco", bad, input.path, records=lost, boxes=lost)
             continue
+        sentences_by_split[reference.split] += len(reference.sentences)
         if reference.split in context.splits:
             by_image.setdefault((reference.image_id, reference.split), []).append(reference)
+    # Each sentence refers to the box of its reference.
+    read = sentences_by_split.total() + rejected_sentences
+    yield RawCounts("coco", read, read, dict(sentences_by_split))
+    for split, count in sorted(sentences_by_split.items()):
+        if split not in context.splits:
+            what = f"split {split} of {Path(input.path).name}"
+            yield NotAskedFor("coco", what, count, count)
     batch: list[list[_Ref]] = []
     batch_sentences = 0
     for references in by_image.values():
@@ -155,6 +178,12 @@ def _read_references(input: Input, context: Context) -> Iterator[ImageRecord | R
             yield from _caption_batch(batch, input.role, context)
             batch, batch_sentences = [], 0
     yield from _caption_batch(batch, input.role, context)
+
+
+def _sentence_count(reference: object) -> int:
+    """Returns the number of sentences of a malformed reference; 1 if it does not state any."""
+    sentences = reference.get("sentences") if isinstance(reference, dict) else None
+    return max(1, len(sentences)) if isinstance(sentences, list) else 1
 
 
 def _caption_batch(
@@ -176,7 +205,8 @@ def _caption_batch(
                 raw_record = f"{dataset}/{sentence.sent_id}"
                 error = _text_error(text)
                 if error is not None:
-                    yield Rejected("coco", raw_record, error, ascii(text[:100]), record.image)
+                    detail = ascii(text[:100])
+                    yield Rejected("coco", raw_record, error, detail, record.image, boxes=1)
                     continue
                 root, negative = root_and_negative_spans(text, parses[text], lazy=True)
                 region = ObjectRegion(

@@ -8,6 +8,7 @@ that refer to an entity: ``[/EN#47/people A man] sits on [/EN#48/other a chair] 
 import contextlib
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -23,8 +24,19 @@ from pipelines.io.file_roots import UnreadableFileError, check_root, open_root, 
 from pipelines.io.raw_files import RawFileError, exists, is_folder, without_byte_order_mark
 from pipelines.io.slices import Input, Slice
 from pipelines.io.zips import AmbiguousNameError, split_zip_path
-from pipelines.sources.base import Context, Source
-from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
+from pipelines.sources.base import Context, SliceItem, Source
+from schemas import (
+    ALL_BOXES_LOST,
+    Box,
+    GroundedCaption,
+    ImageInfo,
+    ImageRecord,
+    Phrase,
+    RawCounts,
+    Region,
+    Rejected,
+    Span,
+)
 from schemas.image_ids import ImageIdError, image_key
 from schemas.limits import (
     MAX_CAPTION_BOXES,
@@ -86,17 +98,16 @@ class Flickr30k(Source, kw_only=True):
             if split in self.split_files
         ]
 
-    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         with _open_annotations(self.annotations) as read_file:
             for id_ in _image_ids(raw_slice):
                 if isinstance(id_, Rejected):
                     yield id_
+                    yield RawCounts(self.namespace, captions=id_.records, boxes=0)
                 else:
                     yield from self._read_image(id_, raw_slice.input.role, read_file)
 
-    def _read_image(
-        self, id_: str, split: str, read_file: ReadFile
-    ) -> Iterator[ImageRecord | Rejected]:
+    def _read_image(self, id_: str, split: str, read_file: ReadFile) -> Iterator[SliceItem]:
         record = ImageRecord(image_key("flickr30k", id_), "flickr30k", split)
         sentences: list[bytes] = []
         try:
@@ -106,15 +117,15 @@ class Flickr30k(Source, kw_only=True):
                 raise _UnreadableError(f"{len(sentences)} sentences")
             xml = read_file(f"Annotations/{id_}.xml")
         except _UnreadableError as error:
-            yield _reject_image(id_, "unreadable file", error, sentences)
+            yield from _reject_image(id_, "unreadable file", error, sentences)
             return
         try:
             annotation = _parse_xml(xml)
         except _BadSizeError as error:
-            yield _reject_image(id_, "bad image size", error, sentences)
+            yield from _reject_image(id_, "bad image size", error, sentences)
             return
         except _XML_ERRORS as error:
-            yield _reject_image(id_, "malformed record", error, sentences)
+            yield from _reject_image(id_, "malformed record", error, sentences)
             return
         for detail in annotation.box_errors:
             yield Rejected("flickr30k", id_, "no usable box", detail, record.image, records=0)
@@ -122,6 +133,7 @@ class Flickr30k(Source, kw_only=True):
         boxes = annotation.boxes
         if self.ground_truth == "merged":
             boxes = {entity: [_enclosing_box(several)] for entity, several in boxes.items()}
+        read_boxes = 0
         for number, line in enumerate(sentences):
             sentence_id = f"{id_}#{number}"
             try:
@@ -130,22 +142,39 @@ class Flickr30k(Source, kw_only=True):
             except ValueError as error:
                 detail = str(error)[:200]
                 yield Rejected("flickr30k", sentence_id, "malformed record", detail, record.image)
-            else:
-                record.captions.append(caption)
+                continue
+            unusable = [p for p in phrases if p.entity in annotation.unusable]
+            lost = sum(annotation.unusable[phrase.entity] for phrase in unusable)
+            stated = sum(len(annotation.boxes.get(phrase.entity, ())) for phrase in phrases)
+            read_boxes += stated + lost
+            if lost:
+                is_lost = not stated
+                yield Rejected(
+                    "flickr30k",
+                    sentence_id,
+                    ALL_BOXES_LOST if is_lost else "no usable box",
+                    detail=f"entities {[phrase.entity for phrase in unusable]}",
+                    image=record.image,
+                    records=int(is_lost),
+                    boxes=lost,
+                )
+                if is_lost:
+                    continue
+            record.merged_boxes += stated - len(caption.regions)
+            record.captions.append(caption)
         if record.captions:
             yield record
+        yield RawCounts("flickr30k", captions=len(sentences), boxes=read_boxes)
 
 
-def _reject_image(id_: str, reason: str, error: Exception, sentences: list[bytes]) -> Rejected:
+def _reject_image(
+    id_: str, reason: str, error: Exception, sentences: list[bytes]
+) -> Iterator[Rejected | RawCounts]:
     """Rejects an image with all its sentences, five if they could not be counted."""
-    return Rejected(
-        "flickr30k",
-        id_,
-        reason=reason,
-        detail=str(error),
-        image=image_key("flickr30k", id_),
-        records=len(sentences) or SENTENCES_PER_IMAGE,
-    )
+    count = len(sentences) or SENTENCES_PER_IMAGE
+    image = image_key("flickr30k", id_)
+    yield Rejected("flickr30k", id_, reason, str(error), image, records=count)
+    yield RawCounts("flickr30k", captions=count, boxes=0)
 
 
 def _image_ids(raw_slice: Slice) -> Iterator[str | Rejected]:
@@ -218,6 +247,7 @@ class _ImageAnnotation(msgspec.Struct):
     width: int
     height: int
     boxes: dict[str, list[Box]]  # of each entity
+    unusable: Counter[str]  # the number of each entity's boxes that cannot be used
     box_errors: list[str]
 
 
@@ -232,10 +262,10 @@ _XML_ERRORS = (ElementTree.ParseError, DefusedXmlException, ValueError, LookupEr
 def _parse_xml(content: bytes) -> _ImageAnnotation:
     """Raises ``_BadSizeError`` or one of ``_XML_ERRORS``."""
     root = ElementTree.fromstring(content)
-    annotation = _ImageAnnotation(width=0, height=0, boxes={}, box_errors=[])
+    annotation = _ImageAnnotation(width=0, height=0, boxes={}, unusable=Counter(), box_errors=[])
     size = root.find("size")
     if size is not None:
-        width, height = (int(size.findtext(side, "")) for side in ("width", "height"))
+        width, height = (_parse_side(size.findtext(side, "")) for side in ("width", "height"))
         if not 0 < min(width, height) <= max(width, height) <= MAX_SIDE:
             raise _BadSizeError(f"{width}x{height}")
         annotation.width, annotation.height = width, height
@@ -248,10 +278,23 @@ def _parse_xml(content: bytes) -> _ImageAnnotation:
         entities = [name.text or "" for name in element.iterfind("name")]
         if box is None:
             annotation.box_errors.append(f"entities {entities}: {corners}")
+            annotation.unusable.update(entity.strip() for entity in entities)
             continue
         for entity in entities:
             annotation.boxes.setdefault(entity.strip(), []).append(box)
     return annotation
+
+
+def _parse_side(text: str) -> int:
+    """Returns a side in pixels, also of a whole number with decimals, such as 500.0.
+
+    Raises:
+        ValueError: it is not a whole number.
+    """
+    side = float(text)
+    if not side.is_integer():
+        raise ValueError(f"expected a whole number of pixels, found {text[:20]!a}")
+    return int(side)
 
 
 def _parse_box(corners: list[str]) -> Box | None:

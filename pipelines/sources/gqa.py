@@ -17,7 +17,7 @@ from pipelines.dedup.joins import TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.io.json_records import decode_dict, reject_malformed
 from pipelines.io.slices import Input, Slice
-from pipelines.sources.base import Context, Source
+from pipelines.sources.base import Context, SliceItem, Source
 from schemas import (
     GroundedCaption,
     ImageInfo,
@@ -25,12 +25,14 @@ from schemas import (
     Object,
     ObjectRegion,
     Question,
+    RawCounts,
     Rejected,
     Span,
 )
 from schemas.graphemes import is_within_word
 from schemas.image_ids import ImageIdError, RawId, image_key
 from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS
+from shards.terminal import count_noun
 
 
 class _Operation(msgspec.Struct, gc=False):
@@ -78,6 +80,10 @@ class _SceneGraph(msgspec.Struct, gc=False):
 class _Size(msgspec.Struct, gc=False):
     width: int
     height: int
+
+
+#: The regions of a question, and how many objects it refers to with characters that are no words.
+_Regions = tuple[list[ObjectRegion], int]
 
 
 class Gqa(Source, kw_only=True):
@@ -148,12 +154,12 @@ class Gqa(Source, kw_only=True):
             ),
         ]
 
-    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         split = raw_slice.input.role
         if not split:
             yield from _read_scene_graphs(raw_slice)
             return
-        regions_of: Callable[[_Question], list[ObjectRegion]] = _no_regions
+        regions_of: Callable[[_Question], _Regions] = _no_regions
         if split in self.scene_graphs:  # they hold the objects that a question refers to
             published = context.rules.gqa_words == "find"
             regions_of = _published_regions if published else _object_regions
@@ -192,10 +198,11 @@ def _file_name(key: str) -> str:
 
 
 def _read_questions(
-    raw_slice: Slice, regions_of: Callable[[_Question], list[ObjectRegion]]
-) -> Iterator[ImageRecord | Rejected]:
+    raw_slice: Slice, regions_of: Callable[[_Question], _Regions]
+) -> Iterator[SliceItem]:
     questions, bad = decode_dict(raw_slice.content, _Question)
     yield from reject_malformed("gqa", bad, raw_slice.input.path)
+    boxes = 0
     records: dict[str, ImageRecord] = {}
     for id_, question in questions.items():
         key, text = _key(question.imageId), question.question
@@ -213,11 +220,17 @@ def _read_questions(
             yield Rejected("gqa", id_, "too many objects", str(objects), key)
             continue
         try:
-            regions = regions_of(question)
+            regions, without_words = regions_of(question)
         except ValueError:
             detail = f"{list(question.annotations.question)} in {text!r}"
             yield Rejected("gqa", id_, "no such words", detail, key)
             continue
+        boxes += len(regions) + without_words
+        if without_words:
+            detail = f"of {count_noun(without_words, 'object')} in {text!r}"
+            yield Rejected("gqa", id_, "no words", detail, key, int(not regions), without_words)
+            if not regions:
+                continue
         record = records.setdefault(key, ImageRecord(key, "gqa", raw_slice.input.role))
         record.captions.append(
             GroundedCaption(
@@ -237,6 +250,7 @@ def _read_questions(
             )
         )
     yield from records.values()
+    yield RawCounts("gqa", captions=len(questions) + len(bad), boxes=boxes)
 
 
 def _object_count(question: _Question) -> int:
@@ -251,11 +265,11 @@ _WORD = re.compile(r"\S+")
 _QUESTION_WORD = re.compile(r"\b(?:what|which|who|where)\b", re.IGNORECASE)
 
 
-def _no_regions(question: _Question) -> list[ObjectRegion]:
-    return []
+def _no_regions(question: _Question) -> _Regions:
+    return [], 0
 
 
-def _object_regions(question: _Question) -> list[ObjectRegion]:
+def _object_regions(question: _Question) -> _Regions:
     """Returns a region for each object that the question names, with all words that name it.
 
     The words of an object are the annotated ones. If there are none, and the question's program
@@ -284,7 +298,8 @@ def _object_regions(question: _Question) -> list[ObjectRegion]:
     regions = (
         ObjectRegion(consolidate(object_spans, text), id_) for id_, object_spans in spans.items()
     )
-    return [region for region in regions if region.spans]
+    named = [region for region in regions if region.spans]
+    return named, len(spans) - len(named)
 
 
 def _object_ids(annotated: dict[str, int | float | str]) -> dict[str, str]:
@@ -378,7 +393,7 @@ _LETTERS = re.compile(r"[A-z]+")  # including the six characters between Z and a
 _PUBLISHED_QUESTION_WORDS = ("What", "what", "Who", "who", "Where", "where")
 
 
-def _published_regions(question: _Question) -> list[ObjectRegion]:
+def _published_regions(question: _Question) -> _Regions:
     """Returns the regions of the published scripts, of which several may refer to one object.
 
     A name is where the letters of its first word first occur, even inside another word; a name that
@@ -404,10 +419,11 @@ def _published_regions(question: _Question) -> list[ObjectRegion]:
         for answer in _object_ids(question.annotations.answer).values():
             if answer not in known_ids:
                 id_by_span[_find(question_word, text)] = answer
-    return [
+    regions = [
         ObjectRegion(consolidate([_wrap(span, text)], text), id_)
         for span, id_ in [*annotated_spans, *id_by_span.items()]
     ]
+    return regions, 0
 
 
 def _find(words: str, text: str) -> Span:

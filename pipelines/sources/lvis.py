@@ -21,14 +21,26 @@ from pipelines.io.json_records import (
     Category,
     Id,
     ImageId,
+    decode_file,
     decode_list,
+    raw_elements,
     reject_malformed,
 )
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, Slice, without_mark
 from pipelines.io.zips import map_file
-from pipelines.sources.base import Context, Source
-from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
+from pipelines.sources.base import Context, SliceItem, Source
+from schemas import (
+    ALL_BOXES_LOST,
+    UNKNOWN_IMAGE,
+    GroundedCaption,
+    ImageInfo,
+    ImageRecord,
+    NotAskedFor,
+    RawCounts,
+    Region,
+    Rejected,
+)
 from schemas.class_names import class_name
 from schemas.image_ids import image_key
 from shards.format.placement import position
@@ -58,6 +70,13 @@ class _Annotation(msgspec.Struct, gc=False):
     area: float | None = None
 
 
+class _AnnotatedClass(msgspec.Struct, gc=False):
+    """The caption that an annotation is for, whatever is wrong with its box."""
+
+    image_id: Id
+    category_id: Category
+
+
 class _Category(msgspec.Struct, gc=False):
     id: Category
     name: str
@@ -73,7 +92,9 @@ class _Tables(msgspec.Struct):
     images: list[_Image]
     annotations: list[_Annotation]
     categories: list[_Category]
-    bad: list[BadRecord]
+    bad_images: list[BadRecord]
+    bad_annotations: list[BadRecord]
+    lost: list[_AnnotatedClass]  # the captions of bad annotations, where these state them
 
 
 # The annotations of each image, by category.
@@ -130,32 +151,51 @@ class Lvis(Source, kw_only=True):
             if split in self.annotations
         ]
 
-    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         path, split = raw_slice.input.path, raw_slice.input.role
         tables = _read_tables(path)
-        yield from reject_malformed("lvis", tables.bad, path)
+        yield from reject_malformed("lvis", tables.bad_images, path)
+        yield from reject_malformed("lvis", tables.bad_annotations, path, records=0, boxes=1)
+        read_captions = len(tables.bad_images)
         names = {category.id: class_name(category.name) for category in tables.categories}
         images: dict[int, _Image] = {}
         for image in tables.images:
             if image.id in images:
                 detail = "image: the first one was kept"
                 yield Rejected("lvis", str(image.id), "duplicate id", detail, _key(image.id))
+                read_captions += 1
             else:
                 images[image.id] = image
         annotations: AnnotationsByImage = {id_: {} for id_ in images}
         for annotation in tables.annotations:
-            if annotation.image_id not in images:
-                reason, detail = "unknown image", f"image_id {annotation.image_id}"
-            elif annotation.category_id not in names:
-                reason, detail = "unknown class", f"category_id {annotation.category_id}"
-            else:
-                by_category = annotations[annotation.image_id]
-                by_category.setdefault(annotation.category_id, []).append(annotation)
-                continue
-            yield Rejected("lvis", str(annotation.id), reason, detail, _key(annotation.image_id))
+            by_category = annotations.setdefault(annotation.image_id, {})
+            by_category.setdefault(annotation.category_id, []).append(annotation)
+        for lost in tables.lost:
+            annotations.setdefault(lost.image_id, {}).setdefault(lost.category_id, [])
+        for image_id in annotations.keys() - images.keys():
+            for category, boxes in annotations[image_id].items():
+                record, key = f"{image_id}:{category}", _key(image_id)
+                yield Rejected("lvis", record, UNKNOWN_IMAGE, "", key, boxes=len(boxes))
+                read_captions += 1
+        yield RawCounts(
+            "lvis",
+            captions=read_captions
+            + sum(_caption_count(image, annotations[image.id]) for image in images.values()),
+            boxes=len(tables.annotations) + len(tables.bad_annotations),
+        )
         percent = self.percent.get(split, 100.0)
-        for image in few_shot_subset(list(images.values()), annotations, percent):
+        subset = few_shot_subset(list(images.values()), annotations, percent)
+        for image in subset:
             yield from _image_captions(image, annotations[image.id], names, split)
+        selected = {image.id for image in subset}
+        left_out = [image for image in images.values() if image.id not in selected]
+        if left_out:
+            yield NotAskedFor(
+                "lvis",
+                f"images beyond {percent:g} percent of {split}",
+                captions=sum(_caption_count(image, annotations[image.id]) for image in left_out),
+                boxes=sum(len(b) for image in left_out for b in annotations[image.id].values()),
+            )
 
 
 def _read_tables(path: str) -> _Tables:
@@ -166,34 +206,59 @@ def _read_tables(path: str) -> _Tables:
     """
     content = map_file(path)
     try:
-        tables = msgspec.json.decode(without_mark(content), type=_File)
+        tables = decode_file(without_mark(content), _File)
         images, bad_images = decode_list(tables.images, _Image)
         annotations, bad_annotations = decode_list(tables.annotations, _Annotation)
     except (ValueError, RecursionError) as error:
         raise RawFileError(f"{path}: not in the layout of LVIS: {error}") from error
     if not tables.categories:
         raise RawFileError(f"{path}: it has no categories")
-    bad = [BadRecord(f"images/{key}", error) for key, error in bad_images]
-    bad += [BadRecord(f"annotations/{key}", error) for key, error in bad_annotations]
-    return _Tables(images, annotations, tables.categories, bad)
+    return _Tables(
+        images,
+        annotations,
+        tables.categories,
+        [BadRecord(f"images/{key}", error) for key, error in bad_images],
+        [BadRecord(f"annotations/{key}", error) for key, error in bad_annotations],
+        _captions_of_bad(tables.annotations, bad_annotations),
+    )
+
+
+def _captions_of_bad(
+    annotations: msgspec.Raw, bad_annotations: list[BadRecord]
+) -> list[_AnnotatedClass]:
+    if not bad_annotations:
+        return []
+    elements = raw_elements(annotations)
+    bad = b",".join(elements[int(record.key)] for record in bad_annotations)
+    return decode_list(b"[" + bad + b"]", _AnnotatedClass)[0]
+
+
+def _caption_count(image: _Image, annotations: dict[int, list[_Annotation]]) -> int:
+    """Returns the number of an image's captions; an image without classes counts as one."""
+    return max(1, len({*annotations, *image.neg_category_ids}))
 
 
 def _image_captions(
     image: _Image, annotations: dict[int, list[_Annotation]], names: dict[int, str], split: str
-) -> Iterator[ImageRecord | Rejected]:
+) -> Iterator[SliceItem]:
     """Yields the record of an image with a caption per class, in the order of their ids."""
     key = _key(image.id)
     record = ImageRecord(key, "coco", split, width=image.width, height=image.height)
-    shown_names = {names[category] for category in annotations}
+    shown_names = {names[category] for category in annotations if category in names}
     not_shown = set(image.neg_category_ids)
     for category in sorted({*annotations, *not_shown}):
         raw_record = f"{image.id}:{category}"
         class_annotations = annotations.get(category, [])
         if category not in names:
-            yield Rejected("lvis", raw_record, "unknown class", "", key)
+            boxes = len(class_annotations)
+            yield Rejected("lvis", raw_record, "unknown class", "", key, boxes=boxes)
             continue
-        if class_annotations and category in not_shown:
-            yield Rejected("lvis", raw_record, "class both shown and not shown", "", key)
+        if category in annotations and category in not_shown:
+            reason, boxes = "class both shown and not shown", len(class_annotations)
+            yield Rejected("lvis", raw_record, reason, "", key, boxes=boxes)
+            continue
+        if category in annotations and not class_annotations:
+            yield Rejected("lvis", raw_record, ALL_BOXES_LOST, "", key)
             continue
         text = names[category]
         if not class_annotations and text in shown_names:
@@ -212,7 +277,7 @@ def _image_captions(
         record.captions.append(GroundedCaption(text, regions, [], "lvis", raw_record))
     if record.captions:
         yield record
-    else:
+    elif not annotations and not image.neg_category_ids:
         yield Rejected("lvis", str(image.id), "no classes", "", key)
 
 

@@ -11,7 +11,7 @@ import mmap
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -19,19 +19,30 @@ import numpy.typing as npt
 
 from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
+from pipelines.geometry.polygons import MAX_COORDINATE
 from pipelines.io.json_records import (
     BadRecord,
     Category,
     Id,
     decode_list,
     decode_record,
+    raw_elements,
     reject_malformed,
 )
-from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, Slice, element_ranges
 from pipelines.io.zips import map_file, version_of
-from pipelines.sources.base import Context, Source
-from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected, Span
+from pipelines.sources.base import Context, SliceItem, Source
+from schemas import (
+    ALL_BOXES_LOST,
+    UNKNOWN_IMAGE,
+    GroundedCaption,
+    ImageInfo,
+    ImageRecord,
+    Phrase,
+    RawCounts,
+    Region,
+    Rejected,
+)
 from schemas.image_ids import ImageIdError, RawId, image_key, photo_id_of_key
 from schemas.limits import MAX_CAPTION_PAIRS, MAX_CHARACTERS, MAX_RECORD_BYTES
 
@@ -47,30 +58,34 @@ NAMESPACES = {
 
 
 _SPAN_BYTES = 100  # of an annotation, about, for each of its spans
+_Coordinate = Annotated[float, msgspec.Meta(gt=-MAX_COORDINATE, lt=MAX_COORDINATE)]
+_Side = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+_Offset = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
+_Span = tuple[_Offset, _Offset]
 
 
 class _Image(msgspec.Struct, gc=False):
     id: Id
     file_name: str
-    height: int | str  # Flickr30k's are strings
-    width: int | str
+    height: _Side | str  # Flickr30k's are strings
+    width: _Side | str
     caption: str
     dataset_name: str
     data_source: str = ""
     original_id: RawId = None
     original_img_id: RawId = None
     sentence_id: Id | None = None
-    tokens_negative: list[Span] = []
-    tokens_positive_eval: list[list[Span]] = []
+    tokens_negative: list[_Span] = []
+    tokens_positive_eval: list[list[_Span]] = []
 
 
 class _Annotation(msgspec.Struct, gc=False):
     id: Id
     image_id: Id
-    bbox: tuple[float, float, float, float]
-    tokens_positive: list[Span]
+    bbox: tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate]
+    tokens_positive: list[_Span]
     area: float | None = None
-    iscrowd: int = 0
+    iscrowd: bool | int = 0
     category_id: Category = 1
 
 
@@ -123,39 +138,52 @@ class MdetrJson(Source, kw_only=True):
             for path in self.files.get(split, [])
         ]
 
-    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
+        path = raw_slice.input.path
         images, bad = decode_list(raw_slice.content, _Image)
-        yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
-        index = annotation_index(raw_slice.input.path)
-        if any(image.id == index.first_image for image in images):  # once per file
+        index = annotation_index(path)
+        read = RawCounts(self.namespace, captions=len(images) + len(bad), boxes=0)
+        lost_boxes = [len(index.rows_of(image_id)) for image_id in _ids_of_bad(raw_slice, bad)]
+        for record_of_bad, lost in zip(bad, lost_boxes, strict=True):
+            read.boxes += lost
+            yield from reject_malformed(self.namespace, [record_of_bad], path, boxes=lost)
+        if raw_slice.first == 0:  # once per file
+            read.boxes += len(index.without_image) + len(index.without_id)
             for position, image_id in index.without_image:
                 raw_record, detail = f"annotations/{position}", f"image_id {image_id}"
-                yield Rejected(self.namespace, raw_record, "unknown image", detail, records=0)
+                yield Rejected(
+                    self.namespace, raw_record, UNKNOWN_IMAGE, detail, records=0, boxes=1
+                )
+            yield from reject_malformed(self.namespace, index.without_id, path, records=0, boxes=1)
         records: dict[str, ImageRecord] = {}
         file = self._file_names()[raw_slice.input.path]
         for image in images:
             (key, error), size = self._key(image), _size(image)
             caption_id = _caption_id(image, key, file)
             raw_record = f"{image.dataset_name}/{caption_id}"
+            rows = index.rows_of(image.id)
+            boxes = len(rows)
+            read.boxes += boxes
             if not key:
-                yield Rejected(self.namespace, raw_record, "bad image id", error)
+                yield Rejected(self.namespace, raw_record, "bad image id", error, boxes=boxes)
                 continue
             if not size:
                 detail = f"{image.width}x{image.height}"
-                yield Rejected(self.namespace, raw_record, "bad image size", detail)
+                yield Rejected(self.namespace, raw_record, "bad image size", detail, boxes=boxes)
                 continue
+            error = _size_error(image, index, rows)
             if image.id in index.repeated_images:
                 detail = f"image {image.id}, whose annotations may be those of either"
-                yield Rejected(self.namespace, raw_record, "duplicate id", detail, key)
+                yield Rejected(self.namespace, raw_record, "duplicate id", detail, key, 1, boxes)
                 continue
-            size_error = _size_error(image, index)
-            if size_error:
-                yield Rejected(self.namespace, raw_record, "record too large", size_error, key)
+            if error:
+                yield Rejected(self.namespace, raw_record, "record too large", error, key, 1, boxes)
                 continue
-            annotations, bad = index.annotations_of(image.id)
-            yield from reject_malformed(
-                self.namespace, bad, raw_slice.input.path, records=0, image=key
-            )
+            annotations, bad = index.annotations_of(rows)
+            yield from reject_malformed(self.namespace, bad, path, 0, image=key, boxes=1)
+            if bad and not annotations:
+                yield Rejected(self.namespace, raw_record, ALL_BOXES_LOST, image=key)
+                continue
             record = records.get(key)
             if record is None:
                 record = records[key] = ImageRecord(
@@ -167,6 +195,7 @@ class MdetrJson(Source, kw_only=True):
                 )
             record.captions.append(_caption(image, annotations, caption_id))
         yield from records.values()
+        yield read
 
     def _key(self, image: _Image) -> tuple[str, str]:
         """Returns the key of an image, and why there is none; one of them is empty."""
@@ -203,11 +232,11 @@ def _caption_id(image: _Image, key: str, file: str) -> str:
     return f"{file}:{image.id}"
 
 
-def _size_error(image: _Image, index: "AnnotationIndex") -> str:
+def _size_error(image: _Image, index: "AnnotationIndex", rows: range) -> str:
     """Returns why a caption would take too long; empty if it would not."""
     if len(image.caption) > MAX_CHARACTERS:
         return f"{len(image.caption)} characters"
-    count, size = index.size_of(image.id)
+    count, size = len(rows), index.size_of(rows)
     if size > MAX_RECORD_BYTES:
         return f"{size} bytes of annotations"
     # Each phrase is compared with each annotation: both are at most as long as their bytes allow.
@@ -219,9 +248,24 @@ def _size_error(image: _Image, index: "AnnotationIndex") -> str:
 
 def _size(image: _Image) -> tuple[int, int] | None:
     try:
-        return int(image.width), int(image.height)
+        width, height = int(image.width), int(image.height)
     except ValueError:
         return None
+    return (width, height) if max(width, height) < MAX_COORDINATE else None
+
+
+def _ids_of_bad(raw_slice: Slice, bad: Sequence[BadRecord]) -> list[int | None]:
+    """Returns the ids of "images" that could not be decoded, None for those without one."""
+    if not bad:
+        return []
+    elements = raw_elements(raw_slice.content)
+    ids: list[int | None] = []
+    for record in bad:
+        try:
+            ids.append(decode_record(elements[int(record.key)], _ImageId).image)
+        except ValueError:
+            ids.append(None)
+    return ids
 
 
 def _caption(image: _Image, annotations: Sequence[_Annotation], caption_id: str) -> GroundedCaption:
@@ -272,63 +316,72 @@ class AnnotationIndex:
     24 bytes per annotation of any length.
 
     Attributes:
-        first_image: the id of the first image; None in a file without images.
         repeated_images: the ids that several images of the file have.
         without_image: position and ``image_id`` of the annotations whose image is not in the file.
+        without_id: the annotations that state no ``image_id``.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._content: mmap.mmap = map_file(path)
-        known_images, _ = self._image_ids("images", _ImageId)
-        annotated_images, borders = self._image_ids("annotations", _AnnotationImageId)
+        # Images without an id are skipped: no annotation refers to them, and `read` reports them.
+        known_images, _, _ = self._image_ids("images", _ImageId)
+        annotated_images, borders, without_id = self._image_ids("annotations", _AnnotationImageId)
+        self.without_id = [BadRecord(f"annotations/{key}", error) for key, error in without_id]
+        positions = np.delete(
+            np.arange(len(borders) + len(without_id)), [int(bad.key) for bad in without_id]
+        )
         distinct, counts = np.unique(known_images, return_counts=True)
         self.repeated_images = frozenset(distinct[counts > 1].tolist())
-        self.first_image = int(known_images[0]) if len(known_images) else None
         unknown = np.flatnonzero(~np.isin(annotated_images, known_images))
         self.without_image = list(
-            zip(unknown.tolist(), annotated_images[unknown].tolist(), strict=True)
+            zip(positions[unknown].tolist(), annotated_images[unknown].tolist(), strict=True)
         )
         order = np.argsort(annotated_images, kind="stable")
         self._images = annotated_images[order]
         self._borders = borders[order]
+        self._positions = positions[order]
 
-    def size_of(self, image_id: int) -> tuple[int, int]:
-        """Returns the number of annotations of an image, and of their bytes."""
-        borders = self._borders[self._rows_of(image_id)]
-        return len(borders), int((borders[:, 1] - borders[:, 0]).sum())
-
-    def annotations_of(self, image_id: int) -> tuple[list[_Annotation], list[BadRecord]]:
-        """Returns the good annotations of an image in the order of the file, and the bad ones."""
-        borders = self._borders[self._rows_of(image_id)]
-        elements = (self._content[start:stop] for start, stop in borders)
-        return decode_list(b"[" + b",".join(elements) + b"]", _Annotation)
-
-    def _rows_of(self, image_id: int) -> slice:
+    def rows_of(self, image_id: int | None) -> range:
+        """Returns the rows of the index with the annotations of an image."""
+        if image_id is None:
+            return range(0)
         first = np.searchsorted(self._images, image_id, "left")
         last = np.searchsorted(self._images, image_id, "right")
-        return slice(int(first), int(last))
+        return range(int(first), int(last))
+
+    def size_of(self, rows: range) -> int:
+        """Returns the number of bytes of annotations."""
+        borders = self._borders[rows.start : rows.stop]
+        return int((borders[:, 1] - borders[:, 0]).sum())
+
+    def annotations_of(self, rows: range) -> tuple[list[_Annotation], list[BadRecord]]:
+        """Returns the good annotations in the order of the file, and the bad ones."""
+        borders = self._borders[rows.start : rows.stop]
+        elements = (self._content[start:stop] for start, stop in borders)
+        good, bad = decode_list(b"[" + b",".join(elements) + b"]", _Annotation)
+        positions = (self._positions[rows[int(record.key)]] for record in bad)
+        return good, [
+            BadRecord(f"annotations/{position}", record.error)
+            for position, record in zip(positions, bad, strict=True)
+        ]
 
     def _image_ids(
         self, key: str, record_type: type[_ImageId | _AnnotationImageId]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Returns the image id of each element of a list, and the borders of the elements.
-
-        Images without an id are skipped: no annotation refers to them.
-        """
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[BadRecord]]:
+        """Returns the image id and the borders of each element of a list, and those without id."""
         borders = element_ranges(self._content, Input(self._path, "list", within=key))
         content = memoryview(self._content)
         image_ids = np.empty(len(borders), np.int64)
         has_id = np.ones(len(borders), np.bool_)
+        without_id: list[BadRecord] = []
         for position, (start, stop) in enumerate(borders.tolist()):
             try:
                 image_ids[position] = decode_record(content[start:stop], record_type).image
-            except msgspec.ValidationError as error:
-                if record_type is _AnnotationImageId:
-                    message = f"{self._path}: an annotation without an image id: {error}"
-                    raise RawFileError(message) from error
-                has_id[position] = False  # `MdetrJson.read` reports it
-        return image_ids[has_id], borders[has_id]
+            except ValueError as error:
+                has_id[position] = False
+                without_id.append(BadRecord(str(position), str(error)))
+        return image_ids[has_id], borders[has_id], without_id
 
 
 def annotation_index(path: str) -> AnnotationIndex:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from schemas import NotAskedFor
 from shards.format.exclusion_counts import ExclusionCounts
 from shards.format.source_counts import SourceCounts
 
@@ -76,6 +77,7 @@ class Manifest(msgspec.Struct, kw_only=True):
 
     ``recipe`` has every default resolved, and ``recipe_sha256`` is the version of the data.
     ``roles`` says of each split what its images are for; no image is in splits of both roles.
+    ``not_asked_for`` has what the recipe leaves out of the sources, in a row for each part.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -87,6 +89,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     roles: dict[str, Role]  # of each split
     totals: dict[str, dict[str, int]]  # counts of each split
     sources: dict[str, SourceCounts]
+    not_asked_for: list[NotAskedFor]
     exclusions: dict[str, ExclusionCounts]
     warnings: list[str]  # of what may let an evaluated image be trained on
     shards: list[ShardEntry]

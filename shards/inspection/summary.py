@@ -207,7 +207,7 @@ def summary_table(summary: ShardSetSummary) -> str:
         lines += ["", table_row(f"{name}: dataset", columns, NARROW)]
         for dataset, counts in split.datasets.items():
             lines.append(table_row(dataset, (getattr(counts, c) for c in columns), NARROW))
-    lines += ["", *source_rows("source: records", summary.sources, NARROW)]
+    lines += ["", *source_rows("source", summary.sources, NARROW)]
     lines += ["", *exclusion_rows("exclusion: images", summary.exclusions, NARROW)]
     lines += ["", *_exclusion_rows(summary), "", *_rejection_rows(summary)]
     lines += [

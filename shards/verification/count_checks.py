@@ -87,23 +87,37 @@ def check_not_empty(
 def check_sources(
     shards: ShardSet, actual: ActualCounts, requirements: RecipeRequirements
 ) -> Iterator[VerificationError]:
-    """Yields sources whose remaining records are not as many as the sentences of their datasets.
+    """Yields sources whose counts do not add up, or are not those of their datasets.
 
     Those of sources that may make any dataset are compared together.
     """
     sources = shards.manifest.sources
+    for name, counts in sources.items():
+        for noun, each in (("captions", counts), ("boxes", counts.boxes)):
+            if more := each.unaccounted():
+                message = f"{name}: {noun} do not add up: read is {more} more than all outcomes"
+                yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
     if not sources or actual.from_samples.keys() != _splits(shards):
         return
-    sentences: Counter[str] = Counter()
+    captions: Counter[str] = Counter()
+    boxes: Counter[str] = Counter()
     for stats in actual.from_samples.values():
         for dataset, dataset_stats in stats.datasets.items():
-            sentences[dataset] += dataset_stats.sentences
+            captions[dataset] += dataset_stats.sentences
+            boxes[dataset] += dataset_stats.regions
     for names, datasets in _groups_of_sources(sources.keys(), requirements.datasets):
-        expected = total(sources[name] for name in names if name in sources).in_shards
-        found = sum(sentences[name] for name in (sentences if datasets is None else datasets))
-        if expected != found:
-            message = f"{', '.join(names)}: {expected} sentences remain, the shards have {found}"
-            yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
+        stated = total(sources[name] for name in names if name in sources)
+        for noun, expected, by_dataset in (
+            ("captions", stated.in_shards, captions),
+            ("boxes", stated.boxes.in_shards, boxes),
+        ):
+            found = sum(by_dataset[name] for name in (by_dataset if datasets is None else datasets))
+            if expected != found:
+                message = (
+                    f"{', '.join(names)}: the manifest counts {expected} {noun}, the shards have "
+                    f"{found}"
+                )
+                yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
 
 
 def _groups_of_sources(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import msgspec
 from apache_beam.metrics import MetricsFilter
 from apache_beam.metrics.cells import DistributionData
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -19,6 +18,7 @@ from pipelines.synthetic.clevr import generate_clevr
 from pipelines.synthetic.generate import generate_dataset
 from pipelines.synthetic.layout import SyntheticDataset
 from shards.format import manifest
+from shards.format.source_counts import Counts
 
 
 def run(recipe: str, synthetic: Path, output: Path) -> Mapping[str, Any]:
@@ -47,8 +47,9 @@ def test_counters_equal_the_figures_of_the_manifest(tmp_path: Path) -> None:
     counters = {counter.key.metric.name: counter.committed for counter in query["counters"]}
     made = manifest.load(output)
     for source, counts in made.sources.items():
-        for name, value in msgspec.structs.asdict(counts).items():
-            assert counters[f"{source}: {name}"] == value
+        for name in Counts.__struct_fields__:
+            assert counters[f"{source}: {name}"] == getattr(counts, name)
+            assert counters[f"{source}: boxes {name}"] == getattr(counts.boxes, name)
     for split, totals in made.totals.items():
         for name, value in totals.items():
             assert counters[f"{split}: {name}"] == value

@@ -15,6 +15,7 @@ from pipelines.build import main as build
 from pipelines.synthetic.generate import generate_dataset
 from pipelines.synthetic.layout import SyntheticDataset
 from shards.format import manifest
+from shards.format.source_counts import total
 from tests.end_to_end.invariants import check_sample
 from tests.end_to_end.test_golden import samples
 
@@ -38,10 +39,12 @@ def test_demo_recipe_follows_the_rules_and_leaks_no_held_out_image(
                 records.update((p["dataset"], p["record"]) for p in caption["provenance"])
         assert set(records.values()) <= {1}
         built = manifest.load(output)
-        sentences = sum(totals["sentences"] for totals in built.totals.values())
-        sources = built.sources.values()
-        dropped = sum(counts.rejected + counts.merged + counts.excluded for counts in sources)
-        assert sum(counts.read for counts in sources) == sentences + dropped
+        counts = total(built.sources.values())
+        totals = built.totals.values()
+        assert counts.in_shards == sum(of_split["sentences"] for of_split in totals)
+        assert counts.boxes.in_shards == sum(of_split["regions"] for of_split in totals)
+        for each in built.sources.values():
+            assert each.unaccounted() == each.boxes.unaccounted() == 0 < each.boxes.read
 
 
 def held_out_images(raw: Path) -> set[str]:

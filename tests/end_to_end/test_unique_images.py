@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.build import main as build
 from pipelines.io.slices import Input, Slice
-from pipelines.sources.base import Context, Source
-from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
+from pipelines.sources.base import Context, SliceItem, Source
+from schemas import GroundedCaption, ImageInfo, ImageRecord, RawCounts, Region, Rejected
 from shards.format import manifest
 from tests.end_to_end.test_golden import samples
 
@@ -21,7 +21,7 @@ images = "none"
 reject_limit = 1.0
 
 [splits]
-train = {{ shards = 3 }}
+train = {{ shards = 3, allow_empty = true }}
 val = {{ shards = 2 }}
 
 [sources.web]
@@ -56,8 +56,10 @@ class Web(Source):
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [Input(self.pages, "list")]
 
-    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
-        for page in msgspec.json.decode(raw_slice.content, type=list[Page]):
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
+        pages = msgspec.json.decode(raw_slice.content, type=list[Page])
+        yield RawCounts("web", captions=len(pages), boxes=len(pages))
+        for page in pages:
             region = Region([(0, 3)], (1, 1, 50, 50))
             caption = GroundedCaption(page.text, [region], [], "web", str(page.id))
             yield ImageRecord(f"web/{page.id}", "web", page.split, [caption])

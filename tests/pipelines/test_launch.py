@@ -130,7 +130,7 @@ def test_finished_set_is_replaced_only_with_overwrite_manifest_first(
     assert main(arguments) == 0
     # The summary table counts one region and one image.
     table = capfd.readouterr().out
-    assert table.splitlines()[1].split() == ["vg", "1", "0", "0", "0", "1"]
+    assert table.splitlines()[1].split() == ["vg", "1", "1", "0", "0", "0", "0"]
     before = {p.name: p.read_bytes() for p in output.iterdir() if p.is_file()}
     assert "manifest.json" in before
     assert {p.name for p in output.iterdir()} == before.keys()

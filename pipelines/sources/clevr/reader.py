@@ -13,7 +13,7 @@ import msgspec
 
 from pipelines.io.json_records import decode_list, reject_malformed
 from pipelines.io.slices import Input, Slice
-from pipelines.sources.base import Context, Source
+from pipelines.sources.base import Context, SliceItem, Source
 from pipelines.sources.clevr.phrases import align, noun_phrases
 from pipelines.sources.clevr.programs import (
     ObjectIds,
@@ -27,13 +27,15 @@ from schemas import (
     GroundedCaption,
     ImageInfo,
     ImageRecord,
+    NotAskedFor,
     Question,
+    RawCounts,
     Region,
     Rejected,
     Span,
 )
 from schemas.image_ids import ImageIdError, image_key
-from schemas.limits import MAX_CHARACTERS, MAX_SCENE_BYTES
+from schemas.limits import MAX_CHARACTERS
 
 # CLEVR_train_000123.png, and CLEVR_valA_000123.png of CoGenT
 _FILE_NAME = re.compile(r"[A-Za-z0-9_]{1,60}\.png")
@@ -93,11 +95,13 @@ class Clevr(Source, kw_only=True):
             for path in self.questions.get(split, [])
         ]
 
-    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         split, file = raw_slice.input.role, Path(raw_slice.input.path).stem
         scenes = read_scenes(self.scenes[split]) if split in self.scenes else None
         questions, bad = decode_list(raw_slice.content, _Question)
         yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
+        left_out = NotAskedFor(self.namespace, "questions that mention an object twice", 0, 0)
+        boxes = 0
         records: dict[str, ImageRecord] = {}
         for question in questions:
             name, text = question.image_filename, question.question
@@ -116,14 +120,18 @@ class Clevr(Source, kw_only=True):
             program = question.program
             if scenes and program:
                 try:
-                    scene = _decode_scene(scenes, name)
+                    scene = scenes.scene(name)
                     results = run_program(program, scene.objects, scene.relationships)
                 except ValueError as error:
                     yield Rejected(self.namespace, id_, "bad program", str(error), key)
                     continue
+                spans = _object_spans(text, program, results)
+                boxes += len(spans)
                 if self.medium and mentions_an_object_twice(program, results):
+                    left_out.captions += 1
+                    left_out.boxes += len(spans)
                     continue
-                regions = _regions(text, program, results, scene)
+                regions = _regions(spans, scene)
             record = records.setdefault(name, ImageRecord(key, self.namespace, split))
             record.captions.append(
                 GroundedCaption(
@@ -140,6 +148,9 @@ class Clevr(Source, kw_only=True):
                 )
             )
         yield from records.values()
+        yield RawCounts(self.namespace, captions=len(questions) + len(bad), boxes=boxes)
+        if left_out.captions:
+            yield left_out
 
 
 def _question_id(question: _Question) -> str:
@@ -158,25 +169,20 @@ def _key(file_name: str) -> str:
         return ""
 
 
-def _decode_scene(scenes: dict[str, msgspec.Raw], name: str) -> ClevrScene:
-    """Raises ``ValueError`` if there is no such scene, or if it is malformed."""
-    if name not in scenes:
-        raise ValueError(f"there is no scene of {name}")
-    size = len(memoryview(scenes[name]))
-    if size > MAX_SCENE_BYTES:
-        raise ValueError(f"a scene of {size} bytes")
-    return msgspec.json.decode(scenes[name], type=ClevrScene)
-
-
-def _regions(
-    text: str, program: list[ProgramNode], results: list[ObjectIds | None], scene: ClevrScene
-) -> list[Region]:
-    """Returns a region for each object that the question names, with all words that name it."""
+def _object_spans(
+    text: str, program: list[ProgramNode], results: list[ObjectIds | None]
+) -> dict[int, list[Span]]:
+    """Returns all words that name each object that the question names."""
     phrases = noun_phrases(text, is_comparison=program[-1].name.startswith("equal_"))
     spans: dict[int, list[Span]] = {}
     for phrase, reference in align(phrases, object_references(program, results)):
         for obj in reference.objects:
             spans.setdefault(obj, []).append(phrase.span)
+    return spans
+
+
+def _regions(spans: dict[int, list[Span]], scene: ClevrScene) -> list[Region]:
+    """Returns a region for each object that the question names."""
     return [
         Region(sorted(object_spans), box=object_box(scene.objects[obj], scene.directions.right))
         for obj, object_spans in sorted(spans.items())

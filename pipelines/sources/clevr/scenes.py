@@ -2,16 +2,18 @@
 
 import functools
 import math
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from pipelines.geometry.boxes import from_xywh
+from pipelines.io.json_records import decode_file
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import without_mark
 from pipelines.io.zips import map_file
 from pipelines.sources.clevr.programs import ClevrObject
 from schemas import Box
+from schemas.limits import MAX_SCENE_BYTES
 
 WIDTH, HEIGHT = 480, 320
 # Focal length in pixels: a lens of 35 mm and a sensor of 32 mm.
@@ -49,22 +51,54 @@ class _SceneImage(msgspec.Struct, gc=False):
     image_filename: str
 
 
-@functools.lru_cache(maxsize=1)
-def read_scenes(path: str) -> dict[str, msgspec.Raw]:
-    """Returns the undecoded scenes of a file by the names of their images.
+class _SceneFile(msgspec.Struct):
+    scenes: list[msgspec.Raw]
 
-    They refer to the mapped file.
+
+class Scenes(NamedTuple):
+    """The undecoded scenes of a file by the names of their images, and errors of the others."""
+
+    by_image: dict[str, msgspec.Raw]
+    malformed: list[str]
+
+    def scene(self, image: str) -> ClevrScene:
+        """Returns the scene of an image.
+
+        Raises:
+            ValueError: there is no such scene, or it is malformed or too large.
+        """
+        if image in self.by_image:
+            size = len(memoryview(self.by_image[image]))
+            if size > MAX_SCENE_BYTES:
+                raise ValueError(f"a scene of {size} bytes")
+            return msgspec.json.decode(self.by_image[image], type=ClevrScene)
+        message = f"there is no scene of {image}"
+        if self.malformed:
+            message += f", and {len(self.malformed)} without a name, such as {self.malformed[0]}"
+        raise ValueError(message)
+
+
+@functools.lru_cache(maxsize=1)
+def read_scenes(path: str) -> Scenes:
+    """Returns the scenes of a file, which refer to the mapped file.
 
     Raises:
         RawFileError: it is not a scene file.
     """
     try:
-        content = msgspec.json.decode(without_mark(map_file(path)), type=dict[str, msgspec.Raw])
-        scenes = msgspec.json.decode(content["scenes"], type=list[msgspec.Raw])
-        images = (msgspec.json.decode(scene, type=_SceneImage) for scene in scenes)
-        return {image.image_filename: scene for image, scene in zip(images, scenes, strict=True)}
-    except (msgspec.MsgspecError, KeyError, UnicodeDecodeError, RecursionError) as error:
+        scenes = decode_file(without_mark(map_file(path)), _SceneFile).scenes
+    except (ValueError, RecursionError) as error:
         raise RawFileError(f"{path}: not a CLEVR scene file: {error}") from error
+    by_image: dict[str, msgspec.Raw] = {}
+    malformed: list[str] = []
+    for position, scene in enumerate(scenes):
+        try:
+            image = msgspec.json.decode(scene, type=_SceneImage)
+        except ValueError as error:
+            malformed.append(f"scene {position}: {error}")
+        else:
+            by_image[image.image_filename] = scene
+    return Scenes(by_image, malformed)
 
 
 def object_box(obj: SceneObject, right: tuple[float, float, float]) -> Box:

@@ -52,7 +52,8 @@ def deduplicate_captions(
 
 
 def _reject(caption: RegionCaption, reason: str) -> list[RejectedRegion]:
-    return [RejectedRegion(id_, reason, caption.text) for id_ in caption.region_ids]
+    [region_id] = caption.region_ids
+    return [RejectedRegion(region_id, reason, caption.text, caption.named_boxes)]
 
 
 def _merge_same_content(group: list[RegionCaption], rules: TextRules) -> list[RegionCaption]:
@@ -64,6 +65,7 @@ def _merge_same_content(group: list[RegionCaption], rules: TextRules) -> list[Re
         if covering.any():
             first_covering = with_objects[covering.argmax()]
             first_covering.region_ids += caption.region_ids
+            first_covering.named_boxes += caption.named_boxes
         else:
             uncovered.append(caption)
 
@@ -139,6 +141,7 @@ def _merge_cluster(cluster: list[RegionCaption], masks: list[list[int]]) -> Regi
         spans=spans_of_boxes,
         tokens_negative=base.tokens_negative,
         has_objects=base.has_objects,
+        named_boxes=sum(caption.named_boxes for caption in cluster),
     )
 
 
@@ -161,4 +164,5 @@ def _merge_same_text(same_text: list[RegionCaption]) -> RegionCaption:
         spans=spans,
         tokens_negative=consolidate(negative, text),
         has_objects=False,
+        named_boxes=sum(caption.named_boxes for caption in same_text),
     )

@@ -13,7 +13,7 @@ from pipelines.dedup.joins import COCO_ID, PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.io.json_records import BadRecord, Id, ImageId, decode_list, reject_malformed
 from pipelines.io.slices import Input, Slice
-from pipelines.sources.base import Context, Source
+from pipelines.sources.base import Context, SliceItem, Source
 from pipelines.sources.visual_genome.boxes import float32_area
 from pipelines.sources.visual_genome.deduplication import deduplicate_captions
 from pipelines.sources.visual_genome.published_text_rules import PublishedTextRules
@@ -21,11 +21,20 @@ from pipelines.sources.visual_genome.regions import (
     RawRegion,
     RegionCaption,
     RejectedRegion,
+    box_count,
     check_region,
     preprocess_region,
 )
 from pipelines.sources.visual_genome.text_rules import TextRules, TokenTextRules
-from schemas import GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
+from schemas import (
+    GroundedCaption,
+    ImageInfo,
+    ImageRecord,
+    NotAskedFor,
+    RawCounts,
+    Region,
+    Rejected,
+)
 from schemas.image_ids import image_key, optional_image_key, photo_id
 from schemas.limits import MAX_IMAGE_REGIONS
 
@@ -97,12 +106,17 @@ class VisualGenome(Source, kw_only=True):
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [Input(self.region_graphs, "list")] if self.split in splits else []
 
-    def read(self, raw_slice: Slice, context: Context) -> Iterator[ImageRecord | Rejected]:
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         regions_by_image: list[tuple[int, list[_CleanedRegion]]] = []
+        read = RawCounts(self.namespace, captions=0, boxes=0)
+        unnamed = NotAskedFor(self.namespace, "boxes that no words of their region name", 0, 0)
         for item in _decode(raw_slice):
             if isinstance(item, Rejected):
+                read.captions += item.records
                 yield item
                 continue
+            read.captions += len(item.regions)
+            read.boxes += sum(map(box_count, item.regions))
             if len(item.regions) > MAX_IMAGE_REGIONS:
                 yield Rejected(
                     source=self.namespace,
@@ -111,6 +125,7 @@ class VisualGenome(Source, kw_only=True):
                     detail=f"{len(item.regions)}, more than {MAX_IMAGE_REGIONS}",
                     image=_key(item.image_id),
                     records=len(item.regions),
+                    boxes=sum(map(box_count, item.regions)),
                 )
                 continue
             regions, rejected = _clean_regions(item.regions)
@@ -124,6 +139,9 @@ class VisualGenome(Source, kw_only=True):
         for image_id, regions in regions_by_image:
             captions, rejected = _caption_image(regions, rules)
             yield from _reject(rejected, image_id)
+            named_boxes = sum(caption.named_boxes for caption in captions)
+            unnamed.boxes += sum(box_count(cleaned.region) for cleaned in regions)
+            unnamed.boxes -= named_boxes + sum(region.boxes for region in rejected)
             if captions:
                 yield ImageRecord(
                     image=_key(image_id),
@@ -131,7 +149,11 @@ class VisualGenome(Source, kw_only=True):
                     split=self.split,
                     captions=[_to_grounded_caption(caption) for caption in captions],
                     merged=sum(len(caption.region_ids) - 1 for caption in captions),
+                    merged_boxes=named_boxes - sum(len(caption.boxes) for caption in captions),
                 )
+        yield read
+        if unnamed.boxes:
+            yield unnamed
 
 
 def _decode(raw_slice: Slice) -> Iterator[_RegionGraph | Rejected]:
@@ -217,6 +239,7 @@ def _reject(regions: Iterable[RejectedRegion], image_id: int) -> Iterator[Reject
             reason=region.reason,
             detail=region.detail,
             image=_key(image_id),
+            boxes=region.boxes,
         )
 
 

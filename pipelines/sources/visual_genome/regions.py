@@ -67,28 +67,39 @@ class RegionCaption(msgspec.Struct, gc=False):
     spans: list[list[Span]]  # the words of each box
     tokens_negative: list[Span]
     has_objects: bool  # whether a box is that of an object, not that of the region
+    named_boxes: int  # the boxes that its words name, before equal ones were averaged
 
 
 class RejectedRegion(msgspec.Struct, gc=False):
-    """A region that gives no caption, and why."""
+    """A region that gives no caption, and why; ``boxes`` are those that are lost with it."""
 
     region_id: int
     reason: str
     detail: str
+    boxes: int
+
+
+def box_count(region: RawRegion) -> int:
+    """Returns the number of boxes that a region states: its own, and those of its objects."""
+    return 1 + len(region.objects)
 
 
 def check_region(region: RawRegion, caption: str) -> RejectedRegion | None:
     """Returns the rejection of a region that is too large, or whose caption is no usable text."""
     if len(caption) < MIN_CHARACTERS:
-        return RejectedRegion(region.region_id, "caption too short", repr(region.phrase))
+        return _reject(region, "caption too short", repr(region.phrase))
     if not has_alphanumeric(caption):
-        return RejectedRegion(region.region_id, "no words", repr(region.phrase))
+        return _reject(region, "no words", repr(region.phrase))
     if len(caption) > MAX_CHARACTERS:
-        return RejectedRegion(region.region_id, "caption too long", f"{len(caption)} characters")
+        return _reject(region, "caption too long", f"{len(caption)} characters")
     if max(len(region.objects), len(region.synsets)) > MAX_CAPTION_BOXES:
         detail = f"{len(region.objects)} objects and {len(region.synsets)} synsets"
-        return RejectedRegion(region.region_id, "too many objects", detail)
+        return _reject(region, "too many objects", detail)
     return None
+
+
+def _reject(region: RawRegion, reason: str, detail: str) -> RejectedRegion:
+    return RejectedRegion(region.region_id, reason, detail, box_count(region))
 
 
 def preprocess_region(
@@ -108,12 +119,12 @@ def preprocess_region(
     object_boxes = [float32_box(obj.x, obj.y, obj.w, obj.h) for obj in region.objects]
     if region_box is None or None in object_boxes:
         detail = f"a coordinate beyond {MAX_COORDINATE:g}"
-        return RejectedRegion(region.region_id, "bad box", detail)
+        return _reject(region, "bad box", detail)
 
     phrase_spans = _synset_spans(region)
     mapped_spans = rules.map_spans(region.phrase, caption, list(phrase_spans.values()))
     if mapped_spans is None:
-        return RejectedRegion(region.region_id, "clean-up not followed", repr(region.phrase))
+        return _reject(region, "clean-up not followed", repr(region.phrase))
     caption_spans = dict(zip(phrase_spans, mapped_spans, strict=True))
 
     root, negative = root_and_negative_spans(caption, rules.parse(caption), lazy=False)
@@ -128,9 +139,11 @@ def preprocess_region(
         else:
             boxes_by_span.setdefault(span, []).append(box)
 
+    named_boxes = len(root_boxes) or 1
     boxes = average_overlapping(root_boxes or [region_box], SAME_OBJECT_IOU)
     spans = [rules.root_spans(root, caption)] * len(boxes)
     for span, span_boxes in boxes_by_span.items():
+        named_boxes += len(span_boxes)
         distinct_boxes = average_overlapping(span_boxes, SAME_OBJECT_IOU)
         boxes += distinct_boxes
         spans += [consolidate([span], caption)] * len(distinct_boxes)
@@ -141,6 +154,7 @@ def preprocess_region(
         spans=spans,
         tokens_negative=consolidate([*negative, *boxes_by_span], caption),
         has_objects=bool(root_boxes or boxes_by_span),
+        named_boxes=named_boxes,
     )
 
 

@@ -1,4 +1,4 @@
-"""A flow (Sankey) diagram, drawn to scale: raw records, their outcomes, splits, captions."""
+"""A flow (Sankey) diagram, drawn to scale: raw captions, their outcomes, splits, captions."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -10,7 +10,7 @@ WIDTH = 1060
 BAR_WIDTH = 14
 SOURCES_X, OUTCOMES_X, SPLITS_X, CAPTIONS_X = 150, 420, 690, 890  # left edges of the bars
 COLUMN_TITLES = {
-    SOURCES_X: "records read",
+    SOURCES_X: "captions read",
     OUTCOMES_X: "outcome",
     SPLITS_X: "sentences by split",
     CAPTIONS_X: "captions (pairs)",
@@ -19,12 +19,13 @@ RECORDS_HEIGHT = 340  # of all records that were read
 GAP = 40
 TOP = 44
 
-#: The label of each outcome of a record, by its field of `SourceCounts`.
+#: The label of each outcome of a raw caption, by its field of `SourceCounts`.
 OUTCOMES = {
     "in_shards": "in the shards",
     "excluded": "excluded",
     "merged": "merged into another",
     "rejected": "rejected",
+    "not_asked_for": "not asked for",
 }
 
 

@@ -4,15 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.beam.dofns import SliceOutput
+from pipelines.beam.reading import Reading
 from pipelines.beam.serialization import pack, unpack
 from schemas import (
     GroundedCaption,
     ImageInfo,
     ImageRecord,
+    NotAskedFor,
     Object,
     ObjectRegion,
     Phrase,
     Question,
+    RawCounts,
     Region,
     Rejected,
 )
@@ -23,7 +26,7 @@ pixel = st.floats(width=32, allow_nan=False)
 box = st.tuples(pixel, pixel, pixel, pixel)
 spans = st.lists(st.tuples(number, number), max_size=2)
 images = st.builds(ImageInfo, text, text, text, number, number, text, text)
-rejected = st.builds(Rejected, text, text, text, text, text, number)
+rejected = st.builds(Rejected, text, text, text, text, text, number, number)
 regions = st.builds(Region, spans, box, st.none() | pixel, number, st.booleans())
 object_regions = st.builds(ObjectRegion, spans, text, number)
 captions = st.builds(
@@ -49,12 +52,22 @@ def test_packed_images_unpack_to_the_same(rows: list[ImageInfo]) -> None:
     assert unpack(pack(rows), list[ImageInfo]) == rows
 
 
-@given(st.lists(records, max_size=3), st.lists(rejected, max_size=3))
+@given(st.lists(records, max_size=3), st.lists(images, max_size=3))
 def test_packed_slice_outputs_unpack_to_the_same(
-    records: list[ImageRecord], rejected: list[Rejected]
+    records: list[ImageRecord], images: list[ImageInfo]
 ) -> None:
-    unpacked = unpack(pack(SliceOutput(records, rejected)), SliceOutput)
-    assert (unpacked.records, unpacked.rejected) == (records, rejected)
+    unpacked = unpack(pack(SliceOutput(records, images)), SliceOutput)
+    assert (unpacked.records, unpacked.images) == (records, images)
+
+
+@given(st.lists(rejected, max_size=3), st.dictionaries(text, number, max_size=2), number)
+def test_packed_readings_unpack_to_the_same(
+    rejected: list[Rejected], splits: dict[str, int], count: int
+) -> None:
+    reading = Reading("vg", "a.json", rejected=rejected, splits=splits)
+    reading.add_raw(RawCounts("vg", count, 2 * count, splits))
+    reading.add_not_asked_for(NotAskedFor("vg", "the rest", count, 0))
+    assert unpack(pack(reading), Reading) == reading
 
 
 def test_similar_records_pack_to_few_bytes() -> None:

@@ -1,6 +1,7 @@
 """Builds one shard from slice outputs."""
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipelines.recipe import NearDuplicates, Recipe, Split
 from schemas import EvalImage, GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
 from shards.format.index import IndexRow
 from shards.format.placement import position
+from shards.format.source_counts import total
 from tests import tiny
 
 RECIPE = Recipe(
@@ -53,7 +55,6 @@ def shard(
     split: str = "train",
     held_out: list[EvalImage] | None = None,
     hashes: list[HashedImage] | None = None,
-    rejected: list[Rejected] | None = None,
     **changes: Any,
 ) -> ShardSummary:
     (output / "shards").mkdir(exist_ok=True)
@@ -62,13 +63,19 @@ def shard(
     builder = ShardBuilder(
         recipe, str(output / "shards"), split, 0, image_registry, store, hashes or []
     )
-    builder.add(records, rejected or [])
+    builder.add(records)
     summary = builder.write()
-    # Every record is in the shard, or counted as merged, rejected or excluded.
-    for counts in summary.sources.values():
-        in_shard = summary.stats.sentences if len(summary.sources) == 1 else None
-        if in_shard is not None:
-            assert counts.read == counts.merged + counts.rejected + counts.excluded + in_shard
+    # Every caption and every box that was given to the builder has one outcome.
+    given = Counter({"captions": 0, "boxes": 0})
+    for each in records:
+        given["captions"] += len(each.captions)
+        given["boxes"] += sum(caption.box_count() for caption in each.captions)
+    counts = total(summary.sources.values())
+    assert (counts.read, counts.merged) == (0, 0)  # these are counted when the records are read
+    assert counts.in_shards + counts.rejected + counts.excluded == given["captions"]
+    boxes = counts.boxes
+    assert boxes.in_shards + boxes.rejected + boxes.excluded == given["boxes"]
+    assert (counts.in_shards, boxes.in_shards) == (summary.stats.sentences, summary.stats.regions)
     return summary
 
 
@@ -91,7 +98,7 @@ def test_crop_is_beside_its_image_and_names_it(tmp_path: Path) -> None:
     registry = ImageRegistry(images, [], True)
     builder = ShardBuilder(recipe, output, "train", 0, registry, ImageStore({}), [])
     coco = ImageRecord("coco/9", "vg", "train", [caption("a")])
-    builder.add([record(1, caption("b")), coco], [])
+    builder.add([record(1, caption("b")), coco])
     rows = rows_of(builder.write())
     assert {row.key: row.crop_of for row in rows} == {"coco/9": "", "vg/1": "coco/9"}
 
@@ -208,11 +215,19 @@ def test_annotation_only_set_opens_no_image(tmp_path: Path) -> None:
     assert (row.image_name, row.width, row.height) == ("", tiny.WIDTH, tiny.HEIGHT)
 
 
-def test_merged_and_rejected_records_of_readers_are_counted(
-    tmp_path: Path, images: ImageStore
-) -> None:
-    before = [Rejected("vg", "9", "no words"), Rejected("vg", "1", "no usable box", records=0)]
-    summary = shard(tmp_path, images, record(1, caption("1"), merged=3), rejected=before)
-    counts = summary.sources["vg"]
-    assert (counts.read, counts.merged, counts.rejected, counts.excluded) == (5, 3, 1, 0)
-    assert summary.rejected == before
+def test_rejected_row_is_reported_at_once(tmp_path: Path, images: ImageStore) -> None:
+    """A build can stop in the middle of a shard."""
+
+    class StopError(Exception):
+        pass
+
+    def stop(row: Rejected) -> None:
+        raise StopError(row.record)
+
+    (tmp_path / "images/1.jpg").unlink()
+    registry = ImageRegistry(TABLE, [], True)
+    builder = ShardBuilder(RECIPE, str(tmp_path), "train", 0, registry, images, [], stop)
+    builder.add([record(1, caption("1"))])
+    with pytest.raises(StopError, match="vg/1"):
+        builder.write()
+    assert not list(tmp_path.glob("*.tar"))

@@ -209,7 +209,7 @@ def test_empty_list_or_dict_has_no_slices(tmp_path: Path, layout: Layout) -> Non
         (b'{"images": {"a": 1}}', "list", "images", "expected a JSON list.*got `object`"),
         (b"[1, 2] trailing", "list", "", "expected a JSON list.*trailing"),
         (b"<html>Not Found</html>", "list", "", "expected a JSON list.*malformed"),
-        (b"[1, NaN]", "list", "", "expected a JSON list.*malformed"),
+        (b"[1, Nan]", "list", "", "expected a JSON list.*malformed"),
         (b'{"\xff": 1}', "dict", "", "expected a JSON object.*utf-8"),
     ],
 )

@@ -28,6 +28,7 @@ from pipelines.sources.clevr.reader import Clevr
 from pipelines.sources.clevr.scenes import ClevrScene, SceneObject, object_box, read_scenes
 from pipelines.synthetic.clevr import generate_clevr
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Rejected
+from tests.pipelines.sources.conservation import conserved
 
 ANY = (None, None, None, None)
 
@@ -53,7 +54,7 @@ def read_all(clevr: Clevr, split: str = "train") -> Iterator[ImageRecord | Rejec
     for rank, input_ in enumerate(clevr.inputs((split,))):
         for slice_range in find_slices("clevr", rank, input_, ""):
             assert isinstance(slice_range, SliceRange)
-            yield from clevr.read(read_slice(slice_range), context)
+            yield from conserved(clevr.read(read_slice(slice_range), context))
 
 
 def captions(clevr: Clevr) -> list[GroundedCaption]:
@@ -62,7 +63,7 @@ def captions(clevr: Clevr) -> list[GroundedCaption]:
 
 def real_scene(reference: Path) -> ClevrScene:
     path = reference / "real" / "clevr" / "CLEVR_val_scenes_excerpt.json"
-    [scene] = read_scenes(str(path)).values()
+    [scene] = read_scenes(str(path)).by_image.values()
     return msgspec.json.decode(scene, type=ClevrScene)
 
 
@@ -278,7 +279,9 @@ def test_invalid_programs_raise(nodes: list[ProgramNode], message: str) -> None:
 def test_boxes_surround_the_rendered_objects(synthetic: Path) -> None:
     """Compares them with the pixels of objects without overlap."""
     seen = 0
-    for content in read_scenes(str(synthetic / "scenes" / "CLEVR_train_scenes.json")).values():
+    for content in read_scenes(
+        str(synthetic / "scenes" / "CLEVR_train_scenes.json")
+    ).by_image.values():
         scene = msgspec.json.decode(content, type=ClevrScene)
         pixels = np.array(Image.open(synthetic / "images" / "train" / scene.image_filename))
         boxes = [object_box(obj, scene.directions.right) for obj in scene.objects]
@@ -398,11 +401,23 @@ def test_questions_without_programs_have_no_regions(synthetic: Path, tmp_path: P
 
 def test_file_of_another_layout_raises(tmp_path: Path) -> None:
     path = tmp_path / "scenes.json"
-    for content in ("[]", "{}", '{"scenes": [{"image_filename": 5}]}', "\xff"):
+    for content in ("[]", "{}", '{"scenes": 5}', "\xff"):
         path.write_bytes(content.encode("latin-1"))
         read_scenes.cache_clear()
         with pytest.raises(RawFileError, match=r"scenes\.json: not a CLEVR scene file"):
             read_scenes(str(path))
+
+
+def test_malformed_scene_costs_only_its_questions(tmp_path: Path) -> None:
+    path = tmp_path / "scenes.json"
+    path.write_text('{"scenes": [{"image_filename": 5}, {"image_filename": "a.png"}]}')
+    read_scenes.cache_clear()
+    scenes = read_scenes(str(path))
+    assert list(scenes.by_image) == ["a.png"]
+    with pytest.raises(
+        ValueError, match=r"no scene of b\.png, and 1 without a name, .*scene 0: Exp"
+    ):
+        scenes.scene("b.png")
 
 
 def test_same_seed_gives_the_same_dataset(synthetic: Path, tmp_path: Path) -> None:

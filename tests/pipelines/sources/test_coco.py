@@ -17,6 +17,7 @@ from pipelines.sources import coco
 from pipelines.sources.base import Context
 from pipelines.sources.coco import Coco
 from schemas import Box, ImageInfo, ImageRecord, Object, Rejected
+from tests.pipelines.sources.conservation import conserved
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +37,7 @@ def read_all(
     for rank, input_ in enumerate(source.inputs(splits)):
         for slice_range in find_slices("coco", rank, input_, str(scratch)):
             assert isinstance(slice_range, SliceRange)
-            yield from source.read(read_slice(slice_range), context)
+            yield from conserved(source.read(read_slice(slice_range), context))
 
 
 def images(source: Coco) -> list[ImageInfo | Rejected]:
@@ -190,7 +191,7 @@ def read_annotation(rules: CaptionRules, **fields: Any) -> Object | Rejected:
     content = json.dumps([annotation]).encode()
     raw_slice = Slice(Input("instances.json", "list", within="annotations"), content)
     context = Context(rules, ("train",), SpacyParser(), frozenset())
-    (record,) = Coco(instances=[]).read(raw_slice, context)
+    (record,) = conserved(Coco(instances=[]).read(raw_slice, context))
     if isinstance(record, Rejected):
         return record
     assert (record.image, record.split, list(record.objects)) == ("coco/9", "", ["7"])
@@ -242,7 +243,7 @@ def test_malformed_annotation_or_image_costs_only_itself() -> None:
         Input("/a/i.json", "list", within="annotations"), b"[" + bad + b"," + good + b"]"
     )
     context = Context(PAPER, ("train",), SpacyParser(), frozenset())
-    rejected, record = Coco(instances=[]).read(raw_slice, context)
+    rejected, record = conserved(Coco(instances=[]).read(raw_slice, context))
     assert isinstance(rejected, Rejected)
     assert rejected.reason == "malformed record"
     assert rejected.detail.startswith("i.json: Expected `int`")
@@ -253,7 +254,7 @@ def test_malformed_annotation_or_image_costs_only_itself() -> None:
     raw_slice = Slice(Input("i.json", "list", within="images"), images)
     (record,) = Coco(instances=[]).read_image_table(raw_slice)
     assert isinstance(record, Rejected)
-    assert "utf-8" in record.detail
+    assert "UTF-8" in record.detail
 
 
 @pytest.mark.parametrize(
@@ -268,7 +269,9 @@ def test_numbers_beyond_their_field_size_are_rejected(field: dict[str, int]) -> 
 def test_crowd_ids_of_more_than_32_bits_are_read() -> None:
     good = {"id": 900100259564, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}
     raw_slice = Slice(Input("i.json", "list", within="annotations"), json.dumps([good]).encode())
-    (record,) = Coco(instances=[]).read(raw_slice, Context(PAPER, (), SpacyParser(), frozenset()))
+    (record,) = conserved(
+        Coco(instances=[]).read(raw_slice, Context(PAPER, (), SpacyParser(), frozenset()))
+    )
     assert isinstance(record, ImageRecord)
     assert list(record.objects) == ["900100259564"]
 

@@ -18,6 +18,7 @@ from pipelines.sources import flickr30k
 from pipelines.sources.base import Context
 from pipelines.sources.flickr30k import Flickr30k
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected
+from tests.pipelines.sources.conservation import conserved
 
 CONTEXT = Context(MDETR, ("train", "val"), SpacyParser(), frozenset())
 
@@ -28,7 +29,7 @@ def read_all(source: Flickr30k, *splits: str) -> list[ImageRecord | Rejected]:
         for rank, input_ in enumerate(source.inputs(splits))
         for slice_range in find_slices("flickr30k", rank, input_, "")
         if isinstance(slice_range, SliceRange)
-        for record in source.read(read_slice(slice_range), CONTEXT)
+        for record in conserved(source.read(read_slice(slice_range), CONTEXT))
     ]
 
 
@@ -331,7 +332,8 @@ def test_missing_size_is_read_as_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize("box", ["30 2 30 40", "1 40 30 2", "nan 2 30 40", "a 2 30 40"])
 def test_empty_or_invalid_box_is_rejected(box: str, tmp_path: Path) -> None:
     records = read_all(source_of(tmp_path, obj("1", box=box) + obj("2")), "train")
-    assert rejections(records) == [("8", "no usable box", 0)]
+    # The box, and the sentence that refers to it.
+    assert rejections(records) == [("8", "no usable box", 0), ("8#0", "no usable box", 0)]
     (record,) = image_records(records)
     assert [phrase.entity for phrase in record.captions[0].phrases] == ["2"]
 

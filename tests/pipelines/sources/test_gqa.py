@@ -16,6 +16,7 @@ from pipelines.io.slices import Input, Slice, SliceRange, find_slices, read_slic
 from pipelines.sources.base import Context
 from pipelines.sources.gqa import Gqa
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Object, Question, Rejected, Span
+from tests.pipelines.sources.conservation import conserved
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,7 @@ def read_all(source: Gqa, rules: CaptionRules) -> Iterator[ImageRecord | Rejecte
     for rank, input_ in enumerate(source.inputs(("train", "val"))):
         for slice_range in find_slices("gqa", rank, input_, ""):
             assert isinstance(slice_range, SliceRange)
-            yield from source.read(read_slice(slice_range), context(rules))
+            yield from conserved(source.read(read_slice(slice_range), context(rules)))
 
 
 # --- published results ----------------------------------------------------------------------------
@@ -121,7 +122,7 @@ def test_real_question_excerpt(reference: Path) -> None:
     for rules in (PAPER, MDETR):
         source = Gqa(questions={"val": [str(path)]}, scene_graphs={"val": "not in the excerpt"})
         raw_slice = Slice(source.inputs(("val",))[0], path.read_bytes())
-        image_records = list(source.read(raw_slice, context(rules)))
+        image_records = conserved(source.read(raw_slice, context(rules)))
         read = {}
         for image_record in image_records:
             assert isinstance(image_record, ImageRecord)
@@ -172,7 +173,7 @@ def ask(
 def read_questions(content: bytes, rules: CaptionRules = PAPER) -> list[ImageRecord | Rejected]:
     raw_slice = Slice(Input("questions.json", "dict", role="train"), content)
     source = Gqa(questions={}, scene_graphs={"train": "sceneGraphs.json"})
-    return list(source.read(raw_slice, context(rules)))
+    return conserved(source.read(raw_slice, context(rules)))
 
 
 def named(caption: GroundedCaption | Rejected) -> list[tuple[str, list[str]]]:
@@ -321,7 +322,7 @@ def test_scene_graph_objects_are_read(golden: Path) -> None:
     raw = json.loads((golden / "train_sceneGraphs.json").read_text())
     (input_,) = [i for i in golden_source(golden).inputs(("train",)) if not i.role]
     raw_slice = Slice(input_, (golden / "train_sceneGraphs.json").read_bytes())
-    image_records = list(golden_source(golden).read(raw_slice, context(PAPER)))
+    image_records = conserved(golden_source(golden).read(raw_slice, context(PAPER)))
     assert len(image_records) == len(raw)
     for image_record, (image_id, graph) in zip(image_records, raw.items(), strict=True):
         assert isinstance(image_record, ImageRecord)
@@ -365,7 +366,10 @@ def test_each_bad_record_is_reported_once() -> None:
     rejected = [
         (one.record, one.reason, one.detail.partition(":")[0])
         for raw_slice in (of_graphs, of_questions)
-        for one in [*source.read_image_table(raw_slice), *source.read(raw_slice, context(PAPER))]
+        for one in [
+            *source.read_image_table(raw_slice),
+            *conserved(source.read(raw_slice, context(PAPER))),
+        ]
         if isinstance(one, Rejected)
     ]
     assert sorted(rejected) == [
@@ -429,7 +433,7 @@ def test_malformed_scene_graph_costs_only_itself() -> None:
     box = b'{"x": 1, "y": 2, "w": 3, "h": 4}'
     content = b'{"1": {"objects": {"5": {"x": 1}}}, "..": {"objects": {}}, "2": {"objects": {"6":'
     raw_slice = Slice(Input("s.json", "dict"), content + box + b"}}}")
-    malformed, misnamed, image_record = Gqa(questions={}).read(raw_slice, context(PAPER))
+    malformed, misnamed, image_record = conserved(Gqa(questions={}).read(raw_slice, context(PAPER)))
     assert isinstance(malformed, Rejected)
     assert (malformed.record, malformed.reason) == ("1", "malformed record")
     assert isinstance(misnamed, Rejected)

@@ -17,6 +17,7 @@ from pipelines.sources.base import Context
 from pipelines.sources.lvis import Lvis, _Annotation, _Image, few_shot_subset
 from schemas import ImageInfo, ImageRecord, Rejected
 from shards.format.placement import position
+from tests.pipelines.sources.conservation import conserved
 
 CLASSES = [
     {"id": 3, "name": "aerosol_can"},
@@ -47,7 +48,7 @@ def read(source: Lvis) -> list[ImageRecord | Rejected]:
     [input_] = source.inputs(("train", "val"))
     [slice_range] = find_slices("lvis", 0, input_, "")
     assert isinstance(slice_range, SliceRange)
-    return list(source.read(read_slice(slice_range), context))
+    return conserved(source.read(read_slice(slice_range), context))
 
 
 def test_each_positive_and_negative_class_becomes_a_caption(tmp_path: Path) -> None:
@@ -101,9 +102,9 @@ def test_unusable_records_are_rejected_with_their_reason(tmp_path: Path) -> None
         ("images/2", "malformed record"),
         ("annotations/3", "malformed record"),
         ("annotations/4", "malformed record"),
-        ("2", "unknown image"),
-        ("3", "unknown class"),
+        ("6:8", "unknown image"),
         ("9:8", "class both shown and not shown"),
+        ("9:66", "unknown class"),
         ("9:77", "unknown class"),
         ("4", "no classes"),
     ]
@@ -111,6 +112,20 @@ def test_unusable_records_are_rejected_with_their_reason(tmp_path: Path) -> None
     assert [(caption.text, len(caption.regions)) for caption in record.captions] == [
         ("aerosol can", 1)
     ]
+
+
+def test_class_that_loses_all_its_boxes_is_rejected(tmp_path: Path) -> None:
+    bad = obj(1, 9, 3, bbox=[1, 2, None, 3])
+    source = write(tmp_path, images=[image(9)], annotations=[bad, obj(2, 9, 5), obj(3, 9, 8)])
+    *rejected, record = read(source)
+    assert [
+        (r.record, r.reason, r.records, r.boxes) for r in rejected if isinstance(r, Rejected)
+    ] == [
+        ("annotations/0", "malformed record", 0, 1),
+        ("9:3", "all boxes lost", 1, 0),
+    ]
+    assert isinstance(record, ImageRecord)
+    assert len(record.captions) == 2
 
 
 def test_duplicate_image_id_uses_the_first_row(tmp_path: Path) -> None:

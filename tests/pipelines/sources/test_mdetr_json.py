@@ -15,6 +15,7 @@ from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.sources.base import Context
 from pipelines.sources.mdetr_json import MdetrJson
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected
+from tests.pipelines.sources.conservation import conserved
 
 
 def image(number: int, **fields: Any) -> dict[str, Any]:
@@ -57,7 +58,9 @@ def read(source: MdetrJson) -> list[ImageRecord | Rejected]:
     [input] = source.inputs(("train", "val"))
     ranges = find_slices("mdetr_json", 0, input, "")
     raw_slices = [read_slice(item) for item in ranges if isinstance(item, SliceRange)]
-    return [record for raw_slice in raw_slices for record in source.read(raw_slice, context)]
+    return [
+        record for raw_slice in raw_slices for record in conserved(source.read(raw_slice, context))
+    ]
 
 
 def test_captions_get_their_annotations_in_any_order(tmp_path: Path) -> None:
@@ -223,7 +226,7 @@ def test_records_have_ids_with_their_file(tmp_path: Path) -> None:
     for input in source.inputs(("train",)):
         [slice_range] = find_slices("mdetr_json", 0, input, "")
         assert isinstance(slice_range, SliceRange)
-        records += list(source.read(read_slice(slice_range), context))
+        records += conserved(source.read(read_slice(slice_range), context))
     captions = [c for record in records if isinstance(record, ImageRecord) for c in record.captions]
     assert [caption.record for caption in captions] == ["x:0", "x~2:0", "x~2~2:0", "y:0"]
 
@@ -268,12 +271,62 @@ def test_zipped_file_gives_the_same_records(tmp_path: Path) -> None:
     [slice_range] = find_slices("mdetr_json", 0, input, str(tmp_path / "scratch"))
     assert isinstance(slice_range, SliceRange)
     context = Context(MDETR, ("train",), SpacyParser(), frozenset())
-    assert list(zipped.read(read_slice(slice_range), context)) == read(source)
+    assert conserved(zipped.read(read_slice(slice_range), context)) == read(source)
 
 
-def test_annotation_without_image_id_raises(tmp_path: Path) -> None:
-    with pytest.raises(RawFileError, match=r"final\.json: an annotation without an image id"):
-        read(write(tmp_path, [image(3)], [{"id": 1}]))
+@pytest.mark.parametrize("image_id", [None, "x", 2**70, [], 1.5])
+def test_annotation_without_image_id_costs_only_itself(tmp_path: Path, image_id: Any) -> None:
+    boxes = [box(0, 3), box(1, 3) | {"image_id": image_id}, box(2, 4)]
+    rejected, *records = read(write(tmp_path, [image(3), image(4, original_id=9)], boxes))
+    assert isinstance(rejected, Rejected)
+    assert (rejected.record, rejected.reason) == ("annotations/1", "malformed record")
+    assert (rejected.records, rejected.boxes) == (0, 1)
+    assert sum(len(r.captions) for r in records if isinstance(r, ImageRecord)) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tokens_positive": [2, 5]},
+        {"tokens_positive": [[2, 10**30]]},
+        {"bbox": ["1", "2", "3", "4"]},
+        {"bbox": [1, 2, 3, 1e300]},
+        {"bbox": [1, 2, 3]},
+    ],
+)
+def test_caption_that_loses_all_its_boxes_is_rejected(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    boxes = [box(0, 3) | change, box(1, 4) | change, box(2, 4)]
+    results = read(write(tmp_path, [image(3), image(4, original_id=9)], boxes))
+    rejected = [r for r in results if isinstance(r, Rejected)]
+    assert {(r.record, r.reason, r.records, r.boxes) for r in rejected} == {
+        ("annotations/0", "malformed record", 0, 1),
+        ("annotations/1", "malformed record", 0, 1),
+        ("mixed/final:3", "all boxes lost", 1, 0),
+    }
+    [record] = [r for r in results if isinstance(r, ImageRecord)]
+    assert [len(caption.regions) for caption in record.captions] == [1]
+
+
+def test_caption_without_boxes_is_kept(tmp_path: Path) -> None:
+    [record] = read(write(tmp_path, [image(3)], []))
+    assert isinstance(record, ImageRecord)
+    assert record.captions[0].regions == []
+
+
+@pytest.mark.parametrize("crowd", [True, False, 0, 1])
+def test_crowds_may_be_booleans(tmp_path: Path, crowd: bool | int) -> None:
+    [record] = read(write(tmp_path, [image(3)], [box(0, 3) | {"iscrowd": crowd}]))
+    assert isinstance(record, ImageRecord)
+    assert [r.crowd for r in record.captions[0].regions] == [bool(crowd)]
+
+
+@pytest.mark.parametrize("side", [2**70, "9" * 30, -1, 10**9])
+def test_size_beyond_bounds_is_rejected(tmp_path: Path, side: int | str) -> None:
+    [rejected] = read(write(tmp_path, [image(3) | {"width": side}], [box(0, 3)]))
+    assert isinstance(rejected, Rejected)
+    assert (rejected.records, rejected.boxes) == (1, 1)
 
 
 def test_file_of_another_layout_raises(tmp_path: Path) -> None:

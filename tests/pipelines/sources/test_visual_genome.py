@@ -33,6 +33,7 @@ from pipelines.sources.visual_genome.regions import (
 )
 from pipelines.sources.visual_genome.text_rules import TextRules, TokenTextRules
 from schemas import ImageInfo, ImageRecord, Rejected
+from tests.pipelines.sources.conservation import conserved
 
 SOURCE = VisualGenome(image_data="image_data.json", region_graphs="region_graphs.json")
 PARSER = shared_parser()
@@ -64,7 +65,7 @@ def read(
     for first in range(0, len(images), IMAGES_PER_SLICE):
         content = json.dumps(images[first : first + IMAGES_PER_SLICE]).encode()
         raw_slice = Slice(Input("region_graphs.json", "list"), content)
-        for result in SOURCE.read(raw_slice, context):
+        for result in conserved(SOURCE.read(raw_slice, context)):
             if isinstance(result, ImageRecord):
                 records.append(result)
             else:
@@ -459,7 +460,7 @@ def test_invalid_utf8_costs_only_its_record() -> None:
     content = json.dumps(images).encode().replace(b"SPOILED", b"\xff")
     context = Context(PAPER, ("train",), PARSER, STOP_WORDS)
     raw_slice = Slice(Input("/folder/region_graphs.json", "list"), content)
-    results = list(SOURCE.read(raw_slice, context))
+    results = conserved(SOURCE.read(raw_slice, context))
     records = [result for result in results if isinstance(result, ImageRecord)]
     rejected = [result for result in results if isinstance(result, Rejected)]
     assert [(p.image, [c.text for c in p.captions]) for p in records] == [

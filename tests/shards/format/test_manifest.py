@@ -18,6 +18,7 @@ MANIFEST = Manifest(
     language_model={"name": "en", "version": "3.8.0"},
     roles={"train": "train"},
     totals={"train": {"images": 1}},
+    not_asked_for=[],
     exclusions={},
     warnings=[],
     sources={"vg": SourceCounts(read=1)},

@@ -62,6 +62,7 @@ def write_full_set(
         language_model={},
         roles={split: "train" if split == "train" else "eval" for split in splits},
         totals={},
+        not_asked_for=[],
         exclusions={},
         warnings=[],
         sources=sources or {},

@@ -1,6 +1,7 @@
 """Wrong counts in stats.json and the manifest, and a wrong recipe, are one error each."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,34 @@ def test_stats_of_an_earlier_version(copied_set: Path) -> None:
     assert "of an earlier version" in only_error(copied_set).message
 
 
-def test_sources_with_another_number_of_sentences(copied_set: Path) -> None:
-    edit_json(copied_set, mf.NAME, lambda m: m["sources"]["vg"].update(read=10_000))
+@pytest.mark.parametrize("noun", ["captions", "boxes"])
+def test_counts_of_sources_that_do_not_add_up(copied_set: Path, noun: str) -> None:
+    edit_json(copied_set, mf.NAME, lambda m: _counts(m, noun).update(read=10_000))
     error = only_error(copied_set)
     assert (error.kind, error.file) == (ErrorKind.SOURCES, mf.NAME)
-    assert "sentences remain, the shards have" in error.message
+    assert f"vg: {noun} do not add up" in error.message
+
+
+@pytest.mark.parametrize("noun", ["captions", "boxes"])
+def test_counts_of_sources_that_are_not_those_of_the_samples(copied_set: Path, noun: str) -> None:
+    edit_json(copied_set, mf.NAME, lambda m: _reject_one(_counts(m, noun)))
+    error = only_error(copied_set)
+    assert (error.kind, error.file) == (ErrorKind.SOURCES, mf.NAME)
+    assert re.search(rf"vg: the manifest counts \d+ {noun}, the shards have", error.message)
+
+
+def _reject_one(counts: dict[str, Any]) -> None:
+    counts.update(in_shards=counts["in_shards"] - 1, rejected=counts["rejected"] + 1)
+
+
+def _counts(manifest: dict[str, Any], noun: str) -> dict[str, Any]:
+    counts: dict[str, Any] = manifest["sources"]["vg"]
+    return counts["boxes"] if noun == "boxes" else counts
 
 
 def test_counts_are_not_checked_if_only_some_samples_are_read(copied_set: Path) -> None:
     edit_json(copied_set, "stats.json", lambda stats: stats["train"].update(sentences=7))
-    edit_json(copied_set, mf.NAME, lambda m: m["sources"]["vg"].update(read=10_000))
+    edit_json(copied_set, mf.NAME, lambda m: _reject_one(_counts(m, "captions")))
     report = verify(ShardSet.open(copied_set), num_images=20)
     assert report.errors.listed == []
     counts = "sentences, characters and stats.json of test, train, val"

@@ -20,7 +20,7 @@ from tests.shards.inspection.shard_sets import SampleAndImage, jpeg, write_full_
 HOSTILE = (
     "</style></title><script>alert(1)</script><img src=x onerror=alert(1)>\"'\u202e\x1b[1m\x00"
 )
-SOURCES = {"vg": SourceCounts(read=40, merged=2, rejected=3, excluded=5)}
+SOURCES = {"vg": SourceCounts(read=40, in_shards=30, merged=2, rejected=3, excluded=5)}
 
 
 def sample(
@@ -104,14 +104,14 @@ def test_report_lists_exclusions_rejections_and_datasets(tmp_path: Path) -> None
             "val": [images(2)],
             "test": [[]],
         },
-        sources=SOURCES | {"coco": SourceCounts(read=9)},
+        sources=SOURCES | {"coco": SourceCounts(read=9, in_shards=9)},
         recipe={"sources": {"coco": {"refs": {"refcoco": "refs(unc).p"}}, "vg": {}}},
         excluded=[Excluded("train", "vg/1", "coco/1", "lvis_minival", "coco/1", "coco_id", 5)],
         rejected=[Rejected("vg", "7", "no words", "", "vg/7", 3)],
     )
     page = report(shards)
     text = " ".join(ParsedPage(page).text.split())
-    assert "40 records were read: 30 are sentences in the shards, 5 were excluded" in text
+    assert "40 captions were read: 30 are in the shards, 5 were excluded" in text
     assert text.count("train lvis_minival coco_id 1 5") == 2
     assert text.rindex("train lvis_minival") > text.index("Source vg")
     assert "vg no words 3 1" in text
@@ -134,7 +134,7 @@ def test_set_without_images_is_shown_by_its_boxes(tmp_path: Path) -> None:
 def test_report_of_an_empty_set(tmp_path: Path) -> None:
     page = report(write_full_set(tmp_path, {"train": [[]], "val": []}))
     for words in (
-        "no record counts",
+        "no counts of sources",
         "No image was excluded",
         "No record was rejected",
         "no captions",
@@ -181,7 +181,7 @@ def test_text_of_a_set_cannot_become_markup(tmp_path: Path, hostile: str) -> Non
         shards = write_full_set(
             tmp_path / folder,
             {"train": [[(hostile_sample, jpeg(40, 30))]]},
-            sources={text: SourceCounts(read=2, rejected=1)},
+            sources={text: SourceCounts(read=2, in_shards=1, rejected=1)},
             rejected=[Rejected(text, text, text)],
             excluded=[Excluded("train", "", "", text, "", text, 1)],
             name=text,

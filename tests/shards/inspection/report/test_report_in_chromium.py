@@ -94,7 +94,7 @@ def test_report_with_long_names_fits_the_window(tmp_path: Path, width: int) -> N
             "val": [[captioned("vg/9", "a cat", [])]],
             "test": [[]],
         },
-        sources={"vg": SourceCounts(read=40, merged=2, rejected=3, excluded=5)},
+        sources={"vg": SourceCounts(read=40, in_shards=30, merged=2, rejected=3, excluded=5)},
         excluded=[Excluded("train", "", "", "an_eval_set_of_a_long_name", "", "photo_id", 1)],
         name="a-very-long-name" * 5,
     )
@@ -108,7 +108,9 @@ def test_long_names_stay_within_the_flow_diagram(tmp_path: Path) -> None:
         tmp_path / "set",
         {"a_split_of_a_long_name": [[captioned("vg/1", "a cat", [])]]},
         sources={
-            "a source of a very long name indeed": SourceCounts(read=12_345_678),
+            "a source of a very long name indeed": SourceCounts(
+                read=12_345_678, in_shards=12_345_678
+            ),
             "日本" * 9: SourceCounts(),
         },
     )

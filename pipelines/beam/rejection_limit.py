@@ -1,0 +1,119 @@
+"""The limit of rejected records: when a build must fail, and for which reason."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from pipelines.beam.reading import RejectedRows
+from schemas import ALL_BOXES_LOST, UNKNOWN_IMAGE, UNKNOWN_OBJECT, Rejected
+from shards.format.source_counts import Counts, SourceCounts
+from shards.terminal import printable
+
+
+class TooManyRejectedError(Exception):
+    """More captions or boxes of a source were rejected than the recipe allows."""
+
+
+class RejectionLimit:
+    """The share of the captions of each source, and of their boxes, that may be rejected.
+
+    Args:
+        share: ``reject_limit`` of the recipe.
+        read: What each source has, and what was rejected when it was read.
+    """
+
+    def __init__(self, share: float, read: Mapping[str, SourceCounts]) -> None:
+        self._share = share
+        self._read = read
+
+    def is_exceeded(self, source: str, more: SourceCounts | None = None) -> bool:
+        """Returns whether too much of a source is rejected, with ``more`` after it was read."""
+        return bool(self._exceeded(source, more or SourceCounts()))
+
+    def first_exceeded(self) -> str | None:
+        """Returns a source too much of which was rejected when it was read, if there is any."""
+        return next((source for source in sorted(self._read) if self.is_exceeded(source)), None)
+
+    def message(
+        self, source: str, rows: RejectedRows, listed_in: str, more: SourceCounts | None = None
+    ) -> str:
+        """Returns why a source fails the build; the first cause comes first."""
+        noun, rejected, read = self._exceeded(source, more or SourceCounts())[0]
+        reasons: Counter[str] = Counter()
+        for row in rows.all():
+            if row.source == source:
+                reasons[row.reason] += row.boxes if noun == "boxes" else row.records
+        common = [(reason, count) for reason, count in reasons.most_common(3) if count]
+        top = ", ".join(f"{reason} ({count})" for reason, count in common)
+        example = _first(
+            row
+            for row in rows.all()
+            if row.source == source and row.reason == common[0][0] and (row.records or row.boxes)
+        )
+        causes = _causes(source, common[0][0], rows)
+        cause = ""
+        if causes:
+            cause = f"{_described(_first(causes))} ({len(causes)} such rows), and therefore "
+        return printable(
+            f"{cause}{rejected} of {read} {noun} of {source} were rejected, more than the recipe's "
+            f"reject_limit of {self._share:.2%}: {top}; for example {_described(example)}; "
+            f"{listed_in} has all rejected rows"
+        )
+
+    def _exceeded(self, source: str, more: SourceCounts) -> list[tuple[str, int, int]]:
+        """Returns noun, rejected and read of the counts that are beyond the limit."""
+        read = self._read[source]
+        both: list[tuple[str, Counts, Counts]] = [
+            ("captions", read, more),
+            ("boxes", read.boxes, more.boxes),
+        ]
+        return [
+            (noun, before.rejected + after.rejected, before.read)
+            for noun, before, after in both
+            if before.rejected + after.rejected > self._share * before.read
+        ]
+
+
+def _causes(source: str, reason: str, rows: RejectedRows) -> list[Rejected]:
+    """Returns the rejected rows because of which captions were rejected for a reason.
+
+    A row of an image table, of an object or of a box loses no caption by itself: it comes before
+    the captions that need it.
+    """
+    if reason == UNKNOWN_IMAGE:
+        own = [row for row in rows.of_tables if row.source == source]
+        return own or rows.of_tables  # the row may be in the table of another source
+    if reason in (UNKNOWN_OBJECT, ALL_BOXES_LOST):
+        lose_boxes = reason == ALL_BOXES_LOST
+        return [
+            row
+            for row in rows.others
+            if row.source == source
+            and not row.records
+            and (lose_boxes or not row.boxes)
+            and not _is_kept(row)
+        ]
+    return []
+
+
+def _is_kept(row: Rejected) -> bool:
+    """Returns whether the row of a table is used although it is rejected, in part."""
+    return row.reason in (UNKNOWN_OBJECT, "duplicate id") or row.reason.endswith("several images")
+
+
+def _first(rows: Iterable[Rejected]) -> Rejected:
+    """Returns the row whose record is first in its file; numbers are ordered as numbers."""
+
+    def position(row: Rejected) -> tuple[list[tuple[int, str]], str]:
+        parts = re.split(r"(\d+)", row.record)
+        return [(int(p[:18]), p) if p.isdigit() else (-1, p) for p in parts], row.detail
+
+    return min(rows, key=position)
+
+
+def _described(row: Rejected) -> str:
+    """Returns a row as text, the file first if the detail begins with it."""
+    file, colon, error = row.detail.partition(": ")
+    if row.reason == "malformed record" and colon:
+        return f"{file}: {row.reason} {row.record}: {error}"
+    return f"{row.record}: {row.reason} {row.detail}".rstrip()
