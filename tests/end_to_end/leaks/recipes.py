@@ -161,6 +161,8 @@ def _write_sources(recipe: RandomRecipe) -> dict[str, WriteSet]:
         raw_data.write_mdetr_json(data, list(_splits(recipe, train, {"val": "", "dev": ""})))
     if "lvis" in names:
         raw_data.write_lvis(data, lvis, _splits(recipe, train, {"minival": "minival"}))
+    for table in data.sources.values():
+        table["allow_empty"] = rng.random() < 0.8
     data.sources = dict(rng.sample(sorted(data.sources.items()), len(data.sources)))
     return _evaluation_sets(data, refs, gqa, lvis)
 
@@ -181,11 +183,10 @@ def _choose_splits(recipe: RandomRecipe) -> None:
     rng = recipe.data.rng
     for name, role in recipe.roles.items():
         recipe.splits[name] = {"shards": rng.randint(1, 2)}
-        if not any(caption.split == name for caption in recipe.data.captions.values()):
-            if rng.random() < 0.9:
-                recipe.splits[name]["allow_empty"] = True
-            else:
-                recipe.flaws.append(Flaw("empty split", name))
+        if rng.random() < 0.8:
+            recipe.splits[name]["allow_empty"] = True
+        elif not any(caption.split == name for caption in recipe.data.captions.values()):
+            recipe.flaws.append(Flaw("empty split", name))
         if DEFAULT_ROLES.get(name) == role and rng.random() < 0.7:
             continue
         if name not in DEFAULT_ROLES and rng.random() < 0.05:
@@ -322,17 +323,17 @@ def _write_exclusions(recipe: RandomRecipe, sets: dict[str, WriteSet]) -> None:
     for name in sorted(chosen):
         exclusion = sets[name](recipe, name)
         if not exclusion.rows:  # a file of no image
-            if rng.random() < 0.9:
-                del recipe.tables["exclude"][name]
-                continue
-            recipe.flaws.append(Flaw("no ids", re.escape(name)))
-            exclusion.is_flawed = True
+            if rng.random() < 0.8:
+                recipe.tables["exclude"][name]["allow_empty"] = True
+            else:
+                recipe.flaws.append(Flaw("no ids", re.escape(name)))
+                exclusion.is_flawed = True
         recipe.exclusions.append(exclusion)
     if rng.random() < 0.1 and recipe.data.world.coco:
         recipe.tables["exclude"]["all_coco"] = {"namespace": "coco"}
         rows = recipe.data.world.coco
         recipe.exclusions.append(TrueExclusion("all_coco", rows, namespace="coco"))
-    if recipe.exclusions and rng.random() < 0.2:
+    if recipe.exclusions and rng.random() < 0.12:
         _add_flaw(recipe, rng)
     if not recipe.exclusions:
         if recipe.eval_splits and recipe.train_splits:
@@ -370,6 +371,7 @@ def _add_flaw(recipe: RandomRecipe, rng: Random) -> None:
     """Spoils one evaluation set of the recipe, as an author may by mistake."""
     exclusion = rng.choice(recipe.exclusions)
     name, table = exclusion.name, recipe.tables["exclude"][exclusion.name]
+    table.pop("allow_empty", None)
     at = rf"exclude\.\"?{name.replace('+', '.')}"
     flaws = ["empty table", "key typo"]
     if exclusion.namespace:
