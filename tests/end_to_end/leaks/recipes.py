@@ -323,7 +323,7 @@ def _write_exclusions(recipe: RandomRecipe, sets: dict[str, WriteSet]) -> None:
     for name in sorted(chosen):
         exclusion = sets[name](recipe, name)
         if not exclusion.rows:  # a file of no image
-            if rng.random() < 0.8:
+            if rng.random() < 0.95:
                 recipe.tables["exclude"][name]["allow_empty"] = True
             else:
                 recipe.flaws.append(Flaw("no ids", re.escape(name)))
