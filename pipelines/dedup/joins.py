@@ -87,10 +87,22 @@ class Joins:
 
     def _links(self, a: str, b: str) -> set[str]:
         """Returns the joins of images of two namespaces, directly or through a third."""
-        links = self._stated[a] & self._stated[b] & {PHOTO_ID}
+        links = set()
+        if self._has_photos(a, third=b) and self._has_photos(b, third=a):
+            links.add(PHOTO_ID)
         if "coco" in (a, b) and COCO_ID in self._stated[b if a == "coco" else a]:
             links.add(COCO_ID)
         return links
+
+    def _has_photos(self, namespace: str, third: str) -> bool:
+        """Returns whether photos of a namespace are stated, by tables other than ``third``'s.
+
+        An image of COCO may be known by the photo of its duplicate in Visual Genome, and one of
+        Visual Genome by that of its duplicate in COCO.
+        """
+        other = {"coco": "vg", "vg": "coco"}.get(namespace, third)
+        by_other = other != third and COCO_ID in self._stated["vg"]
+        return PHOTO_ID in self._stated[namespace] | (self._stated[other] if by_other else set())
 
 
 def _pairs(eval_set: TableIds, source: TableIds) -> Iterator[tuple[str, str, bool]]:
