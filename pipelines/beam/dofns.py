@@ -299,9 +299,13 @@ class HashHeldOut(ImageRegistryStep):
         yield pack(hashes)
 
     def _is_file_of_key(self, image: ImageInfo, registry: ImageRegistry) -> bool:
-        """Returns whether a row is the registry's row of its key, or of an evaluation set."""
-        is_of_source = image.source in self._build.recipe.sources
-        return not is_of_source or registry.image(image.key) == image
+        """Returns whether a row is the registry's row of its key, or of an evaluation set.
+
+        Rows that only join images have no files.
+        """
+        if image.source in self._build.recipe.sources:
+            return registry.image(image.key) == image
+        return image.source in map(_roots_name, self._build.recipe.exclude)
 
 
 class ReadAnnotations(ImageRegistryStep):
