@@ -110,6 +110,7 @@ class ImageInfo(msgspec.Struct, array_like=True, gc=False):
     height: int = 0
     photo_id: str = ""
     same_as: str = ""
+    joins_only: bool = False  # it states ids, and is no image of the build
 
 
 class EvalImage(msgspec.Struct, array_like=True, gc=False):

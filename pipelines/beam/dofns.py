@@ -49,7 +49,6 @@ UNIQUE_IMAGES = "unique_images"
 IMAGES = "images"
 
 METRICS = "build"  # the namespace of counters and distributions
-NO_IMAGE = ""  # the source of a row that only joins images
 MAX_SIDE = 1 << 24  # of an image in pixels; whole numbers below it are exact in float32
 
 
@@ -190,13 +189,12 @@ class ReadImageTables(_Step):
                 rejected.records = 0
                 rejected.record = _position_in_file(rejected, slice_range)
                 reading.reject(rejected)
-            if isinstance(row, Rejected):
+            if isinstance(row, Rejected) or not normal_key(row.key):
                 continue
-            if rejected is not None:  # its ids still join images of other sources
-                joining = ImageInfo(
-                    row.key, NO_IMAGE, "", photo_id=row.photo_id, same_as=row.same_as
-                )
-                rows.append(joining)
+            if rejected is not None or row.source not in recipe.sources:
+                row.joins_only, row.width, row.height = True, 0, 0
+            if row.joins_only:
+                rows.append(row)
             elif source.unique_images and namespace_of(row.key) not in held_out_namespaces:
                 for split in recipe.splits:
                     slice_outputs[self._key_of_image(row.key, split)].images.append(row)
@@ -252,7 +250,6 @@ class ImageRegistryStep(_Step):
                 recipe.rules.same_photo,
                 {name: e.namespace for name, e in recipe.exclude.items() if e.namespace},
                 {name for name, source in recipe.sources.items() if source.images},
-                {NO_IMAGE, *recipe.image_tables.sources()},
             )
 
         if self._image_registry is None:
@@ -299,13 +296,11 @@ class HashHeldOut(ImageRegistryStep):
         yield pack(hashes)
 
     def _is_file_of_key(self, image: ImageInfo, registry: ImageRegistry) -> bool:
-        """Returns whether a row is the registry's row of its key, or of an evaluation set.
-
-        Rows that only join images have no files.
-        """
-        if image.source in self._build.recipe.sources:
-            return registry.image(image.key) == image
-        return image.source in map(_roots_name, self._build.recipe.exclude)
+        """Returns whether a row is the registry's row of its key, or of an evaluation set."""
+        if image.joins_only:
+            return False
+        is_of_source = image.source in self._build.recipe.sources
+        return not is_of_source or registry.image(image.key) == image
 
 
 class ReadAnnotations(ImageRegistryStep):

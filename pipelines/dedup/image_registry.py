@@ -65,7 +65,6 @@ class ImageRegistry:
             in any case.
         held_out_namespaces: By evaluation set, a namespace all of whose images are held out.
         sources_with_images: The sources that have image files.
-        join_only: The sources whose rows only state ids, and are never images of the build.
 
     Attributes:
         shared_ids: Ids that several images of one dataset state, sorted.
@@ -86,13 +85,10 @@ class ImageRegistry:
         same_photo: bool,
         held_out_namespaces: Mapping[str, str] | None = None,
         sources_with_images: Set[str] = frozenset(),
-        join_only: Set[str] = frozenset(),
     ) -> None:
         self._sources_with_images = sources_with_images
         rows, held = list(images), list(held_out)
-        self._images, self._conflicts = self._by_key(
-            row for row in rows if row.source not in join_only
-        )
+        self._images, self._conflicts = self._by_key(row for row in rows if not row.joins_only)
         self._unique_images: dict[str, ImageInfo] = {}
 
         joins = _stated_ids(rows, held)

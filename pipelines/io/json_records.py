@@ -6,6 +6,7 @@ whole float (``70010.0``) is then read where a record has an integer, and digits
 has an id: tables that passed through other programs have both.
 """
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterable, Iterator
@@ -61,6 +62,20 @@ def decode_list(
         except ValueError as error:
             bad.append(BadRecord(str(position), _message(error)))
     return good, bad
+
+
+def decode_parts(content: bytes, bad: Iterable[BadRecord], record_type: type[T]) -> Iterator[T]:
+    """Yields those bad records of a JSON list that another type, with fewer fields, can hold.
+
+    >>> list(decode_parts(b'[{"id": 1}, {"id": 7, "size": "x"}]', [BadRecord("1", "size")], dict))
+    [{'id': 7, 'size': 'x'}]
+    """
+    positions = {int(record.key) for record in bad}
+    if positions:
+        for position, element in enumerate(raw_elements(content)):
+            if position in positions:
+                with contextlib.suppress(ValueError):  # it was rejected
+                    yield decode_record(element, record_type)
 
 
 def decode_dict(content: bytes, record_type: type[T]) -> tuple[dict[str, T], list[BadRecord]]:

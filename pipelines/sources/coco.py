@@ -26,6 +26,7 @@ from pipelines.io.json_records import (
     ImageId,
     convert_record,
     decode_list,
+    decode_parts,
     reject_malformed,
 )
 from pipelines.io.raw_files import RawFileError
@@ -57,6 +58,11 @@ class _Image(msgspec.Struct, gc=False):
     file_name: str
     width: int
     height: int
+    flickr_url: str = ""
+
+
+class _ImageIds(msgspec.Struct, gc=False):
+    id: ImageId
     flickr_url: str = ""
 
 
@@ -118,6 +124,9 @@ class Coco(Source, kw_only=True):
                 height=image.height,
                 photo_id=flickr_photo_id(image.flickr_url),
             )
+        for ids in decode_parts(raw_slice.content, bad, _ImageIds):
+            if photo := flickr_photo_id(ids.flickr_url):
+                yield ImageInfo(_key(ids.id), self.namespace, "", photo_id=photo, joins_only=True)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [

@@ -23,6 +23,7 @@ from pipelines.io.json_records import (
     ImageId,
     decode_file,
     decode_list,
+    decode_parts,
     raw_elements,
     reject_malformed,
 )
@@ -59,6 +60,11 @@ class _Image(msgspec.Struct, gc=False):
     width: int
     height: int
     neg_category_ids: list[Category] = []
+    flickr_url: str = ""
+
+
+class _ImageIds(msgspec.Struct, gc=False):
+    id: ImageId
     flickr_url: str = ""
 
 
@@ -142,6 +148,9 @@ class Lvis(Source, kw_only=True):
                 height=image.height,
                 photo_id=flickr_photo_id(image.flickr_url),
             )
+        for ids in decode_parts(raw_slice.content, bad, _ImageIds):
+            if photo := flickr_photo_id(ids.flickr_url):
+                yield ImageInfo(_key(ids.id), self.namespace, "", photo_id=photo, joins_only=True)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         # Not sliced: a caption needs all boxes of its class, which may be anywhere in the file.

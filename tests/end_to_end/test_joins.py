@@ -225,9 +225,12 @@ def test_row_that_an_image_table_cannot_join_stops_the_build(
     assert "instances.json: image 0 from byte 92: malformed record" in capsys.readouterr().err
 
 
-def test_row_of_a_bad_size_still_joins_images_of_other_sources(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [0, "wide", None, -5])
+def test_row_that_cannot_be_used_still_joins_images_of_other_sources(
+    tmp_path: Path, width: Any
+) -> None:
     sources = {
-        "vg": vg(tmp_path, tiny.vg_image(1, coco_id=9, width=0)),
+        "vg": vg(tmp_path, tiny.vg_image(1, coco_id=9, width=width), tiny.vg_image(2)),
         "gqa": tiny.write_gqa(
             tmp_path, {"q": tiny.gqa_question("1", "Is it a cat?")}, {"1": tiny.scene_graph()}
         ),
@@ -235,7 +238,25 @@ def test_row_of_a_bad_size_still_joins_images_of_other_sources(tmp_path: Path) -
     tiny.write(tmp_path / "ids.txt", b"9\n")
     exclude = {"set": {"ids": ["ids.txt"], "of": "coco"}}
     assert build(tmp_path, sources=sources, exclude=exclude) == 0
-    assert sentences(tmp_path) == {}
+    assert sentences(tmp_path).keys() == {"vg/2"}
+    assert manifest(tmp_path)["exclusions"]["set"]["excluded"]["coco_id"]["images"] == 1
+
+
+def test_rows_that_only_join_are_not_hashed(tmp_path: Path) -> None:
+    sources = {"vg": vg(tmp_path, tiny.vg_image(1, flickr_id=77), tiny.vg_image(2))}
+    tiny.write(tmp_path / "ids.txt", b"9\n")
+    table = [tiny.coco_image(9, flickr_url=URL.format(77))]
+    tiny.write_json(tmp_path / "instances.json", {"images": table, "annotations": []})
+    status = build(
+        tmp_path,
+        sources=sources,
+        exclude={"set": {"ids": ["ids.txt"], "of": "coco"}},
+        image_tables={"coco": ["instances.json"]},
+        near_duplicates={"action": "exclude", "distance": 0},
+    )
+    assert status == 0
+    assert sentences(tmp_path).keys() == {"vg/2"}
+    assert tiny.rejected(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,14 @@ import msgspec
 from pipelines.captions.text_cleanup import clean
 from pipelines.dedup.joins import COCO_ID, PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
-from pipelines.io.json_records import BadRecord, Id, ImageId, decode_list, reject_malformed
+from pipelines.io.json_records import (
+    BadRecord,
+    Id,
+    ImageId,
+    decode_list,
+    decode_parts,
+    reject_malformed,
+)
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, SliceItem, Source
 from pipelines.sources.visual_genome.boxes import float32_area
@@ -48,6 +55,12 @@ class _ImageData(msgspec.Struct, gc=False):
     image_id: ImageId
     width: int
     height: int
+    coco_id: Id | None = None
+    flickr_id: Id | None = None
+
+
+class _ImageIds(msgspec.Struct, gc=False):
+    image_id: ImageId
     coco_id: Id | None = None
     flickr_id: Id | None = None
 
@@ -102,6 +115,13 @@ class VisualGenome(Source, kw_only=True):
                 photo_id=photo_id(image.flickr_id),
                 same_as=optional_image_key("coco", image.coco_id),
             )
+        for ids in decode_parts(raw_slice.content, bad, _ImageIds):  # GQA may have the image
+            photo, coco_key = photo_id(ids.flickr_id), optional_image_key("coco", ids.coco_id)
+            if photo or coco_key:
+                key = _key(ids.image_id)
+                yield ImageInfo(
+                    key, self.namespace, "", photo_id=photo, same_as=coco_key, joins_only=True
+                )
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [Input(self.region_graphs, "list")] if self.split in splits else []

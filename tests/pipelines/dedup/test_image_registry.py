@@ -99,13 +99,13 @@ def test_images_of_flickr30k_have_the_photo_of_their_id() -> None:
 
 
 def test_rows_of_tables_that_only_join_are_no_images() -> None:
-    tables = [vg(1, photo="77"), msgspec.structs.replace(coco(9, photo="77"), source="tables")]
+    tables = [vg(1, photo="77"), msgspec.structs.replace(coco(9, photo="77"), joins_only=True)]
     held_out = [EvalImage("refcoco", "coco/9")]
-    registry = ImageRegistry(tables, held_out, True, join_only={"tables"})
+    registry = image_registry(*tables, held_out=held_out)
     assert registry.canonical("vg/1") == "vg/1"
     assert registry.image("coco/9") is None
     assert registry.held_out("vg/1") == [("refcoco", "coco/9", "flickr photo id")]
-    all_of_coco = ImageRegistry(tables, [], True, {"no coco": "coco"}, join_only={"tables"})
+    all_of_coco = ImageRegistry(tables, [], True, {"no coco": "coco"})
     assert all_of_coco.held_out("vg/1") == [("no coco", "coco/9", "flickr photo id")]
 
 
