@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from pipelines.captions.rules import CaptionRules
-from pipelines.dedup.image_registry import ImageRegistry
+from pipelines.dedup.image_registry import Conflict, ImageRegistry
 from schemas import (
     UNKNOWN_IMAGE,
     UNKNOWN_OBJECT,
@@ -59,23 +59,19 @@ def merge(
     for record in records:
         if not record.captions:
             continue
-        if image_registry.image(record.image) is None:
+        row = image_registry.image(record.image)
+        image = _annotated_image(record, row, image_registry.conflict(record.image))
+        if isinstance(image, _Unusable):
             count, boxes = len(record.captions), sum(c.box_count() for c in record.captions)
-            detail = "in no table of images"
-            yield _reject(record, record.image, UNKNOWN_IMAGE, detail, count, boxes)
+            yield _reject(record, record.image, image.reason, image.detail, count, boxes)
             continue
-        if conflict := image_registry.conflict(record.image):
-            count = len(record.captions)
-            yield _reject(record, record.image, conflict.reason, conflict.detail, count)
-            continue
-        image = _annotated_image(record, image_registry)
         target = image_registry.image(image_registry.canonical(record.image))
         if (
             target is None
             or target.key == image.key
             or not _can_rescale(image, target, rules, image_registry)
         ):
-            target = image
+            target = row if row is not None and row.width else image
         into = merged.setdefault(target.key, MergedImage(target, [], []))
         named = objects[record.source, record.image]
         for caption in _captions(record, named, image, target, rules):
@@ -125,12 +121,21 @@ def _reject(
     )
 
 
-def _annotated_image(record: ImageRecord, image_registry: ImageRegistry) -> ImageInfo:
+def _annotated_image(
+    record: ImageRecord, row: ImageInfo | None, conflict: Conflict | None
+) -> "ImageInfo | _Unusable":
     """Returns the image of a record, with the size in the annotation file, if it has one."""
-    row = image_registry.image(record.image) or ImageInfo(record.image, record.source, "")
-    if record.width and record.height:
-        return msgspec.structs.replace(row, width=record.width, height=record.height)
-    return row
+    if row is None:
+        return _Unusable(UNKNOWN_IMAGE, "in no table of images")
+    if conflict is not None:
+        return _Unusable(conflict.reason, conflict.detail)
+    if not (record.width and record.height):
+        return row
+    image = msgspec.structs.replace(row, width=record.width, height=record.height)
+    if row.width and not _have_same_ratio(image, row):
+        sizes = f"{image.width}x{image.height}, in {row.source} {row.width}x{row.height}"
+        return _Unusable("image of another size", sizes)
+    return image
 
 
 def _can_rescale(
@@ -140,7 +145,11 @@ def _can_rescale(
         return False
     if rules.boxes == "as_is" and image_registry.has_coco_id_of(image.key, target.key):
         return True  # as in the published scripts, which know no other join
-    ratio = (image.width * target.height) / (image.height * target.width)
+    return _have_same_ratio(image, target)
+
+
+def _have_same_ratio(image: ImageInfo, other: ImageInfo) -> bool:
+    ratio = (image.width * other.height) / (image.height * other.width)
     return abs(ratio - 1) <= _RATIO_TOLERANCE
 
 

@@ -120,6 +120,22 @@ def test_one_id_of_several_files_loses_its_captions(tmp_path: Path) -> None:
     assert "'own0.jpg' 200x100, 'own1.jpg' 200x100, 'own2.jpg' 200x100" in rows[0].detail
 
 
+def test_boxes_of_one_key_are_scaled_to_its_image(tmp_path: Path) -> None:
+    """A file may state a thumbnail's size; another shape is another image."""
+    fields = {"dataset_name": "gqa", "file_name": "7.jpg", "original_id": 7}
+    half = fields | {"width": tiny.WIDTH // 2, "height": tiny.HEIGHT // 2}
+    other = fields | {"file_name": "8.jpg", "original_id": 8, "width": 99}
+    sources = {
+        "vg": vg(tmp_path, tiny.vg_image(7), tiny.vg_image(8)),
+        "mdetr_json": mdetr_json(tmp_path, half, other),
+    }
+    assert build(tmp_path, sources=sources, rules={"length": "joined", "max_length": 9}) == 0
+    of_mdetr = tiny.samples(tmp_path)["vg/7"]["captions"][1]
+    assert (of_mdetr["text"], of_mdetr["regions"][0]["box"]) == ("a cat 0.", [2, 4, 62, 84])
+    [row] = tiny.rejected(tmp_path)
+    assert (row.image, row.reason, row.records) == ("vg/8", "image of another size", 1)
+
+
 def test_id_that_was_counted_anew_is_not_believed(tmp_path: Path) -> None:
     """An exclusion by it would hold out other images than its file shows."""
     table = mdetr_json(
@@ -233,7 +249,8 @@ def test_row_that_cannot_be_used_still_joins_images_of_other_sources(
         "vg": vg(tmp_path, tiny.vg_image(1, coco_id=9, width=width), tiny.vg_image(2)),
         "gqa": tiny.write_gqa(
             tmp_path, {"q": tiny.gqa_question("1", "Is it a cat?")}, {"1": tiny.scene_graph()}
-        ),
+        )
+        | {"allow_empty": True},
     }
     tiny.write(tmp_path / "ids.txt", b"9\n")
     exclude = {"set": {"ids": ["ids.txt"], "of": "coco"}}
