@@ -153,10 +153,11 @@ def is_too_long(caption: Caption, rules: RecipeRules) -> bool:
 
 
 def overlapping_sentences(caption: Caption, rules: RecipeRules) -> list[tuple[int, int, float]]:
-    """Returns pairs of sentences whose boxes overlap by more than the threshold, and by how much.
+    """Returns pairs of sentences with two boxes that overlap by more than the threshold.
 
-    The boxes of a sentence are those that its words name; they may overlap each other. Two empty
-    boxes do not overlap. Boxes that are not finite are a separate error and are ignored.
+    With each pair is the overlap of such boxes. The boxes of a sentence are those that its words
+    name; they may overlap each other. Two empty boxes do not overlap. Boxes that are not finite are
+    a separate error and are ignored.
     """
     if len(caption.provenance) < 2:
         return []
@@ -168,14 +169,20 @@ def overlapping_sentences(caption: Caption, rules: RecipeRules) -> list[tuple[in
         and (sentence := sentence_index(region.spans[0], caption.provenance)) is not None
     ]
     boxes = box_overlap.as_array([box for _, box in named])
+    sentences = np.array([sentence for sentence, _ in named], np.intp)
     overlap = box_overlap.giou if rules.conflict == "giou" else box_overlap.iou
-    overlaps = overlap(boxes, boxes)
-    largest: dict[tuple[int, int], float] = {}
-    for i, j in np.argwhere(overlaps > rules.threshold + TOLERANCE).tolist():
-        pair = named[i][0], named[j][0]
-        if pair[0] < pair[1]:
-            largest[pair] = max(largest.get(pair, 0.0), float(overlaps[i, j]))
-    return [(first, second, overlap) for (first, second), overlap in sorted(largest.items())]
+    overlaps: dict[tuple[int, int], float] = {}
+    threshold = rules.threshold + TOLERANCE
+    for first, second in box_overlap.overlapping_pairs(boxes, overlap, threshold):
+        a, b = sentences[first], sentences[second]
+        apart = np.flatnonzero(a != b)
+        pairs = np.minimum(a, b)[apart] * len(caption.provenance) + np.maximum(a, b)[apart]
+        distinct, examples = np.unique(pairs, return_index=True)
+        for pair, example in zip(distinct.tolist(), apart[examples].tolist(), strict=True):
+            one, other = boxes[first[example]], boxes[second[example]]
+            value = float(overlap(one[None], other[None])[0, 0])
+            overlaps.setdefault(divmod(pair, len(caption.provenance)), value)
+    return [(low, high, overlap) for (low, high), overlap in sorted(overlaps.items())]
 
 
 def _check_records(sample: Sample) -> Iterator[VerificationError]:

@@ -39,3 +39,31 @@ def test_conflicts_of_more_boxes_than_one_block() -> None:
     ]
     graph = conflict_graph(sentences, PAPER)
     assert graph == [1 << (i ^ 1) for i in range(1000)]
+
+
+def test_threshold_itself_is_no_conflict() -> None:
+    """The overlap of the boxes is exactly a half, in both measures."""
+    sentences = [caption("a", (0, 0, 10, 10)), caption("b", (0, 0, 10, 5))]
+    for conflict in ("giou", "iou"):
+        rules = msgspec.structs.replace(PAPER, conflict=conflict)
+        assert conflict_graph(sentences, rules) == [0, 0]
+        lower = msgspec.structs.replace(rules, threshold=0.499)
+        assert conflict_graph(sentences, lower) == [0b10, 0b01]
+
+
+def test_conflict_is_measured_as_the_rule_states() -> None:
+    """IoU 0.61, GIoU 0.59: the hull of the boxes has corners that neither box covers."""
+    sentences = [caption("a", (0, 0, 20, 20)), caption("b", (3, 3, 22, 22))]
+    assert conflict_graph(sentences, msgspec.structs.replace(PAPER, conflict="iou")) == [2, 1]
+    stricter = msgspec.structs.replace(PAPER, conflict="iou", threshold=0.62)
+    assert conflict_graph(sentences, stricter) == [0, 0]
+    giou = msgspec.structs.replace(PAPER, conflict="giou", threshold=0.6)
+    assert conflict_graph(sentences, giou) == [0, 0]
+    assert conflict_graph(sentences, msgspec.structs.replace(giou, conflict="iou")) == [2, 1]
+
+
+def test_sentence_does_not_conflict_with_itself() -> None:
+    box = (0.0, 0.0, 10.0, 10.0)
+    assert conflict_graph([caption("a", box, box)], PAPER) == [0]
+    assert conflict_graph([caption("a", box, box), caption("b")], PAPER) == [0, 0]
+    assert conflict_graph([], PAPER) == []

@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -404,6 +405,19 @@ def test_boxes_of_one_sentence_may_overlap() -> None:
     assert not overlapping_sentences(checked, PAPER)
     checked.regions.append(region((4, 7), BOX))
     assert list(overlapping_sentences(checked, PAPER)) == [(0, 1, 1.0)]
+
+
+def test_thousands_of_boxes_are_compared_in_little_memory() -> None:
+    """Each sentence names 2,000 boxes: the matrix of all pairs has 16 million elements."""
+    caption = two_sentences(BOX, (40.0, 40.0, 50.0, 50.0))
+    first, second = caption.regions
+    caption.regions[:] = [first] * 2000 + [second] * 2000
+    tracemalloc.start()
+    try:
+        assert overlapping_sentences(caption, PAPER) == []
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_sentences_without_boxes_do_not_overlap() -> None:
