@@ -96,9 +96,9 @@ class ImageRegistry:
         self._all_ids = _joined(joins)
         self._merged, self.shared_ids = _merged(joins, same_photo)
 
+        known = {*(row.key for row in rows), *(h.key for h in held), *self._all_ids.names()}
         for eval_set, namespace in (held_out_namespaces or {}).items():
-            named = {*self._images, *(row.key for row in rows), *self._all_ids.names()}
-            held += [EvalImage(eval_set, key) for key in named if namespace_of(key) == namespace]
+            held += [EvalImage(eval_set, key) for key in known if namespace_of(key) == namespace]
         # Evaluation set and key of each held-out image, by the root of its set.
         self._held_out: dict[str, set[tuple[str, str]]] = {}
         for h in held:

@@ -202,6 +202,17 @@ def test_held_out_by_namespace() -> None:
     assert registry.held_out("coco/5") == [("no coco", "coco/5", "id")]
 
 
+def test_namespace_holds_out_what_other_evaluation_sets_name_there() -> None:
+    held_out = [EvalImage("val", "coco/9", "77"), EvalImage("val", "vg/5")]
+    registry = ImageRegistry([vg(1, photo="77"), vg(2)], held_out, True, {"no coco": "coco"})
+    assert sorted(registry.eval_images()) == [
+        ("no coco", "coco/9"),
+        ("val", "coco/9"),
+        ("val", "vg/5"),
+    ]
+    assert [match.eval_set for match in registry.held_out("vg/1")] == ["no coco", "val"]
+
+
 def test_row_with_a_size_and_of_the_keys_source_is_preferred() -> None:
     gqas = ImageInfo("vg/1", "gqa", "1.jpg", 200, 100)
     unsized = ImageInfo("vg/1", "vg", "1.jpg")
