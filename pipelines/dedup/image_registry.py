@@ -295,6 +295,8 @@ def _joined(joins: Iterable[_Join]) -> "_DisjointSets":
 
 def _of_one_dataset(keys: Set[str]) -> list[str]:
     """Returns the keys whose namespace another of the keys has, sorted."""
+    if len({*map(namespace_of, keys)}) == len(keys):
+        return []
     counts = Counter(map(namespace_of, keys))
     return sorted(key for key in keys if counts[namespace_of(key)] > 1)
 

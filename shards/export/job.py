@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from schemas.image_ids import namespace_of
 from shards.reading.reader import ImageMember, ShardReader, StoredSample
 from shards.reading.shard_set import ShardSet
 
@@ -64,7 +65,7 @@ class ExportedSample:
     @property
     def namespace(self) -> str:
         """The first part of the image's key: ``coco``, ``vg``, ``flickr30k``."""
-        return self.sample.key.partition("/")[0]
+        return namespace_of(self.sample.key)
 
     def file_name(self) -> str:
         """Returns the name by which an annotation refers to the image.

@@ -242,6 +242,15 @@ def test_image_table_and_paths(tmp_path: Path) -> None:
     assert source.split_names() == {"train"}
 
 
+@pytest.mark.parametrize("spelled", ["8", "0008", "8.jpg", " 8 ", "8.0"])
+def test_image_ids_of_a_list_have_several_spellings(tmp_path: Path, spelled: str) -> None:
+    source = source_of(tmp_path, ids=f"{spelled}\n".encode())
+    (input_,) = source.image_tables()
+    [row] = source.read_image_table(Slice(input_, (tmp_path / "train.txt").read_bytes()))
+    assert row == ImageInfo("flickr30k/8", "flickr30k", "8.jpg", photo_id="8")
+    assert [r.image for r in read_all(source, "train") if isinstance(r, ImageRecord)] == [row.key]
+
+
 def test_bad_image_id_is_reported_once_with_its_file_name(tmp_path: Path) -> None:
     long = "9" * 21
     source = source_of(tmp_path, ids=f"8\n../9\n{long}\n".encode())
