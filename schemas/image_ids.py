@@ -36,6 +36,7 @@ _ALIASES = {"lvis": "coco", "gqa": "vg"}
 #: The namespaces that `image_key` knows.
 NAMESPACES = frozenset({*_NUMBERED, *_ALIASES, "clevr"})
 _NO_ID = frozenset({"", "none", "null", "nan"})
+_OWN_NAME = re.compile(r"(?!.*[0-9]{4})[A-Za-z][A-Za-z0-9_+-]{0,79}")
 _NOT_POSITIVE = re.compile(r"(?:-[0-9]+|0+)(?:\.0+)?")
 
 # Names of published files that cannot be a numbering of one's own.
@@ -89,6 +90,22 @@ def image_key(namespace: str, id_: RawId, others: frozenset[str] = frozenset()) 
     return f"{name}/{plain}"
 
 
+def key_of_name(namespace: str, id_: RawId) -> str:
+    """Returns the key of an image whose id is a name, though its dataset numbers images.
+
+    People who write files of their own use the name of a published dataset, with ids such as
+    ``own-0``. Such an image is none of the published ones, so no evaluation set can name it. The
+    result is empty if the dataset is unknown, or the id may be a published one in an unknown
+    spelling: if it does not begin with a letter, or has four digits in a row.
+
+    >>> key_of_name("VG", "own-0"), key_of_name("vg", "vg_2320633"), key_of_name("vg", "-1")
+    ('vg/own-0', '', '')
+    """
+    name = _ALIASES.get(namespace.lower(), namespace.lower())
+    is_name = isinstance(id_, str) and _OWN_NAME.fullmatch(id_) and id_.lower() not in _NO_ID
+    return f"{name}/{id_}" if is_name and name in _NUMBERED else ""
+
+
 def known_namespace(namespace: str, others: frozenset[str] = frozenset()) -> str:
     """Returns the spelling of a namespace that keys and `image_key` have.
 
@@ -115,7 +132,7 @@ def normal_key(key: str) -> str:
     try:
         return image_key(namespace, id_, frozenset({namespace}))
     except ImageIdError:
-        return "" if namespace in NAMESPACES else key
+        return key_of_name(namespace, id_) if namespace in NAMESPACES else key
 
 
 def has_id(id_: RawId) -> bool:

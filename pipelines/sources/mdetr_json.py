@@ -43,7 +43,7 @@ from schemas import (
     Region,
     Rejected,
 )
-from schemas.image_ids import ImageIdError, RawId, image_key, photo_id_of_key
+from schemas.image_ids import ImageIdError, RawId, image_key, key_of_name, photo_id_of_key
 from schemas.limits import MAX_CAPTION_PAIRS, MAX_CHARACTERS, MAX_RECORD_BYTES
 
 #: ``data_source`` or, without one, ``dataset_name`` in the published files -> namespace of the
@@ -93,7 +93,8 @@ class MdetrJson(Source, kw_only=True):
     """Captions and boxes of MDETR's files; each caption of a file is a sentence of this source.
 
     ``namespaces`` states the namespace of the images of datasets that are not published, by the
-    ``data_source`` (or ``dataset_name``) of their records: their own, or one that they share.
+    ``data_source`` (or ``dataset_name``) of their records: their own, or one that they share. An id
+    such as ``yard-3``, which no published dataset has, is the name of an image of one's own.
     """
 
     namespace: ClassVar[str] = "mdetr_json"
@@ -205,6 +206,8 @@ class MdetrJson(Source, kw_only=True):
         try:
             return image_key(namespace, id_, self._own_namespaces), ""
         except ImageIdError as error:
+            if key := key_of_name(namespace, id_):
+                return key, ""
             field = "data_source" if image.data_source else "no data_source, dataset_name"
             return "", f"{image.file_name} ({field} {name!a}): {error}"
 

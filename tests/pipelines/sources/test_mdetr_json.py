@@ -150,8 +150,8 @@ def test_image_table_lists_each_image_once(tmp_path: Path) -> None:
         rows += list(source.read_image_table(read_slice(slice_range)))
     name = "COCO_train2014_000000581857.jpg"
     assert {msgspec.structs.astuple(row) for row in rows if isinstance(row, ImageInfo)} == {
-        ("coco/581857", "mdetr_json", name, 427, 640, "", ""),
-        ("coco/9", "mdetr_json", "x", 427, 640, "", ""),
+        ("coco/581857", "mdetr_json", name, 427, 640, "", "", False),
+        ("coco/9", "mdetr_json", "x", 427, 640, "", "", False),
     }
 
 
@@ -166,6 +166,8 @@ def test_image_table_lists_each_image_once(tmp_path: Path) -> None:
         ({"original_id": 0}, "bad image id"),
         ({"original_id": 2.5}, "bad image id"),
         ({"data_source": "coca"}, "bad image id"),
+        ({"data_source": "vg", "original_id": "vg_2320633"}, "bad image id"),
+        ({"data_source": "vg", "original_id": "-3"}, "bad image id"),
     ],
 )
 def test_unusable_caption_is_rejected_with_its_reason(
@@ -189,6 +191,7 @@ def test_unusable_caption_is_rejected_with_its_reason(
         ({"data_source": "", "dataset_name": "gqa", "original_id": "n9"}, "coco/9"),
         ({"data_source": "flickr", "original_id": "0033"}, "flickr30k/33"),
         ({"data_source": "mine", "original_id": "img_07.jpg"}, "mine/img_07"),
+        ({"data_source": "vg", "original_id": "yard-3"}, "vg/yard-3"),
         ({"data_source": "", "dataset_name": "crops", "original_id": 7}, "vg/7"),
     ],
 )
