@@ -48,6 +48,9 @@ SOURCES: dict[str, type[Source]] = {
 }
 
 
+# The key that a message of msgspec is about.
+_FIELD_OF_ERROR = re.compile(r"at `\$\.([^.\[`]+)|missing required field `([^`]+)`$")
+
 #: The roles of splits with a published name.
 ROLES: dict[str, Role] = {
     "train": "train",
@@ -412,10 +415,37 @@ class _Parser:
                         f"sources.{name}: it is for the split {split}, and the recipe has no "
                         f"[splits.{split}], only {', '.join(splits) or 'none'}"
                     )
+        self._check_unused_splits(recipe)
+        self._check_images(recipe)
         if recipe.near_duplicates.action != "off" and recipe.images == "none":
             self.errors.append('near_duplicates: needs the images, but images = "none"')
         if all(recipe.sources.get(name) for name in sources):
             self.errors += exclusion_checks.errors(recipe.exclude, recipe.sources, recipe.joins())
+
+    def _check_unused_splits(self, recipe: Recipe) -> None:
+        """Adds errors for splits that no source has files for, if all sources state theirs."""
+        stated = [source.split_names() for source in recipe.sources.values()]
+        if stated and all(stated):
+            for name, split in recipe.splits.items():
+                if name not in set().union(*stated) and not split.allow_empty:
+                    self.errors.append(f"splits.{name}: no source has files for it")
+
+    def _check_images(self, recipe: Recipe) -> None:
+        """Adds errors for sources whose images neither they nor other sources have."""
+        if recipe.images != "embed":
+            return
+        with_images = {
+            namespace
+            for source in recipe.sources.values()
+            if source.images
+            for namespace in source.image_ids()
+        }
+        for name, source in recipe.sources.items():
+            if not source.images and with_images.isdisjoint(source.image_ids()):
+                self.errors.append(
+                    f"sources.{name}: it names no images, which the recipe embeds: state "
+                    'images = [FOLDERS AND ZIPS] in it, or images = "none" in the recipe'
+                )
 
     def _split(self, name: str, table: Any) -> Split | None:
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
@@ -473,20 +503,40 @@ class _Parser:
         return self._struct(table, kind, f"sources.{name}")
 
     def _struct(self, table: Any, kind: type[_Struct], where: str) -> _Struct | None:
-        """Returns a table as a struct, or None with its errors added."""
+        """Returns a table as a struct, with its errors added; None if what remains is none.
+
+        A key that is wrong is left out, or taken for the one that was meant, so that one error
+        does not hide others, such as missing files.
+        """
         if not isinstance(table, dict):
             self.errors.append(f"{where}: expected a table, found {table!r}")
-        elif self._check_keys(table, set(kind.__struct_encode_fields__), where):
+            return None
+        fields, meant = self._known_fields(table, set(kind.__struct_encode_fields__), where)
+        wrong = set(meant)
+        while True:
             try:
-                return msgspec.convert(table, kind)
+                return msgspec.convert(fields, kind)
             except msgspec.ValidationError as error:
-                self.errors.append(f"{where}: {error}")
-        return None
+                field = _FIELD_OF_ERROR.search(str(error))
+                name = (field[1] or field[2]) if field else ""
+                if name not in wrong:
+                    self.errors.append(f"{where}: {error}")
+                if name not in fields:
+                    return None  # a required key is missing, or the error is of several keys
+                del fields[name]
+                wrong.add(name)
 
-    def _check_keys(self, table: dict[str, Any], known: set[str], where: str) -> bool:
-        unknown = sorted(set(table) - known)
-        for key in unknown:
+    def _known_fields(
+        self, table: dict[str, Any], known: set[str], where: str
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Returns the known keys of a table, and those among them that others were taken for."""
+        fields = {key: value for key, value in table.items() if key in known}
+        meant: list[str] = []
+        for key in sorted(set(table) - known):
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
             self.errors.append(f"{where}: unknown key {key!r}; {hint}")
-        return not unknown
+            if near and near[0] not in fields:
+                fields[near[0]] = table[key]
+                meant.append(near[0])
+        return fields, meant

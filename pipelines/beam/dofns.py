@@ -6,7 +6,7 @@ the tagged output ``READINGS``.
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -23,6 +23,7 @@ from pipelines.beam.reading import Reading, ReadingSummary, RejectedRows, summar
 from pipelines.beam.rejection_limit import RejectionLimit, TooManyRejectedError
 from pipelines.beam.serialization import pack, unpack
 from pipelines.beam.shard_builder import ShardBuilder, ShardSummary
+from pipelines.captions.merge import reject_unknown_image
 from pipelines.captions.parsing import shared_parser
 from pipelines.captions.stop_words import STOP_WORDS, parse_stop_words
 from pipelines.dedup.eval_exclusion import read_held_out
@@ -35,12 +36,11 @@ from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, SliceRange, find_slices, read_slice
 from pipelines.io.zips import read_whole
 from pipelines.recipe import Recipe
-from pipelines.sources.base import Context
+from pipelines.sources.base import Context, Source
 from schemas import EvalImage, ImageInfo, ImageRecord, NotAskedFor, RawCounts, Rejected
 from schemas.image_ids import namespace_of, normal_key
 from schemas.limits import MAX_LIST_BYTES, MAX_REPORTED_CHARACTERS
 from shards.format.placement import shard_of
-from shards.format.source_counts import SourceCounts
 
 # Tags of additional outputs.
 READINGS = "readings"
@@ -349,14 +349,31 @@ class ReadAnnotations(ImageRegistryStep):
                 case ImageRecord():
                     item.rank = (source_rank, slice_range.rank, slice_range.start)
                     item.image = normal_key(item.image) or item.image
+                    reading.add_merged(item)
+                    if item.captions and item.split not in recipe.splits:
+                        reading.leave_out_split(item)
+                        continue
+                    if self._is_unknown(item, source, registry):
+                        reading.reject(reject_unknown_image(item))
+                        continue
+                    reading.add_captions(item)
                     image_key = registry.canonical(item.image)
-                    _count_record(item, reading)
                     for split in [item.split] if item.split else recipe.splits:
                         slice_outputs[self._key_of_image(image_key, split)].records.append(item)
         yield self._tag_reading(reading)
         for key, slice_output in slice_outputs.items():
             yield key, _pack("slice outputs", slice_output)
         self._report_done(f"read {slice_range.source}", started)
+
+    def _is_unknown(self, record: ImageRecord, source: Source, registry: ImageRegistry) -> bool:
+        """Returns whether captions are lost because no table has their image.
+
+        Images that may not be trained on are excluded, whether they are known or not.
+        """
+        if not record.captions or source.unique_images or registry.image(record.image):
+            return False
+        is_trained_on = self._build.recipe.is_trained_on(record.split)
+        return not (is_trained_on and registry.held_out(record.image))
 
 
 class SumReadings(_Step):
@@ -441,20 +458,14 @@ class WriteShard(ImageRegistryStep):
         [summary] = [unpack(content, ReadingSummary) for content in summaries]
         limit = RejectionLimit(self._build.recipe.reject_limit, summary.counts)
         self._rejected[shard] = []
-        more: dict[str, SourceCounts] = defaultdict(SourceCounts)
-
-        def count(row: Rejected) -> None:
-            counts = more[row.source]
-            counts.rejected += row.records
-            counts.boxes.rejected += row.boxes
-
+        more = Counter[str]()
         for rows in self._rejected.values():
             for row in rows:
-                count(row)
+                more[row.source] += row.records
 
         def add(row: Rejected) -> None:
             self._rejected[shard].append(row)
-            count(row)
+            more[row.source] += row.records
             if limit.is_exceeded(row.source, more[row.source]):
                 rows = RejectedRows()
                 for content in rejected:
@@ -465,21 +476,6 @@ class WriteShard(ImageRegistryStep):
                 raise TooManyRejectedError(message)
 
         return add
-
-
-def _count_record(record: ImageRecord, reading: Reading) -> None:
-    """Counts the captions of a record, and those that were merged into them.
-
-    Raises:
-        ValueError: It has captions and no split.
-    """
-    reading.counts.merged += record.merged
-    reading.counts.boxes.merged += record.merged_boxes
-    if record.captions:
-        if not record.split:
-            raise ValueError(f"{record.source}: a record of {record.image} has no split")
-        count = reading.splits.get(record.split, 0) + len(record.captions)
-        reading.splits[record.split] = count
 
 
 def _name(input: Input) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pipelines.beam.reading import ReadingSummary
 from pipelines.recipe import Recipe
-from shards.format.source_counts import SourceCounts
+from shards.format.source_counts import Counts, SourceCounts
 from shards.terminal import count_noun
 
 
@@ -43,7 +43,9 @@ def check_read(recipe: Recipe, reading: ReadingSummary) -> None:
 def check_written(
     recipe: Recipe, counts: Mapping[str, SourceCounts], captions: Mapping[str, int]
 ) -> None:
-    """Checks that every split and every source has captions in the shards.
+    """Checks that every split and every source has captions in the shards, and boxes if it had any.
+
+    Boxes that were all rejected are damage; that they were all excluded is none by itself.
 
     Args:
         recipe: The recipe.
@@ -54,11 +56,18 @@ def check_written(
         EmptyError: One has none; the message says what became of its captions.
     """
     for source, source_counts in counts.items():
-        if not source_counts.in_shards and not recipe.sources[source].allow_empty:
-            raise EmptyError(
-                f"no caption of {source} is in the shards: {_outcomes(source_counts)}; "
-                f"allow_empty = true in [sources.{source}] permits it"
-            )
+        if recipe.sources[source].allow_empty:
+            continue
+        lost = {
+            "caption": not source_counts.in_shards,
+            "box": source_counts.boxes.rejected and not source_counts.boxes.in_shards,
+        }
+        for noun, each in (("caption", source_counts), ("box", source_counts.boxes)):
+            if lost[noun]:
+                raise EmptyError(
+                    f"no {noun} of {source} is in the shards: {_outcomes(each)}; "
+                    f"allow_empty = true in [sources.{source}] permits it"
+                )
     for name, split in recipe.splits.items():
         if not captions[name] and not split.allow_empty:
             raise EmptyError(
@@ -67,7 +76,7 @@ def check_written(
             )
 
 
-def _outcomes(counts: SourceCounts) -> str:
+def _outcomes(counts: Counts) -> str:
     outcomes = {
         "merged": counts.merged,
         "rejected": counts.rejected,

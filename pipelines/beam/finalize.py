@@ -75,10 +75,10 @@ class WriteManifest(beam.DoFn):
         written = _total_counts(summaries)
         limit = RejectionLimit(recipe.reject_limit, reading.counts)
         for source, source_counts in written.items():
-            if limit.is_exceeded(source, source_counts):
+            more = source_counts.rejected
+            if limit.is_exceeded(source, more):
                 listed_in = write_rejected(output, rows)
-                message = limit.message(source, rows, listed_in, source_counts)
-                raise TooManyRejectedError(message)
+                raise TooManyRejectedError(limit.message(source, rows, listed_in, more))
         counts = {
             source: total([read, written.get(source, SourceCounts())])
             for source, read in sorted(reading.counts.items())

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from schemas import NotAskedFor, RawCounts, Rejected
+from schemas import ImageRecord, NotAskedFor, RawCounts, Rejected
 from shards.format.source_counts import SourceCounts
 
 
@@ -38,6 +38,23 @@ class Reading(msgspec.Struct, array_like=True):
         self.counts.not_asked_for += left_out.captions
         self.counts.boxes.not_asked_for += left_out.boxes
         self.not_asked_for.append(left_out)
+
+    def add_merged(self, record: ImageRecord) -> None:
+        """Counts the captions and boxes that were merged into those of a record."""
+        self.counts.merged += record.merged
+        self.counts.boxes.merged += record.merged_boxes
+
+    def add_captions(self, record: ImageRecord) -> None:
+        """Counts the captions of a record, which are in the build from now on."""
+        if record.captions:
+            count = self.splits.get(record.split, 0) + len(record.captions)
+            self.splits[record.split] = count
+
+    def leave_out_split(self, record: ImageRecord) -> None:
+        """Counts the captions of a record whose split the recipe does not have."""
+        boxes = sum(caption.box_count() for caption in record.captions)
+        what = f"split {record.split}" if record.split else "captions without a split"
+        self.add_not_asked_for(NotAskedFor(record.source, what, len(record.captions), boxes))
 
     def reject(self, rejected: Rejected) -> None:
         """Counts a rejected row."""

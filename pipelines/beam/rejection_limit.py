@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping
 
 from pipelines.beam.reading import RejectedRows
 from schemas import ALL_BOXES_LOST, UNKNOWN_IMAGE, UNKNOWN_OBJECT, Rejected
-from shards.format.source_counts import Counts, SourceCounts
+from shards.format.source_counts import SourceCounts
 from shards.terminal import printable
 
 
 class TooManyRejectedError(Exception):
-    """More captions or boxes of a source were rejected than the recipe allows."""
+    """More captions of a source were rejected than the recipe allows."""
 
 
 class RejectionLimit:
-    """The share of the captions of each source, and of their boxes, that may be rejected.
+    """The share of the captions of each source that may be rejected.
 
     Args:
         share: ``reject_limit`` of the recipe.
@@ -26,52 +26,42 @@ class RejectionLimit:
         self._share = share
         self._read = read
 
-    def is_exceeded(self, source: str, more: SourceCounts | None = None) -> bool:
+    def is_exceeded(self, source: str, more: int = 0) -> bool:
         """Returns whether too much of a source is rejected, with ``more`` after it was read."""
-        return bool(self._exceeded(source, more or SourceCounts()))
+        counts = self._read[source]
+        return counts.rejected + more > self._share * counts.read
 
     def first_exceeded(self) -> str | None:
         """Returns a source too much of which was rejected when it was read, if there is any."""
         return next((source for source in sorted(self._read) if self.is_exceeded(source)), None)
 
-    def message(
-        self, source: str, rows: RejectedRows, listed_in: str, more: SourceCounts | None = None
-    ) -> str:
-        """Returns why a source fails the build; the first cause comes first."""
-        noun, rejected, read = self._exceeded(source, more or SourceCounts())[0]
+    def message(self, source: str, rows: RejectedRows, listed_in: str, more: int = 0) -> str:
+        """Returns why a source fails the build; the first cause comes first.
+
+        Args:
+            source: The source.
+            rows: All rejected rows that are known.
+            listed_in: The file that has them.
+            more: The captions that were rejected after the source was read.
+        """
         reasons: Counter[str] = Counter()
         for row in rows.all():
             if row.source == source:
-                reasons[row.reason] += row.boxes if noun == "boxes" else row.records
+                reasons[row.reason] += row.records
         common = [(reason, count) for reason, count in reasons.most_common(3) if count]
         top = ", ".join(f"{reason} ({count})" for reason, count in common)
-        example = _first(
-            row
-            for row in rows.all()
-            if row.source == source and row.reason == common[0][0] and (row.records or row.boxes)
-        )
-        causes = _causes(source, common[0][0], rows)
+        reason = common[0][0]
+        lost = (r for r in rows.all() if r.source == source and r.reason == reason and r.records)
+        causes = _causes(source, reason, rows)
         cause = ""
         if causes:
             cause = f"{_described(_first(causes))} ({len(causes)} such rows), and therefore "
+        counts = self._read[source]
         return printable(
-            f"{cause}{rejected} of {read} {noun} of {source} were rejected, more than the recipe's "
-            f"reject_limit of {self._share:.2%}: {top}; for example {_described(example)}; "
-            f"{listed_in} has all rejected rows"
+            f"{cause}{counts.rejected + more} of {counts.read} captions of {source} were rejected, "
+            f"more than the recipe's reject_limit of {self._share:.2%}: {top}; for example "
+            f"{_described(_first(lost))}; {listed_in} has the rejected rows"
         )
-
-    def _exceeded(self, source: str, more: SourceCounts) -> list[tuple[str, int, int]]:
-        """Returns noun, rejected and read of the counts that are beyond the limit."""
-        read = self._read[source]
-        both: list[tuple[str, Counts, Counts]] = [
-            ("captions", read, more),
-            ("boxes", read.boxes, more.boxes),
-        ]
-        return [
-            (noun, before.rejected + after.rejected, before.read)
-            for noun, before, after in both
-            if before.rejected + after.rejected > self._share * before.read
-        ]
 
 
 def _causes(source: str, reason: str, rows: RejectedRows) -> list[Rejected]:

@@ -62,8 +62,7 @@ def merge(
         row = image_registry.image(record.image)
         image = _annotated_image(record, row, image_registry.conflict(record.image))
         if isinstance(image, _Unusable):
-            count, boxes = len(record.captions), sum(c.box_count() for c in record.captions)
-            yield _reject(record, record.image, image.reason, image.detail, count, boxes)
+            yield _reject_record(record, image.reason, image.detail)
             continue
         target = image_registry.image(image_registry.canonical(record.image))
         if (
@@ -87,6 +86,16 @@ def merge(
                 into.captions.append(caption)
                 into.sources.append(record.source)
     yield from merged.values()
+
+
+def reject_unknown_image(record: ImageRecord) -> Rejected:
+    """Rejects the captions of a record because their image is in no table."""
+    return _reject_record(record, UNKNOWN_IMAGE, "in no table of images")
+
+
+def _reject_record(record: ImageRecord, reason: str, detail: str) -> Rejected:
+    count, boxes = len(record.captions), sum(caption.box_count() for caption in record.captions)
+    return _reject(record, record.image, reason, detail, count, boxes)
 
 
 _Objects = dict[str, Object]  # by id

@@ -6,10 +6,9 @@ whole float (``70010.0``) is then read where a record has an integer, and digits
 has an id: tables that passed through other programs have both.
 """
 
-import contextlib
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -62,20 +61,6 @@ def decode_list(
         except ValueError as error:
             bad.append(BadRecord(str(position), _message(error)))
     return good, bad
-
-
-def decode_parts(content: bytes, bad: Iterable[BadRecord], record_type: type[T]) -> Iterator[T]:
-    """Yields those bad records of a JSON list that another type, with fewer fields, can hold.
-
-    >>> list(decode_parts(b'[{"id": 1}, {"id": 7, "size": "x"}]', [BadRecord("1", "size")], dict))
-    [{'id': 7, 'size': 'x'}]
-    """
-    positions = {int(record.key) for record in bad}
-    if positions:
-        for position, element in enumerate(raw_elements(content)):
-            if position in positions:
-                with contextlib.suppress(ValueError):  # it was rejected
-                    yield decode_record(element, record_type)
 
 
 def decode_dict(content: bytes, record_type: type[T]) -> tuple[dict[str, T], list[BadRecord]]:
@@ -248,6 +233,26 @@ def raw_elements(content: bytes | msgspec.Raw) -> list[msgspec.Raw]:
         ValueError: ``content`` is not a JSON list at all.
     """
     return decode_file(content, list[msgspec.Raw])
+
+
+def decode_parts(
+    content: bytes | msgspec.Raw, bad: Sequence[BadRecord], part_type: type[T]
+) -> list[T | None]:
+    """Returns a part, such as the id, of each bad record of a list; None if that is bad, too.
+
+    >>> decode_parts(b'[1, {"id": 7, "size": "x"}]', [BadRecord("1", "size")], dict)
+    [{'id': 7, 'size': 'x'}]
+    """
+    if not bad:
+        return []
+    elements = raw_elements(content)
+    parts: list[T | None] = []
+    for record in bad:
+        try:
+            parts.append(decode_record(elements[int(record.key)], part_type))
+        except ValueError:
+            parts.append(None)
+    return parts
 
 
 def _message(error: ValueError) -> str:

@@ -124,7 +124,7 @@ class Coco(Source, kw_only=True):
                 height=image.height,
                 photo_id=flickr_photo_id(image.flickr_url),
             )
-        for ids in decode_parts(raw_slice.content, bad, _ImageIds):
+        for ids in filter(None, decode_parts(raw_slice.content, bad, _ImageIds)):
             if photo := flickr_photo_id(ids.flickr_url):
                 yield ImageInfo(_key(ids.id), self.namespace, "", photo_id=photo, joins_only=True)
 

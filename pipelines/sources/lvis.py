@@ -24,7 +24,6 @@ from pipelines.io.json_records import (
     decode_file,
     decode_list,
     decode_parts,
-    raw_elements,
     reject_malformed,
 )
 from pipelines.io.raw_files import RawFileError
@@ -99,6 +98,7 @@ class _Tables(msgspec.Struct):
     annotations: list[_Annotation]
     categories: list[_Category]
     bad_images: list[BadRecord]
+    bad_image_ids: list[_ImageIds | None]
     bad_annotations: list[BadRecord]
     lost: list[_AnnotatedClass]  # the captions of bad annotations, where these state them
 
@@ -148,7 +148,7 @@ class Lvis(Source, kw_only=True):
                 height=image.height,
                 photo_id=flickr_photo_id(image.flickr_url),
             )
-        for ids in decode_parts(raw_slice.content, bad, _ImageIds):
+        for ids in filter(None, decode_parts(raw_slice.content, bad, _ImageIds)):
             if photo := flickr_photo_id(ids.flickr_url):
                 yield ImageInfo(_key(ids.id), self.namespace, "", photo_id=photo, joins_only=True)
 
@@ -163,9 +163,8 @@ class Lvis(Source, kw_only=True):
     def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         path, split = raw_slice.input.path, raw_slice.input.role
         tables = _read_tables(path)
-        yield from reject_malformed("lvis", tables.bad_images, path)
         yield from reject_malformed("lvis", tables.bad_annotations, path, records=0, boxes=1)
-        read_captions = len(tables.bad_images)
+        read_captions = 0
         names = {category.id: class_name(category.name) for category in tables.categories}
         images: dict[int, _Image] = {}
         for image in tables.images:
@@ -181,7 +180,12 @@ class Lvis(Source, kw_only=True):
             by_category.setdefault(annotation.category_id, []).append(annotation)
         for lost in tables.lost:
             annotations.setdefault(lost.image_id, {}).setdefault(lost.category_id, [])
-        for image_id in annotations.keys() - images.keys():
+        for bad_image, id_ in zip(tables.bad_images, tables.bad_image_ids, strict=True):
+            # Its captions are those of its annotations, which follow, or else counted as one.
+            count = int(id_ is None or id_.id not in annotations)
+            read_captions += count
+            yield from reject_malformed("lvis", [bad_image], path, records=count)
+        for image_id in sorted(annotations.keys() - images.keys()):
             for category, boxes in annotations[image_id].items():
                 record, key = f"{image_id}:{category}", _key(image_id)
                 yield Rejected("lvis", record, UNKNOWN_IMAGE, "", key, boxes=len(boxes))
@@ -227,19 +231,14 @@ def _read_tables(path: str) -> _Tables:
         annotations,
         tables.categories,
         [BadRecord(f"images/{key}", error) for key, error in bad_images],
+        decode_parts(tables.images, bad_images, _ImageIds),
         [BadRecord(f"annotations/{key}", error) for key, error in bad_annotations],
-        _captions_of_bad(tables.annotations, bad_annotations),
+        [
+            lost
+            for lost in decode_parts(tables.annotations, bad_annotations, _AnnotatedClass)
+            if lost
+        ],
     )
-
-
-def _captions_of_bad(
-    annotations: msgspec.Raw, bad_annotations: list[BadRecord]
-) -> list[_AnnotatedClass]:
-    if not bad_annotations:
-        return []
-    elements = raw_elements(annotations)
-    bad = b",".join(elements[int(record.key)] for record in bad_annotations)
-    return decode_list(b"[" + bad + b"]", _AnnotatedClass)[0]
 
 
 def _caption_count(image: _Image, annotations: dict[int, list[_Annotation]]) -> int:

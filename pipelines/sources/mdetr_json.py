@@ -25,8 +25,8 @@ from pipelines.io.json_records import (
     Category,
     Id,
     decode_list,
+    decode_parts,
     decode_record,
-    raw_elements,
     reject_malformed,
 )
 from pipelines.io.slices import Input, Slice, element_ranges
@@ -144,18 +144,17 @@ class MdetrJson(Source, kw_only=True):
         images, bad = decode_list(raw_slice.content, _Image)
         index = annotation_index(path)
         read = RawCounts(self.namespace, captions=len(images) + len(bad), boxes=0)
-        lost_boxes = [len(index.rows_of(image_id)) for image_id in _ids_of_bad(raw_slice, bad)]
-        for record_of_bad, lost in zip(bad, lost_boxes, strict=True):
+        ids = decode_parts(raw_slice.content, bad, _ImageId)
+        for record_of_bad, id_ in zip(bad, ids, strict=True):
+            lost = 0 if id_ is None else len(index.rows_of(id_.image))
             read.boxes += lost
             yield from reject_malformed(self.namespace, [record_of_bad], path, boxes=lost)
         if raw_slice.first == 0:  # once per file
-            read.boxes += len(index.without_image) + len(index.without_id)
+            # Annotations of no caption: no box that a caption refers to.
             for position, image_id in index.without_image:
                 raw_record, detail = f"annotations/{position}", f"image_id {image_id}"
-                yield Rejected(
-                    self.namespace, raw_record, UNKNOWN_IMAGE, detail, records=0, boxes=1
-                )
-            yield from reject_malformed(self.namespace, index.without_id, path, records=0, boxes=1)
+                yield Rejected(self.namespace, raw_record, UNKNOWN_IMAGE, detail, records=0)
+            yield from reject_malformed(self.namespace, index.without_id, path, records=0)
         records: dict[str, ImageRecord] = {}
         file = self._file_names()[raw_slice.input.path]
         for image in images:
@@ -257,20 +256,6 @@ def _size(image: _Image) -> tuple[int, int] | None:
     return (width, height) if max(width, height) < MAX_COORDINATE else None
 
 
-def _ids_of_bad(raw_slice: Slice, bad: Sequence[BadRecord]) -> list[int | None]:
-    """Returns the ids of "images" that could not be decoded, None for those without one."""
-    if not bad:
-        return []
-    elements = raw_elements(raw_slice.content)
-    ids: list[int | None] = []
-    for record in bad:
-        try:
-            ids.append(decode_record(elements[int(record.key)], _ImageId).image)
-        except ValueError:
-            ids.append(None)
-    return ids
-
-
 def _caption(image: _Image, annotations: Sequence[_Annotation], caption_id: str) -> GroundedCaption:
     regions = [
         Region(
@@ -345,10 +330,8 @@ class AnnotationIndex:
         self._borders = borders[order]
         self._positions = positions[order]
 
-    def rows_of(self, image_id: int | None) -> range:
+    def rows_of(self, image_id: int) -> range:
         """Returns the rows of the index with the annotations of an image."""
-        if image_id is None:
-            return range(0)
         first = np.searchsorted(self._images, image_id, "left")
         last = np.searchsorted(self._images, image_id, "right")
         return range(int(first), int(last))

@@ -369,7 +369,7 @@ def test_more_rejected_than_reject_limit_fails_the_build(
     assert "caption too short (2), no words (1)" in error or "caption too short (3)" in error
     assert "for example" in error
     assert not (tmp_path / "shards/manifest.json").exists()
-    assert f"{tmp_path}/shards/rejected.parquet has all rejected rows" in error
+    assert f"{tmp_path}/shards/rejected.parquet has the rejected rows" in error
     assert [row.record for row in tiny.rejected(tmp_path)] == ["4", "5", "6"]
     assert not list((tmp_path / "shards").glob("*.tar"))  # it failed before any shard was written
     assert tiny.build(tmp_path, sources={"vg": half_bad(tmp_path)}, reject_limit=0.43) == 0

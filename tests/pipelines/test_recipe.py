@@ -13,7 +13,11 @@ from pipelines.sources.base import Source
 from schemas.toml_config import parse_override, shipped_names
 from tests import tiny
 
-VG = {"image_data": "vg/image_data.json", "region_graphs": "vg/region_graphs.json"}
+VG = {
+    "image_data": "vg/image_data.json",
+    "region_graphs": "vg/region_graphs.json",
+    "images": ["vg/images"],
+}
 
 
 class Own(Source, kw_only=True):
@@ -53,7 +57,9 @@ def test_unknown_recipe_lists_the_shipped_ones() -> None:
 
 def test_defaults_are_resolved(tmp_path: Path) -> None:
     recipe = read(
-        tmp_path, sources={"vg": VG}, splits={"train": {"shards": 2}, "val": {"shards": 1}}
+        tmp_path,
+        sources={"vg": VG},
+        splits={"train": {"shards": 2}, "val": {"shards": 1, "allow_empty": True}},
     )
     assert recipe.rules == PAPER
     assert (recipe.splits["train"].combine, recipe.splits["val"].combine) == (True, False)
@@ -150,13 +156,71 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
         "splits.val: expected a table, found 3",
         "splits.test: Expected `int` >= 1 - at `$.shards`",
         "sources.vg: unknown key 'region_graph'; did you mean region_graphs?",
+        "sources.vg: it names no images, which the recipe embeds",
         "sources.coco: Expected `array`, got `str` - at `$.instances`",
         "sources.imaginary: no reader 'imaginary'",
         "exclude.refcoco: Expected `array`, got `int` - at `$.refs`",
         "near_duplicates: Invalid enum value 'maybe' - at `$.action`",
     ]:
         assert any(line.startswith(part) for line in lines), part
-    assert len(lines) == 10
+    assert len(lines) == 11
+
+
+def test_errors_of_keys_hide_no_others(tmp_path: Path) -> None:
+    """Neither those of the same table, nor missing files of the keys that are meant."""
+    text = """
+        name = "bad"
+        images = "embedded"
+        salt = 5
+        [splits]
+        train = { shards = 0, combine = "yes", rolle = "train" }
+        [sources.flickr30k]
+        annotatoins = "flickr30k"
+        split_files.train = "nope.txt"
+        ground_truth = "both"
+        pictures_of = 3
+        imagse = ["no_folder"]
+        [exclude.flickr30k]
+        ids = ["no_ids.txt"]
+        of = "flicker"
+        """
+    path = tiny.write(tmp_path / "recipe.toml", text.encode())
+    with pytest.raises(RecipeError) as error:
+        load(str(path), root=str(tmp_path))
+    lines = str(error.value).splitlines()
+    for part in [
+        "the recipe: Invalid enum value 'embedded' - at `$.images`",
+        "the recipe: Expected `str`, got `int` - at `$.salt`",
+        "splits.train: Expected `int` >= 1 - at `$.shards`",
+        "splits.train: Expected `bool`, got `str` - at `$.combine`",
+        "splits.train: unknown key 'rolle'; did you mean role?",
+        "sources.flickr30k: unknown key 'annotatoins'; did you mean annotations?",
+        "sources.flickr30k: unknown key 'imagse'; did you mean images?",
+        "sources.flickr30k: unknown key 'pictures_of'; known are",
+        "sources.flickr30k: Invalid enum value 'both' - at `$.ground_truth`",
+        f"sources.flickr30k: there is no {tmp_path}/flickr30k",
+        f"sources.flickr30k: there is no {tmp_path}/nope.txt",
+        f"sources.flickr30k: there is no {tmp_path}/no_folder",
+        f"exclude.flickr30k: there is no {tmp_path}/no_ids.txt",
+    ]:
+        assert any(line.startswith(part) for line in lines), (part, lines)
+
+
+def test_images_of_a_source_may_be_those_of_another(tmp_path: Path) -> None:
+    """GQA's are Visual Genome's."""
+    gqa = {"questions": {"train": ["q.json"]}}
+    assert read(tmp_path, sources={"vg": VG, "gqa": gqa})
+    with pytest.raises(RecipeError, match=r"sources\.gqa: it names no images"):
+        read(tmp_path, sources={"gqa": gqa})
+    assert read(tmp_path, sources={"gqa": gqa}, images="none")
+
+
+def test_split_that_no_source_has_files_for(tmp_path: Path) -> None:
+    splits: dict[str, Any] = {"train": {"shards": 1}, "val": {"shards": 1}}
+    with pytest.raises(RecipeError, match=r"splits\.val: no source has files for it"):
+        read(tmp_path, sources={"vg": VG}, splits=splits)
+    splits["val"]["allow_empty"] = True
+    assert read(tmp_path, sources={"vg": VG}, splits=splits)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +280,7 @@ def test_recipe_that_is_not_text_is_an_error(tmp_path: Path) -> None:
 
 
 def test_reader_is_loaded_by_module_and_class(tmp_path: Path) -> None:
-    table = {"reader": "tests.pipelines.test_recipe:Own", "table": "own.csv"}
+    table = {"reader": "tests.pipelines.test_recipe:Own", "table": "own.csv", "images": ["a"]}
     recipe = read(tmp_path, sources={"mine": table})
     source = recipe.sources["mine"]
     assert (type(source).__name__, source.paths()) == ("Own", ["own.csv"])
@@ -276,6 +340,7 @@ def test_zips_are_located_and_absolute_paths_unchanged(tmp_path: Path) -> None:
 def test_recipe_hash_does_not_depend_on_the_root(tmp_path: Path) -> None:
     for name in ("here", "there"):
         tiny.write_vg(tmp_path / name, [], [])
+        (tmp_path / name / "vg/images").mkdir()
     recipe = read(tmp_path, sources={"vg": VG})
     before = recipe.sha256()
     for name in ("here", "there"):

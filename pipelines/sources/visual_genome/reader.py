@@ -115,7 +115,9 @@ class VisualGenome(Source, kw_only=True):
                 photo_id=photo_id(image.flickr_id),
                 same_as=optional_image_key("coco", image.coco_id),
             )
-        for ids in decode_parts(raw_slice.content, bad, _ImageIds):  # GQA may have the image
+        for ids in filter(
+            None, decode_parts(raw_slice.content, bad, _ImageIds)
+        ):  # GQA may have the image
             photo, coco_key = photo_id(ids.flickr_id), optional_image_key("coco", ids.coco_id)
             if photo or coco_key:
                 key = _key(ids.image_id)

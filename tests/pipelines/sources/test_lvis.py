@@ -99,9 +99,9 @@ def test_unusable_records_are_rejected_with_their_reason(tmp_path: Path) -> None
     results = read(source)
     rejected = [(r.record, r.reason) for r in results if isinstance(r, Rejected)]
     assert rejected == [
-        ("images/2", "malformed record"),
         ("annotations/3", "malformed record"),
         ("annotations/4", "malformed record"),
+        ("images/2", "malformed record"),
         ("6:8", "unknown image"),
         ("9:8", "class both shown and not shown"),
         ("9:66", "unknown class"),
@@ -112,6 +112,26 @@ def test_unusable_records_are_rejected_with_their_reason(tmp_path: Path) -> None
     assert [(caption.text, len(caption.regions)) for caption in record.captions] == [
         ("aerosol can", 1)
     ]
+
+
+def test_malformed_image_loses_the_captions_of_its_annotations(tmp_path: Path) -> None:
+    """An image that states none counts as one caption."""
+    images = [
+        image(9) | {"coco_url": 5},
+        image(4) | {"width": None},
+        image(7, neg_category_ids=[8]),
+    ]
+    source = write(tmp_path, images=images, annotations=[obj(1, 9, 5), obj(2, 9, 5), obj(3, 9, 3)])
+    *rejected, record = read(source)
+    assert [
+        (r.record, r.reason, r.records, r.boxes) for r in rejected if isinstance(r, Rejected)
+    ] == [
+        ("images/0", "malformed record", 0, 0),
+        ("images/1", "malformed record", 1, 0),
+        ("9:5", "unknown image", 1, 2),
+        ("9:3", "unknown image", 1, 1),
+    ]
+    assert isinstance(record, ImageRecord)
 
 
 def test_class_that_loses_all_its_boxes_is_rejected(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_annotation_without_image_id_costs_only_itself(tmp_path: Path, image_id:
     rejected, *records = read(write(tmp_path, [image(3), image(4, original_id=9)], boxes))
     assert isinstance(rejected, Rejected)
     assert (rejected.record, rejected.reason) == ("annotations/1", "malformed record")
-    assert (rejected.records, rejected.boxes) == (0, 1)
+    assert (rejected.records, rejected.boxes) == (0, 0)  # no caption refers to it
     assert sum(len(r.captions) for r in records if isinstance(r, ImageRecord)) == 2
 
 
