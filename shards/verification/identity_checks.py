@@ -103,7 +103,8 @@ def has_one_file(indexed: Mapping[int, IndexedShard]) -> bool:
     files = [row.files for row in indexed.values() if len(row.files)]
     if sum(map(len, files)) > MOST_PLACEHOLDERS:
         return False
-    return len({int(file) for row in files for file in row}) == 1
+    distinct = {int(file) for row in files for file in row}
+    return len(distinct) == 1 and distinct != {0} and sum(map(len, files)) > 1
 
 
 def check_records(

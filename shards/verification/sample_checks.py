@@ -298,11 +298,15 @@ def _check_room(
     if not 2 <= len(sizes) <= MOST_CAPTIONS or sizes[0] + sizes[1] > capacity:
         return
     small = [item for item in joined if item[2] + sizes[0] <= capacity]
-    for (first, a, a_size), (second, b, b_size) in combinations(small, 2):
-        if a_size + b_size > capacity:
-            continue
-        boxes = [box_overlap.as_array([r.box for r in caption.regions]) for caption in (a, b)]
-        if not (overlap(*boxes) > rules.threshold - TOLERANCE).any():
+    owners = np.repeat(np.arange(len(small)), [len(c.regions) for _, c, _ in small])
+    boxes = box_overlap.as_array([region.box for _, c, _ in small for region in c.regions])
+    conflicts = np.zeros((len(small), len(small)), bool)
+    threshold = max(rules.threshold - TOLERANCE, 0.0)
+    for rows, columns in box_overlap.overlapping_pairs(boxes, overlap, threshold):
+        conflicts[owners[rows], owners[columns]] = True
+    conflicts |= conflicts.T
+    for (i, (first, a, a_size)), (j, (second, b, b_size)) in combinations(enumerate(small), 2):
+        if a_size + b_size <= capacity and not conflicts[i, j]:
             message = f"{first} and {second}: {len(a.text)} and {len(b.text)} characters"
             yield VerificationError(ErrorKind.JOINABLE, message, key=sample.key, caption=first)
 

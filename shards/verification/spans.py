@@ -33,13 +33,10 @@ def spans_that_split_words(text: str, spans: Sequence[Span]) -> list[Span]:
     >>> spans_that_split_words("cafe\u0301", [(0, 4), (4, 5)])
     [(0, 4), (4, 5)]
     """
-    candidates = [
-        span
-        for span in spans
-        if is_inside(span, text) and any(is_within_word(text, border) for border in span)
-    ]
-    if not candidates:
-        return candidates
+    within = {border for border in {b for s in spans for b in s} if is_within_word(text, border)}
+    if not within:
+        return []
+    candidates = [span for span in spans if is_inside(span, text) and not within.isdisjoint(span)]
     joints = {start for start, _ in spans} & {stop for _, stop in spans}
     return [
         span

@@ -3,19 +3,29 @@
 The checks, from the outside in:
 
 1. files (`set_checks`): every file of the manifest has its size and sha256, and a local folder has
-   no others; the recipe has the stated hash and the splits of the set (`recipe`);
-2. images (`set_checks`): a key is in a split once, and not in splits of both roles; no split
-   that is trained on has a held-out image, and none an image that ``excluded.parquet`` states to
-   be excluded from it. An image may be in two evaluation splits: RefCOCO and RefCOCOg divide the
-   same images differently;
-3. shards (`shard_checks`, `sample_checks`): tars have the members of the index, members their
-   CRC-32, images a valid header, and samples what `recipe` requires;
-4. counts (`count_checks`): the manifest's shards, totals and sources, ``stats.json``, and the index
-   agree with the samples.
+   no others; the recipe has the stated hash, and the splits and roles of the set (`recipe`);
+2. images (`set_checks`, `identity_checks`): a key is in a split once, and neither it nor its file is
+   in splits of both roles; no split that is trained on has a held-out image, and none an image
+   that ``excluded.parquet`` states to be excluded from it; no two images have one file. An image
+   may be in two evaluation splits: RefCOCO and RefCOCOg divide the same images differently;
+3. placement (`placement_checks`): a split has the shards of the recipe, and an image the shard and
+   the position of its key, or of the image of which it is a crop;
+4. tables (`table_checks`): ``excluded.parquet`` and ``rejected.parquet`` are about the sources and
+   evaluation sets of the recipe, and have as many records as the manifest states;
+5. shards (`shard_checks`): tars have the members of the index, members their CRC-32, images a valid
+   header and an end;
+6. samples (`sample_checks`, `caption_checks`): the text is the sentences joined by the rule, spans
+   cover words, boxes are inside the image and areas theirs, sentences have what their `datasets`
+   have, no two sentences of a caption are about one object, and no two captions fit one;
+7. records (`identity_checks`): a record is in one image and there once, no file is named by two
+   images, and the questions of a split have answers or not;
+8. counts (`count_checks`): the manifest's shards, totals and sources, ``stats.json``, and the index
+   agree with the samples;
+9. raw files (`raw_comparison`), if a root is given: some images, their sentences, boxes, classes and
+   answers are those of the raw files, and no sentence about them is missing.
 
-A file that cannot be read is an error, and its contents are not checked; everything else is. The
-assignment of images to shards is not checked: a crop of an image has a separate key but is in the
-shard of the image, and the set does not record which image that is.
+A file that cannot be read is an error, and its contents are not checked; everything else is. What
+cannot be checked, without raw files or at all, is listed.
 """
 
 import multiprocessing
@@ -42,6 +52,7 @@ from shards.verification.identity_checks import (
     check_file_names,
     check_image_files,
     check_records,
+    has_one_file,
 )
 from shards.verification.placement_checks import check_placement, check_shards
 from shards.verification.raw_comparison import RawComparison
@@ -214,6 +225,8 @@ def _not_checked(
     if unreadable := len(shards.shards) - len(indexed):
         images = f"images of {count_noun(unreadable, 'shard')}, held-out ones too"
         yield f"{images}: their index rows cannot be read"
+    if has_one_file(indexed):
+        yield "files of images against each other: all images have the same one"
     if num_images is not None:
         yield f"the sha256 and the tar of each shard, and all but {num_images} images"
         if shards.is_remote:

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.build import main as build
+from pipelines.synthetic.generate import generate_dataset
+from pipelines.synthetic.layout import SyntheticDataset
+from tests.conftest import build_demo
+from tests.shared_folder import shared_folder
 
 
 def build_set(recipe: str, synthetic: Path, output: Path) -> None:
@@ -17,3 +21,20 @@ def build_set(recipe: str, synthetic: Path, output: Path) -> None:
 def copied_set(demo_set: Path, tmp_path: Path) -> Path:
     """A copy of the demo set."""
     return Path(shutil.copytree(demo_set, tmp_path / "shards"))
+
+
+@pytest.fixture(scope="session")
+def medium_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic dataset of 110 images: one of each kind, but none of the corrupted records."""
+    dataset = SyntheticDataset(num_images=110, seed=3)
+    return shared_folder(
+        tmp_path_factory, "medium_dataset", lambda folder: generate_dataset(folder, dataset)
+    )
+
+
+@pytest.fixture(scope="session")
+def medium_set(medium_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shard set of `medium_dataset`; tests must not change it."""
+    return shared_folder(
+        tmp_path_factory, "medium_set", lambda folder: build_demo(medium_dataset, folder)
+    )
