@@ -111,11 +111,13 @@ def check_sources(
             ("captions", stated.in_shards, captions),
             ("boxes", stated.boxes.in_shards, boxes),
         ):
-            found = sum(by_dataset[name] for name in (by_dataset if datasets is None else datasets))
-            if expected != found:
+            in_samples = sum(
+                by_dataset[name] for name in (by_dataset if datasets is None else datasets)
+            )
+            if expected != in_samples:
                 message = (
                     f"{', '.join(names)}: the manifest counts {expected} {noun}, the shards have "
-                    f"{found}"
+                    f"{in_samples}"
                 )
                 yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
 

@@ -146,9 +146,9 @@ class RawComparison:
                     yield f"{origin.dataset}/{origin.record} is no raw record of the image"
                 continue
             name = f"{origin.dataset}/{origin.record}"
-            own = chosen.sample.key
-            if own not in (record.image, record.same_as) and (
-                namespace_of(own) == namespace_of(record.image)
+            key = chosen.sample.key
+            if key not in (record.image, record.same_as) and (
+                namespace_of(key) == namespace_of(record.image)
             ):
                 yield f"{name} is a record of {record.image}"
                 continue
@@ -180,7 +180,7 @@ class RawComparison:
         folders = [
             folder for source in self._sources.values() for folder in source.get("images", [])
         ]
-        found = False
+        has_name = False
         for folder in dict.fromkeys(folders):
             try:
                 content = self._root.read_in(folder, chosen.sample.file)
@@ -188,12 +188,12 @@ class RawComparison:
                 detail = f"{folder} cannot be read: {error}"
                 yield VerificationError(ErrorKind.RAW, detail, chosen.file, chosen.sample.key)
                 return
-            found = found or content is not None
+            has_name = has_name or content is not None
             if content == chosen.content:
                 return
         message = (
             f"its bytes are not those of {chosen.sample.file!a}"
-            if found
+            if has_name
             else (f"no folder of images has {chosen.sample.file!a}")
         )
         yield VerificationError(ErrorKind.RAW, message, chosen.file, chosen.sample.key)

@@ -4,8 +4,8 @@ The checks, from the outside in:
 
 1. files (`set_checks`): every file of the manifest has its size and sha256, and a local folder has
    no others; the recipe has the stated hash, and the splits and roles of the set (`recipe`);
-2. images (`set_checks`, `identity_checks`): a key is in a split once, and neither it nor its file is
-   in splits of both roles; no split that is trained on has a held-out image, and none an image
+2. images (`set_checks`, `identity_checks`): a key is in a split once, and neither it nor its file
+   is in splits of both roles; no split that is trained on has a held-out image, and none an image
    that ``excluded.parquet`` states to be excluded from it; no two images have one file. An image
    may be in two evaluation splits: RefCOCO and RefCOCOg divide the same images differently;
 3. placement (`placement_checks`): a split has the shards of the recipe, and an image the shard and
@@ -21,8 +21,8 @@ The checks, from the outside in:
    images, and the questions of a split have answers or not;
 8. counts (`count_checks`): the manifest's shards, totals and sources, ``stats.json``, and the index
    agree with the samples;
-9. raw files (`raw_comparison`), if a root is given: some images, their sentences, boxes, classes and
-   answers are those of the raw files, and no sentence about them is missing.
+9. raw files (`raw_comparison`), if a root is given: some images, their sentences, boxes, classes
+   and answers are those of the raw files, and no sentence about them is missing.
 
 A file that cannot be read is an error, and its contents are not checked; everything else is. What
 cannot be checked, without raw files or at all, is listed.

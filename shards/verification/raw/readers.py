@@ -232,16 +232,16 @@ _MDETR_NAMESPACES = {
 }
 
 
-def _mdetr_key(image: dict[str, Any], own: dict[str, str]) -> str:
+def _mdetr_key(image: dict[str, Any], namespaces: dict[str, str]) -> str:
     """Returns the key of an image; empty where the file states no usable id."""
     name = image.get("data_source") or image["dataset_name"]
-    namespace = own.get(name) or _MDETR_NAMESPACES.get(name.lower(), name)
+    namespace = namespaces.get(name) or _MDETR_NAMESPACES.get(name.lower(), name)
     id_ = image.get("original_id")
     try:
         return image_key(
             namespace,
             id_ if id_ is not None else image.get("original_img_id"),
-            frozenset(own.values()),
+            frozenset(namespaces.values()),
         )
     except ImageIdError:
         return ""

@@ -39,7 +39,7 @@ def joined(data: SetData) -> Caption:
     )
 
 
-def of(data: SetData, dataset: str, split: str = "val") -> Caption:
+def caption_of(data: SetData, dataset: str, split: str = "val") -> Caption:
     """Returns a caption of one sentence of a dataset, with a region."""
     return next(
         caption
@@ -221,7 +221,7 @@ def lengthen(data: SetData) -> None:
 
 
 def empty_caption(data: SetData) -> None:
-    caption = of(data, "gqa")
+    caption = caption_of(data, "gqa")
     caption |= {"text": " ", "regions": [], "tokens_negative": [[0, 1]]}
     caption["provenance"][0]["span"] = [0, 1]
 
@@ -241,7 +241,7 @@ def each_box(move: Callable[[list[float]], list[float]]) -> Callable[[SetData], 
 
 
 def wrong_area(data: SetData) -> None:
-    region = boxes(of(data, "gqa"))[0]
+    region = boxes(caption_of(data, "gqa"))[0]
     region["area"] = 2 * region["area"]
 
 
@@ -264,6 +264,11 @@ def lose_region(dataset: str) -> Callable[[SetData], object]:
                     return
 
     return edit
+
+
+def lose_one_of_several_regions(data: SetData) -> None:
+    caption = next(c for c in data.captions("val", "gqa") if len(boxes(c)) > 1)
+    caption["regions"].pop()
 
 
 def repeat_region(dataset: str) -> Callable[[SetData], object]:
@@ -343,7 +348,7 @@ def boxes_of_other_phrases(data: SetData) -> None:
 
 
 def lose_question(data: SetData) -> None:
-    del of(data, "gqa")["question"]
+    del caption_of(data, "gqa")["question"]
 
 
 def lose_answers(split: str) -> Callable[[SetData], object]:
@@ -356,11 +361,11 @@ def lose_answers(split: str) -> Callable[[SetData], object]:
 
 
 def lose_an_answer(data: SetData) -> None:
-    of(data, "gqa")["question"]["answer"] = None
+    caption_of(data, "gqa")["question"]["answer"] = None
 
 
 def question_without_id(data: SetData) -> None:
-    of(data, "gqa")["question"]["id"] = ""
+    caption_of(data, "gqa")["question"]["id"] = ""
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -547,7 +552,7 @@ def edit_recipe(edit: Callable[[dict[str, Any]], object]) -> Callable[[SetData],
 
 
 def change_case(data: SetData) -> None:
-    caption = of(data, "gqa")
+    caption = caption_of(data, "gqa")
     caption["text"] = caption["text"].upper()
 
 
@@ -611,7 +616,7 @@ def crowd(data: SetData) -> None:
 
 
 def other_record(data: SetData) -> None:
-    caption = of(data, "gqa")
+    caption = caption_of(data, "gqa")
     caption["provenance"][0]["record"] = caption["question"]["id"] = "99999999"
 
 
@@ -654,6 +659,7 @@ DAMAGES: dict[str, Damage] = {
     "area of a referring expression": Damage(area_of_referring_expression, ErrorKind.AREA),
     "region lost (refcoco)": Damage(lose_region("refcoco"), ErrorKind.REGION_COUNT),
     "region lost (vg)": Damage(lose_region("vg"), ErrorKind.REGION_COUNT),
+    "one of several regions lost": Damage(lose_one_of_several_regions, ErrorKind.SOURCES),
     "region twice (vg)": Damage(repeat_region("vg"), ErrorKind.DUPLICATE_REGION),
     "region twice (flickr30k)": Damage(repeat_region("flickr30k"), ErrorKind.DUPLICATE_REGION),
     "region twice (gqa)": Damage(repeat_region("gqa"), ErrorKind.DUPLICATE_REGION),

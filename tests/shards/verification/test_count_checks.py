@@ -73,14 +73,14 @@ def test_counts_of_sources_that_do_not_add_up(copied_set: Path, noun: str) -> No
 
 @pytest.mark.parametrize("noun", ["captions", "boxes"])
 def test_counts_of_sources_that_are_not_those_of_the_samples(copied_set: Path, noun: str) -> None:
-    edit_json(copied_set, mf.NAME, lambda m: _reject_one(_counts(m, noun)))
+    edit_json(copied_set, mf.NAME, lambda m: _merge_one(_counts(m, noun)))
     error = only_error(copied_set)
     assert (error.kind, error.file) == (ErrorKind.SOURCES, mf.NAME)
     assert re.search(rf"vg: the manifest counts \d+ {noun}, the shards have", error.message)
 
 
-def _reject_one(counts: dict[str, Any]) -> None:
-    counts.update(in_shards=counts["in_shards"] - 1, rejected=counts["rejected"] + 1)
+def _merge_one(counts: dict[str, Any]) -> None:
+    counts.update(in_shards=counts["in_shards"] - 1, merged=counts["merged"] + 1)
 
 
 def _counts(manifest: dict[str, Any], noun: str) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _counts(manifest: dict[str, Any], noun: str) -> dict[str, Any]:
 
 def test_counts_are_not_checked_if_only_some_samples_are_read(copied_set: Path) -> None:
     edit_json(copied_set, "stats.json", lambda stats: stats["train"].update(sentences=7))
-    edit_json(copied_set, mf.NAME, lambda m: _reject_one(_counts(m, "captions")))
+    edit_json(copied_set, mf.NAME, lambda m: _merge_one(_counts(m, "captions")))
     report = verify(ShardSet.open(copied_set), num_images=20)
     assert report.errors.listed == []
     counts = "sentences, characters and stats.json of test, train, val"

@@ -129,7 +129,7 @@ def test_remote_set(copied_set: Path, tmp_path: Path) -> None:
     one = verify(ShardSet.open("memory://verify", cache=tmp_path / "cache of one"), num_images=1)
     assert one.checked["images"] == 1
     assert "whether shards without a chosen image exist" in one.not_checked
-    assert len(list((tmp_path / "cache of one").glob("*.tar"))) == 1
+    assert len(list((tmp_path / "cache of one/mdetr-cache").glob("*.tar"))) == 1
 
 
 # --- images in the wrong split --------------------------------------------------------------------
