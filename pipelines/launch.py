@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from pipelines.dedup.eval_exclusion import list_errors
 from pipelines.fetch.catalog import read_catalog
 from pipelines.fetch.plan import fetch_hint
 from pipelines.io.beam_files import scratch_folder
-from pipelines.io.raw_files import StoreError, exists, is_local, open_binary
+from pipelines.io.raw_files import StoreError, exists, free_bytes, is_local, open_binary
 from pipelines.output_folder import OutputFolder, OutputFolderError
 from pipelines.recipe import Recipe, RecipeError, load, missing_paths, with_root
 from schemas.toml_config import Override
@@ -37,6 +38,10 @@ _INPUT_ERRORS = re.compile(
     r"LeakError|ConservationError): "
     r"(.*?)(?: \[while running|\n|$)"
 )
+
+
+# What writers raise on a full disk, beyond a quota, or beyond the size that a file may have.
+_NO_SPACE = re.compile(r"(No space left on device|Disk quota exceeded|File too large)")
 
 
 class BuildFailedError(Exception):
@@ -142,8 +147,8 @@ def _print_warnings(warnings: Iterable[str]) -> None:
 
 def _run(pipeline: beam.Pipeline, build: Build) -> None:
     shards = sum(split.shards for split in build.recipe.splits.values())
-    progress.tick(build.progress, "write shards", done=0, more=shards)
     try:
+        progress.tick(build.progress, "write shards", done=0, more=shards)
         add_steps(pipeline, build)
         pipeline.run().wait_until_finish()
     except grpc.FutureTimeoutError as error:
@@ -153,7 +158,19 @@ def _run(pipeline: beam.Pipeline, build: Build) -> None:
         messages = _INPUT_ERRORS.findall(f"{type(error).__name__}: {error}\n")
         if messages:
             raise BuildFailedError(messages[-1]) from error
+        no_space = _NO_SPACE.search("".join(traceback.format_exception(error)))
+        if no_space:
+            raise BuildFailedError(_no_space_message(no_space[1], build.output)) from error
         raise
+
+
+def _no_space_message(error: str, output: str) -> str:
+    """Returns that a disk is full, with the free bytes of the folders that a build writes to."""
+    folders = [tempfile.gettempdir()]
+    if is_local(output):
+        folders = [output, *folders]
+    free = " and ".join(f"{free_bytes(folder):,} bytes in {folder}" for folder in folders)
+    return f"cannot write to {output}: {error}; free are {free}"
 
 
 def _read_manifest(output: str) -> mf.Manifest:

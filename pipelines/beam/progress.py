@@ -56,12 +56,16 @@ def read(path: Path) -> dict[str, Stage]:
 def show_bars(path: Path, quiet: bool) -> Iterator[None]:
     """Shows a progress bar per stage on stderr; redirects Beam's messages to a log beside ``path``.
 
-    Beam's workers log dozens of lines to the same stderr.
+    Beam's workers log dozens of lines to the same stderr. They write to a pipe: a worker that
+    cannot write to stderr, because the disk is full, does not report its error, and Beam waits for
+    it forever.
     """
-    log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log, to_log = os.pipe()
+    copy = threading.Thread(target=_copy, args=(log, path.with_suffix(".log")), daemon=True)
+    copy.start()
     sys.stderr.flush()
     stderr = os.dup(2)
-    os.dup2(log, 2)
+    os.dup2(to_log, 2)
     try:
         with os.fdopen(os.dup(stderr), "w") as screen:
             stopped = threading.Event()
@@ -78,7 +82,16 @@ def show_bars(path: Path, quiet: bool) -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.close(log)
+        os.close(to_log)
+        copy.join(timeout=5)  # workers that are still ending have it open, too
+
+
+def _copy(pipe: int, path: Path) -> None:
+    """Copies a pipe to a file until its end; what the disk has no space for is dropped."""
+    with os.fdopen(pipe, "rb", buffering=0) as messages, path.open("ab", buffering=0) as log:
+        while content := messages.read(1 << 16):
+            with contextlib.suppress(OSError):
+                log.write(content)
 
 
 @contextlib.contextmanager

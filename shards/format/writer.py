@@ -90,13 +90,24 @@ class ShardWriter:
         """Ends the tar; the stream stays open."""
         self._tar.close()
 
+    def discard(self) -> None:
+        """Drops the end of the tar, which tarfile writes even when it is deleted."""
+        self._stream.is_discarded = True
+
 
 @contextmanager
 def shard_writer(stream: BinaryIO, name: str) -> Iterator[ShardWriter]:
-    """Yields a `ShardWriter` on ``stream`` and ends the tar at the end of the block."""
+    """Yields a `ShardWriter` on ``stream`` and ends the tar at the end of the block.
+
+    After an error in the block nothing more is written.
+    """
     writer = ShardWriter(stream, name)
-    yield writer
-    writer.close()
+    try:
+        yield writer
+        writer.close()
+    except BaseException:
+        writer.discard()
+        raise
 
 
 class _Hashing:
@@ -104,11 +115,13 @@ class _Hashing:
 
     def __init__(self, stream: BinaryIO) -> None:
         self.size = 0
+        self.is_discarded = False
         self.digest = hashlib.sha256()
         self._stream = stream
 
     def write(self, content: bytes) -> int:
         self.size += len(content)
         self.digest.update(content)
-        self._stream.write(content)
+        if not self.is_discarded:
+            self._stream.write(content)
         return len(content)
