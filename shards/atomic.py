@@ -34,7 +34,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)  # of a killed process; maybe another user's
             opened = temporary.open("wb")
         try:
-            with opened as file:
+            with unnamed_errors_name(path), opened as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -87,6 +87,17 @@ def errors_name(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         error.filename = str(path)
+        raise
+
+
+@contextmanager
+def unnamed_errors_name(path: Path) -> Iterator[None]:
+    """Adds a path to errors without one, such as those of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
         raise
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shards import written_files
-from shards.atomic import beside, errors_name, locked
+from shards.atomic import beside, errors_name, locked, unnamed_errors_name
 
 
 @contextmanager
@@ -41,7 +41,8 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             _remove(temporary)
             temporary.mkdir()
         try:
-            yield temporary
+            with unnamed_errors_name(path):
+                yield temporary
             if replace:
                 written_files.record_all(temporary)
                 _check(path, replace)  # a file may have been added in the meantime
