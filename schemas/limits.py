@@ -19,10 +19,11 @@ MAX_IMAGE_FILE_BYTES = 32 << 20
 MAX_RECORD_BYTES = 4 << 20
 
 #: Fewest bytes of the elements of a sliced file on average, if it has more than `FREE_ELEMENTS`.
-#: Elements are counted only where commas are closer to each other than in any file of records.
+#: Elements are counted only where commas are closer to each other than in any file of records, by
+#: layout: lists have polygons.
 MIN_ELEMENT_BYTES = 16
 FREE_ELEMENTS = 500_000
-MIN_COMMA_DISTANCE = 5
+MIN_COMMA_DISTANCE = {"list": 5, "dict": 12}
 
 #: Most bytes of one line of a text file; lines are ids.
 MAX_LINE_BYTES = 4096

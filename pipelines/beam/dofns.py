@@ -139,6 +139,8 @@ class FindSlices(_Step):
         reading = Reading(source, _name(input), is_table=not self._annotations)
         for item in find_slices(source, rank, input, self._build.scratch):
             if isinstance(item, Rejected):
+                if self._held_out:  # its image would be trained on
+                    raise RawFileError(f"{input.path}: {item.record}: {item.reason} {item.detail}")
                 item.records = int(self._annotations)
                 reading.counts.read += item.records
                 reading.reject(item)

@@ -352,7 +352,7 @@ def _check_density(content: "memoryview | msgspec.Raw", input: Input) -> None:
     blocks = [data[i : i + _BLOCK_BYTES] for i in range(0, len(data), _BLOCK_BYTES)]
     limit = max(FREE_ELEMENTS, len(data) // MIN_ELEMENT_BYTES)
     commas = sum(int(np.count_nonzero(block == ord(","))) for block in blocks)
-    if commas <= max(limit, len(data) // MIN_COMMA_DISTANCE):
+    if commas <= max(limit, len(data) // MIN_COMMA_DISTANCE[input.layout]):
         return
     count, depth, quotes = 0, 0, 0
     for block in blocks:

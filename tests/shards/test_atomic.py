@@ -1,5 +1,7 @@
 """Files are complete or absent."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,10 @@ def test_file_of_others_with_a_common_temporary_name_survives(tmp_path: Path) ->
     with atomic_write(tmp_path / "file") as file:
         file.write(b"new")
     assert (tmp_path / ".file.tmp").read_bytes() == b"of another program"
+
+
+def test_error_of_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as raised, atomic_write(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert raised.value.filename == str(tmp_path / "file")
+    assert not list(tmp_path.iterdir())

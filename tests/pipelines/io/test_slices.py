@@ -4,7 +4,7 @@ import json
 import random
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -236,3 +236,101 @@ def test_slices_of_a_zip_are_read_from_its_unpacked_member(tmp_path: Path) -> No
         archive.writestr("list.json", '["a", "b"]')
     contents, _ = slice_contents(path, "list")
     assert [json.loads(content) for content in contents] == [["a"], ["b"]]
+
+
+# --- files that cost more than they should --------------------------------------------------------
+
+
+def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    for layout, text in (("list", b"[1, 2]"), ("dict", b'{"a": 1}'), ("lines", b"7\r\n8\n")):
+        path = tiny.write(tmp_path / layout, b"\xef\xbb\xbf" + text)
+        contents, rejected = slice_contents(path, cast(Layout, layout))
+        assert rejected == []
+        joined = b"".join(contents)
+        if layout == "lines":
+            assert joined == text
+        else:
+            assert [json.loads(content) for content in contents]
+            assert b"\xef" not in joined
+    within = tiny.write(tmp_path / "within", b'\xef\xbb\xbf{"a": [5]}')
+    assert slice_contents(within, "list", "a") == ([b"[5]"], [])
+
+
+def test_too_long_line_is_rejected_and_the_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "MAX_LINE_BYTES", 10)
+    text = b"12345678\n123456789\n1234567890\n1\n" + b"x" * 50
+    contents, rejected = slice_contents(tiny.write(tmp_path / "lines.txt", text), "lines")
+    assert b"".join(contents) == b"12345678\n123456789\n1\n"
+    assert [(r.reason, r.detail) for r in rejected] == [
+        ("record too large", "lines.txt: 11 bytes from byte 19"),
+        ("record too large", "lines.txt: 50 bytes from byte 32"),
+    ]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), max_size=12),
+    slice_bytes=st.integers(1, 60),
+    dict_=st.booleans(),
+)
+@reuses_files
+def test_every_small_element_is_in_a_slice_and_every_large_one_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], slice_bytes: int, dict_: bool
+) -> None:
+    monkeypatch.setattr(slices, "SLICE_BYTES", slice_bytes)
+    monkeypatch.setattr(slices, "MAX_RECORD_BYTES", 20)
+    names = [f"{i}-{'x' * size}" for i, size in enumerate(sizes)]
+    path = tiny.write_json(tmp_path / "a.json", dict.fromkeys(names, 1) if dict_ else names)
+    contents, rejected = slice_contents(path, "dict" if dict_ else "list")
+    read = [element for content in contents for element in json.loads(content)]
+    extra = len('"": 1') if dict_ else len('""')
+    small = [name for name in names if len(name) + extra <= 20]
+    assert read == small
+    large = [(i, name) for i, name in enumerate(names) if name not in small]
+    assert [r.record for r in rejected] == [name if dict_ else str(i) for i, name in large]
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**6, b'{"a":' * 10**6, b"[" * 10**6 + b"]" * 10**6])
+def test_deep_nesting_is_an_error(tmp_path: Path, content: bytes) -> None:
+    path = tiny.write(tmp_path / "deep.json", content)
+    layout: Layout = "dict" if content.startswith(b"{") else "list"
+    with pytest.raises(RawFileError, match=r"deep\.json: expected a JSON"):
+        slice_contents(path, layout)
+
+
+@pytest.mark.parametrize("element", [b"0", b"10", b"[]", b"{}", b'""', b'"["'])
+def test_list_of_mere_numbers_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, element: bytes
+) -> None:
+    monkeypatch.setattr(slices, "FREE_ELEMENTS", 1000)
+    monkeypatch.setattr(slices, "_BLOCK_BYTES", 97)
+    path = tiny.write(tmp_path / "dense.json", b"[%b]" % b",".join([element] * 5000))
+    with pytest.raises(RawFileError, match=r"expected a JSON list of records, found more than"):
+        slice_contents(path, "list")
+    entries = b",".join(b'"%04d":%b' % (i, element) for i in range(5000))
+    path = tiny.write(tmp_path / "dense.json", b"{%b}" % entries)
+    with pytest.raises(RawFileError, match=r"expected a JSON object of records, found more than"):
+        slice_contents(path, "dict")
+
+
+def test_records_with_dense_numbers_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "FREE_ELEMENTS", 10)
+    monkeypatch.setattr(slices, "_BLOCK_BYTES", 97)
+    rows = [{"counts": [i % 10] * 100, "text": 'a "quoted" [word'} for i in range(200)]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows, separators=(",", ":")))
+    contents, rejected = slice_contents(path, "list")
+    assert [row for content in contents for row in json.loads(content)] == rows
+    assert rejected == []
+
+
+def test_many_bytes_of_repeated_keys_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "MAX_RECORD_BYTES", 100)
+    path = tiny.write(tmp_path / "a.json", b'{"a": [%b1], "a": 1}' % (b"[]," * 50))
+    with pytest.raises(RawFileError, match=r"from byte 1 to 1\d\d have keys that are repeated"):
+        slice_contents(path, "dict")
