@@ -326,15 +326,15 @@ def _locate(path: str, root: str) -> str:
     zip_path = split_zip_path(path)
     if zip_path is not None and exists(zip_path[0]):
         return path
-    found = find_in_zips(path, root.rstrip("/") if is_relative else path.rpartition("/")[0])
-    if len(found) > 1:
-        raise RawFileError(f"{path} is in several zips, name one of them: {', '.join(found)}")
-    if not found:
+    places = find_in_zips(path, root.rstrip("/") if is_relative else path.rpartition("/")[0])
+    if len(places) > 1:
+        raise RawFileError(f"{path} is in several zips, name one of them: {', '.join(places)}")
+    if not places:
         raise RawFileError(
             f"there is no {path}, no {path.rpartition('/')[2]}.zip, and no zip in its folder or "
             "above that has it"
         )
-    return found[0]
+    return places[0]
 
 
 def _content_errors(table: Source | Exclusion, recipe: Recipe) -> Iterator[str]:

@@ -67,7 +67,7 @@ MAX_SCENE_BYTES = 256 << 10
 #: Most characters of a raw record that its rejection quotes.
 MAX_REPORTED_CHARACTERS = 1000
 
-#: Most different ids of a list.
+#: Most ids of a list.
 MAX_LISTED_IDS = 500_000
 
 #: Most sentences of one image of Flickr30k, which has five.

@@ -213,19 +213,26 @@ def _read_ids(input: Input) -> list[RawId]:
         ids = plain_data.loads_json(content, path)
     else:
         ids = _lines(content, path)
+    if isinstance(ids, list):
+        _check_number(len(ids), path)
     rows = _convert(ids, list[int | float | str | _Row], input)
-    distinct = dict.fromkeys(row.image_id if isinstance(row, _Row) else row for row in rows)
-    if len(distinct) > MAX_LISTED_IDS:
-        raise RawFileError(f"{path}: {len(distinct)} ids, more than {MAX_LISTED_IDS}")
-    return list(distinct)
+    return [row.image_id if isinstance(row, _Row) else row for row in rows]
 
 
 def _lines(content: bytes, path: str) -> list[str]:
+    _check_number(content.count(b"\n"), path)
     try:
         lines = content.decode().splitlines()
     except UnicodeDecodeError as error:
         raise RawFileError(f"{path}: expected lines of image ids: {error}") from error
-    return [line.strip() for line in lines if line.strip()]
+    # A mark may be in the middle of a list that was joined from several.
+    ids = (line.removeprefix("\ufeff").strip() for line in lines)
+    return [id_ for id_ in ids if id_]
+
+
+def _check_number(count: int, path: str) -> None:
+    if count > MAX_LISTED_IDS:
+        raise RawFileError(f"{path}: {count} ids, more than {MAX_LISTED_IDS}")
 
 
 def _convert(content: object, layout: Any, input: Input) -> Any:

@@ -109,12 +109,12 @@ def find_slices(
             if input.layout == "lines":
                 return
             raise RawFileError(f"{input.path}: empty file; expected {_expected(input)}")
-        found = _Elements(map_local(local), input)
-    for (start, stop), first in zip(found.ranges, found.firsts, strict=True):
+        elements = _Elements(map_local(local), input)
+    for (start, stop), first in zip(elements.ranges, elements.firsts, strict=True):
         yield SliceRange(source, rank, input, path, start, stop, first)
-    for key in found.repeated_keys:
+    for key in elements.repeated_keys:
         yield Rejected(source, key, "duplicate id", f"{name}: the last one was kept")
-    for key, start, size in found.too_large:
+    for key, start, size in elements.too_large:
         detail = f"{name}: {size} bytes from byte {start}"
         yield Rejected(source, key, "record too large", detail)
 

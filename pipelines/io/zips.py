@@ -228,7 +228,7 @@ def find_in_zips(path: str, top: str) -> list[str]:
     the zips of several datasets have files of the same name; only a folder of the zip's own name
     around all its files, such as ``CLEVR_v1.0`` in ``CLEVR_v1.0.zip``, may be left out.
     """
-    found: list[str] = []
+    places: list[str] = []
     folder, _, name = path.rpartition("/")
     while folder and (folder == top or folder.startswith(f"{top}/")):
         for zip_path in files_in(folder):
@@ -236,10 +236,10 @@ def find_in_zips(path: str, top: str) -> list[str]:
                 with contextlib.suppress(RawFileError), open_zip(zip_path) as archive:
                     paths = [member_path(info) for info in archive.infolist()]
                     inside = _path_inside(paths, name, zip_path.rpartition("/")[2][: -len(".zip")])
-                    found += [f"{zip_path}/{inside}"] if inside else []
+                    places += [f"{zip_path}/{inside}"] if inside else []
         folder, _, parent = folder.rpartition("/")
         name = f"{parent}/{name}"
-    return found
+    return places
 
 
 def _path_inside(paths: list[str], name: str, wrapper: str) -> str | None:

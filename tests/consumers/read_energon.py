@@ -27,7 +27,9 @@ class GroundedSample(Sample):
 
 @stateless
 def cook(sample: dict[str, Any]) -> GroundedSample:
-    return GroundedSample(**basic_sample_keys(sample), image=sample["jpg"], record=sample["json"])
+    return GroundedSample(
+        **basic_sample_keys(sample), image=sample.get("jpg") or sample["png"], record=sample["json"]
+    )
 
 
 class GroundedTaskEncoder(DefaultTaskEncoder[GroundedSample, GroundedSample, Any, Any]):

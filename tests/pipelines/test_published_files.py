@@ -165,22 +165,22 @@ def test_images_of_any_name_are_found_in_folders_and_zips(tmp_path: Path) -> Non
     ]
     images, annotations = [], []
     for number, name in enumerate(names, 1):
-        tiny.write(tmp_path / "pictures" / name, tiny.image_file(hue=number))
+        tiny.write(tmp_path / "photos" / name, tiny.image_file(hue=number))
         image = {"id": number, "file_name": name, "caption": "a dog", "dataset_name": "mixed"}
         image |= {"width": tiny.WIDTH, "height": tiny.HEIGHT}
         images.append(image | {"data_source": "vg", "original_id": number})
         annotation = {"id": number, "image_id": number, "bbox": [1, 1, 9, 9]}
         annotations.append(annotation | {"tokens_positive": [[2, 5]], "area": 81, "iscrowd": 0})
     tiny.write_json(tmp_path / "m.json", {"images": images, "annotations": annotations})
-    source = {"files": {"train": ["m.json"]}, "images": ["pictures"]}
+    source = {"files": {"train": ["m.json"]}, "images": ["photos"]}
     for _ in ("folder", "zip"):
         assert tiny.build(tmp_path, "--overwrite", sources={"mdetr_json": source}) == 0
         assert not tiny.rejected(tmp_path)
         by_file = {sample["file"]: sample["image"] for sample in tiny.samples(tmp_path).values()}
         assert by_file == {name: tiny.image_file(hue=i) for i, name in enumerate(names, 1)}
-        members = {f"all/{name}": (tmp_path / "pictures" / name).read_bytes() for name in names}
-        tiny.write_zip(tmp_path / "pictures.zip", members)
-        source["images"] = ["pictures.zip"]
+        members = {f"all/{name}": (tmp_path / "photos" / name).read_bytes() for name in names}
+        tiny.write_zip(tmp_path / "photos.zip", members)
+        source["images"] = ["photos.zip"]
 
 
 def test_images_of_one_name_in_two_folders_are_not_mixed_up(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that are read as a whole: pickles and JSON, told apart by their content."""
+"""Files that are read as a whole: pickles and JSON, distinguished by their content."""
 
 import json
 import pickle

@@ -113,7 +113,7 @@ def test_file_is_found_where_unpacking_would_put_it(tmp_path: Path) -> None:
     tiny.write_zip(tmp_path / "wrapped/x.zip", {"x/y/train.json": b"", "x/y/val.json": b""})
     tiny.write_zip(tmp_path / "clevr/x.zip", {"x/y/train.json": b"", "__MACOSX/x/y/._a": b""})
     tiny.write(tmp_path / "gqa/broken.zip", b"no zip")
-    found = {
+    expected = {
         "coco/annotations/train.json": ["coco/annotations_trainval.zip/annotations/train.json"],
         "coco/annotations": ["coco/annotations_trainval.zip/annotations"],
         "coco/train.json": [],
@@ -126,7 +126,7 @@ def test_file_is_found_where_unpacking_would_put_it(tmp_path: Path) -> None:
         "clevr/train.json": [],
     }
     prefix = f"{tmp_path}/"
-    for path, places in found.items():
+    for path, places in expected.items():
         assert [p.removeprefix(prefix) for p in find_in_zips(prefix + path, top)] == places
     assert (
         find_in_zips(f"{tmp_path}/coco/annotations/train.json", f"{tmp_path}/coco/annotations")

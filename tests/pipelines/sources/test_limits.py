@@ -171,8 +171,8 @@ def test_question_or_scene_of_clevr_with_too_much_is_rejected(
         questions={"train": [str(tmp_path / "questions.json")]},
         scenes={"train": str(tmp_path / "scenes.json")},
     )
-    kept, reasons = read(source)
-    assert kept == [texts["a"]]
+    texts_read, reasons = read(source)
+    assert texts_read == [texts["a"]]
     assert reasons == {"questions:1": "bad program", "questions:2": "text too long"}
 
 
