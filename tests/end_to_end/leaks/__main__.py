@@ -37,6 +37,8 @@ def main() -> int:
             if len(outcomes) % 500 == 0:
                 bad = sum(bool(outcome.errors) for outcome in outcomes)
                 print(f"{len(outcomes)} recipes, {bad} with errors", file=sys.stderr, flush=True)
+        pool.close()
+        pool.join()
     outcomes.sort(key=lambda outcome: outcome.seed)
     print("\n".join(summary(outcomes, arguments.show)))
     print(f"{time.monotonic() - started:.0f} s")
