@@ -442,7 +442,7 @@ def _image_header(folder: Path) -> None:
 
 @bomb("image of zeros", _read_image)
 def _image_of_zeros(folder: Path) -> None:
-    _bytes(folder, "1.png", _blank_png(4_000))
+    _bytes(folder, "1.png", _blank_png(3_460))
 
 
 @bomb("image in a zip", _read_image)

@@ -9,7 +9,7 @@ at these limits.
 MAX_IMAGE_PIXELS = 100_000_000
 
 #: Maximum number of pixels of an image that has to be decoded at its full size to be hashed.
-MAX_HASHED_PIXELS = 1 << 24
+MAX_HASHED_PIXELS = 12_000_000
 
 #: Most bytes of an image file, which is read whole.
 MAX_IMAGE_FILE_BYTES = 32 << 20
