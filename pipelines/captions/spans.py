@@ -62,14 +62,13 @@ def consolidate_or_whole(spans: Iterable[Span], text: str) -> list[Span]:
 def _to_graphemes(span: Span, borders: Sequence[int]) -> Span:
     """Returns a span of code points as a span of the graphemes that it covers or is in.
 
-    Offsets outside the text remain outside, and an empty or reversed span covers nothing.
+    A span that begins outside the text remains outside, and an empty or reversed one is empty.
     """
     start, stop = span
-    if start < 0:
+    if not 0 <= start <= borders[-1]:
         return span
-    last = len(borders) - 1
-    first = bisect_right(borders, start) - 1 if start < borders[-1] else last + start - borders[-1]
-    return first, min(bisect_left(borders, stop), last) if start < stop else first
+    first = bisect_right(borders, start) - 1
+    return first, bisect_left(borders, stop) if start < stop else first
 
 
 def _main_character(grapheme: str) -> str:

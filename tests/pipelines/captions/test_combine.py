@@ -79,6 +79,13 @@ def test_mdetr_rules_have_the_published_order_and_length() -> None:
     assert groups == [["3", "1"], ["0", "2"]]
 
 
+@pytest.mark.parametrize(("length", "captions"), [(124, 1), (125, 2)])
+def test_joined_caption_has_fewer_characters_than_the_limit(length: int, captions: int) -> None:
+    """With full stops and the space between them: 249 characters, and 250."""
+    sentences = [caption("a" * 123), caption("b" * (length - 1))]
+    assert len(combine(sentences, PAPER)) == captions
+
+
 def test_mdetr_rules_let_a_single_long_sentence_pass() -> None:
     [one] = combine([caption("a" * 300)], MDETR)
     assert one.text == "a" * 300 + "."
@@ -175,6 +182,8 @@ def test_sentences_with_many_boxes_are_combined_in_runs() -> None:
     counts = [10_001, 6_000, 4_000, 1]
     sentences = [caption(f"n{i}", *[box] * count) for i, count in enumerate(counts)]
     assert [len(run) for run in _runs(sentences)] == [1, 2, 1]
+    sentences = [caption("a", *[box] * 9_999), caption("b", box), caption("c", box)]
+    assert [[c.text for c in run] for run in _runs(sentences)] == [["a", "b"], ["c"]]
     sentences = [caption("a"), caption("b", *[box] * 10_001), caption("c")]
     assert [[c.text for c in run] for run in _runs(sentences)] == [["a"], ["b"], ["c"]]
 

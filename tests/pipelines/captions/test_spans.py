@@ -84,6 +84,33 @@ def test_consolidation_without_hyphens_is_idempotent(spans: list[Span], text: st
     assert consolidate(once, text) == once
 
 
+@pytest.mark.parametrize(
+    ("text", "span", "expected"),
+    [
+        ("a t-shirt on it", (2, 3), [(2, 9)]),
+        ("-a", (1, 2), [(0, 2)]),
+        (" -a", (2, 3), [(1, 3)]),
+        ("ab-", (3, 10), [(0, 3)]),
+        ("e\u0301-", (3, 10), [(0, 3)]),
+        (".-a b", (0, 1), []),
+    ],
+)
+def test_hyphen_at_an_end_takes_in_the_whole_word(
+    text: str, span: Span, expected: list[Span]
+) -> None:
+    assert consolidate([span], text) == expected
+
+
+def test_whole_text_replaces_spans_without_words_only() -> None:
+    assert consolidate_or_whole([(2, 5)], "a cat sits") == [(2, 5)]
+    assert consolidate_or_whole([(4, 5)], "a b #") == [(0, 3)]
+    assert consolidate_or_whole([(0, 1)], "#?") == []
+
+
+def test_empty_span_within_a_grapheme_covers_nothing() -> None:
+    assert consolidate([(4, 4), (5, 4)], "cafe\u0301 x") == []
+
+
 @pytest.mark.parametrize("graphemes", WORDS.values(), ids=WORDS)
 def test_span_takes_in_whole_graphemes(graphemes: list[str]) -> None:
     word = "".join(graphemes)
