@@ -23,8 +23,8 @@ def check_read(recipe: Recipe, reading: ReadingSummary) -> None:
             counts = reading.counts[source]
             raise EmptyError(
                 f"no caption of {source} can be used: {_outcomes(counts)}"
-                f"{_found(recipe, reading, [source])}; allow_empty = true in [sources.{source}] "
-                "permits it"
+                f"{_file_contents(recipe, reading, [source])}; "
+                f"allow_empty = true in [sources.{source}] permits it"
             )
     filled = {split for splits in reading.splits.values() for split, n in splits.items() if n}
     empty = [
@@ -35,7 +35,7 @@ def check_read(recipe: Recipe, reading: ReadingSummary) -> None:
     if empty:
         raise EmptyError(
             f"no caption is for the recipe's {', '.join(empty)}"
-            f"{_found(recipe, reading, list(reading.splits))}; allow_empty = true in "
+            f"{_file_contents(recipe, reading, list(reading.splits))}; allow_empty = true in "
             f"[splits.{empty[0]}] permits it"
         )
 
@@ -83,11 +83,11 @@ def _outcomes(counts: Counts) -> str:
         "excluded": counts.excluded,
         "not asked for": counts.not_asked_for,
     }
-    found = ", ".join(f"{count} {name}" for name, count in outcomes.items() if count)
-    return f"{counts.read} read" + (f", of which {found}" if found else "")
+    stated = ", ".join(f"{count} {name}" for name, count in outcomes.items() if count)
+    return f"{counts.read} read" + (f", of which {stated}" if stated else "")
 
 
-def _found(recipe: Recipe, reading: ReadingSummary, sources: list[str]) -> str:
+def _file_contents(recipe: Recipe, reading: ReadingSummary, sources: list[str]) -> str:
     """Returns which splits the files have, and what was left out of them."""
     parts: list[str] = []
     for source in sources:
@@ -101,7 +101,7 @@ def _found(recipe: Recipe, reading: ReadingSummary, sources: list[str]) -> str:
                 if split not in recipe.splits
             ]
         if not files:
-            found = {s: n for s, n in sorted(reading.splits[source].items()) if n}
-            counts = ", ".join(f"{count} for {split}" for split, count in found.items())
+            by_split = {s: n for s, n in sorted(reading.splits[source].items()) if n}
+            counts = ", ".join(f"{count} for {split}" for split, count in by_split.items())
             parts.append(f"{source} has {counts or 'no captions'}")
     return "; " + "; ".join(parts) if parts else ""

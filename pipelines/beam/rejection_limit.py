@@ -71,8 +71,8 @@ def _causes(source: str, reason: str, rows: RejectedRows) -> list[Rejected]:
     the captions that need it.
     """
     if reason == UNKNOWN_IMAGE:
-        own = [row for row in rows.of_tables if row.source == source]
-        return own or rows.of_tables  # the row may be in the table of another source
+        of_source = [row for row in rows.of_tables if row.source == source]
+        return of_source or rows.of_tables  # the row may be in the table of another source
     if reason in (UNKNOWN_OBJECT, ALL_BOXES_LOST):
         lose_boxes = reason == ALL_BOXES_LOST
         return [

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 Groups = list[list[int]]
 
-#: The most groups that `best` looks at to dissolve those of one greedy order, within a second. An
+#: The most groups that `best` checks to dissolve those of one greedy order, within a second. An
 #: image of 500 sentences needs a tenth; without a limit, some of 5,000 take many minutes.
 MAX_VISITS = 4_000_000
 
@@ -57,7 +57,7 @@ class _Coloring:
     def __init__(self, problem: _Problem) -> None:
         self.problem = problem
         self.groups: list[_Group] = []  # ascending by number
-        self.visits = 0  # groups that `fullest` looked at
+        self.visits = 0  # groups that `fullest` checked
         # Ascending by room, then by number: the key of each group, and the group.
         self._keys: list[int] = []
         self._fullest_first: list[_Group] = []

@@ -13,8 +13,8 @@ def incompleteness(content: bytes) -> str | None:
 
     A JPEG needs an end marker after the beginning of its pixels; there may be bytes after it, as in
     some published files. The chunks of a PNG need their CRC-32, up to the last one. A JPEG whose
-    pixels are damaged, or that lost some before the end marker, cannot be told from a whole one:
-    libjpeg decodes it with a warning that Pillow does not pass on.
+    pixels are damaged, or that lost some before the end marker, looks whole: libjpeg decodes it
+    with a warning that Pillow does not pass on.
 
     >>> incompleteness(b"\xff\xd8\xff\xda\x00\x02...\xff\xd9") is None
     True

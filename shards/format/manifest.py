@@ -76,7 +76,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     """The contents of a shard set and how it was built.
 
     ``recipe`` has every default resolved, and ``recipe_sha256`` is the version of the data.
-    ``roles`` says of each split what its images are for; no image is in splits of both roles.
+    ``roles`` states what the images of each split are for; no image is in splits of both roles.
     ``not_asked_for`` has what the recipe leaves out of the sources, in a row for each part.
     """
 

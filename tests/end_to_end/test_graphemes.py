@@ -81,11 +81,11 @@ def test_spans_end_on_grapheme_borders_and_the_set_is_whole(rules: str, tmp_path
             text = caption["text"]
             graphemes = by_text.get(text) or [*"is ", *by_text[text[3:-1]], "?"]
             borders = set(accumulate(map(len, graphemes), initial=0))
-            found = [s for region in caption["regions"] for s in region["tokens_positive"]]
+            positive = [s for region in caption["regions"] for s in region["tokens_positive"]]
             # As published, a root phrase of an emoji names nothing in Visual Genome.
             is_vg = caption["provenance"][0]["dataset"] == "vg"
-            assert found or text.startswith("is ") or (is_vg and rules == "mdetr")
-            spans += len(found)
-            assert {b for s in found + caption["tokens_negative"] for b in s} <= borders, text
+            assert positive or text.startswith("is ") or (is_vg and rules == "mdetr")
+            spans += len(positive)
+            assert {b for s in positive + caption["tokens_negative"] for b in s} <= borders, text
     assert spans > 2 * len(texts)
     assert verify(ShardSet.open(tmp_path / "shards")).errors.listed == []

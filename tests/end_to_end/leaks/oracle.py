@@ -24,7 +24,7 @@ from shards.verification.verify import verify
 from tests import tiny
 from tests.end_to_end.leaks.raw_data import TrueCaption, spelled
 from tests.end_to_end.leaks.recipes import RandomRecipe, TrueExclusion
-from tests.end_to_end.leaks.world import ADJECTIVES, ImageRow, Photo, World
+from tests.end_to_end.leaks.truth import ADJECTIVES, ImageRow, Photo, Truth
 
 
 class Sample(NamedTuple):
@@ -78,7 +78,7 @@ class Links:
 
 def stated_links(recipe: RandomRecipe) -> Links:
     """Returns the links that files of the recipe state."""
-    rows = [*recipe.data.read_tables, *recipe.data.world.flickr30k]
+    rows = [*recipe.data.read_tables, *recipe.data.truth.flickr30k]
     for exclusion in recipe.exclusions:
         if exclusion.photos_stated and not exclusion.is_flawed:
             rows += exclusion.rows
@@ -86,8 +86,8 @@ def stated_links(recipe: RandomRecipe) -> Links:
 
 
 def published_links(recipe: RandomRecipe) -> Links:
-    """Returns the links that any file of the world states."""
-    return Links(recipe.data.world.rows)
+    """Returns the links that any file states."""
+    return Links(recipe.data.truth.rows)
 
 
 def judge(recipe: RandomRecipe, output: Path) -> Verdict:
@@ -95,7 +95,7 @@ def judge(recipe: RandomRecipe, output: Path) -> Verdict:
     verdict = Verdict()
     samples = list(read_samples(output))
     manifest = json.loads((output / "manifest.json").read_text())
-    photos = {row.key: row.photo for row in recipe.data.world.rows}
+    photos = {row.key: row.photo for row in recipe.data.truth.rows}
     for flaw in recipe.flaws:
         warned = any(re.search(flaw.message, warning) for warning in manifest["warnings"])
         if flaw.must_be_refused or not warned:
@@ -125,7 +125,7 @@ def read_samples(output: Path) -> Iterator[Sample]:
                 yield Sample(split, key, files.get(f"{key}.jpg"), sentences)
 
 
-def photo_of(content: bytes, world: World) -> Photo:
+def photo_of(content: bytes, truth: Truth) -> Photo:
     """Returns the photo whose color an image has."""
     with Image.open(io.BytesIO(content)) as image:
         color = image.convert("RGB").getpixel((image.width // 2, image.height // 2))
@@ -133,7 +133,7 @@ def photo_of(content: bytes, world: World) -> Photo:
     def distance(photo: Photo) -> int:
         return sum(abs(a - b) for a, b in zip(color, photo.color, strict=True))
 
-    nearest = min(world.photos, key=distance)
+    nearest = min(truth.photos, key=distance)
     assert distance(nearest) < 20, (color, nearest)
     return nearest
 
@@ -149,13 +149,13 @@ def true_caption(sentence: str, captions: dict[str, TrueCaption]) -> tuple[str, 
 def _check_images(
     recipe: RandomRecipe, samples: list[Sample], photos: dict[str, Photo], verdict: Verdict
 ) -> None:
-    world = recipe.data.world
+    truth = recipe.data.truth
     for sample in samples:
         if (sample.content is None) != (recipe.images == "none"):
             verdict.errors.append(("image bytes", f"{sample.key}: {recipe.images}"))
         if sample.key not in photos:
             verdict.errors.append(("unknown key", sample.key))
-        elif sample.content and photo_of(sample.content, world) is not photos[sample.key]:
+        elif sample.content and photo_of(sample.content, truth) is not photos[sample.key]:
             verdict.errors.append(("image of another photo", sample.key))
 
 
@@ -238,7 +238,7 @@ def _check_losses(
     recipe: RandomRecipe, samples: list[Sample], output: Path, verdict: Verdict
 ) -> None:
     """Checks that only captions of images that are held out are missing."""
-    found = {
+    written = {
         true_caption(sentence, recipe.data.captions)[0]
         for sample in samples
         for sentence in sample.sentences
@@ -248,7 +248,7 @@ def _check_losses(
     for exclusion in recipe.exclusions:
         held |= links.reached(row.key for row in exclusion.rows)
     for text, caption in recipe.data.captions.items():
-        if caption.split not in recipe.splits or text in found:
+        if caption.split not in recipe.splits or text in written:
             continue
         if caption.split in recipe.train_splits and caption.row.key in held:
             verdict.excluded += 1

@@ -1,4 +1,4 @@
-"""Writes random datasets of a world in their published layouts, with ids in any spelling.
+"""Writes random datasets of a `Truth` in their published layouts, with ids in any spelling.
 
 Each writer adds one source to a `RawData`: its files, its table of the recipe, and what is true of
 every caption in them.
@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from tests import tiny
-from tests.end_to_end.leaks.world import ImageRow, World
+from tests.end_to_end.leaks.truth import ImageRow, Truth
 
 COCO_TRAIN, COCO_VAL = "train2014", "val2014"
 #: of mdetr_json's ``data_source``: those that a reader has to accept, and others, which it may not
@@ -45,7 +45,7 @@ class RawData:
     """
 
     root: Path
-    world: World
+    truth: Truth
     rng: Random
     captions: dict[str, TrueCaption] = dataclasses.field(default_factory=dict)
     sources: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
@@ -59,7 +59,7 @@ class RawData:
         return self.next_id
 
     def caption(self, dataset: str, split: str, row: ImageRow, odd: bool = False) -> str:
-        text = self.world.text(row)
+        text = self.truth.text(row)
         self.captions[text] = TrueCaption(dataset, split, row, odd)
         return text
 
@@ -129,7 +129,7 @@ def coco_images(rows: Iterable[ImageRow], style: str = "int") -> list[dict[str, 
 def write_instances(data: RawData, part: str, annotations: Sequence[Any] = ()) -> str:
     """Writes COCO's table of a part; returns its path."""
     path = f"coco/annotations/instances_{part}.json"
-    rows = [row for row in data.world.coco if row.part == part]
+    rows = [row for row in data.truth.coco if row.part == part]
     images = coco_images(rows, data.id_style())
     tiny.write_json(data.root / path, {"images": images, "annotations": annotations})
     return path
@@ -141,7 +141,7 @@ def write_refs(data: RawData) -> dict[str, tuple[str, list[tuple[ImageRow, str]]
     Returns by dataset the path, and the split of each image; there are no captions about them yet.
     """
     rng, written = data.rng, {}
-    rows = [row for row in data.world.coco if row.part == COCO_TRAIN]
+    rows = [row for row in data.truth.coco if row.part == COCO_TRAIN]
     for dataset, version in [("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd")]:
         names = [
             "train",
@@ -175,12 +175,12 @@ def write_coco(data: RawData, refs: dict[str, tuple[str, list[tuple[ImageRow, st
                 }
             )
             read = dataset in datasets
-            text = f"the {data.caption(dataset, split, row)}" if read else "the thing"
+            text = f"the {data.caption(dataset, split, row)}" if read else "the object"
             reference = tiny.reference(row.id, ann_id, {data.new_id(): text}, split)
             references.append({**reference, "image_id": spelled(row, image_style)})
         tiny.write_refs(data.root / path, references)
     instances = write_instances(data, COCO_TRAIN, annotations)
-    rows = [row for row in data.world.coco if row.part == COCO_TRAIN]
+    rows = [row for row in data.truth.coco if row.part == COCO_TRAIN]
     data.write_images("coco/train2014", rows)
     data.read_tables += rows
     data.eval_splits |= {split for d in datasets for _, split in refs[d][1] if split != "train"}
@@ -197,7 +197,7 @@ def write_coco(data: RawData, refs: dict[str, tuple[str, list[tuple[ImageRow, st
 def write_image_data(data: RawData) -> str:
     style, link_style = data.id_style(), data.id_style()
     table = []
-    for row in data.world.vg:
+    for row in data.truth.vg:
         fields: dict[str, Any] = {"coco_id": row.no_coco, "flickr_id": row.no_flickr}
         if row.coco:
             fields["coco_id"] = spelled(row.coco, link_style)
@@ -217,7 +217,7 @@ def write_image_data(data: RawData) -> str:
 
 def write_vg(data: RawData, split: str) -> None:
     style, graphs = data.id_style(), []
-    rows = [row for row in data.world.vg if data.rng.random() < 0.8]
+    rows = [row for row in data.truth.vg if data.rng.random() < 0.8]
     for row in rows:
         regions = []
         for _ in range(data.rng.randint(1, 2)):
@@ -227,8 +227,8 @@ def write_vg(data: RawData, split: str) -> None:
             regions.append(tiny.vg_region(data.new_id(), f"a {text}", x, y, **size))
         graphs.append({"image_id": spelled(row, style), "regions": regions})
     tiny.write_json(data.root / "vg/region_graphs.json", graphs)
-    data.write_images("vg/VG_100K", data.world.vg)
-    data.read_tables += data.world.vg
+    data.write_images("vg/VG_100K", data.truth.vg)
+    data.read_tables += data.truth.vg
     data.sources["vg"] = {
         "image_data": write_image_data(data),
         "region_graphs": "vg/region_graphs.json",
@@ -243,9 +243,9 @@ def gqa_rows(data: RawData) -> dict[str, list[ImageRow]]:
     Images of COCO test2015 are in test.
     """
     parts: dict[str, list[ImageRow]] = {"train": [], "val": [], "test": []}
-    for row in data.world.vg:
+    for row in data.truth.vg:
         parts[data.rng.choice(["train", "train", "val", "val", "test"])].append(row)
-    parts["test"] += [row for row in data.world.coco if row.part == "test2015"]
+    parts["test"] += [row for row in data.truth.coco if row.part == "test2015"]
     return parts
 
 
@@ -267,7 +267,7 @@ def questions(
 def write_questions(data: RawData, path: str, rows: Sequence[ImageRow], split: str = "") -> str:
     """Writes a question about each image: of a split, or of no interest, to name images."""
     style = data.id_style("name")
-    texts = [data.caption("gqa", split, row) if split else "thing" for row in rows]
+    texts = [data.caption("gqa", split, row) if split else "object" for row in rows]
     ids = [data.new_id() for _ in rows]
     tiny.write_json(data.root / path, questions(rows, texts, ids, style))
     return path
@@ -299,7 +299,7 @@ def write_flickr30k(data: RawData, splits: dict[str, str]) -> None:
     """Writes Flickr30k Entities; ``splits`` has the part that each split of the recipe reads."""
     for folder in ("Annotations", "Sentences"):
         (data.root / "flickr30k" / folder).mkdir(parents=True, exist_ok=True)
-    for row in data.world.flickr30k:
+    for row in data.truth.flickr30k:
         split = next((s for s, part in splits.items() if part == row.part), "")
         text = data.caption("flickr30k", split, row)
         x, y, width, height = data.box(row)
@@ -313,7 +313,7 @@ def write_flickr30k(data: RawData, splits: dict[str, str]) -> None:
     table = {"annotations": "flickr30k", "split_files": {}, "images": ["flickr30k/images"]}
     for split, part in splits.items():
         table["split_files"][split] = write_flickr_list(data, part)
-    rows = [row for row in data.world.flickr30k if row.part in splits.values()]
+    rows = [row for row in data.truth.flickr30k if row.part in splits.values()]
     data.write_images("flickr30k/images", rows)
     data.sources["flickr30k"] = table
 
@@ -321,7 +321,7 @@ def write_flickr30k(data: RawData, splits: dict[str, str]) -> None:
 def write_flickr_list(data: RawData, part: str) -> str:
     path = f"flickr30k/{part}.txt"
     style = data.rng.choice(["str", "str", "str", "padded", "name"])
-    lines = [f"{spelled(row, style)}\n" for row in data.world.flickr30k if row.part == part]
+    lines = [f"{spelled(row, style)}\n" for row in data.truth.flickr30k if row.part == part]
     tiny.write(data.root / path, "".join(lines).encode())
     return path
 
@@ -337,7 +337,7 @@ def write_mdetr_json(data: RawData, splits: Sequence[str]) -> None:
     for split in splits:
         images: list[dict[str, Any]] = []
         annotations = []
-        for row in rng.sample(data.world.rows, min(6, len(data.world.rows))):
+        for row in rng.sample(data.truth.rows, min(6, len(data.truth.rows))):
             is_odd = odd[row.namespace]
             source = rng.choice((ODD_SOURCES if is_odd else PLAIN_SOURCES)[row.namespace])
             name = f"{row.namespace}_{row.file}"
@@ -381,7 +381,7 @@ def write_mdetr_json(data: RawData, splits: Sequence[str]) -> None:
 def lvis_parts(data: RawData) -> dict[str, list[ImageRow]]:
     """Returns LVIS's images, which are of train2014 and val2014."""
     parts: dict[str, list[ImageRow]] = {"train": [], "minival": []}
-    for row in data.world.coco:
+    for row in data.truth.coco:
         if row.part != "test2015":
             parts[data.rng.choice(["train", "train", "minival"])].append(row)
     return parts
@@ -403,7 +403,7 @@ def write_lvis_file(data: RawData, part: str, rows: Sequence[ImageRow], split: s
         del image["file_name"]
     annotations, categories = [], []
     for number, row in enumerate(rows, 1):
-        name = data.caption("lvis", split, row) if split else "thing"
+        name = data.caption("lvis", split, row) if split else "object"
         categories.append({"id": number, "name": name.replace(" ", "_")})
         x, y, width, height = data.box(row)
         annotations.append(
@@ -415,7 +415,7 @@ def write_lvis_file(data: RawData, part: str, rows: Sequence[ImageRow], split: s
                 "area": 0.8 * width * height,
             }
         )
-    categories = categories or [{"id": 1, "name": "thing"}]
+    categories = categories or [{"id": 1, "name": "object"}]
     path = f"lvis/lvis_v1_{part}.json"
     tables = {"images": images, "annotations": annotations, "categories": categories}
     tiny.write_json(data.root / path, tables)

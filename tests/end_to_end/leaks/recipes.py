@@ -10,7 +10,7 @@ from typing import Any
 from tests import tiny
 from tests.end_to_end.leaks import raw_data
 from tests.end_to_end.leaks.raw_data import RawData
-from tests.end_to_end.leaks.world import ImageRow
+from tests.end_to_end.leaks.truth import ImageRow
 
 DEFAULT_ROLES = {"train": "train"} | dict.fromkeys(
     ["val", "test", "testA", "testB", "testdev", "minival", "submission"], "eval"
@@ -104,14 +104,14 @@ class _Mistake:
 
 def _mistaken_row(recipe: RandomRecipe) -> _Mistake | None:
     """Lets an image of Visual Genome or COCO state the id that another image of it states."""
-    rng, world = recipe.data.rng, recipe.data.world
-    coco_ids = [row for row in world.vg if row.coco]
-    if coco_ids and len(world.vg) > 1 and rng.random() < 0.5:
+    rng, truth = recipe.data.rng, recipe.data.truth
+    coco_ids = [row for row in truth.vg if row.coco]
+    if coco_ids and len(truth.vg) > 1 and rng.random() < 0.5:
         right = rng.choice(coco_ids)
-        wrong = rng.choice([row for row in world.vg if row is not right])
+        wrong = rng.choice([row for row in truth.vg if row is not right])
         before, wrong.coco = wrong.coco, right.coco
         return _Mistake([right, wrong], right.coco.id, lambda: setattr(wrong, "coco", before))
-    flickr_ids = [row for row in world.coco if row.states_flickr]
+    flickr_ids = [row for row in truth.coco if row.states_flickr]
     if len(flickr_ids) > 1:
         right, wrong = rng.sample(flickr_ids, 2)
         wrong.flickr = right.flickr
@@ -144,7 +144,7 @@ def _write_sources(recipe: RandomRecipe) -> dict[str, WriteSet]:
         )
     else:
         for path, splits in refs.values():
-            references = [tiny.reference(row.id, 1, {1: "thing"}, split) for row, split in splits]
+            references = [tiny.reference(row.id, 1, {1: "object"}, split) for row, split in splits]
             tiny.write_refs(data.root / path, references)
     if "vg" in names:
         raw_data.write_vg(data, train)
@@ -204,7 +204,7 @@ def _evaluation_sets(
     gqa: dict[str, list[ImageRow]],
     lvis: dict[str, list[ImageRow]],
 ) -> dict[str, WriteSet]:
-    world = data.world
+    truth = data.truth
 
     def of_refs(dataset: str) -> WriteSet:
         path, splits = refs[dataset]
@@ -228,7 +228,7 @@ def _evaluation_sets(
     def coco_val2014(recipe: RandomRecipe, name: str) -> TrueExclusion:
         path = raw_data.write_instances(data, raw_data.COCO_VAL)
         recipe.tables["exclude"][name] = {"instances": [path]}
-        rows = [row for row in world.coco if row.part == raw_data.COCO_VAL]
+        rows = [row for row in truth.coco if row.part == raw_data.COCO_VAL]
         return TrueExclusion(name, rows, photos_stated=True)
 
     def lvis_minival(recipe: RandomRecipe, name: str) -> TrueExclusion:
@@ -244,16 +244,16 @@ def _evaluation_sets(
             if not (data.root / path).exists():
                 raw_data.write_flickr_list(data, part)
             recipe.tables["exclude"][name] = {"ids": [path], "of": "flickr30k"}
-            return TrueExclusion(name, [row for row in world.flickr30k if row.part == part])
+            return TrueExclusion(name, [row for row in truth.flickr30k if row.part == part])
 
         return write
 
     def list_of(namespace: str) -> WriteSet:
         def write(recipe: RandomRecipe, name: str) -> TrueExclusion:
-            rows = [row for row in world.rows if row.namespace == namespace]
+            rows = [row for row in truth.rows if row.namespace == namespace]
             rows = data.rng.sample(rows, min(len(rows), data.rng.randint(1, 4)))
             if namespace == "vg":  # lists of GQA's images have images of COCO test2015
-                rows += [row for row in world.coco if row.part == "test2015"][:1]
+                rows += [row for row in truth.coco if row.part == "test2015"][:1]
             return _write_list(recipe, name, namespace, rows)
 
         return write
@@ -329,9 +329,9 @@ def _write_exclusions(recipe: RandomRecipe, sets: dict[str, WriteSet]) -> None:
                 recipe.flaws.append(Flaw("no ids", re.escape(name)))
                 exclusion.is_flawed = True
         recipe.exclusions.append(exclusion)
-    if rng.random() < 0.1 and recipe.data.world.coco:
+    if rng.random() < 0.1 and recipe.data.truth.coco:
         recipe.tables["exclude"]["all_coco"] = {"namespace": "coco"}
-        rows = recipe.data.world.coco
+        rows = recipe.data.truth.coco
         recipe.exclusions.append(TrueExclusion("all_coco", rows, namespace="coco"))
     if recipe.exclusions and rng.random() < 0.12:
         _add_flaw(recipe, rng)
@@ -378,7 +378,7 @@ def _add_flaw(recipe: RandomRecipe, rng: Random) -> None:
         flaws = ["namespace typo"]
     elif "ids" in table:
         flaws += ["of typo", "empty list", "bad id", "no of"]
-        if not recipe.data.world.ids_collide:
+        if not recipe.data.truth.ids_collide:
             flaws.append("other of")
     kind = rng.choice(flaws)
     flaw = Flaw(kind, at)
@@ -400,7 +400,7 @@ def _add_flaw(recipe: RandomRecipe, rng: Random) -> None:
         table["ids"] = [_written_list(recipe, name, ids)]
         flaw = Flaw(kind, name)
     elif kind == "no of":
-        if table["of"] == "coco" or recipe.data.world.ids_collide:
+        if table["of"] == "coco" or recipe.data.truth.ids_collide:
             return
         del table["of"]
         flaw = Flaw(kind, name, must_be_refused=False)
@@ -431,9 +431,9 @@ def _write_image_tables(recipe: RandomRecipe) -> None:
             if not (data.root / path).exists():
                 raw_data.write_instances(data, part)
             tables["coco"].append(path)
-            data.read_tables += [row for row in data.world.coco if row.part == part]
+            data.read_tables += [row for row in data.truth.coco if row.part == part]
     if "vg" not in data.sources and rng.random() < 0.3:
         tables["vg"] = [raw_data.write_image_data(data)]
-        data.read_tables += data.world.vg
+        data.read_tables += data.truth.vg
     if tables:
         recipe.tables["image_tables"] = tables

@@ -14,7 +14,7 @@ from tests.end_to_end.leaks.oracle import judge, may_be_refused
 from tests.end_to_end.leaks.outcomes import Outcome
 from tests.end_to_end.leaks.raw_data import RawData
 from tests.end_to_end.leaks.recipes import RandomRecipe, random_recipe
-from tests.end_to_end.leaks.world import random_world
+from tests.end_to_end.leaks.truth import random_truth
 
 EAGER = ["--runner=tests.eager_runner.EagerRunner"]
 REFERENCE = ["--direct_running_mode=in_memory"]  # Beam's own runner
@@ -24,7 +24,7 @@ def prepare(seed: int, root: Path) -> RandomRecipe:
     """Writes the raw files and the recipe of a seed to an empty folder."""
     shutil.rmtree(root, ignore_errors=True)
     rng = Random(seed)
-    recipe = random_recipe(RawData(root, random_world(rng), rng))
+    recipe = random_recipe(RawData(root, random_truth(rng), rng))
     tiny.write_recipe(root / "recipe.toml", name="leaks", **recipe.tables)
     return recipe
 

@@ -228,8 +228,8 @@ def plain_subset(images: list[_Image], annotations: Annotations, percent: float)
 
     while len(selected) < round(len(images) * percent / 100):
         kinds = [shown, not_shown] if len(selected) % 10 < 9 else [not_shown, shown]
-        found = [id_ for id_ in map(next_image, kinds) if id_ is not None]
-        selected.append(found[0] if found else next(i for i in order if i not in selected))
+        chosen = [id_ for id_ in map(next_image, kinds) if id_ is not None]
+        selected.append(chosen[0] if chosen else next(i for i in order if i not in selected))
     return selected
 
 

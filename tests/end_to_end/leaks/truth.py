@@ -1,6 +1,6 @@
-"""A small invented world: photos, the datasets that contain them, and what these state about them.
+"""Invented photos, the datasets that contain them, and what these state about them.
 
-It is the truth that the oracle compares shard sets with; nothing here is parsed from a file. Every
+This is what the oracle compares shard sets with; nothing here is parsed from a file. Every
 photo has a color of its own, which its image has in every dataset, at every size; and a noun of its
 own, which is in every caption about it, with an adjective that no other caption about it has.
 """
@@ -80,7 +80,7 @@ class ImageRow:
 
 
 @dataclasses.dataclass
-class World:
+class Truth:
     photos: list[Photo]
     coco: list[ImageRow]
     vg: list[ImageRow]
@@ -97,7 +97,7 @@ class World:
         return f"{next(self.adjectives[row.photo.noun])} {row.photo.noun}"
 
 
-def random_world(rng: Random) -> World:
+def random_truth(rng: Random) -> Truth:
     ids_collide = rng.random() < 0.3
     count = rng.randint(5, 12)
     nouns, colors = rng.sample(_NOUNS, count), rng.sample(_COLORS, count)
@@ -106,8 +106,8 @@ def random_world(rng: Random) -> World:
         Photo(noun, color, *rng.choice(_SIZES), flickr=next(flickr_ids))
         for noun, color in zip(nouns, colors, strict=True)
     ]
-    world = World(photos, [], [], [], ids_collide, {})
-    world.adjectives = {noun: iter(rng.sample(ADJECTIVES, len(ADJECTIVES))) for noun in nouns}
+    truth = Truth(photos, [], [], [], ids_collide, {})
+    truth.adjectives = {noun: iter(rng.sample(ADJECTIVES, len(ADJECTIVES))) for noun in nouns}
     coco_ids, vg_ids = _ids(rng, 10**5, ids_collide), _ids(rng, 2 * 10**6, ids_collide)
     no_id = [rng.choice([None, "missing", -1, 0]) for _ in range(3)]
     for photo in photos:
@@ -118,20 +118,20 @@ def random_world(rng: Random) -> World:
             # No file states the photos of test2015.
             coco.states_flickr = coco.part != "test2015" and rng.random() < 0.8
             coco.no_flickr = no_id[0] if isinstance(no_id[0], str) else ""
-            world.coco.append(coco)
+            truth.coco.append(coco)
         if rng.random() < 0.75:
             vg = _row(rng, "vg", next(vg_ids), photo)
             if coco and coco.part != "test2015" and rng.random() < 0.7:
                 vg.coco = coco
             vg.no_coco = no_id[1]
             vg.states_flickr, vg.no_flickr = rng.random() < 0.7, no_id[2]
-            world.vg.append(vg)
-        if rng.random() < 0.45 or not (coco or any(row.photo is photo for row in world.vg)):
+            truth.vg.append(vg)
+        if rng.random() < 0.45 or not (coco or any(row.photo is photo for row in truth.vg)):
             row = _row(rng, "flickr30k", photo.flickr, photo)
             row.part = rng.choice(["train", "train", "val", "test"])
             row.states_flickr = True
-            world.flickr30k.append(row)
-    return world
+            truth.flickr30k.append(row)
+    return truth
 
 
 def _ids(rng: Random, start: int, ids_collide: bool) -> Iterator[int]:
