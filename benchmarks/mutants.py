@@ -7,8 +7,8 @@ A mutant swaps a comparison, shifts a number by one, exchanges ``and`` and ``or`
 ``max``, removes a ``not``, a sort or a statement, and so on. The tests of a module run once as they
 are, in one process; then a child is forked for each mutant, in which the code of its function is
 replaced, and runs them until one fails. Survivors are printed, unless `equivalent_mutants.toml`,
-if there is one, states why no test can notice them; a statement there that matches no survivor is printed, too. The
-exit status is 0 if there are neither.
+if there is one, states why no test can notice them; a statement there that matches no survivor is
+printed, too. The exit status is 0 if there are neither.
 
 Tests that take longer than ``--longest`` seconds of CPU time are left out, and hypothesis tries
 ``--examples`` examples, which are the same in every run.
