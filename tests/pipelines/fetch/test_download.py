@@ -29,7 +29,7 @@ HTML = b"<!DOCTYPE html><html><body>This domain is for sale</body></html>" * 20
 def packed(content: bytes, name: str = "a.json") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(name, content)
+        archive.writestr(zipfile.ZipInfo(name), content)  # with a fixed time
     return buffer.getvalue()
 
 
