@@ -130,8 +130,10 @@ def convert_record(value: Any, record_type: type[T]) -> T:
     except msgspec.ValidationError as error:
         try:
             return msgspec.convert(_with_integer_values(value, _decoder(layout)[1]), record_type)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeEncodeError):
             raise error from None
+    except UnicodeEncodeError as error:  # of a lone surrogate
+        raise msgspec.ValidationError(_NOT_TEXT) from error
 
 
 @functools.cache
