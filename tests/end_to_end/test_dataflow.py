@@ -113,13 +113,14 @@ def test_dataflow_job_and_its_output(finished: Cloud, small_set: Path, tmp_path:
     steps = pipeline.components.transforms.values()
     names = {step.unique_name for step in steps}
     assert names.issuperset(STEPS)
-    # Work is reshuffled after every list of files; only the manifest has a single group.
+    # Work is reshuffled after every list of files; only counts and the manifest have one group.
     shuffles = {s.unique_name for s in steps if s.spec.urn == primitives.GROUP_BY_KEY.urn}
     assert {name.partition("/")[0] for name in shuffles} == {
         *(f"List {name}" for name in FILES),
         *(f"Spread {name}" for name in FILES),
         "Spread images",
         "Every shard",
+        "Group readings",
         "Group by shard",
         "Group summaries",
     }
