@@ -118,7 +118,7 @@ class WriteManifest(beam.DoFn):
             sources=counts,
             not_asked_for=reading.not_asked_for,
             exclusions=_with_excluded(join_report.exclusions, excluded),
-            warnings=join_report.warnings,
+            warnings=[*join_report.warnings, *limit.warnings(counts)],
             shards=[s.entry for s in summaries],
             files=files,
         )

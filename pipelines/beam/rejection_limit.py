@@ -35,6 +35,18 @@ class RejectionLimit:
         """Returns a source too much of which was rejected when it was read, if there is any."""
         return next((source for source in sorted(self._read) if self.is_exceeded(source)), None)
 
+    def warnings(self, counts: Mapping[str, SourceCounts]) -> list[str]:
+        """Returns a warning for each source that lost more than the share of its boxes.
+
+        It fails no build: a caption that loses all its boxes is rejected, and counts as one.
+        """
+        return [
+            f"{boxes.rejected} of {boxes.read} boxes of {source} were rejected, more than the "
+            f"recipe's reject_limit of {self._share:.2%} of its captions"
+            for source, boxes in ((source, each.boxes) for source, each in sorted(counts.items()))
+            if boxes.rejected > self._share * boxes.read
+        ]
+
     def message(self, source: str, rows: RejectedRows, listed_in: str, more: int = 0) -> str:
         """Returns why a source fails the build; the first cause comes first.
 
