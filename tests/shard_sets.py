@@ -137,7 +137,9 @@ def write_tables(
         recipe={},
         code_version="",
         language_model={},
-        roles={entry.split: "train" if entry.split == "train" else "eval" for entry in shards},
+        roles={
+            entry.split: "train" if entry.split.startswith("train") else "eval" for entry in shards
+        },
         totals={},
         not_asked_for=[],
         exclusions={},

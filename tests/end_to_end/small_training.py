@@ -121,21 +121,26 @@ def write_config(folder: Path, name: str = "config", **changes: Any) -> Path:
 
 
 def write_shards(folder: Path, images: int = 36, validation: int = 1) -> None:
-    """Writes shard sets "train", of three unequal shards, and "val"."""
+    """Writes shard sets "train", of three unequal shards, "val", and "train2", to mix with it."""
     train = [_sample(i) for i in range(images)]
     write_samples(folder / "train", [train[:5], train[5:6], train[6:]], "train")
-    write_samples(folder / "val", [[_sample(images + i) for i in range(validation)]], "val")
+    others = [_sample(images + i) for i in range(validation)]
+    write_samples(folder / "val", [others], "val")
+    write_samples(folder / "train2", [others], "train2")
 
 
 def write_questions(folder: Path, images: int = 24) -> None:
     """Writes shard sets "questions" and "questions-val": what color the object of an image has.
 
-    The answer to the last question is not among the others.
+    "questions-train2" has the questions of "questions-val". The answer to the last one is not among
+    the others.
     """
     samples = [_question(i, COLORS[i % len(COLORS)]) for i in range(images)]
     write_samples(folder / "questions", [samples[:5], samples[5:]], "train")
     validation = [_question(images + i, COLORS[i % len(COLORS)]) for i in range(7)]
-    write_samples(folder / "questions-val", [[*validation, _question(99, "mauve")]], "val")
+    others = [*validation, _question(99, "mauve")]
+    write_samples(folder / "questions-val", [others], "val")
+    write_samples(folder / "questions-train2", [others], "train2")
 
 
 def write_classes(folder: Path, count: int = 5) -> Path:

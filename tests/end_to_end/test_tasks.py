@@ -96,7 +96,7 @@ def test_second_stage_keeps_the_answers(folder: Path, answering: Path, tmp_path:
         folder,
         "second",
         init=f'model = "{answering / "model"}"',
-        train='{ shards = "questions-val", split = "val" }',
+        train='{ shards = "questions-train2", split = "train2" }',
         val="questions-val",
         contrastive_align_loss="false",
         epochs=3,

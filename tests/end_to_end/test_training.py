@@ -291,7 +291,9 @@ def test_run_from_slow_failing_server_equals_run_from_local_shards(
 
 
 def test_each_set_of_a_mixture_has_its_own_split(folder: Path, tmp_path: Path) -> None:
-    sets = [f'{{ shards = "{name}", split = "{name}", weight = 1 }}' for name in ("train", "val")]
+    sets = [
+        f'{{ shards = "{name}", split = "{name}", weight = 1 }}' for name in ("train", "train2")
+    ]
     config = small.write_config(folder, "mixture", epochs=1, train=", ".join(sets))
     small.train(config, tmp_path)
     assert len(small.losses(tmp_path)) == 37 // 8
