@@ -208,6 +208,7 @@ def test_damaged_shard_stops_the_run_and_is_named(
         ("seed = 3", "sed = 3", "unknown field `sed`"),
         ('shards = "val"', 'shards = "other"', "is not a shard set"),
         ('split = "val"', 'split = "test"', "test"),
+        ('shards = "train", split = "train"', 'shards = "val", split = "val"', "to evaluate on"),
         ("vocab_size = 300", "", "init needs"),
         ('schedule = "cosine"', 'schedule = "linear"', "schedule"),
         ("crop_min_size = 24", "crop_min_sise = 24", "unknown field `crop_min_sise`"),
