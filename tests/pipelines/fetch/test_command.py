@@ -209,7 +209,8 @@ def test_files_that_builds_do_not_read_packed_are_unpacked(setup: Setup) -> None
     files = {"train": ["mdetr/train.json"], "val": ["mdetr/val.json"]}
     setup.recipe = tiny.write_recipe(
         setup.recipe,
-        sources={"mdetr_json": {"files": files, "images": []}},
+        images="none",
+        sources={"mdetr_json": {"files": files}},
         splits={"train": {"shards": 1}, "val": {"shards": 1}},
     )
     tiny.write(setup.root / "mdetr/val.json", b"mine")
