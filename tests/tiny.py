@@ -9,6 +9,7 @@ import io
 import json
 import pickle
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,16 @@ def encoded(image: Image.Image, format_: str = "JPEG", **options: Any) -> bytes:
     content = io.BytesIO()
     image.save(content, format_, **options)
     return content.getvalue()
+
+
+def undecodable_png() -> bytes:
+    """Returns a PNG with a right header and right CRC-32s, whose pixels cannot be decoded."""
+    content = bytearray(encoded(drawing(), "PNG"))
+    chunk = content.index(b"IDAT")
+    content[chunk + 10 : chunk + 60] = b"\xff" * 50
+    end = chunk + 4 + int.from_bytes(content[chunk - 4 : chunk])
+    content[end : end + 4] = zlib.crc32(content[chunk:end]).to_bytes(4)
+    return bytes(content)
 
 
 def image_file(width: int = WIDTH, height: int = HEIGHT, hue: int = 0) -> bytes:
