@@ -19,7 +19,7 @@ REFS = {"refs": ["refs.p"]}
 
 
 def read(folder: Path, **tables: Any) -> Recipe:
-    return load(str(tiny.write_recipe(folder / "recipe.toml", **tables)))
+    return load(str(tiny.write_recipe(folder / "recipe.toml", images="none", **tables)))
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_missing_joins_are_warned_of(
 
 def test_no_exclusion_is_warned_of_where_duplicates_are_possible(tmp_path: Path) -> None:
     splits = {"train": {"shards": 1}, "val": {"shards": 1}}
-    [warning] = read(tmp_path, sources={"gqa": GQA}, splits=splits).warnings()
+    questions = {"questions": {"train": ["q.json"], "val": ["val.json"]}}
+    [warning] = read(tmp_path, sources={"gqa": questions}, splits=splits).warnings()
     assert "no [exclude.NAME] holds out images, though the recipe has val" in warning
-    clevr = {"questions": {"train": ["q.json"]}}
-    assert read(tmp_path, sources={"clevr": clevr}, splits=splits).warnings() == []
+    assert read(tmp_path, sources={"clevr": questions}, splits=splits).warnings() == []
     assert read(tmp_path, sources={"gqa": GQA}).warnings() == []
 
 
