@@ -121,4 +121,4 @@ def test_long_names_stay_within_the_flow_diagram(tmp_path: Path) -> None:
         assert diagram[0] <= left
         assert left + width <= diagram[0] + diagram[2]
     assert "<title>a source of a very long name indeed</title>a source of a v…" in page
-    assert "count 12,345,678 records in the shards, and the splits have\n1 sentences" in page
+    assert "count 12,345,678 captions in the shards, and the splits have\n1 sentences" in page
