@@ -31,8 +31,9 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     path = _resolved(path)
     _check(path, replace)
     temporary, old = beside(path, "tmp"), beside(path, "old")
-    with errors_name(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.exists():  # a file there is an error of `locked`, with the right reason
+        with errors_name(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         if replace:
             _recover(path, old)
