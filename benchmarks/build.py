@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from pipelines.captions.combine import as_sentence, combine
+from pipelines.captions.combine import combine
 from pipelines.captions.conflicts import conflict_graph
 from pipelines.captions.graph_coloring import best, first_fit
 from pipelines.captions.merge import MergedImage, merge
@@ -38,6 +38,7 @@ from pipelines.io.slices import SliceRange, find_slices, read_slice
 from pipelines.recipe import Recipe, load, with_root
 from pipelines.sources.base import Context
 from schemas import Caption, ImageInfo, ImageRecord
+from schemas.sentences import as_sentence
 from shards.format import manifest as mf
 from tests.end_to_end import recipes
 

@@ -46,12 +46,14 @@ def check_name(path: str) -> None:
     r"""Checks that a path stays below its root; all other characters are allowed.
 
     >>> check_name("sub/DSC-3-30(100) fünf %.JPG")
+    >>> unsafe = []
     >>> for path in ("../a.jpg", "/a.jpg", "a\\b.jpg", "gs://bucket/a.jpg", "a//b.jpg", ""):
     ...     try:
     ...         check_name(path)
     ...     except UnsafeNameError:
-    ...         print("unsafe", end=" ")
-    unsafe unsafe unsafe unsafe unsafe unsafe
+    ...         unsafe.append(path)
+    >>> unsafe
+    ['../a.jpg', '/a.jpg', 'a\\b.jpg', 'gs://bucket/a.jpg', 'a//b.jpg', '']
 
     Raises:
         UnsafeNameError: It is absolute, has "..", ".", an empty part, a backslash, a control
