@@ -114,7 +114,8 @@ class ImageTables(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             readers["image_tables.coco"] = Coco(instances=self.coco)
         for number, path in enumerate(self.vg):
             name = f"image_tables.vg[{number}]" if number else "image_tables.vg"
-            readers[name] = VisualGenome(image_data=path, region_graphs="")
+            # Only its image table is read; a source of Visual Genome must name its regions, too.
+            readers[name] = VisualGenome(image_data=path, region_graphs=path)
         return readers
 
 

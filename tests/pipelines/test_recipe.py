@@ -112,6 +112,18 @@ def test_overrides_change_the_recipe_and_its_hash(tmp_path: Path) -> None:
     assert recipe.sha256() != load(str(path)).sha256()
 
 
+@pytest.mark.parametrize("name", ["mdetr_pretrain", "mixed_no_coco"])
+def test_shipped_recipes_may_read_descriptions_for_graphs(name: str) -> None:
+    settings = [
+        'sources.vg.region_graphs=""',
+        "sources.vg.region_descriptions=vg/region_descriptions.json",
+    ]
+    paths = set(load(name, overrides=[parse_override(text) for text in settings]).paths())
+    graphs = {"vg/region_graphs.json"}
+    assert set(load(name).paths()) - paths == graphs
+    assert paths - set(load(name).paths()) == {"vg/region_descriptions.json"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -1,10 +1,12 @@
 """The source Visual Genome: region descriptions, with the boxes of the objects they name.
 
-Layout: visualgenome.org, version 1.4 (``image_data.json``, ``region_graphs.json``).
+Layouts: visualgenome.org, ``image_data.json`` with ``region_graphs.json``, or with
+``region_descriptions.json``, which has no objects. The id of an image is ``image_id``, or ``id`` in
+version 1.0 and in ``region_descriptions.json``.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -25,8 +27,10 @@ from pipelines.sources.visual_genome.boxes import float32_area
 from pipelines.sources.visual_genome.deduplication import deduplicate_captions
 from pipelines.sources.visual_genome.published_text_rules import PublishedTextRules
 from pipelines.sources.visual_genome.regions import (
+    AnyRegion,
     RawRegion,
     RegionCaption,
+    RegionDescription,
     RejectedRegion,
     box_count,
     check_region,
@@ -51,47 +55,73 @@ TEXT_RULES: dict[str, type[TokenTextRules] | type[PublishedTextRules]] = {
 }
 
 
-class _ImageData(msgspec.Struct, gc=False):
-    image_id: ImageId
+class _OfImage(msgspec.Struct, gc=False, kw_only=True):
+    image_id: ImageId = 0
+    id: ImageId = 0
+
+    def __post_init__(self) -> None:
+        if not self.image_id:
+            if not self.id:
+                raise ValueError("Object missing required field `image_id`")
+            self.image_id = self.id
+
+
+class _ImageIds(_OfImage, gc=False, kw_only=True):
+    coco_id: Id | None = None
+    flickr_id: Id | None = None
+
+
+class _ImageData(_ImageIds, gc=False, kw_only=True):
     width: int
     height: int
-    coco_id: Id | None = None
-    flickr_id: Id | None = None
 
 
-class _ImageIds(msgspec.Struct, gc=False):
-    image_id: ImageId
-    coco_id: Id | None = None
-    flickr_id: Id | None = None
+class _RegionGraph(_OfImage, gc=False, kw_only=True):
+    region_type: ClassVar[Any] = RawRegion
 
-
-class _RegionGraph(msgspec.Struct, gc=False):
-    image_id: ImageId
     regions: list[RawRegion]
 
 
-class _UndecodedRegionGraph(msgspec.Struct, gc=False):
-    image_id: ImageId
+class _RegionDescriptions(_OfImage, gc=False, kw_only=True):
+    region_type: ClassVar[Any] = RegionDescription
+
+    regions: list[RegionDescription]
+
+
+_Regions = _RegionGraph | _RegionDescriptions
+
+
+class _UndecodedRegions(_OfImage, gc=False, kw_only=True):
     regions: msgspec.Raw
 
 
 class _CleanedRegion(msgspec.Struct, gc=False):
-    region: RawRegion
+    region: AnyRegion
     caption: str
 
 
 class VisualGenome(Source, kw_only=True):
-    """Visual Genome's regions as captions of one split: Visual Genome has no splits of its own."""
+    """Visual Genome's regions as captions of one split: Visual Genome has no splits of its own.
+
+    Of ``region_graphs``, the words of a caption get the boxes of the objects that they name. Of
+    ``region_descriptions``, its root phrase gets the box of the region.
+    """
 
     namespace: ClassVar[str] = "vg"
     uses_parser: ClassVar[bool] = True
 
     image_data: str  # image_data.json or its .zip
-    region_graphs: str  # region_graphs.json or its .zip
+    region_graphs: str = ""  # region_graphs.json or its .zip
+    region_descriptions: str = ""  # or, instead, region_descriptions.json or its .zip
     split: str = "train"  # that its captions are for
 
+    def __post_init__(self) -> None:
+        if bool(self.region_graphs) == bool(self.region_descriptions):
+            count = "both" if self.region_graphs else "none"
+            raise ValueError(f"state region_graphs or region_descriptions; it has {count} of them")
+
     def paths(self) -> list[str]:
-        return [self.image_data, self.region_graphs]
+        return [self.image_data, self.region_graphs or self.region_descriptions]
 
     def split_names(self) -> set[str]:
         return {self.split}
@@ -126,7 +156,10 @@ class VisualGenome(Source, kw_only=True):
                 )
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
-        return [Input(self.region_graphs, "list")] if self.split in splits else []
+        if self.split not in splits:
+            return []
+        role = "" if self.region_graphs else "descriptions"
+        return [Input(self.region_graphs or self.region_descriptions, "list", role=role)]
 
     def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         regions_by_image: list[tuple[int, list[_CleanedRegion]]] = []
@@ -178,31 +211,35 @@ class VisualGenome(Source, kw_only=True):
             yield unnamed
 
 
-def _decode(raw_slice: Slice) -> Iterator[_RegionGraph | Rejected]:
+def _decode(raw_slice: Slice) -> Iterator[_Regions | Rejected]:
     """Decodes the images of a slice; a bad region does not affect the others."""
+    layout = _RegionDescriptions if raw_slice.input.role == "descriptions" else _RegionGraph
     try:
-        graphs = msgspec.json.decode(raw_slice.content, type=list[_RegionGraph])
+        images = msgspec.json.decode(raw_slice.content, type=list[layout])  # type: ignore[valid-type]
     except ValueError:
-        yield from _decode_one_by_one(raw_slice)
+        yield from _decode_one_by_one(raw_slice, layout)
     else:
-        yield from graphs
+        yield from images
 
 
-def _decode_one_by_one(raw_slice: Slice) -> Iterator[_RegionGraph | Rejected]:
-    graphs, bad = decode_list(raw_slice.content, _UndecodedRegionGraph)
-    yield from reject_malformed("vg", bad, raw_slice.input.path)
-    for graph in graphs:
+def _decode_one_by_one(
+    raw_slice: Slice, layout: type[_RegionGraph] | type[_RegionDescriptions]
+) -> Iterator[_Regions | Rejected]:
+    path = raw_slice.input.path
+    images, bad = decode_list(raw_slice.content, _UndecodedRegions)
+    yield from reject_malformed("vg", bad, path)
+    for image in images:
         try:
-            regions, bad = decode_list(bytes(graph.regions), RawRegion)
+            regions, bad = decode_list(bytes(image.regions), layout.region_type)
         except ValueError as error:
             regions, bad = [], [BadRecord("", str(error))]
-        bad = [BadRecord(f"{graph.image_id}/regions/{key}", error) for key, error in bad]
-        yield from reject_malformed("vg", bad, raw_slice.input.path, image=_key(graph.image_id))
-        yield _RegionGraph(graph.image_id, regions)
+        bad = [BadRecord(f"{image.image_id}/regions/{key}", error) for key, error in bad]
+        yield from reject_malformed("vg", bad, path, image=_key(image.image_id))
+        yield layout(image_id=image.image_id, regions=regions)
 
 
 def _clean_regions(
-    regions: Iterable[RawRegion],
+    regions: Iterable[AnyRegion],
 ) -> tuple[list[_CleanedRegion], list[RejectedRegion]]:
     cleaned: list[_CleanedRegion] = []
     rejected: list[RejectedRegion] = []

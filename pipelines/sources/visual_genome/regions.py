@@ -2,10 +2,11 @@
 
 A region is a phrase, a box, and the objects in it with their WordNet synsets; another list gives
 the words of the phrase that a synset stands for. See MDETR, arXiv 2104.12763, appendix on
-pre-training data.
+pre-training data. The descriptions of regions, without objects, are published as a smaller file.
 """
 
 from collections import Counter
+from typing import ClassVar
 
 import msgspec
 
@@ -24,6 +25,7 @@ from schemas import Span
 from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS
 
 MIN_CHARACTERS = 3  # of a caption
+_NO_ID = -(2**63)  # where a file does not state an id
 SAME_OBJECT_IOU = 0.7  # IoU from which boxes of the same words in one region are one object
 
 
@@ -45,17 +47,39 @@ class RawSynset(msgspec.Struct, gc=False):
     synset_name: str
 
 
-class RawRegion(msgspec.Struct, gc=False):
-    """A region of ``region_graphs.json``."""
+class _Described(msgspec.Struct, gc=False, kw_only=True):
+    """What all versions state of a region; its id is ``region_id``, or ``id`` in version 1.0."""
 
-    region_id: Id
+    region_id: Id = _NO_ID
+    id: Id = _NO_ID
     phrase: str
     x: float
     y: float
     width: float
     height: float
+
+    def __post_init__(self) -> None:
+        if self.region_id == _NO_ID:
+            if self.id == _NO_ID:
+                raise ValueError("Object missing required field `region_id`")
+            self.region_id = self.id
+
+
+class RawRegion(_Described, gc=False, kw_only=True):
+    """A region of ``region_graphs.json``."""
+
     objects: list[RawObject]
     synsets: list[RawSynset]
+
+
+class RegionDescription(_Described, gc=False, kw_only=True):
+    """A region of ``region_descriptions.json``, which states no objects."""
+
+    objects: ClassVar[list[RawObject]] = []
+    synsets: ClassVar[list[RawSynset]] = []
+
+
+AnyRegion = RawRegion | RegionDescription
 
 
 class RegionCaption(msgspec.Struct, gc=False):
@@ -79,12 +103,12 @@ class RejectedRegion(msgspec.Struct, gc=False):
     boxes: int
 
 
-def box_count(region: RawRegion) -> int:
+def box_count(region: AnyRegion) -> int:
     """Returns the number of boxes that a region states: its own, and those of its objects."""
     return 1 + len(region.objects)
 
 
-def check_region(region: RawRegion, caption: str) -> RejectedRegion | None:
+def check_region(region: AnyRegion, caption: str) -> RejectedRegion | None:
     """Returns the rejection of a region that is too large, or whose caption is no usable text."""
     if len(caption) < MIN_CHARACTERS:
         return _reject(region, "caption too short", repr(region.phrase))
@@ -98,12 +122,12 @@ def check_region(region: RawRegion, caption: str) -> RejectedRegion | None:
     return None
 
 
-def _reject(region: RawRegion, reason: str, detail: str) -> RejectedRegion:
+def _reject(region: AnyRegion, reason: str, detail: str) -> RejectedRegion:
     return RejectedRegion(region.region_id, reason, detail, box_count(region))
 
 
 def preprocess_region(
-    region: RawRegion, caption: str, rules: TextRules
+    region: AnyRegion, caption: str, rules: TextRules
 ) -> RegionCaption | RejectedRegion:
     """Returns the caption of a region with the boxes that its words name.
 
@@ -158,7 +182,7 @@ def preprocess_region(
     )
 
 
-def _synset_spans(region: RawRegion) -> dict[str, Span]:
+def _synset_spans(region: AnyRegion) -> dict[str, Span]:
     """Returns the span in the raw phrase of each synset that names objects unambiguously.
 
     An object with several synsets is likely spurious, and a synset that occurs twice in the phrase

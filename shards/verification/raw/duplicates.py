@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from schemas.image_ids import image_key, optional_image_key, photo_id, photo_id_of_key
 from shards.verification.raw.files import RawRoot
+from shards.verification.raw.records import vg_image_id
 
 _PHOTO_URL = re.compile(r"staticflickr\.com/(?:\d+/)+(\d+)_")
 
@@ -39,10 +38,10 @@ def _rows(root: RawRoot, name: str, source: Mapping[str, Any]) -> Iterator[tuple
     reader = source.get("reader", name)
     if reader == "coco":
         for path in source["instances"]:
-            for image in msgspec.json.decode(root.read(path))["images"]:
+            for image in root.read_json(path)["images"]:
                 if match := _PHOTO_URL.search(image.get("flickr_url", "")):
                     yield image_key("coco", image["id"]), "", match[1]
     elif reader == "vg":
-        for image in msgspec.json.decode(root.read(source["image_data"])):
+        for image in root.read_json(source["image_data"]):
             same_as = optional_image_key("coco", image.get("coco_id"))
-            yield image_key("vg", image["image_id"]), same_as, photo_id(image.get("flickr_id"))
+            yield image_key("vg", vg_image_id(image)), same_as, photo_id(image.get("flickr_id"))

@@ -1,11 +1,14 @@
 """Raw files below a local root: plain, or in a zip."""
 
+import codecs
 import io
 import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 
 class RawError(Exception):
@@ -31,12 +34,24 @@ class RawRoot:
                 return candidate
         raise RawError(f"{path}: there is no such file")
 
+    def read_json(self, name: str) -> Any:
+        """Returns the plain values of a JSON file.
+
+        Raises:
+            RawError: as `read`.
+            msgspec.DecodeError: it is not JSON.
+        """
+        return msgspec.json.decode(self.read(name))
+
     def read(self, name: str) -> bytes:
-        """Returns the content of a file, or of the only file in a zip.
+        """Returns the content of a file, or of the only file in a zip, without a byte order mark.
 
         Raises:
             RawError: it is missing, or the zip has several files.
         """
+        return self._read(name).removeprefix(codecs.BOM_UTF8)
+
+    def _read(self, name: str) -> bytes:
         path = self.path(name)
         if path.suffix != ".zip":
             return path.read_bytes()

@@ -14,7 +14,7 @@ from defusedxml import ElementTree
 
 from schemas.image_ids import ImageIdError, image_key, optional_image_key
 from shards.verification.raw.files import RawRoot, load_references, non_empty_lines
-from shards.verification.raw.records import Box, RawRecord, corners
+from shards.verification.raw.records import Box, RawRecord, corners, record_id, vg_image_id
 
 #: What a reader yields: split, dataset, id of the record, and the record.
 Found = Iterator[tuple[str, str, str, RawRecord]]
@@ -32,7 +32,7 @@ def read_coco(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
     sizes: dict[str, tuple[int, int]] = {}
     annotations: dict[int, dict[str, Any]] = {}
     for path in source["instances"]:
-        instances = msgspec.json.decode(root.read(path))
+        instances = root.read_json(path)
         for image in instances["images"]:
             sizes[image_key("coco", image["id"])] = image["width"], image["height"]
         for annotation in instances["annotations"]:
@@ -71,29 +71,32 @@ def _extent(segmentation: Any) -> Iterator[Box]:
 # --- Visual Genome --------------------------------------------------------------------------------
 
 
-class _Graph(msgspec.Struct):
-    image_id: int
+class _Regions(msgspec.Struct):
     regions: msgspec.Raw
+    image_id: int | float | str | None = None
+    id: int | float | str | None = None  # in version 1.0, and in region_descriptions.json
 
 
 def read_vg(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
-    """Yields the regions of ``region_graphs.json``, each with the boxes of the whole image.
+    """Yields the regions of an image, each with the boxes of the whole image.
 
-    A build merges regions with the same words, and takes means of their boxes.
+    They are those of ``region_graphs.json`` or ``region_descriptions.json``. A build merges regions
+    with the same words, and takes means of their boxes.
     """
-    images = {row["image_id"]: row for row in msgspec.json.decode(root.read(source["image_data"]))}
+    images = {
+        image_key("vg", vg_image_id(row)): row for row in root.read_json(source["image_data"])
+    }
     split = source.get("split", "train")
-    content = root.read(source["region_graphs"])
-    for graph in msgspec.json.decode(content, type=list[_Graph]):
-        image = images.get(graph.image_id)
-        if image is None:
+    content = root.read(source.get("region_descriptions") or source["region_graphs"])
+    for element in msgspec.json.decode(content, type=list[_Regions]):
+        key = image_key("vg", element.id if element.image_id is None else element.image_id)
+        image = images.get(key)
+        if image is None or key not in wanted:
             continue
-        key, same_as = f"vg/{graph.image_id}", optional_image_key("coco", image.get("coco_id"))
-        if key not in wanted:
-            continue
-        regions = msgspec.json.decode(graph.regions)
+        regions = msgspec.json.decode(element.regions)
+        objects = [obj for region in regions for obj in region.get("objects", [])]
         boxes = [corners(r["x"], r["y"], r["width"], r["height"]) for r in regions]
-        boxes += [corners(o["x"], o["y"], o["w"], o["h"]) for r in regions for o in r["objects"]]
+        boxes += [corners(o["x"], o["y"], o["w"], o["h"]) for o in objects]
         for region in regions:
             record = RawRecord(
                 image=key,
@@ -101,9 +104,9 @@ def read_vg(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
                 size=(image["width"], image["height"]),
                 boxes=tuple(boxes),
                 regions="near",
-                same_as=same_as,
+                same_as=optional_image_key("coco", image.get("coco_id")),
             )
-            yield split, "vg", str(region["region_id"]), record
+            yield split, "vg", record_id(region.get("region_id", region.get("id"))), record
 
 
 # --- GQA ------------------------------------------------------------------------------------------
@@ -114,10 +117,9 @@ def read_gqa(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
     for split, paths in source["questions"].items():
         graphs: dict[str, Any] = {}
         if split in source["scene_graphs"]:
-            content = root.read(source["scene_graphs"][split])
-            graphs = msgspec.json.decode(content)
+            graphs = root.read_json(source["scene_graphs"][split])
         for path in paths:
-            for id_, question in msgspec.json.decode(root.read(path)).items():
+            for id_, question in root.read_json(path).items():
                 key = image_key("gqa", question["imageId"])
                 if key not in wanted:
                     continue
@@ -197,7 +199,7 @@ def read_mdetr_json(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
     names: list[str] = []
     for split, paths in source["files"].items():
         for path in paths:
-            content = msgspec.json.decode(root.read(path))
+            content = root.read_json(path)
             # Ids are of a file; files of one name are numbered.
             stem = path.rpartition("/")[2].removesuffix(".zip").removesuffix(".json")
             number = names.count(stem) + 1

@@ -1,5 +1,6 @@
 """A raw record, as far as a sentence of a sample can be compared with it."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -35,3 +36,18 @@ class RawRecord(NamedTuple):
 def corners(x: float, y: float, width: float, height: float) -> Box:
     """Returns a box of (x, y, width, height) by its corners."""
     return x, y, x + width, y + height
+
+
+def record_id(value: Any) -> str:
+    """Returns the id of a record as builds spell it: a whole float, or one in quotes, as integer.
+
+    >>> record_id(7), record_id(7.0), record_id("7.0"), record_id("07005"), record_id("a-7")
+    ('7', '7', '7', '7005', 'a-7')
+    """
+    match = re.fullmatch(r"(-?[0-9]+)(\.0+)?", str(value))
+    return str(int(match[1])) if match else str(value)
+
+
+def vg_image_id(row: Mapping[str, Any]) -> Any:
+    """Returns the id of an image in a record of Visual Genome, which version 1.0 calls ``id``."""
+    return row["image_id"] if "image_id" in row else row["id"]

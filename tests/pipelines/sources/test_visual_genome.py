@@ -487,6 +487,22 @@ def test_bad_image_costs_only_itself() -> None:
     assert "`regions`" in rejected[0].detail or "image_id" in rejected[0].detail
 
 
+def test_bad_description_costs_only_itself() -> None:
+    good = {"id": 7, "phrase": "a man", "x": 1, "y": 2, "width": 3, "height": 4}
+    without_id = {key: value for key, value in good.items() if key != "id"}
+    regions = [good, without_id, good | {"x": None}, good | {"id": "8.0"}]
+    images = [{"id": 5, "regions": regions}, {"id": -1, "regions": [good]}, {"regions": [good]}]
+    source = VisualGenome(image_data="", region_descriptions="region_descriptions.json")
+    [input] = source.inputs(("train",))
+    raw_slice = Slice(input, json.dumps(images).encode())
+    items = conserved(source.read(raw_slice, Context(PAPER, ("train",), PARSER, STOP_WORDS)))
+    [record] = [item for item in items if isinstance(item, ImageRecord)]
+    assert (record.image, len(record.captions), record.merged) == ("vg/5", 1, 1)
+    rejected = [item for item in items if isinstance(item, Rejected)]
+    assert sorted(row.record for row in rejected) == ["1", "2", "5/regions/1", "5/regions/2"]
+    assert {row.reason for row in rejected} == {"malformed record"}
+
+
 def test_only_the_split_train_has_inputs() -> None:
     assert [input.path for input in SOURCE.inputs(("train", "val"))] == ["region_graphs.json"]
     assert SOURCE.inputs(("val", "test")) == []
