@@ -37,6 +37,7 @@ _ALIASES = {"lvis": "coco", "gqa": "vg"}
 NAMESPACES = frozenset({*_NUMBERED, *_ALIASES, "clevr"})
 _NO_ID = frozenset({"", "none", "null", "nan"})
 _OWN_NAME = re.compile(r"(?!.*[0-9]{4})[A-Za-z][A-Za-z0-9_+-]{0,79}")
+_FLICKR_URL = re.compile(r"https?://[^/]*\bstaticflickr\.com/(?:\d+/)+(\d+)_")
 _NOT_POSITIVE = re.compile(r"(?:-[0-9]+|0+)(?:\.0+)?")
 
 # Names of published files that cannot be a numbering of one's own.
@@ -188,6 +189,16 @@ def photo_id_of_key(key: str) -> str:
     """
     namespace, _, id_ = key.partition("/")
     return id_ if namespace == "flickr30k" else ""
+
+
+def photo_id_of_url(url: str) -> str:
+    """Returns the id of the Flickr photo whose file a URL names, or an empty string.
+
+    >>> photo_id_of_url("http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg")
+    '5896644212'
+    """
+    match = _FLICKR_URL.match(url)
+    return photo_id(match[1]) if match else ""
 
 
 def namespace_of(key: str) -> str:

@@ -5,9 +5,8 @@ from typing import Any
 
 import msgspec
 
-from pipelines.dedup.image_keys import flickr_photo_id
 from pipelines.dedup.joins import PHOTO_ID, TableIds
-from pipelines.io import plain_data, safe_pickle
+from pipelines.io import plain_data
 from pipelines.io.json_records import BadRecord, ImageId, convert_record, decode_dict, decode_list
 from pipelines.io.raw_files import RawFileError, without_byte_order_mark
 from pipelines.io.slices import Input, Slice
@@ -20,6 +19,7 @@ from schemas.image_ids import (
     key_of_file,
     namespace_of_dataset,
     photo_id_of_key,
+    photo_id_of_url,
 )
 from schemas.limits import MAX_LIST_BYTES, MAX_LISTED_IDS
 
@@ -182,7 +182,7 @@ def _image_of_table(eval_set: str, image: _Image, input: Input) -> EvalImage:
     if key_of_file("coco", image.file_name) not in ("", key):
         # Ids that were counted anew would hold out other images.
         raise RawFileError(f"{input.path}: image {image.id} is the file {image.file_name[:80]!a}")
-    return EvalImage(eval_set, key, flickr_photo_id(image.flickr_url), image.file_name)
+    return EvalImage(eval_set, key, photo_id_of_url(image.flickr_url), image.file_name)
 
 
 def _listed(
@@ -206,7 +206,7 @@ def _read_ids(input: Input) -> list[RawId]:
     content = without_byte_order_mark(read_whole(path, MAX_LIST_BYTES))
     name = path.removesuffix(".zip")
     if name.endswith((".p", ".pkl", ".pickle")):
-        ids = safe_pickle.loads(content, path)
+        ids = plain_data.loads_pickle(content, path)
         if isinstance(ids, set | frozenset):
             ids = sorted(ids, key=str)
     elif name.endswith(".json"):

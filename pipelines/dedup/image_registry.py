@@ -18,6 +18,7 @@ import msgspec
 
 from pipelines.dedup.joins import COCO_ID, ID, PHOTO_ID
 from schemas import EvalImage, ImageInfo
+from schemas.disjoint_sets import DisjointSets
 from schemas.image_ids import has_id, key_of_file, namespace_of, normal_key, photo_id_of_key
 
 # The canonical image of several duplicates is that of the first of these namespaces.
@@ -259,7 +260,7 @@ def _stated_ids(rows: Iterable[ImageInfo], held_out: Iterable[EvalImage]) -> lis
     ]
 
 
-def _merged(joins: Iterable[_Join], same_photo: bool) -> tuple["_DisjointSets", list[SharedId]]:
+def _merged(joins: Iterable[_Join], same_photo: bool) -> tuple[DisjointSets, list[SharedId]]:
     """Returns which images are one, and the ids that several images of one dataset state.
 
     A chain of joins that reaches two images of one dataset is cut: first its joins by photo id
@@ -284,8 +285,8 @@ def _merged(joins: Iterable[_Join], same_photo: bool) -> tuple["_DisjointSets", 
     return _joined(used), sorted(shared)
 
 
-def _joined(joins: Iterable[_Join]) -> "_DisjointSets":
-    sets = _DisjointSets()
+def _joined(joins: Iterable[_Join]) -> DisjointSets:
+    sets = DisjointSets()
     for join in joins:
         first, *others = sorted(join.keys)
         for key in others:
@@ -299,30 +300,3 @@ def _of_one_dataset(keys: Set[str]) -> list[str]:
         return []
     counts = Counter(map(namespace_of, keys))
     return sorted(key for key in keys if counts[namespace_of(key)] > 1)
-
-
-class _DisjointSets:
-    """Disjoint sets of names (union-find); a name that was never joined takes no memory."""
-
-    def __init__(self) -> None:
-        self._parent: dict[str, str] = {}
-
-    def root(self, name: str) -> str:
-        root = name
-        while (parent := self._parent.get(root, root)) != root:
-            root = parent
-        while (parent := self._parent.get(name, name)) != root:
-            self._parent[name] = root
-            name = parent
-        return root
-
-    def join(self, a: str, b: str) -> None:
-        low, high = sorted((self.root(a), self.root(b)))
-        self._parent.setdefault(low, low)
-        self._parent[high] = low
-
-    def names(self) -> Iterable[str]:
-        return self._parent
-
-    def is_joined(self, name: str) -> bool:
-        return name in self._parent

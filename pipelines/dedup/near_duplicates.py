@@ -1,15 +1,13 @@
 """Near-duplicates: images of train whose perceptual hash is near that of a held-out image."""
 
-import io
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
-from PIL import Image
 
-from pipelines.io.images import EXTENSIONS, UnusableImageError
-from schemas.limits import MAX_HASHED_PIXELS
+from pipelines.io.images import UnusableImageError
+from shards.format import perceptual_hash as image_hash
 
 
 class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,7 +17,7 @@ class NearDuplicates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     action: Literal["off", "report", "exclude"] = "off"
-    distance: Annotated[int, msgspec.Meta(ge=0, le=64)] = 6
+    distance: Annotated[int, msgspec.Meta(ge=0, le=64)] = image_hash.DEFAULT_DISTANCE
 
 
 class HashedImage(msgspec.Struct, array_like=True):
@@ -52,24 +50,12 @@ class HeldOutHashes:
 
 
 def perceptual_hash(content: bytes) -> int:
-    """Returns 64 bits that near-duplicates share, at any size and JPEG quality.
-
-    It is ``imagehash.phash`` of a reduced image.
+    """Returns the hash of an encoded image, see `shards.format.perceptual_hash`.
 
     Raises:
         UnusableImageError: Its pixels cannot be decoded, or take too much memory.
     """
-    import imagehash
-
     try:
-        with Image.open(io.BytesIO(content), formats=list(EXTENSIONS)) as image:
-            # Of other JPEGs, only a reduced image is decoded.
-            is_whole = image.format == "PNG" or "progressive" in image.info
-            if is_whole and image.width * image.height > MAX_HASHED_PIXELS:
-                detail = f"{image.width}x{image.height} pixels, to be compared with others"
-                raise UnusableImageError("image too large", detail)
-            image.draft("L", (64, 64))
-            bits = imagehash.phash(image).hash
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UnusableImageError("not an image", str(error)) from error
-    return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big")
+        return image_hash.perceptual_hash(content)
+    except image_hash.ImageHashError as error:
+        raise UnusableImageError(error.reason, error.detail) from error

@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from pipelines.io import safe_pickle
 from pipelines.io.raw_files import RawFileError, without_byte_order_mark
 from pipelines.io.zips import read_whole
+from schemas import safe_pickle
 from schemas.limits import MAX_CONTAINERS, MAX_WHOLE_FILE_BYTES
 
 
@@ -22,8 +22,20 @@ def load(path: str) -> Any:
     return (
         loads_json(content, path)
         if content.lstrip()[:1] in (b"[", b"{")
-        else (safe_pickle.loads(content, path))
+        else loads_pickle(content, path)
     )
+
+
+def loads_pickle(content: bytes, name: str) -> Any:
+    """Returns the object in a pickle, which messages call ``name``.
+
+    Raises:
+        RawFileError: It is no pickle of plain data, or beyond the limits of `schemas.limits`.
+    """
+    try:
+        return safe_pickle.loads(content, name)
+    except safe_pickle.PickleError as error:
+        raise RawFileError(str(error)) from error
 
 
 def loads_json(content: bytes, name: str) -> Any:

@@ -14,7 +14,6 @@ import msgspec
 from pipelines.captions.noun_phrases import root_and_negative_spans
 from pipelines.captions.spans import consolidate, consolidate_or_whole
 from pipelines.captions.text_cleanup import has_alphanumeric
-from pipelines.dedup.image_keys import flickr_photo_id
 from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE, Segmentation, extent
@@ -43,7 +42,7 @@ from schemas import (
     RawCounts,
     Rejected,
 )
-from schemas.image_ids import image_key
+from schemas.image_ids import image_key, photo_id_of_url
 from schemas.limits import MAX_CHARACTERS, MAX_SEGMENTATION_BYTES
 from shards.box_overlap import as_array, iou
 
@@ -122,10 +121,10 @@ class Coco(Source, kw_only=True):
                 file=image.file_name,
                 width=image.width,
                 height=image.height,
-                photo_id=flickr_photo_id(image.flickr_url),
+                photo_id=photo_id_of_url(image.flickr_url),
             )
         for ids in filter(None, decode_parts(raw_slice.content, bad, _ImageIds)):
-            if photo := flickr_photo_id(ids.flickr_url):
+            if photo := photo_id_of_url(ids.flickr_url):
                 yield ImageInfo(_key(ids.id), self.namespace, "", photo_id=photo, joins_only=True)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:

@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from pipelines.dedup.image_keys import flickr_photo_id
 from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE
@@ -42,7 +41,7 @@ from schemas import (
     Rejected,
 )
 from schemas.class_names import class_name
-from schemas.image_ids import image_key
+from schemas.image_ids import image_key, photo_id_of_url
 from shards.format.placement import position
 
 #: Of each ten images of a few-shot subset, this many are selected for a class that they show, the
@@ -146,10 +145,10 @@ class Lvis(Source, kw_only=True):
                 file=file,
                 width=image.width,
                 height=image.height,
-                photo_id=flickr_photo_id(image.flickr_url),
+                photo_id=photo_id_of_url(image.flickr_url),
             )
         for ids in filter(None, decode_parts(raw_slice.content, bad, _ImageIds)):
-            if photo := flickr_photo_id(ids.flickr_url):
+            if photo := photo_id_of_url(ids.flickr_url):
                 yield ImageInfo(_key(ids.id), self.namespace, "", photo_id=photo, joins_only=True)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.io import safe_pickle
-from pipelines.io.raw_files import RawFileError
+from schemas import safe_pickle
+from schemas.safe_pickle import PickleError
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 plain = st.recursive(
@@ -59,7 +59,7 @@ class _Command:
 
 def test_command_is_refused_by_name_and_not_run(tmp_path: Path) -> None:
     content = pickle.dumps([_Command(tmp_path / "made")])
-    with pytest.raises(RawFileError, match=r"refs\.p: .*posix\.mkdir"):
+    with pytest.raises(PickleError, match=r"refs\.p: .*posix\.mkdir"):
         safe_pickle.loads(content, "refs.p")
     assert not (tmp_path / "made").exists()
 
@@ -75,7 +75,7 @@ def test_command_is_refused_by_name_and_not_run(tmp_path: Path) -> None:
     ],
 )
 def test_other_types_are_refused_by_name(content: bytes, name: str) -> None:
-    with pytest.raises(RawFileError, match=name):
+    with pytest.raises(PickleError, match=name):
         safe_pickle.loads(content)
 
 
@@ -83,7 +83,7 @@ def test_every_truncation_is_refused_and_names_the_file() -> None:
     content = pickle.dumps([{"ann_id": 1, "sents": ["left man", "é"], "box": (1.5, None)}], 2)
     assert sum(1 for _ in pickletools.genops(content)) > 20
     for length in range(len(content)):
-        with pytest.raises(RawFileError, match=r"refs\.p: not a pickle"):
+        with pytest.raises(PickleError, match=r"refs\.p: not a pickle"):
             safe_pickle.loads(content[:length], "refs.p")
 
 
@@ -91,13 +91,13 @@ def test_every_truncation_is_refused_and_names_the_file() -> None:
 def test_arbitrary_bytes_are_read_or_refused(content: bytes) -> None:
     try:
         safe_pickle.loads(content)
-    except RawFileError as error:
+    except PickleError as error:
         assert "<pickle>" in str(error)
 
 
 @pytest.mark.parametrize("content", [b"]r\xff\xff\xff\xff.", b"]p99999999999\n."])
 def test_memo_number_cannot_allocate_gigabytes(content: bytes) -> None:
-    with pytest.raises(RawFileError, match="memo number"):
+    with pytest.raises(PickleError, match="memo number"):
         safe_pickle.loads(content)
 
 
@@ -105,7 +105,7 @@ def test_pickle_that_repeats_an_object_is_refused_before_it_is_copied() -> None:
     reference = {"ann_id": 1, "sentences": [{"sent": "left dog"}] * 500}
     content = pickle.dumps([reference] * 500)
     assert len(content) < 10_000
-    with pytest.raises(RawFileError, match=r"refs\.p: .*the same objects again and again"):
+    with pytest.raises(PickleError, match=r"refs\.p: .*the same objects again and again"):
         safe_pickle.loads(content, "refs.p")
 
 
@@ -116,7 +116,7 @@ def test_pickle_that_contains_itself_or_doubles_is_refused(depth: int) -> None:
     for _ in range(depth):
         inner = [inner, inner]
     data += inner if depth == 1 else []
-    with pytest.raises(RawFileError, match="the same objects again and again"):
+    with pytest.raises(PickleError, match="the same objects again and again"):
         safe_pickle.loads(pickle.dumps(data if depth == 1 else inner))
 
 
@@ -131,7 +131,7 @@ def test_pickle_of_many_empty_containers_is_refused_unread(
 ) -> None:
     monkeypatch.setattr(safe_pickle, "MAX_CONTAINERS", 1000)
     assert len(safe_pickle.loads(b"\x80\x04](" + empty * 999 + b"e.")) == 999
-    with pytest.raises(RawFileError, match="1001 lists and dicts, more than 1000"):
+    with pytest.raises(PickleError, match="1001 lists and dicts, more than 1000"):
         safe_pickle.loads(b"\x80\x04](" + empty * 1000 + b"e.")
 
 

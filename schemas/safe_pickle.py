@@ -11,7 +11,6 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from pipelines.io.raw_files import RawFileError
 from schemas.limits import FREE_PICKLE_OBJECTS, MAX_CONTAINERS
 
 _MAKES_CONTAINER = frozenset(
@@ -23,13 +22,17 @@ _MAKES_CONTAINER = frozenset(
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
 
 
+class PickleError(ValueError):
+    """Bytes are no pickle of plain data; the message names the file."""
+
+
 def loads(content: bytes, name: str = "<pickle>") -> Any:
     """Returns the object in the bytes of a pickle, which messages call ``name``.
 
     Strings that Python 2 wrote as bytes are read as UTF-8, or as Latin-1 if that fails.
 
     Raises:
-        RawFileError: Not a pickle, truncated, beyond the limits of `schemas.limits`, or it
+        PickleError: Not a pickle, truncated, beyond the limits of `schemas.limits`, or it
             refers to anything but plain data, which the message names.
     """
     try:
@@ -41,14 +44,12 @@ def loads(content: bytes, name: str = "<pickle>") -> Any:
         _check_shared(data, max(len(content), FREE_PICKLE_OBJECTS))
         return data
     except _TooLargeError as error:
-        raise RawFileError(f"{name}: a pickle {error}") from None
+        raise PickleError(f"{name}: a pickle {error}") from None
     except _ForbiddenError as error:
-        raise RawFileError(
-            f"{name}: the pickle asks for {error}, which is not plain data"
-        ) from None
+        raise PickleError(f"{name}: the pickle asks for {error}, which is not plain data") from None
     # Arbitrary bytes run as a pickle program, which can fail in any way.
     except Exception as error:
-        raise RawFileError(
+        raise PickleError(
             f"{name}: not a pickle, or a truncated one ({type(error).__name__}: {error})"
         ) from error
 
