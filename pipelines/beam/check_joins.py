@@ -1,6 +1,6 @@
 """The step that checks the joins of all image tables, before any annotation is read."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -46,11 +46,11 @@ class CheckJoins(ImageRegistryStep):
         for name, exclusion in recipe.exclude.items():
             if not named[name] and not exclusion.allow_empty:
                 raise ImageIdsError(f"exclude.{name}: it names no image")
-        of_source = _sources_of(registry.shared_ids, rows)
-        _check_shared_ids(registry.shared_ids, of_source, rows, recipe)
-        for shared_id in registry.shared_ids:
-            key = shared_id.keys[0]
-            if (source := of_source.get(key)) in recipe.sources:
+        sharing = _sharing_images(registry.shared_ids, rows)
+        _check_shared_ids(registry.shared_ids, sharing, rows, recipe)
+        for source in (name for name in recipe.sources if name in sharing):
+            for shared_id in _ids_of(sharing[source], registry.shared_ids):
+                key = shared_id.keys[0]
                 reason = f"{shared_id.join} of several images"
                 row = Rejected(source, key, reason, _text(shared_id), image=key, records=0)
                 yield self._tag_reading(Reading(source, "", rejected=[row]))
@@ -84,24 +84,36 @@ def _text(shared_id: SharedId) -> str:
     return f"{shared_id.join} {shared_id.id} is stated for {keys}"
 
 
-def _sources_of(shared_ids: Iterable[SharedId], rows: Iterable[ImageInfo]) -> dict[str, str]:
-    """Returns the source of each image that shares an id with another of its dataset."""
+def _sharing_images(
+    shared_ids: Iterable[SharedId], rows: Iterable[ImageInfo]
+) -> dict[str, set[str]]:
+    """Returns, by source, the images that its tables state to share an id with another one."""
     keys = {key for shared_id in shared_ids for key in shared_id.keys}
-    stating = [row for row in rows if row.key in keys and (row.same_as or row.photo_id)]
-    return {row.key: row.source for row in sorted(stating, key=lambda row: row.source)}
+    sharing: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.key in keys and (row.same_as or row.photo_id):
+            sharing[row.source].add(row.key)
+    return sharing
+
+
+def _ids_of(keys: set[str], shared_ids: Iterable[SharedId]) -> list[SharedId]:
+    return [shared_id for shared_id in shared_ids if not keys.isdisjoint(shared_id.keys)]
 
 
 def _check_shared_ids(
-    shared_ids: list[SharedId], of_source: dict[str, str], rows: list[ImageInfo], recipe: Recipe
+    shared_ids: list[SharedId],
+    sharing: dict[str, set[str]],
+    rows: list[ImageInfo],
+    recipe: Recipe,
 ) -> None:
     """Raises `ImageIdsError` if a source has more shared ids than it may lose records."""
     sizes = Counter(row.source for row in rows)
-    for source, count in sorted(Counter(of_source.values()).items()):
-        if count > recipe.reject_limit * sizes[source]:
-            texts = [_text(s) for s in shared_ids if of_source.get(s.keys[0]) == source]
+    for source, keys in sorted(sharing.items()):
+        if len(keys) > recipe.reject_limit * sizes[source]:
+            texts = [_text(shared_id) for shared_id in _ids_of(keys, shared_ids)]
             more = f"; and {len(texts) - 3} more" if len(texts) > 3 else ""
             raise ImageIdsError(
-                f"{count} of {sizes[source]} images of {source} share an id of another dataset "
+                f"{len(keys)} of {sizes[source]} images of {source} share an id of another dataset "
                 f"with one another, more than the recipe's reject_limit of "
                 f"{recipe.reject_limit:.2%}: {'; '.join(texts[:3])}{more}; no two images of a "
                 "dataset are the same, so the ids cannot be true"

@@ -91,6 +91,19 @@ def test_id_of_many_images_stops_the_build(
     assert sentences(tmp_path).keys() == {"vg/3"}
 
 
+def test_id_of_images_of_several_tables_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [tiny.vg_image(i, flickr_id=5555) for i in (1, 2)]
+    tiny.write_json(tmp_path / "table.json", rows)
+    sources = {"vg": vg(tmp_path, rows[0], tiny.vg_image(3))}
+    tables = {"vg": ["table.json"]}
+    assert build(tmp_path, sources=sources, image_tables=tables, reject_limit=0.5) == 1
+    message = capsys.readouterr().err
+    assert "2 of 2 images of image_tables.vg share an id of another dataset" in message
+    assert "5555 is stated for vg/1, vg/2" in message
+
+
 def test_crop_is_not_merged_by_a_photo_id_under_any_rules(tmp_path: Path) -> None:
     """The published scripts know no photo ids, and would rescale its boxes."""
     crop = tiny.vg_image(1, flickr_id=77, width=100)
