@@ -25,9 +25,23 @@ from pipelines.dedup.eval_exclusion import list_errors
 from pipelines.fetch.catalog import read_catalog
 from pipelines.fetch.plan import fetch_hint
 from pipelines.io.beam_files import scratch_folder
-from pipelines.io.raw_files import StoreError, exists, free_bytes, is_local, open_binary
+from pipelines.io.raw_files import (
+    RawFileError,
+    StoreError,
+    exists,
+    free_bytes,
+    is_local,
+    open_binary,
+)
 from pipelines.output_folder import OutputFolder, OutputFolderError
-from pipelines.recipe import Recipe, RecipeError, load, missing_paths, with_root
+from pipelines.recipe import (
+    Recipe,
+    RecipeError,
+    load,
+    missing_paths,
+    with_prepared_archives,
+    with_root,
+)
 from schemas.toml_config import Override
 from shards.format import manifest as mf
 from shards.terminal import printable
@@ -96,7 +110,7 @@ def run(
         folder.prepare(overwrite)
         with _progress_file(runner, output) as log:
             build = Build(
-                recipe=recipe,
+                recipe=_with_prepared_archives(recipe, output),
                 as_written=as_written,
                 output=output,
                 strict=strict,
@@ -122,6 +136,13 @@ def _located(recipe: Recipe, recipe_name: str, root: str) -> Recipe:
         missing = missing_paths(recipe, root)
         hint = fetch_hint(read_catalog(), recipe.name, recipe_name, root, missing)
         raise RecipeError("\n".join(filter(None, [str(error), hint]))) from error
+
+
+def _with_prepared_archives(recipe: Recipe, output: str) -> Recipe:
+    try:
+        return with_prepared_archives(recipe, scratch_folder(output))
+    except (FileNotFoundError, RawFileError, StoreError) as error:
+        raise BuildFailedError(str(error)) from error
 
 
 def _check_lists(recipe: Recipe) -> None:

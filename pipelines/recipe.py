@@ -6,8 +6,7 @@ All errors of a recipe, missing files included, are reported at once and before 
 import difflib
 import importlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import partial
+from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -17,9 +16,15 @@ from pipelines.captions.rules import NAMED_RULES, CaptionRules
 from pipelines.dedup.eval_exclusion import Exclusion
 from pipelines.dedup.joins import Joins
 from pipelines.dedup.near_duplicates import NearDuplicates
+from pipelines.io.archives import (
+    ENDINGS,
+    check_file,
+    find_in_archives,
+    prepared_path,
+    split_archive_path,
+)
 from pipelines.io.file_roots import check_root
 from pipelines.io.raw_files import RawFileError, exists
-from pipelines.io.zips import check_file, find_in_zips, split_zip_path
 from pipelines.sources.base import Source
 from pipelines.sources.clevr.reader import Clevr
 from pipelines.sources.coco import Coco
@@ -47,6 +52,8 @@ SOURCES: dict[str, type[Source]] = {
     "vg": VisualGenome,
 }
 
+
+_SKIPPED = 3  # archives that could not be searched, named in a message
 
 # The key that a message of msgspec is about.
 _FIELD_OF_ERROR = re.compile(r"at `\$\.([^.\[`]+)|missing required field `([^`]+)`$")
@@ -219,7 +226,7 @@ def load(name_or_path: str, root: str | None = None, overrides: Iterable[Overrid
 
 
 def with_root(recipe: Recipe, root: str) -> Recipe:
-    """Returns a recipe with relative paths below ``root``, or into zips that have the files.
+    """Returns a recipe with relative paths below ``root``, or into archives that have the files.
 
     Raises:
         RecipeError: Files or folders are missing or of the wrong kind; the message names each.
@@ -228,6 +235,22 @@ def with_root(recipe: Recipe, root: str) -> Recipe:
     if errors:
         raise RecipeError("\n".join(errors))
     return located
+
+
+def with_prepared_archives(recipe: Recipe, scratch: str) -> Recipe:
+    """Returns a located recipe with paths that workers can open at once; see `prepared_path`."""
+    paths = {path: prepared_path(path, scratch) for path in dict.fromkeys(recipe.paths())}
+
+    def prepared(table: _Struct) -> _Struct:
+        return msgspec.convert(_with_paths(msgspec.to_builtins(table), paths), type(table))
+
+    return msgspec.structs.replace(
+        recipe,
+        sources={name: prepared(source) for name, source in recipe.sources.items()},
+        exclude={name: prepared(exclusion) for name, exclusion in recipe.exclude.items()},
+        image_tables=prepared(recipe.image_tables),
+        rules=prepared(recipe.rules),
+    )
 
 
 def missing_paths(recipe: Recipe, root: str) -> list[str]:
@@ -285,6 +308,11 @@ def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
         before = len(errors)
         paths = {path: locate(path, key) for path in dict.fromkeys(recipe.paths_of(table))}
         located = msgspec.convert(_with_paths(msgspec.to_builtins(table), paths), type(table))
+        if len(errors) == before and isinstance(located, Source):
+            try:
+                located = located.with_found_files()
+            except RawFileError as error:
+                errors.append(f"{key}: {error}")
         if len(errors) == before:
             errors.extend(f"{key}: {error}" for error in _content_errors(located, recipe))
         return located
@@ -303,7 +331,7 @@ def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
     )
     rules = recipe.rules
     if rules.stop_words:
-        path = locate(rules.stop_words, "rules.stop_words")
+        path = locate_file(rules.stop_words, "rules.stop_words")
         rules = msgspec.structs.replace(rules, stop_words=path)
     located = msgspec.structs.replace(
         recipe, sources=sources, exclude=exclude, image_tables=image_tables, rules=rules
@@ -312,29 +340,32 @@ def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
 
 
 def _locate(path: str, root: str) -> str:
-    """Returns where a file or folder is: below ``root``, zipped, or in a zip beside or above it.
+    """Returns where a file or folder is: below ``root``, packed, or in an archive beside or above.
 
     Raises:
-        RawFileError: It is nowhere, or in several zips.
+        RawFileError: It is nowhere, or in several archives.
     """
     is_relative = "://" not in path and not path.startswith("/")
     if is_relative and root:
         path = f"{root.rstrip('/')}/{path}"
     if exists(path):
         return path
-    if exists(f"{path}.zip"):
-        return f"{path}.zip"
-    zip_path = split_zip_path(path)
-    if zip_path is not None and exists(zip_path[0]):
+    places = [f"{path}{ending}" for ending in ENDINGS if exists(f"{path}{ending}")]
+    split = split_archive_path(path)
+    if not places and split is not None and exists(split[0]):
         return path
-    places = find_in_zips(path, root.rstrip("/") if is_relative else path.rpartition("/")[0])
-    if len(places) > 1:
-        raise RawFileError(f"{path} is in several zips, name one of them: {', '.join(places)}")
+    skipped: list[str] = []
     if not places:
-        raise RawFileError(
-            f"there is no {path}, no {path.rpartition('/')[2]}.zip, and no zip in its folder or "
-            "above that has it"
+        top = root.rstrip("/") if is_relative else path.rpartition("/")[0]
+        places, skipped = find_in_archives(path, top)
+    if len(places) > 1:
+        raise RawFileError(f"{path} is in several archives, name one of them: {', '.join(places)}")
+    if not places:
+        message = (
+            f"there is no {path}, no {path.rpartition('/')[2]}.zip or .tar, and no zip or tar in "
+            "its folder or above that has it"
         )
+        raise RawFileError("; ".join([message, *skipped[:_SKIPPED]]))
     return places[0]
 
 
@@ -342,13 +373,11 @@ def _content_errors(table: Source | Exclusion, recipe: Recipe) -> Iterator[str]:
     """Yields errors of files and folders that exist, but cannot be what a table expects."""
     if isinstance(table, Source):
         inputs = [*table.image_tables(), *table.inputs(tuple(recipe.splits))]
-        checks: list[Callable[[], None]] = [table.check_paths]
     else:
-        inputs, checks = table.inputs(), []
-    checks += [partial(check_file, path) for path in dict.fromkeys(i.path for i in inputs)]
-    for check in checks:
+        inputs = table.inputs()
+    for path in dict.fromkeys(input.path for input in inputs):
         try:
-            check()
+            check_file(path)
         except RawFileError as error:
             yield str(error)
     images = table.images if set(table.images) <= set(recipe.paths_of(table)) else []

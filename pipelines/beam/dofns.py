@@ -8,7 +8,6 @@ the tagged output ``READINGS``.
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import PurePosixPath
 from typing import Any
 
 import apache_beam as beam
@@ -30,11 +29,11 @@ from pipelines.dedup.eval_exclusion import read_held_out
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, perceptual_hash
 from pipelines.garbage_collection import collection_paused
+from pipelines.io.archives import file_name, read_whole
 from pipelines.io.beam_files import scratch_folder
 from pipelines.io.images import ImageStore, UnusableImageError
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, SliceRange, find_slices, read_slice
-from pipelines.io.zips import read_whole
 from pipelines.recipe import Recipe
 from pipelines.sources.base import Context, Source
 from schemas import EvalImage, ImageInfo, ImageRecord, NotAskedFor, RawCounts, Rejected
@@ -481,7 +480,7 @@ class WriteShard(ImageRegistryStep):
 
 
 def _name(input: Input) -> str:
-    return PurePosixPath(input.path).name
+    return file_name(input.path)
 
 
 def _position_in_file(rejected: Rejected, slice_range: SliceRange) -> str:

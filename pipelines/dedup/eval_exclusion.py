@@ -7,10 +7,10 @@ import msgspec
 
 from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.io import plain_data
+from pipelines.io.archives import read_whole
 from pipelines.io.json_records import BadRecord, ImageId, convert_record, decode_dict, decode_list
 from pipelines.io.raw_files import RawFileError, without_byte_order_mark
 from pipelines.io.slices import Input, Slice
-from pipelines.io.zips import read_whole
 from schemas import EvalImage
 from schemas.image_ids import (
     ImageIdError,

@@ -1,36 +1,24 @@
-"""Roots of many small files, such as images: folders, zips, and folders in zips.
+"""Roots of many small files, such as images: folders, zips, plain tars, and folders in these.
 
-Files are found by their path below a root, by the same rule in folders and zips.
+Files are found by their path below a root, by the same rule in folders and archives.
 """
 
-import io
+import contextlib
 import os
 import unicodedata
-import zipfile
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import BinaryIO
 
+from pipelines.io.archives import open_archive, split_archive_path
+from pipelines.io.members import DamagedArchiveError, Member, MemberIndex, only_content
 from pipelines.io.raw_files import (
     RawFileError,
     is_folder,
     is_local,
-    open_binary,
     read_beginning,
     remote_file_system,
 )
-from pipelines.io.zips import (
-    DamagedZipError,
-    Member,
-    MemberIndex,
-    is_zip,
-    only_content,
-    open_zip,
-    split_zip_path,
-    zip_errors,
-)
 
-_MEMBER_HEADER = 4096  # bytes of a zip before the content of a member; rarely exceeded
 _LONGEST_NAME = 255  # bytes of a file's name, on most file systems
 
 
@@ -115,29 +103,21 @@ class FolderRoot:
         """Does nothing: no file stays open."""
 
 
-class ZipRoot:
-    """The files of a zip, or below a folder in it.
+class ArchiveRoot:
+    """The files of a zip or tar, or below a folder in it.
 
-    A file is found by its path, with or without the folders that all files of the zip have in
+    A file is found by its path, with or without the folders that all files of the archive have in
     common, or else by the end of its path, if that is unique: the file ``7.jpg`` may be
     ``VG_100K/7.jpg``, but ``vg/7.jpg`` is never ``coco/7.jpg``.
     """
 
     def __init__(self, path: str, inside: str = "") -> None:
-        """Opens a zip.
+        """Opens an archive.
 
         Raises:
             RawFileError: It cannot be read.
         """
-        self._path = path
-        self._file = _BufferedRange(open_binary(path, read_ahead=False))
-        try:
-            with zip_errors():
-                self._archive = zipfile.ZipFile(self._file)
-        except DamagedZipError as error:
-            raise RawFileError(f"{path}: not a readable zip file: {error}") from error
-        if all(info.flag_bits & 1 for info in self._archive.infolist()[:1]):
-            raise RawFileError(f"{path}: not a readable zip file: its files are encrypted")
+        self._archive = open_archive(path)
         self._members = MemberIndex(self._archive, below=inside)
 
     def read(self, path: str, size: int) -> bytes | None:
@@ -145,81 +125,78 @@ class ZipRoot:
 
         Raises:
             AmbiguousNameError: Several files have the path, or one that differs in case only.
-            UnreadableFileError: It is damaged, encrypted, or packed by an unknown method.
+            UnreadableFileError: It is damaged, encrypted, packed by an unknown method, or a link.
         """
-        member = self._members.find(path)
-        return None if member is None else self.read_member(member, size)
+        try:
+            member = self._members.find(path)
+        except DamagedArchiveError as error:
+            raise UnreadableFileError(str(error)) from error
+        return None if member is None else read_member(member, size)
 
     def find_deeper(self, path: str) -> list[Member]:
         """Returns the files whose path ends in ``path``, below other folders."""
         return self._members.find_deeper(path)
 
-    def read_member(self, member: Member, size: int) -> bytes:
-        """Returns the first ``size`` bytes of a file of this zip.
-
-        Raises:
-            UnreadableFileError: As `read`.
-        """
-        info = member.info
-        self._file.fetch(info.header_offset, _MEMBER_HEADER + min(info.compress_size, size))
-        try:
-            with zip_errors(), self._archive.open(info) as file:
-                return file.read(size)
-        except DamagedZipError as error:
-            raise UnreadableFileError(str(error)) from error
-        finally:
-            self._file.release()
-
     def describe(self, path: str) -> str:
-        """Returns where the zip has files of the same name; empty if it has none."""
+        """Returns where the archive has files of the same name; empty if it has none."""
         others = self._members.same_name(path)
-        return f"{PurePosixPath(self._path).name} has {others[0].path}" if others else ""
+        return f"{PurePosixPath(self._archive.path).name} has {others[0].path}" if others else ""
 
     def close(self) -> None:
-        """Closes the zip."""
+        """Closes the archive."""
         self._archive.close()
-        self._file.close()
 
 
-Root = FolderRoot | ZipRoot
+def read_member(member: Member, size: int) -> bytes:
+    """Returns the first ``size`` bytes of a member of an archive.
+
+    Raises:
+        UnreadableFileError: As `ArchiveRoot.read`.
+    """
+    if problem := member.archive.problem(member.number):
+        raise UnreadableFileError(problem)
+    try:
+        return member.archive.read(member.number, size)
+    except DamagedArchiveError as error:
+        raise UnreadableFileError(str(error)) from error
+
+
+Root = FolderRoot | ArchiveRoot
 
 
 def open_root(path: str) -> Root:
-    """Opens a folder, a zip or a folder in a zip.
+    """Opens a folder, a zip, a plain tar or a folder in one.
 
     Raises:
-        RawFileError: It is neither; see `check_root`.
+        RawFileError: It is none of them; see `check_root`.
     """
-    zip_path = split_zip_path(path)
-    if zip_path is not None:
-        return ZipRoot(*zip_path)
+    split = split_archive_path(path)
+    if split is not None:
+        return ArchiveRoot(*split)
     check_root(path)
-    return FolderRoot(path) if is_folder(path) else ZipRoot(path)
+    return FolderRoot(path) if is_folder(path) else ArchiveRoot(path)
 
 
 def check_root(path: str) -> None:
-    """Checks that a path is a folder, a zip or a path into a zip, of any name.
+    """Checks that a path is a folder, a zip, a plain tar of any name, or a folder in one.
 
     Raises:
-        RawFileError: It is neither, for example a tar file.
+        RawFileError: It is none of them; of a packed tar, with the command that unpacks it.
         StoreError: Its store cannot be reached.
     """
-    zip_path = split_zip_path(path)
-    if zip_path is None and is_folder(path):
+    split = split_archive_path(path)
+    if split is None and is_folder(path):
         if is_local(path) and not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
             raise RawFileError(f"{path} is a folder that cannot be read")
         return
-    file, inside = zip_path or (path, "")
+    archive_path, inside = split or (path, "")
     try:
-        if not is_zip(file):
-            error = ": not a readable zip file" if zip_path else " is neither a folder nor a zip"
-            raise RawFileError(f"{file}{error}")
+        archive = open_archive(archive_path)
     except FileNotFoundError as error:
-        raise RawFileError(f"there is no {file}") from error
-    if inside:
-        with open_zip(file) as archive:
-            if not MemberIndex(archive, below=inside):
-                raise RawFileError(f"{file} has no files in a folder {inside}")
+        raise RawFileError(f"there is no {archive_path}") from error
+    with contextlib.closing(archive):
+        if inside and not MemberIndex(archive, below=inside):
+            raise RawFileError(f"{archive_path} has no files in a folder {inside}")
 
 
 def read_from(roots: Sequence[Root], path: str, size: int) -> bytes | None:
@@ -235,16 +212,19 @@ def read_from(roots: Sequence[Root], path: str, size: int) -> bytes | None:
         content = root.read(path, size)
         if content is not None:
             return content
-    zips = [root for root in roots if isinstance(root, ZipRoot)]
-    deeper = [(root, member) for root in zips for member in root.find_deeper(path)]
+    archives = [root for root in roots if isinstance(root, ArchiveRoot)]
+    deeper = [member for root in archives for member in root.find_deeper(path)]
     if not deeper:
         return None
-    only_content([member for _, member in deeper], path)
+    try:
+        only_content(deeper, path)
+    except DamagedArchiveError as error:
+        raise UnreadableFileError(str(error)) from error
     # Names that differ in case are found too, so that they count as ambiguous.
     ending = f"/{unicodedata.normalize('NFC', path)}"
-    for root, member in deeper:
+    for member in deeper:
         if member.path.endswith(ending):
-            return root.read_member(member, size)
+            return read_member(member, size)
     return None
 
 
@@ -257,40 +237,3 @@ def _reason(error: Exception) -> str:
     """Returns an error without the path, which depends on where the raw files are."""
     text = error.strerror if isinstance(error, OSError) else str(error).rpartition(": ")[2]
     return text or type(error).__name__
-
-
-class _BufferedRange:
-    """A file with one buffered range, because each small read of zipfile would be a request."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._start, self._content = 0, b""
-
-    def fetch(self, start: int, size: int) -> None:
-        """Reads a range into memory, and seeks to its beginning."""
-        self._file.seek(start)
-        self._start, self._content = start, self._file.read(size)
-        self._file.seek(start)
-
-    def release(self) -> None:
-        """Frees the range."""
-        self._content = b""
-
-    def read(self, size: int = -1) -> bytes:
-        start = self._file.tell() - self._start
-        if start >= 0 and 0 <= size <= len(self._content) - start:
-            self._file.seek(size, io.SEEK_CUR)
-            return self._content[start : start + size]
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()

@@ -13,7 +13,7 @@ from pipelines.io.file_roots import (
     open_root,
     read_from,
 )
-from pipelines.io.zips import AmbiguousNameError
+from pipelines.io.members import AmbiguousNameError
 from schemas import ImageInfo
 from schemas.limits import MAX_IMAGE_FILE_BYTES, MAX_IMAGE_PIXELS
 from shards.format.image_files import incompleteness

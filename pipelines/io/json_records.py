@@ -9,12 +9,12 @@ has an id: tables that passed through other programs have both.
 import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import inspect
 
+from pipelines.io.archives import file_name
 from pipelines.io.json_repair import REPAIRED_KEY, repaired
 from schemas import Rejected
 
@@ -281,5 +281,5 @@ def reject_malformed(
         boxes: how many boxes each loses.
     """
     for key, error in bad:
-        detail = f"{Path(path).name}: {error}"
+        detail = f"{file_name(path)}: {error}"
         yield Rejected(source, key, "malformed record", detail, image, records, boxes)

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
+from pipelines.io.archives import read_whole
 from pipelines.io.raw_files import RawFileError, without_byte_order_mark
-from pipelines.io.zips import read_whole
 from schemas import safe_pickle
 from schemas.limits import MAX_CONTAINERS, MAX_WHOLE_FILE_BYTES
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import fsspec
 from apache_beam.io.filesystems import FileSystems
 
-_READ_AHEAD = 1 << 20  # bytes of a remote file that are read ahead
+READ_AHEAD = 1 << 20  # bytes of a remote file that are read ahead
 _COPY_BYTES = 16 << 20  # copied at once
 
 
@@ -88,10 +88,11 @@ def version(path: str) -> tuple[int, str]:
     return system.size(name), str(system.modified(name))
 
 
-def open_binary(path: str, *, read_ahead: bool = True) -> BinaryIO:
+def open_binary(path: str, *, read_ahead: int = READ_AHEAD) -> BinaryIO:
     """Opens a file for seeking and reading; ``.gz`` and ``.bz2`` files are not decompressed.
 
-    Without ``read_ahead``, every read of a remote file is one request for exactly its bytes.
+    A request for a part of a remote file reads ``read_ahead`` bytes more; with 0, every read is one
+    request for exactly its bytes.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -102,7 +103,8 @@ def open_binary(path: str, *, read_ahead: bool = True) -> BinaryIO:
         return _open_local(path)
     system, name = remote_file_system(path)
     cache = "readahead" if read_ahead else "none"
-    file: BinaryIO = system.open(name, "rb", block_size=_READ_AHEAD, cache_type=cache)
+    block_size = read_ahead or READ_AHEAD
+    file: BinaryIO = system.open(name, "rb", block_size=block_size, cache_type=cache)
     return file
 
 

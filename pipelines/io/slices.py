@@ -9,16 +9,15 @@ import json
 import mmap
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.io.archives import file_name, unpack
 from pipelines.io.json_repair import scannable
 from pipelines.io.raw_files import RawFileError, local_copy, map_local, open_binary
-from pipelines.io.zips import unpack
 from schemas import Rejected
 from schemas.limits import (
     FREE_ELEMENTS,
@@ -50,7 +49,7 @@ class Input(msgspec.Struct, frozen=True):
 
     ``list`` and ``dict``: JSON whose top level is that (or, with ``within``, whose top level is a
     dict that has it under that key), sliced between elements. ``lines``: text, sliced between
-    lines. ``file``: one slice. The path may lead into a zip, see `pipelines.io.zips`.
+    lines. ``file``: one slice. The path may lead into an archive, see `pipelines.io.archives`.
     """
 
     path: str
@@ -101,7 +100,7 @@ def find_slices(
         yield SliceRange(source, rank, input, input.path, start=0, stop=0)
         return
     path = unpack(input.path, scratch)
-    name = Path(input.path).name
+    name = file_name(input.path)
     with local_copy(path) as local:
         if local.is_dir():
             raise RawFileError(f"{input.path}: a folder; expected {_expected(input)}")

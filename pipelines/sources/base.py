@@ -7,7 +7,7 @@ images, binding boxes, combining captions, writing shards.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import msgspec
 
@@ -48,18 +48,19 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     #: whether the recipe expects that no caption of it may be in the shards
     allow_empty: bool = False
-    images: list[str] = []  # folders or zips that hold the image files, searched in this order
+    images: list[str] = []  # folders, zips or tars with the image files, searched in this order
 
     def paths(self) -> list[str]:
         """Lists the files and folders that must exist before a build starts, except images."""
         raise NotImplementedError
 
-    def check_paths(self) -> None:
-        """Checks the content of the located files and folders, as far as it takes no time.
+    def with_found_files(self) -> Self:
+        """Returns the source with its located paths, or with those of files below or in them.
 
         Raises:
-            RawFileError: One of them cannot be what the source expects.
+            RawFileError: One of the files and folders cannot be what the source expects.
         """
+        return self
 
     def image_ids(self) -> TableIds:
         """Returns the namespaces of its image keys, each with the ids that its tables state.

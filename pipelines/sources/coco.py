@@ -6,7 +6,6 @@ pickled list of references, each with the id of a COCO annotation and several se
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
 import msgspec
@@ -18,6 +17,7 @@ from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE, Segmentation, extent
 from pipelines.io import plain_data
+from pipelines.io.archives import file_name
 from pipelines.io.json_records import (
     BadRecord,
     Category,
@@ -175,7 +175,7 @@ def _read_references(input: Input, context: Context) -> Iterator[SliceItem]:
     yield RawCounts("coco", read, read, dict(sentences_by_split))
     for split, count in sorted(sentences_by_split.items()):
         if split not in context.splits:
-            what = f"split {split} of {Path(input.path).name}"
+            what = f"split {split} of {file_name(input.path)}"
             yield NotAskedFor("coco", what, count, count)
     batch: list[list[_Ref]] = []
     batch_sentences = 0

@@ -10,8 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import msgspec
 import numpy as np
@@ -20,10 +19,11 @@ from defusedxml.common import DefusedXmlException
 
 from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import clusters
+from pipelines.io.archives import file_name, find_in_archives, open_archive, split_archive_path
 from pipelines.io.file_roots import UnreadableFileError, check_root, open_root, read_from
+from pipelines.io.members import AmbiguousNameError, MemberIndex
 from pipelines.io.raw_files import RawFileError, exists, is_folder, without_byte_order_mark
 from pipelines.io.slices import Input, Slice
-from pipelines.io.zips import AmbiguousNameError, split_zip_path
 from pipelines.sources.base import Context, SliceItem, Source
 from schemas import (
     ALL_BOXES_LOST,
@@ -65,15 +65,15 @@ class Flickr30k(Source, kw_only=True):
 
     namespace: ClassVar[str] = "flickr30k"
 
-    annotations: str  # the folder that has Annotations/ and Sentences/ or annotations.zip, or a zip
+    annotations: str  # the folder or archive with Annotations/ and Sentences/, or annotations.zip
     split_files: dict[str, str]  # split -> file of image ids, one per line
     ground_truth: Literal["separate", "merged"] = "separate"
 
     def paths(self) -> list[str]:
         return [self.annotations, *self.split_files.values()]
 
-    def check_paths(self) -> None:
-        _annotations_root(self.annotations)
+    def with_found_files(self) -> Self:
+        return msgspec.structs.replace(self, annotations=_annotations_root(self.annotations))
 
     def split_names(self) -> set[str]:
         return set(self.split_files)
@@ -178,7 +178,7 @@ def _reject_image(
 
 
 def _image_ids(raw_slice: Slice) -> Iterator[str | Rejected]:
-    file_name = Path(raw_slice.input.path).name
+    list_name = file_name(raw_slice.input.path)
     for line in raw_slice.content.splitlines():
         # A mark may be in the middle of a list that was joined from several.
         id_ = without_byte_order_mark(line).strip().decode("utf-8", "replace")
@@ -186,7 +186,7 @@ def _image_ids(raw_slice: Slice) -> Iterator[str | Rejected]:
             try:
                 yield image_key("flickr30k", id_).partition("/")[2]
             except ImageIdError:
-                yield Rejected("flickr30k", ascii(id_[:100]), "bad image id", file_name)
+                yield Rejected("flickr30k", ascii(id_[:100]), "bad image id", list_name)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -196,32 +196,54 @@ class _UnreadableError(Exception):
     pass
 
 
-_PACKED = "annotations.zip"  # in the cloned repository, beside the lists of images
+_PACKED = "annotations.zip"  # in the repository, beside the lists of images
 
 
 def _annotations_root(path: str) -> str:
-    """Returns the folder or zip with ``Annotations/`` and ``Sentences/``: a path or below it.
+    """Returns the folder or archive with ``Annotations/`` and ``Sentences/``: a path or below it.
 
     Raises:
-        RawFileError: There is none.
+        RawFileError: There is none, or several.
     """
-    if split_zip_path(path) is None and is_folder(path):
-        folder = path.rstrip("/")
-        if not exists(f"{folder}/Sentences"):
-            if not exists(f"{folder}/{_PACKED}"):
-                raise RawFileError(f"{path} has neither Sentences/ and Annotations/ nor {_PACKED}")
-            path = f"{folder}/{_PACKED}"
+    split = split_archive_path(path)
+    if split is not None or not is_folder(path):
+        path = _annotations_archive(path, *(split or (path, "")))
+    elif not exists(f"{path.rstrip('/')}/Sentences"):
+        path = _packed_annotations(path.rstrip("/"))
     check_root(path)
     return path
 
 
+def _packed_annotations(folder: str) -> str:
+    """Returns ``annotations.zip`` in a folder, or in the repository's archive in it."""
+    if exists(f"{folder}/{_PACKED}"):
+        return f"{folder}/{_PACKED}"
+    places, skipped = find_in_archives(f"{folder}/{_PACKED}", folder)
+    if len(places) > 1:
+        raise RawFileError(f"{folder} has several {_PACKED}, name one of them: {', '.join(places)}")
+    if not places:
+        message = f"{folder} has neither Sentences/ and Annotations/ nor {_PACKED}"
+        raise RawFileError("; ".join([message, *skipped[:1]]))
+    return places[0]
+
+
+def _annotations_archive(path: str, archive_path: str, inside: str) -> str:
+    """Returns an archive, a folder in it, or ``annotations.zip`` there, which is the repository."""
+    try:
+        with contextlib.closing(open_archive(archive_path)) as archive:
+            packed = MemberIndex(archive, below=inside).find(_PACKED)
+    except FileNotFoundError as error:
+        raise RawFileError(f"there is no {archive_path}") from error
+    return f"{path.rstrip('/')}/{packed.path}" if packed else path
+
+
 @contextlib.contextmanager
 def _open_annotations(path: str) -> Iterator[ReadFile]:
-    """Yields a function that reads a file of the folder or zip.
+    """Yields a function that reads a file of the folder or archive.
 
     The function raises ``_UnreadableError`` for a file that is missing, damaged or too large.
     """
-    root = open_root(_annotations_root(path))
+    root = open_root(path)
 
     def read_file(name: str) -> bytes:
         try:

@@ -7,7 +7,6 @@ have their ids of Visual Genome; ids such as ``n578020`` are images of COCO test
 import functools
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import ClassVar
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from pipelines.captions.spans import consolidate
 from pipelines.dedup.joins import TableIds
 from pipelines.geometry.boxes import from_xywh
+from pipelines.io.archives import file_name
 from pipelines.io.json_records import decode_dict, reject_malformed
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, SliceItem, Source
@@ -173,7 +173,7 @@ def _read_scene_graphs(raw_slice: Slice) -> Iterator[ImageRecord | Rejected]:
     for image_id, graph in graphs.items():
         key = _key(image_id)
         if not key:
-            file = Path(raw_slice.input.path).name
+            file = file_name(raw_slice.input.path)
             yield Rejected("gqa", image_id, "bad image id", file, records=0)
             continue
         objects = {

@@ -15,6 +15,7 @@ import msgspec
 from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE
+from pipelines.io.archives import map_file
 from pipelines.io.json_records import (
     BadRecord,
     Category,
@@ -27,7 +28,6 @@ from pipelines.io.json_records import (
 )
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, Slice, without_mark
-from pipelines.io.zips import map_file
 from pipelines.sources.base import Context, SliceItem, Source
 from schemas import (
     ALL_BOXES_LOST,

@@ -10,7 +10,6 @@ import itertools
 import mmap
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE
+from pipelines.io.archives import file_name, map_file, version_of
 from pipelines.io.json_records import (
     BadRecord,
     Category,
@@ -30,7 +30,6 @@ from pipelines.io.json_records import (
     reject_malformed,
 )
 from pipelines.io.slices import Input, Slice, element_ranges
-from pipelines.io.zips import map_file, version_of
 from pipelines.sources.base import Context, SliceItem, Source
 from schemas import (
     ALL_BOXES_LOST,
@@ -221,7 +220,7 @@ class MdetrJson(Source, kw_only=True):
         """
         names: dict[str, str] = {}
         for path in dict.fromkeys(self.paths()):
-            name = PurePosixPath(path).name.removesuffix(".zip").removesuffix(".json")
+            name = file_name(path).removesuffix(".zip").removesuffix(".json")
             candidates = itertools.chain([name], (f"{name}~{n}" for n in itertools.count(2)))
             names[path] = next(c for c in candidates if c not in names.values())
         return names

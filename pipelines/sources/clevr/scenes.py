@@ -7,10 +7,10 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from pipelines.geometry.boxes import from_xywh
+from pipelines.io.archives import map_file
 from pipelines.io.json_records import decode_file
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import without_mark
-from pipelines.io.zips import map_file
 from pipelines.sources.clevr.programs import ClevrObject
 from schemas import Box
 from schemas.limits import MAX_SCENE_BYTES

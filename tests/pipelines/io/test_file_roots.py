@@ -1,6 +1,11 @@
-"""Files below a root: the same file by the same path in a folder, a zip and a folder of a zip."""
+"""Files below a root: the same file by the same path in a folder, a zip and a tar."""
 
+import bz2
+import gzip
+import lzma
 import os
+import shutil
+import subprocess
 import tempfile
 import unicodedata
 import zipfile
@@ -18,8 +23,8 @@ from pipelines.io.file_roots import (
     open_root,
     read_from,
 )
+from pipelines.io.members import AmbiguousNameError
 from pipelines.io.raw_files import RawFileError
-from pipelines.io.zips import AmbiguousNameError
 from tests import tiny
 
 reuses_files = settings(
@@ -32,45 +37,60 @@ def read(path: Path | str, name: str) -> bytes | None:
     return read_from([open_root(str(path))], name, SIZE)
 
 
-def archive(tmp_path: Path, *names: str) -> Path:
-    """Returns a zip whose members contain their own paths."""
-    return tiny.write_zip(tmp_path / "images.zip", {name: name.encode() for name in names})
+@pytest.fixture(params=[".zip", ".tar"])
+def ending(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def write(path: Path, members: dict[str, bytes]) -> Path:
+    return (tiny.write_zip if path.suffix == ".zip" else tiny.write_tar)(path, members)
+
+
+def archive(tmp_path: Path, ending: str, *names: str) -> Path:
+    """Returns a zip or tar whose members contain their own paths."""
+    return write(tmp_path / f"images{ending}", {name: name.encode() for name in names})
 
 
 # --- which member is meant ------------------------------------------------------------------------
 
 
-def test_member_is_found_by_its_path_below_the_common_folders(tmp_path: Path) -> None:
-    path = archive(tmp_path, "a/b/coco/7.jpg", "a/b/vg/7.jpg", "a/b/8.jpg", "__MACOSX/x/._8.jpg")
+def test_member_is_found_by_its_path_below_the_common_folders(tmp_path: Path, ending: str) -> None:
+    path = archive(
+        tmp_path, ending, "a/b/coco/7.jpg", "a/b/vg/7.jpg", "a/b/8.jpg", "__MACOSX/x/._8.jpg"
+    )
     assert read(path, "coco/7.jpg") == read(path, "a/b/coco/7.jpg") == b"a/b/coco/7.jpg"
     assert read(path, "vg/7.jpg") == b"a/b/vg/7.jpg"
     assert read(path, "8.jpg") == b"a/b/8.jpg"
 
 
-def test_name_without_a_folder_is_found_where_it_is_unique(tmp_path: Path) -> None:
-    path = archive(tmp_path, "VG_100K/1.jpg", "VG_100K_2/2.jpg", "readme.txt")
+def test_name_without_a_folder_is_found_where_it_is_unique(tmp_path: Path, ending: str) -> None:
+    path = archive(tmp_path, ending, "VG_100K/1.jpg", "VG_100K_2/2.jpg", "readme.txt")
     assert read(path, "1.jpg") == b"VG_100K/1.jpg"
     assert read(path, "2.jpg") == b"VG_100K_2/2.jpg"
     assert read(path, "3.jpg") is None
 
 
-def test_file_of_another_folder_is_never_taken(tmp_path: Path) -> None:
-    path = archive(tmp_path, "images/coco/7.jpg", "images/8.jpg")
+def test_file_of_another_folder_is_never_taken(tmp_path: Path, ending: str) -> None:
+    path = archive(tmp_path, ending, "images/coco/7.jpg", "images/8.jpg")
     for name in ("vg/7.jpg", "images/7.jpg", "oco/7.jpg", "coco/8.jpg", "x/images/coco/7.jpg"):
         assert read(path, name) is None
 
 
-def test_name_in_several_folders_is_ambiguous_unless_the_contents_are_equal(tmp_path: Path) -> None:
-    path = archive(tmp_path, "coco/7.jpg", "vg/7.jpg", "x/coco/7.jpg")
-    with pytest.raises(AmbiguousNameError, match=r"7\.jpg: 3 files in the zip: coco/7\.jpg, vg/7"):
+def test_name_in_several_folders_is_ambiguous_unless_the_contents_are_equal(
+    tmp_path: Path, ending: str
+) -> None:
+    path = archive(tmp_path, ending, "coco/7.jpg", "vg/7.jpg", "x/coco/7.jpg")
+    with pytest.raises(
+        AmbiguousNameError, match=r"7\.jpg: 3 files in the (zip|tar): coco/7\.jpg, vg/7"
+    ):
         read(path, "7.jpg")
     assert read(path, "coco/7.jpg") == b"coco/7.jpg"  # the path itself, not the end of one
-    same = tiny.write_zip(tmp_path / "same.zip", {"a/7.jpg": b"1", "b/7.jpg": b"1"})
+    same = write(tmp_path / f"same{ending}", {"a/7.jpg": b"1", "b/7.jpg": b"1"})
     assert read(same, "7.jpg") == b"1"
 
 
-def test_names_that_differ_in_case_only_are_ambiguous(tmp_path: Path) -> None:
-    path = archive(tmp_path, "a/7.jpg", "a/7.JPG", "A/8.jpg", "b/9.JPG")
+def test_names_that_differ_in_case_only_are_ambiguous(tmp_path: Path, ending: str) -> None:
+    path = archive(tmp_path, ending, "a/7.jpg", "a/7.JPG", "A/8.jpg", "b/9.JPG")
     for name in ("7.jpg", "a/7.JPG"):
         with pytest.raises(AmbiguousNameError, match="2 files"):
             read(path, name)
@@ -80,19 +100,22 @@ def test_names_that_differ_in_case_only_are_ambiguous(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_member_that_is_twice_in_the_zip_is_ambiguous(tmp_path: Path) -> None:
-    path = tmp_path / "images.zip"
-    with zipfile.ZipFile(path, "w") as opened:
-        for content in (b"one", b"two"):
-            opened.writestr("7.jpg", content)
+def test_member_that_is_twice_in_the_archive_is_ambiguous(tmp_path: Path, ending: str) -> None:
+    path = write(tmp_path / f"images{ending}", {"7.jpg": b"one", "8.jpg": b"same"})
+    if ending == ".zip":
+        with zipfile.ZipFile(path, "a") as opened:
+            opened.writestr("7.jpg", b"two")
             opened.writestr("8.jpg", b"same")
+    else:
+        more = write(tmp_path / "more.tar", {"7.jpg": b"two", "8.jpg": b"same"})
+        path.write_bytes(path.read_bytes()[:2048] + more.read_bytes())
     with pytest.raises(AmbiguousNameError, match="2 files"):
         read(path, "7.jpg")
     assert read(path, "8.jpg") == b"same"
 
 
-def test_path_in_any_root_precedes_the_end_of_a_path(tmp_path: Path) -> None:
-    first = tiny.write_zip(tmp_path / "first.zip", {"coco/7.jpg": b"coco", "8.jpg": b""})
+def test_path_in_any_root_precedes_the_end_of_a_path(tmp_path: Path, ending: str) -> None:
+    first = write(tmp_path / f"first{ending}", {"coco/7.jpg": b"coco", "8.jpg": b""})
     second = tiny.write(tmp_path / "second/7.jpg", b"itself")
     roots = [open_root(str(first)), open_root(str(second.parent))]
     assert read_from(roots, "7.jpg", SIZE) == b"itself"
@@ -101,12 +124,14 @@ def test_path_in_any_root_precedes_the_end_of_a_path(tmp_path: Path) -> None:
         read_from([roots[0], open_root(str(third))], "7.jpg", SIZE)
 
 
-def test_folder_in_a_zip_is_a_root(tmp_path: Path) -> None:
-    path = archive(tmp_path, "v1/images/train/7.jpg", "v1/images/val/7.jpg", "v1/readme.txt")
+def test_folder_in_an_archive_is_a_root(tmp_path: Path, ending: str) -> None:
+    path = archive(
+        tmp_path, ending, "v1/images/train/7.jpg", "v1/images/val/7.jpg", "v1/readme.txt"
+    )
     assert read(f"{path}/v1/images/val", "7.jpg") == b"v1/images/val/7.jpg"
     assert read(f"{path}/v1/images/", "train/7.jpg") == b"v1/images/train/7.jpg"
     check_root(f"{path}/v1/images/val")
-    with pytest.raises(RawFileError, match=r"images\.zip has no files in a folder v1/test"):
+    with pytest.raises(RawFileError, match=r"images\.(zip|tar) has no files in a folder v1/test"):
         check_root(f"{path}/v1/test")
 
 
@@ -125,7 +150,7 @@ parts = st.text(
 
 @given(st.lists(parts, min_size=1, max_size=3).map("/".join).map(lambda name: f"{name}.jpg"))
 @reuses_files
-def test_folder_and_zip_hold_the_same_file_under_any_name(tmp_path: Path, name: str) -> None:
+def test_folder_and_archives_hold_the_same_file_under_any_name(tmp_path: Path, name: str) -> None:
     check_name(name)
     target = tmp_path / "folder" / name
     try:
@@ -133,8 +158,9 @@ def test_folder_and_zip_hold_the_same_file_under_any_name(tmp_path: Path, name: 
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         return  # an earlier name is a folder of this one
     assert read(tmp_path / "folder", name) == name.encode()
-    zipped = tiny.write_zip(tmp_path / "one.zip", {name: name.encode(), "other/x.txt": b""})
-    assert read(zipped, name) == name.encode()
+    for packed in (tmp_path / "one.zip", tmp_path / "one.tar"):
+        write(packed, {name: name.encode(), "other/x.txt": b""})
+        assert read(packed, name) == name.encode()
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -142,9 +168,11 @@ def test_accents_are_found_in_either_form(tmp_path: Path, form: str) -> None:
     stored = unicodedata.normalize(form, "fünf.jpg")  # type: ignore[arg-type]
     tiny.write(tmp_path / "folder" / stored, b"5")
     zipped = tiny.write_zip(tmp_path / "one.zip", {stored: b"5"})
+    tarred = tiny.write_tar(tmp_path / "one.tar", {stored: b"5"})
     for wanted in ("NFC", "NFD"):
         name = unicodedata.normalize(wanted, "fünf.jpg")  # type: ignore[arg-type]
-        assert read(tmp_path / "folder", name) == read(zipped, name) == b"5"
+        assert read(tmp_path / "folder", name) == b"5"
+        assert read(zipped, name) == read(tarred, name) == b"5"
 
 
 def test_utf8_name_that_the_zip_does_not_mark_is_found(tmp_path: Path) -> None:
@@ -192,14 +220,48 @@ def test_other_file_is_no_root(tmp_path: Path, name: str) -> None:
         open_root(str(path))
 
 
-def test_zip_of_any_name_is_a_root_and_a_broken_one_is_not(tmp_path: Path) -> None:
-    path = archive(tmp_path, "7.jpg").rename(tmp_path / "images.cbz")
+def test_archive_of_any_name_is_a_root(tmp_path: Path, ending: str) -> None:
+    path = archive(tmp_path, ending, "7.jpg").rename(tmp_path / "images.cbz")
     assert read(path, "7.jpg") == b"7.jpg"
+
+
+def test_broken_archive_is_no_root(tmp_path: Path) -> None:
     broken = tiny.write(tmp_path / "broken.zip", b"PK\3\4" + bytes(99))
     with pytest.raises(RawFileError, match=r"broken\.zip: not a readable zip file"):
         check_root(str(broken))
     with pytest.raises(RawFileError, match="there is no"):
         check_root(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("flickr30k-images.tar.gz", "gunzip -k {path}"),
+        ("images of flickr.tgz", "gunzip -k '{path}'"),
+        ("images.tar.bz2", "bunzip2 -k {path}"),
+        ("images.txz", "unxz -k {path}"),
+        ("images.tar", "gunzip -c < {path} > NAME.tar"),
+        ("images", "gunzip -c < {path} > NAME.tar"),
+    ],
+)
+def test_packed_tar_is_refused_with_the_command_that_unpacks_it(
+    tmp_path: Path, name: str, command: str
+) -> None:
+    content = write(tmp_path / "plain.tar", {"7.jpg": b"7"}).read_bytes()
+    path = tmp_path / name
+    packers = {".bz2": bz2.compress, ".txz": lzma.compress}
+    path.write_bytes(packers.get(path.suffix, gzip.compress)(content))
+    with pytest.raises(RawFileError) as error:
+        open_root(str(path))
+    message = str(error.value)
+    assert message.startswith(f"{path} is neither a folder nor a zip nor a plain tar: packed by ")
+    assert f"; {command.format(path=path)} makes a plain " in message
+    assert "\n" not in message
+    if shutil.which(command.split()[0]):
+        command = command.format(path=path).replace("NAME.tar", str(tmp_path / "NAME.tar"))
+        subprocess.run(command, shell=True, check=True)
+        [plain] = set(tmp_path.iterdir()) - {path, tmp_path / "plain.tar"}
+        assert plain.read_bytes() == content
 
 
 def test_file_that_cannot_be_read_is_an_error_with_its_reason(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.io import file_roots, images
+from pipelines.io import archives, images
 from pipelines.io.images import ImageStore, UnusableImageError, inspect
 from pipelines.io.raw_files import RawFileError
 from schemas import ImageInfo
@@ -228,7 +228,7 @@ def test_image_in_a_zip_takes_one_read(tmp_path: Path, monkeypatch: pytest.Monke
 
     path = zip_of(tmp_path / "images.zip", **{name: tiny.image_file() for name in "abcd"})
     content = path.read_bytes()
-    monkeypatch.setattr(file_roots, "open_binary", lambda path, read_ahead: Counted(content))
+    monkeypatch.setattr(archives, "open_binary", lambda path, read_ahead: Counted(content))
     image_store = store(path)
     image_store.read(image("c.jpg"))
     for name in "adb":

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.io import zips
+from pipelines.io import archives
+from pipelines.io.archives import check_file, find_in_archives, map_file, read_whole, unpack
 from pipelines.io.raw_files import RawFileError
-from pipelines.io.zips import check_file, find_in_zips, map_file, read_whole, unpack
 from tests import tiny
 
 
@@ -127,11 +127,11 @@ def test_file_is_found_where_unpacking_would_put_it(tmp_path: Path) -> None:
     }
     prefix = f"{tmp_path}/"
     for path, places in expected.items():
-        assert [p.removeprefix(prefix) for p in find_in_zips(prefix + path, top)] == places
-    assert (
-        find_in_zips(f"{tmp_path}/coco/annotations/train.json", f"{tmp_path}/coco/annotations")
-        == []
-    )
+        assert [
+            p.removeprefix(prefix) for p in find_in_archives(prefix + path, top).places
+        ] == places
+    top = f"{tmp_path}/coco/annotations"
+    assert find_in_archives(f"{tmp_path}/coco/annotations/train.json", top).places == []
 
 
 @given(st.binary(max_size=20), st.integers(1, 5), st.integers(0, 2**16))
@@ -155,7 +155,7 @@ def test_damaged_directory_is_an_error(noise: bytes, times: int, place: int) -> 
 def test_member_far_larger_than_its_packed_bytes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zips, "FREE_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(archives, "FREE_UNPACKED_BYTES", 1000)
     bomb = tiny.write_zip(tmp_path / "bomb.json.zip", {"bomb.json": b"[" + b" " * 10**6 + b"]"})
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -176,6 +176,6 @@ def test_member_larger_than_the_free_disk_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tiny.write_zip(tmp_path / "a.json.zip", {"a.json": b"[1, 2, 3]"})
-    monkeypatch.setattr(zips, "free_bytes", lambda folder: 8)
+    monkeypatch.setattr(archives, "free_bytes", lambda folder: 8)
     with pytest.raises(RawFileError, match=r"takes 9 bytes unpacked, but .* has 8 bytes free"):
         unpack(str(path), str(tmp_path))
