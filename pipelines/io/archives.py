@@ -21,6 +21,7 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.io.beam_files import atomic_write
+from pipelines.io.folders import write_file
 from pipelines.io.members import (
     AmbiguousNameError,
     Archive,
@@ -379,6 +380,9 @@ def unpack(path: str, scratch: str) -> str:
         name = hashlib.sha256(path.encode()).hexdigest()[:16] + PurePosixPath(member.path).suffix
         target: str = FileSystems.join(scratch, name)
         _check_unpacked_size(member, path, scratch)
+        if member.archive.sizes(member.number)[0] == 0:
+            write_file(target, b"")  # Beam cannot write an empty file to S3
+            return target
         with atomic_write(target, scratch) as file:
             _write_member(member, file)
     return target

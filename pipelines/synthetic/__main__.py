@@ -6,7 +6,8 @@ The same options give the same bytes of every file. Below the output folder, the
 has coco/, refcoco/, lvis/, vg/, gqa/, flickr30k/ and ids/ (`pipelines.synthetic.layout`). The
 datasets overlap as the real ones do (`pipelines.synthetic.plan`), and have corrupted records as the
 real files do (`pipelines.synthetic.corruption`). The layout `clevr` has clevr/
-(`pipelines.synthetic.clevr`).
+(`pipelines.synthetic.clevr`). With --packed, the same files are in archives, as the real ones are
+published (`pipelines.synthetic.packed`); recipes read both.
 
 Annotations of Visual Genome's real size (108,000 images and 5.4 million regions, 943,000
 balanced training questions, 320,000 referring sentences), without images:
@@ -23,6 +24,7 @@ from collections.abc import Callable, Sequence
 
 from pipelines.synthetic.generate import generate_dataset
 from pipelines.synthetic.layout import SyntheticDataset
+from pipelines.synthetic.packed import pack_dataset
 from pipelines.synthetic.plan import MAX_IMAGES
 from schemas.package_version import package_version
 from shards.atomic_folder import atomic_folder
@@ -65,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 dataset = SyntheticDataset(arguments.num_images, arguments.seed, **options)
                 generate_dataset(folder, dataset)
+            if arguments.packed:
+                pack_dataset(folder)
     except OSError as error:
         print(f"{parser.prog}: error: {error_text(error)}", file=sys.stderr)
         return 1
@@ -105,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seed", type=int, default=defaults.seed, metavar="S", help="random seed (%(default)s)"
+    )
+    parser.add_argument(
+        "--packed",
+        action="store_true",
+        help="write the zips, and a tar, that the real datasets are published in",
     )
     grounding = parser.add_argument_group("options of the layout grounding")
     grounding.add_argument(

@@ -1,0 +1,118 @@
+"""A dataset in archives, as published, gives the bytes of the same dataset unpacked."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pipelines.build import main as build
+from pipelines.synthetic.__main__ import main as generate
+from pipelines.synthetic.packed import ARCHIVES, pack_dataset
+from tests.end_to_end.built_sets import set_digests, stored_digests
+from tests.file_digests import file_digests
+from tests.processes import run
+from tests.s3_server import options_of, requests, serve_s3
+from tests.shared_folder import shared_folder
+
+EAGER = "--runner=tests.eager_runner.EagerRunner"
+
+
+@pytest.fixture(scope="module")
+def packed_dataset(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of `small_dataset`, packed."""
+
+    def pack(folder: Path) -> None:
+        shutil.copytree(small_dataset, folder, dirs_exist_ok=True)
+        pack_dataset(folder)
+
+    return shared_folder(tmp_path_factory, "packed_dataset", pack)
+
+
+def build_digests(recipe: str, raw: Path, output: Path, *options: str) -> dict[str, str]:
+    command = [recipe, f"--root={raw}", f"--output={output}", "--quiet", EAGER, *options]
+    assert build(command) == 0
+    return set_digests(output)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("demo_expressions", []),
+        ("demo_gqa", ["--set", "splits.testdev.allow_empty=true"]),
+        ("demo_lvis", []),
+    ],
+)
+def test_packed_files_give_the_same_bytes(
+    recipe: str, options: list[str], small_dataset: Path, packed_dataset: Path, tmp_path: Path
+) -> None:
+    expected = build_digests(recipe, small_dataset, tmp_path / "unpacked", *options)
+    assert build_digests(recipe, packed_dataset, tmp_path / "packed", *options) == expected
+
+
+def test_packed_files_of_all_sources_give_the_same_bytes(
+    small_set: Path, packed_dataset: Path, tmp_path: Path
+) -> None:
+    before = file_digests(packed_dataset)
+    digests = build_digests("demo", packed_dataset, tmp_path / "shards")
+    assert digests == set_digests(small_set)
+    assert file_digests(packed_dataset) == before
+
+
+def test_packed_clevr_gives_the_same_bytes(tmp_path: Path) -> None:
+    options = ["--layout=clevr", "--num-images=20"]
+    for name, more in (("unpacked", []), ("packed", ["--packed"])):
+        assert generate([f"--output={tmp_path / name}", *options, *more]) == 0
+    assert [path.name for path in (tmp_path / "packed/clevr").iterdir()] == ["CLEVR_v1.0.zip"]
+    expected = build_digests("clevr_medium", tmp_path / "unpacked", tmp_path / "1")
+    assert build_digests("clevr_medium", tmp_path / "packed", tmp_path / "2") == expected
+
+
+def test_packed_files_in_a_bucket_give_the_same_bytes(
+    small_set: Path, packed_dataset: Path, tmp_path: Path
+) -> None:
+    """The tar is read once to be indexed, and each of its images once when it is needed."""
+    log = tmp_path / "log"
+    with serve_s3(log=log) as environment:
+        system = fsspec.filesystem("s3", **options_of(environment), use_listings_cache=False)
+        for bucket in ("raw", "made"):
+            system.mkdir(bucket)
+        system.put(str(packed_dataset), "raw/dataset", recursive=True)
+        log.write_text("")
+        command = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
+        command += ["--root=s3://raw/dataset", "--output=s3://made/shards"]
+        command += ["--direct_running_mode=in_memory"]
+        run(command, env=environment, timeout=300, check=True)
+        assert stored_digests(system) == set_digests(small_set)
+    size = (packed_dataset / "flickr30k/flickr30k-images.tar").stat().st_size
+    of_tar = [r for r in requests(log) if r.path.endswith("flickr30k-images.tar")]
+    # Indexed once, hashed once and written once.
+    assert sum(request.sent for request in of_tar) < 3.2 * size
+
+
+def test_packed_dataset_has_all_files_and_the_same_bytes_again(
+    small_dataset: Path, packed_dataset: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    options = ["--num-images=30", "--seed=3", "--packed"]
+    assert generate([f"--output={again}", *options]) == 0
+    assert file_digests(again) == file_digests(packed_dataset)
+    archives = {name for name in ARCHIVES if not name.startswith("clevr/")}
+    archives -= {"flickr30k/annotations.zip"}  # which is in the repository's
+    names = {path.relative_to(again).as_posix() for path in again.rglob("*") if path.is_file()}
+    assert names - archives == {
+        *("ids/phrasecut_val_test.txt", "phrasecut/refer_test.json", "phrasecut/refer_val.json")
+    }
+    assert archives <= names
+    for archive in again.rglob("*.zip"):
+        folder = tmp_path / "unpacked" / archive.parent.relative_to(again)
+        shutil.unpack_archive(archive, folder)
+    shutil.unpack_archive(again / "flickr30k/flickr30k-images.tar", tmp_path / "unpacked/flickr30k")
+    repository = tmp_path / "unpacked/flickr30k/flickr30k_entities-master"
+    shutil.unpack_archive(repository / "annotations.zip", tmp_path / "unpacked/flickr30k")
+    unpacked = file_digests(tmp_path / "unpacked")
+    for name, digest in file_digests(small_dataset).items():
+        if name not in names:
+            in_repository = f"flickr30k/flickr30k_entities-master/{Path(name).name}"
+            assert unpacked.get(name, unpacked.get(in_repository)) == digest
