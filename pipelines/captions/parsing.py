@@ -1,8 +1,10 @@
 """Dependency parses of captions by spaCy's English model."""
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -72,6 +74,22 @@ def model_name_and_version() -> tuple[str, str]:
     )
 
 
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """Keeps spaCy from importing torch, which takes 660 MiB and a second in each process.
+
+    thinc imports torch where it is installed, for models that use it; ours does not.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # an import of it fails
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
 class _Model:
     """spaCy's pipeline, with the results of its rule-based components cached per kind of token.
 
@@ -82,9 +100,10 @@ class _Model:
     """
 
     def __init__(self) -> None:
-        from spacy.matcher import Matcher
+        with _without_torch():
+            from spacy.matcher import Matcher
 
-        package = importlib.import_module(model_name_and_version()[0])
+            package = importlib.import_module(model_name_and_version()[0])
         self._nlp: Language = package.load(exclude=["ner"])
         self._rules = [self._nlp.get_pipe(name) for name in _RULE_PIPES]
         self._pair_starts = Matcher(self._nlp.vocab, validate=False)

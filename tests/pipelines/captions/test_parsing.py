@@ -3,6 +3,7 @@
 import gzip
 import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from pipelines.captions import parsing
 from pipelines.captions.parsing import Parse, SpacyParser, model_name_and_version
 from schemas.limits import MAX_CHARACTERS
+from tests.processes import run
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,15 @@ def test_too_long_text_is_refused(parser: SpacyParser) -> None:
     with pytest.raises(ValueError, match="10001 characters"):
         parser(["a dog", "x" * (MAX_CHARACTERS + 1)])
     assert parser(["x" * MAX_CHARACTERS])
+
+
+def test_parser_does_not_import_torch() -> None:
+    """thinc would, where it is installed; a process that needs it still can."""
+    code = (
+        "import sys; from pipelines.captions.parsing import SpacyParser; "
+        "SpacyParser()(['a cat']); assert 'torch' not in sys.modules; import torch"
+    )
+    run([sys.executable, "-c", code], check=True)
 
 
 def test_missing_model_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
