@@ -1,0 +1,1 @@
+"""Annotation files in the formats that tools exchange: read, and written without some images."""

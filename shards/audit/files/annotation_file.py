@@ -1,0 +1,140 @@
+"""What all formats of annotation files have in common, and how their bytes are opened."""
+
+import contextlib
+import gzip
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.audit.files.errors import AuditError
+from shards.audit.files.statements import Statement
+from shards.terminal import count_noun
+
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Reading(NamedTuple):
+    """How a file is to be read.
+
+    Attributes:
+        namespace: That of ids and file names for which the file states no dataset; or empty.
+        role: "train": all that is trained on; "eval": what is not in a split to be trained on.
+        with_images: Whether statements get the content of images that the file contains.
+    """
+
+    namespace: str = ""
+    role: Literal["train", "eval"] = "train"
+    with_images: bool = False
+
+
+class AnnotationFile(ABC):
+    """An annotation file, or a folder of files that are one.
+
+    Attributes:
+        path: Where it is.
+        format: The name of its format in messages.
+    """
+
+    format: str
+
+    def __init__(self, path: Path, reading: Reading) -> None:
+        self.path = path
+        self.reading = reading
+
+    @abstractmethod
+    def statements(self) -> Iterator[Statement]:
+        """Yields what each record states about its image, in the order of the file.
+
+        Raises:
+            AuditError: It is damaged.
+        """
+
+    @abstractmethod
+    def write(self, output: Path, left_out: Mask) -> list[str]:
+        """Writes the file without some of its records, in the same format and order.
+
+        Args:
+            output: The file or folder to write, which does not exist.
+            left_out: For each statement, whether its record is left out.
+
+        Returns:
+            Lines that state what was left out.
+
+        Raises:
+            AuditError: The file was changed since it was audited, or cannot be written.
+            OSError: A file cannot be written.
+        """
+
+
+@contextlib.contextmanager
+def open_stream(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file, gzipped file, or the only file in a zip, which its first bytes identify.
+
+    Raises:
+        AuditError: A zip has several files, or the compressed data is damaged.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        magic = file.read(4)
+        file.seek(0)
+        try:
+            if magic.startswith(GZIP):
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield cast(BinaryIO, unpacked)
+            elif magic == ZIP:
+                with zipfile.ZipFile(file) as archive, archive.open(_only(archive, path)) as member:
+                    yield cast(BinaryIO, member)
+            else:
+                yield file
+        except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise AuditError(f"{path} is damaged: {error}") from error
+
+
+def is_compressed(path: Path) -> bool:
+    """Returns whether a file is gzipped or a zip."""
+    with path.open("rb") as file:
+        return file.read(4).startswith((GZIP, ZIP))
+
+
+def check_plain(path: Path) -> None:
+    """Checks that a file to be written again without some records is not compressed.
+
+    Raises:
+        AuditError: It is.
+    """
+    if is_compressed(path):
+        raise AuditError(f"{path} is compressed, so --write cannot keep its form: unpack it first")
+
+
+def check_number(path: Path, number: int, left_out: Mask) -> None:
+    """Checks that a file has as many records as when it was audited.
+
+    Raises:
+        AuditError: It has not.
+    """
+    if number != len(left_out):
+        raise AuditError(
+            f"{path} was changed while it was audited: {len(left_out)} records before, {number} now"
+        )
+
+
+def left_out_line(number: int, noun: str) -> str:
+    """Returns a line that states how many records were left out."""
+    return f"left out {count_noun(number, noun)}"
+
+
+def _only(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    if len(members) > 1:  # beside notes and files of the system
+        members = [m for m in members if Path(m.filename).name == path.stem]
+    if len(members) != 1:
+        raise AuditError(f"{path} is a zip of several files: unpack it, and audit each")
+    return members[0]

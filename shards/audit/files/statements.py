@@ -1,0 +1,309 @@
+"""What a record of an annotation file states about its image: ids, file names, addresses.
+
+Files of different tools have the same few fields under the same few names, so there is one reading
+of them. A number is an id only together with a dataset: which is stated by the record
+(``data_source``), by a folder of its file (``VG_100K/7.jpg``), by the form of a name that only one
+dataset has (``COCO_train2014_000000000139.jpg``), or by who calls the audit.
+"""
+
+import functools
+import json
+import math
+import re
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas.image_ids import (
+    NAMESPACES,
+    ImageIdError,
+    RawId,
+    has_id,
+    image_key,
+    namespace_of_dataset,
+    normal_key,
+    photo_id_of_url,
+)
+
+#: Names of datasets in annotation files -> the namespace of their images.
+DATASETS = {name: namespace_of_dataset(name) for name in NAMESPACES} | {
+    **dict.fromkeys(("refcoco", "refcoco+", "refcocog", "coco2014", "coco2017"), "coco"),
+    **dict.fromkeys(("visual_genome", "visualgenome", "phrasecut"), "vg"),
+    **dict.fromkeys(("flickr", "flickr30k_entities"), "flickr30k"),
+}
+#: Folders of published image files.
+_FOLDERS = DATASETS | {
+    **{f"{s}{y}": "coco" for s in ("train", "val", "test") for y in (2014, 2015, 2017)},
+    **dict.fromkeys(("unlabeled2017", "coco_images"), "coco"),
+    **dict.fromkeys(("vg_100k", "vg_100k_2", "vg_images"), "vg"),
+    **dict.fromkeys(("flickr30k-images", "flickr30k_images"), "flickr30k"),
+}
+_EXTENSION = re.compile(r"\.(?:jpe?g|png|webp|bmp|gif|tiff?)$", re.IGNORECASE)
+_TWELVE_DIGITS = re.compile(r"[0-9]{12}")
+_COCO_NAME = re.compile(r"COCO_[a-z][a-z0-9]*_[0-9]{12}(?:_[0-9]+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"n?[0-9]{1,20}(?:\.0+)?", re.IGNORECASE)
+
+
+class Unknown(Enum):
+    """Why it is unknown which published image a record is about."""
+
+    NO_ID = "state neither an id nor a file name"
+    NUMBER = "have a number for a name, and no dataset is stated"
+    OWN_NAME = "have a name that no published dataset has"
+    UNREADABLE = "are of records that cannot be read"
+
+
+class Statement(NamedTuple):
+    """What a record states about its image.
+
+    Attributes:
+        name: The image in messages and counts: its key; without one, the name of its file.
+        keys: The keys of the image that its ids and file names state; several may contradict.
+        links: Keys of other datasets that the record states for the same photo.
+        unknown: Why there are neither keys nor links; None if there are.
+        file: The path of the image file as the record states it; empty if it does not.
+        captions: The number of captions of the record.
+        content: The image file, from formats that contain it, if it is asked for.
+    """
+
+    name: str
+    keys: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    unknown: Unknown | None = None
+    file: str = ""
+    captions: int = 0
+    content: bytes | None = None
+
+
+#: Splits that are trained on, as records state them; COCO's "restval" is Karpathy's.
+_TRAIN_SPLITS = frozenset({"train", "restval"})
+
+
+class Record(msgspec.Struct, gc=False):
+    """The fields of a record that state its image, under all names that formats give them."""
+
+    id: RawId = None
+    image_id: RawId = None
+    imageId: RawId = None  # noqa: N815 - as GQA has it
+    key: RawId = None
+    original_id: RawId = None
+    original_img_id: RawId = None
+    coco_id: RawId = None
+    cocoid: RawId = None
+    flickr_id: RawId = None
+    data_source: str | None = None
+    dataset_name: str | None = None
+    file_name: str | None = None
+    filename: str | None = None
+    file: str | None = None
+    image: str | dict[str, Any] | None = None
+    image_path: str | None = None
+    img_path: str | None = None
+    path: str | None = None
+    coco_url: str | None = None
+    flickr_url: str | None = None
+    url: str | None = None
+    caption: msgspec.Raw = msgspec.Raw()
+    captions: list[msgspec.Raw] | None = None
+    grounding: msgspec.Raw = msgspec.Raw()
+    split: str | None = None
+
+    def caption_count(self) -> int:
+        """Returns the number of captions of the record; ODVG's ``grounding`` has one."""
+        if self.captions is not None:
+            return len(self.captions)
+        return int(any(bytes(raw) not in (b"", b"null") for raw in (self.caption, self.grounding)))
+
+    def is_of_train(self) -> bool:
+        """Returns whether the record states that it is in a split that is trained on."""
+        return self.split in _TRAIN_SPLITS
+
+    def files(self) -> tuple[str, ...]:
+        """Returns the stated paths and addresses of the image file."""
+        image = self.image.get("path") if isinstance(self.image, dict) else self.image
+        names = (self.file_name, self.filename, self.file, image, self.image_path, self.img_path)
+        paths = (*names, self.path, self.coco_url, self.url)
+        return tuple(path for path in paths if isinstance(path, str) and path)
+
+
+_RECORDS = msgspec.json.Decoder(list[Record])
+
+
+def decode_records(content: bytes) -> list[Record | None]:
+    """Returns the records of a JSON list; None for one that cannot be read.
+
+    Python's JSON has numbers that are not finite and halves of characters, which the fast decoder
+    refuses: after it, records are tried one by one.
+
+    Raises:
+        ValueError: It is not JSON of a list.
+    """
+    try:
+        return list(_RECORDS.decode(content))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        elements = json.loads(content.decode("utf-8", "surrogateescape"))
+    return [converted(element) for element in elements]
+
+
+def converted(element: object) -> Record | None:
+    """Returns the record of an object of JSON; None if a field is of another type."""
+    if not isinstance(element, dict):
+        return None
+    counts = {
+        "captions": [msgspec.Raw()] * len(captions)
+        if isinstance(captions := element.get("captions"), list)
+        else None,
+        **{
+            name: msgspec.Raw(b"1")
+            for name in ("caption", "grounding")
+            if element.get(name) is not None
+        },
+    }
+    names = element.keys() & {*Record.__struct_fields__} - counts.keys()
+    fields = {name: element[name] for name in names}
+    try:
+        return msgspec.convert(fields | counts, Record)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return None
+
+
+def state(record: Record | None, default: str, *, number: int, use_id: bool = False) -> Statement:
+    """Returns what a record states about its image.
+
+    Args:
+        default: The namespace of ids and file names where the record does not state any; or empty.
+        number: The record's position, which stands for an image without any name.
+        use_id: Whether ``id`` is an id of the image if it has no file name, as in COCO's layout.
+    """
+    if record is None:
+        return Statement(f"record {number}", unknown=Unknown.UNREADABLE)
+    ids = (record.original_id, record.original_img_id, record.image_id, record.imageId)
+    files = record.files()
+    if use_id and not files and not any(id_ is not None for id_ in ids):
+        ids = (record.id, None, None, None)
+    statement = _state(
+        record.data_source or "",
+        record.dataset_name or "",
+        ids,
+        record.key,
+        files,
+        (
+            record.cocoid if record.coco_id is None else record.coco_id,
+            record.flickr_id,
+            record.flickr_url or record.url or "",
+        ),
+        default,
+    )
+    captions = record.caption_count()
+    if statement.name and not captions:
+        return statement
+    name = statement.name or f"record {number}"
+    return statement._replace(name=name, captions=captions)
+
+
+def state_name(text: str, default: str) -> Statement:
+    """Returns what a line of a list states: a key, an id, or the name of a file."""
+    if text.partition("/")[0] in NAMESPACES and (key := normal_key(text)):
+        return Statement(key, (key,))
+    is_file = "/" in text or "\\" in text or _EXTENSION.search(text)
+    ids, files = ((), (text,)) if is_file else ((text,), ())
+    return _state("", "", ids, None, files, (None, None, ""), default)
+
+
+@functools.lru_cache(maxsize=1 << 16, typed=True)
+def _state(
+    data_source: str,
+    dataset_name: str,
+    ids: tuple[RawId, ...],
+    key: RawId,
+    files: tuple[str, ...],
+    links: tuple[RawId, RawId, str],
+    default: str,
+) -> Statement:
+    """Returns a statement without the number of captions."""
+    dataset = DATASETS.get((data_source or dataset_name).lower(), "")
+    # A dataset that is not published has images of its own, whatever their numbers.
+    is_own = bool(data_source) and not dataset
+    namespace = dataset or ("" if is_own else default)
+    folder = next(filter(None, map(_namespace_of_folder, files)), "")
+    known: list[str] = []
+    if isinstance(key, str) and key.partition("/")[0] in NAMESPACES:
+        known += filter(None, [normal_key(key)])
+    of_ids = [_key_of_id(id_, namespace or folder) for id_ in ids]
+    known += (result for result in of_ids if isinstance(result, str))
+    of_files = [_key_of_file(path, namespace) for path in files]
+    for path, result in zip(files, of_files, strict=True):
+        # The number in a file's name may be one of the file's own; a name of COCO is not.
+        if isinstance(result, str) and (not known or _is_published(path)):
+            known.append(result)
+    keys = tuple(dict.fromkeys(known))
+    linked = tuple(key for key in _links(*links) if key not in keys)
+    file = files[0] if files else ""
+    text = next((str(id_) for id_ in (*ids, key) if id_ is not None), "")
+    if keys or linked:
+        return Statement((*keys, *linked)[0], keys, linked, None, file)
+    unknown = next((r for r in (*of_files, *of_ids) if isinstance(r, Unknown)), Unknown.NO_ID)
+    if unknown is Unknown.NUMBER and is_own:
+        unknown = Unknown.OWN_NAME
+    return Statement(file or text, unknown=unknown, file=file)
+
+
+def _key_of_id(id_: RawId, namespace: str) -> str | Unknown | None:
+    """Returns the key of an id, or why there is none; None for a statement that there is no id."""
+    if isinstance(id_, float) and math.isnan(id_):  # as tables have it
+        return None
+    try:
+        if not has_id(id_):
+            return None
+    except ImageIdError:
+        return Unknown.OWN_NAME
+    text = _EXTENSION.sub("", str(id_).strip())
+    if _COCO_NAME.fullmatch(text):
+        return image_key("coco", text)
+    if not namespace:
+        return Unknown.NUMBER if _NUMBER.fullmatch(text) else Unknown.OWN_NAME
+    return _image_key(namespace, id_)
+
+
+def _key_of_file(path: str, namespace: str) -> str | Unknown:
+    """Returns the key that the name of a file states, or why there is none."""
+    stem = _stem(path)
+    if _COCO_NAME.fullmatch(stem) or _TWELVE_DIGITS.fullmatch(stem):
+        return _image_key("coco", stem)
+    if not _NUMBER.fullmatch(stem):
+        return Unknown.OWN_NAME
+    namespace = _namespace_of_folder(path) or namespace
+    return _image_key(namespace, stem) if namespace else Unknown.NUMBER
+
+
+def _image_key(namespace: str, id_: RawId) -> str | Unknown:
+    try:
+        return image_key(namespace, id_)
+    except ImageIdError:
+        return Unknown.OWN_NAME
+
+
+def _is_published(path: str) -> bool:
+    """Returns whether a file's name or folder is that of one dataset only."""
+    stem = _stem(path)
+    is_of_coco = _COCO_NAME.fullmatch(stem) or _TWELVE_DIGITS.fullmatch(stem)
+    return bool(is_of_coco or _namespace_of_folder(path))
+
+
+def _stem(path: str) -> str:
+    return _EXTENSION.sub("", re.split(r"[/\\]", path.partition("?")[0])[-1])
+
+
+def _namespace_of_folder(path: str) -> str:
+    *folders, _ = re.split(r"[/\\]", path.lower())
+    return next((_FOLDERS[name] for name in reversed(folders) if name in _FOLDERS), "")
+
+
+def _links(coco_id: RawId, flickr_id: RawId, url: str) -> Iterator[str]:
+    for namespace, id_ in (("coco", coco_id), ("flickr30k", flickr_id)):
+        if isinstance(key := _key_of_id(id_, namespace), str):
+            yield key
+    if photo := photo_id_of_url(url):
+        yield f"flickr30k/{photo}"
