@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from schemas.image_ids import namespace_of
+from shards.format.image_files import without_orientation
 from shards.reading.reader import ImageMember, ShardReader, StoredSample
 from shards.reading.shard_set import ShardSet
 
@@ -82,5 +83,6 @@ class ExportedSample:
         return image.name
 
     def read_image(self) -> ImageMember:
-        """Returns the original image file from the shard."""
-        return self._reader.image(self.shard, self._row)
+        """Returns the image file, which every reader decodes as its pixels are stored."""
+        image = self._reader.image(self.shard, self._row)
+        return image._replace(content=memoryview(without_orientation(image.content)))

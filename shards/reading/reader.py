@@ -50,7 +50,7 @@ class StoredSample(NamedTuple):
 
 
 class ImageMember(NamedTuple):
-    """An image file: its name in the shard and its original bytes, a slice of the shard."""
+    """An image file: its name in the shard and its bytes, a slice of the shard."""
 
     name: str
     content: memoryview

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from schemas import Caption, Sample
+from shards.format.image_files import without_orientation
 from shards.format.manifest import ShardEntry, ShardError
 from shards.inspection.browser.search import (
     BadQueryError,
@@ -151,7 +152,7 @@ class BrowserPages:
         )
 
     def image(self, shard: int, row: int) -> tuple[memoryview, str]:
-        """Returns the original bytes of an image and their media type.
+        """Returns an image file, which browsers show as its pixels are stored, and its media type.
 
         Raises:
             NoSuchPageError: there is no such sample.
@@ -164,7 +165,7 @@ class BrowserPages:
         image_format = detect_format(content)
         if image_format is None:
             raise NotAnImageError("The file is not an image that browsers show.")
-        return content, image_format.media_type
+        return memoryview(without_orientation(content)), image_format.media_type
 
     def _search(self, filters: CaptionFilter) -> Search:
         if filters.split not in self._splits:
