@@ -2,14 +2,18 @@
 
 RefCOCO's ``refs(*).p`` and the published lists of image ids are pickles. A pickle is a program
 that may call any function of any module; here it may only create plain containers, strings,
-numbers, booleans and ``None``.
+numbers, booleans and ``None``. Scalars of numpy, which pandas writes, are read as numbers: the
+functions that a pickle names for them are replaced by ones of this module.
 """
 
 import io
 import pickle
 import pickletools
+import re
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from schemas.limits import FREE_PICKLE_OBJECTS, MAX_CONTAINERS
 
@@ -114,10 +118,48 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("__builtin__", "set"): set,
     ("__builtin__", "frozenset"): frozenset,
 }
+_SCALARS = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
+
+
+class _NumberType:
+    """What stands for a dtype of numpy: the code of a number, with its byte order."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: object) -> None:
+        if not isinstance(code, str) or not re.fullmatch("[iuf][1248]|b1", code):
+            raise _ForbiddenError(f"numpy's type {code!a}")
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        # (version, byte order, ...); all of the rest is None or -1 for a number.
+        self.code = f"{'>' if state[1] == '>' else '<'}{self.code.lstrip('<>')}"
+
+
+def _number(number_type: _NumberType, content: bytes | str) -> int | float | bool:
+    # Python 2 wrote the bytes as a string.
+    raw = content.encode("latin-1") if isinstance(content, str) else content
+    if len(raw) != np.dtype(number_type.code).itemsize:
+        raise ValueError(f"{len(raw)} bytes of a number of type {number_type.code}")
+    number: int | float | bool = np.frombuffer(raw, number_type.code)[0].item()
+    return number
+
+
+def _latin_1(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise _ForbiddenError(f"text in {encoding!a}")
+    return text.encode("latin-1")
 
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        # A pickle can set attributes of what it names, so functions are new ones each time.
+        if (module, name) == ("numpy", "dtype"):
+            return lambda code, *_: _NumberType(code)
+        if module in _SCALARS and name == "scalar":
+            return lambda number_type, content: _number(number_type, content)
+        if (module, name) == ("_codecs", "encode"):  # bytes, in the protocols of Python 2
+            return lambda text, encoding: _latin_1(text, encoding)
         try:
             return _ALLOWED[module, name]
         except KeyError:

@@ -1,11 +1,13 @@
 """Pickles of untrusted origin: plain data is read, anything else refused."""
 
+import contextlib
 import os
 import pickle
 import pickletools
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +79,88 @@ def test_command_is_refused_by_name_and_not_run(tmp_path: Path) -> None:
 def test_other_types_are_refused_by_name(content: bytes, name: str) -> None:
     with pytest.raises(PickleError, match=name):
         safe_pickle.loads(content)
+
+
+# --- scalars of numpy -----------------------------------------------------------------------------
+
+scalar_types = st.sampled_from(
+    [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
+)
+scalars = st.one_of(
+    scalar_types.flatmap(lambda t: st.integers(int(np.iinfo(t).min), int(np.iinfo(t).max)).map(t)),
+    st.floats(allow_nan=False).map(np.float64),
+    st.floats(allow_nan=False, width=32).map(np.float32),
+    st.booleans().map(np.bool_),
+)
+
+
+@given(st.lists(scalars), st.integers(0, pickle.HIGHEST_PROTOCOL), st.booleans())
+def test_numpy_scalars_are_read_as_numbers(
+    values: list[np.generic], protocol: int, is_old: bool
+) -> None:
+    content = pickle.dumps({"ids": values, "box": tuple(values)}, protocol)
+    if is_old and protocol in (2, 3):  # whose names have no length that would have to fit
+        content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    plain = [value.item() for value in values]
+    read = safe_pickle.loads(content)
+    assert read == {"ids": plain, "box": tuple(plain)}
+    assert {type(value) for value in read["ids"]} <= {int, float, bool}
+
+
+def test_numpy_scalars_of_python_2_and_big_endian_are_read() -> None:
+    head = b"cnumpy.core.multiarray\nscalar\np0\n(cnumpy\ndtype\np1\n(S'i8'\nI0\nI1\ntRp2\n(I3\nS'"
+    tail = b"'\nNNNI-1\nI-1\nI0\ntbS'"
+    little = b"\\x07\\x01\\x00\\x00\\x00\\x00\\x00\\x00"
+    assert safe_pickle.loads(head + b"<" + tail + little + b"'\ntR.") == 0x107
+    big = b"\\x00\\x00\\x00\\x00\\x00\\x00\\x01\\x07"
+    assert safe_pickle.loads(head + b">" + tail + big + b"'\ntR.") == 0x107
+    assert safe_pickle.loads(pickle.dumps(np.dtype(">i4").type(7), 2)) == 7
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (np.array([1, 2]), "_reconstruct"),
+        (np.array([_Command(Path("made"))], object), "_reconstruct"),
+        (np.datetime64("2020-01-01"), "numpy's type 'M8'"),
+        (np.str_("a"), "numpy's type 'U1'"),
+        (np.complex128(1), "numpy's type 'c16'"),
+        (np.void(b"abc"), "numpy's type 'V3'"),
+    ],
+)
+def test_other_types_of_numpy_are_refused_by_name(value: object, name: str) -> None:
+    with pytest.raises(PickleError, match=name):
+        safe_pickle.loads(pickle.dumps([value]), "refs.p")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        # A scalar of too few and of too many bytes, of no type, and of an object's type.
+        *(
+            b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'i8'\ntRS'%b'\ntR." % raw
+            for raw in (b"", b"1234567", b"12345678" * 2)
+        ),
+        b"cnumpy.core.multiarray\nscalar\n(S'i8'\nS'12345678'\ntR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\ntRS'12345678'\ntR.",
+        b"c_codecs\nencode\n(S'a'\nS'rot13'\ntR.",
+        b"c_codecs\ndecode\n(S'a'\nS'latin1'\ntR.",
+    ],
+)
+def test_scalars_that_are_no_numbers_are_refused(content: bytes) -> None:
+    with pytest.raises(PickleError):
+        safe_pickle.loads(content)
+
+
+@pytest.mark.parametrize(
+    "name", [b"numpy\ndtype", b"numpy.core.multiarray\nscalar", b"_codecs\nencode"]
+)
+def test_pickle_cannot_change_what_reads_the_next_one(name: bytes) -> None:
+    for state in ("__defaults__", "__call__", "__setstate__", "code"):
+        content = b"c" + name + b"\n(N}S'%b'\n(I1\ntstb." % state.encode()
+        with contextlib.suppress(PickleError):
+            safe_pickle.loads(content)
+        assert safe_pickle.loads(pickle.dumps([np.int64(5)], 2)) == [5]
 
 
 def test_every_truncation_is_refused_and_names_the_file() -> None:
