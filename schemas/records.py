@@ -18,7 +18,7 @@ class ObjectRegion(msgspec.Struct, array_like=True, gc=False):
 
     spans: list[Span]
     object: str  # the object's id, a key of `ImageRecord.objects`
-    category: int = 1
+    category: int | None = 1  # None: that of the object
 
 
 class Object(msgspec.Struct, array_like=True, gc=False):

@@ -244,9 +244,8 @@ def _locate(region: Region | ObjectRegion, objects: _Objects) -> Region | _Unusa
     obj = objects.get(region.object)
     if obj is None:
         return _Unusable(UNKNOWN_OBJECT, region.object)
-    return Region(
-        spans=region.spans, box=obj.box, area=obj.area, category=region.category, crowd=obj.crowd
-    )
+    category = obj.category if region.category is None else region.category
+    return Region(region.spans, obj.box, obj.area, category, obj.crowd)
 
 
 def _all_regions(caption: GroundedCaption) -> list[Region | ObjectRegion]:

@@ -10,6 +10,7 @@ from pipelines.io import plain_data
 from pipelines.io.archives import read_whole
 from pipelines.io.json_records import BadRecord, ImageId, convert_record, decode_dict, decode_list
 from pipelines.io.raw_files import RawFileError, without_byte_order_mark
+from pipelines.io.references import load_references
 from pipelines.io.slices import Input, Slice
 from schemas import EvalImage
 from schemas.image_ids import (
@@ -28,7 +29,7 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """An evaluation set, a table of the recipe: the images that any of these files names.
 
     Attributes:
-        refs: RefCOCO's refs, pickles or JSON; images of all references that are not in train.
+        refs: RefCOCO's refs, pickles, JSON or Parquet; images of references that are not in train.
         questions: GQA question files; images of all questions.
         scene_graphs: GQA scene graphs; all their images.
         instances: Files in COCO's layout (COCO 2014 val, LVIS minival); all images.
@@ -169,9 +170,7 @@ def list_errors(
 
 def _read_references(input: Input) -> list[_RefcocoRef]:
     """Reads the references that are not in train; the source's reader rejects bad ones of train."""
-    content = plain_data.load(input.path)
-    if not isinstance(content, list):
-        raise RawFileError(f"{input.path}: expected a list, found {type(content).__name__}")
+    content = load_references(input.path)
     held_out = [r for r in content if not (isinstance(r, dict) and r.get("split") == "train")]
     references: list[_RefcocoRef] = _convert(held_out, list[_RefcocoRef], input)
     return references

@@ -1,12 +1,12 @@
 """COCO and its referring expressions: RefCOCO, RefCOCO+ and RefCOCOg.
 
 Layouts: cocodataset.org (instances_*.json) and github.com/lichengunc/refer (``refs(*).p``, a
-pickled list of references, each with the id of a COCO annotation and several sentences).
+pickled list of references, each with the id of a COCO annotation and several sentences), or the
+same in the other forms of `pipelines.io.references`.
 """
 
-from collections import Counter
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
@@ -16,7 +16,6 @@ from pipelines.captions.text_cleanup import has_alphanumeric
 from pipelines.dedup.joins import PHOTO_ID, TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE, Segmentation, extent
-from pipelines.io import plain_data
 from pipelines.io.archives import file_name
 from pipelines.io.json_records import (
     BadRecord,
@@ -26,9 +25,12 @@ from pipelines.io.json_records import (
     convert_record,
     decode_list,
     decode_parts,
+    decode_record,
     reject_malformed,
 )
+from pipelines.io.parquet import is_parquet
 from pipelines.io.raw_files import RawFileError
+from pipelines.io.references import load_references
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, SliceItem, Source
 from schemas import (
@@ -40,13 +42,16 @@ from schemas import (
     Object,
     ObjectRegion,
     RawCounts,
+    Region,
     Rejected,
+    Span,
 )
 from schemas.image_ids import image_key, photo_id_of_url
-from schemas.limits import MAX_CHARACTERS, MAX_SEGMENTATION_BYTES
+from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS, MAX_SEGMENTATION_BYTES
 from shards.box_overlap import as_array, iou
 
 SENTENCES_PER_BATCH = 20_000
+_NO_OBJECT = -1
 MIN_SEGMENTATION_IOU = 0.5  # minimum IoU of a box and the extent of its segmentation
 
 _segmentation_decoder = msgspec.json.Decoder(Segmentation)
@@ -58,6 +63,11 @@ class _Image(msgspec.Struct, gc=False):
     width: int
     height: int
     flickr_url: str = ""
+
+    def info(self) -> ImageInfo:
+        """Returns its row of the image table."""
+        photo = photo_id_of_url(self.flickr_url)
+        return ImageInfo(_key(self.id), "coco", self.file_name, self.width, self.height, photo)
 
 
 class _ImageIds(msgspec.Struct, gc=False):
@@ -82,10 +92,25 @@ class _Sentence(msgspec.Struct, gc=False):
 
 class _Ref(msgspec.Struct, gc=False):
     image_id: ImageId
-    ann_id: Id
-    category_id: Category
+    ann_id: Id | list[Id]  # of gRefCOCO a list, [-1] or empty for an expression of no object
+    category_id: Category | list[Category]
     split: str
     sentences: list[_Sentence]
+    no_target: bool = False
+    annotation: str = ""  # as in instances_*.json, where the file of the reference has it
+    record: str = ""  # the beginning of its sentences' ids
+
+    def targets(self) -> list[int]:
+        """Returns the ids of the annotations that its sentences refer to."""
+        ids = [self.ann_id] if isinstance(self.ann_id, int) else self.ann_id
+        return [] if self.no_target else [id_ for id_ in ids if id_ != _NO_OBJECT]
+
+
+class _Referent(NamedTuple):
+    """A reference of the splits that are built, with its object if its file states the box."""
+
+    ref: _Ref
+    obj: Object | None
 
 
 class Coco(Source, kw_only=True):
@@ -99,37 +124,43 @@ class Coco(Source, kw_only=True):
     namespace: ClassVar[str] = "coco"
     uses_parser: ClassVar[bool] = True
 
-    instances: list[str]  # instances_train2014.json and the like, .json or .zip
-    refs: dict[str, str] = {}  # refcoco, refcoco+, refcocog -> its refs, a pickle or JSON
+    instances: list[str] = []  # instances_train2014.json and the like, .json or .zip
+    #: refcoco, refcoco+, refcocog -> its refs: a pickle, JSON or Parquet, or a list of such files
+    refs: dict[str, str | list[str]] = {}
 
     def paths(self) -> list[str]:
-        return [*self.refs.values(), *self.instances]
+        return [*(path for _, path in self._refs()), *self.instances]
+
+    def check_paths(self) -> None:
+        for _, path in self._refs():
+            if is_parquet(path):
+                load_references(path)  # takes seconds for a file of RefCOCO
+            elif not self.instances:
+                raise RawFileError(f"{path}: it states no boxes; state the instances that do")
 
     def image_ids(self) -> TableIds:
-        return {"coco": frozenset({PHOTO_ID})}
+        return {"coco": frozenset({PHOTO_ID} if self.instances else ())}
 
     def image_tables(self) -> list[Input]:
-        return [Input(path, "list", within="images") for path in self.instances]
+        return [
+            *(Input(path, "list", within="images") for path in self.instances),
+            *(Input(path, "file") for _, path in self._refs() if is_parquet(path)),
+        ]
 
     def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+        if raw_slice.input.layout == "file":
+            yield from _images_of_references(raw_slice.input.path)
+            return
         images, bad = decode_list(raw_slice.content, _Image)
         yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
-        for image in images:
-            yield ImageInfo(
-                key=_key(image.id),
-                source=self.namespace,
-                file=image.file_name,
-                width=image.width,
-                height=image.height,
-                photo_id=photo_id_of_url(image.flickr_url),
-            )
+        yield from (image.info() for image in images)
         for ids in filter(None, decode_parts(raw_slice.content, bad, _ImageIds)):
             if photo := photo_id_of_url(ids.flickr_url):
                 yield ImageInfo(_key(ids.id), self.namespace, "", photo_id=photo, joins_only=True)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [
-            *(Input(path, "file", role=dataset) for dataset, path in self.refs.items()),
+            *(Input(path, "file", role=dataset) for dataset, path in self._refs()),
             *(Input(path, "list", within="annotations") for path in self.instances),
         ]
 
@@ -138,6 +169,12 @@ class Coco(Source, kw_only=True):
             yield from _read_references(raw_slice.input, context)
         else:
             yield from _read_annotations(raw_slice, check=context.rules.boxes == "clip")
+
+    def _refs(self) -> Iterator[tuple[str, str]]:
+        """Yields each dataset with each of its files."""
+        for dataset, paths in self.refs.items():
+            for path in [paths] if isinstance(paths, str) else paths:
+                yield dataset, path
 
 
 def _key(image_id: int) -> str:
@@ -148,44 +185,77 @@ def _key(image_id: int) -> str:
 
 
 def _read_references(input: Input, context: Context) -> Iterator[SliceItem]:
-    content = plain_data.load(input.path)
-    if not isinstance(content, list):
-        raise RawFileError(f"{input.path}: expected a list, found {type(content).__name__}")
-    by_image: dict[tuple[int, str], list[_Ref]] = {}
-    sentences_by_split: Counter[str] = Counter()
-    rejected_sentences = 0
-    for position, item in enumerate(content):
+    check = context.rules.boxes == "clip"
+    by_image: dict[tuple[int, str], list[_Referent]] = {}
+    read = RawCounts("coco", captions=0, boxes=0)
+    left_out: dict[str, NotAskedFor] = {}
+    for position, item in enumerate(load_references(input.path)):
         try:
-            reference = convert_record(item, _Ref)
+            ref = convert_record(item, _Ref)
+            obj = _stated_object(ref, check) if ref.annotation else None
         except msgspec.ValidationError as error:
-            if isinstance(item, dict) and isinstance(item.get("ann_id"), list):
-                raise RawFileError(
-                    f"{input.path}: reference {position} has a list of ann_id, as in gRefCOCO; "
-                    "only references to one object are supported"
-                ) from error
             bad, lost = [BadRecord(str(position), str(error))], _sentence_count(item)
-            rejected_sentences += lost
+            read.captions += lost
+            read.boxes += lost
             yield from reject_malformed("coco", bad, input.path, records=lost, boxes=lost)
             continue
-        sentences_by_split[reference.split] += len(reference.sentences)
-        if reference.split in context.splits:
-            by_image.setdefault((reference.image_id, reference.split), []).append(reference)
-    # Each sentence refers to the box of its reference.
-    read = sentences_by_split.total() + rejected_sentences
-    yield RawCounts("coco", read, read, dict(sentences_by_split))
-    for split, count in sorted(sentences_by_split.items()):
-        if split not in context.splits:
-            what = f"split {split} of {file_name(input.path)}"
-            yield NotAskedFor("coco", what, count, count)
-    batch: list[list[_Ref]] = []
+        # Each sentence refers to all boxes of its reference.
+        sentences, targets = len(ref.sentences), len(ref.targets())
+        boxes = sentences * targets
+        read.captions += sentences
+        read.boxes += boxes
+        read.splits[ref.split] = read.splits.get(ref.split, 0) + sentences
+        what = "" if ref.split in context.splits else f"split {ref.split}"
+        if not what and not targets:
+            what = "expressions of no object"
+        if what:
+            what = f"{what} of {file_name(input.path)}"
+            part = left_out.setdefault(what, NotAskedFor("coco", what, 0, 0))
+            part.captions += sentences
+            part.boxes += boxes
+        elif targets > MAX_CAPTION_BOXES or (ref.annotation and obj is None):
+            reason = "no usable box" if targets == 1 else "too many objects"
+            detail = str(targets) if targets > 1 else ref.annotation
+            key = _key(ref.image_id)
+            for sentence in ref.sentences:
+                record = f"{input.role}/{_record(ref, sentence)}"
+                yield Rejected("coco", record, reason, detail, key, boxes=targets)
+        else:
+            by_image.setdefault((ref.image_id, ref.split), []).append(_Referent(ref, obj))
+    yield read
+    for _, part in sorted(left_out.items()):
+        yield part
+    batch: list[list[_Referent]] = []
     batch_sentences = 0
     for references in by_image.values():
         batch.append(references)
-        batch_sentences += sum(len(reference.sentences) for reference in references)
+        batch_sentences += sum(len(reference.ref.sentences) for reference in references)
         if batch_sentences >= SENTENCES_PER_BATCH:
             yield from _caption_batch(batch, input.role, context)
             batch, batch_sentences = [], 0
     yield from _caption_batch(batch, input.role, context)
+
+
+def _stated_object(ref: _Ref, check: bool) -> Object | None:
+    """Returns the object of a reference whose file states it; None if it has no usable box.
+
+    Raises:
+        msgspec.ValidationError: it is malformed, or another object than that of the reference.
+    """
+    try:
+        annotation = decode_record(ref.annotation.encode(), _Annotation)
+    except ValueError as error:
+        raise msgspec.ValidationError(f"annotation: {error}") from error
+    if (annotation.image_id, annotation.id) != (ref.image_id, ref.ann_id):
+        raise msgspec.ValidationError(
+            f"annotation {annotation.id} of image {annotation.image_id}, expected {ref.ann_id} of "
+            f"{ref.image_id}"
+        )
+    return _object(annotation, check)
+
+
+def _record(ref: _Ref, sentence: _Sentence) -> str:
+    return f"{ref.record}:{sentence.sent_id}" if ref.record else str(sentence.sent_id)
 
 
 def _sentence_count(reference: object) -> int:
@@ -194,46 +264,77 @@ def _sentence_count(reference: object) -> int:
     return max(1, len(sentences)) if isinstance(sentences, list) else 1
 
 
+def _images_of_references(path: str) -> Iterator[ImageInfo | Rejected]:
+    """Yields the images that the references of a file state, each once."""
+    seen: set[str] = set()
+    for position, item in enumerate(load_references(path)):
+        image = item.get("image")
+        if not isinstance(image, str) or image in seen:
+            continue
+        seen.add(image)
+        try:
+            yield decode_record(image.encode(), _Image).info()
+        except ValueError as error:
+            bad = [BadRecord(str(position), str(error))]
+            yield from reject_malformed("coco", bad, path)
+
+
 def _caption_batch(
-    batch: list[list[_Ref]], dataset: str, context: Context
+    batch: list[list[_Referent]], dataset: str, context: Context
 ) -> Iterator[ImageRecord | Rejected]:
     """Yields a record for each element of ``batch``: the references of one split to one image."""
     parses = context.parse(
         sentence.sent
         for references in batch
         for reference in references
-        for sentence in reference.sentences
+        for sentence in reference.ref.sentences
         if _text_error(sentence.sent) is None
     )
     for references in batch:
-        record = ImageRecord(_key(references[0].image_id), "coco", references[0].split)
-        for reference in references:
-            for sentence in reference.sentences:
+        first = references[0].ref
+        record = ImageRecord(_key(first.image_id), "coco", first.split)
+        for ref, obj in references:
+            for sentence in ref.sentences:
                 text = sentence.sent
-                raw_record = f"{dataset}/{sentence.sent_id}"
+                raw_record = _record(ref, sentence)
                 error = _text_error(text)
                 if error is not None:
-                    detail = ascii(text[:100])
-                    yield Rejected("coco", raw_record, error, detail, record.image, boxes=1)
+                    yield Rejected(
+                        source="coco",
+                        record=f"{dataset}/{raw_record}",
+                        reason=error,
+                        detail=ascii(text[:100]),
+                        image=record.image,
+                        boxes=len(ref.targets()),
+                    )
                     continue
                 root, negative = root_and_negative_spans(text, parses[text], lazy=True)
-                region = ObjectRegion(
-                    spans=consolidate_or_whole(root, text),
-                    object=str(reference.ann_id),
-                    category=reference.category_id,
+                caption = GroundedCaption(
+                    text=text,
+                    regions=[],
+                    tokens_negative=consolidate(negative, text),
+                    dataset=dataset,
+                    record=raw_record,
                 )
-                record.captions.append(
-                    GroundedCaption(
-                        text=text,
-                        regions=[],
-                        object_regions=[region],
-                        tokens_negative=consolidate(negative, text),
-                        dataset=dataset,
-                        record=str(sentence.sent_id),
-                    )
-                )
+                _add_regions(caption, consolidate_or_whole(root, text), ref, obj)
+                record.captions.append(caption)
         if record.captions:
             yield record
+
+
+def _add_regions(
+    caption: GroundedCaption, spans: list[Span], ref: _Ref, obj: Object | None
+) -> None:
+    """Adds a region with the same words for each object that a sentence refers to."""
+    # A list of classes is not one of the objects, so each object has its own.
+    category = ref.category_id if isinstance(ref.category_id, int) else None
+    if obj is None:
+        caption.object_regions = [
+            ObjectRegion(spans, str(target), category) for target in ref.targets()
+        ]
+    else:
+        category = obj.category if category is None else category
+        caption.regions = [Region(spans, obj.box, obj.area, category, obj.crowd)]
 
 
 def _text_error(text: str) -> str | None:
@@ -256,23 +357,27 @@ def _read_annotations(raw_slice: Slice, check: bool) -> Iterator[ImageRecord | R
     records: dict[int, ImageRecord] = {}
     for annotation in annotations:
         key = _key(annotation.image_id)
-        box = _stated_box(annotation.bbox)
-        if check:
-            box = _checked_box(box, annotation.segmentation)
-        if box is None:
+        obj = _object(annotation, check)
+        if obj is None:
             detail = str(annotation.bbox)
             yield Rejected("coco", str(annotation.id), "no usable box", detail, key, records=0)
             continue
         record = records.get(annotation.image_id)
         if record is None:
             record = records[annotation.image_id] = ImageRecord(key, "coco", "")
-        record.objects[str(annotation.id)] = Object(
-            box=box,
-            area=annotation.area,
-            category=annotation.category_id,
-            crowd=bool(annotation.iscrowd),
-        )
+        record.objects[str(annotation.id)] = obj
     yield from records.values()
+
+
+def _object(annotation: _Annotation, check: bool) -> Object | None:
+    """Returns the object of an annotation; None if it has no usable box."""
+    box = _stated_box(annotation.bbox)
+    if check:
+        box = _checked_box(box, annotation.segmentation)
+    if box is None:
+        return None
+    area, category = annotation.area, annotation.category_id
+    return Object(box, area, category, crowd=bool(annotation.iscrowd))
 
 
 def _stated_box(bbox: list[float | None] | None) -> Box | None:

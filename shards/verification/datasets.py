@@ -42,7 +42,8 @@ class DatasetRules(msgspec.Struct, frozen=True):
     class_name: bool = False
 
 
-_REFERRING = DatasetRules(regions=(1, 1), area="object", negative="regions")
+_REFERRING = DatasetRules(regions=(1, None), area="object", negative="regions")
+_ONE_OBJECT = {"refcoco", "refcoco+", "refcocog"}  # that their expressions refer to
 _OF_READER = {
     "clevr": {"clevr": DatasetRules(question=True)},
     "flickr30k": {"flickr30k": DatasetRules(phrases=True)},
@@ -83,7 +84,12 @@ def datasets_of(sources: Mapping[str, Mapping[str, Any]], image_tables: Iterable
         reader = source.get("reader", name)
         refs = source.get("refs", {})
         if reader == "coco" and isinstance(refs, dict):
-            made = dict.fromkeys(refs, _REFERRING)
+            made = {
+                dataset: msgspec.structs.replace(_REFERRING, regions=(1, 1))
+                if dataset in _ONE_OBJECT
+                else _REFERRING
+                for dataset in refs
+            }
         elif reader in _OF_READER:
             made = _OF_READER[reader]
         else:

@@ -5,10 +5,15 @@ verified against its raw files by the readers of ``mdetr-shards verify --raw``.
 """
 
 import json
+import pickle
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from shards.__main__ import main as shards
@@ -129,3 +134,283 @@ def test_visual_genome_has_one_file_of_regions(
     assert tiny.build(tmp_path, sources={"vg": table}) == 1
     message = f"sources.vg: state region_graphs or region_descriptions; it has {count} of them"
     assert message in capsys.readouterr().err
+
+
+# --- referring expressions ------------------------------------------------------------------------
+
+IMAGES = (7001, 7002, 581857)
+
+
+def coco_name(image_id: int) -> str:
+    return f"COCO_train2014_{image_id:012d}.jpg"
+
+
+def instances() -> dict[str, Any]:
+    """Returns three images with three annotations each, of classes 3 and 4."""
+    images, annotations = [], []
+    for image_id in IMAGES:
+        url = f"http://farm6.staticflickr.com/1/{image_id}99_ab_z.jpg"
+        images.append(tiny.coco_image(image_id, file_name=coco_name(image_id), flickr_url=url))
+        annotations += [
+            tiny.coco_annotation(
+                10 * image_id + i,
+                image_id,
+                [11.5 * i, 3, 30 + i, 20],
+                category_id=3 + i % 2,
+                iscrowd=0,
+                area=400.25,
+            )
+            for i in range(3)
+        ]
+    return {"images": images, "annotations": annotations}
+
+
+def references() -> list[dict[str, Any]]:
+    """Returns two references to each image, with two and one sentences, in train and in val."""
+    result = []
+    for number, image_id in enumerate(IMAGES):
+        for i, split in enumerate(("train", "val")):
+            texts = [f"the red cat {number}{i}", f"left dog {number}{i}"][: 2 - i]
+            sentences = {100 * number + 10 * i + k: text for k, text in enumerate(texts)}
+            reference = tiny.reference(image_id, 10 * image_id + i, sentences, split)
+            file_name = coco_name(image_id).replace(".jpg", f"_{number}.jpg")
+            result.append(
+                reference | {"category_id": 3 + i % 2, "ref_id": number, "file_name": file_name}
+            )
+    return result
+
+
+def write_images(root: Path) -> list[str]:
+    for image_id in IMAGES:
+        image = tiny.image_file(hue=image_id % 7)
+        tiny.write(root / "coco/train2014" / coco_name(image_id), image)
+    return ["coco/train2014"]
+
+
+def write_instances(root: Path) -> dict[str, Any]:
+    tiny.write_json(root / "coco/instances.json", instances())
+    return {"instances": ["coco/instances.json"], "images": write_images(root)}
+
+
+def stated(references: Iterable[dict[str, Any]], split: str = "train") -> Counter[Caption]:
+    """Returns the captions that plain references of ``refs(*).p`` state."""
+    boxes = {a["id"]: corners(*a["bbox"]) for a in instances()["annotations"]}
+    return Counter(
+        (
+            f"coco/{int(reference['image_id'])}",
+            sentence["sent"],
+            _sorted(boxes[i] for i in np.atleast_1d(reference["ann_id"]).tolist()),
+        )
+        for reference in references
+        if reference["split"] == split
+        for sentence in reference["sentences"]
+    )
+
+
+def check_references(
+    root: Path, capsys: pytest.CaptureFixture[str], table: dict[str, Any], total: int = 9
+) -> SourceCounts:
+    counts = build(root, capsys, sources={"coco": table})
+    assert captions(root) == stated(references())
+    assert (counts.read, counts.in_shards, counts.not_asked_for) == (total, 6, total - 6)
+    assert counts.boxes.in_shards == 6
+    return counts
+
+
+def as_numpy(value: Any) -> Any:
+    """Returns plain values with numpy's scalars for their numbers, as pandas has them."""
+    if isinstance(value, dict):
+        return {key: as_numpy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_numpy(item) for item in value]
+    return np.int64(value) if isinstance(value, int) else value
+
+
+@pytest.mark.parametrize("form", ["pickle", "json", "numpy 1", "numpy 2", "protocol 0"])
+def test_references_of_each_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    plain = references()
+    content = {
+        "pickle": pickle.dumps(plain, 2),
+        "json": MARK + json.dumps(plain, indent=1).replace("\n", "\r\n").encode(),
+        "numpy 1": pickle.dumps(as_numpy(plain), 2).replace(b"numpy._core.", b"numpy.core."),
+        "numpy 2": pickle.dumps(as_numpy(plain), 4),
+        "protocol 0": pickle.dumps(as_numpy(plain), 0),
+    }[form]
+    tiny.write(tmp_path / "refs(unc).p", content)
+    table = write_instances(tmp_path) | {"refs": {"refcoco": "refs(unc).p"}}
+    check_references(tmp_path, capsys, table)
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return str(path)
+
+
+def hub_rows(split: str) -> list[dict[str, Any]]:
+    """Returns rows with the columns of jxu124/refcoco."""
+    content = instances()
+    images = {image["id"]: image for image in content["images"]}
+    annotations = {annotation["id"]: annotation for annotation in content["annotations"]}
+    rows = []
+    for reference in references():
+        annotation = annotations[reference["ann_id"]]
+        image_id = reference["image_id"]
+        sentences = [
+            s | {"raw": s["sent"].upper(), "tokens": s["sent"].split()}
+            for s in reference["sentences"]
+        ]
+        row = reference | {
+            "sentences": sentences,
+            "sent_ids": [s["sent_id"] for s in sentences],
+            "raw_anns": json.dumps(annotation),
+            "raw_image_info": json.dumps(images[image_id]),
+            "raw_sentences": json.dumps(sentences),
+            "image_path": f"coco/train2014/{coco_name(image_id)}",
+            "bbox": list(corners(*annotation["bbox"])),  # not as in COCO
+            "captions": [s["sent"] for s in sentences],
+            "global_image_id": f"coco.{image_id}",
+            "anns_id": f"refcoco.{annotation['id']}",
+        }
+        rows += [row] if row["split"] == split else []
+    return rows
+
+
+def evaluation_rows(split: str) -> list[dict[str, Any]]:
+    """Returns rows with the columns of lmms-lab/RefCOCO."""
+    annotations = {annotation["id"]: annotation for annotation in instances()["annotations"]}
+    return [
+        {
+            "question_id": str(reference["ref_id"]),
+            "image": {"bytes": b"\xff\xd8", "path": reference["file_name"]},
+            "question": "Describe the region.",
+            "answer": [sentence["sent"] for sentence in reference["sentences"]],
+            "segmentation": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            "bbox": [float(v) for v in annotations[reference["ann_id"]]["bbox"]],
+            "iscrowd": 0,
+            "file_name": reference["file_name"],
+        }
+        for reference in references()
+        if reference["split"] == split
+    ]
+
+
+@pytest.mark.parametrize("form", ["jxu124/refcoco", "lmms-lab/RefCOCO", "bbox and sentences"])
+@pytest.mark.parametrize("has_instances", [False, True])
+def test_parquet_of_hubs_needs_no_instances(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, has_instances: bool
+) -> None:
+    paths = []
+    for split, name in {"train": "train", "val": "validation"}.items():
+        rows = evaluation_rows(split) if form == "lmms-lab/RefCOCO" else hub_rows(split)
+        if form == "bbox and sentences":
+            boxes = {a["id"]: [float(v) for v in a["bbox"]] for a in instances()["annotations"]}
+            left_out = {"raw_anns", "raw_image_info", "split"}
+            rows = [
+                {key: value for key, value in row.items() if key not in left_out}
+                | {"bbox": boxes[row["ann_id"]]}
+                for row in rows
+            ]
+        path = tmp_path / f"hub/data/{name}-00000-of-00001-0a1b2c.parquet"
+        write_parquet(path, rows)
+        paths.append(str(path.relative_to(tmp_path)))
+    table = write_instances(tmp_path) if has_instances else {"images": write_images(tmp_path)}
+    counts = check_references(tmp_path, capsys, table | {"refs": {"refcoco": paths}})
+    # pyarrow and nothing else.
+    rows = [row for path in paths for row in pq.read_table(tmp_path / path).to_pylist()]
+    key = "answer" if form == "lmms-lab/RefCOCO" else "sentences"
+    assert counts.read == sum(len(row[key]) for row in rows)
+    train = pq.read_table(tmp_path / paths[0]).to_pylist()
+    assert counts.in_shards == sum(len(row[key]) for row in train)
+
+
+def test_parquet_of_hubs_holds_out_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_parquet(tmp_path / "val-00000-of-00001.parquet", evaluation_rows("val")[:2])
+    tiny.write_refs(tmp_path / "refs.p", references())
+    table = write_instances(tmp_path) | {"refs": {"refcoco": "refs.p"}}
+    exclude = {"refcoco": {"refs": ["val-00000-of-00001.parquet"]}}
+    counts = build(tmp_path, capsys, sources={"coco": table}, exclude=exclude)
+    assert (counts.read, counts.excluded, counts.in_shards) == (9, 4, 2)
+    assert tiny.samples(tmp_path).keys() == {f"coco/{IMAGES[2]}"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"text": "a"}], "expected columns of image_id, ann_id"),
+        ([{"image_id": 1, "sentences": ["a cat"]}], "no boxes: it has neither raw_anns nor bbox"),
+        ([{"image_id": 1, "bbox": [1.0, 1.0, 2.0, 2.0]}], "no expressions: it has neither"),
+        (
+            [{"image_id": 1, "bbox": [1.0, 1.0, 2.0, 2.0], "answer": ["a cat"]}],
+            "no column split, and none in the name of the file",
+        ),
+        (
+            [{"file_name": "a", "bbox": [1.0, 1.0, 2.0, 2.0], "answer": ["a"], "split": "val"}]
+            * 20,
+            "all 20 boxes look like corners (x0, y0, x1, y1); expected x, y, width, height",
+        ),
+    ],
+)
+def test_parquet_of_another_form_is_refused_with_what_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], message: str
+) -> None:
+    write_parquet(tmp_path / "refs.parquet", rows)
+    table = {"images": write_images(tmp_path), "refs": {"refcoco": "refs.parquet"}}
+    assert tiny.build(tmp_path, sources={"coco": table}) == 1
+    assert f"refs.parquet: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "shards").exists()
+
+
+def test_references_without_boxes_need_instances(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_refs(tmp_path / "refs.p", references())
+    table = {"images": write_images(tmp_path), "refs": {"refcoco": "refs.p"}}
+    assert tiny.build(tmp_path, sources={"coco": table}) == 1
+    message = "refs.p: it states no boxes; state the instances that do"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "shards").exists()
+
+
+def test_grefcoco_has_several_boxes_on_one_phrase(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    several, one, none, empty, of_val = (
+        references()[0] | {"ref_id": number, "no_target": False} for number in range(5)
+    )
+    first = 10 * IMAGES[0]
+    rows = [
+        several | {"ann_id": [first, first + 1, first + 2], "category_id": [3, 4]},
+        one | {"ann_id": [first + 1], "category_id": [4]},
+        none | {"ann_id": [-1], "category_id": [-1], "no_target": True},
+        empty | {"ann_id": [], "category_id": []},
+        of_val | {"ann_id": [first], "category_id": [3], "split": "val"},
+    ]
+    rows = [
+        row
+        | {"sentences": [{"sent_id": 10 * i + k, "sent": f"the {k} cats {i}"} for k in range(2)]}
+        for i, row in enumerate(rows)
+    ]
+    tiny.write_json(tmp_path / "grefs(unc).json", rows)
+    table = write_instances(tmp_path) | {"refs": {"grefcoco": "grefs(unc).json"}}
+    counts = build(tmp_path, capsys, sources={"coco": table})
+    plain = json.loads((tmp_path / "grefs(unc).json").read_text())
+    with_target = [row for row in plain if row["ann_id"] not in ([], [-1])]
+    assert captions(tmp_path) == stated(with_target)
+    assert stated(with_target).total() == 4
+    assert (counts.read, counts.in_shards, counts.not_asked_for) == (10, 4, 6)
+    assert (counts.boxes.read, counts.boxes.in_shards, counts.boxes.not_asked_for) == (10, 8, 2)
+    left_out = manifest.load(tmp_path / "shards").not_asked_for
+    assert {row.what: (row.captions, row.boxes) for row in left_out} == {
+        "expressions of no object of grefs(unc).json": (4, 0),
+        "split val of grefs(unc).json": (2, 2),
+    }
+    [sample] = tiny.samples(tmp_path).values()
+    classes = [[region.get("category") for region in c["regions"]] for c in sample["captions"]]
+    assert Counter(map(tuple, map(sorted, classes))) == {(3, 3, 4): 2, (4,): 2}
+    spans = {str(r["tokens_positive"]) for c in sample["captions"] for r in c["regions"]}
+    assert spans == {"[[0, 12]]"}

@@ -37,7 +37,7 @@ def _rows(root: RawRoot, name: str, source: Mapping[str, Any]) -> Iterator[tuple
     """Yields key, key of the image it was made from, and photo id, of images that state any."""
     reader = source.get("reader", name)
     if reader == "coco":
-        for path in source["instances"]:
+        for path in source.get("instances", []):
             for image in root.read_json(path)["images"]:
                 if match := _PHOTO_URL.search(image.get("flickr_url", "")):
                     yield image_key("coco", image["id"]), "", match[1]

@@ -1,8 +1,6 @@
 """Raw files below a local root: plain, or in a zip."""
 
 import codecs
-import io
-import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,25 +81,6 @@ class RawRoot:
             except zipfile.BadZipFile as error:
                 raise RawError(f"{path}: {error}") from error
         return self._zips[path]
-
-
-def load_references(content: bytes) -> Any:
-    """Returns the content of a pickle of plain data, as RefCOCO's ``refs(*).p``.
-
-    Raises:
-        pickle.UnpicklingError: it asks for anything but plain data.
-    """
-    for encoding in ("utf-8", "latin-1"):
-        try:
-            return _PlainUnpickler(io.BytesIO(content), encoding=encoding).load()
-        except UnicodeDecodeError:
-            continue
-    raise pickle.UnpicklingError("its strings have no known encoding")
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
 def non_empty_lines(content: bytes) -> Iterator[str]:

@@ -6,15 +6,16 @@ images as the file has them. It checks no more of a file than it needs.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import msgspec
 from defusedxml import ElementTree
 
 from schemas.image_ids import ImageIdError, image_key, optional_image_key
-from shards.verification.raw.files import RawRoot, load_references, non_empty_lines
+from shards.verification.raw.files import RawRoot, non_empty_lines
 from shards.verification.raw.records import Box, RawRecord, corners, record_id, vg_image_id
+from shards.verification.raw.references import load_references
 
 #: What a reader yields: split, dataset, id of the record, and the record.
 Found = Iterator[tuple[str, str, str, RawRecord]]
@@ -28,36 +29,56 @@ _Source = dict[str, Any]
 
 
 def read_coco(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
-    """Yields the sentences of ``refs(*).p`` with the boxes of ``instances_*.json``."""
+    """Yields the sentences of ``refs(*).p`` with the boxes of ``instances_*.json``.
+
+    References in Parquet have their own boxes. Those of no object are not sentences of a set.
+    """
     sizes: dict[str, tuple[int, int]] = {}
-    annotations: dict[int, dict[str, Any]] = {}
-    for path in source["instances"]:
+    annotations: dict[str, dict[str, Any]] = {}
+    for path in source.get("instances", []):
         instances = root.read_json(path)
         for image in instances["images"]:
             sizes[image_key("coco", image["id"])] = image["width"], image["height"]
         for annotation in instances["annotations"]:
             if image_key("coco", annotation["image_id"]) in wanted:
-                annotations[int(annotation["id"])] = annotation
-    for dataset, path in source["refs"].items():
-        for reference in load_references(root.read(path)):
-            key = image_key("coco", reference["image_id"])
-            annotation = annotations.get(int(reference["ann_id"]))
-            if annotation is None or key not in wanted:
-                continue
-            for sentence in reference["sentences"]:
-                record = RawRecord(
-                    image=key,
-                    text=sentence["sent"],
-                    size=sizes.get(key, (0, 0)),
-                    boxes=(corners(*annotation["bbox"]),),
-                    alternatives=tuple(_extent(annotation.get("segmentation"))),
-                    regions="each",
-                    facts={
-                        "category": reference["category_id"],
-                        "crowd": bool(annotation.get("iscrowd", 0)),
-                    },
-                )
-                yield reference["split"], dataset, str(sentence["sent_id"]), record
+                annotations[record_id(annotation["id"])] = annotation
+    for dataset, paths in source["refs"].items():
+        for path in [paths] if isinstance(paths, str) else paths:
+            for reference in load_references(root.read(path), path):
+                key = image_key("coco", reference["image_id"])
+                if key not in wanted or reference.get("no_target"):
+                    continue
+                if "annotation" in reference:
+                    named = [reference["annotation"]]
+                else:
+                    ids = reference["ann_id"]
+                    ids = ids if isinstance(ids, list) else [ids]
+                    named = [a for i in ids if (a := annotations.get(record_id(i))) is not None]
+                size = reference.get("size") or sizes.get(key, (0, 0))
+                for sentence in reference["sentences"] if named else []:
+                    record = _sentence(key, sentence["sent"], size, named, reference["category_id"])
+                    yield reference["split"], dataset, record_id(sentence["sent_id"]), record
+
+
+def _sentence(
+    key: str,
+    text: str,
+    size: tuple[int, int],
+    annotations: Sequence[dict[str, Any]],
+    category: Any,
+) -> RawRecord:
+    """Returns a sentence with the boxes of the objects that it refers to."""
+    facts = {"category": category, "crowd": bool(annotations[0].get("iscrowd", 0))}
+    return RawRecord(
+        image=key,
+        text=text,
+        size=size,
+        boxes=tuple(corners(*a["bbox"]) for a in annotations if len(a.get("bbox") or ()) == 4),
+        alternatives=tuple(box for a in annotations for box in _extent(a.get("segmentation"))),
+        regions="each",
+        # The classes and crowds of several objects may differ.
+        facts={} if isinstance(category, list) or len(annotations) > 1 else facts,
+    )
 
 
 def _extent(segmentation: Any) -> Iterator[Box]:
