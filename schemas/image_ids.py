@@ -223,6 +223,23 @@ def key_of_file(namespace: str, file: str) -> str:
     return f"{namespace}/{int(match[1])}" if match else ""
 
 
+def other_coco_names(file: str, key: str) -> list[str]:
+    """Returns the other published names of a COCO image's file; none of a file of one's own.
+
+    The images of 2014 are those of 2017, under shorter names and in other folders.
+
+    >>> other_coco_names("train2017/000000000139.jpg", "coco/139")
+    ['000000000139.jpg', 'COCO_train2014_000000000139.jpg', 'COCO_val2014_000000000139.jpg']
+    >>> other_coco_names("own.jpg", "coco/139")
+    []
+    """
+    if namespace_of(key) != "coco" or key_of_file("coco", file) != key:
+        return []
+    number = f"{int(key.partition('/')[2]):012d}.jpg"
+    names = [number, f"COCO_train2014_{number}", f"COCO_val2014_{number}"]
+    return [name for name in names if name != file]
+
+
 def _text(id_: RawId) -> str:
     if id_ is None:
         return ""

@@ -15,6 +15,7 @@ from pipelines.io.file_roots import (
 )
 from pipelines.io.members import AmbiguousNameError
 from schemas import ImageInfo
+from schemas.image_ids import other_coco_names
 from schemas.limits import MAX_IMAGE_FILE_BYTES, MAX_IMAGE_PIXELS
 from shards.format.image_files import incompleteness
 
@@ -69,7 +70,10 @@ class ImageStore:
         roots = self._roots_of(image.source)
         try:
             check_name(image.file)
-            content = read_from(roots, image.file, MAX_IMAGE_FILE_BYTES + 1)
+            # COCO publishes an image under several names, all of which state its id.
+            names = (image.file, *other_coco_names(image.file, image.key))
+            contents = (read_from(roots, name, MAX_IMAGE_FILE_BYTES + 1) for name in names)
+            content = next((content for content in contents if content is not None), None)
         except UnsafeNameError as error:
             raise UnusableImageError("unsafe image name", ascii(image.file[:200])) from error
         except AmbiguousNameError as error:

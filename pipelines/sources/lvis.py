@@ -1,8 +1,8 @@
 """LVIS: boxes of 1,203 classes, from frequent to rare, and classes that an image does not show.
 
-Layout: lvisdataset.org, version 1, on the images of COCO 2017. A caption is the name of one
-class, as in MDETR's few-shot transfer to long-tailed detection: with all boxes of the class, or
-with none where the image is known not to show it.
+Layout: lvisdataset.org, version 1 (``coco_url``) or 0.5 (``file_name``), on the images of COCO
+2017. A caption is the name of one class, as in MDETR's few-shot transfer to long-tailed detection:
+with all boxes of the class, or with none where the image is known not to show it.
 """
 
 import heapq
@@ -54,9 +54,10 @@ _Coordinate = Annotated[float, msgspec.Meta(gt=-MAX_COORDINATE, lt=MAX_COORDINAT
 
 class _Image(msgspec.Struct, gc=False):
     id: ImageId
-    coco_url: str
     width: int
     height: int
+    coco_url: str = ""
+    file_name: str = ""
     neg_category_ids: list[Category] = []
     flickr_url: str = ""
 
@@ -138,11 +139,12 @@ class Lvis(Source, kw_only=True):
         images, bad = decode_list(raw_slice.content, _Image)
         yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
         for image in images:
-            file = image.coco_url.rpartition("/")[2]
+            # Without any name, that of COCO 2017, which is the id.
+            name = image.coco_url.rpartition("/")[2] or image.file_name
             yield ImageInfo(
                 key=_key(image.id),
                 source=self.namespace,
-                file=file,
+                file=name or f"{image.id:012d}.jpg",
                 width=image.width,
                 height=image.height,
                 photo_id=photo_id_of_url(image.flickr_url),

@@ -1,8 +1,8 @@
 """MDETR's JSON format, in which GoldG is distributed: captions that are already combined.
 
-Layout: ``final_mixed_train.json`` and ``final_flickr_separateGT_train.json`` of
-github.com/ashkamath/mdetr, in COCO's layout, with an "image" per caption. The files do not state
-the raw records of a caption.
+Layout: ``final_mixed_train.json``, ``final_flickr_separateGT_train.json`` and ``finetune_*.json``
+of github.com/ashkamath/mdetr, in COCO's layout, with an "image" per caption. The files do not state
+the raw records of a caption, except the ids of questions.
 """
 
 import functools
@@ -38,6 +38,7 @@ from schemas import (
     ImageInfo,
     ImageRecord,
     Phrase,
+    Question,
     RawCounts,
     Region,
     Rejected,
@@ -74,6 +75,9 @@ class _Image(msgspec.Struct, gc=False):
     original_id: RawId = None
     original_img_id: RawId = None
     sentence_id: Id | None = None
+    question_id: Id | str | None = msgspec.field(name="questionId", default=None)
+    question_type: str | None = None
+    answer: str | None = None
     tokens_negative: list[_Span] = []
     tokens_positive_eval: list[list[_Span]] = []
 
@@ -282,7 +286,14 @@ def _caption(image: _Image, annotations: Sequence[_Annotation], caption_id: str)
         dataset=image.dataset_name,
         record=caption_id,
         phrases=phrases,
+        question=_question(image),
     )
+
+
+def _question(image: _Image) -> Question | None:
+    if image.question_id is None:
+        return None
+    return Question(str(image.question_id), image.answer, semantic_type=image.question_type)
 
 
 # --- annotations ----------------------------------------------------------------------------------

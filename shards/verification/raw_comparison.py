@@ -1,7 +1,7 @@
 """Compares some samples of a shard set with the raw files, and the raw files with the samples."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from schemas import Caption, Provenance, Region, Sample
-from schemas.image_ids import namespace_of
+from schemas.image_ids import namespace_of, other_coco_names
 from schemas.sample import decode_sample
 from shards import box_overlap
 from shards.format.manifest import ShardError
@@ -180,10 +180,11 @@ class RawComparison:
         folders = [
             folder for source in self._sources.values() for folder in source.get("images", [])
         ]
-        has_name = False
-        for folder in dict.fromkeys(folders):
+        sample, has_name = chosen.sample, False
+        names = [sample.file, *other_coco_names(sample.file, sample.key)]
+        for folder, name in product(dict.fromkeys(folders), names):
             try:
-                content = self._root.read_in(folder, chosen.sample.file)
+                content = self._root.read_in(folder, name)
             except _LAYOUT_ERRORS as error:
                 detail = f"{folder} cannot be read: {error}"
                 yield VerificationError(ErrorKind.RAW, detail, chosen.file, chosen.sample.key)

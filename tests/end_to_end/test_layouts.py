@@ -414,3 +414,170 @@ def test_grefcoco_has_several_boxes_on_one_phrase(
     assert Counter(map(tuple, map(sorted, classes))) == {(3, 3, 4): 2, (4,): 2}
     spans = {str(r["tokens_positive"]) for c in sample["captions"] for r in c["regions"]}
     assert spans == {"[[0, 12]]"}
+
+
+# --- MDETR's JSON ---------------------------------------------------------------------------------
+
+
+def mdetr_json(dataset: str, offset: int = 0) -> dict[str, Any]:
+    """Returns a file of MDETR's fine-tuning data, with the fields that each converter writes."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, image_id in enumerate((*IMAGES, *IMAGES[:1])):
+        text = f"a red cat {number + offset}"
+        image = {
+            "file_name": f"{image_id}.jpg",
+            "height": tiny.HEIGHT,
+            "width": tiny.WIDTH,
+            "id": number,
+            "original_id": image_id,
+            "caption": text,
+            "dataset_name": dataset,
+            "tokens_negative": [[0, len(text)]],
+        }
+        box = [1.5 + number, 2, 30, 20]
+        annotation = {"area": 600.0, "iscrowd": 0, "image_id": number, "category_id": 1}
+        annotation |= {"id": number, "bbox": box, "tokens_positive": [[0, len(text)]]}
+        if dataset.startswith("refcoco"):
+            image["file_name"] = coco_name(image_id)
+            annotation |= {"category_id": 3, "original_id": 10 * image_id}
+        elif dataset == "phrasecut":
+            image["task_id"] = f"{image_id}__{number}"
+            x, y, w, h = box
+            annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h]]
+        elif dataset == "gqa":
+            question = {"question_type": "obj", "answer": "cat", "questionId": f"0{number}"}
+            image |= {"original_id": str(image_id)} | question
+        elif dataset == "lvis":
+            name = f"train2017/{image_id:012d}.jpg"
+            image |= {"file_name": name, "coco_url": f"http://images.cocodataset.org/{name}"}
+        images.append(image)
+        if dataset == "lvis" and number == 3:
+            continue  # a class that the image does not show
+        annotations.append(annotation)
+    tables = {"info": [], "licenses": [], "categories": []}
+    return {"images": images, "annotations": annotations, **tables}
+
+
+NAMESPACES = {"refcoco": "coco", "refcoco+": "coco", "refcocog": "coco", "lvis": "coco"}
+
+
+def stated_by_mdetr_json(path: Path) -> Counter[Caption]:
+    content = json.loads(path.read_text())
+    return Counter(
+        (
+            f"{NAMESPACES.get(image['dataset_name'], 'vg')}/{int(image['original_id'])}",
+            image["caption"],
+            _sorted(
+                corners(*annotation["bbox"])
+                for annotation in content["annotations"]
+                if annotation["image_id"] == image["id"]
+            ),
+        )
+        for image in content["images"]
+    )
+
+
+def write_mdetr_images(root: Path) -> list[str]:
+    for image_id in IMAGES:
+        image = tiny.image_file(hue=image_id % 7)
+        tiny.write(root / "vg" / f"{image_id}.jpg", image)
+        tiny.write(root / "coco/train2017" / f"{image_id:012d}.jpg", image)
+    return ["vg", "coco/train2017"]
+
+
+@pytest.mark.parametrize("dataset", ["refcoco", "refcoco+", "refcocog", "phrasecut", "gqa", "lvis"])
+def test_fine_tuning_files_of_mdetr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str
+) -> None:
+    path = tiny.write_json(tmp_path / f"finetune_{dataset}_train.json", mdetr_json(dataset))
+    table = {"files": {"train": [path.name]}, "images": write_mdetr_images(tmp_path)}
+    counts = build(tmp_path, capsys, sources={"mdetr_json": table}, rules="mdetr")
+    assert captions(tmp_path) == stated_by_mdetr_json(path)
+    boxes = 3 if dataset == "lvis" else 4
+    assert (counts.read, counts.in_shards, counts.boxes.in_shards) == (4, 4, boxes)
+    all_captions = [c for s in tiny.samples(tmp_path).values() for c in s["captions"]]
+    questions = [c["question"] for c in all_captions if "question" in c]
+    assert len(questions) == (4 if dataset == "gqa" else 0)
+    assert {(q["answer"], q["semantic_type"]) for q in questions} <= {("cat", "obj")}
+    assert {q["id"] for q in questions} <= {"00", "01", "02", "03"}
+
+
+def test_files_of_mdetr_whose_ids_begin_with_0_do_not_clash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one image, with one name in two folders, and with ids of other spellings."""
+    first, second = tmp_path / "a/train.json", tmp_path / "b/train.json"
+    tiny.write_json(first, mdetr_json("refcoco"))
+    content = mdetr_json("refcoco", offset=10)
+    tiny.write_json(second, content)
+    stated = stated_by_mdetr_json(first) + stated_by_mdetr_json(second)
+    for image in content["images"]:
+        image |= {"id": float(image["id"]), "original_id": f"{image['original_id']:012d}"}
+    for annotation in content["annotations"]:
+        annotation["image_id"] = str(annotation["image_id"])
+    second.write_bytes(MARK + json.dumps(content, indent=1).replace("\n", "\r\n").encode())
+    files = {"train": [str(path.relative_to(tmp_path)) for path in (first, second)]}
+    table = {"files": files, "images": write_mdetr_images(tmp_path)}
+    counts = build(tmp_path, capsys, sources={"mdetr_json": table}, rules="mdetr")
+    assert captions(tmp_path) == stated
+    assert (counts.read, counts.in_shards, counts.boxes.in_shards) == (8, 8, 8)
+
+
+# --- names of images ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packing", ["folder", "zip"])
+def test_images_of_coco_are_found_under_the_names_of_either_year(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], packing: str
+) -> None:
+    table = write_instances(tmp_path) | {"refs": {"refcoco": "refs.p"}}
+    tiny.write_refs(tmp_path / "refs.p", references())
+    check_references(tmp_path, capsys, table)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "shards").glob("*.tar")}
+    members = {
+        f"{2017 - number % 2}/{image_id:012d}.jpg": tiny.image_file(hue=image_id % 7)
+        for number, image_id in enumerate(IMAGES)
+    }
+    if packing == "zip":
+        tiny.write_zip(tmp_path / "train2017.zip", members)
+        table["images"] = ["train2017.zip"]
+    else:
+        for name, content in members.items():
+            tiny.write(tmp_path / name, content)
+        table["images"] = ["2017", "2016"]
+    check_references(tmp_path, capsys, table)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "shards").glob("*.tar")} == before
+
+
+@pytest.mark.parametrize("name", ["coco_url", "file_name", "file_name of 2014", "none"])
+def test_lvis_states_names_of_images_in_several_ways(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    images, annotations = [], []
+    for number, image_id in enumerate(IMAGES):
+        image = {"id": image_id, "width": tiny.WIDTH, "height": tiny.HEIGHT}
+        image |= {
+            "coco_url": {"coco_url": f"http://x.org/train2017/{image_id:012d}.jpg"},
+            "file_name": {"file_name": f"{image_id:012d}.jpg"},
+            "file_name of 2014": {"file_name": coco_name(image_id)},
+            "none": {},
+        }[name]
+        images.append(image | {"neg_category_ids": [2], "not_exhaustive_category_ids": []})
+        annotation = {"id": number, "image_id": image_id, "category_id": 1}
+        annotations.append(annotation | {"bbox": [1 + number, 2, 30, 20], "area": 600})
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog_(animal)"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    tiny.write_json(tmp_path / "lvis.json", content)
+    write_mdetr_images(tmp_path)
+    table = {"annotations": {"train": "lvis.json"}, "images": ["coco/train2017"]}
+    assert tiny.build(tmp_path, sources={"lvis": table}, splits=SEPARATE, reject_limit=0.0) == 0
+    plain = json.loads((tmp_path / "lvis.json").read_text())
+    stated = Counter(
+        (f"coco/{a['image_id']}", "cat", (corners(*a["bbox"]),)) for a in plain["annotations"]
+    ) + Counter((f"coco/{image['id']}", "dog", ()) for image in plain["images"])
+    assert captions(tmp_path) == stated
+    capsys.readouterr()
+    assert shards(["verify", str(tmp_path / "shards"), "--raw", str(tmp_path), "--quiet"]) == 0
+    report = capsys.readouterr().out
+    assert "not checked: sentences of lvis against raw files: no raw reader" in report

@@ -4,6 +4,7 @@ Each reader takes the table of a source in a recipe, and yields all sentences ab
 images as the file has them. It checks no more of a file than it needs.
 """
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 from defusedxml import ElementTree
 
-from schemas.image_ids import ImageIdError, image_key, optional_image_key
+from schemas.image_ids import ImageIdError, image_key, key_of_name, optional_image_key
 from shards.verification.raw.files import RawRoot, non_empty_lines
 from shards.verification.raw.records import Box, RawRecord, corners, record_id, vg_image_id
 from shards.verification.raw.references import load_references
@@ -217,33 +218,37 @@ def _entities(xml: bytes, merge: bool) -> tuple[tuple[int, int], dict[str, list[
 
 def read_mdetr_json(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
     """Yields the "images", each of which is a caption, with the boxes of their annotations."""
-    names: list[str] = []
+    names: dict[str, str] = {}  # by path
     for split, paths in source["files"].items():
         for path in paths:
             content = root.read_json(path)
             # Ids are of a file; files of one name are numbered.
             stem = path.rpartition("/")[2].removesuffix(".zip").removesuffix(".json")
-            number = names.count(stem) + 1
-            names.append(stem)
-            file = stem if number == 1 else f"{stem}~{number}"
-            boxes: dict[Any, list[Box]] = defaultdict(list)
+            numbered = (stem if n == 1 else f"{stem}~{n}" for n in itertools.count(1))
+            if path not in names:
+                names[path] = next(name for name in numbered if name not in names.values())
+            boxes: dict[str, list[Box]] = defaultdict(list)
             for annotation in content["annotations"]:
                 if len(annotation["bbox"]) == 4:
-                    boxes[annotation["image_id"]].append(corners(*annotation["bbox"]))
+                    boxes[record_id(annotation["image_id"])].append(corners(*annotation["bbox"]))
             for image in content["images"]:
                 key = _mdetr_key(image, source.get("namespaces", {}))
                 if not key or key not in wanted:
                     continue
-                caption_id, sentence = f"{file}:{image['id']}", image.get("sentence_id")
+                id_ = record_id(image["id"])
+                caption_id, sentence = f"{names[path]}:{id_}", image.get("sentence_id")
                 if image.get("original_img_id") is not None and sentence is not None:
                     caption_id = f"{key.partition('/')[2]}#{sentence}"
+                facts = {"tokens_negative": image.get("tokens_negative", [])}
+                if image.get("questionId") is not None:
+                    facts["answer"] = image.get("answer")
                 record = RawRecord(
                     image=key,
                     text=image["caption"],
-                    size=(int(image["width"]), int(image["height"])),
-                    boxes=tuple(boxes[image["id"]]),
+                    size=(int(float(image["width"])), int(float(image["height"]))),
+                    boxes=tuple(boxes[id_]),
                     regions="each",
-                    facts={"tokens_negative": image.get("tokens_negative", [])},
+                    facts=facts,
                 )
                 yield split, image["dataset_name"], caption_id, record
 
@@ -260,14 +265,11 @@ def _mdetr_key(image: dict[str, Any], namespaces: dict[str, str]) -> str:
     name = image.get("data_source") or image["dataset_name"]
     namespace = namespaces.get(name) or _MDETR_NAMESPACES.get(name.lower(), name)
     id_ = image.get("original_id")
+    id_ = image.get("original_img_id") if id_ is None else id_
     try:
-        return image_key(
-            namespace,
-            id_ if id_ is not None else image.get("original_img_id"),
-            frozenset(namespaces.values()),
-        )
+        return image_key(namespace, id_, frozenset(namespaces.values()))
     except ImageIdError:
-        return ""
+        return key_of_name(namespace, id_)
 
 
 READERS: dict[str, Callable[[RawRoot, _Source, Wanted], Found]] = {
