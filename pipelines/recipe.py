@@ -6,7 +6,8 @@ All errors of a recipe, missing files included, are reported at once and before 
 import difflib
 import importlib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -375,9 +376,14 @@ def _content_errors(table: Source | Exclusion, recipe: Recipe) -> Iterator[str]:
         inputs = [*table.image_tables(), *table.inputs(tuple(recipe.splits))]
     else:
         inputs = table.inputs()
-    for path in dict.fromkeys(input.path for input in inputs):
+    checks: list[Callable[[], None]] = [
+        partial(check_file, path) for path in dict.fromkeys(input.path for input in inputs)
+    ]
+    if isinstance(table, Source):
+        checks.append(table.check_paths)
+    for check in checks:
         try:
-            check_file(path)
+            check()
         except RawFileError as error:
             yield str(error)
     images = table.images if set(table.images) <= set(recipe.paths_of(table)) else []

@@ -62,6 +62,13 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """
         return self
 
+    def check_paths(self) -> None:
+        """Checks the content of the located files, as far as it takes seconds at most.
+
+        Raises:
+            RawFileError: One of them cannot be what the source expects.
+        """
+
     def image_ids(self) -> TableIds:
         """Returns the namespaces of its image keys, each with the ids that its tables state.
 
