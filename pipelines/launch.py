@@ -42,6 +42,8 @@ from pipelines.recipe import (
     with_prepared_archives,
     with_root,
 )
+from pipelines.synthetic import SYNTHETIC_MARK
+from pipelines.terms import terms_of_sources
 from schemas.toml_config import Override
 from shards.format import manifest as mf
 from shards.terminal import printable
@@ -101,6 +103,7 @@ def run(
         if recipe.uses_parser():
             model_name_and_version()  # raises ModuleNotFoundError
         pipeline = runners.create_pipeline(runner)
+        terms = _terms(as_written, root)
     except (RecipeError, StoreError, ModuleNotFoundError) as error:
         raise BuildFailedError(str(error)) from error
     known_warnings = recipe.warnings()
@@ -113,6 +116,7 @@ def run(
                 recipe=_with_prepared_archives(recipe, output),
                 as_written=as_written,
                 output=output,
+                terms=terms,
                 strict=strict,
                 progress=str(log or ""),
             )
@@ -143,6 +147,15 @@ def _with_prepared_archives(recipe: Recipe, output: str) -> Recipe:
         return with_prepared_archives(recipe, scratch_folder(output))
     except (FileNotFoundError, RawFileError, StoreError) as error:
         raise BuildFailedError(str(error)) from error
+
+
+def _terms(recipe: Recipe, root: str) -> dict[str, dict[str, mf.Terms]]:
+    """Returns the terms of the datasets that each source of a recipe reads."""
+    catalog = read_catalog()
+    is_synthetic = recipe.name in catalog.synthetic_recipes or exists(
+        f"{root.rstrip('/')}/{SYNTHETIC_MARK}" if root else SYNTHETIC_MARK
+    )
+    return terms_of_sources(recipe, catalog, is_synthetic=is_synthetic)
 
 
 def _check_lists(recipe: Recipe) -> None:

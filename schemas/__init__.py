@@ -1,5 +1,6 @@
 """Typed records, a sample of a shard with its JSON, and the Arrow schemas of the tables."""
 
+from schemas.licenses import UNKNOWN_LICENSE, License
 from schemas.records import (
     ALL_BOXES_LOST,
     UNKNOWN_IMAGE,
@@ -20,6 +21,7 @@ from schemas.sample import Box, Caption, Phrase, Provenance, Question, Region, S
 __all__ = [
     "ALL_BOXES_LOST",
     "UNKNOWN_IMAGE",
+    "UNKNOWN_LICENSE",
     "UNKNOWN_OBJECT",
     "Box",
     "Caption",
@@ -28,6 +30,7 @@ __all__ = [
     "GroundedCaption",
     "ImageInfo",
     "ImageRecord",
+    "License",
     "NotAskedFor",
     "Object",
     "ObjectRegion",

@@ -6,6 +6,8 @@ import pyarrow as pa
 #: bytes in its tar, so that a reader can map a shard and read single members; the CRC-32 of the
 #: bytes detects damage. ``captions`` counts the pairs of image and caption. ``crop_of`` is the key
 #: of the image that a crop was made from, in whose shard it is; empty for all other images.
+#: ``licenses`` are ids of the manifest's licenses, ``url`` is the image's address on the web; see
+#: docs/shard_format.md.
 INDEX = pa.schema(
     [
         ("shard", pa.string()),
@@ -23,6 +25,8 @@ INDEX = pa.schema(
         ("regions", pa.int32()),
         ("datasets", pa.list_(pa.string())),
         ("crop_of", pa.string()),
+        ("licenses", pa.list_(pa.int32())),
+        ("url", pa.string()),
     ]
 )
 

@@ -25,6 +25,9 @@ MIN_ELEMENT_BYTES = 16
 FREE_ELEMENTS = 500_000
 MIN_COMMA_DISTANCE = {"list": 5, "dict": 12}
 
+#: Most bytes of the licenses of a file, which go with each of its slices; COCO's have 1 kB.
+MAX_LICENSES_BYTES = 64 << 10
+
 #: Most bytes of one line of a text file; lines are ids.
 MAX_LINE_BYTES = 4096
 

@@ -6,6 +6,7 @@ million of them pack tightly into msgpack.
 
 import msgspec
 
+from schemas.licenses import UNKNOWN_LICENSE, License
 from schemas.sample import Box, Phrase, Question, Region, Span
 
 
@@ -100,7 +101,8 @@ class ImageInfo(msgspec.Struct, array_like=True, gc=False):
     """A row of a source's image table.
 
     ``photo_id`` is the id of the Flickr photo, ``same_as`` the key of the image that this one was
-    made from (VG's ``coco_id``); both are empty where the table does not state them.
+    made from (VG's ``coco_id``), ``url`` its address on the web; each is empty where the table does
+    not state it, and so are name and URL of ``license``.
     """
 
     key: str
@@ -111,6 +113,8 @@ class ImageInfo(msgspec.Struct, array_like=True, gc=False):
     photo_id: str = ""
     same_as: str = ""
     joins_only: bool = False  # it states ids, and is no image of the build
+    license: License = UNKNOWN_LICENSE
+    url: str = ""
 
 
 class EvalImage(msgspec.Struct, array_like=True, gc=False):

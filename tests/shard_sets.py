@@ -7,10 +7,13 @@ from pathlib import Path
 from schemas import Caption, Provenance, Region, Sample
 from shards.format import manifest as mf
 from shards.format.index import IndexRow
-from shards.format.manifest import FileEntry, Manifest, ShardEntry
+from shards.format.licenses import LicenseEntry
+from shards.format.manifest import FileEntry, Manifest, ShardEntry, Terms
 from shards.format.placement import shard_name
 from shards.format.tables import encode_index
 from shards.format.writer import shard_writer
+
+UNKNOWN_TERMS = Terms("own data", "", "unknown", "unknown")
 
 
 def image(key: str) -> bytes:
@@ -125,6 +128,11 @@ def write_samples(
     return folder
 
 
+def licenses(rows: Sequence[Sequence[IndexRow]]) -> list[LicenseEntry]:
+    """Returns the licenses of a manifest, if no table states that of an image."""
+    return [LicenseEntry(0, "unknown", "", images=sum(map(len, rows)))]
+
+
 def write_tables(
     folder: Path, shards: list[ShardEntry], rows: Sequence[Sequence[IndexRow]], name: str
 ) -> None:
@@ -144,6 +152,8 @@ def write_tables(
         not_asked_for=[],
         exclusions={},
         warnings=[],
+        licenses=licenses(rows),
+        terms={},
         sources={},
         shards=shards,
         files=[FileEntry("index.parquet", len(index), hashlib.sha256(index).hexdigest())],

@@ -36,9 +36,19 @@ from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, SliceRange, find_slices, read_slice
 from pipelines.recipe import Recipe
 from pipelines.sources.base import Context, Source
-from schemas import EvalImage, ImageInfo, ImageRecord, NotAskedFor, RawCounts, Rejected
+from schemas import (
+    UNKNOWN_LICENSE,
+    EvalImage,
+    ImageInfo,
+    ImageRecord,
+    NotAskedFor,
+    RawCounts,
+    Rejected,
+)
 from schemas.image_ids import namespace_of, normal_key
+from schemas.licenses import LICENSE_REASONS, NOT_A_WEB_ADDRESS, is_web_address
 from schemas.limits import MAX_LIST_BYTES, MAX_REPORTED_CHARACTERS
+from shards.format.manifest import Terms
 from shards.format.placement import shard_of
 
 # Tags of additional outputs.
@@ -55,12 +65,14 @@ class Build(msgspec.Struct, frozen=True):
     """The settings of a build that all steps share.
 
     The paths of ``recipe`` are resolved; those of ``as_written`` are as in the recipe's file. The
-    manifest contains the latter, so that it does not depend on where the raw files are.
+    manifest contains the latter, so that it does not depend on where the raw files are. ``terms``
+    are those of the datasets that each source reads, for the manifest.
     """
 
     recipe: Recipe
     as_written: Recipe
     output: str
+    terms: dict[str, dict[str, Terms]] = {}
     strict: bool = False
     progress: str = ""  # file to which steps append, on the local runner
 
@@ -132,12 +144,14 @@ class FindSlices(_Step):
         Raises:
             RawFileError: As `find_slices`, or a file of an evaluation set names no image.
         """
-        started = time.monotonic()
+        started, recipe = time.monotonic(), self._build.recipe
         source, rank, input = element
         slice_count = 0
         reading = Reading(source, _name(input), is_table=not self._annotations)
         for item in find_slices(source, rank, input, self._build.scratch):
             if isinstance(item, Rejected):
+                if source not in recipe.sources and item.reason in LICENSE_REASONS:
+                    continue  # of a table that is read for its ids
                 if self._held_out:  # its image would be trained on
                     raise RawFileError(f"{input.path}: {item.record}: {item.reason} {item.detail}")
                 item.records = int(self._annotations)
@@ -149,7 +163,6 @@ class FindSlices(_Step):
                 yield item
         if reading.rejected:
             yield self._tag_reading(reading)
-        recipe = self._build.recipe
         if self._held_out and slice_count == 0 and not recipe.exclude[source].allow_empty:
             raise RawFileError(f"{input.path}: exclude.{source} names no image by it")
         self._report_done("find slices", started)
@@ -180,8 +193,10 @@ class ReadImageTables(_Step):
             row.source = slice_range.source
             rejected = row if isinstance(row, Rejected) else _row_error(row)
             if rejected is not None:
-                if row.source not in recipe.sources:  # the join by its ids would be missing
-                    raise RawFileError(
+                if row.source not in recipe.sources:
+                    if rejected.reason in LICENSE_REASONS:
+                        continue  # the table is read for its ids
+                    raise RawFileError(  # the join by its ids would be missing
                         f"{slice_range.input.path}: image {rejected.record} from byte "
                         f"{slice_range.start}: {rejected.reason}: {rejected.detail}"
                     )
@@ -195,8 +210,13 @@ class ReadImageTables(_Step):
             if rejected is not None or row.source not in recipe.sources:
                 row.joins_only, row.width, row.height = True, 0, 0
             if row.joins_only:
+                row.license, row.url = UNKNOWN_LICENSE, ""
                 rows.append(row)
-            elif source.unique_images and namespace_of(row.key) not in held_out_namespaces:
+                continue
+            if row.url and not is_web_address(row.url):
+                reading.reject(_bad_address(row))
+                row.url = ""
+            if source.unique_images and namespace_of(row.key) not in held_out_namespaces:
                 for split in recipe.splits:
                     slice_outputs[self._key_of_image(row.key, split)].images.append(row)
             else:
@@ -504,6 +524,11 @@ def _row_error(row: ImageInfo) -> Rejected | None:
         return None
     detail = f"{row.width}x{row.height}"
     return Rejected(row.source, key, "bad image size", detail, image=key)
+
+
+def _bad_address(row: ImageInfo) -> Rejected:
+    detail = row.url[:MAX_REPORTED_CHARACTERS]
+    return Rejected(row.source, row.key, NOT_A_WEB_ADDRESS, detail, row.key, records=0)
 
 
 def _image_store(recipe: Recipe) -> ImageStore:

@@ -23,6 +23,7 @@ from shards.format import index
 from shards.format import manifest as mf
 from shards.format.exclusion_counts import ExclusionCounts, JoinCounts
 from shards.format.index import IndexRow
+from shards.format.licenses import total_licenses
 from shards.format.manifest import Role
 from shards.format.source_counts import Counts, SourceCounts, total
 from shards.format.stats import Stats, as_json
@@ -97,11 +98,15 @@ class WriteManifest(beam.DoFn):
             regions=sum(split_stats.regions for split_stats in stats.values()),
         )
         check_written(recipe, counts, {name: s.captions for name, s in stats.items()})
+        licenses, new_ids = total_licenses(summary.licenses for summary in summaries)
         files = [
             write_file(
                 output,
                 index.NAME,
-                encode_index(unpack(s.rows, list[IndexRow]) for s in summaries),
+                encode_index(
+                    _with_licenses(unpack(s.rows, list[IndexRow]), ids)
+                    for s, ids in zip(summaries, new_ids, strict=True)
+                ),
             ),
             write_file(output, REJECTED, encode_table(rejected, arrow.REJECTED)),
             write_file(output, EXCLUDED, encode_table(excluded, arrow.EXCLUDED)),
@@ -118,7 +123,13 @@ class WriteManifest(beam.DoFn):
             sources=counts,
             not_asked_for=reading.not_asked_for,
             exclusions=_with_excluded(join_report.exclusions, excluded),
-            warnings=[*join_report.warnings, *limit.warnings(counts)],
+            warnings=[
+                *join_report.warnings,
+                *limit.warnings(counts),
+                *_license_warnings(summaries),
+            ],
+            licenses=licenses,
+            terms=self._build.terms,
             shards=[s.entry for s in summaries],
             files=files,
         )
@@ -181,6 +192,19 @@ def _with_excluded(
         counts = JoinCounts(images=len(of_join), captions=sum(of_join.values()))
         exclusions[eval_set].excluded[join] = counts
     return exclusions
+
+
+def _with_licenses(rows: list[IndexRow], new_ids: list[int]) -> list[IndexRow]:
+    """Returns rows with the ids of the manifest's licenses, by those of the shard's."""
+    for row in rows:
+        row.licenses = [new_ids[id_] for id_ in row.licenses]
+    return rows
+
+
+def _license_warnings(summaries: list[ShardSummary]) -> Iterator[str]:
+    if several := sum(summary.several_licenses for summary in summaries):
+        images = count_noun(several, "image")
+        yield f"sources state different licenses of {images}: {index.NAME} has all of them"
 
 
 def _totals(stats: Stats) -> dict[str, int]:

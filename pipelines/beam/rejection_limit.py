@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from pipelines.beam.reading import RejectedRows
 from schemas import ALL_BOXES_LOST, UNKNOWN_IMAGE, UNKNOWN_OBJECT, Rejected
+from schemas.licenses import LICENSE_REASONS
 from shards.format.source_counts import SourceCounts
 from shards.terminal import printable
 
@@ -83,8 +84,9 @@ def _causes(source: str, reason: str, rows: RejectedRows) -> list[Rejected]:
     the captions that need it.
     """
     if reason == UNKNOWN_IMAGE:
-        of_source = [row for row in rows.of_tables if row.source == source]
-        return of_source or rows.of_tables  # the row may be in the table of another source
+        of_tables = [row for row in rows.of_tables if row.reason not in LICENSE_REASONS]
+        of_source = [row for row in of_tables if row.source == source]
+        return of_source or of_tables  # the row may be in the table of another source
     if reason in (UNKNOWN_OBJECT, ALL_BOXES_LOST):
         lose_boxes = reason == ALL_BOXES_LOST
         return [

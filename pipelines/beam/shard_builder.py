@@ -16,6 +16,7 @@ from pipelines.io.images import ImageStore, UnusableImageError
 from pipelines.recipe import Recipe
 from schemas import Caption, Excluded, ImageInfo, ImageRecord, Rejected, Sample
 from schemas.sentences import as_sentence
+from shards.format.licenses import LicenseCounter, LicenseEntry
 from shards.format.manifest import ShardEntry
 from shards.format.placement import is_safe_key, position, shard_name
 from shards.format.source_counts import SourceCounts
@@ -40,6 +41,8 @@ class ShardSummary(msgspec.Struct):
     excluded: list[Excluded]
     stats: Stats
     sources: dict[str, SourceCounts]
+    licenses: list[LicenseEntry]  # whose ids the rows have
+    several_licenses: int  # the number of images of which sources state different ones
 
 
 class ShardBuilder:
@@ -72,6 +75,8 @@ class ShardBuilder:
         self._excluded: list[Excluded] = []
         self._stats = Stats()
         self._counts: dict[str, SourceCounts] = defaultdict(SourceCounts)
+        self._licenses = LicenseCounter()
+        self._several_licenses = 0
 
     def add(self, records: Iterable[ImageRecord], unique_images: Iterable[ImageInfo] = ()) -> None:
         """Adds a slice output; ``unique_images`` are rows that the image registry lacks."""
@@ -107,6 +112,8 @@ class ShardBuilder:
             excluded=self._excluded,
             stats=self._stats,
             sources=dict(self._counts),
+            licenses=self._licenses.entries,
+            several_licenses=self._several_licenses,
         )
 
     def _write_records(self, records: list[ImageRecord], writer: ShardWriter) -> None:
@@ -149,12 +156,20 @@ class ShardBuilder:
             )
             canonical = self._image_registry.canonical(image.key)
             crop_of = canonical if canonical != image.key else ""
-            writer.write(sample, extension, content, crop_of)
+            rows = self._rows_of_photo([image.key, *merged.keys, canonical])
+            licenses = self._licenses.add(rows)
+            self._several_licenses += len(licenses) > 1
+            url = next((row.url for row in rows if row.url), "")
+            writer.write(sample, extension, content, crop_of, licenses, url)
             self._stats.add(sample)
             for source, caption in fitting:
                 counts = self._counts[source]
                 counts.in_shards += 1
                 counts.boxes.in_shards += len(caption.regions)
+
+    def _rows_of_photo(self, keys: list[str]) -> list[ImageInfo]:
+        """Returns the rows of image tables about several images of one photo, in order."""
+        return [row for key in dict.fromkeys(keys) for row in self._image_registry.stated_rows(key)]
 
     def _fitting(self, merged: MergedImage) -> list[tuple[str, Caption]]:
         """Returns the source and the caption of each sentence, unless it is too long to combine."""

@@ -33,12 +33,13 @@ _RATIO_TOLERANCE = 0.02
 class MergedImage(msgspec.Struct):
     """An image with its one-sentence captions, with boxes in pixels of the image.
 
-    ``sources`` has the recipe's source of each caption.
+    ``sources`` has the recipe's source of each caption, ``keys`` the images that they are about.
     """
 
     image: ImageInfo
     captions: list[Caption]
     sources: list[str]
+    keys: list[str] = []
 
 
 def merge(
@@ -72,6 +73,8 @@ def merge(
         ):
             target = row if row is not None and row.width else image
         into = merged.setdefault(target.key, MergedImage(target, [], []))
+        if record.image not in into.keys:
+            into.keys.append(record.image)
         named = objects[record.source, record.image]
         for caption in _captions(record, named, image, target, rules):
             if isinstance(caption, Rejected):

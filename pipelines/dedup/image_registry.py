@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from pipelines.dedup.joins import COCO_ID, ID, PHOTO_ID
-from schemas import EvalImage, ImageInfo
+from schemas import UNKNOWN_LICENSE, EvalImage, ImageInfo, License
 from schemas.disjoint_sets import DisjointSets
 from schemas.image_ids import has_id, key_of_file, namespace_of, normal_key, photo_id_of_key
 
@@ -56,6 +56,12 @@ class Conflict(NamedTuple):
     detail: str
 
 
+class _RowsByKey(NamedTuple):
+    images: dict[str, ImageInfo]
+    conflicts: dict[str, Conflict]
+    others: dict[str, list[ImageInfo]]  # that state a license or URL, in order
+
+
 class ImageRegistry:
     """The images of all sources, with their duplicates and the evaluation sets joined.
 
@@ -88,8 +94,10 @@ class ImageRegistry:
         sources_with_images: Set[str] = frozenset(),
     ) -> None:
         self._sources_with_images = sources_with_images
-        rows, held = list(images), list(held_out)
-        self._images, self._conflicts = self._by_key(row for row in rows if not row.joins_only)
+        rows, held = list(_with_shared_values(images)), list(held_out)
+        self._images, self._conflicts, self._others = self._by_key(
+            row for row in rows if not row.joins_only
+        )
         self._unique_images: dict[str, ImageInfo] = {}
 
         joins = _stated_ids(rows, held)
@@ -112,15 +120,21 @@ class ImageRegistry:
         rows = list(rows)
         known = {row.key for row in rows} & self._images.keys()
         registry = copy.copy(self)
-        registry._unique_images, conflicts = self._by_key(
+        registry._unique_images, conflicts, others = self._by_key(
             [*rows, *(self._images[key] for key in known)]
         )
         registry._conflicts = self._conflicts | conflicts
+        registry._others = self._others | others
         return registry
 
     def image(self, key: str) -> ImageInfo | None:
         """Returns the row of an image, or None if no table has it."""
         return self._unique_images.get(key) or self._images.get(key)
+
+    def stated_rows(self, key: str) -> list[ImageInfo]:
+        """Returns the row of an image, if there is one, and others that state license or URL."""
+        row = self.image(key)
+        return [*([row] if row else []), *self._others.get(key, [])]
 
     def conflict(self, key: str) -> Conflict | None:
         """Returns why it is unknown which image has a key; None if its rows agree."""
@@ -161,10 +175,8 @@ class ImageRegistry:
             return ID
         return COCO_ID if self.has_coco_id_of(key, eval_image) else PHOTO_ID
 
-    def _by_key(
-        self, images: Iterable[ImageInfo]
-    ) -> tuple[dict[str, ImageInfo], dict[str, Conflict]]:
-        """Returns one row per key, and the keys whose rows contradict each other."""
+    def _by_key(self, images: Iterable[ImageInfo]) -> "_RowsByKey":
+        """Returns one row per key, the keys whose rows contradict each other, and other rows."""
 
         def preference(row: ImageInfo) -> tuple[object, ...]:
             """Returns a sort key: rows with a size, with a file, of the key's source first."""
@@ -182,8 +194,11 @@ class ImageRegistry:
         first_of_source: dict[tuple[str, str], ImageInfo] = {}
         repeated: dict[str, list[ImageInfo]] = {}
         conflicts: dict[str, Conflict] = {}
+        others: dict[str, list[ImageInfo]] = {}
         for image in sorted(images, key=preference):
-            by_key.setdefault(image.key, image)
+            is_other = by_key.setdefault(image.key, image) is not image
+            if is_other and (image.url or image.license != UNKNOWN_LICENSE):
+                others.setdefault(image.key, []).append(image)
             first = first_of_source.setdefault((image.key, image.source), image)
             if first is not image and _differ(first, image):
                 repeated.setdefault(image.key, [first]).append(image)
@@ -194,7 +209,7 @@ class ImageRegistry:
         for key, rows in repeated.items():
             names = listed([f"{row.file[:100]!a} {row.width}x{row.height}" for row in rows])
             conflicts[key] = Conflict("one id of several images", f"{rows[0].source}: {names}")
-        return by_key, conflicts
+        return _RowsByKey(by_key, conflicts, others)
 
     def _choose_canonical_keys(self) -> dict[str, str]:
         """Returns the canonical key of each set of duplicates, by the set's root."""
@@ -204,6 +219,16 @@ class ImageRegistry:
                 root = self._merged.root(key)
                 canonical_keys[root] = min(key, canonical_keys.get(root, key), key=_rank)
         return canonical_keys
+
+
+def _with_shared_values(rows: Iterable[ImageInfo]) -> Iterator[ImageInfo]:
+    """Yields rows whose equal sources and licenses are one object: few differ, of many rows."""
+    sources: dict[str, str] = {}
+    licenses: dict[License, License] = {}
+    for row in rows:
+        row.source = sources.setdefault(row.source, row.source)
+        row.license = licenses.setdefault(row.license, row.license)
+        yield row
 
 
 def _rank(key: str) -> tuple[int, str]:

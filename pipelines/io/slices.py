@@ -19,8 +19,10 @@ from pipelines.io.archives import file_name, unpack
 from pipelines.io.json_repair import scannable
 from pipelines.io.raw_files import RawFileError, local_copy, map_local, open_binary
 from schemas import Rejected
+from schemas.licenses import MALFORMED_LICENSE
 from schemas.limits import (
     FREE_ELEMENTS,
+    MAX_LICENSES_BYTES,
     MAX_LINE_BYTES,
     MAX_RECORD_BYTES,
     MIN_COMMA_DISTANCE,
@@ -50,12 +52,15 @@ class Input(msgspec.Struct, frozen=True):
     ``list`` and ``dict``: JSON whose top level is that (or, with ``within``, whose top level is a
     dict that has it under that key), sliced between elements. ``lines``: text, sliced between
     lines. ``file``: one slice. The path may lead into an archive, see `pipelines.io.archives`.
+    ``beside`` is another key of the dict that has ``within``: its value, if there is one, goes with
+    each slice.
     """
 
     path: str
     layout: Layout
     within: str = ""
     role: str = ""  # for readers with more than one kind of file
+    beside: str = ""  # "licenses", the only such value so far
 
 
 class SliceRange(msgspec.Struct, frozen=True):
@@ -68,6 +73,7 @@ class SliceRange(msgspec.Struct, frozen=True):
     start: int
     stop: int
     first: int = 0  # position of its first element in a list
+    beside: bytes = b""  # the JSON under the key `Input.beside`
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -75,12 +81,13 @@ class Slice(msgspec.Struct, frozen=True):
 
     For ``list`` and ``dict`` it is itself a JSON list or dict; for ``file`` it is empty, and the
     reader opens ``input.path`` itself. ``first`` is the position in the file of a list's first
-    element.
+    element, ``beside`` the JSON under the key `Input.beside`, empty if there is none.
     """
 
     input: Input
     content: bytes
     first: int = 0
+    beside: bytes = b""
 
 
 def find_slices(
@@ -110,12 +117,15 @@ def find_slices(
             raise RawFileError(f"{input.path}: empty file; expected {_expected(input)}")
         elements = _Elements(map_local(local), input)
     for (start, stop), first in zip(elements.ranges, elements.firsts, strict=True):
-        yield SliceRange(source, rank, input, path, start, stop, first)
+        yield SliceRange(source, rank, input, path, start, stop, first, elements.beside)
     for key in elements.repeated_keys:
         yield Rejected(source, key, "duplicate id", f"{name}: the last one was kept")
     for key, start, size in elements.too_large:
         detail = f"{name}: {size} bytes from byte {start}"
         yield Rejected(source, key, "record too large", detail)
+    if elements.beside_error:
+        detail = f"{name}: {elements.beside_error}"
+        yield Rejected(source, input.beside, MALFORMED_LICENSE, detail)
 
 
 def read_slice(slice_range: SliceRange) -> Slice:
@@ -140,7 +150,7 @@ def read_slice(slice_range: SliceRange) -> Slice:
         content = b"[" + content + b"]"
     elif layout == "dict":
         content = b"{" + content + b"}"
-    return Slice(slice_range.input, content, slice_range.first)
+    return Slice(slice_range.input, content, slice_range.first, slice_range.beside)
 
 
 def element_ranges(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
@@ -149,17 +159,20 @@ def element_ranges(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
     Raises:
         RawFileError: It is not JSON, or has no such list.
     """
-    return _of_scannable(content, lambda scanned: _element_ranges(scanned, input))
+    return _of_scannable(content, lambda scanned: _element_ranges(scanned, input))[0]
 
 
-def _element_ranges(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
+def _element_ranges(content: mmap.mmap, input: Input) -> tuple[npt.NDArray[np.int64], _Range]:
+    """Returns the range of each element, and that of the value beside the list."""
     base = _address(content)
-    inner = _inner(content, input)
+    inner, beside = _inner(content, input)
     _check_density(inner, input)
     elements = _decode(inner, list[msgspec.Raw], input)
     starts = np.fromiter((_address(e) - base for e in elements), np.int64, len(elements))
     sizes = np.fromiter((len(memoryview(e)) for e in elements), np.int64, len(elements))
-    return np.stack([starts, starts + sizes], axis=1)
+    start = _address(beside) - base if beside else 0
+    beside_range = (start, start + len(memoryview(beside)))
+    return np.stack([starts, starts + sizes], axis=1), beside_range
 
 
 class _Elements:
@@ -170,15 +183,18 @@ class _Elements:
         firsts: the position of the first element of each slice of a list; 0 of other slices.
         repeated_keys: the keys of a JSON dict of which a later value is in a slice.
         too_large: the name, first byte and size of elements that are too large to be read.
+        beside: the JSON that goes with each slice; ``beside_error``: why there is none.
     """
 
     def __init__(self, content: mmap.mmap, input: Input) -> None:
         self.repeated_keys: list[str] = []
         self.too_large: list[tuple[str, int, int]] = []
+        self.beside, self.beside_error = b"", ""
         if input.layout == "lines":
             self.ranges = list(self._line_ranges(content))
         elif input.layout == "list":
-            borders = element_ranges(content, input)
+            borders, beside = _of_scannable(content, lambda text: _element_ranges(text, input))
+            self._add_beside(content[slice(*beside)], beside[0], input)
             if (borders[:, 1] - borders[:, 0]).max(initial=0) <= MAX_RECORD_BYTES:
                 self.ranges = list(_grouped_array(borders))
             else:
@@ -191,6 +207,12 @@ class _Elements:
         if input.layout == "list":
             starts = [start for start, _ in self.ranges]
             self.firsts = np.searchsorted(borders[:, 0], starts).tolist()
+
+    def _add_beside(self, beside: bytes, start: int, input: Input) -> None:
+        if len(beside) <= MAX_LICENSES_BYTES:
+            self.beside = beside
+        else:
+            self.beside_error = f"{len(beside)} bytes from byte {start}"
 
     def _small_enough(
         self, runs: list[list[_Range]], content: mmap.mmap, input: Input
@@ -285,7 +307,7 @@ def _entries(content: mmap.mmap, input: Input, repeated_keys: list[str]) -> list
     For a repeated key, msgspec keeps the last value. Earlier entries then are gaps between others:
     they end a run of entries, and their keys are added to ``repeated_keys``.
     """
-    inner = _inner(content, input)
+    inner, _ = _inner(content, input)
     _check_density(inner, input)
     entries: dict[str, msgspec.Raw] = _decode(inner, dict[str, msgspec.Raw], input)
     base = _address(content)
@@ -326,16 +348,20 @@ def _keys(entries: bytes) -> Iterator[tuple[int, str]]:
         start = text.find('"', stop)
 
 
-def _inner(content: mmap.mmap, input: Input) -> "memoryview | msgspec.Raw":
-    """Returns the JSON that is sliced: the whole file, or the value of the key ``within``."""
+def _inner(content: mmap.mmap, input: Input) -> "tuple[memoryview | msgspec.Raw, msgspec.Raw]":
+    """Returns the JSON that is sliced, and that of the key ``beside``, which may be empty.
+
+    The former is the whole file, or the value of the key ``within``.
+    """
     whole = without_mark(content)
     if not input.within:
-        return whole
+        return whole, msgspec.Raw()
     top: dict[str, msgspec.Raw] = _decode(whole, dict[str, msgspec.Raw], input)
     if input.within not in top:
         keys = ", ".join(sorted(top)[:8]) or "nothing"
         raise RawFileError(f"{input.path}: expected {_expected(input)}, found the keys {keys}")
-    return top[input.within]
+    beside = top.get(input.beside) if input.beside else None
+    return top[input.within], beside or msgspec.Raw()
 
 
 def _check_density(content: "memoryview | msgspec.Raw", input: Input) -> None:

@@ -32,7 +32,9 @@ from pipelines.io.parquet import is_parquet
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.references import load_references
 from pipelines.io.slices import Input, Slice
+from pipelines.sources import image_licenses
 from pipelines.sources.base import Context, SliceItem, Source
+from pipelines.sources.image_licenses import LicenseTable, web_address
 from schemas import (
     Box,
     GroundedCaption,
@@ -63,11 +65,21 @@ class _Image(msgspec.Struct, gc=False):
     width: int
     height: int
     flickr_url: str = ""
+    coco_url: msgspec.Raw = msgspec.Raw()
+    license: msgspec.Raw = msgspec.Raw()
 
-    def info(self) -> ImageInfo:
+    def info(self, licenses: LicenseTable) -> ImageInfo:
         """Returns its row of the image table."""
-        photo = photo_id_of_url(self.flickr_url)
-        return ImageInfo(_key(self.id), "coco", self.file_name, self.width, self.height, photo)
+        return ImageInfo(
+            key=_key(self.id),
+            source="coco",
+            file=self.file_name,
+            width=self.width,
+            height=self.height,
+            photo_id=photo_id_of_url(self.flickr_url),
+            license=licenses.license(self.license),
+            url=web_address(self.flickr_url, self.coco_url),
+        )
 
 
 class _ImageIds(msgspec.Struct, gc=False):
@@ -143,17 +155,23 @@ class Coco(Source, kw_only=True):
 
     def image_tables(self) -> list[Input]:
         return [
-            *(Input(path, "list", within="images") for path in self.instances),
+            *(
+                Input(path, "list", within="images", beside=image_licenses.KEY)
+                for path in self.instances
+            ),
             *(Input(path, "file") for _, path in self._refs() if is_parquet(path)),
         ]
 
     def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+        licenses = LicenseTable(self.namespace, raw_slice)
         if raw_slice.input.layout == "file":
-            yield from _images_of_references(raw_slice.input.path)
+            yield from _images_of_references(raw_slice.input.path, licenses)
+            yield from licenses.rejected()
             return
         images, bad = decode_list(raw_slice.content, _Image)
         yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
-        yield from (image.info() for image in images)
+        yield from (image.info(licenses) for image in images)
+        yield from licenses.rejected()
         for ids in filter(None, decode_parts(raw_slice.content, bad, _ImageIds)):
             if photo := photo_id_of_url(ids.flickr_url):
                 yield ImageInfo(_key(ids.id), self.namespace, "", photo_id=photo, joins_only=True)
@@ -264,7 +282,7 @@ def _sentence_count(reference: object) -> int:
     return max(1, len(sentences)) if isinstance(sentences, list) else 1
 
 
-def _images_of_references(path: str) -> Iterator[ImageInfo | Rejected]:
+def _images_of_references(path: str, licenses: LicenseTable) -> Iterator[ImageInfo | Rejected]:
     """Yields the images that the references of a file state, each once."""
     seen: set[str] = set()
     for position, item in enumerate(load_references(path)):
@@ -273,7 +291,7 @@ def _images_of_references(path: str) -> Iterator[ImageInfo | Rejected]:
             continue
         seen.add(image)
         try:
-            yield decode_record(image.encode(), _Image).info()
+            yield decode_record(image.encode(), _Image).info(licenses)
         except ValueError as error:
             bad = [BadRecord(str(position), str(error))]
             yield from reject_malformed("coco", bad, path)

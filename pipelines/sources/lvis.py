@@ -28,7 +28,9 @@ from pipelines.io.json_records import (
 )
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, Slice, without_mark
+from pipelines.sources import image_licenses
 from pipelines.sources.base import Context, SliceItem, Source
+from pipelines.sources.image_licenses import LicenseTable, web_address
 from schemas import (
     ALL_BOXES_LOST,
     UNKNOWN_IMAGE,
@@ -60,6 +62,7 @@ class _Image(msgspec.Struct, gc=False):
     file_name: str = ""
     neg_category_ids: list[Category] = []
     flickr_url: str = ""
+    license: msgspec.Raw = msgspec.Raw()
 
 
 class _ImageIds(msgspec.Struct, gc=False):
@@ -133,11 +136,15 @@ class Lvis(Source, kw_only=True):
         return {"coco": frozenset({PHOTO_ID})}
 
     def image_tables(self) -> list[Input]:
-        return [Input(path, "list", within="images") for path in self.annotations.values()]
+        return [
+            Input(path, "list", within="images", beside=image_licenses.KEY)
+            for path in self.annotations.values()
+        ]
 
     def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
         images, bad = decode_list(raw_slice.content, _Image)
         yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
+        licenses = LicenseTable(self.namespace, raw_slice)
         for image in images:
             # Without any name, that of COCO 2017, which is the id.
             name = image.coco_url.rpartition("/")[2] or image.file_name
@@ -148,7 +155,10 @@ class Lvis(Source, kw_only=True):
                 width=image.width,
                 height=image.height,
                 photo_id=photo_id_of_url(image.flickr_url),
+                license=licenses.license(image.license),
+                url=web_address(image.flickr_url, image.coco_url),
             )
+        yield from licenses.rejected()
         for ids in filter(None, decode_parts(raw_slice.content, bad, _ImageIds)):
             if photo := photo_id_of_url(ids.flickr_url):
                 yield ImageInfo(_key(ids.id), self.namespace, "", photo_id=photo, joins_only=True)

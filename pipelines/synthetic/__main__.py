@@ -6,8 +6,9 @@ The same options give the same bytes of every file. Below the output folder, the
 has coco/, refcoco/, lvis/, vg/, gqa/, flickr30k/ and ids/ (`pipelines.synthetic.layout`). The
 datasets overlap as the real ones do (`pipelines.synthetic.plan`), and have corrupted records as the
 real files do (`pipelines.synthetic.corruption`). The layout `clevr` has clevr/
-(`pipelines.synthetic.clevr`). With --packed, the same files are in archives, as the real ones are
-published (`pipelines.synthetic.packed`); recipes read both.
+(`pipelines.synthetic.clevr`). SYNTHETIC.txt marks the folder as generated. With --packed, the same
+files are in archives, as the real ones are published (`pipelines.synthetic.packed`); recipes read
+both.
 
 Annotations of Visual Genome's real size (108,000 images and 5.4 million regions, 943,000
 balanced training questions, 320,000 referring sentences), without images:
@@ -22,6 +23,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from pipelines.synthetic import SYNTHETIC_MARK
 from pipelines.synthetic.generate import generate_dataset
 from pipelines.synthetic.layout import SyntheticDataset
 from pipelines.synthetic.packed import pack_dataset
@@ -30,6 +32,10 @@ from schemas.package_version import package_version
 from shards.atomic_folder import atomic_folder
 from shards.commands.arguments import local_path
 from shards.terminal import error_text
+
+_MARK = """Images and annotations that mdetr-synthetic generated, in the layouts of published
+datasets. They are not those datasets, nor made from them.
+"""
 
 #: More regions or questions per image could exceed the image's interval of ids.
 MAX_REGIONS, MAX_QUESTIONS = 1000, 400
@@ -69,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 generate_dataset(folder, dataset)
             if arguments.packed:
                 pack_dataset(folder)
+            (folder / SYNTHETIC_MARK).write_text(_MARK)
     except OSError as error:
         print(f"{parser.prog}: error: {error_text(error)}", file=sys.stderr)
         return 1

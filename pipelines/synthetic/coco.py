@@ -27,7 +27,10 @@ CATEGORY_IDS = {noun: number for number, noun in enumerate(OUTLINES, start=1)}
 CATEGORIES = [
     {"supercategory": "shape", "id": number, "name": noun} for noun, number in CATEGORY_IDS.items()
 ]
-LICENSES = [{"url": "http://example.org/license", "id": 1, "name": "Synthetic images"}]
+LICENSES: list[dict[str, Any]] = [
+    {"url": f"http://example.org/licenses/{number}/", "id": number, "name": f"Synthetic {name}"}
+    for number, name in enumerate(("Attribution License", "No Known Restrictions"), start=1)
+]
 
 Record = dict[str, Any]
 
@@ -42,6 +45,12 @@ def annotation_id(image: SyntheticImage, number: int) -> int:
     return IDS_PER_IMAGE * image.number + number + 1
 
 
+def license_id(image: SyntheticImage) -> int:
+    """Returns the id of the image's license."""
+    number: int = LICENSES[image.number % len(LICENSES)]["id"]
+    return number
+
+
 def info(split: str) -> Record:
     """Returns what a file states about itself."""
     return {"description": f"Synthetic images in the layout of COCO {split}2014", "year": 2014}
@@ -51,7 +60,7 @@ def image_row(image: SyntheticImage, language: Language) -> Record:
     """Returns the image's element of the list of images."""
     scale = scale_to_longest(language.scene, COCO_LONGEST)
     return {
-        "license": 1,
+        "license": license_id(image),
         "file_name": file_name(image),
         "coco_url": f"http://mscoco.org/images/{image.coco_id}",
         "height": scale.height,

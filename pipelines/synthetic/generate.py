@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pipelines.synthetic.layout import (
     Elements,
     SyntheticDataset,
-    add_lvis_categories,
+    complete_lvis,
     generate_images,
     make_folders,
     open_json_files,
@@ -39,7 +39,7 @@ def generate_dataset(root: Path, dataset: SyntheticDataset) -> None:
     for file in files.values():
         file.close()
     pickle_references(root)
-    add_lvis_categories(root)
+    complete_lvis(root)
     write_lists(root, dataset)
 
 

@@ -157,16 +157,16 @@ def pickle_references(root: Path) -> None:
         collected.unlink()
 
 
-def add_lvis_categories(root: Path) -> None:
-    """Completes LVIS's files with the categories, which count the training images of each."""
+def complete_lvis(root: Path) -> None:
+    """Completes LVIS's files: licenses, and categories with the number of their training images."""
     train = orjson.loads((root / LVIS.format("train")).read_bytes())
     shown = {(row["image_id"], row["category_id"]) for row in train["annotations"]}
     categories = lvis.categories(Counter(category for _, category in shown))
     for split in LVIS_SPLITS:
         path = root / LVIS.format(split)
-        path.write_bytes(
-            path.read_bytes()[:-1] + b',"categories":' + orjson.dumps(categories) + b"}"
-        )
+        end = b',"licenses":' + orjson.dumps(coco.LICENSES)
+        end += b',"categories":' + orjson.dumps(categories) + b"}"
+        path.write_bytes(path.read_bytes()[:-1] + end)
 
 
 def _add_visual_genome(

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from pipelines.synthetic.boxes import scale_to_longest
-from pipelines.synthetic.coco import file_name
+from pipelines.synthetic.coco import file_name, license_id
 from pipelines.synthetic.phrases import Language
 from pipelines.synthetic.plan import COCO_LONGEST, SyntheticImage
 from pipelines.synthetic.scene import COLORS, MAX_OBJECTS, SyntheticObject
@@ -44,6 +44,7 @@ def image_and_annotations(
     scale = scale_to_longest(language.scene, COCO_LONGEST)
     row = {
         "id": image.coco_id,
+        "license": license_id(image),
         "coco_url": f"http://images.example.org/{image.coco}2014/{file_name(image)}",
         "width": scale.width,
         "height": scale.height,

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import arrow
+from shards.format.licenses import UNKNOWN_ID
 from shards.format.manifest import ShardEntry, ShardError
 
 NAME = "index.parquet"
@@ -40,6 +41,8 @@ class IndexRow(msgspec.Struct, array_like=True, gc=False):
     regions: int
     datasets: list[str]
     crop_of: str = ""
+    licenses: list[int] = msgspec.field(default_factory=lambda: [UNKNOWN_ID])
+    url: str = ""
 
     def members(self) -> list[Member]:
         """Returns the image's members in the order of the tar."""

@@ -9,9 +9,10 @@ import msgspec
 
 from schemas import NotAskedFor
 from shards.format.exclusion_counts import ExclusionCounts
+from shards.format.licenses import LicenseEntry
 from shards.format.source_counts import SourceCounts
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*")
 _SPLIT = re.compile(r"[A-Za-z0-9_]+")
@@ -42,6 +43,18 @@ class ShardEntry(msgspec.Struct):
     sha256: str
     images: int
     captions: int
+
+
+class Terms(msgspec.Struct):
+    """The license of a dataset's annotations and images, and how to cite it.
+
+    Each is as the catalog of published files states it, or "unknown".
+    """
+
+    title: str
+    homepage: str
+    license: str
+    citation: str
 
 
 class FileEntry(msgspec.Struct):
@@ -78,6 +91,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     ``recipe`` has every default resolved, and ``recipe_sha256`` is the version of the data.
     ``roles`` states what the images of each split are for; no image is in splits of both roles.
     ``not_asked_for`` has what the recipe leaves out of the sources, in a row for each part.
+    ``licenses`` are those of single images, ``terms`` those of the datasets that each source reads.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -92,6 +106,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     not_asked_for: list[NotAskedFor]
     exclusions: dict[str, ExclusionCounts]
     warnings: list[str]  # of what may let an evaluated image be trained on
+    licenses: list[LicenseEntry]  # by id, which is the position in the list
+    terms: dict[str, dict[str, Terms]]  # of each source, by the name of the dataset
     shards: list[ShardEntry]
     files: list[FileEntry]
 

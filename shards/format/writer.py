@@ -2,12 +2,13 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
 from schemas.sample import Sample, encode_sample
 from shards.format.index import IndexRow
+from shards.format.licenses import UNKNOWN_ID
 from shards.format.placement import is_safe_key
 
 _HEADER = 512  # bytes of a tar header; keys are short ASCII, so no member needs a longer one
@@ -43,7 +44,15 @@ class ShardWriter:
         """The SHA-256 of the bytes written, in hexadecimal."""
         return self._stream.digest.hexdigest()
 
-    def write(self, sample: Sample, extension: str, image: bytes | None, crop_of: str = "") -> None:
+    def write(
+        self,
+        sample: Sample,
+        extension: str,
+        image: bytes | None,
+        crop_of: str = "",
+        licenses: Sequence[int] = (UNKNOWN_ID,),
+        url: str = "",
+    ) -> None:
         """Adds an image with its captions.
 
         Args:
@@ -51,6 +60,8 @@ class ShardWriter:
             extension: of the image's file name, such as ``jpg``.
             image: the original bytes; None in a set without images.
             crop_of: the key of the image whose crop this one is, and in whose shard it is.
+            licenses: ids of the image's licenses.
+            url: the image's address on the web.
 
         Raises:
             ValueError: the key cannot name a member of a tar (see `placement.is_safe_key`).
@@ -83,6 +94,8 @@ class ShardWriter:
                     {origin.dataset for c in sample.captions for origin in c.provenance}
                 ),
                 crop_of=crop_of,
+                licenses=list(licenses),
+                url=url,
             )
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from schemas.licenses import is_web_address
 from shards.inspection.caption_markup import COLORS
 
 # Unicode categories: control, format, lone surrogate, line separator, paragraph separator.
@@ -81,6 +82,7 @@ def _environment() -> Environment:
         finalize=_finalize,
     )
     environment.globals["colors"] = COLORS
+    environment.tests["web_address"] = is_web_address
     environment.filters |= {
         "unchanged": UnchangedText,
         "shorten": shorten,

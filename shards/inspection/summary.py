@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.format.exclusion_counts import ExclusionCounts
-from shards.format.manifest import Manifest
+from shards.format.licenses import LicenseEntry
+from shards.format.manifest import Manifest, Terms
 from shards.format.source_counts import SourceCounts
 from shards.format.stats import DatasetStats, Stats
 from shards.inspection.recipe import max_caption_length
@@ -97,6 +98,8 @@ class ShardSetSummary(msgspec.Struct):
     excluded: list[ExclusionCount]
     rejected: list[RejectionCount]
     warnings: list[str]
+    licenses: list[LicenseEntry]
+    terms: dict[str, dict[str, Terms]]  # of the datasets of each source
 
 
 def summarize(manifest: Manifest, tables: SetTables) -> ShardSetSummary:
@@ -114,6 +117,8 @@ def summarize(manifest: Manifest, tables: SetTables) -> ShardSetSummary:
         excluded=list(_exclusion_counts(_excluded_images(tables.excluded))),
         rejected=list(_rejection_counts(tables.rejected)),
         warnings=manifest.warnings,
+        licenses=manifest.licenses,
+        terms=manifest.terms,
     )
 
 
@@ -210,6 +215,7 @@ def summary_table(summary: ShardSetSummary) -> str:
     lines += ["", *source_rows("source", summary.sources, NARROW)]
     lines += ["", *exclusion_rows("exclusion: images", summary.exclusions, NARROW)]
     lines += ["", *_exclusion_rows(summary), "", *_rejection_rows(summary)]
+    lines += ["", *_license_rows(summary)]
     lines += [
         "" if summary.warnings else "no warnings",
         *(f"warning: {w}" for w in summary.warnings),
@@ -263,3 +269,13 @@ def _rejection_rows(summary: ShardSetSummary) -> Iterator[str]:
         yield "none"
     if len(summary.rejected) > MAX_REASONS:
         yield f"and {len(summary.rejected) - MAX_REASONS} more reasons: see --json"
+
+
+def _license_rows(summary: ShardSetSummary) -> Iterator[str]:
+    """Yields the licenses of images, and what the datasets of each source state."""
+    yield table_row("license of images", ["images", "stated by"], WIDE)
+    for entry in summary.licenses:
+        yield table_row(entry.name, [entry.images, ", ".join(entry.stated_by) or "-"], WIDE)
+    for source, terms in summary.terms.items():
+        for name, dataset in terms.items():
+            yield f"terms of {source}, {name}: {dataset.license}"

@@ -50,6 +50,7 @@ class ErrorKind(StrEnum):
     NEGATIVE = "tokens_negative"
     PHRASE = "phrase"
     QUESTION = "question"
+    LICENSE = "license"
     LENGTH = "caption too long"
     OVERLAP = "sentences about the same object"
     JOINABLE = "captions that one caption has room for"

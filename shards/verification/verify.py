@@ -11,7 +11,8 @@ The checks, from the outside in:
 3. placement (`placement_checks`): a split has the shards of the recipe, and an image the shard and
    the position of its key, or of the image of which it is a crop;
 4. tables (`table_checks`): ``excluded.parquet`` and ``rejected.parquet`` are about the sources and
-   evaluation sets of the recipe, and have as many records as the manifest states;
+   evaluation sets of the recipe, and have as many records as the manifest states; licenses
+   (`license_checks`): the manifest lists those of all images, with the number of images;
 5. shards (`shard_checks`): tars have the members of the index, members their CRC-32, images a valid
    header and an end;
 6. samples (`sample_checks`, `caption_checks`): the text is the sentences joined by the rule, spans
@@ -54,6 +55,7 @@ from shards.verification.identity_checks import (
     check_records,
     has_one_file,
 )
+from shards.verification.license_checks import check_licenses
 from shards.verification.placement_checks import check_placement, check_shards
 from shards.verification.raw_comparison import RawComparison
 from shards.verification.recipe import RecipeRequirements, check_recipe
@@ -110,6 +112,7 @@ def verify(
     log.add(check_image_files(shards, indexed, requirements))
     log.add(check_held_out(shards, indexed, held_out))
     log.add(check_tables(shards, indexed, requirements))
+    log.add(check_licenses(shards, indexed))
 
     checks = list(_shard_checks(shards, requirements, indexed, num_images))
     stats_by_split, facts, unchecked = _run_checks(shards, checks, indexed, log, quiet)

@@ -14,6 +14,7 @@ ARROW_TYPES = {
     str: pa.string(),
     bool: pa.bool_(),
     list[str]: pa.list_(pa.string()),
+    list[int]: pa.list_(pa.int32()),
 }
 
 
@@ -45,6 +46,8 @@ def test_rows_survive_encoding_as_a_table() -> None:
         captions=2,
         regions=3,
         datasets=["gqa", "vg"],
+        licenses=[3, 1],
+        url="http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg",
     )
     table = pa.parquet.read_table(pa.BufferReader(encode_table([row], arrow.INDEX)))
     [read_row] = table.to_pylist()

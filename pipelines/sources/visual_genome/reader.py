@@ -23,6 +23,7 @@ from pipelines.io.json_records import (
 )
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, SliceItem, Source
+from pipelines.sources.image_licenses import web_address
 from pipelines.sources.visual_genome.boxes import float32_area
 from pipelines.sources.visual_genome.deduplication import deduplicate_captions
 from pipelines.sources.visual_genome.published_text_rules import PublishedTextRules
@@ -74,6 +75,7 @@ class _ImageIds(_OfImage, gc=False, kw_only=True):
 class _ImageData(_ImageIds, gc=False, kw_only=True):
     width: int
     height: int
+    url: msgspec.Raw = msgspec.Raw()
 
 
 class _RegionGraph(_OfImage, gc=False, kw_only=True):
@@ -144,6 +146,7 @@ class VisualGenome(Source, kw_only=True):
                 height=image.height,
                 photo_id=photo_id(image.flickr_id),
                 same_as=optional_image_key("coco", image.coco_id),
+                url=web_address(image.url),
             )
         for ids in filter(
             None, decode_parts(raw_slice.content, bad, _ImageIds)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from schemas import Caption, Sample
 from shards.format.image_files import without_orientation
+from shards.format.licenses import LicenseEntry
 from shards.format.manifest import ShardEntry, ShardError
 from shards.inspection.browser.search import (
     BadQueryError,
@@ -126,6 +127,7 @@ class BrowserPages:
         """
         entry, position = self._entry(shard, row), SamplePosition(shard, row)
         query = query._replace(filters=query.filters._replace(split=entry.split))
+        origin = self._store.origin(*position)
         image_url, error = self._image_url(position)
         sample: Sample | None = None
         try:
@@ -144,6 +146,8 @@ class BrowserPages:
                 CaptionRow(caption, mark_caption(caption), query.filters.matches(caption))
                 for caption in (sample.captions if sample else [])
             ],
+            licenses=self._licenses(origin.licenses),
+            url=origin.url,
             image_url=image_url,
             error=error,
             up="/?" + query.url_query(position),
@@ -193,6 +197,13 @@ class BrowserPages:
             if sample is None
             else mark_caption(sample.captions[hit.caption_indices[0]]),
         )
+
+    def _licenses(self, ids: list[int]) -> list[LicenseEntry]:
+        known = {entry.id: entry for entry in self._shards.manifest.licenses}
+        return [
+            known.get(id_, LicenseEntry(id_, f"{id_}, which the manifest does not list", ""))
+            for id_ in ids
+        ]
 
     def _can_open(self, shard: int) -> bool:
         try:

@@ -16,6 +16,13 @@ class IndexedCaptions(NamedTuple):
     datasets: list[str]
 
 
+class ImageOrigin(NamedTuple):
+    """Columns of the index about an image: the ids of its licenses, and its address on the web."""
+
+    licenses: list[int]
+    url: str
+
+
 class LockedStore:
     """A `ShardReader` and the index behind a lock, which is held while one sample is read.
 
@@ -34,6 +41,12 @@ class LockedStore:
             table = self.shards.rows(shard, IndexedCaptions._fields)
         columns = (table[name].to_pylist() for name in IndexedCaptions._fields)
         return [IndexedCaptions(*values) for values in zip(*columns, strict=True)]
+
+    def origin(self, shard: int, row: int) -> ImageOrigin:
+        """Returns where the image of a shard's ``row``-th sample is from."""
+        with self._lock:
+            table = self.shards.rows(shard, ImageOrigin._fields)
+        return ImageOrigin(*(table[name][row].as_py() for name in ImageOrigin._fields))
 
     def open(self, shard: int) -> None:
         """Opens a shard, which downloads a remote one."""

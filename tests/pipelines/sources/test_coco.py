@@ -289,7 +289,7 @@ def test_photo_id_is_read_from_the_flickr_url(url: str, photo: str) -> None:
     image = {"id": 1, "file_name": "a.jpg", "width": 2, "height": 3, "flickr_url": url}
     raw_slice = Slice(Input("i.json", "list", within="images"), json.dumps([image]).encode())
     (record,) = Coco(instances=[]).read_image_table(raw_slice)
-    assert record == ImageInfo("coco/1", "coco", "a.jpg", 2, 3, photo)
+    assert record == ImageInfo("coco/1", "coco", "a.jpg", 2, 3, photo, url=url)
 
 
 # --- sentences ------------------------------------------------------------------------------------

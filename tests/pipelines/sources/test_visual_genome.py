@@ -533,4 +533,13 @@ def test_image_table_rows() -> None:
 
 def test_real_image_table_excerpt(reference: Path) -> None:
     content = (reference / "real" / "vg_excerpt" / "image_data.json").read_bytes()
-    assert read_image_table(content) == [ImageInfo("vg/1", "vg", "1.jpg", 800, 600)]
+    assert read_image_table(content) == [
+        ImageInfo(
+            "vg/1",
+            "vg",
+            "1.jpg",
+            800,
+            600,
+            url="https://cs.stanford.edu/people/rak248/VG_100K_2/1.jpg",
+        )
+    ]

@@ -7,7 +7,8 @@ import orjson
 import pytest
 
 from shards.format import manifest as mf
-from shards.format.manifest import FileEntry, Manifest, NotAShardSetError, ShardEntry
+from shards.format.licenses import LicenseEntry
+from shards.format.manifest import FileEntry, Manifest, NotAShardSetError, ShardEntry, Terms
 from shards.format.source_counts import SourceCounts
 
 MANIFEST = Manifest(
@@ -21,6 +22,8 @@ MANIFEST = Manifest(
     not_asked_for=[],
     exclusions={},
     warnings=[],
+    licenses=[LicenseEntry(0, "unknown", "", images=1)],
+    terms={"vg": {"vg": Terms("Visual Genome", "https://vg.org", "CC BY 4.0", "Krishna")}},
     sources={"vg": SourceCounts(read=1)},
     shards=[ShardEntry("train-00000-of-00001.tar", "train", 10240, "cd" * 32, 1, 2)],
     files=[FileEntry("index.parquet", 100, "ef" * 32)],

@@ -16,6 +16,7 @@ from shards.format.source_counts import SourceCounts
 from shards.format.stats import Stats, as_json
 from shards.format.tables import encode_index, encode_table
 from shards.format.writer import IndexRow, shard_writer
+from tests.shard_sets import UNKNOWN_TERMS, licenses
 
 #: A sample and its encoded image; None in a set without images.
 SampleAndImage = tuple[Sample, bytes | None]
@@ -65,6 +66,8 @@ def write_full_set(
         not_asked_for=[],
         exclusions={},
         warnings=[],
+        licenses=licenses(rows),
+        terms={source: {"unknown": UNKNOWN_TERMS} for source in sources or {}},
         sources=sources or {},
         shards=entries,
         files=[

@@ -21,6 +21,7 @@ from shards.reading.shard_set import ShardSet
 from shards.verification.errors import ErrorKind, VerificationError
 from shards.verification.result import VerificationResult
 from shards.verification.verify import verify
+from tests.shard_sets import licenses
 
 SHARD = "train-00001-of-00008.tar"
 OTHER = "train-00002-of-00008.tar"
@@ -39,7 +40,7 @@ ShardContents = dict[str, list[StoredSample]]
 
 
 def rewrite(folder: Path, edit: Callable[[ShardContents], object]) -> None:
-    """Rewrites a set after ``edit`` changed its samples."""
+    """Rewrites a set after ``edit`` changed its samples; no license is known then."""
     contents = _read(folder)
     edit(contents)
     manifest = mf.load(folder)
@@ -58,6 +59,7 @@ def rewrite(folder: Path, edit: Callable[[ShardContents], object]) -> None:
         entry.images, entry.captions = len(writer.rows), sum(row.captions for row in writer.rows)
     for split, totals in manifest.totals.items():
         manifest.totals[split] = {name: getattr(stats[split], name) for name in totals}
+    manifest.licenses = licenses(rows)
     source = next(iter(manifest.sources.values()))
     source.read += sum(split_stats.sentences for split_stats in stats.values()) - sentences
     (folder / mf.NAME).write_bytes(mf.encode(manifest))

@@ -538,6 +538,24 @@ def lose_source(data: SetData) -> None:
     del data.manifest["sources"]["flickr30k"]
 
 
+def edit_licenses(edit: Callable[[list[dict[str, Any]]], object]) -> Callable[[SetData], object]:
+    """Returns an edit of the manifest's licenses."""
+    return lambda data: edit(data.manifest["licenses"])
+
+
+def license_ids(*ids: int) -> Callable[[SetData], object]:
+    """Returns an edit of the ids of an image of COCO, whose license is known."""
+    return lambda data: first(data, namespace="coco/").facts.update(licenses=list(ids))
+
+
+def address(data: SetData) -> None:
+    first(data).facts["url"] = "javascript:alert(1)"
+
+
+def lose_terms(data: SetData) -> None:
+    del data.manifest["terms"]["vg"]
+
+
 def edit_recipe(edit: Callable[[dict[str, Any]], object]) -> Callable[[SetData], object]:
     """Edits the recipe, and its hash."""
 
@@ -709,6 +727,23 @@ DAMAGES: dict[str, Damage] = {
     "records merged": Damage(source_counts("merged", 1), ErrorKind.SOURCES),
     "records excluded": Damage(source_counts("excluded", -1), ErrorKind.TABLE),
     "source lost": Damage(lose_source, ErrorKind.SOURCES),
+    # licenses
+    "license that is not listed": Damage(license_ids(7), ErrorKind.LICENSE),
+    "no license": Damage(license_ids(), ErrorKind.LICENSE),
+    "license twice": Damage(license_ids(1, 1), ErrorKind.LICENSE),
+    "license unknown and known": Damage(license_ids(1, 0), ErrorKind.LICENSE),
+    "license of no source": Damage(
+        edit_licenses(lambda table: table[1].update(stated_by=["lvis"])), ErrorKind.LICENSE
+    ),
+    "license that none states": Damage(
+        edit_licenses(lambda table: table[1].update(stated_by=[])), ErrorKind.LICENSE
+    ),
+    "licenses in another order": Damage(
+        edit_licenses(lambda table: table.reverse()), ErrorKind.LICENSE
+    ),
+    "licenses lost": Damage(edit_licenses(lambda table: table.clear()), ErrorKind.LICENSE),
+    "script for an address": Damage(address, ErrorKind.LICENSE),
+    "terms of a source lost": Damage(lose_terms, ErrorKind.LICENSE),
     "recipe of another threshold": Damage(
         edit_recipe(lambda r: r["rules"].update(threshold=0.05)), ErrorKind.OVERLAP
     ),

@@ -140,7 +140,8 @@ def damage_index(rng: random.Random, folder: Path) -> None:
             elif pa.types.is_string(kind):
                 row[name] = rng.choice((None, "", "x", "coco/1", "../x", rows[0][name]))
             else:
-                row[name] = rng.choice((None, [], [None], ["x"]))
+                item = 7 if pa.types.is_integer(kind.value_type) else "x"
+                row[name] = rng.choice((None, [], [None], [item]))
     _write_index(folder, rows, schema)
     _restate(rng, folder, always=True)
 

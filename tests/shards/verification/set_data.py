@@ -10,6 +10,7 @@ import io
 import json
 import tarfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,9 @@ class SetData:
         self.manifest["shards"] = [entries[file] for file in self.shards]
         for split, totals in self.manifest["totals"].items():
             self.manifest["totals"][split] = {name: getattr(stats[split], name) for name in totals}
+        images_of = Counter(id_ for of_shard in rows for row in of_shard for id_ in row["licenses"])
+        for entry in self.manifest["licenses"]:
+            entry["images"] = images_of[entry["id"]]
         for path in folder.glob("*"):
             path.unlink()
         for file, content in tars.items():
