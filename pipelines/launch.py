@@ -1,8 +1,6 @@
 """Launches a build: checks the inputs, runs the pipeline, prints the summary table."""
 
 import contextlib
-import fcntl
-import os
 import re
 import shutil
 import sys
@@ -25,6 +23,7 @@ from pipelines.dedup.eval_exclusion import list_errors
 from pipelines.fetch.catalog import read_catalog
 from pipelines.fetch.plan import fetch_hint
 from pipelines.io.beam_files import scratch_folder
+from pipelines.io.folder_lock import FolderLockError, folder_lock
 from pipelines.io.raw_files import (
     RawFileError,
     StoreError,
@@ -109,7 +108,7 @@ def run(
     known_warnings = recipe.warnings()
     _print_warnings(known_warnings)
     folder = OutputFolder(output, recipe)
-    with _lock(output), _output_errors():
+    with _output_errors(), _lock(output):
         folder.prepare(overwrite)
         with _progress_file(runner, output) as log:
             build = Build(
@@ -239,30 +238,18 @@ def _progress_file(runner: Runner, output: str) -> Iterator[Path | None]:
         shutil.rmtree(folder)
 
 
-@contextlib.contextmanager
-def _lock(output: str) -> Iterator[None]:
-    """Prevents two builds into one local folder; the lock of a killed build is released."""
-    if not is_local(output):
-        yield
-        return
-    try:
-        Path(output).mkdir(parents=True, exist_ok=True)
-        folder = os.open(output, os.O_RDONLY)
-    except OSError as error:
-        raise BuildFailedError(f"cannot write to {output}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BuildFailedError(f"another build is writing to {output}") from error
-        yield
-    finally:
-        os.close(folder)
+def _lock(output: str) -> contextlib.AbstractContextManager[None]:
+    """Prevents two builds into one local folder."""
+
+    def refuse() -> None:
+        raise BuildFailedError(f"another build is writing to {output}")
+
+    return folder_lock(Path(output), refuse) if is_local(output) else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
 def _output_errors() -> Iterator[None]:
     try:
         yield
-    except OutputFolderError as error:
+    except (FolderLockError, OutputFolderError) as error:
         raise BuildFailedError(str(error)) from error

@@ -3,11 +3,9 @@
 import argparse
 import contextlib
 import datetime
-import fcntl
-import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -33,6 +31,7 @@ from pipelines.fetch.record import (
     read_record,
 )
 from pipelines.fetch.unpack import UnpackError, unpack
+from pipelines.io.folder_lock import FolderLockError, folder_lock
 from pipelines.recipe import Recipe, RecipeError, load, missing_paths
 from schemas.toml_config import add_set_option
 
@@ -81,7 +80,10 @@ def main(argv: Sequence[str]) -> int:
         parser.error(f"--root {arguments.root}: expected a local folder")
     try:
         return _fetch(arguments)
-    except (CatalogError, DiskError, PlanError, RecipeError, RecordError) as error:
+    except (
+        *(CatalogError, DiskError, FolderLockError),
+        *(PlanError, RecipeError, RecordError),
+    ) as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -136,23 +138,13 @@ def _plan(catalog: Catalog, recipe: Recipe, root: Path, only: Sequence[str]) -> 
 # --- downloads ------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _lock(root: Path) -> Iterator[None]:
-    """Waits until no other process downloads to a folder; the lock of a killed one is released."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        folder = os.open(root, os.O_RDONLY)
-    except OSError as error:
-        raise DiskError(f"cannot write to {root}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another {PROGRAM} that downloads to {root}", file=sys.stderr)
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
+def _lock(root: Path) -> contextlib.AbstractContextManager[None]:
+    """Waits until no other process downloads to a folder."""
+
+    def report() -> None:
+        print(f"waiting for another {PROGRAM} that downloads to {root}", file=sys.stderr)
+
+    return folder_lock(root, report)
 
 
 def _download_all(files: Sequence[PublishedFile], root: Path, expected: FetchRecord) -> int:

@@ -1,6 +1,7 @@
 """A file while it is downloaded: it survives a killed process, and is renamed when it is whole.
 
-``.NAME.part`` beside the target has the bytes so far, ``.NAME.part.json`` where they are from.
+``.NAME.mdetr-part`` beside the target has the bytes so far, ``.NAME.mdetr-part.json`` where they
+are from. Bytes without that are another program's, and stay.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from typing import Self
 
 import msgspec
 
-from shards.atomic import atomic_write
+from shards.atomic import atomic_write, beside
 
 _SYNC_SECONDS = 0.25  # between two writes to disk: what a crash loses
 _SYNC_BYTES = 64 << 20
@@ -49,13 +50,13 @@ class PartialFile:
             DiskError: It cannot be opened or read.
         """
         self.target = target
-        self._part = target.with_name(f".{target.name}.part")
-        self._origin_path = target.with_name(f".{target.name}.part.json")
+        self._part, self._origin_path = _part_of(target), _origin_of(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            self._file = os.fdopen(descriptor, "r+b")
-            self.origin = self._read_origin()
+            self._check_ours()
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._file = os.fdopen(os.open(self._part, flags, 0o644), "r+b")
+            self.origin = _read_origin(self._origin_path) or Origin()
             self._load()
         except OSError as error:
             raise DiskError(f"{target}: {error.strerror or error}") from error
@@ -176,23 +177,51 @@ class PartialFile:
         if self.size < self.origin.synced:
             self.restart()
 
-    def _read_origin(self) -> Origin:
-        try:
-            return msgspec.json.decode(self._origin_path.read_bytes(), type=Origin)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return Origin()
+    def _check_ours(self) -> None:
+        """Raises ``DiskError`` if a file has the name of the bytes, and is not of a download.
+
+        The bytes are empty until it is on disk where they are from.
+        """
+        for path in (self._part, self._origin_path):
+            if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+                raise DiskError(f"{path} is not a file of a download: move it away")
+        size = self._part.stat().st_size if self._part.exists() else 0
+        is_unknown = _read_origin(self._origin_path) is None
+        if is_unknown and (size or self._origin_path.exists()):
+            foreign = self._origin_path if self._origin_path.exists() else self._part
+            raise DiskError(f"{foreign} is not a file of a download: move it away")
+
+
+def _part_of(target: Path) -> Path:
+    return beside(target, "part")
+
+
+def _origin_of(target: Path) -> Path:
+    return beside(target, "part.json")
+
+
+def _read_origin(path: Path) -> Origin | None:
+    """Returns where the bytes of a partial file are from; None if no download wrote it."""
+    try:
+        content = path.read_bytes()
+        origin = msgspec.json.decode(content, type=Origin)
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return origin if msgspec.json.encode(origin) == content else None
 
 
 def partial_bytes(target: Path) -> int:
     """Returns how many bytes of a target an earlier download left."""
-    part = target.with_name(f".{target.name}.part")
-    return part.stat().st_size if part.is_file() else 0
+    part = _part_of(target)
+    is_ours = part.is_file() and _read_origin(_origin_of(target)) is not None
+    return part.stat().st_size if is_ours else 0
 
 
 def remove_leftovers(target: Path) -> None:
     """Deletes what a process left that was killed right after it renamed a target."""
-    if target.exists() and not target.with_name(f".{target.name}.part").exists():
-        target.with_name(f".{target.name}.part.json").unlink(missing_ok=True)
+    origin = _origin_of(target)
+    if target.exists() and not _part_of(target).exists() and _read_origin(origin) is not None:
+        origin.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

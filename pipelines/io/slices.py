@@ -138,7 +138,7 @@ def read_slice(slice_range: SliceRange) -> Slice:
     if layout == "file":
         return Slice(slice_range.input, b"")
     size = slice_range.stop - slice_range.start
-    with open_binary(slice_range.path) as file:
+    with open_binary(slice_range.path, read_ahead=0) as file:
         file.seek(slice_range.start)
         content = file.read(size)
     if len(content) != size:

@@ -2,14 +2,17 @@
 
 LIMIT is the most bytes that a file on its disk may have, 0 for any number. If it is -1, the file is
 downloaded again and again by processes that are killed, each before a later one of its file
-operations, and finished by a second process each; their number is printed.
+operations, and finished by a second process each; their number is printed. If it is -2, ten
+processes after each other are killed at a random moment, and none finishes.
 """
 
 import itertools
 import os
+import random
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
 
 from pipelines.fetch.download import Patience, Wanted, download
@@ -69,7 +72,23 @@ def kill_again_and_again(target: Path, address: str) -> int:
     raise AssertionError
 
 
+def kill_at_random_moments(target: Path, address: str) -> None:
+    """Checks that there is no file of the final name after each."""
+    generator = random.Random(4)
+    for _ in range(10):
+        child = os.fork()
+        if child == 0:
+            os._exit(fetch(target, address))
+        time.sleep(generator.uniform(0.05, 0.7))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        assert not target.exists()
+
+
 def main(target: Path, address: str, limit: int) -> int:
+    if limit == -2:
+        kill_at_random_moments(target, address)
+        return 0
     if limit == -1:
         print(kill_again_and_again(target, address))
         return 0

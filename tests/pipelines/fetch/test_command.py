@@ -255,13 +255,14 @@ def test_record_of_another_machine_is_expected(
     assert "none.json: not a record of downloads" in capsys.readouterr().err
 
 
-NEAR = [".mdetr-fetch.json.bak", "coco/.other.zip.part", "coco/.train.zip.part.json.x"]
-NEAR += ["coco/train.zip.part", "coco/train.zip.old", "coco/..train.zip.part.json"]
+NEAR = [".mdetr-fetch.json.bak", "coco/.other.zip.mdetr-part", "coco/.train.zip.mdetr-part.json.x"]
+NEAR += ["coco/train.zip.mdetr-part", "coco/train.zip.old", "coco/..train.zip.mdetr-part.json"]
+NEAR += ["coco/.train.zip.part", "coco/.train.zip.part.json", "coco/.instances.json.zip.part"]
 NAMES = st.text(st.sampled_from("ab.-[*]? %{é"), min_size=1, max_size=6)
 
 
 @given(names=st.sets(NAMES.filter(lambda name: name.strip(".")), max_size=6))
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_foreign_files_stay(names: set[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     """Also those whose names are almost ours."""
     with serve() as mirror:

@@ -1,0 +1,68 @@
+"""Builds from a dataset in folders and from the same one packed as published: time and requests.
+
+    python benchmarks/packed.py [--num-images 300] [--delay 0.02]
+
+Both are built from local files and from a bucket, which moto serves on the loopback interface with
+an artificial latency for each request. The shard sets must have the same bytes.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import fsspec
+
+from pipelines.synthetic.__main__ import main as generate
+from tests.file_digests import file_digests
+from tests.processes import run
+from tests.s3_server import Request, options_of, requests, serve_s3
+
+BUILD = [sys.executable, "-m", "pipelines.build", "demo", "--quiet"]
+BUILD += ["--direct_running_mode=in_memory"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--num-images", type=int, default=300)
+    parser.add_argument("--delay", type=float, default=0.02, help="seconds of each request")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for layout, options in (("folders", []), ("packed", ["--packed"])):
+            output = f"--output={folder / layout}"
+            assert generate([output, f"--num-images={arguments.num_images}", *options]) == 0
+        print("raw files   store    build        requests for raw files   MB of raw files")
+        for layout in ("folders", "packed"):
+            seconds = build(str(folder / layout), folder / f"{layout} local", dict(os.environ))
+            print(f"{layout:<12}local  {seconds:6.1f} s")
+        for layout in ("folders", "packed"):
+            log = folder / f"{layout}.log"
+            with serve_s3(delay=arguments.delay, log=log) as environment:
+                system = fsspec.filesystem("s3", **options_of(environment))
+                system.mkdir("raw")
+                system.put(str(folder / layout), "raw/dataset", recursive=True)
+                log.write_text("")
+                seconds = build("s3://raw/dataset", folder / f"{layout} s3", environment)
+            of_raw_files = [r for r in requests(log) if r.path.startswith("/raw")]
+            counts = f"{len(of_raw_files):10,}{megabytes(of_raw_files):28.1f}"
+            print(f"{layout:<12}s3     {seconds:6.1f} s{counts}")
+        sets = [file_digests(path) for path in sorted(folder.glob("* *"))]
+        assert len(sets) == 4 and all(digests == sets[0] for digests in sets)
+        print("all four shard sets have the same bytes")
+
+
+def build(root: str, output: Path, environment: dict[str, str]) -> float:
+    start = time.monotonic()
+    run([*BUILD, f"--root={root}", f"--output={output}"], env=environment, check=True)
+    return time.monotonic() - start
+
+
+def megabytes(of_raw_files: list[Request]) -> float:
+    return sum(request.sent for request in of_raw_files if request.method == "GET") / 1e6
+
+
+if __name__ == "__main__":
+    main()
