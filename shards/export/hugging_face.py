@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import Caption
-from shards.export.job import ExportedFile, ExportedSample, ExportJob
+from shards.export.dataset_card import SplitCounts, dataset_card
+from shards.export.job import ExportedFile, ExportedSample, ExportJob, ImageOrigins
 
 ROW_GROUP_SIZE = 100  # rows; readers hold a row group in memory
 
@@ -62,7 +63,8 @@ _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 def export(job: ExportJob) -> list[ExportedFile]:
     """Writes ``data/SPLIT-*.parquet``, a file per shard and a row per image, and ``README.md``.
 
-    Captions have the fields of the shards' JSON; boxes are xyxy in pixels.
+    Captions have the fields of the shards' JSON; boxes are xyxy in pixels. ``licenses`` has the
+    names of an image's licenses, or their URLs where they have none.
 
     Raises:
         ShardError: see `ExportJob.samples`.
@@ -74,8 +76,25 @@ def export(job: ExportJob) -> list[ExportedFile]:
     (job.output_folder / "data").mkdir()
     schema = dataset_schema(with_images=_has_images(job))
     files = [file for split in job.splits for file in _export_split(job, split, schema)]
-    (job.output_folder / "README.md").write_text(_dataset_card(job, files), encoding="utf-8")
+    card = dataset_card(job, dict(_split_counts(job, files)))
+    (job.output_folder / "README.md").write_text(card, encoding="utf-8")
     return files
+
+
+def _split_counts(job: ExportJob, files: list[ExportedFile]) -> Iterator[tuple[str, SplitCounts]]:
+    """Yields the counts of each split that has files."""
+    for split in job.splits:
+        of_split = [file for file in files if file.path.name.startswith(f"{split}-")]
+        if of_split:
+            yield (
+                split,
+                SplitCounts(
+                    files=len(of_split),
+                    images=sum(pq.read_metadata(file.path).num_rows for file in of_split),
+                    captions=sum(file.captions for file in of_split),
+                    boxes=sum(file.boxes for file in of_split),
+                ),
+            )
 
 
 def dataset_schema(*, with_images: bool) -> pa.Schema:
@@ -85,6 +104,8 @@ def dataset_schema(*, with_images: bool) -> pa.Schema:
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("file", pa.string()),
+        ("licenses", pa.list_(pa.string())),
+        ("url", pa.string()),
         ("captions", pa.list_(_CAPTION)),
     ]
     schema = pa.schema([("image", _IMAGE), *fields] if with_images else fields)
@@ -115,21 +136,24 @@ def _export_split(job: ExportJob, split: str, schema: pa.Schema) -> Iterator[Exp
         path = job.output_folder / "data" / f"{name}.parquet"
         captions = boxes = 0
         with pq.ParquetWriter(path, schema, compression="zstd") as parquet:
+            origins = ImageOrigins(job.shards, shard)
             while group := list(itertools.islice(samples, ROW_GROUP_SIZE)):
-                rows = [_row(exported, schema) for exported in group]
+                rows = [_row(exported, schema, origins) for exported in group]
                 parquet.write_table(pa.Table.from_pylist(rows, schema))
                 captions += sum(len(row["captions"]) for row in rows)
                 boxes += sum(len(c["regions"]) for row in rows for c in row["captions"])
         yield ExportedFile(path, captions, boxes)
 
 
-def _row(exported: ExportedSample, schema: pa.Schema) -> dict[str, Any]:
+def _row(exported: ExportedSample, schema: pa.Schema, origins: ImageOrigins) -> dict[str, Any]:
     sample = exported.sample
     row: dict[str, Any] = {
         "key": sample.key,
         "width": sample.width,
         "height": sample.height,
         "file": sample.file,
+        "licenses": origins.licenses(exported.row),
+        "url": origins.url(exported.row),
         "captions": [_caption(caption) for caption in sample.captions],
     }
     if "image" in schema.names:
@@ -151,39 +175,3 @@ def _fields(record: msgspec.Struct) -> dict[str, Any]:
     """Returns the fields of a record, defaults included, by their names in a shard's JSON."""
     names = zip(record.__struct_encode_fields__, record.__struct_fields__, strict=True)
     return {name: getattr(record, field) for name, field in names}
-
-
-def _dataset_card(job: ExportJob, files: list[ExportedFile]) -> str:
-    """Returns the dataset card: front matter for `datasets`, and a description."""
-    manifest = job.shards.manifest
-    data_files = [
-        f"  - {{split: {json.dumps(split)}, path: data/{split}-*.parquet}}"
-        for split in job.splits
-        if any(file.path.name.startswith(f"{split}-") for file in files)
-    ]
-    counts = [f"| {file.path.name} | {file.captions:,} | {file.boxes:,} |" for file in files]
-    lines = [
-        "---",
-        f"pretty_name: {json.dumps(manifest.name)}",
-        "task_categories: [object-detection, zero-shot-object-detection]",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        *data_files,
-        "---",
-        "",
-        f"# {manifest.name}",
-        "",
-        "Images with captions, boxes, and the character spans that name each box. A row is an",
-        "image: `captions[].regions[]` has `box` (x0, y0, x1, y1 in pixels) and `tokens_positive`",
-        "(half-open character offsets into `captions[].text`); `captions[].provenance[]` lists the",
-        "records of the published datasets that a caption was made of. Images and annotations are",
-        "under the licenses of those datasets.",
-        "",
-        f"Recipe {manifest.recipe_sha256}, code {manifest.code_version}.",
-        "",
-        "| file | captions | boxes |",
-        "|---|---|---|",
-        *counts,
-    ]
-    return "\n".join(lines) + "\n"

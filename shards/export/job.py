@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from schemas.image_ids import namespace_of
 from shards.format.image_files import without_orientation
+from shards.format.manifest import ShardError
 from shards.reading.reader import ImageMember, ShardReader, StoredSample
 from shards.reading.shard_set import ShardSet
 
@@ -53,6 +54,32 @@ class ExportJob:
                 bar.update()
 
 
+class ImageOrigins:
+    """The licenses and web addresses of the images of a shard, by the row.
+
+    Raises:
+        ShardError: the index is missing or damaged, or an id is not of the manifest's licenses.
+    """
+
+    def __init__(self, shards: ShardSet, shard: int) -> None:
+        table = shards.rows(shard, ["licenses", "url"])
+        names = {entry.id: entry.name or entry.url for entry in shards.manifest.licenses}
+        self._urls: list[str] = table["url"].to_pylist()
+        try:
+            self._licenses = [[names[id_] for id_ in ids] for ids in table["licenses"].to_pylist()]
+        except KeyError as error:
+            name = shards.shards[shard].file
+            raise ShardError(f"the manifest lists no license {error}, which {name} has") from error
+
+    def licenses(self, row: int) -> list[str]:
+        """Returns the names of an image's licenses, "unknown" if no source states one."""
+        return self._licenses[row]
+
+    def url(self, row: int) -> str:
+        """Returns an image's address, or an empty string."""
+        return self._urls[row]
+
+
 class ExportedSample:
     """A sample of an `ExportJob`, with access to its image."""
 
@@ -61,7 +88,7 @@ class ExportedSample:
         self.shard = stored.shard  # index in the manifest's list of shards
         self._job = job
         self._reader = reader
-        self._row = stored.row
+        self.row = stored.row  # in the shard
 
     @property
     def namespace(self) -> str:
@@ -84,5 +111,5 @@ class ExportedSample:
 
     def read_image(self) -> ImageMember:
         """Returns the image file, which every reader decodes as its pixels are stored."""
-        image = self._reader.image(self.shard, self._row)
+        image = self._reader.image(self.shard, self.row)
         return image._replace(content=memoryview(without_orientation(image.content)))

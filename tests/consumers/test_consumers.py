@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from bracex import expand
@@ -24,6 +25,7 @@ from pipelines.build import main as build
 from schemas import Caption, Region, Sample
 from shards.__main__ import main as shards
 from shards.export.regions import merge_spans
+from shards.format import manifest as mf
 from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
 from tests.processes import run
@@ -216,6 +218,18 @@ def test_hugging_face_loads_every_field(demo_set: Path, tmp_path: Path) -> None:
             assert row["image"] == [row["width"], row["height"]] == [sample.width, sample.height]
             assert (row["key"], row["file"]) == (sample.key, sample.file)
             assert msgspec.convert(row["captions"], list[Caption]) == sample.captions
+        origins = ([row["key"], row["licenses"], row["url"]] for row in rows)
+        assert list(origins) == origins_of(demo_set, split)
+
+
+def origins_of(shard_set: Path, split: str) -> list[list[Any]]:
+    """Returns key, names of licenses, and address of each image, by the index."""
+    names = [entry.name for entry in mf.load(shard_set).licenses]
+    return [
+        [row["key"], [names[id_] for id_ in row["licenses"]], row["url"]]
+        for row in pq.read_table(shard_set / "index.parquet").to_pylist()
+        if row["shard"].startswith(f"{split}-")
+    ]
 
 
 def test_hugging_face_without_images(tmp_path: Path) -> None:
