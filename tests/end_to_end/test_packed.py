@@ -8,14 +8,22 @@ import fsspec
 import pytest
 
 from pipelines.build import main as build
+from pipelines.synthetic import SYNTHETIC_MARK
 from pipelines.synthetic.__main__ import main as generate
 from pipelines.synthetic.packed import ARCHIVES, pack_dataset
+from shards.__main__ import main as verify
 from tests.end_to_end.built_sets import set_digests, stored_digests
 from tests.file_digests import file_digests
 from tests.processes import run
 from tests.s3_server import options_of, requests, serve_s3
 from tests.shared_folder import shared_folder
 
+#: For images of GQA that are in the folders of Visual Genome, and a dataset without testdev.
+GQA_ALL = [
+    *("--set", "splits.train.shards=2", "--set", "splits.testdev.allow_empty=true"),
+    *("--set", 'sources.gqa.images=["gqa/images", "vg/VG_100K", "vg/VG_100K_2"]'),
+    *("--set", "exclude.gqa.allow_empty=true"),
+]
 EAGER = "--runner=tests.eager_runner.EagerRunner"
 
 
@@ -41,6 +49,7 @@ def build_digests(recipe: str, raw: Path, output: Path, *options: str) -> dict[s
     [
         ("demo_expressions", []),
         ("demo_gqa", ["--set", "splits.testdev.allow_empty=true"]),
+        ("gqa_all", GQA_ALL),
         ("demo_lvis", []),
     ],
 )
@@ -58,6 +67,8 @@ def test_packed_files_of_all_sources_give_the_same_bytes(
     digests = build_digests("demo", packed_dataset, tmp_path / "shards")
     assert digests == set_digests(small_set)
     assert file_digests(packed_dataset) == before
+    raw = [f"--raw={packed_dataset}", "--num-images=1000", "--quiet"]
+    assert verify(["verify", str(tmp_path / "shards"), *raw]) == 0
 
 
 def test_packed_clevr_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -97,6 +108,7 @@ def test_packed_dataset_has_all_files_and_the_same_bytes_again(
     again = tmp_path / "again"
     options = ["--num-images=30", "--seed=3", "--packed"]
     assert generate([f"--output={again}", *options]) == 0
+    (again / SYNTHETIC_MARK).unlink()  # which the command adds
     assert file_digests(again) == file_digests(packed_dataset)
     archives = {name for name in ARCHIVES if not name.startswith("clevr/")}
     archives -= {"flickr30k/annotations.zip"}  # which is in the repository's

@@ -171,6 +171,8 @@ _MARK = re.compile(r"\[/EN#(\d+)\S* ([^\]]*)\]")
 def read_flickr30k(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
     """Yields the lines of ``Sentences/``, each with the boxes of the entities that it marks."""
     folder = source["annotations"]
+    if root.has(f"{folder}/annotations.zip"):  # in the repository, or in its archive
+        folder = f"{folder}/annotations.zip"
     for split, path in source["split_files"].items():
         for id_ in non_empty_lines(root.read(path)):
             key = image_key("flickr30k", id_)
