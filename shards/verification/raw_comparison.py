@@ -100,7 +100,7 @@ class RawComparison:
                 continue
             try:
                 for split, dataset, id_, record in reader(self._root, source, wanted):
-                    records[dataset, id_] = record
+                    records.setdefault((dataset, id_), record)  # a later one is a duplicate
                     if record.regions != "near":  # a build merges those
                         expected.setdefault((split, record.image), []).append((dataset, id_))
             except _LAYOUT_ERRORS as error:
@@ -118,16 +118,19 @@ class RawComparison:
                     )
             lost = set(expected.get((chosen.split, chosen.sample.key), ())) - present
             for dataset, id_ in sorted(lost):
-                if rejected.isdisjoint((id_, f"{dataset}/{id_}")):
+                if rejected.isdisjoint((id_, f"{dataset}/{id_}", records[dataset, id_].place)):
                     message = f"{dataset}/{id_} is in the raw file, not in the sample"
                     yield VerificationError(ErrorKind.RAW, message, chosen.file, chosen.sample.key)
             yield from self._image(chosen)
 
     def _rejected(self) -> set[str]:
+        """Returns the records that were rejected, by their ids or their places in a file."""
         try:
-            return set(read_rejected(self._shards)["record"].to_pylist())
+            rows = read_rejected(self._shards).to_pylist()
         except ShardError:
             return set()  # check_tables reports it
+        places = {f"{row['detail'].partition(': ')[0]}: {row['record']}" for row in rows}
+        return {row["record"] for row in rows} | places
 
     def _caption(
         self,

@@ -376,6 +376,30 @@ def test_references_without_boxes_need_instances(
     assert not (tmp_path / "shards").exists()
 
 
+def test_splits_of_another_division_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """refs(google).p has train, val and test, where the recipe of refs(unc).p has testA."""
+    rows = references()
+    rows[5]["split"] = "test"
+    tiny.write_refs(tmp_path / "refs(google).p", rows)
+    sources = {"coco": write_instances(tmp_path) | {"refs": {"refcoco": "refs(google).p"}}}
+    splits = SEPARATE | {"testA": {"shards": 1, "allow_empty": True}}
+    counts = build(tmp_path, capsys, sources=sources, splits=splits)
+    plain = pickle.loads((tmp_path / "refs(google).p").read_bytes())
+    by_split = Counter(row["split"] for row in plain for _ in row["sentences"])
+    assert by_split == {"train": 6, "val": 2, "test": 1}
+    assert captions(tmp_path) == stated(plain)
+    assert (counts.read, counts.in_shards, counts.not_asked_for) == (9, 6, 3)
+    left_out = manifest.load(tmp_path / "shards").not_asked_for
+    assert {row.what: row.captions for row in left_out} == {
+        f"split {split} of refs(google).p": by_split[split] for split in ("test", "val")
+    }
+    splits = SEPARATE | {"testA": {"shards": 1}}
+    assert tiny.build(tmp_path, "--overwrite", sources=sources, splits=splits) == 1
+    assert "testA" in capsys.readouterr().err
+
+
 def test_grefcoco_has_several_boxes_on_one_phrase(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -581,3 +605,152 @@ def test_lvis_states_names_of_images_in_several_ways(
     assert shards(["verify", str(tmp_path / "shards"), "--raw", str(tmp_path), "--quiet"]) == 0
     report = capsys.readouterr().out
     assert "not checked: sentences of lvis against raw files: no raw reader" in report
+
+
+@pytest.mark.parametrize("packing", ["folder", "zip"])
+def test_images_of_unusual_names_agree_with_their_raw_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], packing: str
+) -> None:
+    content = instances()
+    names = ["fünf [1].jpg", "left view (2)%20#3.JPG", "sub folder/{a}~b.jpg"]
+    members = {}
+    for image, name in zip(content["images"], names, strict=True):
+        image["file_name"] = name
+        members[name] = tiny.image_file(hue=image["id"] % 7)
+    tiny.write(tmp_path / "instances.json", json.dumps(content, ensure_ascii=False).encode())
+    tiny.write_refs(tmp_path / "refs.p", references())
+    table = {"instances": ["instances.json"], "refs": {"refcoco": "refs.p"}}
+    if packing == "zip":
+        tiny.write_zip(tmp_path / "photos.zip", members)
+    for name, photo in members.items() if packing == "folder" else ():
+        tiny.write(tmp_path / "photos" / name, photo)
+    table |= {"images": ["photos" if packing == "folder" else "photos.zip"]}
+    check_references(tmp_path, capsys, table)
+    files = {sample["file"]: sample["image"] for sample in tiny.samples(tmp_path).values()}
+    assert files == members
+
+
+# --- numbers, marks and malformed records in all sources ------------------------------------------
+
+
+def write_flickr30k(root: Path) -> dict[str, Any]:
+    sentences = ["[/EN#1/people A man] sits .", "A dog is here ."]
+    box = "<bndbox><xmin>3</xmin><ymin>4</ymin><xmax>50</xmax><ymax>60</ymax></bndbox>"
+    boxes = f"<object><name>1</name>{box}</object>"
+    return tiny.write_flickr30k(root, {7: sentences, 8: sentences}, boxes)
+
+
+def write_gqa(root: Path) -> dict[str, Any]:
+    questions = {
+        "01": tiny.gqa_question("7", "Is the cat red?", types={"semantic": "attr"}),
+        "02": tiny.gqa_question("8", "Is there a dog?", types={"semantic": "obj"}),
+    }
+    graphs = {id_: tiny.scene_graph(a=(1, 2, 30, 40)) for id_ in ("7", "8")}
+    return tiny.write_gqa(root, questions, graphs)
+
+
+def write_references(root: Path) -> dict[str, Any]:
+    tiny.write_json(root / "refs.json", references())
+    return write_instances(root) | {"refs": {"refcoco": "refs.json"}}
+
+
+def write_mdetr(root: Path) -> dict[str, Any]:
+    tiny.write_json(root / "mixed.json", mdetr_json("refcoco"))
+    return {"files": {"train": ["mixed.json"]}, "images": write_mdetr_images(root)}
+
+
+def write_graphs(root: Path) -> dict[str, Any]:
+    return write_vg(root, "1.4") | {"region_graphs": "vg/region_graphs.json"}
+
+
+def write_descriptions(root: Path) -> dict[str, Any]:
+    return write_vg(root, "1.0") | {"region_descriptions": "vg/region_descriptions.json"}
+
+
+WRITERS = {
+    "coco": write_references,
+    "flickr30k": write_flickr30k,
+    "gqa": write_gqa,
+    "mdetr_json": write_mdetr,
+    "vg": write_graphs,
+    "vg of descriptions": write_descriptions,
+}
+ID_FIELDS = {"id", "image_id", "ann_id", "sent_id", "region_id", "original_id", "imageId"}
+
+
+def respelled(value: Any, count: list[int]) -> Any:
+    """Returns JSON whose ids are floats and texts of floats by turns, and its sizes floats."""
+    if isinstance(value, list):
+        return [respelled(item, count) for item in value]
+    if not isinstance(value, dict):
+        return value
+    result = {}
+    for key, item in value.items():
+        if key in ID_FIELDS and isinstance(item, int | str):
+            count[0] += 1
+            item = float(item) if count[0] % 2 else f"{float(item)}"
+        elif key in ("width", "height"):
+            item = float(item)
+        result[key] = respelled(item, count)
+    return result
+
+
+def raw_files(root: Path) -> Iterable[Path]:
+    return (path for path in root.rglob("*.*") if path.suffix in (".json", ".txt", ".xml"))
+
+
+@pytest.mark.parametrize("source", WRITERS)
+def test_spelling_of_ids_marks_and_line_ends_change_no_byte(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    name, sets = source.partition(" ")[0], []
+    for root in (tmp_path / "plain", tmp_path / "respelled"):
+        table = WRITERS[source](root)
+        for path in list(raw_files(root)) if root.name == "respelled" else ():
+            text = path.read_text()
+            if path.suffix == ".json":
+                text = json.dumps(respelled(json.loads(text), [0]), indent=1)
+            path.write_bytes(MARK + text.replace("\n", "\r\n").encode())
+        counts = build(root, capsys, sources={name: table})
+        assert counts.read - counts.not_asked_for == counts.in_shards > 0
+        sets.append({path.name: path.read_bytes() for path in (root / "shards").glob("*.tar")})
+    assert sets[0] == sets[1]
+
+
+BAD = [None, 3, "x", {}, []]
+REQUIRED = ("id", "image_id", "caption", "phrase", "regions", "sentences", "x", "width")
+
+
+def spoil(path: Path) -> None:
+    """Adds malformed records to the lists and dicts of a JSON file, some with ids of good ones."""
+    content = json.loads(path.read_text())
+    if isinstance(content, list):
+        lists = [content, *(element["regions"] for element in content[:1] if "regions" in element)]
+    elif "images" in content:
+        lists = [content["images"], content["annotations"]]
+    else:  # a dict of GQA
+        good = next(iter(content.values()))
+        content |= {f"1{i}": bad for i, bad in enumerate(BAD)}
+        content |= {f"2{i}": {**good, key: None} for i, key in enumerate(("imageId", "question"))}
+        good.get("objects", {})["b"] = {"x": None}
+        lists = []
+    for records in lists:
+        first = records[0]
+        records += [*BAD, *({**first, key: None} for key in REQUIRED if key in first)]
+    tiny.write_json(path, content)
+
+
+@pytest.mark.parametrize("source", WRITERS)
+def test_malformed_records_are_no_errors_of_the_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    table = WRITERS[source](tmp_path)
+    for path in list(raw_files(tmp_path)):
+        if path.suffix == ".json":
+            spoil(path)
+        elif path.name == "8.xml":
+            path.write_bytes(b"<annotation>")
+    name = source.partition(" ")[0]
+    counts = build(tmp_path, capsys, sources={name: table}, reject_limit=1.0)
+    assert counts.rejected >= 2
+    assert counts.in_shards >= 2

@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.image_ids import image_key, optional_image_key, photo_id, photo_id_of_key
 from shards.verification.raw.files import RawRoot
-from shards.verification.raw.records import vg_image_id
+from shards.verification.raw.records import readable, vg_image_id
 
 _PHOTO_URL = re.compile(r"staticflickr\.com/(?:\d+/)+(\d+)_")
 
@@ -38,10 +38,16 @@ def _rows(root: RawRoot, name: str, source: Mapping[str, Any]) -> Iterator[tuple
     reader = source.get("reader", name)
     if reader == "coco":
         for path in source.get("instances", []):
-            for image in root.read_json(path)["images"]:
-                if match := _PHOTO_URL.search(image.get("flickr_url", "")):
-                    yield image_key("coco", image["id"]), "", match[1]
+            yield from readable(root.read_json(path)["images"], _coco_row)
     elif reader == "vg":
-        for image in root.read_json(source["image_data"]):
-            same_as = optional_image_key("coco", image.get("coco_id"))
-            yield image_key("vg", vg_image_id(image)), same_as, photo_id(image.get("flickr_id"))
+        yield from readable(root.read_json(source["image_data"]), _vg_row)
+
+
+def _coco_row(image: Any) -> tuple[str, str, str]:
+    match = _PHOTO_URL.search(image.get("flickr_url", ""))
+    return image_key("coco", image["id"]), "", match[1] if match else ""
+
+
+def _vg_row(image: Any) -> tuple[str, str, str]:
+    same_as = optional_image_key("coco", image.get("coco_id"))
+    return image_key("vg", vg_image_id(image)), same_as, photo_id(image.get("flickr_id"))

@@ -7,15 +7,25 @@ images as the file has them. It checks no more of a file than it needs.
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from defusedxml import ElementTree
 
 from schemas.image_ids import ImageIdError, image_key, key_of_name, optional_image_key
 from shards.verification.raw.files import RawRoot, non_empty_lines
-from shards.verification.raw.records import Box, RawRecord, corners, record_id, vg_image_id
+from shards.verification.raw.records import (
+    Box,
+    RawRecord,
+    corners,
+    place,
+    readable,
+    record_id,
+    size_of,
+    text_of,
+    vg_image_id,
+)
 from shards.verification.raw.references import load_references
 
 #: What a reader yields: split, dataset, id of the record, and the record.
@@ -38,27 +48,54 @@ def read_coco(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
     annotations: dict[str, dict[str, Any]] = {}
     for path in source.get("instances", []):
         instances = root.read_json(path)
-        for image in instances["images"]:
-            sizes[image_key("coco", image["id"])] = image["width"], image["height"]
-        for annotation in instances["annotations"]:
-            if image_key("coco", annotation["image_id"]) in wanted:
-                annotations[record_id(annotation["id"])] = annotation
+        sizes |= readable(instances["images"], _coco_size)
+        for key, id_, annotation in readable(instances["annotations"], _annotation):
+            if key in wanted:
+                annotations.setdefault(id_, annotation)  # of two with one id, the first is used
     for dataset, paths in source["refs"].items():
         for path in [paths] if isinstance(paths, str) else paths:
-            for reference in load_references(root.read(path), path):
-                key = image_key("coco", reference["image_id"])
-                if key not in wanted or reference.get("no_target"):
-                    continue
-                if "annotation" in reference:
-                    named = [reference["annotation"]]
-                else:
-                    ids = reference["ann_id"]
-                    ids = ids if isinstance(ids, list) else [ids]
-                    named = [a for i in ids if (a := annotations.get(record_id(i))) is not None]
-                size = reference.get("size") or sizes.get(key, (0, 0))
-                for sentence in reference["sentences"] if named else []:
-                    record = _sentence(key, sentence["sent"], size, named, reference["category_id"])
-                    yield reference["split"], dataset, record_id(sentence["sent_id"]), record
+            references = enumerate(load_references(root.read(path), path))
+            for sentences in readable(references, _sentences, path, sizes, annotations, wanted):
+                for split, id_, record in sentences:
+                    yield split, dataset, id_, record
+
+
+def _coco_size(image: Any) -> tuple[str, tuple[int, int]]:
+    return image_key("coco", image["id"]), size_of(image)
+
+
+def _annotation(annotation: Any) -> tuple[str, str, dict[str, Any]]:
+    return image_key("coco", annotation["image_id"]), record_id(annotation["id"]), annotation
+
+
+def _sentences(
+    numbered: tuple[int, Any],
+    path: str,
+    sizes: Mapping[str, tuple[int, int]],
+    annotations: Mapping[str, dict[str, Any]],
+    wanted: Wanted,
+) -> list[tuple[str, str, RawRecord]]:
+    """Returns the split, id and record of each sentence of a reference to a wanted image."""
+    position, reference = numbered
+    where = place(path, position)
+    key = image_key("coco", reference["image_id"])
+    if key not in wanted or reference.get("no_target"):
+        return []
+    if "annotation" in reference:
+        named = [reference["annotation"]]
+    else:
+        ids = reference["ann_id"]
+        ids = ids if isinstance(ids, list) else [ids]
+        named = [a for i in ids if (a := annotations.get(record_id(i))) is not None]
+    size = reference.get("size") or sizes.get(key, (0, 0))
+    return [
+        (
+            text_of(reference["split"]),
+            record_id(sentence["sent_id"]),
+            _sentence(key, sentence["sent"], size, named, reference["category_id"], where),
+        )
+        for sentence in (reference["sentences"] if named else [])
+    ]
 
 
 def _sentence(
@@ -67,18 +104,20 @@ def _sentence(
     size: tuple[int, int],
     annotations: Sequence[dict[str, Any]],
     category: Any,
+    where: str,
 ) -> RawRecord:
     """Returns a sentence with the boxes of the objects that it refers to."""
     facts = {"category": category, "crowd": bool(annotations[0].get("iscrowd", 0))}
     return RawRecord(
         image=key,
-        text=text,
+        text=text_of(text),
         size=size,
-        boxes=tuple(corners(*a["bbox"]) for a in annotations if len(a.get("bbox") or ()) == 4),
+        boxes=tuple(readable(annotations, lambda annotation: corners(*annotation["bbox"]))),
         alternatives=tuple(box for a in annotations for box in _extent(a.get("segmentation"))),
         regions="each",
         # The classes and crowds of several objects may differ.
         facts={} if isinstance(category, list) or len(annotations) > 1 else facts,
+        place=where,
     )
 
 
@@ -93,42 +132,64 @@ def _extent(segmentation: Any) -> Iterator[Box]:
 # --- Visual Genome --------------------------------------------------------------------------------
 
 
-class _Regions(msgspec.Struct):
-    regions: msgspec.Raw
-    image_id: int | float | str | None = None
-    id: int | float | str | None = None  # in version 1.0, and in region_descriptions.json
-
-
 def read_vg(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
     """Yields the regions of an image, each with the boxes of the whole image.
 
     They are those of ``region_graphs.json`` or ``region_descriptions.json``. A build merges regions
     with the same words, and takes means of their boxes.
     """
-    images = {
-        image_key("vg", vg_image_id(row)): row for row in root.read_json(source["image_data"])
-    }
+    images = dict(readable(root.read_json(source["image_data"]), _vg_image))
     split = source.get("split", "train")
     content = root.read(source.get("region_descriptions") or source["region_graphs"])
-    for element in msgspec.json.decode(content, type=list[_Regions]):
-        key = image_key("vg", element.id if element.image_id is None else element.image_id)
-        image = images.get(key)
-        if image is None or key not in wanted:
+    elements = msgspec.json.decode(content, type=list[msgspec.Raw])
+    for key, raw_regions in readable(elements, _vg_regions):
+        if key not in images or key not in wanted:
             continue
-        regions = msgspec.json.decode(element.regions)
-        objects = [obj for region in regions for obj in region.get("objects", [])]
-        boxes = [corners(r["x"], r["y"], r["width"], r["height"]) for r in regions]
-        boxes += [corners(o["x"], o["y"], o["w"], o["h"]) for o in objects]
+        regions = list(readable(raw_regions, _vg_region))
+        boxes = [box for region in regions for box in region.boxes]
+        size, same_as = images[key]
         for region in regions:
             record = RawRecord(
                 image=key,
-                text=region["phrase"],
-                size=(image["width"], image["height"]),
+                text=region.text,
+                size=size,
                 boxes=tuple(boxes),
                 regions="near",
-                same_as=optional_image_key("coco", image.get("coco_id")),
+                same_as=same_as,
             )
-            yield split, "vg", record_id(region.get("region_id", region.get("id"))), record
+            yield split, "vg", region.id, record
+
+
+class _Regions(msgspec.Struct):
+    regions: msgspec.Raw
+    image_id: int | float | str | None = None
+    id: int | float | str | None = None  # in version 1.0, and in region_descriptions.json
+
+
+def _vg_image(row: Any) -> tuple[str, tuple[tuple[int, int], str]]:
+    """Returns the key of an image, its size, and the key of that of COCO that it was made from."""
+    same_as = optional_image_key("coco", row.get("coco_id"))
+    return image_key("vg", vg_image_id(row)), (size_of(row), same_as)
+
+
+def _vg_regions(element: msgspec.Raw) -> tuple[str, list[msgspec.Raw]]:
+    image = msgspec.json.decode(element, type=_Regions)
+    id_ = image.id if image.image_id is None else image.image_id
+    return image_key("vg", id_), msgspec.json.decode(image.regions, type=list[msgspec.Raw])
+
+
+class _Region(NamedTuple):
+    id: str
+    text: str
+    boxes: list[Box]
+
+
+def _vg_region(content: msgspec.Raw) -> _Region:
+    region = msgspec.json.decode(content)
+    boxes = [corners(region["x"], region["y"], region["width"], region["height"])]
+    boxes += [corners(o["x"], o["y"], o["w"], o["h"]) for o in region.get("objects", [])]
+    id_ = region["region_id"] if "region_id" in region else region["id"]
+    return _Region(record_id(id_), text_of(region["phrase"]), boxes)
 
 
 # --- GQA ------------------------------------------------------------------------------------------
@@ -139,28 +200,38 @@ def read_gqa(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
     for split, paths in source["questions"].items():
         graphs: dict[str, Any] = {}
         if split in source["scene_graphs"]:
-            graphs = root.read_json(source["scene_graphs"][split])
+            content = root.read_json(source["scene_graphs"][split])
+            graphs = dict(readable(content.items(), _graph))
         for path in paths:
-            for id_, question in root.read_json(path).items():
-                key = image_key("gqa", question["imageId"])
-                if key not in wanted:
-                    continue
-                graph = graphs.get(question["imageId"], {})
-                objects = graph.get("objects", {}).values()
-                types = question.get("types", {})
-                record = RawRecord(
-                    image=key,
-                    text=question["question"],
-                    size=(graph.get("width", 0), graph.get("height", 0)),
-                    boxes=tuple(corners(o["x"], o["y"], o["w"], o["h"]) for o in objects),
-                    facts={
-                        "answer": question.get("answer"),
-                        "semantic_type": types.get("semantic"),
-                        "structural_type": types.get("structural"),
-                        "balanced": question.get("isBalanced", True),
-                    },
-                )
-                yield split, "gqa", id_, record
+            for id_, record in readable(root.read_json(path).items(), _question, graphs):
+                if record.image in wanted:
+                    yield split, "gqa", id_, record
+
+
+def _graph(item: tuple[str, Any]) -> tuple[str, tuple[tuple[int, int], tuple[Box, ...]]]:
+    """Returns the key of the image of a scene graph, its size, and the boxes of its objects."""
+    graph = item[1]
+    boxes = readable(graph["objects"].values(), lambda o: corners(o["x"], o["y"], o["w"], o["h"]))
+    return image_key("gqa", item[0]), (size_of(graph), tuple(boxes))
+
+
+def _question(item: tuple[str, Any], graphs: Mapping[str, Any]) -> tuple[str, RawRecord]:
+    id_, question = item
+    key = image_key("gqa", question["imageId"])
+    size, boxes = graphs.get(key, ((0, 0), ()))
+    types = question.get("types", {})
+    return id_, RawRecord(
+        image=key,
+        text=text_of(question["question"]),
+        size=size,
+        boxes=boxes,
+        facts={
+            "answer": question.get("answer"),
+            "semantic_type": types.get("semantic"),
+            "structural_type": types.get("structural"),
+            "balanced": question.get("isBalanced", True),
+        },
+    )
 
 
 # --- Flickr30k Entities ---------------------------------------------------------------------------
@@ -230,29 +301,48 @@ def read_mdetr_json(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
             if path not in names:
                 names[path] = next(name for name in numbered if name not in names.values())
             boxes: dict[str, list[Box]] = defaultdict(list)
-            for annotation in content["annotations"]:
-                if len(annotation["bbox"]) == 4:
-                    boxes[record_id(annotation["image_id"])].append(corners(*annotation["bbox"]))
-            for image in content["images"]:
-                key = _mdetr_key(image, source.get("namespaces", {}))
-                if not key or key not in wanted:
-                    continue
-                id_ = record_id(image["id"])
-                caption_id, sentence = f"{names[path]}:{id_}", image.get("sentence_id")
-                if image.get("original_img_id") is not None and sentence is not None:
-                    caption_id = f"{key.partition('/')[2]}#{sentence}"
-                facts = {"tokens_negative": image.get("tokens_negative", [])}
-                if image.get("questionId") is not None:
-                    facts["answer"] = image.get("answer")
-                record = RawRecord(
-                    image=key,
-                    text=image["caption"],
-                    size=(int(float(image["width"])), int(float(image["height"]))),
-                    boxes=tuple(boxes[id_]),
-                    regions="each",
-                    facts=facts,
-                )
-                yield split, image["dataset_name"], caption_id, record
+            for id_, box in readable(content["annotations"], _mdetr_box):
+                boxes[id_].append(box)
+            images, file, namespaces = content["images"], names[path], source.get("namespaces", {})
+            for dataset, id_, record in readable(
+                enumerate(images), _mdetr_caption, path, file, namespaces, boxes
+            ):
+                if record.image and record.image in wanted:
+                    yield split, dataset, id_, record
+
+
+def _mdetr_box(annotation: Any) -> tuple[str, Box]:
+    if not isinstance(annotation["tokens_positive"], list):
+        raise TypeError("a box of no words")
+    return record_id(annotation["image_id"]), corners(*annotation["bbox"])
+
+
+def _mdetr_caption(
+    numbered: tuple[int, Any],
+    path: str,
+    file: str,
+    namespaces: dict[str, str],
+    boxes: Mapping[str, list[Box]],
+) -> tuple[str, str, RawRecord]:
+    """Returns the dataset of a caption, its id and its record."""
+    position, image = numbered
+    key, number, sentence = _mdetr_key(image, namespaces), image["id"], image.get("sentence_id")
+    # Flickr30k's captions have ids of their own, the others are ids of the file.
+    is_of_flickr30k = image.get("original_img_id") is not None and sentence is not None
+    facts = {"tokens_negative": image.get("tokens_negative", [])}
+    if image.get("questionId") is not None:
+        facts["answer"] = image.get("answer")
+    record = RawRecord(
+        image=key,
+        text=text_of(image["caption"]),
+        size=size_of(image),
+        boxes=tuple(boxes.get(record_id(number), ())),
+        regions="each",
+        facts=facts,
+        place=place(path, position),
+    )
+    id_ = f"{key.partition('/')[2]}#{sentence}" if is_of_flickr30k else ""
+    return text_of(image["dataset_name"]), id_ or f"{file}:{record_id(number)}", record
 
 
 _MDETR_NAMESPACES = {
