@@ -38,6 +38,10 @@ _TABLES = {
 }
 
 
+#: Number of an evaluation set, key of its image, join.
+_Match = tuple[int, str, str]
+
+
 class _EvalImages(NamedTuple):
     """What is known of some images of an evaluation set.
 
@@ -148,7 +152,7 @@ class Audit:
             for key in eval_set.images:
                 self._eval_images.setdefault(self._graph.root(key), []).append((number, key))
         self._profiles = [self._profile(number) for number in range(len(self._sets))]
-        self._of_ids = functools.lru_cache(maxsize=1 << 16)(self._find)
+        self._verdict = functools.lru_cache(maxsize=1 << 16)(self._verdict_of)
         self._status = functools.lru_cache(maxsize=1 << 16)(self._status_of)
         # Each record has a verdict: a code for each evaluation set.
         self._verdicts: dict[tuple[int, ...], int] = {}
@@ -162,9 +166,15 @@ class Audit:
 
     def add(self, statement: Statement) -> None:
         """Adds the next record of the file."""
-        codes = self._codes(statement)
+        near = self._hashes.near(statement) if self._hashes else None
+        verdict, matches = self._verdict(
+            statement.name, statement.keys, statement.links, statement.unknown, near
+        )
+        for number, eval_key, join in matches:
+            name = self._sets[number].name
+            self._leaks[Leak(statement.name, statement.file, name, eval_key, join)] = None
         self._image_hashes.append(hash(statement.name))
-        self._record_verdicts.append(self._verdicts.setdefault(codes, len(self._verdicts)))
+        self._record_verdicts.append(verdict)
         self._captions.append(statement.captions)
 
     def result(self) -> AuditResult:
@@ -201,53 +211,52 @@ class Audit:
             set_aside={self._sets[n].name: count for n, count in self._set_aside.items()},
         )
 
-    def _codes(self, statement: Statement) -> tuple[int, ...]:
-        """Returns the code of a record for each evaluation set, and notes leaks."""
-        key = (*statement.keys, *statement.links, "")[0]
-        matches, spaces, is_in_table = self._of_ids(statement.keys, statement.links)
-        near = self._hashes.near(statement) if self._hashes else None
+    def _verdict_of(
+        self,
+        name: str,
+        keys: tuple[str, ...],
+        links: tuple[str, ...],
+        unknown: Unknown | None,
+        near: tuple[tuple[int, str], ...] | None,
+    ) -> tuple[int, list[_Match]]:
+        """Returns the verdict of a record, as a number, and what it matches, sorted."""
+        own_namespace = namespace_of((*keys, *links, "")[0])
+        joins, spaces, is_in_table = self._find(keys, links)
         if near is not None:
-            spaces = spaces | {HASH}
-            matches = matches | {
-                (*row, HASH) for row in near if row not in {m[:2] for m in matches}
-            }
-        codes = []
-        for number in range(len(self._sets)):
-            joins = [join for n, _, join in matches if n == number]
-            if joins:
-                codes.append(_FIRST_JOIN + max(len(JOINS) - JOINS.index(join) for join in joins))
-                continue
-            code = self._status(number, namespace_of(key), spaces, is_in_table, statement.unknown)
-            self._examples.setdefault((number, code), statement.name)
-            codes.append(code)
-        for number, eval_key, join in sorted(matches):
-            name = self._sets[number].name
-            self._leaks[Leak(statement.name, statement.file, name, eval_key, join)] = None
-        return tuple(codes)
+            spaces |= {HASH}
+            joins = dict.fromkeys(near, HASH) | joins
+        codes = [_CLEAN] * len(self._sets)
+        for (number, _), join in joins.items():
+            codes[number] = max(codes[number], _FIRST_JOIN + len(JOINS) - JOINS.index(join))
+        for number, code in enumerate(codes):
+            if code == _CLEAN:
+                codes[number] = self._status(number, own_namespace, spaces, is_in_table, unknown)
+                self._examples.setdefault((number, codes[number]), name)
+        verdict = self._verdicts.setdefault(tuple(codes), len(self._verdicts))
+        return verdict, sorted((*image, join) for image, join in joins.items())
 
     def _find(
         self, keys: tuple[str, ...], links: tuple[str, ...]
-    ) -> tuple[frozenset[tuple[int, str, str]], frozenset[str], bool]:
+    ) -> tuple[dict[tuple[int, str], str], frozenset[str], bool]:
         """Returns what the ids of a record tell.
 
         Returns:
-            The images of evaluation sets that it is, each with the strongest join; the namespaces
+            The images of evaluation sets that it is, with the strongest join; the namespaces
             in which its ids are known; and whether it is known what the tables state about it.
         """
         joins: dict[tuple[int, str], str] = {}
-        spaces: set[str] = set()
+        spaces: frozenset[str] = frozenset()
         stated = [(key, ID) for key in keys]
         # A link of the record is a join by itself.
         stated += [(key, COCO_ID if namespace_of(key) == "coco" else PHOTO_ID) for key in links]
         for key, stated_join in stated:
             root = self._graph.root(key)
-            spaces |= self._spaces(key)
+            spaces |= self._namespaces.get(root) or {namespace_of(key)}
             for image in self._eval_images.get(root, ()):
                 join = max(stated_join, self._graph.join(key, image[1]), key=JOINS.index)
                 joins[image] = min(join, joins.get(image, join), key=JOINS.index)
         is_in_table = bool(links) or any(map(self._graph.is_in_a_table, keys))
-        matches = frozenset((*image, join) for image, join in joins.items())
-        return matches, frozenset(spaces), is_in_table
+        return joins, spaces, is_in_table
 
     def _spaces(self, key: str) -> frozenset[str]:
         root = self._graph.root(key)

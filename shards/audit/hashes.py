@@ -89,7 +89,7 @@ class HashedImages:
         self._rows = [(number, key) for _, number, key in rows]
         self._hashes = np.array([row[0] for row in rows], np.uint64)
 
-    def near(self, statement: Statement) -> list[tuple[int, str]] | None:
+    def near(self, statement: Statement) -> tuple[tuple[int, str], ...] | None:
         """Returns set and key of the images that a record's image is near; None if not hashed."""
         if statement.name not in self._cache:
             self._cache[statement.name] = self._hash(statement)
@@ -97,7 +97,7 @@ class HashedImages:
         if value is None:
             return None
         distances = np.bitwise_count(self._hashes ^ np.uint64(value))
-        return [self._rows[i] for i in np.flatnonzero(distances <= self._distance)]
+        return tuple(self._rows[i] for i in np.flatnonzero(distances <= self._distance))
 
     def _hash(self, statement: Statement) -> int | None:
         content = statement.content

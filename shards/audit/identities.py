@@ -33,6 +33,8 @@ from shards.audit.files.statements import Record
 #: The joins by which an image is found in an evaluation set, as in ``excluded.parquet``.
 ID, COCO_ID, PHOTO_ID, HASH = "id", "coco_id", "flickr photo id", "perceptual hash"
 
+_BATCH_ROWS = 8192
+
 SCHEMA = pa.schema(
     [
         ("image", pa.string()),  # the key: coco/139, vg/2320633
@@ -75,7 +77,10 @@ def build_identities(tables: Iterable[Path], output: Path) -> dict[str, int]:
         [_number(row.coco_key.partition("/")[2]) for row in ordered],
         [_number(row.photo) for row in ordered],
     ]
-    arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
+    try:
+        arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
+    except (OverflowError, pa.ArrowException) as error:
+        raise AuditError(f"an id is too large: {error}") from error
     with atomic_write(output) as file:
         pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), file, compression="zstd")
     counts: dict[str, int] = {}
@@ -94,15 +99,16 @@ def read_identities(path: Path) -> Iterator[Identity]:
     """
     with path.open("rb") as file:
         try:
-            table = pq.read_table(file)
+            table = pq.ParquetFile(file)
+            if not table.schema_arrow.equals(SCHEMA):
+                columns = ", ".join(table.schema_arrow.names[:10])
+                raise AuditError(f"{path} is no table of identities; its columns are {columns}")
+            for batch in table.iter_batches(_BATCH_ROWS, use_threads=False):
+                values = (column.to_pylist() for column in batch.columns)
+                for key, coco_id, photo in zip(*values, strict=True):
+                    yield Identity(key, f"coco/{coco_id}" if coco_id else "", str(photo or ""))
         except (pa.ArrowException, OSError) as error:
-            raise AuditError(f"{path} is not a Parquet file: {error}") from error
-    if not table.schema.equals(SCHEMA):
-        columns = ", ".join(table.schema.names[:10])
-        raise AuditError(f"{path} is no table of identities; its columns are {columns}")
-    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        key, coco_id, photo = row
-        yield Identity(key, f"coco/{coco_id}" if coco_id else "", str(photo or ""))
+            raise AuditError(f"{path} is not a Parquet file, or damaged: {error}") from error
 
 
 class IdentityGraph:
@@ -149,12 +155,15 @@ class IdentityGraph:
 
     def namespaces(self) -> dict[str, frozenset[str]]:
         """Returns, by root, the namespaces in which the ids of an image are known."""
-        by_root: dict[str, set[str]] = {}
+        by_root: dict[str, frozenset[str]] = {}
+        shared: dict[frozenset[str], frozenset[str]] = {}  # there are few different ones
         for key in self._all.names():
-            by_root.setdefault(self._all.root(key), set()).add(namespace_of(key))
-        shared: dict[frozenset[str], frozenset[str]] = {}
-        frozen = ((root, frozenset(names)) for root, names in by_root.items())
-        return {root: shared.setdefault(names, names) for root, names in frozen}
+            root, namespace = self._all.root(key), namespace_of(key)
+            names = by_root.get(root, frozenset())
+            if namespace not in names:
+                names |= {namespace}
+                by_root[root] = shared.setdefault(names, names)
+        return by_root
 
 
 def _merged(earlier: Identity, row: Identity) -> Identity:

@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     with_images = bool(arguments.eval_images)
     file = open_annotation_file(arguments.file, Reading(namespace, "train", with_images))
     eval_sets = read_eval_sets(arguments.against, with_images=with_images)
-    identities = list(read_identities(arguments.identities)) if arguments.identities else []
+    identities = read_identities(arguments.identities) if arguments.identities else ()
     hashes = None
     if arguments.eval_images:
         images = ImageFolder(arguments.images) if arguments.images else None

@@ -2,12 +2,13 @@
 
 import contextlib
 import gzip
+import lzma
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, cast
+from typing import IO, BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -90,11 +91,11 @@ def open_stream(path: Path) -> Iterator[BinaryIO]:
                 with gzip.GzipFile(fileobj=file) as unpacked:
                     yield cast(BinaryIO, unpacked)
             elif magic == ZIP:
-                with zipfile.ZipFile(file) as archive, archive.open(_only(archive, path)) as member:
+                with zipfile.ZipFile(file) as archive, _member(archive, path) as member:
                     yield cast(BinaryIO, member)
             else:
                 yield file
-        except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
             raise AuditError(f"{path} is damaged: {error}") from error
 
 
@@ -131,10 +132,14 @@ def left_out_line(number: int, noun: str) -> str:
     return f"left out {count_noun(number, noun)}"
 
 
-def _only(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
-    members = [member for member in archive.infolist() if not member.is_dir()]
-    if len(members) > 1:  # beside notes and files of the system
-        members = [m for m in members if Path(m.filename).name == path.stem]
+def _member(archive: zipfile.ZipFile, path: Path) -> IO[bytes]:
+    files = [member for member in archive.infolist() if not member.is_dir()]
+    members = files
+    if len(files) > 1:  # beside notes and files of the system
+        members = [m for m in files if Path(m.filename).name == path.stem]
     if len(members) != 1:
-        raise AuditError(f"{path} is a zip of several files: unpack it, and audit each")
-    return members[0]
+        raise AuditError(f"{path} is a zip of {len(files)} files: unpack it, and audit each")
+    try:
+        return archive.open(members[0])
+    except (RuntimeError, NotImplementedError) as error:  # a password, an unusual compression
+        raise AuditError(f"{path} cannot be unpacked: {error}") from error

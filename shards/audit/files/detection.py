@@ -32,11 +32,6 @@ _OTHER_MAGIC = {
     b"\xfe\xff": "text in UTF-16: save it as UTF-8",
     b"version https://git-lfs": "a pointer of Git LFS, not the file: download it with git lfs pull",
 }
-# An object whose first value has a field of GQA's questions, or of its scene graphs.
-_GQA_BEGINNING = re.compile(
-    rb'\{\s*"[0-9n]+"\s*:\s*\{\s*"(?:semantic|entailed|equivalent|question|imageId|isBalanced|groups|'
-    rb'answer|semanticStr|annotations|types|fullAnswer|width|height|objects|location|weather)"\s*:'
-)
 _MARKUP = re.compile(rb"\s*<(?:!doctype|html|\?xml|annotation)", re.IGNORECASE)
 # A line of a list: no spaces, unless it is the name of a file.
 _LIST_LINE = re.compile(r"[^\s,;|]{1,1000}|[^\n]{1,1000}\.(?:jpe?g|png|webp)", re.IGNORECASE)
@@ -114,6 +109,8 @@ def _is_pickle(beginning: bytes) -> bool:
 
 def _open_objects(path: Path, text: bytes, reading: Reading) -> AnnotationFile:
     """Opens JSON lines, or one JSON object."""
+    if _is_of_gqa(text):
+        return GqaFile(path, reading)
     first_line, _, rest = text.partition(b"\n")
     first = _json_object(first_line)
     if first is not None and (rest.strip() or "images" not in first):
@@ -129,13 +126,22 @@ def _open_objects(path: Path, text: bytes, reading: Reading) -> AnnotationFile:
                     keys.append(chunk.name)
     if (_json_object(text) or {}).get("images") == []:
         raise AuditError(f'{path} has an empty list "images"')
-    if _GQA_BEGINNING.match(text):
-        return GqaFile(path, reading)
     names = f"; its lists are {', '.join(keys[:8])}" if keys else ""
     raise AuditError(
         f'{path} is a JSON object with neither a list "images" nor the questions or scene graphs '
         f"of GQA{names[:500]}"
     )
+
+
+def _is_of_gqa(text: bytes) -> bool:
+    """Returns whether an object's first value is a question or a scene graph, by its id."""
+    decoded, decoder = text.decode("utf-8", "replace"), json.JSONDecoder()
+    try:
+        id_, stop = decoder.raw_decode(decoded, decoded.index('"'))
+        value, _ = decoder.raw_decode(decoded, decoded.index("{", stop))
+    except ValueError:
+        return False
+    return re.fullmatch("n?[0-9]+", id_) is not None and bool(value.keys() & {"imageId", "objects"})
 
 
 def _json_object(text: bytes) -> dict[str, Any] | None:

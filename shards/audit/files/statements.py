@@ -114,7 +114,8 @@ class Record(msgspec.Struct, gc=False):
         """Returns the number of captions of the record; ODVG's ``grounding`` has one."""
         if self.captions is not None:
             return len(self.captions)
-        return int(any(bytes(raw) not in (b"", b"null") for raw in (self.caption, self.grounding)))
+        stated = bytes(self.caption) or bytes(self.grounding)
+        return int(stated not in (b"", b"null"))
 
     def is_of_train(self) -> bool:
         """Returns whether the record states that it is in a split that is trained on."""
@@ -124,8 +125,7 @@ class Record(msgspec.Struct, gc=False):
         """Returns the stated paths and addresses of the image file."""
         image = self.image.get("path") if isinstance(self.image, dict) else self.image
         names = (self.file_name, self.filename, self.file, image, self.image_path, self.img_path)
-        paths = (*names, self.path, self.coco_url, self.url)
-        return tuple(path for path in paths if isinstance(path, str) and path)
+        return tuple(filter(None, (*names, self.path, self.coco_url, self.url)))
 
 
 _RECORDS = msgspec.json.Decoder(list[Record])
@@ -164,6 +164,8 @@ def converted(element: object) -> Record | None:
     names = element.keys() & {*Record.__struct_fields__} - counts.keys()
     fields = {name: element[name] for name in names}
     try:
+        for value in fields.values():
+            str(value).encode()  # halves of characters cannot be written anywhere
         return msgspec.convert(fields | counts, Record)
     except (msgspec.ValidationError, UnicodeEncodeError):
         return None
@@ -227,19 +229,19 @@ def _state(
     # A dataset that is not published has images of its own, whatever their numbers.
     is_own = bool(data_source) and not dataset
     namespace = dataset or ("" if is_own else default)
-    folder = next(filter(None, map(_namespace_of_folder, files)), "")
+    if not namespace:
+        folder = next(filter(None, map(_namespace_of_folder, files)), "")
     known: list[str] = []
     if isinstance(key, str) and key.partition("/")[0] in NAMESPACES:
         known += filter(None, [normal_key(key)])
-    of_ids = [_key_of_id(id_, namespace or folder) for id_ in ids]
+    of_ids = [_key_of_id(id_, namespace or folder) for id_ in ids if id_ is not None]
     known += (result for result in of_ids if isinstance(result, str))
-    of_files = [_key_of_file(path, namespace) for path in files]
-    for path, result in zip(files, of_files, strict=True):
-        # The number in a file's name may be one of the file's own; a name of COCO is not.
-        if isinstance(result, str) and (not known or _is_published(path)):
-            known.append(result)
+    # The number in a file's name may be one of the file's own; a name of COCO is not.
+    is_known = bool(known)
+    of_files = [_key_of_file(p, namespace) for p in files if not is_known or _is_published(p)]
+    known += (result for result in of_files if isinstance(result, str))
     keys = tuple(dict.fromkeys(known))
-    linked = tuple(key for key in _links(*links) if key not in keys)
+    linked = tuple(key for key in _links(*links) if key not in keys) if any(links) else ()
     file = files[0] if files else ""
     text = next((str(id_) for id_ in (*ids, key) if id_ is not None), "")
     if keys or linked:
@@ -252,7 +254,7 @@ def _state(
 
 def _key_of_id(id_: RawId, namespace: str) -> str | Unknown | None:
     """Returns the key of an id, or why there is none; None for a statement that there is no id."""
-    if isinstance(id_, float) and math.isnan(id_):  # as tables have it
+    if id_ is None or (isinstance(id_, float) and math.isnan(id_)):  # as tables have it
         return None
     try:
         if not has_id(id_):
@@ -293,10 +295,13 @@ def _is_published(path: str) -> bool:
 
 
 def _stem(path: str) -> str:
-    return _EXTENSION.sub("", re.split(r"[/\\]", path.partition("?")[0])[-1])
+    name = path.partition("?")[0].replace("\\", "/").rpartition("/")[2]
+    return _EXTENSION.sub("", name)
 
 
 def _namespace_of_folder(path: str) -> str:
+    if "/" not in path and "\\" not in path:
+        return ""
     *folders, _ = re.split(r"[/\\]", path.lower())
     return next((_FOLDERS[name] for name in reversed(folders) if name in _FOLDERS), "")
 

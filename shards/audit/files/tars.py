@@ -15,6 +15,7 @@ from shards.audit.files.annotation_file import (
     Reading,
     check_number,
     check_plain,
+    is_compressed,
     left_out_line,
     open_stream,
 )
@@ -104,6 +105,7 @@ class Tars(AnnotationFile):
 
 def _members(path: Path, *, with_images: bool = False, with_json: bool = True) -> Iterator[_Member]:
     """Yields the files of a tar, whose sample is empty where its name has no extension."""
+    is_plain, size = not is_compressed(path), path.stat().st_size
     with open_stream(path) as file:
         try:
             with tarfile.open(fileobj=file, mode="r|") as tar:
@@ -118,6 +120,8 @@ def _members(path: Path, *, with_images: bool = False, with_json: bool = True) -
                     )
                     content = _content(tar, info, path) if is_wanted else None
                     stop = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                    if is_plain and stop > size:
+                        raise AuditError(f"{path} is damaged: it ends inside {info.name}")
                     yield _Member(sample, extension, info.offset, stop, content)
         except tarfile.TarError as error:
             raise AuditError(f"{path} is not a tar, or a damaged one: {error}") from error
