@@ -35,3 +35,13 @@ def local_path(text: str) -> Path:
     if "://" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is a URL; expected a local path")
     return Path(text)
+
+
+def check_new(output: Path) -> None:
+    """Checks that a command overwrites nothing.
+
+    Raises:
+        FileExistsError: The file or folder exists.
+    """
+    if output.exists() or output.is_symlink():
+        raise FileExistsError(f"{output} exists already, and is not overwritten")

@@ -1,9 +1,8 @@
 """``mdetr-shards audit``: tells whether annotations of any origin train on evaluation images."""
 
 import argparse
-from pathlib import Path
 
-from shards.commands.arguments import Subparsers, local_path
+from shards.commands.arguments import Subparsers, check_new, local_path
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -82,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shards.terminal import count_noun, printable
 
     for output in filter(None, (arguments.output, arguments.write)):
-        _check_new(output)
+        check_new(output)
     if arguments.output is not None:
         check_output(arguments.output)
     namespace = arguments.namespace
@@ -115,13 +114,3 @@ def run(arguments: argparse.Namespace) -> int:
         left_out = file.write(arguments.write, result.leaking_records)
         print(f"{printable(str(arguments.write))}: " + ", ".join(left_out))
     return 1 if result.leaking.images else 0
-
-
-def _check_new(output: Path) -> None:
-    """Checks that nothing is overwritten.
-
-    Raises:
-        FileExistsError: The file or folder exists.
-    """
-    if output.exists() or output.is_symlink():
-        raise FileExistsError(f"{output} exists already, and is not overwritten")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from shards.commands.arguments import Subparsers, local_path
+from shards.commands.arguments import Subparsers, check_new, local_path
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -24,6 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shards.audit.identities import build_identities
     from shards.terminal import count_noun
 
+    check_new(arguments.output)
     counts = build_identities(arguments.tables, arguments.output)
     for namespace, count in sorted(counts.items()):
         print(f"{arguments.output}: {count_noun(count, 'image')} of {namespace}")

@@ -3,10 +3,12 @@
 MDETR's files have an "image" for each caption; COCO's and LVIS's one for each image.
 """
 
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from schemas.image_ids import RawId
@@ -24,6 +26,13 @@ from shards.audit.files.errors import AuditError
 from shards.audit.files.json_lists import ListWriter, decoded
 from shards.audit.files.json_stream import Elements, Text, split_json
 from shards.audit.files.statements import Record, Statement, state
+
+
+class _OfImage(msgspec.Struct, gc=False):
+    image_id: RawId = None
+
+
+_ANNOTATIONS = msgspec.json.Decoder(list[_OfImage])
 
 
 class CocoLayout(AnnotationFile):
@@ -63,8 +72,7 @@ class CocoLayout(AnnotationFile):
                     writer.write(chunk, left_out[number : number + chunk.number])
                     number += chunk.number
                 elif chunk.name == "annotations" and ids:
-                    records = decoded(self.path, chunk)
-                    mask = np.array([r is not None and id_text(r.image_id) in ids for r in records])
+                    mask = self._are_of(chunk, ids)
                     left_out_annotations += int(mask.sum())
                     writer.write(chunk, mask)
                 else:
@@ -83,22 +91,31 @@ class CocoLayout(AnnotationFile):
             AuditError: Another entry has one of the ids, so its annotations would be lost.
         """
         ids: set[str] = set()
-        for wanted in (True, False):  # the annotations of what is kept must be known
-            number = -1
-            for number, record in enumerate(self._records("images")):
-                if number >= len(left_out) or record is None or record.id is None:
-                    continue
-                if bool(left_out[number]) is wanted:
-                    text = id_text(record.id)
-                    if wanted:
-                        ids.add(text)
-                    elif text in ids:
-                        raise AuditError(
-                            f"{self.path}: several images have the id {text[:80]}, and only some "
-                            "are in an evaluation set: their annotations cannot be divided"
-                        )
-            check_number(self.path, number + 1, left_out)
+        hashes = array("q")
+        for number, record in enumerate(self._records("images")):
+            text = "" if record is None else id_text(record.id)
+            hashes.append(hash(text))
+            if number < len(left_out) and left_out[number]:
+                ids.add(text)
+        check_number(self.path, len(hashes), left_out)
+        remaining = np.array(hashes, np.int64)[~left_out]
+        shared = np.isin(remaining, np.array([hash(text) for text in ids], np.int64))
+        if shared.any():
+            text = next(text for text in ids if hash(text) in remaining[shared])
+            raise AuditError(
+                f"{self.path}: several images have the id {text[:80]}, and only some are in an "
+                "evaluation set: their annotations cannot be divided"
+            )
         return ids
+
+    def _are_of(self, annotations: Elements, ids: set[str]) -> Mask:
+        """Returns which annotations are about an image with one of the ids."""
+        rows: Sequence[_OfImage | Record | None]
+        try:
+            rows = _ANNOTATIONS.decode(annotations.json())
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            rows = decoded(self.path, annotations)
+        return np.array([row is not None and id_text(row.image_id) in ids for row in rows], bool)
 
     def _captions_of_images(self) -> Counter[str]:
         """Returns the number of annotations with a caption by the id of their image."""

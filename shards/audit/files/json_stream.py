@@ -28,8 +28,8 @@ _KEY_BYTES = 4096
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _SPACE = b" \t\r\n"
 _QUOTE, _COMMA = ord('"'), ord(",")
-_IS_TOKEN = np.zeros(256, bool)
-_IS_TOKEN[[*b'"{}[],']] = True
+#: For `bytes.translate`, which takes a fifth of the time of an array's index.
+_IS_TOKEN = bytes(byte in b'"{}[],' for byte in range(256))
 _IS_OPENING = np.zeros(256, np.int64)
 _IS_OPENING[[*b"{["]] = 1
 _DEPTH_CHANGE = np.zeros(256, np.int64)
@@ -228,15 +228,14 @@ class _Scanner:
         if b"\\" in block:
             block = _ESCAPE.sub(b"__", block)
             self._is_escaped = block.endswith(b"\\")
-        data = np.frombuffer(block, np.uint8)
-        positions = np.flatnonzero(_IS_TOKEN[data])
-        characters = data[positions]
+        positions = np.flatnonzero(np.frombuffer(block.translate(_IS_TOKEN), bool))
+        characters = np.frombuffer(block, np.uint8)[positions]
         is_quote = characters == _QUOTE
-        quotes = np.cumsum(is_quote) + self._in_string
-        if len(quotes):
-            self._in_string = bool(quotes[-1] % 2)
-        is_outside = (quotes % 2 == 0) & ~is_quote
-        positions, characters = positions[is_outside], characters[is_outside]
+        is_inside = np.logical_xor(np.bitwise_xor.accumulate(is_quote), self._in_string)
+        if len(is_inside):
+            self._in_string = bool(is_inside[-1])
+        outside = np.flatnonzero(~(is_inside | is_quote))
+        positions, characters = positions[outside], characters[outside]
         changes = _DEPTH_CHANGE[characters]
         depths = np.cumsum(changes) + self._depth
         if len(depths):

@@ -261,12 +261,11 @@ def _key_of_id(id_: RawId, namespace: str) -> str | Unknown | None:
             return None
     except ImageIdError:
         return Unknown.OWN_NAME
-    text = _EXTENSION.sub("", str(id_).strip())
-    if _COCO_NAME.fullmatch(text):
-        return image_key("coco", text)
-    if not namespace:
-        return Unknown.NUMBER if _NUMBER.fullmatch(text) else Unknown.OWN_NAME
-    return _image_key(namespace, id_)
+    if isinstance(id_, str) and _COCO_NAME.fullmatch(_EXTENSION.sub("", id_.strip())):
+        return image_key("coco", _EXTENSION.sub("", id_))
+    if namespace:
+        return _image_key(namespace, id_)
+    return Unknown.NUMBER if _NUMBER.fullmatch(str(id_).strip()) else Unknown.OWN_NAME
 
 
 def _key_of_file(path: str, namespace: str) -> str | Unknown:

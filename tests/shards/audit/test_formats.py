@@ -110,8 +110,8 @@ def test_shard_set_trains_on_no_image_that_its_recipe_holds_out(
     assert status == 1
     leaks = pq.read_table(tmp_path / "leaks.parquet")
     assert {*leaks["join"].to_pylist()} == {"id", "coco_id", "flickr photo id"}
-    own = leaks.filter([name == "own" for name in leaks["eval_set"].to_pylist()])
-    assert {*own["image"].to_pylist()} >= {*keys_of(demo_set, "val")}
+    of_set = leaks.filter([name == "own" for name in leaks["eval_set"].to_pylist()])
+    assert {*of_set["image"].to_pylist()} >= {*keys_of(demo_set, "val")}
 
 
 def test_shard_set_is_not_written(
