@@ -1,12 +1,17 @@
 import json
 import lzma
 import pickle
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.captions.parsing import SpacyParser
 from pipelines.captions.rules import MDETR, PAPER, CaptionRules
@@ -377,3 +382,60 @@ def test_batch_size_does_not_change_the_records(
     assert read_references(tmp_path, references, parser) == whole
     assert [record.image for record in image_records(whole)] == [f"coco/{i}" for i in range(1, 5)]
     assert [len(record.captions) for record in image_records(whole)] == [6, 6, 6, 6]
+
+
+# --- Parquet --------------------------------------------------------------------------------------
+
+ids = st.none() | st.sampled_from([7, 8, -1, 2**40])
+boxes = st.none() | st.lists(st.none() | st.floats(-5, 50), max_size=5)
+rows_of_hubs = st.fixed_dictionaries(
+    {
+        "image_id": ids,
+        "ann_id": ids,
+        "split": st.none() | st.sampled_from(["train", "val", "test"]),
+        "sentences": st.none()
+        | st.lists(
+            st.fixed_dictionaries(
+                {"sent": st.none() | st.sampled_from(["a man", "", "."]), "sent_id": ids}
+            ),
+            max_size=3,
+        ),
+        "raw_anns": st.none()
+        | st.sampled_from(
+            [
+                "",
+                "[]",
+                '{"id": 7, "image_id": 7, "category_id": 1, "bbox": [1, 2, 30, 40]}',
+                '{"id": 7, "image_id": 7, "category_id": 1, "bbox": null}',
+                '{"id": 8, "image_id": 7, "category_id": 1, "bbox": [1, 2, 30, 40]}',
+            ]
+        ),
+        "raw_image_info": st.none()
+        | st.sampled_from(["", '{"id": 7, "file_name": "7.jpg", "width": 9, "height": 9}']),
+        "bbox": boxes,
+    },
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(rows_of_hubs, min_size=1, max_size=6),
+    without=st.sets(st.sampled_from(["raw_anns", "raw_image_info", "split", "ann_id"])),
+)
+def test_rows_of_parquet_are_conserved(
+    rows: list[dict[str, Any]], without: set[str], parser: SpacyParser
+) -> None:
+    """`read_all` checks that all sentences and boxes that a file states are accounted for."""
+    columns = {key: [row[key] for row in rows] for key in rows[0].keys() - without}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train-00000-of-00001.parquet"
+        pq.write_table(pa.table(columns), path)
+        source = Coco(refs={"refcoco": str(path)})
+        source.check_paths()
+        records = list(read_all(source, ("train", "val"), PAPER, parser, Path(folder)))
+        rows_of_images = images(source)
+    captions = [caption for record in image_records(records) for caption in record.captions]
+    assert all(len(caption.regions) == 1 for caption in captions)
+    assert {row.key for row in rows_of_images if isinstance(row, ImageInfo)} <= {
+        *("coco/7", "coco/8", f"coco/{2**40}")
+    }
