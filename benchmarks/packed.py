@@ -8,6 +8,7 @@ an artificial latency for each request. The shard sets must have the same bytes.
 
 import argparse
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -34,10 +35,10 @@ def main() -> None:
         for layout, options in (("folders", []), ("packed", ["--packed"])):
             output = f"--output={folder / layout}"
             assert generate([output, f"--num-images={arguments.num_images}", *options]) == 0
-        print("raw files   store    build        requests for raw files   MB of raw files")
+        print("raw files   store     build       CPU    requests for raw files   MB of raw files")
         for layout in ("folders", "packed"):
-            seconds = build(str(folder / layout), folder / f"{layout} local", dict(os.environ))
-            print(f"{layout:<12}local  {seconds:6.1f} s")
+            times = build(str(folder / layout), folder / f"{layout} local", dict(os.environ))
+            print(f"{layout:<12}local {times}")
         for layout in ("folders", "packed"):
             log = folder / f"{layout}.log"
             with serve_s3(delay=arguments.delay, log=log) as environment:
@@ -45,19 +46,25 @@ def main() -> None:
                 system.mkdir("raw")
                 system.put(str(folder / layout), "raw/dataset", recursive=True)
                 log.write_text("")
-                seconds = build("s3://raw/dataset", folder / f"{layout} s3", environment)
+                times = build("s3://raw/dataset", folder / f"{layout} s3", environment)
             of_raw_files = [r for r in requests(log) if r.path.startswith("/raw")]
-            counts = f"{len(of_raw_files):10,}{megabytes(of_raw_files):28.1f}"
-            print(f"{layout:<12}s3     {seconds:6.1f} s{counts}")
+            counts = f"{len(of_raw_files):12,}{megabytes(of_raw_files):26.1f}"
+            print(f"{layout:<12}s3    {times}{counts}")
         sets = [file_digests(path) for path in sorted(folder.glob("* *"))]
         assert len(sets) == 4 and all(digests == sets[0] for digests in sets)
         print("all four shard sets have the same bytes")
 
 
-def build(root: str, output: Path, environment: dict[str, str]) -> float:
-    start = time.monotonic()
+def build(root: str, output: Path, environment: dict[str, str]) -> str:
+    """Builds a shard set; returns seconds and CPU seconds."""
+    start, cpu = time.monotonic(), cpu_of_children()
     run([*BUILD, f"--root={root}", f"--output={output}"], env=environment, check=True)
-    return time.monotonic() - start
+    return f"{time.monotonic() - start:7.1f} s{cpu_of_children() - cpu:8.1f} s"
+
+
+def cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def megabytes(of_raw_files: list[Request]) -> float:

@@ -290,13 +290,23 @@ def find_in_archives(path: str, top: str) -> Search:
     since the archives of several datasets have files of the same name; only a folder of the
     archive's own name around all its files, such as ``CLEVR_v1.0`` in ``CLEVR_v1.0.zip``, may be
     left out.
+
+    A remote tar is searched only if no zip has the file, since all of it is read.
     """
+    if not is_local(path):
+        in_zips = _find_in(path, top, (".zip",))
+        if in_zips.places:
+            return in_zips
+    return _find_in(path, top, ENDINGS)
+
+
+def _find_in(path: str, top: str, endings: tuple[str, ...]) -> Search:
     search = Search([], [])
     folder, _, name = path.rpartition("/")
     while folder and (folder == top or folder.startswith(f"{top}/")):
         for file in files_in(folder):
             stem = PurePosixPath(file).stem
-            if file.lower().endswith(ENDINGS):
+            if file.lower().endswith(endings):
                 try:
                     inside = path_inside(_member_names(file, version(file)), name, stem)
                 except RawFileError as error:

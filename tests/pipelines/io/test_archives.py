@@ -1,4 +1,4 @@
-"""Raw files in zips: found, unpacked, or refused with a message that names the zip."""
+"""Raw files in archives: found, unpacked, or refused with a message that names the archive."""
 
 import json
 import random
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipelines.io import archives
 from pipelines.io.archives import check_file, find_in_archives, map_file, read_whole, unpack
 from pipelines.io.raw_files import RawFileError
+from pipelines.io.tars import index_tar
 from tests import tiny
 
 
@@ -147,6 +148,73 @@ def test_damaged_directory_is_an_error(noise: bytes, times: int, place: int) -> 
             read_whole(f"{path}/0.json", 100)
         except RawFileError as error:
             assert "a.zip" in str(error)
+
+
+def test_remote_tar_is_searched_only_if_no_zip_has_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it has to be read; a URL of a local file is a remote path."""
+    tiny.write_zip(tmp_path / "a.zip", {"x/1.json": b""})
+    tiny.write_tar(tmp_path / "b.tar", {"x/1.json": b"", "x/2.json": b""})
+    indexed: list[str] = []
+    monkeypatch.setattr(
+        archives, "index_tar", lambda path, file: indexed.append(path) or index_tar(path, file)
+    )
+    top = f"file://{tmp_path}"
+    assert find_in_archives(f"{top}/x/1.json", top).places == [f"{top}/a.zip/x/1.json"]
+    assert not indexed
+    assert find_in_archives(f"{top}/x/2.json", top).places == [f"{top}/b.tar/x/2.json"]
+    assert indexed == [f"{top}/b.tar"]
+    places = find_in_archives(f"{tmp_path}/x/1.json", str(tmp_path)).places
+    assert places == [f"{tmp_path}/a.zip/x/1.json", f"{tmp_path}/b.tar/x/1.json"]
+
+
+# --- archives in archives -------------------------------------------------------------------------
+
+
+def write(path: Path, members: dict[str, bytes]) -> Path:
+    return (tiny.write_zip if path.suffix == ".zip" else tiny.write_tar)(path, members)
+
+
+@pytest.mark.parametrize("outer", [".zip", ".tar"])
+@pytest.mark.parametrize("inner", [".zip", ".tar"])
+@pytest.mark.parametrize("url", ["", "file://"])
+def test_path_may_lead_into_an_archive_in_another_one(
+    tmp_path: Path, outer: str, inner: str, url: str
+) -> None:
+    content = write(tmp_path / f"in{inner}", {"b/x.json": b"[1]", "b/y.json": b"[2]"}).read_bytes()
+    single = write(tmp_path / f"z.json{inner}", {"z.json": b"[3]"}).read_bytes()
+    members = {f"a/in{inner}": content, f"a/z.json{inner}": single, "a/c.zip/d.json": b"[4]"}
+    path = f"{url}{write(tmp_path / f'out{outer}', members)}"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    expected = {
+        f"a/in{inner}/b/x.json": b"[1]",
+        f"in{inner}/y.json": b"[2]",
+        f"a/z.json{inner}": b"[3]",
+        "a/c.zip/d.json": b"[4]",  # a folder whose name ends as that of a zip
+    }
+    for inside, json_ in expected.items():
+        check_file(f"{path}/{inside}")
+        assert read_whole(f"{path}/{inside}", 9) == json_
+        assert Path(unpack(f"{path}/{inside}", str(scratch))).read_bytes() == json_
+        prepared = archives.prepared_path(f"{path}/{inside}", str(scratch))
+        assert read_whole(prepared, 9) == json_
+        assert archives.file_name(prepared) == archives.file_name(inside)
+    with pytest.raises(RawFileError, match=rf"a/in{inner}: there is no q\.json in the"):
+        check_file(f"{path}/a/in{inner}/q.json")
+
+
+def test_damaged_or_huge_archive_in_another_one_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {"bad.zip": b"no zip", "huge.zip": bytes(10**6)}
+    path = tiny.write_zip(tmp_path / "out.zip", members)
+    with pytest.raises(RawFileError, match=r"out\.zip/bad\.zip: not a readable zip file"):
+        check_file(f"{path}/bad.zip/x.json")
+    monkeypatch.setattr(archives, "FREE_UNPACKED_BYTES", 1000)
+    with pytest.raises(RawFileError, match=r"out\.zip/huge\.zip: 1000000 bytes in \d+ packed"):
+        check_file(f"{path}/huge.zip/x.json")
 
 
 # --- zips that fill the disk ----------------------------------------------------------------------

@@ -163,6 +163,29 @@ def test_folder_and_archives_hold_the_same_file_under_any_name(tmp_path: Path, n
         assert read(packed, name) == name.encode()
 
 
+few_parts = st.sampled_from(["a", "A", "b", "7.jpg", "7.JPG", "ü.jpg", "u\u0308.jpg", "._7.jpg"])
+few_paths = st.lists(few_parts, min_size=1, max_size=3).map("/".join)
+
+
+@given(
+    members=st.lists(st.tuples(few_paths, st.binary(max_size=1)), max_size=6),
+    wanted=few_paths,
+    below=st.sampled_from(["", "/a", "/a/b"]),
+)
+@reuses_files
+def test_zip_and_tar_have_the_same_file_or_error_for_any_members(
+    tmp_path: Path, members: list[tuple[str, bytes]], wanted: str, below: str
+) -> None:
+    outcomes = []
+    for name in ("one.zip", "one.tar"):
+        path = write(tmp_path / name, dict(members))
+        try:
+            outcomes.append(read(f"{path}{below}", wanted))
+        except AmbiguousNameError as error:
+            outcomes.append(str(error).replace("in the tar", "in the zip"))
+    assert outcomes[0] == outcomes[1]
+
+
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_accents_are_found_in_either_form(tmp_path: Path, form: str) -> None:
     stored = unicodedata.normalize(form, "fünf.jpg")  # type: ignore[arg-type]

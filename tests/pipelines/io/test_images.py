@@ -237,6 +237,27 @@ def test_image_in_a_zip_takes_one_read(tmp_path: Path, monkeypatch: pytest.Monke
         assert len(reads) == 1
 
 
+def test_image_in_a_tar_takes_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny.write_tar(tmp_path / "images.tar", {f"{n}.jpg": tiny.image_file() for n in "abcd"})
+    image_store = store(path)
+    image_store.read(image("c.jpg"))
+    reads: list[int] = []
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            reads.append(size or 0)
+            return super().read(size)
+
+    content = path.read_bytes()
+    monkeypatch.setattr(archives, "open_binary", lambda path, read_ahead: Counted(content))
+    image_store = store(path)
+    image_store.read(image("c.jpg"))
+    for name in "adb":
+        reads.clear()
+        image_store.read(image(f"{name}.jpg"))
+        assert reads == [len(tiny.image_file())]
+
+
 def test_too_large_member_of_a_zip_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
