@@ -100,7 +100,7 @@ $(VENV)/.installed-model: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-consumers: $(VENV)/.installed-model tests/consumers/without_dependencies.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[aws,consumers,dev,gcp,model]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[aws,consumers,croissant,dev,gcp,model]"
 	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/consumers/without_dependencies.txt
 	touch $@
 

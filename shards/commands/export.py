@@ -35,6 +35,13 @@ def add_parser(commands: Subparsers) -> None:
         action="store_true",
         help="also unpack the images, for formats that refer to files; grit: into tars",
     )
+    parser.add_argument(
+        "--statements",
+        type=local_path,
+        metavar="FILE",
+        help="croissant: TOML or JSON with what only you can state, such as datePublished and, in "
+        "the table rai, dataBiases",
+    )
     parser.add_argument("--no-coco", action="store_true", help="leave out the images of COCO")
     parser.set_defaults(run=run, failure_status=1)
 
@@ -44,8 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
     from shards.atomic_folder import atomic_folder
     from shards.export.formats import load_exporter
     from shards.export.job import ExportJob
+    from shards.export.statements import Statements, read_statements
     from shards.reading.shard_set import ShardSet
 
+    if arguments.statements and arguments.format != "croissant":
+        raise ValueError("--statements is for croissant: no other format has a place for them")
+    statements = read_statements(arguments.statements) if arguments.statements else Statements()
     shards = ShardSet.open(arguments.shards)
     splits = list(dict.fromkeys(arguments.split or (entry.split for entry in shards.shards)))
     for split in splits:
@@ -57,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             splits=splits,
             with_images=arguments.with_images,
             no_coco=arguments.no_coco,
+            statements=statements,
         )
         files = load_exporter(arguments.format)(job)
         if not files:
@@ -64,4 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
     for path, captions, boxes in files:
         written = arguments.output / path.relative_to(folder)
         print(f"{written}: {captions:,} captions, {boxes:,} boxes")
+    if arguments.format == "croissant" and (missing := statements.missing()):
+        print(f"not stated: {', '.join(missing)}; --statements FILE adds them")
     return 0

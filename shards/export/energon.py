@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.export.job import ExportedFile, ExportJob
+from shards.export.job import ExportedFile, ExportJob, link_tar
 from shards.format.index import Member
 from shards.format.manifest import ShardError
 
@@ -86,7 +86,7 @@ def _export_split(job: ExportJob, split: str) -> ExportedFile:
             name = job.shards.shards[shard].file
             _write_offsets(folder / f"{name}.idx", samples)
             _write_rows(database, len(counts), samples)
-            _link_tar(job, folder / name)
+            link_tar(job, folder / name)
             counts[name] = len(samples)
             captions += sum(row.captions for row in rows)
             regions += sum(row.regions for row in rows)
@@ -130,15 +130,6 @@ def _write_rows(database: sqlite3.Connection, tar: int, samples: Sequence[TarSam
             for member in sample.members
         ],
     )
-
-
-def _link_tar(job: ExportJob, link: Path) -> None:
-    if job.shards.is_remote:
-        return
-    target = Path(job.shards.location, link.name).resolve()
-    if not target.exists():
-        raise ShardError(f"{target} is missing")
-    link.symlink_to(target)
 
 
 def _digests(job: ExportJob, split: str) -> str:

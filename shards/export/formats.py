@@ -14,6 +14,7 @@ class ExportFormat(NamedTuple):
 
     module: str
     readers: str
+    extra: str = ""  # the extra of the package that it needs
 
 
 FORMATS = {
@@ -23,12 +24,26 @@ FORMATS = {
     "coco": ExportFormat("coco", "pycocotools and closed-set detectors"),
     "grit": ExportFormat("grit", "Kosmos-2"),
     "hf": ExportFormat("hugging_face", "Hugging Face datasets (load_dataset)"),
+    "croissant": ExportFormat("croissant", "mlcroissant, search engines", extra="croissant"),
     "energon": ExportFormat("energon", "Megatron-Energon, which reads the original tars"),
 }
 
 
 def load_exporter(name: str) -> "Callable[[ExportJob], list[ExportedFile]]":
-    """Imports the module of a format and returns its ``export`` function."""
-    module = importlib.import_module(f"shards.export.{FORMATS[name].module}")
+    """Imports the module of a format and returns its ``export`` function.
+
+    Raises:
+        ValueError: a library of an extra is not installed.
+    """
+    export_format = FORMATS[name]
+    try:
+        module = importlib.import_module(f"shards.export.{export_format.module}")
+    except ModuleNotFoundError as error:
+        if not export_format.extra:
+            raise
+        raise ValueError(
+            f"the format {name} needs {error.name}, which is not installed: "
+            f'pip install ".[{export_format.extra}]"'
+        ) from error
     exporter: Callable[[ExportJob], list[ExportedFile]] = module.export
     return exporter

@@ -74,7 +74,7 @@ def export(job: ExportJob) -> list[ExportedFile]:
     if job.with_images:
         raise ValueError("the files of this format always contain the images")
     (job.output_folder / "data").mkdir()
-    schema = dataset_schema(with_images=_has_images(job))
+    schema = dataset_schema(with_images=job.has_images())
     files = [file for split in job.splits for file in _export_split(job, split, schema)]
     card = dataset_card(job, dict(_split_counts(job, files)))
     (job.output_folder / "README.md").write_text(card, encoding="utf-8")
@@ -122,12 +122,6 @@ def _feature(type_: pa.DataType) -> Any:
         return [_feature(type_.value_type)]
     names = {pa.float32(): "float32", pa.float64(): "float64", pa.bool_(): "bool"}
     return {"dtype": names.get(type_, str(type_)), "_type": "Value"}
-
-
-def _has_images(job: ExportJob) -> bool:
-    shards = (shard for split in job.splits for shard in job.shards.shards_of(split))
-    tables = (job.shards.rows(shard, ["image_name"]) for shard in shards)
-    return any(table["image_name"][0].as_py() for table in tables)
 
 
 def _export_split(job: ExportJob, split: str, schema: pa.Schema) -> Iterator[ExportedFile]:

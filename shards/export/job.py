@@ -1,13 +1,14 @@
 """The input and output of an export: splits of a shard set, read sample by sample."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from schemas.image_ids import namespace_of
+from shards.export.statements import Statements
 from shards.format.image_files import without_orientation
 from shards.format.manifest import ShardError
 from shards.reading.reader import ImageMember, ShardReader, StoredSample
@@ -29,7 +30,8 @@ class ExportJob:
     """An export: ``splits`` of a shard set, written to ``output_folder``, which is empty.
 
     ``with_images`` also unpacks the images, to ``output_folder/images/KEY.EXTENSION``. ``no_coco``
-    leaves out the images of COCO, whichever dataset their captions come from.
+    leaves out the images of COCO, whichever dataset their captions come from. ``statements`` are
+    those of the people who publish the export.
     """
 
     shards: ShardSet
@@ -37,6 +39,13 @@ class ExportJob:
     splits: list[str]
     with_images: bool = False
     no_coco: bool = False
+    statements: Statements = field(default_factory=Statements)
+
+    def has_images(self) -> bool:
+        """Returns whether the shards of the splits hold images."""
+        shards = (shard for split in self.splits for shard in self.shards.shards_of(split))
+        tables = (self.shards.rows(shard, ["image_name"]) for shard in shards)
+        return any(table["image_name"][0].as_py() for table in tables)
 
     def samples(self, split: str) -> Iterator["ExportedSample"]:
         """Yields the samples of a split in the order of the shards.
@@ -52,6 +61,20 @@ class ExportJob:
                 if not (self.no_coco and stored.sample.key.startswith("coco/")):
                     yield ExportedSample(self, reader, stored)
                 bar.update()
+
+
+def link_tar(job: ExportJob, link: Path) -> None:
+    """Links the tar of a local set that has the name of ``link``; those of remote sets are not.
+
+    Raises:
+        ShardError: the tar is missing.
+    """
+    if job.shards.is_remote:
+        return
+    target = Path(job.shards.location, link.name).resolve()
+    if not target.exists():
+        raise ShardError(f"{target} is missing")
+    link.symlink_to(target)
 
 
 class ImageOrigins:
