@@ -14,12 +14,14 @@ from schemas import Caption, Provenance, Region, Sample
 from schemas.image_ids import namespace_of, other_coco_names
 from schemas.sample import decode_sample
 from shards import box_overlap
+from shards.format.index import IndexRow
 from shards.format.manifest import ShardError
 from shards.reading.shard_set import ShardSet
 from shards.reading.tables import read_rejected
 from shards.verification.errors import ErrorKind, VerificationError
 from shards.verification.raw.duplicates import SameImages
 from shards.verification.raw.files import RawError, RawRoot
+from shards.verification.raw.licenses import Stated, stated_licenses
 from shards.verification.raw.readers import READERS
 from shards.verification.raw.records import RawRecord
 from shards.verification.recipe import RecipeRequirements
@@ -47,6 +49,7 @@ class _Chosen(NamedTuple):
     split: str
     sample: Sample
     content: bytes | None
+    row: IndexRow
 
 
 class RawComparison:
@@ -79,7 +82,7 @@ class RawComparison:
             except (ShardError, OSError, ValueError):
                 self.not_checked.append(f"an image of {entry.file} against raw files: unreadable")
                 continue
-            yield _Chosen(entry.file, entry.split, sample, content)
+            yield _Chosen(entry.file, entry.split, sample, content, row)
 
     def errors(self) -> Iterator[VerificationError]:
         """Yields what the samples and the raw files do not agree about."""
@@ -92,6 +95,7 @@ class RawComparison:
         except _LAYOUT_ERRORS as error:
             yield VerificationError(ErrorKind.RAW, f"image tables cannot be read: {_text(error)}")
             return
+        yield from self._licenses(keys)
         for name, source in sorted(self._sources.items()):
             reader = READERS.get(source.get("reader", name))
             if reader is None:
@@ -122,6 +126,23 @@ class RawComparison:
                     message = f"{dataset}/{id_} is in the raw file, not in the sample"
                     yield VerificationError(ErrorKind.RAW, message, chosen.file, chosen.sample.key)
             yield from self._image(chosen)
+
+    def _licenses(self, keys: set[str]) -> Iterator[VerificationError]:
+        """Yields images that lack a license or the address that a table states by their key."""
+        try:
+            stated_by_key = stated_licenses(self._root, self._sources, keys)
+        except _LAYOUT_ERRORS as error:
+            self.not_checked.append(f"licenses of images against raw files: {_text(error)}")
+            return
+        table = {e.id: (e.name, e.url) for e in self._shards.manifest.licenses}
+        for chosen in self._chosen:
+            stated = stated_by_key.get(chosen.sample.key, Stated())
+            missing = stated.licenses - {table.get(id_) for id_ in chosen.row.licenses}
+            messages = [f"it lacks the license {name!a} {url!a}" for name, url in sorted(missing)]
+            if stated.addresses and chosen.row.url not in stated.addresses:
+                messages.append(f"its address is {chosen.row.url!a}, not {stated.addresses}")
+            for message in messages:
+                yield VerificationError(ErrorKind.RAW, message, chosen.file, chosen.sample.key)
 
     def _rejected(self) -> set[str]:
         """Returns the records that were rejected, by their ids or their places in a file."""

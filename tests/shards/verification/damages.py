@@ -552,6 +552,16 @@ def address(data: SetData) -> None:
     first(data).facts["url"] = "javascript:alert(1)"
 
 
+def other_license(data: SetData) -> None:
+    facts = first(data, namespace="coco/").facts
+    facts["licenses"] = [3 - facts["licenses"][0]]  # of the two that the synthetic images have
+
+
+def other_address(data: SetData) -> None:
+    one, other = pair(data)
+    one.facts["url"] = other.facts["url"]
+
+
 def lose_terms(data: SetData) -> None:
     del data.manifest["terms"]["vg"]
 
@@ -771,6 +781,8 @@ RAW_DAMAGES: dict[str, Callable[[SetData], object]] = {
     "category": other_category,
     "crowd": crowd,
     "record of no raw file": other_record,
+    "license of another image": other_license,
+    "address of another image": other_address,
     "byte of compressed pixels": edit_image(invert_a_byte),
     "JPEG cut short with an end marker": edit_image(lambda c: c[: len(c) * 3 // 4] + b"\xff\xd9"),
 }
