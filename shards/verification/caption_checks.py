@@ -81,12 +81,15 @@ def _check_sentence(
     required: SampleRequirements,
 ) -> Iterator[CaptionError]:
     """Yields what a sentence has and its dataset has not, or the reverse."""
-    least, most = rules.regions
+    least = rules.min_regions
     if origin.dataset in required.words_may_be_split:
         least = 0  # a region for which MDETR's scripts found no words is of no sentence
-    if len(regions) < least or (most is not None and len(regions) > most):
-        expected = f"{least}" if least == most else f"at least {least}"
-        message = f"{len(regions)} of {origin.dataset}/{origin.record}, expected {expected}"
+    if len(regions) < least:
+        message = f"{len(regions)} of {origin.dataset}/{origin.record}, expected at least {least}"
+        yield ErrorKind.REGION_COUNT, message
+    words = {tuple(region.spans) for region in regions}
+    if rules.same_words and len(words) > 1:
+        message = f"{origin.dataset}/{origin.record} has regions of different words: {words}"
         yield ErrorKind.REGION_COUNT, message
     if origin.dataset not in required.words_may_be_split:
         yield from _check_negatives(caption, origin, regions, rules)

@@ -24,7 +24,8 @@ class DatasetRules(msgspec.Struct, frozen=True):
     """The rules for the sentences of a dataset.
 
     Attributes:
-        regions: The least and the largest number of regions of a sentence; None: any number.
+        min_regions: The least number of regions of a sentence.
+        same_words: Whether all regions of a sentence name the same words.
         area: "box": the area of a region is that of its box; "object": at most that, since it is
             the area of the object's outline.
         negative: The words that ``tokens_negative`` covers: those of the whole sentence, at least
@@ -34,7 +35,8 @@ class DatasetRules(msgspec.Struct, frozen=True):
         class_name: Whether a sentence is the name of a class, ``record`` the image and the class.
     """
 
-    regions: tuple[int, int | None] = (0, None)
+    min_regions: int = 0
+    same_words: bool = False
     area: Literal["box", "object"] = "box"
     negative: Literal["sentence", "regions", "none"] = "sentence"
     question: bool = False
@@ -42,14 +44,14 @@ class DatasetRules(msgspec.Struct, frozen=True):
     class_name: bool = False
 
 
-_REFERRING = DatasetRules(regions=(1, None), area="object", negative="regions")
-_ONE_OBJECT = {"refcoco", "refcoco+", "refcocog"}  # that their expressions refer to
+# Of one object in RefCOCO, of several in gRefCOCO; a recipe may give both the same name.
+_REFERRING = DatasetRules(min_regions=1, area="object", negative="regions", same_words=True)
 _OF_READER = {
     "clevr": {"clevr": DatasetRules(question=True)},
     "flickr30k": {"flickr30k": DatasetRules(phrases=True)},
     "gqa": {"gqa": DatasetRules(question=True)},
     "lvis": {"lvis": DatasetRules(area="object", negative="none", class_name=True)},
-    "vg": {"vg": DatasetRules(regions=(1, None), negative="regions")},
+    "vg": {"vg": DatasetRules(min_regions=1, negative="regions")},
 }
 
 
@@ -84,12 +86,7 @@ def datasets_of(sources: Mapping[str, Mapping[str, Any]], image_tables: Iterable
         reader = source.get("reader", name)
         refs = source.get("refs", {})
         if reader == "coco" and isinstance(refs, dict):
-            made = {
-                dataset: msgspec.structs.replace(_REFERRING, regions=(1, 1))
-                if dataset in _ONE_OBJECT
-                else _REFERRING
-                for dataset in refs
-            }
+            made = dict.fromkeys(refs, _REFERRING)
         elif reader in _OF_READER:
             made = _OF_READER[reader]
         else:

@@ -400,8 +400,9 @@ def test_splits_of_another_division_are_counted(
     assert "testA" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("dataset", ["grefcoco", "refcoco"])
 def test_grefcoco_has_several_boxes_on_one_phrase(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str
 ) -> None:
     several, one, none, empty, of_val = (
         references()[0] | {"ref_id": number, "no_target": False} for number in range(5)
@@ -420,7 +421,7 @@ def test_grefcoco_has_several_boxes_on_one_phrase(
         for i, row in enumerate(rows)
     ]
     tiny.write_json(tmp_path / "grefs(unc).json", rows)
-    table = write_instances(tmp_path) | {"refs": {"grefcoco": "grefs(unc).json"}}
+    table = write_instances(tmp_path) | {"refs": {dataset: "grefs(unc).json"}}
     counts = build(tmp_path, capsys, sources={"coco": table})
     plain = json.loads((tmp_path / "grefs(unc).json").read_text())
     with_target = [row for row in plain if row["ann_id"] not in ([], [-1])]

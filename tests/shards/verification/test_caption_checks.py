@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipelines.captions.combine import combine
 from pipelines.captions.rules import MDETR, PAPER, CaptionRules
-from schemas import Caption, Provenance, Sample, Span
+from schemas import Caption, Provenance, Region, Sample, Span
 from shards.verification.caption_checks import check_composition
 from shards.verification.datasets import Datasets, datasets_of
 from shards.verification.errors import ErrorKind
@@ -84,3 +84,17 @@ def test_datasets_follow_from_the_readers_of_the_sources() -> None:
     for reader in ("mdetr_json", "own.module:Reader"):
         datasets = datasets_of({**sources, "own": {"reader": reader}}, [])
         assert datasets.is_open and not datasets.rules
+
+
+@pytest.mark.parametrize(
+    ("spans", "is_correct"),
+    [([], False), ([(0, 4)], True), ([(0, 4), (0, 4)], True), ([(0, 4), (5, 9)], False)],
+)
+def test_expression_has_regions_of_the_same_words(spans: list[Span], is_correct: bool) -> None:
+    """Of one object in RefCOCO, of several in gRefCOCO."""
+    datasets = datasets_of({"coco": {"refs": {"refcoco": "grefs(unc).json"}}}, [])
+    regions = [Region([span], (i, 0, 50 + i, 50)) for i, span in enumerate(spans)]
+    caption = Caption("cats left", regions, [(0, 9)], [Provenance("refcoco", "1", (0, 9))])
+    sample = Sample("coco/1", 200, 200, "1.jpg", [caption])
+    kinds = {error.kind for error in check_sample(sample, SampleRequirements(datasets=datasets))}
+    assert kinds == (set() if is_correct else {ErrorKind.REGION_COUNT})
