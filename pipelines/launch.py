@@ -144,7 +144,7 @@ def _located(recipe: Recipe, recipe_name: str, root: str) -> Recipe:
 def _with_prepared_archives(recipe: Recipe, output: str) -> Recipe:
     try:
         return with_prepared_archives(recipe, scratch_folder(output))
-    except (FileNotFoundError, RawFileError, StoreError) as error:
+    except (OSError, RawFileError, StoreError) as error:
         raise BuildFailedError(str(error)) from error
 
 

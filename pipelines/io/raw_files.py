@@ -16,6 +16,8 @@ from apache_beam.io.filesystems import FileSystems
 
 READ_AHEAD = 1 << 20  # bytes of a remote file that are read ahead
 _COPY_BYTES = 16 << 20  # copied at once
+#: What file systems of fsspec call the properties that change with a file.
+_STAMPS = ("ETag", "etag", "LastModified", "updated", "mtime", "modified")
 
 
 class RawFileError(Exception):
@@ -80,12 +82,18 @@ def _store_errors(path: str) -> Iterator[None]:
 
 
 def version(path: str) -> tuple[int, str]:
-    """Returns size and modification time of a file, which change when it is written again."""
+    """Returns size and modification time of a file, which change when it is written again.
+
+    Of a remote file, an ETag takes the place of the time; its text is empty if its server states
+    neither.
+    """
     if is_local(path):
         status = Path(path).stat()
         return status.st_size, str(status.st_mtime_ns)
     system, name = remote_file_system(path)
-    return system.size(name), str(system.modified(name))
+    properties = system.info(name)
+    stamps = [str(properties[key]) for key in _STAMPS if properties.get(key)]
+    return properties.get("size") or 0, next(iter(stamps), "")
 
 
 def open_binary(path: str, *, read_ahead: int = READ_AHEAD) -> BinaryIO:

@@ -71,6 +71,22 @@ def test_packed_files_of_all_sources_give_the_same_bytes(
     assert verify(["verify", str(tmp_path / "shards"), *raw]) == 0
 
 
+def test_verify_compares_images_in_archives(
+    small_set: Path, packed_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(packed_dataset, raw)
+    tar = raw / "flickr30k/flickr30k-images.tar"
+    content = bytearray(tar.read_bytes())
+    content[5000] ^= 0xFF  # in the first image
+    tar.write_bytes(content)
+    assert verify(["verify", str(small_set), f"--raw={raw}", "--num-images=1000"]) == 1
+    assert "its bytes are not those of" in capsys.readouterr().out
+    tar.unlink()
+    assert verify(["verify", str(small_set), f"--raw={raw}", "--num-images=1000"]) == 1
+    assert "flickr30k-images: there is no such file" in capsys.readouterr().out
+
+
 def test_packed_clevr_gives_the_same_bytes(tmp_path: Path) -> None:
     options = ["--layout=clevr", "--num-images=20"]
     for name, more in (("unpacked", []), ("packed", ["--packed"])):

@@ -80,6 +80,16 @@ def test_file_in_several_zips_is_an_error(tmp_path: Path) -> None:
     )
 
 
+def test_folder_that_is_zipped_and_in_a_tar_is_an_error(tmp_path: Path) -> None:
+    flickr = tiny.write_flickr30k(tmp_path, {7: ["A man ."]}) | {"images": ["flickr30k/photos"]}
+    tiny.write_zip(tmp_path / "flickr30k/photos.zip", {"7.jpg": tiny.image_file()})
+    tiny.write_tar(tmp_path / "flickr30k/photos.tar", {"7.jpg": tiny.image_file()})
+    assert errors(tmp_path, "embed", flickr30k=flickr) == (
+        "sources.flickr30k: flickr30k/photos is in several archives, name one of them: "
+        "flickr30k/photos.zip, flickr30k/photos.tar"
+    )
+
+
 @pytest.mark.parametrize("ending", [".zip", ".tar"])
 def test_missing_folder_of_images_is_found_in_an_archive_beside_it(
     tmp_path: Path, ending: str
