@@ -28,7 +28,6 @@ from pipelines.captions.stop_words import STOP_WORDS, parse_stop_words
 from pipelines.dedup.eval_exclusion import read_held_out
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, perceptual_hash
-from pipelines.garbage_collection import collection_paused
 from pipelines.io.archives import file_name, read_whole
 from pipelines.io.beam_files import scratch_folder
 from pipelines.io.images import ImageStore, UnusableImageError
@@ -50,6 +49,7 @@ from schemas.licenses import LICENSE_REASONS, NOT_A_WEB_ADDRESS, is_web_address
 from schemas.limits import MAX_LIST_BYTES, MAX_REPORTED_CHARACTERS
 from shards.format.manifest import Terms
 from shards.format.placement import shard_of
+from shards.garbage_collection import collection_paused
 
 # Tags of additional outputs.
 READINGS = "readings"

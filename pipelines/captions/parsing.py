@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pipelines.garbage_collection import collection_paused
 from schemas import Span
 from schemas.limits import MAX_CHARACTERS
+from shards.garbage_collection import collection_paused
 
 if TYPE_CHECKING:
     from spacy.language import Language

@@ -152,16 +152,16 @@ class Audit:
             for key in eval_set.images:
                 self._eval_images.setdefault(self._graph.root(key), []).append((number, key))
         self._profiles = [self._profile(number) for number in range(len(self._sets))]
-        self._verdict = functools.lru_cache(maxsize=1 << 16)(self._verdict_of)
-        self._status = functools.lru_cache(maxsize=1 << 16)(self._status_of)
+        self._verdict = functools.lru_cache(maxsize=1 << 12)(self._verdict_of)
+        self._status = functools.lru_cache(maxsize=1 << 10)(self._status_of)
         # Each record has a verdict: a code for each evaluation set.
         self._verdicts: dict[tuple[int, ...], int] = {}
         self._reasons: dict[NotChecked, int] = {}
         self._examples: dict[tuple[int, int], str] = {}
         self._set_aside: dict[int, int] = {}
         self._image_hashes = array("q")
-        self._record_verdicts = array("L")
-        self._captions = array("L")
+        self._record_verdicts = array("I")
+        self._captions = array("I")
         self._leaks: dict[Leak, None] = {}
 
     def add(self, statement: Statement) -> None:
@@ -179,9 +179,9 @@ class Audit:
 
     def result(self) -> AuditResult:
         """Returns the counts and leaks of all records that were added."""
-        hashes = np.array(self._image_hashes, np.int64)
-        captions = np.array(self._captions, np.int64)
-        verdicts = np.array(self._record_verdicts, np.int64)
+        hashes = np.frombuffer(self._image_hashes, np.int64)
+        captions = np.frombuffer(self._captions, np.uint32)
+        verdicts = np.frombuffer(self._record_verdicts, np.uint32)
         table = np.array(list(self._verdicts), np.int64).reshape(-1, len(self._sets))
         images, image_of_record = np.unique(hashes, return_inverse=True)
         captions_of_image = np.bincount(image_of_record, captions, len(images)).astype(np.int64)

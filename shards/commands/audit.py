@@ -78,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shards.audit.hashes import HashedImages, ImageFolder
     from shards.audit.identities import read_identities
     from shards.audit.report import check_output, lines, write_leaks
+    from shards.garbage_collection import collection_paused
     from shards.terminal import count_noun, printable
 
     for output in filter(None, (arguments.output, arguments.write)):
@@ -98,9 +99,10 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.images:
         raise ValueError("--images is compared with --eval-images: give both")
     audit = Audit(eval_sets, identities, hashes)
-    for statement in file.statements():
-        audit.add(statement)
-    result = audit.result()
+    with collection_paused():
+        for statement in file.statements():
+            audit.add(statement)
+        result = audit.result()
     total = result.total
     counts = f"{count_noun(total.images, 'image')}, {count_noun(total.captions, 'caption')}"
     print(f"{printable(arguments.file)}: {file.format}, {counts}\n")

@@ -50,7 +50,7 @@ class CocoLayout(AnnotationFile):
     def statements(self) -> Iterator[Statement]:
         captions = Counter[str]() if self._has_captions else self._captions_of_images()
         namespace = self.reading.namespace
-        for number, record in enumerate(self._records("images")):
+        for number, record in enumerate(self._images()):
             if record is not None and self.reading.role == "eval" and record.is_of_train():
                 continue
             statement = state(record, namespace, number=number, use_id=True)
@@ -92,7 +92,7 @@ class CocoLayout(AnnotationFile):
         """
         ids: set[str] = set()
         hashes = array("q")
-        for number, record in enumerate(self._records("images")):
+        for number, record in enumerate(self._images()):
             text = "" if record is None else id_text(record.id)
             hashes.append(hash(text))
             if number < len(left_out) and left_out[number]:
@@ -130,10 +130,10 @@ class CocoLayout(AnnotationFile):
                             counts[id_text(record.image_id)] += count
         return counts
 
-    def _records(self, name: str) -> Iterator[Record | None]:
+    def _images(self) -> Iterator[Record | None]:
         with open_stream(self.path) as file:
-            for chunk in split_json(file, str(self.path)):
-                if isinstance(chunk, Elements) and chunk.name == name:
+            for chunk in split_json(file, str(self.path), undivided=frozenset({"annotations"})):
+                if isinstance(chunk, Elements) and chunk.name == "images":
                     yield from decoded(self.path, chunk)
 
 

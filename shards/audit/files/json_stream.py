@@ -78,13 +78,17 @@ class _Token(NamedTuple):
     depth: int
 
 
-def split_json(file: BinaryIO, name: str) -> Iterator[Text | Elements]:
+def split_json(
+    file: BinaryIO, name: str, undivided: frozenset[str] = frozenset()
+) -> Iterator[Text | Elements]:
     """Yields the content of a JSON file, whose brackets and strings alone are checked.
+
+    The lists ``undivided`` are text.
 
     Raises:
         AuditError: It does not begin with a bracket, ends too early, or has more after its end.
     """
-    splitter = _Splitter(name)
+    splitter = _Splitter(name, undivided)
     while block := file.read(BLOCK_BYTES):
         yield from splitter.feed(block)
     splitter.finish()
@@ -93,8 +97,9 @@ def split_json(file: BinaryIO, name: str) -> Iterator[Text | Elements]:
 class _Splitter:
     """The state of a scan between two blocks."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, undivided: frozenset[str]) -> None:
         self._file = name
+        self._undivided = undivided
         self._scanner = _Scanner()
         self._pending = b""  # what is read, but not yet passed on
         self._list_depth = 0  # of the elements' commas; 0 before the first bracket
@@ -184,8 +189,11 @@ class _Splitter:
 
     def _elements(
         self, content: bytes, start: int, separators: Positions
-    ) -> Generator[Elements, None, int]:
+    ) -> Generator[Text | Elements, None, int]:
         """Yields the elements that are complete, and returns the beginning of the next one."""
+        if self._list in self._undivided:
+            yield Text(content[start:])
+            return len(content)
         ends = separators[(separators > start)].tolist() if self._list is not None else []
         if ends:
             assert self._list is not None
@@ -198,6 +206,9 @@ class _Splitter:
         self, content: bytes, start: int, end: int, separators: Positions
     ) -> Iterator[Text | Elements]:
         assert self._list is not None
+        if self._list in self._undivided:
+            yield Text(content[start:end])
+            return
         inside = separators[(separators > start) & (separators < end)].tolist()
         stop = start + len(content[start:end].rstrip(_SPACE))
         if stop > start:

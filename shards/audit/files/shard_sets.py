@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from schemas.image_ids import photo_id_of_url
 from shards.audit.files.annotation_file import AnnotationFile, Mask, Reading
 from shards.audit.files.errors import AuditError
 from shards.audit.files.statements import Statement
@@ -27,7 +28,7 @@ class ShardSetFile(AnnotationFile):
 
     def statements(self) -> Iterator[Statement]:
         reader = ShardReader(self._shards, open_shards=1)
-        columns = ["key", "captions", "crop_of", "image_name"]
+        columns = ["key", "captions", "crop_of", "image_name", "url"]
         for shard, entry in enumerate(self._shards.shards):
             if entry.split not in self._splits:
                 continue
@@ -39,7 +40,7 @@ class ShardSetFile(AnnotationFile):
                 yield Statement(
                     name=fields["key"],
                     keys=(fields["key"],),
-                    links=(fields["crop_of"],) if fields["crop_of"] else (),
+                    links=_links(fields["crop_of"], fields["url"]),
                     file=fields["image_name"],
                     captions=fields["captions"],
                     content=content,
@@ -50,3 +51,9 @@ class ShardSetFile(AnnotationFile):
             f"{self.path} is a shard set, whose bytes follow from its recipe: build it again with "
             "the evaluation set under [exclude]"
         )
+
+
+def _links(crop_of: str, url: str) -> tuple[str, ...]:
+    """Returns the image that a crop was made from, and the photo at an image's address."""
+    photo = photo_id_of_url(url)
+    return tuple(filter(None, (crop_of, f"flickr30k/{photo}" if photo else "")))

@@ -41,8 +41,8 @@ _FOLDERS = DATASETS | {
     **dict.fromkeys(("flickr30k-images", "flickr30k_images"), "flickr30k"),
 }
 _EXTENSION = re.compile(r"\.(?:jpe?g|png|webp|bmp|gif|tiff?)$", re.IGNORECASE)
-_TWELVE_DIGITS = re.compile(r"[0-9]{12}")
 _COCO_NAME = re.compile(r"COCO_[a-z][a-z0-9]*_[0-9]{12}(?:_[0-9]+)?", re.IGNORECASE)
+_OF_COCO = re.compile(rf"[0-9]{{12}}|{_COCO_NAME.pattern}", re.IGNORECASE)
 _NUMBER = re.compile(r"n?[0-9]{1,20}(?:\.0+)?", re.IGNORECASE)
 
 
@@ -214,7 +214,7 @@ def state_name(text: str, default: str) -> Statement:
     return _state("", "", ids, None, files, (None, None, ""), default)
 
 
-@functools.lru_cache(maxsize=1 << 16, typed=True)
+@functools.lru_cache(maxsize=1 << 12, typed=True)
 def _state(
     data_source: str,
     dataset_name: str,
@@ -229,12 +229,14 @@ def _state(
     # A dataset that is not published has images of its own, whatever their numbers.
     is_own = bool(data_source) and not dataset
     namespace = dataset or ("" if is_own else default)
-    if not namespace:
-        folder = next(filter(None, map(_namespace_of_folder, files)), "")
     known: list[str] = []
     if isinstance(key, str) and key.partition("/")[0] in NAMESPACES:
         known += filter(None, [normal_key(key)])
-    of_ids = [_key_of_id(id_, namespace or folder) for id_ in ids if id_ is not None]
+    stated = [id_ for id_ in ids if id_ is not None]
+    of_ids: list[str | Unknown | None] = []
+    if stated:
+        folder = next(filter(None, map(_namespace_of_folder, files)), "")
+        of_ids = [_key_of_id(id_, namespace or folder) for id_ in stated]
     known += (result for result in of_ids if isinstance(result, str))
     # The number in a file's name may be one of the file's own; a name of COCO is not.
     is_known = bool(known)
@@ -243,9 +245,9 @@ def _state(
     keys = tuple(dict.fromkeys(known))
     linked = tuple(key for key in _links(*links) if key not in keys) if any(links) else ()
     file = files[0] if files else ""
-    text = next((str(id_) for id_ in (*ids, key) if id_ is not None), "")
     if keys or linked:
         return Statement((*keys, *linked)[0], keys, linked, None, file)
+    text = next((str(id_) for id_ in (*stated, key) if id_ is not None), "")
     unknown = next((r for r in (*of_files, *of_ids) if isinstance(r, Unknown)), Unknown.NO_ID)
     if unknown is Unknown.NUMBER and is_own:
         unknown = Unknown.OWN_NAME
@@ -262,7 +264,7 @@ def _key_of_id(id_: RawId, namespace: str) -> str | Unknown | None:
     except ImageIdError:
         return Unknown.OWN_NAME
     if isinstance(id_, str) and _COCO_NAME.fullmatch(_EXTENSION.sub("", id_.strip())):
-        return image_key("coco", _EXTENSION.sub("", id_))
+        return _image_key("coco", _EXTENSION.sub("", id_.strip()))
     if namespace:
         return _image_key(namespace, id_)
     return Unknown.NUMBER if _NUMBER.fullmatch(str(id_).strip()) else Unknown.OWN_NAME
@@ -271,7 +273,7 @@ def _key_of_id(id_: RawId, namespace: str) -> str | Unknown | None:
 def _key_of_file(path: str, namespace: str) -> str | Unknown:
     """Returns the key that the name of a file states, or why there is none."""
     stem = _stem(path)
-    if _COCO_NAME.fullmatch(stem) or _TWELVE_DIGITS.fullmatch(stem):
+    if _OF_COCO.fullmatch(stem):
         return _image_key("coco", stem)
     if not _NUMBER.fullmatch(stem):
         return Unknown.OWN_NAME
@@ -288,9 +290,7 @@ def _image_key(namespace: str, id_: RawId) -> str | Unknown:
 
 def _is_published(path: str) -> bool:
     """Returns whether a file's name or folder is that of one dataset only."""
-    stem = _stem(path)
-    is_of_coco = _COCO_NAME.fullmatch(stem) or _TWELVE_DIGITS.fullmatch(stem)
-    return bool(is_of_coco or _namespace_of_folder(path))
+    return bool(_OF_COCO.fullmatch(_stem(path)) or _namespace_of_folder(path))
 
 
 def _stem(path: str) -> str:
@@ -299,10 +299,14 @@ def _stem(path: str) -> str:
 
 
 def _namespace_of_folder(path: str) -> str:
-    if "/" not in path and "\\" not in path:
-        return ""
-    *folders, _ = re.split(r"[/\\]", path.lower())
-    return next((_FOLDERS[name] for name in reversed(folders) if name in _FOLDERS), "")
+    folders, slash, _ = path.replace("\\", "/").rpartition("/")
+    return _namespace_of_folders(folders) if slash else ""
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _namespace_of_folders(folders: str) -> str:
+    names = reversed(folders.lower().split("/"))
+    return next((_FOLDERS[name] for name in names if name in _FOLDERS), "")
 
 
 def _links(coco_id: RawId, flickr_id: RawId, url: str) -> Iterator[str]:
