@@ -36,11 +36,12 @@ MAX_LINE_BYTES = 4096
 MAX_ZIP_RATIO = 200
 FREE_UNPACKED_BYTES = 4 << 20
 
-#: Most bytes of a pickle, or of the same in JSON; the largest published one, refs(umd).p, has less
-#: than 100 MB.
+#: Most bytes of a pickle, of the same in JSON, or of the texts in a Parquet file; the largest
+#: published pickle, refs(umd).p, has less than 100 MB.
 MAX_WHOLE_FILE_BYTES = 256 << 20
 
-#: Most lists, dicts, tuples and sets of such a file: a byte of a pickle can make an empty one.
+#: Most lists, dicts, tuples and sets of such a file: a byte of a pickle can make an empty one. Of
+#: Parquet, most values.
 MAX_CONTAINERS = 2_000_000
 
 #: Objects that a pickle may hold by sharing some, whatever its size; else at most one a byte.

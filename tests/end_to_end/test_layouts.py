@@ -113,17 +113,6 @@ def test_visual_genome_of_each_version(
     assert (counts.boxes.read, counts.boxes.in_shards) == (6, 6)
 
 
-def test_descriptions_and_graphs_without_objects_give_the_same_captions(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    table = write_vg(tmp_path, "1.4")
-    sets = []
-    for file in ("region_descriptions", "region_graphs"):
-        build(tmp_path, capsys, sources={"vg": table | {file: f"vg/{file}.json"}})
-        sets.append([path.read_bytes() for path in (tmp_path / "shards").glob("*.tar")])
-    assert sets[0] == sets[1]
-
-
 @pytest.mark.parametrize(
     ("files", "count"), [({}, "none"), ({"region_graphs": "a", "region_descriptions": "b"}, "both")]
 )
@@ -297,8 +286,15 @@ def evaluation_rows(split: str) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("form", ["jxu124/refcoco", "lmms-lab/RefCOCO", "bbox and sentences"])
-@pytest.mark.parametrize("has_instances", [False, True])
+@pytest.mark.parametrize(
+    ("form", "has_instances"),
+    [
+        ("jxu124/refcoco", False),
+        ("jxu124/refcoco", True),
+        ("lmms-lab/RefCOCO", False),
+        ("bbox and sentences", False),
+    ],
+)
 def test_parquet_of_hubs_needs_no_instances(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, has_instances: bool
 ) -> None:
@@ -511,7 +507,7 @@ def write_mdetr_images(root: Path) -> list[str]:
     return ["vg", "coco/train2017"]
 
 
-@pytest.mark.parametrize("dataset", ["refcoco", "refcoco+", "refcocog", "phrasecut", "gqa", "lvis"])
+@pytest.mark.parametrize("dataset", ["refcoco+", "phrasecut", "gqa", "lvis"])
 def test_fine_tuning_files_of_mdetr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str
 ) -> None:
@@ -552,30 +548,26 @@ def test_files_of_mdetr_whose_ids_begin_with_0_do_not_clash(
 # --- names of images ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("packing", ["folder", "zip"])
 def test_images_of_coco_are_found_under_the_names_of_either_year(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], packing: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = write_instances(tmp_path) | {"refs": {"refcoco": "refs.p"}}
     tiny.write_refs(tmp_path / "refs.p", references())
-    check_references(tmp_path, capsys, table)
-    before = {path.name: path.read_bytes() for path in (tmp_path / "shards").glob("*.tar")}
     members = {
         f"{2017 - number % 2}/{image_id:012d}.jpg": tiny.image_file(hue=image_id % 7)
         for number, image_id in enumerate(IMAGES)
     }
-    if packing == "zip":
-        tiny.write_zip(tmp_path / "train2017.zip", members)
-        table["images"] = ["train2017.zip"]
-    else:
-        for name, content in members.items():
-            tiny.write(tmp_path / name, content)
-        table["images"] = ["2017", "2016"]
-    check_references(tmp_path, capsys, table)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "shards").glob("*.tar")} == before
+    tiny.write_zip(tmp_path / "train2017.zip", members)
+    for name, content in members.items():
+        tiny.write(tmp_path / name, content)
+    sets = []
+    for images in (["coco/train2014"], ["2017", "2016"], ["train2017.zip"]):
+        check_references(tmp_path, capsys, table | {"images": images})
+        sets.append({path.name: path.read_bytes() for path in (tmp_path / "shards").glob("*.tar")})
+    assert sets[0] == sets[1] == sets[2]
 
 
-@pytest.mark.parametrize("name", ["coco_url", "file_name", "file_name of 2014", "none"])
+@pytest.mark.parametrize("name", ["file_name", "file_name of 2014", "none"])
 def test_lvis_states_names_of_images_in_several_ways(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -583,7 +575,6 @@ def test_lvis_states_names_of_images_in_several_ways(
     for number, image_id in enumerate(IMAGES):
         image = {"id": image_id, "width": tiny.WIDTH, "height": tiny.HEIGHT}
         image |= {
-            "coco_url": {"coco_url": f"http://x.org/train2017/{image_id:012d}.jpg"},
             "file_name": {"file_name": f"{image_id:012d}.jpg"},
             "file_name of 2014": {"file_name": coco_name(image_id)},
             "none": {},
@@ -700,11 +691,11 @@ def raw_files(root: Path) -> Iterable[Path]:
     return (path for path in root.rglob("*.*") if path.suffix in (".json", ".txt", ".xml"))
 
 
-@pytest.mark.parametrize("source", WRITERS)
+@pytest.mark.parametrize("source", ["coco", "flickr30k", "gqa", "mdetr_json", "vg"])
 def test_spelling_of_ids_marks_and_line_ends_change_no_byte(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str
 ) -> None:
-    name, sets = source.partition(" ")[0], []
+    sets = []
     for root in (tmp_path / "plain", tmp_path / "respelled"):
         table = WRITERS[source](root)
         for path in list(raw_files(root)) if root.name == "respelled" else ():
@@ -712,7 +703,7 @@ def test_spelling_of_ids_marks_and_line_ends_change_no_byte(
             if path.suffix == ".json":
                 text = json.dumps(respelled(json.loads(text), [0]), indent=1)
             path.write_bytes(MARK + text.replace("\n", "\r\n").encode())
-        counts = build(root, capsys, sources={name: table})
+        counts = build(root, capsys, sources={source: table})
         assert counts.read - counts.not_asked_for == counts.in_shards > 0
         sets.append({path.name: path.read_bytes() for path in (root / "shards").glob("*.tar")})
     assert sets[0] == sets[1]
