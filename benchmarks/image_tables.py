@@ -84,8 +84,8 @@ def main() -> None:
         [msgspec.structs.replace(row, license=UNKNOWN_LICENSE, url="") for row in table]
         for table in with_licenses
     ]
-    for name, measured in (("without", without), ("with", with_licenses)):
-        packed = [pack(rows) for table in measured for rows in _slices(table, ROWS_PER_SLICE)]
+    for name, all_tables in (("without", without), ("with", with_licenses)):
+        packed = [pack(rows) for table in all_tables for rows in _slices(table, ROWS_PER_SLICE)]
         tracemalloc.start()
         registry = ImageRegistry(
             (row for content in packed for row in unpack(content, list[ImageInfo])), [], True
@@ -93,7 +93,7 @@ def main() -> None:
         memory, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         del registry
-        count, size = sum(map(len, measured)), sum(map(len, packed))
+        count, size = sum(map(len, all_tables)), sum(map(len, packed))
         print(f"{name}: {count:,} rows, {size / 1e6:.1f} MB packed, {memory / 1e6:.0f} MB joined")
     for table in with_licenses[:2]:
         names = ["licenses", "url"]
