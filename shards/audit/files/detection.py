@@ -14,6 +14,7 @@ from shards.audit.files.json_lists import JsonLines, JsonList, PickledList, Text
 from shards.audit.files.json_stream import Elements, split_json
 from shards.audit.files.parquet import Parquet
 from shards.audit.files.shard_sets import ShardSetFile
+from shards.audit.files.statements import STATING_FIELDS
 from shards.audit.files.tars import Tars
 from shards.format import manifest
 
@@ -98,6 +99,7 @@ def _open_file(path: Path, beginning: bytes, reading: Reading) -> AnnotationFile
     if text.startswith(b"{"):
         return _open_objects(path, text, reading)
     if text.startswith(b"["):
+        _check_list(path)
         return JsonList(path, reading)
     return _open_text(path, beginning, reading)
 
@@ -113,7 +115,8 @@ def _open_objects(path: Path, text: bytes, reading: Reading) -> AnnotationFile:
         return GqaFile(path, reading)
     first_line, _, rest = text.partition(b"\n")
     first = _json_object(first_line)
-    if first is not None and (rest.strip() or "images" not in first):
+    if first is not None and (rest.strip() or first.keys() & STATING_FIELDS):
+        _check_fields(path, first)
         return JsonLines(path, reading)
     keys: list[str] = []
     with open_stream(path) as file:
@@ -131,6 +134,22 @@ def _open_objects(path: Path, text: bytes, reading: Reading) -> AnnotationFile:
         f'{path} is a JSON object with neither a list "images" nor the questions or scene graphs '
         f"of GQA{names[:500]}"
     )
+
+
+def _check_list(path: Path) -> None:
+    with open_stream(path) as file:
+        for chunk in split_json(file, str(path)):
+            if isinstance(chunk, Elements):
+                if (first := _json_object(chunk.element(0))) is not None:
+                    _check_fields(path, first)
+                return
+
+
+def _check_fields(path: Path, first: dict[str, Any]) -> None:
+    """Checks that the first record of a file has a field that states an image."""
+    if not first.keys() & STATING_FIELDS:
+        fields = ", ".join(map(str, first))[:300] or "none"
+        raise AuditError(f"{path}: its records state no image; the fields of the first: {fields}")
 
 
 def _is_of_gqa(text: bytes) -> bool:

@@ -18,13 +18,11 @@ from shards.audit.files.annotation_file import (
     left_out_line,
 )
 from shards.audit.files.errors import AuditError
-from shards.audit.files.statements import Record, Statement, converted, state
+from shards.audit.files.statements import STATING_FIELDS, Statement, converted, state
 
 BATCH_ROWS = 1024
 _CAPTIONS = ("captions", "caption", "grounding")
-#: Columns of another meaning in tables: the number of a row.
-_OTHER = frozenset({"id", *_CAPTIONS})
-_STATING = [name for name in Record.__struct_fields__ if name not in _OTHER]
+_READ = STATING_FIELDS | {"data_source", "dataset_name", "split"}
 
 
 class Parquet(AnnotationFile):
@@ -43,7 +41,7 @@ class Parquet(AnnotationFile):
             columns = self._columns(path, file.schema_arrow)
             for batch in _batches(path, file, columns):
                 captions = _caption_counts(batch)
-                rows = batch.select([n for n in batch.schema.names if n in _STATING]).to_pylist()
+                rows = batch.select([n for n in batch.schema.names if n in _READ]).to_pylist()
                 for row, count in zip(rows, captions, strict=True):
                     statement = self._statement(row, number)
                     if statement is not None:
@@ -92,9 +90,9 @@ class Parquet(AnnotationFile):
                 if not self.reading.with_images:
                     parts = [part for part in parts if part != "bytes"]
                 columns += [f"image.{part}" for part in parts]
-            elif field.name in _STATING:
+            elif field.name in _READ:
                 columns.append(field.name)
-        if not columns:
+        if not STATING_FIELDS.intersection(schema.names):
             names = ", ".join(schema.names[:20])
             raise AuditError(f"{path} has no column that states an image; its columns are {names}")
         return [*columns, *(name for name in _CAPTIONS if name in schema.names)]

@@ -128,6 +128,11 @@ class Record(msgspec.Struct, gc=False):
         return tuple(filter(None, (*names, self.path, self.coco_url, self.url)))
 
 
+#: The fields of which a record needs one to state its image; an ``id`` may be a numbering.
+STATING_FIELDS = frozenset(Record.__struct_fields__) - {
+    *("id", "data_source", "dataset_name", "caption", "captions", "grounding", "split")
+}
+
 _RECORDS = msgspec.json.Decoder(list[Record])
 
 

@@ -70,6 +70,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (b'{"images": [{"id": 1, "caption": "a"} {}]}', "is not JSON"),
         (b'{"images": [], "annotations": []}', 'has an empty list "images"'),
         (b'{\n"videos": [1], "annotations": [2]}', "its lists are videos, annotations"),
+        (b'[{"id": 1, "name": "cat"}]', "its records state no image; the fields of the first: id"),
+        (b'{"text": "a"}\n{"text": "b"}', "its records state no image"),
+        (b'{"answers": {"yes": 1}}', "neither a list"),
         (pickle.dumps([1]), "is a pickle, which is read for --against only"),
         (_truncated_tar(), "it ends inside 000000000139.jpg"),
         (_zip_of_two(), "is a zip of 2 files: unpack it"),
@@ -92,6 +95,7 @@ def test_file_of_no_known_format_is_refused_by_what_it_is(
         ("e", b"139\n", "state their dataset: NAME=coco:PATH"),
         ("coco", b"img_1.jpg\n", "they cannot be looked for by ids"),
         ("coco", b"[null]", "cannot be read"),
+        ("coco", b"[]", "no image that is evaluated on"),
         (
             "refcoco",
             pickle.dumps([{"image_id": 1, "split": "train"}]),
