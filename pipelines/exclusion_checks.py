@@ -23,9 +23,9 @@ def errors(
             yield line + f"of = {dataset!r} is no dataset; known are {', '.join(datasets)}"
         elif dataset and not exclusion.ids:
             yield line + f"of = {dataset!r} is the dataset of `ids`, and there are none"
-        elif exclusion.ids and not dataset and "flickr30k" in of_sources:
+        elif exclusion.ids and not dataset:
             yield line + (
-                'state the dataset of its ids, as of = "flickr30k"; the sources have images of '
+                'state the dataset of its ids, as of = "coco"; the sources have images of '
                 + ", ".join(sorted(of_sources))
             )
         else:

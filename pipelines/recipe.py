@@ -163,6 +163,16 @@ class Recipe(_Settings, kw_only=True):
         namespaces = {name for source in self.sources.values() for name in source.image_ids()}
         return frozenset(namespaces - NAMESPACES)
 
+    def exclusions_of_unique_images(self) -> set[str]:
+        """Returns the exclusions that name images of a source without duplicates."""
+        unique = {
+            namespace
+            for source in self.sources.values()
+            if source.unique_images
+            for namespace in source.image_ids()
+        }
+        return {n for n, e in self.exclude.items() if not unique.isdisjoint(e.image_ids())}
+
     def joins(self) -> Joins:
         """Returns the joins of datasets that the tables of the recipe make possible."""
         sources = [*self.sources.values(), *self.image_tables.sources().values()]

@@ -36,7 +36,13 @@ _ALIASES = {"lvis": "coco", "gqa": "vg"}
 #: The namespaces that `image_key` knows.
 NAMESPACES = frozenset({*_NUMBERED, *_ALIASES, "clevr"})
 _NO_ID = frozenset({"", "none", "null", "nan"})
-_OWN_NAME = re.compile(r"(?!.*[0-9]{4})[A-Za-z][A-Za-z0-9_+-]{0,79}")
+_OWN_NAME = re.compile(
+    r"(?!.*[0-9]{4})"
+    r"(?!(?:(?:ref)?coco[+g]?|vg|gqa|lvis|flickr(?:30k)?|images?|img|im|photo|train|val|test)"
+    r"[0-9_+-]*$)"
+    r"[A-Za-z][A-Za-z0-9_+-]{0,79}",
+    re.IGNORECASE,
+)
 _FLICKR_URL = re.compile(r"https?://[^/]*\bstaticflickr\.com/(?:\d+/)+(\d+)_")
 _NOT_POSITIVE = re.compile(r"(?:-[0-9]+|0+)(?:\.0+)?")
 
@@ -97,10 +103,13 @@ def key_of_name(namespace: str, id_: RawId) -> str:
     People who write files of their own use the name of a published dataset, with ids such as
     ``own-0``. Such an image is none of the published ones, so no evaluation set can name it. The
     result is empty if the dataset is unknown, or the id may be a published one in an unknown
-    spelling: if it does not begin with a letter, or has four digits in a row.
+    spelling: if it does not begin with a letter, has four digits in a row, or is a number after the
+    name of a dataset or a split, or after a word for image.
 
     >>> key_of_name("VG", "own-0"), key_of_name("vg", "vg_2320633"), key_of_name("vg", "-1")
     ('vg/own-0', '', '')
+    >>> key_of_name("coco", "coco_139"), key_of_name("coco", "img-500")
+    ('', '')
     """
     name = _ALIASES.get(namespace.lower(), namespace.lower())
     is_name = isinstance(id_, str) and _OWN_NAME.fullmatch(id_) and id_.lower() not in _NO_ID
@@ -221,6 +230,16 @@ def key_of_file(namespace: str, file: str) -> str:
     pattern = _PUBLISHED_FILES.get(namespace)
     match = pattern.fullmatch(file.rpartition("/")[2]) if pattern else None
     return f"{namespace}/{int(match[1])}" if match else ""
+
+
+def published_file(key: str) -> str:
+    """Returns a published name of an image's file; see also `other_coco_names`.
+
+    >>> published_file("coco/139"), published_file("vg/7")
+    ('COCO_val2014_000000000139.jpg', '7.jpg')
+    """
+    namespace, _, id_ = key.partition("/")
+    return f"COCO_val2014_{int(id_):012d}.jpg" if namespace == "coco" else f"{id_}.jpg"
 
 
 def other_coco_names(file: str, key: str) -> list[str]:

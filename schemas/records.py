@@ -123,7 +123,7 @@ class EvalImage(msgspec.Struct, array_like=True, gc=False):
     eval_set: str  # refcoco, flickr30k, lvis_minival, ...
     key: str
     photo_id: str = ""
-    file: str = ""  # path below the set's image roots, if the set's file states it
+    file: str = ""  # path below the set's image roots
 
 
 # Reasons of captions that were lost because of another row, which is rejected as well: the row of

@@ -72,6 +72,7 @@ class CheckJoins(ImageRegistryStep):
                 *_warnings_of_shared_ids(registry.shared_ids),
                 *unknown_photos.warnings(registry, rows, held, recipe),
                 *_warnings_of_unmatched_sets(registry, named, recipe),
+                *_warnings_of_unhashed_images(registry, recipe),
             ],
         )
         yield pack(report)
@@ -133,9 +134,8 @@ def _warnings_of_unmatched_sets(
     registry: ImageRegistry, named: Counter[str], recipe: Recipe
 ) -> Iterator[str]:
     """Yields the exclusions none of whose images is an image of a source, or a duplicate of one."""
-    matched = registry.matched_eval_sets()
-    if any(source.unique_images for source in recipe.sources.values()):
-        matched |= recipe.exclude.keys()  # the registry does not have their images
+    # The registry does not have the unique images of a source: the last step warns of those.
+    matched = registry.matched_eval_sets() | recipe.exclusions_of_unique_images()
     for name, exclusion in recipe.exclude.items():
         if not named[name]:
             yield f"exclude.{name}: it names no image"
@@ -145,3 +145,18 @@ def _warnings_of_unmatched_sets(
                 f"exclude.{name}: none of the images of {namespaces} that it names is in an image "
                 "table of a source, or a duplicate of one that is; are they ids of another dataset?"
             )
+
+
+def _warnings_of_unhashed_images(registry: ImageRegistry, recipe: Recipe) -> Iterator[str]:
+    """Yields the exclusions with images that are in no folder of the recipe, to be hashed."""
+    if recipe.near_duplicates.action == "off":
+        return
+    unhashed: dict[str, list[str]] = defaultdict(list)
+    for name, key in sorted(registry.eval_images()):
+        if not recipe.exclude[name].images and registry.image(key) is None:
+            unhashed[name].append(key)
+    for name, keys in unhashed.items():
+        yield (
+            f"exclude.{name}: near-duplicates of {count_noun(len(keys), 'image')} are not found, "
+            f"because no source has the files of {listed(keys)}; state images = [FOLDERS] in it"
+        )

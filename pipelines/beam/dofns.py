@@ -243,7 +243,7 @@ class ReadHeldOut(_Step):
         rows = list(read_held_out(name, exclusion.dataset, read_slice(slice_range), others))
         yield _pack("evaluation sets", rows)
         if exclusion.images:
-            files = [ImageInfo(row.key, _roots_name(name), row.file) for row in rows if row.file]
+            files = [ImageInfo(row.key, roots_name(name), row.file) for row in rows]
             yield beam.pvalue.TaggedOutput(IMAGES, pack(files))
 
 
@@ -300,6 +300,9 @@ class HashHeldOut(ImageRegistryStep):
                 content = self._store.read(image).content
                 hash = perceptual_hash(content)
             except UnusableImageError as error:
+                is_of_source = image.source in self._build.recipe.sources
+                if not is_of_source and registry.image(image.key) is not None:
+                    continue  # a source has its file, too
                 reading.reject(
                     Rejected(
                         source=image.source,
@@ -533,11 +536,11 @@ def _bad_address(row: ImageInfo) -> Rejected:
 
 def _image_store(recipe: Recipe) -> ImageStore:
     roots = {name: source.images for name, source in recipe.sources.items()}
-    roots |= {_roots_name(name): exclusion.images for name, exclusion in recipe.exclude.items()}
+    roots |= {roots_name(name): exclusion.images for name, exclusion in recipe.exclude.items()}
     return ImageStore(roots)
 
 
-def _roots_name(eval_set: str) -> str:
+def roots_name(eval_set: str) -> str:
     """Returns the name of an evaluation set's image roots, beside those of the sources."""
     return f"exclude.{eval_set}"
 

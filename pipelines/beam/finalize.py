@@ -8,7 +8,7 @@ from apache_beam.metrics import Metrics
 
 from pipelines.beam.check_joins import JoinReport
 from pipelines.beam.conservation import check_conservation
-from pipelines.beam.dofns import METRICS, Build
+from pipelines.beam.dofns import METRICS, Build, roots_name
 from pipelines.beam.emptiness import check_written
 from pipelines.beam.output_files import write_file, write_rejected
 from pipelines.beam.reading import ReadingSummary, RejectedRows
@@ -17,7 +17,7 @@ from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import ShardSummary
 from pipelines.captions.parsing import model_name_and_version
 from pipelines.recipe import Recipe
-from schemas import Excluded, arrow
+from schemas import Excluded, Rejected, arrow
 from schemas.package_version import package_version
 from shards.format import index
 from shards.format import manifest as mf
@@ -112,6 +112,7 @@ class WriteManifest(beam.DoFn):
             write_file(output, EXCLUDED, encode_table(excluded, arrow.EXCLUDED)),
             write_file(output, STATS, as_json(stats)),
         ]
+        exclusions = _with_excluded(join_report.exclusions, excluded)
         manifest = mf.Manifest(
             name=recipe.name,
             recipe_sha256=self._build.as_written.sha256(),
@@ -122,9 +123,10 @@ class WriteManifest(beam.DoFn):
             totals={name: _totals(split_stats) for name, split_stats in stats.items()},
             sources=counts,
             not_asked_for=reading.not_asked_for,
-            exclusions=_with_excluded(join_report.exclusions, excluded),
+            exclusions=exclusions,
             warnings=[
                 *join_report.warnings,
+                *_exclusion_warnings(recipe, exclusions, rejected),
                 *limit.warnings(counts),
                 *_license_warnings(summaries),
             ],
@@ -192,6 +194,25 @@ def _with_excluded(
         counts = JoinCounts(images=len(of_join), captions=sum(of_join.values()))
         exclusions[eval_set].excluded[join] = counts
     return exclusions
+
+
+def _exclusion_warnings(
+    recipe: Recipe, exclusions: dict[str, ExclusionCounts], rejected: list[Rejected]
+) -> Iterator[str]:
+    """Yields the exclusions that excluded nothing, or whose images could not be hashed."""
+    for name in sorted(recipe.exclusions_of_unique_images()):
+        if exclusions[name].named and not exclusions[name].excluded:
+            yield (
+                f"exclude.{name}: none of the images that it names was excluded; are they ids of "
+                "another dataset?"
+            )
+    for name in recipe.exclude:
+        rows = [row for row in rejected if row.source == roots_name(name)]
+        if rows:
+            yield (
+                f"exclude.{name}: near-duplicates of {count_noun(len(rows), 'image')} are not "
+                f"found: {rows[0].reason}: {rows[0].detail}; see {REJECTED}"
+            )
 
 
 def _with_licenses(rows: list[IndexRow], new_ids: list[int]) -> list[IndexRow]:

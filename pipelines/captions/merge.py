@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from pipelines.captions.rules import CaptionRules
-from pipelines.dedup.image_registry import Conflict, ImageRegistry
+from pipelines.dedup.image_registry import Conflict, ImageRegistry, have_same_ratio
 from schemas import (
     UNKNOWN_IMAGE,
     UNKNOWN_OBJECT,
@@ -25,9 +25,6 @@ from schemas import (
 )
 from schemas.sample import region_identity
 from shards import box_overlap as bx
-
-# Duplicates whose ratios of width to height differ by more are crops: boxes cannot be rescaled.
-_RATIO_TOLERANCE = 0.02
 
 
 class MergedImage(msgspec.Struct):
@@ -60,18 +57,16 @@ def merge(
     for record in records:
         if not record.captions:
             continue
-        row = image_registry.image(record.image)
-        image = _annotated_image(record, row, image_registry.conflict(record.image))
+        row = image_registry.image_in(record.source, record.image)
+        image = _annotated_image(record, row, image_registry.conflict(record.source, record.image))
         if isinstance(image, _Unusable):
             yield _reject_record(record, image.reason, image.detail)
             continue
         target = image_registry.image(image_registry.canonical(record.image))
-        if (
-            target is None
-            or target.key == image.key
-            or not _can_rescale(image, target, rules, image_registry)
-        ):
-            target = row if row is not None and row.width else image
+        if target is None or not _can_rescale(image, target, rules, image_registry):
+            target = image_registry.image(record.image)
+        if target is None or not target.width:
+            target = image
         into = merged.setdefault(target.key, MergedImage(target, [], []))
         if record.image not in into.keys:
             into.keys.append(record.image)
@@ -144,7 +139,7 @@ def _annotated_image(
     if not (record.width and record.height):
         return row
     image = msgspec.structs.replace(row, width=record.width, height=record.height)
-    if row.width and not _have_same_ratio(image, row):
+    if row.width and not have_same_ratio(image, row):
         sizes = f"{image.width}x{image.height}, in {row.source} {row.width}x{row.height}"
         return _Unusable("image of another size", sizes)
     return image
@@ -157,12 +152,7 @@ def _can_rescale(
         return False
     if rules.boxes == "as_is" and image_registry.has_coco_id_of(image.key, target.key):
         return True  # as in the published scripts, which know no other join
-    return _have_same_ratio(image, target)
-
-
-def _have_same_ratio(image: ImageInfo, other: ImageInfo) -> bool:
-    ratio = (image.width * other.height) / (image.height * other.width)
-    return abs(ratio - 1) <= _RATIO_TOLERANCE
+    return have_same_ratio(image, target)
 
 
 class _Unusable(NamedTuple):

@@ -18,9 +18,11 @@ from schemas.image_ids import (
     RawId,
     image_key,
     key_of_file,
+    namespace_of,
     namespace_of_dataset,
     photo_id_of_key,
     photo_id_of_url,
+    published_file,
 )
 from schemas.limits import MAX_LIST_BYTES, MAX_LISTED_IDS
 
@@ -35,8 +37,8 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         instances: Files in COCO's layout (COCO 2014 val, LVIS minival); all images.
         ids: Lists of image ids of ``of``, as text (one per line), JSON (a list of ids, or of
             objects with an ``image_id``) or a pickle (a list or set).
-        dataset: The dataset whose images ``ids`` names; the key ``of`` in the recipe. By default
-            COCO, unless a source of the recipe has images of Flickr30k, whose ids look the same.
+        dataset: The dataset whose images ``ids`` names; the key ``of`` in the recipe. The ids of
+            several datasets look the same, so it has no default.
         namespace: Holds out every image that has a duplicate there, for example "coco".
         allow_empty: Whether it may name no image, as of a small part of a dataset.
         images: Folders or zips with the set's images, to be hashed for near-duplicates; not
@@ -65,8 +67,8 @@ class Exclusion(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         ids: dict[str, Set[str] | None] = {}
         if self.questions or self.scene_graphs or self.dataset == "gqa":
             ids |= {"vg": frozenset(), "coco": None}
-        if self.ids:
-            ids.setdefault(namespace_of_dataset(self.dataset or "coco"), frozenset())
+        if self.ids and self.dataset:
+            ids.setdefault(namespace_of_dataset(self.dataset), frozenset())
             if self.dataset == "vg":
                 ids.setdefault("coco", None)
         if self.namespace:
@@ -126,7 +128,8 @@ def read_held_out(
     match raw_slice.input.role:
         case "refs":
             references = _read_references(raw_slice.input)
-            rows = [EvalImage(eval_set, image_key("coco", r.image_id)) for r in references]
+            keys = [image_key("coco", reference.image_id) for reference in references]
+            rows = [EvalImage(eval_set, key, file=published_file(key)) for key in keys]
         case "questions":
             questions, bad = decode_dict(raw_slice.content, _Question)
             ids = dict.fromkeys(question.imageId for question in questions.values())
@@ -139,9 +142,7 @@ def read_held_out(
             rows = [_image_of_table(eval_set, image, raw_slice.input) for image in images]
         case _:
             input = raw_slice.input
-            rows = [
-                _listed(eval_set, id_, dataset or "coco", input, others) for id_ in _read_ids(input)
-            ]
+            rows = [_listed(eval_set, id_, dataset, input, others) for id_ in _read_ids(input)]
     if bad:
         # Otherwise the image of an unreadable record would be trained on.
         record, error = bad[0]
@@ -181,7 +182,8 @@ def _image_of_table(eval_set: str, image: _Image, input: Input) -> EvalImage:
     if key_of_file("coco", image.file_name) not in ("", key):
         # Ids that were counted anew would hold out other images.
         raise RawFileError(f"{input.path}: image {image.id} is the file {image.file_name[:80]!a}")
-    return EvalImage(eval_set, key, photo_id_of_url(image.flickr_url), image.file_name)
+    file = image.file_name or published_file(key)
+    return EvalImage(eval_set, key, photo_id_of_url(image.flickr_url), file)
 
 
 def _listed(
@@ -192,12 +194,9 @@ def _listed(
         key = image_key(dataset, id_, others)
     except ImageIdError as error:
         raise RawFileError(f"{input.path}: {error}") from error
-    namespace, _, number = key.partition("/")
-    is_of_gqa = dataset in ("gqa", "vg")
-    # COCO's file names depend on the split, except in GQA.
-    has_file = namespace in ("vg", "flickr30k") or (namespace == "coco" and is_of_gqa)
-    file = f"{'n' if namespace == 'coco' else ''}{number}.jpg" if has_file else ""
-    return EvalImage(eval_set, key, photo_id_of_key(key), file)
+    if dataset in ("gqa", "vg") and namespace_of(key) == "coco":
+        return EvalImage(eval_set, key, file=f"n{key.partition('/')[2]}.jpg")
+    return EvalImage(eval_set, key, photo_id_of_key(key), published_file(key))
 
 
 def _read_ids(input: Input) -> list[RawId]:

@@ -10,6 +10,7 @@ together only cost captions, so every id that is stated anywhere holds out.
 """
 
 import copy
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
@@ -23,6 +24,9 @@ from schemas.image_ids import has_id, key_of_file, namespace_of, normal_key, pho
 
 # The canonical image of several duplicates is that of the first of these namespaces.
 _PREFERENCE = {"coco": 0, "vg": 1, "gqa": 2, "flickr30k": 3}
+# Duplicates whose ratios of width to height differ by more are crops: boxes cannot be rescaled.
+_RATIO_TOLERANCE = 0.02
+_LAST_NUMBER = re.compile(r"0*([0-9]+)\.[A-Za-z]+$")  # of the name of a file
 _NAMED_IN_DETAIL = 5  # of the files or images that a message could list
 
 
@@ -58,8 +62,9 @@ class Conflict(NamedTuple):
 
 class _RowsByKey(NamedTuple):
     images: dict[str, ImageInfo]
-    conflicts: dict[str, Conflict]
+    conflicts: dict[tuple[str, str], Conflict]  # by source and key; "" for all sources of a key
     others: dict[str, list[ImageInfo]]  # that state a license or URL, in order
+    sizes: dict[tuple[str, str], tuple[int, int]]  # by source and key, if not that of the row
 
 
 class ImageRegistry:
@@ -95,7 +100,7 @@ class ImageRegistry:
     ) -> None:
         self._sources_with_images = sources_with_images
         rows, held = list(_with_shared_values(images)), list(held_out)
-        self._images, self._conflicts, self._others = self._by_key(
+        self._images, self._conflicts, self._others, self._sizes = self._by_key(
             row for row in rows if not row.joins_only
         )
         self._unique_images: dict[str, ImageInfo] = {}
@@ -120,25 +125,37 @@ class ImageRegistry:
         rows = list(rows)
         known = {row.key for row in rows} & self._images.keys()
         registry = copy.copy(self)
-        registry._unique_images, conflicts, others = self._by_key(
+        registry._unique_images, conflicts, others, sizes = self._by_key(
             [*rows, *(self._images[key] for key in known)]
         )
         registry._conflicts = self._conflicts | conflicts
         registry._others = self._others | others
+        registry._sizes = self._sizes | sizes
         return registry
 
     def image(self, key: str) -> ImageInfo | None:
         """Returns the row of an image, or None if no table has it."""
         return self._unique_images.get(key) or self._images.get(key)
 
+    def image_in(self, source: str, key: str) -> ImageInfo | None:
+        """Returns the row of an image, with the size that a source's boxes are in pixels of."""
+        row, size = self.image(key), self._sizes.get((source, key))
+        if row is None or size is None:
+            return row
+        return msgspec.structs.replace(row, width=size[0], height=size[1])
+
     def stated_rows(self, key: str) -> list[ImageInfo]:
         """Returns the row of an image, if there is one, and others that state license or URL."""
         row = self.image(key)
         return [*([row] if row else []), *self._others.get(key, [])]
 
-    def conflict(self, key: str) -> Conflict | None:
-        """Returns why it is unknown which image has a key; None if its rows agree."""
-        return self._conflicts.get(key)
+    def conflict(self, source: str, key: str) -> Conflict | None:
+        """Returns why a source's captions of a key may be of another image; None if they are not.
+
+        Rows of one source that contradict each other are a conflict of all sources; where those of
+        two sources do, the image is the one of the first, and the captions of the other are not.
+        """
+        return self._conflicts.get(("", key)) or self._conflicts.get((source, key))
 
     def canonical(self, key: str) -> str:
         """Returns the key of the canonical image of an image's duplicates."""
@@ -176,7 +193,7 @@ class ImageRegistry:
         return COCO_ID if self.has_coco_id_of(key, eval_image) else PHOTO_ID
 
     def _by_key(self, images: Iterable[ImageInfo]) -> "_RowsByKey":
-        """Returns one row per key, the keys whose rows contradict each other, and other rows."""
+        """Returns one row per key, with what other rows of the key state."""
 
         def preference(row: ImageInfo) -> tuple[object, ...]:
             """Returns a sort key: rows with a size, with a file, of the key's source first."""
@@ -193,23 +210,29 @@ class ImageRegistry:
         by_key: dict[str, ImageInfo] = {}
         first_of_source: dict[tuple[str, str], ImageInfo] = {}
         repeated: dict[str, list[ImageInfo]] = {}
-        conflicts: dict[str, Conflict] = {}
+        conflicts: dict[tuple[str, str], Conflict] = {}
         others: dict[str, list[ImageInfo]] = {}
+        sizes: dict[tuple[str, str], tuple[int, int]] = {}
         for image in sorted(images, key=preference):
-            is_other = by_key.setdefault(image.key, image) is not image
-            if is_other and (image.url or image.license != UNKNOWN_LICENSE):
+            first = by_key.setdefault(image.key, image)
+            if first is not image and (image.url or image.license != UNKNOWN_LICENSE):
                 others.setdefault(image.key, []).append(image)
-            first = first_of_source.setdefault((image.key, image.source), image)
-            if first is not image and _differ(first, image):
-                repeated.setdefault(image.key, [first]).append(image)
+            of_source = first_of_source.setdefault((image.source, image.key), image)
+            if of_source is image and image.width and _size(image) != _size(first):
+                sizes[image.source, image.key] = _size(image)
+            if _differ(of_source, image):
+                repeated.setdefault(image.key, [of_source]).append(image)
+            elif reason := _contradiction(first, image):
+                detail = f"{_text(image)}; {_text(first)}"
+                conflicts[image.source, image.key] = Conflict(reason, detail)
             if key_of_file(namespace_of(image.key), image.file) not in ("", image.key):
-                conflicts[image.key] = Conflict(
+                conflicts["", image.key] = Conflict(
                     "file of another image", f"{image.source}: {image.key} has {image.file[:200]!a}"
                 )
         for key, rows in repeated.items():
-            names = listed([f"{row.file[:100]!a} {row.width}x{row.height}" for row in rows])
-            conflicts[key] = Conflict("one id of several images", f"{rows[0].source}: {names}")
-        return _RowsByKey(by_key, conflicts, others)
+            names = listed([_text(row).partition(": ")[2] for row in rows])
+            conflicts["", key] = Conflict("one id of several images", f"{rows[0].source}: {names}")
+        return _RowsByKey(by_key, conflicts, others, sizes)
 
     def _choose_canonical_keys(self) -> dict[str, str]:
         """Returns the canonical key of each set of duplicates, by the set's root."""
@@ -235,15 +258,51 @@ def _rank(key: str) -> tuple[int, str]:
     return _PREFERENCE.get(namespace_of(key), len(_PREFERENCE)), key
 
 
+def _text(row: ImageInfo) -> str:
+    return f"{row.source}: {row.file[:100]!a} {row.width}x{row.height}"
+
+
+def _size(row: ImageInfo) -> tuple[int, int]:
+    return row.width, row.height
+
+
 def _differ(row: ImageInfo, other: ImageInfo) -> bool:
-    """Returns whether two rows of one key are of different files, or sizes.
+    """Returns whether two rows of one key and one source are of different files, or sizes.
 
     One image has several published names: COCO's of 2014 and of 2017.
     """
-    if row.width and other.width and (row.width, row.height) != (other.width, other.height):
+    if row.width and other.width and _size(row) != _size(other):
         return True
     names = {key_of_file(namespace_of(row.key), r.file) or r.file for r in (row, other)}
     return len(names) > 1
+
+
+def _contradiction(row: ImageInfo, other: ImageInfo) -> str:
+    """Returns why rows of one key, of any sources, cannot be of one image; empty if they can.
+
+    Sources may have copies of an image at several sizes, in folders of their own.
+    """
+    if row.width and other.width and not have_same_ratio(row, other):
+        return "image of another size"
+    if len({_name(r) for r in (row, other) if r.file}) > 1:
+        return "another image of this id"
+    return ""
+
+
+def _name(row: ImageInfo) -> str:
+    """Returns the name of a row's file, the same for all names that end in its id."""
+    name = row.file.rpartition("/")[2]
+    namespace, _, id_ = row.key.partition("/")
+    number = _LAST_NUMBER.search(name)
+    if number is not None and number[1] == id_:
+        return row.key
+    return key_of_file(namespace, name) or name
+
+
+def have_same_ratio(image: ImageInfo, other: ImageInfo) -> bool:
+    """Returns whether one image may be the other one at another size, and no crop of it."""
+    ratio = (image.width * other.height) / (image.height * other.width)
+    return abs(ratio - 1) <= _RATIO_TOLERANCE
 
 
 def listed(names: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Ids, joins and exclusions through whole builds: what is one image, and what is held out."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,85 @@ def test_crop_is_not_merged_by_a_photo_id_under_any_rules(tmp_path: Path) -> Non
     for rules in ({"base": "mdetr", "same_photo": True}, "paper"):
         assert build(tmp_path, sources=sources, rules=rules) == 0
         assert sentences(tmp_path).keys() == {"vg/1", "vg/2", "flickr30k/77"}
+
+
+def test_file_of_another_source_is_no_image_of_the_first(tmp_path: Path) -> None:
+    coco = {"data_source": "coco", "original_id": 7}
+    other = mdetr_json(tmp_path, coco | {"file_name": "other.jpg"}, name="other.json")
+    mixed = mdetr_json(
+        tmp_path,
+        coco | {"file_name": "train2014/COCO_train2014_000000000007.jpg"},
+        {"data_source": "coco", "original_id": 8, "file_name": "8.jpg"},
+    )
+    sources = {"mdetr_json": mixed, "other": other | {"reader": "mdetr_json", "allow_empty": True}}
+    assert build(tmp_path, sources=sources, reject_limit=1.0) == 0
+    assert sentences(tmp_path) == {"coco/7": ["a cat 0."], "coco/8": ["a cat 1."]}
+    [row] = tiny.rejected(tmp_path)
+    reason = (row.source, row.image, row.reason, row.records)
+    assert reason == ("other", "coco/7", "another image of this id", 1)
+    assert "other: 'other.jpg' 200x100" in row.detail
+    assert "mdetr_json: 'train2014/COCO_train2014_000000000007.jpg' 200x100" in row.detail
+
+
+@pytest.mark.parametrize("scale", [1, 2, 0.5])
+def test_boxes_are_in_pixels_of_the_size_that_their_source_states(
+    tmp_path: Path, scale: float
+) -> None:
+    """GQA's scene graphs and Visual Genome's tables may state two sizes of one image."""
+    graph = tiny.scene_graph(cat=tuple(scale * value for value in (20, 10, 40, 30)))
+    graph |= {"width": int(scale * tiny.WIDTH), "height": int(scale * tiny.HEIGHT)}
+    question = tiny.gqa_question("1", "Is it a cat?", annotations={"question": {"3": "cat"}})
+    sources = {
+        "vg": vg(tmp_path, tiny.vg_image(1)),
+        "gqa": tiny.write_gqa(tmp_path, {"q": question}, {"1": graph}),
+    }
+    assert build(tmp_path, sources=sources) == 0
+    [sample] = tiny.samples(tmp_path).values()
+    boxes = [tuple(r["box"]) for caption in sample["captions"] for r in caption["regions"]]
+    assert (20, 10, 60, 40) in boxes
+
+
+def test_shape_of_another_source_is_no_image_of_the_first(tmp_path: Path) -> None:
+    graph = tiny.scene_graph(cat=(20, 10, 40, 30)) | {"width": tiny.HEIGHT, "height": tiny.WIDTH}
+    question = tiny.gqa_question("1", "Is it a cat?", annotations={"question": {"3": "cat"}})
+    sources = {
+        "vg": vg(tmp_path, tiny.vg_image(1), tiny.vg_image(2)),
+        "gqa": tiny.write_gqa(tmp_path, {"q": question}, {"1": graph}) | {"allow_empty": True},
+    }
+    assert build(tmp_path, sources=sources, reject_limit=1.0) == 0
+    assert sentences(tmp_path) == {"vg/1": ["a cat 1."], "vg/2": ["a cat 2."]}
+    [row] = tiny.rejected(tmp_path)
+    reason = (row.source, row.image, row.reason, row.records)
+    assert reason == ("gqa", "vg/1", "image of another size", 1)
+
+
+def test_ids_of_no_stated_dataset_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write(tmp_path / "ids.txt", b"2\n")
+    sources = {"vg": vg(tmp_path, tiny.vg_image(1, coco_id=2), tiny.vg_image(2))}
+    assert build(tmp_path, sources=sources, exclude={"set": {"ids": ["ids.txt"]}}) == 1
+    assert "state the dataset of its ids" in capsys.readouterr().err
+
+
+def test_held_out_ids_are_hashed_under_their_published_names(tmp_path: Path) -> None:
+    sources = {"vg": vg(tmp_path, tiny.vg_image(1), tiny.vg_image(2))}
+    image = (tmp_path / "vg/images/1.jpg").read_bytes()
+    tiny.write(tmp_path / "ids.txt", b"139\n140\n")
+    exclude = {"set": {"ids": ["ids.txt"], "of": "coco", "images": ["val"]}}
+    near = {"action": "exclude", "distance": 0}
+    for name in ("COCO_val2014_000000000139.jpg", "000000000139.jpg"):
+        (tmp_path / "val").mkdir()
+        tiny.write(tmp_path / "val" / name, image)
+        assert build(tmp_path, sources=sources, exclude=exclude, near_duplicates=near) == 0
+        assert sentences(tmp_path).keys() == {"vg/2"}
+        warnings = "\n".join(manifest(tmp_path)["warnings"])
+        assert "exclude.set: near-duplicates of 1 image are not found" in warnings
+        shutil.rmtree(tmp_path / "val")
+    del exclude["set"]["images"]
+    assert build(tmp_path, sources=sources, exclude=exclude, near_duplicates=near) == 0
+    warnings = "\n".join(manifest(tmp_path)["warnings"])
+    assert "near-duplicates of 2 images are not found, because no source has the files" in warnings
 
 
 def test_one_id_of_several_files_loses_its_captions(tmp_path: Path) -> None:

@@ -89,3 +89,13 @@ def test_unique_images_reach_their_shards(tmp_path: Path, split: str) -> None:
 def test_all_unique_images_can_be_excluded(tmp_path: Path) -> None:
     totals = manifest.load(made(tmp_path, '[exclude.web]\nnamespace = "web"')).totals
     assert (totals["train"]["images"], totals["val"]["images"]) == (0, 8)
+
+
+def test_exclusion_that_excludes_no_unique_image_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "pages.txt").write_text("7\n8\n")
+    (tmp_path / "others.txt").write_text("70\n")
+    exclude = "[exclude.{0}]\nids = ['{0}.txt']\nof = 'web'\n"
+    output = made(tmp_path, exclude.format("pages") + exclude.format("others"))
+    assert manifest.load(output).totals["train"]["images"] == 30
+    [warning] = [w for w in manifest.load(output).warnings if "was excluded" in w]
+    assert warning.startswith("exclude.others: none of the images that it names was excluded")

@@ -152,7 +152,8 @@ def test_small_lists_are_read_before_any_work(
 ) -> None:
     [(role, name)] = exclusion.items()
     path = tiny.write(tmp_path / name, content)
-    [line] = list_errors("set", Exclusion(**{role: [str(path)]}))
+    dataset = "coco" if role == "ids" else ""
+    [line] = list_errors("set", Exclusion(**{role: [str(path)]}, dataset=dataset))
     assert line.startswith(f"exclude.set: {path}")
     assert message in line
     allowed = list_errors("set", Exclusion(allow_empty=True, **{role: [str(path)]}))

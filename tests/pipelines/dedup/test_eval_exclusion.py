@@ -71,7 +71,7 @@ def test_instances_hold_out_images_with_the_photo_id_of_their_url(tmp_path: Path
 def test_ids_are_read_from_every_format(tmp_path: Path, name: str, content: bytes) -> None:
     path = str(tiny.write(tmp_path / name, content))
     held = {"12": "", "34": "", "56": ""}
-    assert keys(Exclusion(ids=[path]), tmp_path) == {f"coco/{k}": "" for k in held}
+    assert keys(Exclusion(ids=[path], dataset="coco"), tmp_path) == {f"coco/{k}": "" for k in held}
     assert keys(Exclusion(ids=[path], dataset="vg"), tmp_path) == {f"vg/{k}": "" for k in held}
     photos = keys(Exclusion(ids=[path], dataset="flickr30k"), tmp_path)
     assert photos == {f"flickr30k/{k}": k for k in held}
@@ -85,7 +85,7 @@ def test_gqa_ids_may_name_coco_images(tmp_path: Path) -> None:
 
 def test_several_files_are_read_together(tmp_path: Path) -> None:
     paths = [str(tiny.write(tmp_path / f"{i}.txt", f"{i}\n".encode())) for i in (1, 2)]
-    exclusion = Exclusion(ids=paths)
+    exclusion = Exclusion(ids=paths, dataset="coco")
     assert exclusion.paths() == paths
     assert set(keys(exclusion, tmp_path)) == {"coco/1", "coco/2"}
 
@@ -172,10 +172,12 @@ def test_wrong_content_is_an_error_that_names_the_file(
 def test_text_file_named_json_is_an_error(tmp_path: Path) -> None:
     path = str(tiny.write(tmp_path / "ids.json", b"12\n34\n"))
     with pytest.raises(RawFileError, match="expected JSON"):
-        read(Exclusion(ids=[path]), tmp_path)
+        read(Exclusion(ids=[path], dataset="coco"), tmp_path)
 
 
 def test_json_lists_survive_a_round_trip(tmp_path: Path) -> None:
     ids = list(range(1, 1000))
     path = tiny.write(tmp_path / "ids.json", json.dumps(ids).encode())
-    assert set(keys(Exclusion(ids=[str(path)]), tmp_path)) == {f"coco/{i}" for i in ids}
+    assert set(keys(Exclusion(ids=[str(path)], dataset="coco"), tmp_path)) == {
+        f"coco/{i}" for i in ids
+    }

@@ -117,23 +117,33 @@ def test_rows_of_tables_that_only_join_are_no_images() -> None:
         ([ImageInfo("vg/1", "vg", "other.jpg", 200, 100)], "one id of several images"),
         ([vg(1, width=201)], "one id of several images"),
         ([vg(1, width=0)], None),  # a table that does not state the size
-        ([ImageInfo("vg/1", "gqa", "other.jpg", 50, 50)], None),  # of another source
-        ([ImageInfo("vg/1", "gqa", n, 50, 50) for n in "ab"], "one id of several images"),
+        # Of other sources, which may have the image at another size.
+        ([ImageInfo("vg/1", "gqa", "images/1.jpg", 100, 50)], None),
+        ([ImageInfo("vg/1", "gqa", "0001.png", 100, 50)], None),
+        ([ImageInfo("vg/1", "gqa", "my_vg_1.jpeg", 100, 50)], None),
+        ([ImageInfo("vg/1", "gqa", "my_vg_21.jpeg", 100, 50)], "another image of this id"),
+        ([ImageInfo("vg/1", "gqa", "", 100, 50)], None),
+        ([ImageInfo("vg/1", "gqa", "other.jpg", 100, 50)], "another image of this id"),
+        ([ImageInfo("vg/1", "gqa", "1.jpg", 50, 100)], "image of another size"),
+        ([ImageInfo("vg/1", "gqa", n, 100, 50) for n in "ab"], "one id of several images"),
         ([ImageInfo("vg/1", "own", "2.jpg", 200, 100)], "file of another image"),
     ],
 )
-def test_rows_of_one_key_and_source_must_agree(others: list[ImageInfo], reason: str | None) -> None:
-    conflict = image_registry(vg(1), *others, vg(2)).conflict("vg/1")
+def test_rows_of_one_key_must_agree(others: list[ImageInfo], reason: str | None) -> None:
+    registry = image_registry(vg(1), *others, vg(2))
+    conflict = registry.conflict(others[0].source if others else "vg", "vg/1")
     assert (conflict and conflict.reason) == reason
-    assert image_registry(vg(1), *others, vg(2)).conflict("vg/2") is None
+    is_of_all_sources = registry.conflict("vg", "vg/1") is not None
+    assert is_of_all_sources == (reason in ("one id of several images", "file of another image"))
+    assert registry.conflict("vg", "vg/2") is None
 
 
 def test_published_names_of_one_image_agree() -> None:
     names = ["COCO_train2014_000000000009.jpg", "000000000009.jpg"]
     rows = [ImageInfo("coco/9", "own", name, 200, 100) for name in names]
-    assert image_registry(*rows).conflict("coco/9") is None
+    assert image_registry(*rows).conflict("own", "coco/9") is None
     of_another = ImageInfo("coco/9", "own", "train2014/COCO_train2014_000000000008.jpg", 200, 100)
-    conflict = image_registry(of_another).conflict("coco/9")
+    conflict = image_registry(of_another).conflict("own", "coco/9")
     assert conflict is not None
     assert conflict.detail == "own: coco/9 has 'train2014/COCO_train2014_000000000008.jpg'"
 
@@ -300,7 +310,8 @@ def test_unique_images_added_later_make_the_same_registry(
     registry = without.with_unique_images(unique_images)
     if not known:
         for image in unique_images:
-            assert bool(registry.conflict(image.key)) == bool(whole.conflict(image.key))
+            is_usable = registry.conflict(image.source, image.key) is None
+            assert is_usable == (whole.conflict(image.source, image.key) is None)
     for key in [*KEYS, *(f"web/{i}" for i in range(4))]:
         assert registry.canonical(key) == without.canonical(key) == whole.canonical(key)
         assert registry.image(key) == whole.image(key)
