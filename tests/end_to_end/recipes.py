@@ -29,6 +29,7 @@ region_graphs = "vg/region_graphs.json"
 
 [exclude.refexp]
 ids = ["side/refexp_all_unsafe_ids.pkl"]
+of = "coco"
 
 [exclude.gqa]
 ids = ["side/gqa_unsafe_ids.pkl"]
