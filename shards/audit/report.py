@@ -43,8 +43,8 @@ def lines(result: AuditResult) -> Iterator[str]:
         for reason, (counts, sample) in of_set.not_checked.items():
             captions = count_noun(counts.captions, "caption")
             yield printable(
-                f"not checked against {name}: {counts.images:,} {reason.images} "
-                f"(such as {sample[:100]}; {captions}): give {reason.remedy}"
+                f"not checked against {name}: {count_noun(counts.images, 'image')} "
+                f"(such as {sample[:100]}; {captions}): {reason.images}: give {reason.remedy}"
             )
         if count := result.set_aside.get(name):
             yield printable(
