@@ -131,9 +131,10 @@ class PickledList(AnnotationFile):
     format = "pickle"
 
     def statements(self) -> Iterator[Statement]:
-        content = self.path.read_bytes()
+        with open_stream(self.path) as file:
+            content = file.read(MAX_WHOLE_FILE_BYTES + 1)
         if len(content) > MAX_WHOLE_FILE_BYTES:
-            raise AuditError(f"{self.path}: {len(content)} bytes, too many for a pickle")
+            raise AuditError(f"{self.path}: more than {MAX_WHOLE_FILE_BYTES >> 20} MiB of a pickle")
         try:
             data = safe_pickle.loads(content, str(self.path))
         except safe_pickle.PickleError as error:

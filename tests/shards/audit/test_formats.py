@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import pickle
 import tarfile
 import zipfile
 from pathlib import Path
@@ -230,6 +231,15 @@ def test_leak_is_found_in_every_form(
     ]
     status, text = audit(capsys, *arguments)
     assert (status, "leaks: 1 of" in text) == (1, True), text
+
+
+def test_gzipped_references_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refs = [{"image_id": 139, "split": "val"}, {"image_id": 285, "split": "train"}]
+    (tmp_path / "refs.p.gz").write_bytes(gzip.compress(pickle.dumps(refs)))
+    (tmp_path / "file").write_text("000000000139.jpg\n000000000285.jpg\n")
+    against = f"refcoco={tmp_path / 'refs.p.gz'}"
+    status, text = audit(capsys, tmp_path / "file", "--against", against)
+    assert (status, "leaks: 1 of 2 images" in text) == (1, True), text
 
 
 @pytest.mark.parametrize(
