@@ -209,24 +209,22 @@ def _tars(context: Any, job: ExportJob) -> Iterator[Any]:
     indices = [i for split in job.splits for i in job.shards.shards_of(split)]
     entries = [job.shards.shards[i] for i in indices]
     digest = hashlib.sha256(" ".join(entry.sha256 for entry in entries).encode()).hexdigest()
-    folder = job.output_folder / f"shards-{digest[:16]}"
-    folder.mkdir()
+    folder = f"shards-{digest[:16]}"
+    address = job.shards.location.rstrip("/") if job.shards.is_remote else folder
+    if not job.shards.is_remote:
+        (job.output_folder / folder).mkdir()
     for entry in entries:
-        link_tar(job, folder / entry.file)
+        link_tar(job, job.output_folder / folder / entry.file)
         yield mlc.FileObject(
             ctx=context,
             id=entry.file,
             name=entry.file,
             description=f"{entry.images} images of {entry.split}, with their captions as JSON",
-            content_url=f"{job.shards.location.rstrip('/')}/{entry.file}"
-            if job.shards.is_remote
-            else f"{folder.name}/{entry.file}",
+            content_url=f"{address}/{entry.file}",
             content_size=f"{entry.bytes} B",
             encoding_formats=[mlc.EncodingFormat.TAR],
             sha256=entry.sha256,
         )
-    if job.shards.is_remote:
-        folder.rmdir()
 
 
 def _parquet(context: Any, path: Path) -> Any:

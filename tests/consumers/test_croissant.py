@@ -220,6 +220,15 @@ def test_two_sets_with_tars_of_one_name_do_not_share_mlcroissant_s_cache(tmp_pat
     assert urls[0].isdisjoint(urls[1])
 
 
+def test_tars_of_a_remote_set_keep_their_address(tmp_path: Path) -> None:
+    made = write_shard_set(tmp_path / "shards", [[2, 1], [3]])
+    out = tmp_path / "out"
+    assert shards(["export", "croissant", f"file://{made}/", "--output", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["captions.parquet", "croissant.json"]
+    tars = json.loads((out / "croissant.json").read_bytes())["distribution"][:2]
+    assert [tar["contentUrl"] for tar in tars] == [f"file://{made}/{tar['name']}" for tar in tars]
+
+
 def test_set_without_images_has_captions_only(tmp_path: Path) -> None:
     made = write_shard_set(tmp_path / "shards", [[2, 1], [3]], images=False)
     file = export(made, tmp_path / "out")
