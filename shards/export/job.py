@@ -30,8 +30,8 @@ class ExportJob:
     """An export: ``splits`` of a shard set, written to ``output_folder``, which is empty.
 
     ``with_images`` also unpacks the images, to ``output_folder/images/KEY.EXTENSION``. ``no_coco``
-    leaves out the images of COCO, whichever dataset their captions come from. ``statements`` are
-    those of the people who publish the export.
+    leaves out the images of COCO and crops of them, whichever dataset their captions come from.
+    ``statements`` are those of the people who publish the export.
     """
 
     shards: ShardSet
@@ -57,10 +57,13 @@ class ExportJob:
         reader = ShardReader(self.shards, open_shards=1)
         image_count = sum(entry.images for entry in self.shards.shards if entry.split == split)
         with tqdm(total=image_count, desc=split, unit=" images", disable=None) as bar:
-            for stored in reader.samples(split):
-                if not (self.no_coco and stored.sample.key.startswith("coco/")):
-                    yield ExportedSample(self, reader, stored)
-                bar.update()
+            for shard in self.shards.shards_of(split):
+                crop_of = self.shards.rows(shard, ["crop_of"])["crop_of"].to_pylist()
+                for row, original in enumerate(crop_of):
+                    sample = reader.sample(shard, row)
+                    if not (self.no_coco and "coco" in map(namespace_of, (sample.key, original))):
+                        yield ExportedSample(self, reader, StoredSample(shard, row, sample))
+                    bar.update()
 
 
 def link_tar(job: ExportJob, link: Path) -> None:

@@ -137,13 +137,20 @@ def check_namespaces(
 def check_held_out(
     shards: ShardSet, indexed: Mapping[int, IndexedShard], lists: Sequence[HeldOutList]
 ) -> Iterator[VerificationError]:
-    """Yields the images that are trained on and that a list of held-out images contains."""
+    """Yields the images that are trained on and that a list of held-out images contains.
+
+    A list contains a crop if it contains the image from which it was cut.
+    """
     trained = shards.manifest.splits_of_role("train")
     for shard, row in indexed.items():
         entry = shards.shards[shard]
         if entry.split in trained:
-            for key in row.keys:
+            for key, crop_of in zip(row.keys, row.crop_of, strict=True):
                 for held_out in lists:
                     if key in held_out.keys:
                         message = f"{held_out.argument} lists it"
-                        yield VerificationError(ErrorKind.HELD_OUT, message, entry.file, key)
+                    elif crop_of in held_out.keys:
+                        message = f"{held_out.argument} lists {crop_of}, of which it is a crop"
+                    else:
+                        continue
+                    yield VerificationError(ErrorKind.HELD_OUT, message, entry.file, key)

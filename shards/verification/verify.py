@@ -39,6 +39,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from schemas.image_ids import namespace_of
 from shards.evenly_spaced import evenly_spaced
 from shards.format.stats import Stats
 from shards.reading.shard_set import ShardSet
@@ -79,6 +80,9 @@ WITHOUT_RAW = (
     "what the raw files say (--raw): words, answers, classes, boxes that are moved together with "
     "their areas, sentences and regions that no count includes, damaged pixels",
 )
+
+# The namespaces of datasets that show some of the same photos. A key states one of them.
+_SHARING_PHOTOS = frozenset(("coco", "flickr30k", "vg"))
 
 _IMAGES_PER_PROCESS = 5_000  # are checked in about a second, the time to start a process
 
@@ -238,16 +242,23 @@ def _not_checked(
         yield f"excluded images: the manifest lists no {EXCLUDED}"
     trained = shards.manifest.splits_of_role("train")
     trained_namespaces = {
-        key.partition("/")[0]
+        namespace_of(key)
         for shard, row in indexed.items()
         if shards.shards[shard].split in trained
-        for key in row.keys
+        for key in (*row.keys, *filter(None, row.crop_of))
     }
     for held_out_list in held_out:
-        if held_out_list.namespace in ("vg", "gqa"):
+        listed_namespaces = {namespace_of(key) for key in held_out_list.keys}
+        others = sorted(trained_namespaces & _SHARING_PHOTOS - listed_namespaces)
+        if others and listed_namespaces & _SHARING_PHOTOS:
+            yield (
+                f"{held_out_list.argument}: its photos among the images that have only keys of "
+                f"{' and '.join(others)}; `mdetr-shards audit --identities` looks for them"
+            )
+        if held_out_list.namespace in ("vg", "gqa") and "coco" in trained_namespaces:
             yield (
                 f"{held_out_list.argument}: its images that are also in COCO have COCO's keys; "
                 "list them by COCO's ids"
             )
-        if trained_namespaces.isdisjoint(key.partition("/")[0] for key in held_out_list.keys):
+        if trained_namespaces.isdisjoint(listed_namespaces):
             yield f"{held_out_list.argument}: no trained image has a key of that namespace"

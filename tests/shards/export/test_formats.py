@@ -18,7 +18,7 @@ from shards.export.formats import FORMATS
 from shards.format import manifest as mf
 from shards.format.tables import encode_index
 from shards.reading.shard_set import ShardSet
-from tests.shard_sets import write_samples, write_shard_set
+from tests.shard_sets import write_samples, write_shard_set, write_tables
 
 NAMING_FILES = ["mdetr-json", "ultralytics", "odvg", "coco"]
 
@@ -147,6 +147,17 @@ def test_no_coco_leaves_out_the_images_of_coco(name: str, tmp_path: Path) -> Non
     assert b"139.jpg" not in content and b"7.jpg" in content
     if name == "mdetr-json":
         assert "final_mixed_train_no_coco.json" in files(out)
+
+
+@pytest.mark.parametrize("name", NAMING_FILES)
+def test_no_coco_leaves_out_crops_of_images_of_coco(name: str, tmp_path: Path) -> None:
+    made = make_set(tmp_path, MIXED[1], MIXED[2])
+    rows = ShardSet.open(made).index_rows(0)
+    rows[0].crop_of = "coco/139"
+    write_tables(made, mf.load(made).shards, [rows], "crops")
+    out = export(name, made, tmp_path / "out", "--no-coco")
+    content = b"".join((out / file).read_bytes() for file in files(out))
+    assert b"7.jpg" not in content and b"33.jpg" in content
 
 
 @pytest.mark.parametrize("name", NAMING_FILES)

@@ -9,13 +9,14 @@ import pytest
 
 from shards.__main__ import main
 from shards.format import manifest as mf
+from shards.format.index import IndexRow
 from shards.reading.shard_set import ShardSet
 from shards.verification import verify as verify_module
 from shards.verification.errors import MAX_LISTED, ErrorKind, VerificationError
 from shards.verification.held_out import read_held_out
 from shards.verification.set_checks import IndexedShard, check_keys
 from shards.verification.verify import WITHOUT_RAW, verify
-from tests.shard_sets import write_shard_set
+from tests.shard_sets import sample, write_samples, write_shard_set
 from tests.shards.verification.conftest import build_set
 from tests.shards.verification.corruption import (
     OTHER,
@@ -25,6 +26,7 @@ from tests.shards.verification.corruption import (
     index_rows,
     kinds,
     of_kind,
+    reindex,
     replace_fields,
     rewrite,
     verified,
@@ -207,6 +209,35 @@ def test_held_out_lists(demo_set: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert not_checked[-2].startswith(
         f"gqa={ids}: its images that are also in COCO have COCO's keys"
     )
+
+
+@pytest.mark.parametrize("column", ["key", "crop_of"])
+def test_held_out_list_contains_crops_of_its_images(
+    column: str, copied_set: Path, tmp_path: Path
+) -> None:
+    row = index_rows(copied_set)[0]
+
+    def cut_from_coco(rows: dict[str, list[IndexRow]]) -> None:
+        rows[SHARD][0].crop_of = "coco/999999999"
+
+    reindex(copied_set, cut_from_coco)
+    namespace, _, id_ = (row.key if column == "key" else "coco/999999999").partition("/")
+    (tmp_path / "ids.txt").write_text(id_)
+    held_out = [read_held_out(f"{namespace}={tmp_path / 'ids.txt'}")]
+    errors = verify(ShardSet.open(copied_set), held_out=held_out).errors.listed
+    [error] = [error for error in errors if error.kind is ErrorKind.HELD_OUT]
+    assert (error.file, error.key) == (SHARD, row.key)
+    assert ("of which it is a crop" in error.message) == (column == "crop_of")
+
+
+def test_held_out_list_cannot_find_photos_under_other_keys(tmp_path: Path) -> None:
+    """The images of a set that was built without COCO have keys of Visual Genome."""
+    made = write_samples(tmp_path / "set", [[(sample(key, 1), None) for key in ("coco/1", "vg/7")]])
+    for namespace, others in (("coco", "vg"), ("flickr30k", "coco and vg"), ("vg", "coco")):
+        (tmp_path / "ids.txt").write_text("139")
+        held_out = [read_held_out(f"{namespace}={tmp_path / 'ids.txt'}")]
+        not_checked = verify(ShardSet.open(made), held_out=held_out).not_checked
+        assert any(f"that have only keys of {others};" in check for check in not_checked)
 
 
 # --- some of the images ---------------------------------------------------------------------------
