@@ -205,6 +205,7 @@ def _key(image_id: int) -> str:
 def _read_references(input: Input, context: Context) -> Iterator[SliceItem]:
     check = context.rules.boxes == "clip"
     by_image: dict[tuple[int, str], list[_Referent]] = {}
+    images: dict[str, int] = {}  # by the ids of sentences, which no two images share
     read = RawCounts("coco", captions=0, boxes=0)
     left_out: dict[str, NotAskedFor] = {}
     for position, item in enumerate(load_references(input.path)):
@@ -239,6 +240,7 @@ def _read_references(input: Input, context: Context) -> Iterator[SliceItem]:
                 record = f"{input.role}/{_record(ref, sentence)}"
                 yield Rejected("coco", record, reason, detail, key, boxes=targets)
         else:
+            yield from _without_ids_of_others(ref, input.role, images)
             by_image.setdefault((ref.image_id, ref.split), []).append(_Referent(ref, obj))
     yield read
     for _, part in sorted(left_out.items()):
@@ -252,6 +254,29 @@ def _read_references(input: Input, context: Context) -> Iterator[SliceItem]:
             yield from _caption_batch(batch, input.role, context)
             batch, batch_sentences = [], 0
     yield from _caption_batch(batch, input.role, context)
+
+
+def _without_ids_of_others(ref: _Ref, dataset: str, images: dict[str, int]) -> Iterator[Rejected]:
+    """Removes the sentences of a reference whose ids are those of sentences about other images.
+
+    ``images`` has the image of each id so far, and gets those of the others.
+    """
+    kept = []
+    for sentence in ref.sentences:
+        record = _record(ref, sentence)
+        image_id = images.setdefault(record, ref.image_id)
+        if image_id == ref.image_id:
+            kept.append(sentence)
+        else:
+            yield Rejected(
+                source="coco",
+                record=f"{dataset}/{record}",
+                reason="duplicate id",
+                detail=f"it is that of a sentence about {_key(image_id)}",
+                image=_key(ref.image_id),
+                boxes=len(ref.targets()),
+            )
+    ref.sentences = kept
 
 
 def _stated_object(ref: _Ref, check: bool) -> Object | None:

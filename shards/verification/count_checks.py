@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from shards.format import manifest as mf
 from shards.format.manifest import ShardError
-from shards.format.source_counts import total
+from shards.format.source_counts import SourceCounts, total
 from shards.format.stats import DatasetStats, Stats
 from shards.reading.shard_set import ShardSet
 from shards.reading.tables import STATS, read_stats
@@ -97,6 +97,7 @@ def check_sources(
             if more := each.unaccounted():
                 message = f"{name}: {noun} do not add up: read is {more} more than all outcomes"
                 yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
+    yield from _check_not_asked_for(shards)
     if not sources or actual.from_samples.keys() != _splits(shards):
         return
     captions: Counter[str] = Counter()
@@ -119,6 +120,46 @@ def check_sources(
                     f"{', '.join(names)}: the manifest counts {expected} {noun}, the shards have "
                     f"{in_samples}"
                 )
+                yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
+
+
+def _check_not_asked_for(shards: ShardSet) -> Iterator[VerificationError]:
+    """Yields sources whose counts are not those of the manifest's list of what is left out."""
+    sources = shards.manifest.sources
+    listed = {name: SourceCounts() for name in sources}
+    for row in shards.manifest.not_asked_for:
+        counts = listed.setdefault(row.source, SourceCounts())
+        counts.not_asked_for += row.captions
+        counts.boxes.not_asked_for += row.boxes
+    for name, counts in listed.items():
+        stated = sources.get(name, SourceCounts())
+        for noun, in_list, in_source in (
+            ("captions", counts.not_asked_for, stated.not_asked_for),
+            ("boxes", counts.boxes.not_asked_for, stated.boxes.not_asked_for),
+        ):
+            if in_list != in_source:
+                message = f"{name}: {in_source} {noun} not asked for, the list has {in_list}"
+                yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
+
+
+def check_names(shards: ShardSet, requirements: RecipeRequirements) -> Iterator[VerificationError]:
+    """Yields sources and exclusions that either the recipe or the counts in the manifest lack."""
+    manifest, sources = shards.manifest, requirements.sources
+    counted = [
+        ("source", manifest.sources.keys(), sources),
+        ("exclusion", manifest.exclusions.keys(), requirements.evaluation_sets),
+        *(
+            (f"source in the joins of exclusions.{name}:", exclusion.joins.keys(), sources)
+            for name, exclusion in manifest.exclusions.items()
+        ),
+    ]
+    for noun, names, of_recipe in counted:
+        if of_recipe is not None:
+            for name in sorted(names - of_recipe):
+                message = f"the recipe has no {noun} {name!a}"
+                yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
+            for name in sorted(of_recipe - names):
+                message = f"there are no counts of the {noun} {name!a}"
                 yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
 
 

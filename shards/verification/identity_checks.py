@@ -20,9 +20,6 @@ from shards.verification.errors import ErrorKind, VerificationError
 from shards.verification.recipe import RecipeRequirements
 from shards.verification.set_checks import IndexedShard
 
-#: Images that may all be one file: a set of more is no test input.
-MOST_PLACEHOLDERS = 100
-
 _Array = npt.NDArray[np.uint64]
 
 
@@ -75,8 +72,6 @@ def check_image_files(
     a file, and those of several datasets do if no rule joins their photos.
     """
     files = np.concatenate([row.files for row in indexed.values()] or [np.empty(0, np.uint64)])
-    if has_one_file(indexed):
-        return
     roles = shards.manifest.roles
     datasets = requirements.datasets
     is_closed = datasets is not None and not datasets.is_open
@@ -96,15 +91,6 @@ def check_image_files(
                 if same or requirements.joins_photos:
                     message = f"its file is that of {first.key}"
                     yield VerificationError(ErrorKind.SAME_BYTES, message, entry.file, image.key)
-
-
-def has_one_file(indexed: Mapping[int, IndexedShard]) -> bool:
-    """Returns whether a small set has one file for several images, as a test input may."""
-    files = [row.files for row in indexed.values() if len(row.files)]
-    if sum(map(len, files)) > MOST_PLACEHOLDERS:
-        return False
-    distinct = {int(file) for row in files for file in row}
-    return len(distinct) == 1 and distinct != {0} and sum(map(len, files)) > 1
 
 
 def check_records(

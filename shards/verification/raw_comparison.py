@@ -1,6 +1,7 @@
 """Compares some samples of a shard set with the raw files, and the raw files with the samples."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +53,60 @@ class _Chosen(NamedTuple):
     row: IndexRow
 
 
+class _Expected(NamedTuple):
+    """A sentence of a raw file of a source: that of one of the image's captions, or rejected."""
+
+    source: str
+    dataset: str
+    id: str
+    record: RawRecord
+
+
+class _Rejections:
+    """The sentences that rejected.parquet counts; none if it cannot be read."""
+
+    def __init__(self, shards: ShardSet) -> None:
+        self._records: Counter[tuple[str, str, str]] = Counter()  # by source, record and image
+        self._places: Counter[tuple[str, str]] = Counter()  # by source, and file with position
+        try:
+            rows = read_rejected(shards).to_pylist()
+        except ShardError:
+            return  # check_tables reports it
+        for row in rows:
+            source, record, lost = row["source"], row["record"], row["records"]
+            self._records[source, record, row["image"]] += lost
+            if row["reason"] == "malformed record":
+                self._places[source, f"{row['detail'].partition(': ')[0]}: {record}"] += lost
+
+    def unexplained(
+        self, sentences: Sequence[_Expected], present: Mapping[tuple[str, str], int]
+    ) -> Iterator[str]:
+        """Yields the sentences of an image that are neither in its sample nor rejected, by name.
+
+        A row of a whole image explains as many sentences of its source as it counts. ``present``
+        has the numbers of sentences in the sample, by dataset and record.
+        """
+        stated = Counter((s.dataset, s.id) for s in sentences)
+        missing: dict[tuple[str, str], set[str]] = defaultdict(set)  # by source and image
+        for sentence in sentences:
+            id_ = sentence.dataset, sentence.id
+            if self._count(sentence) < stated[id_] - present.get(id_, 0):
+                missing[sentence.source, sentence.record.image].add("/".join(id_))
+        for (source, image), names in missing.items():
+            if len(names) > self._records[source, image, image]:
+                yield from sorted(names)
+
+    def _count(self, sentence: _Expected) -> int:
+        """Returns how often a sentence was rejected.
+
+        A number alone is its id only where records are not known by their position.
+        """
+        source, record = sentence.source, sentence.record
+        names = [f"{sentence.dataset}/{sentence.id}", *([] if record.place else [sentence.id])]
+        rows = product([source], names, ["", record.image])
+        return self._places[source, record.place] + sum(map(self._records.__getitem__, rows))
+
+
 class RawComparison:
     """The comparison of the chosen rows with the raw files below ``root``."""
 
@@ -87,8 +142,8 @@ class RawComparison:
     def errors(self) -> Iterator[VerificationError]:
         """Yields what the samples and the raw files do not agree about."""
         keys = {chosen.sample.key for chosen in self._chosen}
-        records: dict[tuple[str, str], RawRecord] = {}
-        expected: dict[tuple[str, str], list[tuple[str, str]]] = {}  # by split and image
+        records: dict[tuple[str, str], list[RawRecord]] = {}
+        expected: dict[tuple[str, str], list[_Expected]] = {}  # by split and image
         unread: set[str] = set()
         try:
             wanted = SameImages(keys, self._root, self._sources)
@@ -104,27 +159,27 @@ class RawComparison:
                 continue
             try:
                 for split, dataset, id_, record in reader(self._root, source, wanted):
-                    records.setdefault((dataset, id_), record)  # a later one is a duplicate
+                    records.setdefault((dataset, id_), []).append(record)
                     if record.regions != "near":  # a build merges those
-                        expected.setdefault((split, record.image), []).append((dataset, id_))
+                        sentence = _Expected(name, dataset, id_, record)
+                        expected.setdefault((split, record.image), []).append(sentence)
             except _LAYOUT_ERRORS as error:
                 unread.add(name)
                 message = f"sentences of {name} cannot be read: {_text(error)}"
                 yield VerificationError(ErrorKind.RAW, message)
-        rejected = self._rejected()
+        rejected = _Rejections(self._shards)
         for chosen in self._chosen:
-            present: set[tuple[str, str]] = set()
+            present: Counter[tuple[str, str]] = Counter()
             for index, caption in enumerate(chosen.sample.captions):
                 present.update((s.dataset, s.record) for s in caption.provenance)
                 for message in self._caption(chosen, caption, records, complete=not unread):
                     yield VerificationError(
                         ErrorKind.RAW, message, chosen.file, chosen.sample.key, index
                     )
-            lost = set(expected.get((chosen.split, chosen.sample.key), ())) - present
-            for dataset, id_ in sorted(lost):
-                if rejected.isdisjoint((id_, f"{dataset}/{id_}", records[dataset, id_].place)):
-                    message = f"{dataset}/{id_} is in the raw file, not in the sample"
-                    yield VerificationError(ErrorKind.RAW, message, chosen.file, chosen.sample.key)
+            sentences = expected.get((chosen.split, chosen.sample.key), [])
+            for name in rejected.unexplained(sentences, present):
+                message = f"{name} is in the raw file, not in the sample"
+                yield VerificationError(ErrorKind.RAW, message, chosen.file, chosen.sample.key)
             yield from self._image(chosen)
 
     def _licenses(self, keys: set[str]) -> Iterator[VerificationError]:
@@ -144,33 +199,26 @@ class RawComparison:
             for message in messages:
                 yield VerificationError(ErrorKind.RAW, message, chosen.file, chosen.sample.key)
 
-    def _rejected(self) -> set[str]:
-        """Returns the records that were rejected, by their ids or their places in a file."""
-        try:
-            rows = read_rejected(self._shards).to_pylist()
-        except ShardError:
-            return set()  # check_tables reports it
-        places = {f"{row['detail'].partition(': ')[0]}: {row['record']}" for row in rows}
-        return {row["record"] for row in rows} | places
-
     def _caption(
         self,
         chosen: _Chosen,
         caption: Caption,
-        records: dict[tuple[str, str], RawRecord],
+        records: dict[tuple[str, str], list[RawRecord]],
         complete: bool,
     ) -> Iterator[str]:
         """Yields how the sentences of a caption differ from their raw records."""
         required = self._requirements.for_split(chosen.split)
         for index, origin in enumerate(caption.provenance):
-            record = records.get((origin.dataset, origin.record))
-            if record is None:
+            of_id = records.get((origin.dataset, origin.record))
+            if of_id is None:
                 # Images of several datasets have the key of one of them.
                 if complete and self._is_of_own_dataset(chosen.sample, origin):
                     yield f"{origin.dataset}/{origin.record} is no raw record of the image"
                 continue
             name = f"{origin.dataset}/{origin.record}"
             key = chosen.sample.key
+            # The first of the image: builds reject later ones, and those of other images.
+            record = next((r for r in of_id if key in (r.image, r.same_as)), of_id[0])
             if key not in (record.image, record.same_as) and (
                 namespace_of(key) == namespace_of(record.image)
             ):

@@ -110,6 +110,17 @@ class RecipeRequirements:
         return None if self._recipe is None else set(self._recipe.sources)
 
     @property
+    def tables(self) -> set[str]:
+        """The names of files of images that are no source's, as rejected rows have them."""
+        if self._recipe is None:
+            return set()
+        tables = {f"exclude.{name}" for name in self._recipe.exclude}
+        for namespace, paths in self._recipe.image_tables.items():
+            tables.add(f"image_tables.{namespace}")
+            tables |= {f"image_tables.{namespace}[{i}]" for i in range(1, len(paths))}
+        return tables
+
+    @property
     def joins_photos(self) -> bool:
         """Whether images of one photo have one key, as far as the sources name the photo."""
         return self._recipe is not None and self._recipe.rules.same_photo

@@ -90,11 +90,10 @@ def _check_spans(caption: Caption, required: SampleRequirements) -> Iterator[Cap
     for span in spans:
         if not is_inside(span, text):
             yield ErrorKind.SPAN, f"{span} of {len(text)} characters"
-    for start, stop in spans_that_split_words(text, spans):
-        sentence = sentence_index((start, stop), caption.provenance)
+    for span, sentence in _spans_that_split_words(caption, spans):
         dataset = None if sentence is None else caption.provenance[sentence].dataset
         if dataset not in required.words_may_be_split:
-            yield ErrorKind.WORD, _in_context(text, (start, stop))
+            yield ErrorKind.WORD, _in_context(text, span)
     if required.datasets is None or required.datasets.is_open:
         return
     for region in caption.regions:
@@ -104,6 +103,28 @@ def _check_spans(caption: Caption, required: SampleRequirements) -> Iterator[Cap
                 dataset = None if sentence is None else caption.provenance[sentence].dataset
                 if dataset not in required.words_may_be_split:
                     yield ErrorKind.WORD, _in_context(text, span)
+
+
+def _spans_that_split_words(
+    caption: Caption, spans: Sequence[Span]
+) -> Iterator[tuple[Span, int | None]]:
+    """Yields spans that split a word, with the index of their sentence.
+
+    Words are those of the sentence by itself: its last character and the full stop that follows
+    may be one grapheme (U+0600).
+    """
+    of_sentences: dict[int, set[Span]] = {}
+    for span in spans_that_split_words(caption.text, spans):
+        sentence = sentence_index(span, caption.provenance)
+        if sentence is None:
+            yield span, None
+            continue
+        begin, end = caption.provenance[sentence].span
+        if sentence not in of_sentences:
+            inside = [(a - begin, b - begin) for a, b in spans if begin <= a and b <= end]
+            of_sentences[sentence] = set(spans_that_split_words(caption.text[begin:end], inside))
+        if (span[0] - begin, span[1] - begin) in of_sentences[sentence]:
+            yield span, sentence
 
 
 def _in_context(text: str, span: Span) -> str:

@@ -6,9 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from shards.format.exclusion_counts import ExclusionCounts
 from shards.format.manifest import ShardError
+from shards.format.source_counts import SourceCounts
 from shards.reading.shard_set import ShardSet
 from shards.reading.tables import EXCLUDED, REJECTED, read_excluded, read_rejected
+from shards.terminal import count_noun
 from shards.verification.errors import ErrorKind, VerificationError
 from shards.verification.recipe import RecipeRequirements
 from shards.verification.set_checks import IndexedShard
@@ -83,6 +86,7 @@ def _check_excluded(
         message = f"the recipe has no evaluation set {name!a}"
         yield VerificationError(ErrorKind.TABLE, message, EXCLUDED)
     yield from _check_exclusions(shards, rows)
+    yield from _check_named(shards, rows)
     # An image has a row for each evaluation set and join, all with the number of its captions.
     captions = {(row["split"], row["image"]): row["captions"] for row in rows if row["excluded"]}
     stated = sum(counts.excluded for counts in shards.manifest.sources.values())
@@ -114,23 +118,44 @@ def _check_exclusions(shards: ShardSet, rows: _Rows) -> Iterator[VerificationErr
             yield VerificationError(ErrorKind.TABLE, message, EXCLUDED)
 
 
+def _check_named(shards: ShardSet, rows: _Rows) -> Iterator[VerificationError]:
+    """Yields evaluation sets that name fewer images than the rows have of them.
+
+    A row by a perceptual hash may have a duplicate of a named image.
+    """
+    images: dict[str, set[str]] = {}
+    for row in rows:
+        of_set = images.setdefault(row["eval_set"], set())
+        if row["join"] != "perceptual hash":
+            of_set.add(row["eval_image"])
+    for eval_set, of_set in sorted(images.items()):
+        exclusion = shards.manifest.exclusions.get(eval_set, ExclusionCounts(named=0))
+        if exclusion.named < (least := max(1, len(of_set))):
+            stated = f"the manifest states that it names {exclusion.named}"
+            message = f"{count_noun(least, 'image')} of {eval_set}, {stated}"
+            yield VerificationError(ErrorKind.TABLE, message, EXCLUDED)
+
+
 def _check_rejected(
     shards: ShardSet, rows: _Rows, requirements: RecipeRequirements
 ) -> Iterator[VerificationError]:
-    """Yields sources whose rejected records are not those of the rows."""
-    records: Counter[str] = Counter()
-    for row in rows:
-        records[row["source"]] += row["records"]
+    """Yields sources whose rejected records and boxes are not those of the rows."""
+    actual = {"records": Counter[str](), "boxes": Counter[str]()}
+    for noun, counts in actual.items():
+        for row in rows:
+            counts[row["source"]] += row[noun]
     known = requirements.sources
     if known is None:
         return
-    for source in sorted(records.keys() | shards.manifest.sources.keys()):
-        if source not in known and not source.startswith("exclude."):
+    sources = shards.manifest.sources
+    for source in sorted(actual["records"].keys() | sources.keys()):
+        if source not in known | requirements.tables:
             message = f"the recipe has no source {source!a}"
             yield VerificationError(ErrorKind.TABLE, message, REJECTED)
             continue
-        counts = shards.manifest.sources.get(source)
-        stated = 0 if counts is None else counts.rejected
-        if records[source] != stated:
-            message = f"{records[source]} records of {source}, the manifest has {stated}"
-            yield VerificationError(ErrorKind.TABLE, message, REJECTED)
+        of_source = sources.get(source, SourceCounts())
+        stated = {"records": of_source.rejected, "boxes": of_source.boxes.rejected}
+        for noun, counts in actual.items():
+            if counts[source] != stated[noun]:
+                message = f"{counts[source]} {noun} of {source}, the manifest has {stated[noun]}"
+                yield VerificationError(ErrorKind.TABLE, message, REJECTED)

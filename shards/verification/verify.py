@@ -43,7 +43,7 @@ from schemas.image_ids import namespace_of
 from shards.evenly_spaced import evenly_spaced
 from shards.format.stats import Stats
 from shards.reading.shard_set import ShardSet
-from shards.reading.tables import EXCLUDED
+from shards.reading.tables import EXCLUDED, REJECTED
 from shards.terminal import count_noun
 from shards.verification import count_checks
 from shards.verification.errors import ErrorLog
@@ -54,7 +54,6 @@ from shards.verification.identity_checks import (
     check_file_names,
     check_image_files,
     check_records,
-    has_one_file,
 )
 from shards.verification.license_checks import check_licenses
 from shards.verification.placement_checks import check_placement, check_shards
@@ -127,6 +126,7 @@ def verify(
     actual = count_checks.actual_counts(shards, indexed, stats_by_split)
     log.add(count_checks.check_totals(shards, indexed, actual))
     log.add(count_checks.check_not_empty(shards, requirements))
+    log.add(count_checks.check_names(shards, requirements))
     log.add(count_checks.check_sources(shards, actual, requirements))
     log.add(count_checks.check_stats(shards, actual))
 
@@ -232,14 +232,13 @@ def _not_checked(
     if unreadable := len(shards.shards) - len(indexed):
         images = f"images of {count_noun(unreadable, 'shard')}, held-out ones too"
         yield f"{images}: their index rows cannot be read"
-    if has_one_file(indexed):
-        yield "files of images against each other: all images have the same one"
     if num_images is not None:
         yield f"the sha256 and the tar of each shard, and all but {num_images} images"
         if shards.is_remote:
             yield "whether shards without a chosen image exist"
-    if EXCLUDED not in (entry.file for entry in shards.manifest.files):
-        yield f"excluded images: the manifest lists no {EXCLUDED}"
+    for noun, table in (("excluded images", EXCLUDED), ("rejected records", REJECTED)):
+        if table not in (entry.file for entry in shards.manifest.files):
+            yield f"{noun}: the manifest lists no {table}"
     trained = shards.manifest.splits_of_role("train")
     trained_namespaces = {
         namespace_of(key)

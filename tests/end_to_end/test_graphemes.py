@@ -89,3 +89,16 @@ def test_spans_end_on_grapheme_borders_and_the_set_is_whole(rules: str, tmp_path
             assert {b for s in positive + caption["tokens_negative"] for b in s} <= borders, text
     assert spans > 2 * len(texts)
     assert verify(ShardSet.open(tmp_path / "shards")).errors.listed == []
+
+
+@pytest.mark.parametrize("last", ["\u0600", "\u06dd", "e\u0301", "\u200d", "\U0001f1eb"])
+def test_last_character_and_the_full_stop_are_no_split_grapheme(last: str, tmp_path: Path) -> None:
+    """A mark that is before its number in print (U+0600) would be one grapheme with a full stop."""
+    texts = {1: f"cat {last}", 2: f"dog {last}"}
+    boxes = [tiny.coco_annotation(i, 9, (60 * i, 10, 40, 30)) for i in texts]
+    references = [tiny.reference(9, i, {i: text}) for i, text in texts.items()]
+    source = tiny.write_coco(tmp_path, [tiny.coco_image(9)], boxes, references)
+    assert tiny.build(tmp_path, sources={"coco": source}) == 0
+    [caption] = tiny.samples(tmp_path)["coco/9"]["captions"]
+    assert caption["text"] == f"cat {last}. dog {last}."
+    assert verify(ShardSet.open(tmp_path / "shards")).errors.listed == []

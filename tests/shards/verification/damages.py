@@ -534,6 +534,42 @@ def source_counts(name: str, by: int) -> Callable[[SetData], object]:
     return edit
 
 
+def box_counts(**by: int) -> Callable[[SetData], object]:
+    """Adds to counts of the boxes of Visual Genome."""
+
+    def edit(data: SetData) -> None:
+        for name, more in by.items():
+            data.manifest["sources"]["vg"]["boxes"][name] += more
+
+    return edit
+
+
+def rejected_boxes_more(data: SetData) -> None:
+    for row in data.rejected:
+        row["boxes"] += 5
+
+
+def no_row_of_what_is_not_asked_for(data: SetData) -> None:
+    assert data.manifest["not_asked_for"]
+    data.manifest["not_asked_for"] = []
+
+
+def ghost_row_of_what_is_not_asked_for(data: SetData) -> None:
+    row = {"source": "voc", "what": "split val", "captions": 1, "boxes": 0}
+    data.manifest["not_asked_for"].append(list(row.values()))
+
+
+def excluding_set(data: SetData) -> dict[str, Any]:
+    """Returns the counts of an evaluation set that excludes an image by an id."""
+    row = next(row for row in data.excluded if row["join"] != "perceptual hash")
+    counts: dict[str, Any] = data.manifest["exclusions"][row["eval_set"]]
+    return counts
+
+
+def lose_exclusion(data: SetData) -> None:
+    del data.manifest["exclusions"][next(iter(data.manifest["exclusions"]))]
+
+
 def lose_source(data: SetData) -> None:
     del data.manifest["sources"]["flickr30k"]
 
@@ -737,6 +773,25 @@ DAMAGES: dict[str, Damage] = {
     "records merged": Damage(source_counts("merged", 1), ErrorKind.SOURCES),
     "records excluded": Damage(source_counts("excluded", -1), ErrorKind.TABLE),
     "source lost": Damage(lose_source, ErrorKind.SOURCES),
+    "ghost source": Damage(
+        lambda data: data.manifest["sources"].update(voc=data.manifest["sources"]["vg"]),
+        ErrorKind.SOURCES,
+    ),
+    "boxes of rejected rows": Damage(rejected_boxes_more, ErrorKind.TABLE),
+    "boxes excluded, not rejected": Damage(box_counts(excluded=1, rejected=-1), ErrorKind.TABLE),
+    "list of what is not asked for": Damage(no_row_of_what_is_not_asked_for, ErrorKind.SOURCES),
+    "ghost source not asked for": Damage(ghost_row_of_what_is_not_asked_for, ErrorKind.SOURCES),
+    "boxes merged, not left out": Damage(box_counts(merged=-1, not_asked_for=1), ErrorKind.SOURCES),
+    "images that a set names": Damage(
+        lambda data: excluding_set(data).update(named=0), ErrorKind.TABLE
+    ),
+    "ghost exclusion": Damage(
+        lambda data: data.manifest["exclusions"].update(ghost={"named": 1}), ErrorKind.SOURCES
+    ),
+    "exclusion lost": Damage(lose_exclusion, ErrorKind.SOURCES),
+    "joins of a ghost source": Damage(
+        lambda data: excluding_set(data)["joins"].update(voc=["id"]), ErrorKind.SOURCES
+    ),
     # licenses
     "license that is not listed": Damage(license_ids(7), ErrorKind.LICENSE),
     "no license": Damage(license_ids(), ErrorKind.LICENSE),

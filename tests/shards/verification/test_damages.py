@@ -7,6 +7,8 @@ import pytest
 from shards.reading.shard_set import ShardSet
 from shards.verification.errors import ErrorKind
 from shards.verification.verify import verify
+from tests import tiny
+from tests.end_to_end.test_joins import build
 from tests.shards.verification.damages import DAMAGES
 from tests.shards.verification.set_data import SetData
 
@@ -15,6 +17,7 @@ IN_DEMO = {
     "row of rejected.parquet lost",
     "unknown source of a rejected row",
     "count of a rejected row",
+    "boxes of rejected rows",
     "one image under all keys",
 }
 
@@ -34,15 +37,17 @@ def test_damage_is_found(name: str, medium_set: Path, demo_set: Path, tmp_path: 
     assert damage.kind in verify(ShardSet.open(tmp_path)).errors.counts
 
 
-def test_set_of_one_image_file_is_a_test_input(medium_set: Path, tmp_path: Path) -> None:
-    """A few images that all have one file: nothing is known about their files."""
-    data = SetData(medium_set)
-    [(file, images), *_] = [item for item in data.shards.items() if len(item[1]) > 1]
-    for image in images:
-        image.content = images[0].content
-    for other in data.shards:
-        data.shards[other] = images if other == file else []
-    data.write(tmp_path)
-    result = verify(ShardSet.open(tmp_path))
-    assert not result.errors.counts.keys() & {ErrorKind.SAME_BYTES, ErrorKind.LEAK}
-    assert any("all images have the same one" in check for check in result.not_checked)
+@pytest.mark.parametrize("count", [2, 3])
+def test_one_file_of_all_images_is_a_leak(count: int, tmp_path: Path) -> None:
+    """However few there are: nothing but the build of tests has such a set."""
+    split_of = {1: "train", 2: "val", 3: "train"}
+    boxes = [tiny.coco_annotation(i, i) for i in split_of]
+    references = [tiny.reference(i, i, {i: f"cat {i}"}, split) for i, split in split_of.items()]
+    images = [tiny.coco_image(i) for i in split_of][:count]
+    source = tiny.write_coco(tmp_path, images, boxes[:count], references[:count])
+    for i in range(1, count + 1):
+        tiny.write(tmp_path / f"coco/images/{i}.jpg", tiny.image_file())
+    splits = {"train": {"shards": 1}, "val": {"shards": 1}}
+    assert build(tmp_path, sources={"coco": source}, splits=splits) == 0
+    errors = verify(ShardSet.open(tmp_path / "shards")).errors
+    assert errors.counts[ErrorKind.LEAK] == count - 1

@@ -114,6 +114,7 @@ def test_set_without_a_recipe(tmp_path: Path) -> None:
         "counts of stats.json",
         "sentences of the sources",
         "excluded images",
+        "rejected records",
         "what the raw files say (--raw)",
     ]
 
