@@ -10,6 +10,7 @@ more than 5 seconds.
 """
 
 import argparse
+import itertools
 import json
 import pickle
 import re
@@ -40,6 +41,7 @@ from pipelines.sources.lvis import Lvis
 from pipelines.sources.mdetr_json import MdetrJson
 from pipelines.sources.visual_genome.reader import VisualGenome
 from schemas import ImageInfo, ImageRecord, Rejected
+from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS
 
 MAX_ADDED_MIB = 80
 MAX_SECONDS = 5
@@ -490,6 +492,47 @@ def _gqa_operations(folder: Path) -> None:
     short = question | {"question": "Is it a dog?"}
     _write_json(folder / "questions.json", {"1": question, "2": short})
     _write_json(folder / "graphs.json", {})
+
+
+def _gqa_words(folder: Path, word: str, names: list[str]) -> None:
+    """Writes a question of one repeated word, with objects of these names and ids."""
+    text = f"{word} " * ((MAX_CHARACTERS - 1) // (len(word) + 1))
+    operations = [
+        {"operation": "select", "argument": f"{name} ({i})"} for i, name in enumerate(names)
+    ]
+    ranges = {f"{19 * i}:{19 * i + 19}": 9000 + i for i in range(MAX_CAPTION_BOXES - len(names))}
+    question = {
+        "imageId": "1",
+        "question": text,
+        "semantic": operations,
+        "annotations": {"question": ranges if word == "a" else {}},
+    }
+    _write_json(folder / "questions.json", {str(i): question for i in range(10)})
+    _write_json(folder / "graphs.json", {})
+
+
+@bomb("gqa taken words", _read_gqa)
+def _gqa_taken_words(folder: Path) -> None:
+    _gqa_words(folder, "a", ["a"] * (MAX_CAPTION_BOXES // 2))
+
+
+@bomb("gqa cases of a name", _read_gqa)
+def _gqa_cases_of_a_name(folder: Path) -> None:
+    cases = map("".join, itertools.product(*zip("ábcdefghij", "ÁBCDEFGHIJ", strict=True)))
+    _gqa_words(folder, "ábcdefghij", [*itertools.islice(cases, MAX_CAPTION_BOXES)])
+
+
+@bomb("gqa long names", _read_gqa)
+def _gqa_long_names(folder: Path) -> None:
+    _gqa_words(folder, "a", [f"{'a ' * 48}{i}" for i in range(250)] + ["a" * 300_000])
+
+
+@bomb("lvis negative classes", _read_lvis)
+def _lvis_negative_classes(folder: Path) -> None:
+    image = {"id": 1, "width": 9, "height": 9, "neg_category_ids": [*range(2_000_000)]}
+    classes = [{"id": 1, "name": "dog"}]
+    content = {"images": [image], "annotations": [], "categories": classes}
+    _write_json(folder / "lvis.json", content)
 
 
 @bomb("lvis nested", _read_lvis)

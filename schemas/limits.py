@@ -18,6 +18,10 @@ MAX_IMAGE_FILE_BYTES = 32 << 20
 #: slice.
 MAX_RECORD_BYTES = 4 << 20
 
+#: Most bytes of an image of LVIS with the ids of the classes that it does not show; LVIS has 1,203
+#: classes. Its file is not sliced.
+MAX_IMAGE_RECORD_BYTES = 64 << 10
+
 #: Fewest bytes of the elements of a sliced file on average, if it has more than `FREE_ELEMENTS`.
 #: Elements are counted only where commas are closer to each other than in any file of records, by
 #: layout: lists have polygons.
@@ -58,6 +62,9 @@ MAX_CHARACTERS = 10_000
 
 #: Most boxes or objects of one caption, which are compared in pairs.
 MAX_CAPTION_BOXES = 500
+
+#: Most characters of the name of an object that is searched in a question.
+MAX_NAME_CHARACTERS = 100
 
 #: Most pairs of a phrase and a box of one caption that are compared.
 MAX_CAPTION_PAIRS = 1_000_000

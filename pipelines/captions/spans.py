@@ -1,5 +1,6 @@
 """Arithmetic on character spans: half-open ``(start, stop)`` offsets into a caption."""
 
+import functools
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
@@ -44,8 +45,8 @@ def consolidate(spans: Iterable[Span], text: str) -> list[Span]:
         return _consolidate(spans, text)
     borders = grapheme_borders(text)
     by_grapheme = [_to_graphemes(span, borders) for span in spans]
-    letters = "".join(map(_main_character, split_graphemes(text)))
-    return [(borders[start], borders[stop]) for start, stop in _consolidate(by_grapheme, letters)]
+    cleaned = _consolidate(by_grapheme, _main_characters(text))
+    return [(borders[start], borders[stop]) for start, stop in cleaned]
 
 
 def consolidate_or_whole(spans: Iterable[Span], text: str) -> list[Span]:
@@ -69,6 +70,12 @@ def _to_graphemes(span: Span, borders: Sequence[int]) -> Span:
         return span
     first = bisect_right(borders, start) - 1
     return first, bisect_left(borders, stop) if start < stop else first
+
+
+@functools.lru_cache(maxsize=64)
+def _main_characters(text: str) -> str:
+    """Returns the main character of each grapheme."""
+    return "".join(map(_main_character, split_graphemes(text)))
 
 
 def _main_character(grapheme: str) -> str:

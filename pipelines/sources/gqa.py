@@ -31,7 +31,7 @@ from schemas import (
 )
 from schemas.graphemes import is_within_word
 from schemas.image_ids import ImageIdError, RawId, image_key
-from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS
+from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS, MAX_NAME_CHARACTERS
 from shards.terminal import count_noun
 
 
@@ -280,15 +280,18 @@ def _object_regions(question: _Question) -> _Regions:
         ValueError: the question does not have the annotated words.
     """
     text = question.question
+    names = _Names(text)
     spans: dict[str, list[Span]] = {}
     for span, id_ in _annotated_spans(question, text):
         spans.setdefault(id_, []).append(span)
+        names.take(span)
     for operation in question.semantic:
         name, id_ = _parse_argument(operation.argument)
         if id_ and id_ not in spans:
-            name_span = _find_name(name, text, spans)
+            name_span = names.find(name)
             if name_span:
                 spans[id_] = [name_span]
+                names.take(name_span)
     answered = _object_ids(question.annotations.answer)
     answers = [id_ for id_ in answered.values() if id_ not in spans]
     if answers:
@@ -356,17 +359,38 @@ def _parse_argument(argument: str) -> tuple[str, str]:
     return ("" if name == "_" else name), id_
 
 
-def _find_name(name: str, text: str, taken: dict[str, list[Span]]) -> Span | None:
-    """Returns the first span of a name, as whole words, outside the words of other objects."""
-    if not name:
-        return None
-    for match in _name_pattern(name).finditer(text):
-        start, stop = match.span()
-        if is_within_word(text, start) or is_within_word(text, stop):  # \b ends before an accent
-            continue
-        if all(stop <= a or b <= start for spans in taken.values() for a, b in spans):
-            return start, stop
-    return None
+class _Names:
+    """Finds names in a text, as whole words, outside the words of other objects.
+
+    A word that was found or taken stays taken, so the search for a name goes on from where that for
+    the same name ended: time grows with the text and the number of different names.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._is_taken = bytearray(len(text))  # by character
+        self._rest: dict[str, Iterator[Span]] = {}  # by pattern, the occurrences from there on
+
+    def take(self, span: Span) -> None:
+        """Marks the words of an object."""
+        start, stop = span
+        self._is_taken[start:stop] = b"\1" * (stop - start)
+
+    def find(self, name: str) -> Span | None:
+        """Returns the first span of a name, none of whose characters is taken."""
+        if not 0 < len(name) <= MAX_NAME_CHARACTERS:
+            return None
+        pattern = _name_pattern(name)
+        rest = self._rest.setdefault(pattern.pattern, self._occurrences(pattern))
+        return next((span for span in rest if not any(self._is_taken[slice(*span)])), None)
+
+    def _occurrences(self, pattern: re.Pattern[str]) -> Iterator[Span]:
+        text = self._text
+        for match in pattern.finditer(text):
+            start, stop = match.span()
+            # \b also ends before an accent.
+            if not is_within_word(text, start) and not is_within_word(text, stop):
+                yield start, stop
 
 
 @functools.lru_cache(maxsize=4096)
@@ -382,8 +406,14 @@ def _name_pattern(name: str) -> re.Pattern[str]:
     for ending, singular in (("ies", "y"), ("es", ""), ("s", "")):
         if name.endswith(ending) and len(name) > len(ending) + 1:
             forms.add(name.removesuffix(ending) + singular)
-    longest_first = sorted(forms, key=len, reverse=True)
+    lower = {_lower(form) for form in forms}  # equal for "Dog" and "dog"
+    longest_first = sorted(lower, key=lambda form: (-len(form), form))
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b", re.IGNORECASE)
+
+
+def _lower(text: str) -> str:
+    """Returns a text in lower case, with as many characters: not that of a dotted capital I."""
+    return "".join(lower if len(lower := char.lower()) == 1 else char for char in text)
 
 
 # --- the words of an object in the published scripts ----------------------------------------------

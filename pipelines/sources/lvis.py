@@ -24,6 +24,7 @@ from pipelines.io.json_records import (
     decode_file,
     decode_list,
     decode_parts,
+    raw_elements,
     reject_malformed,
 )
 from pipelines.io.raw_files import RawFileError
@@ -44,6 +45,7 @@ from schemas import (
 )
 from schemas.class_names import class_name
 from schemas.image_ids import image_key, photo_id_of_url
+from schemas.limits import MAX_CHARACTERS, MAX_IMAGE_RECORD_BYTES
 from shards.format.placement import position
 
 #: Of each ten images of a few-shot subset, this many are selected for a class that they show, the
@@ -231,7 +233,7 @@ def _read_tables(path: str) -> _Tables:
     content = map_file(path)
     try:
         tables = decode_file(without_mark(content), _File)
-        images, bad_images = decode_list(tables.images, _Image)
+        images, bad_images = _decode_images(tables.images)
         annotations, bad_annotations = decode_list(tables.annotations, _Annotation)
     except (ValueError, RecursionError) as error:
         raise RawFileError(f"{path}: not in the layout of LVIS: {error}") from error
@@ -252,6 +254,28 @@ def _read_tables(path: str) -> _Tables:
     )
 
 
+def _decode_images(content: msgspec.Raw) -> tuple[list[_Image], list[BadRecord]]:
+    """Returns the good and the bad images; one of too many bytes is not decoded, and bad.
+
+    Raises:
+        ValueError: ``content`` is not a JSON list at all.
+    """
+    elements = raw_elements(content)
+    sizes = [len(memoryview(element)) for element in elements]
+    if max(sizes, default=0) <= MAX_IMAGE_RECORD_BYTES:
+        return decode_list(content, _Image)
+    small = [
+        element if size <= MAX_IMAGE_RECORD_BYTES else None
+        for element, size in zip(elements, sizes, strict=True)
+    ]
+    images, bad = decode_list(msgspec.json.encode(small), _Image)
+    for i, record in enumerate(bad):
+        if (size := sizes[int(record.key)]) > MAX_IMAGE_RECORD_BYTES:
+            error = f"it has {size:,} bytes, at most {MAX_IMAGE_RECORD_BYTES:,} are read"
+            bad[i] = BadRecord(record.key, error)
+    return images, bad
+
+
 def _caption_count(image: _Image, annotations: dict[int, list[_Annotation]]) -> int:
     """Returns the number of an image's captions; an image without classes counts as one."""
     return max(1, len({*annotations, *image.neg_category_ids}))
@@ -265,6 +289,8 @@ def _image_captions(
     record = ImageRecord(key, "coco", split, width=image.width, height=image.height)
     shown_names = {names[category] for category in annotations if category in names}
     not_shown = set(image.neg_category_ids)
+    unknown = sorted(not_shown - names.keys() - annotations.keys())
+    not_shown.difference_update(unknown)
     for category in sorted({*annotations, *not_shown}):
         raw_record = f"{image.id}:{category}"
         class_annotations = annotations.get(category, [])
@@ -280,6 +306,10 @@ def _image_captions(
             yield Rejected("lvis", raw_record, ALL_BOXES_LOST, "", key)
             continue
         text = names[category]
+        if len(text) > MAX_CHARACTERS:
+            detail, boxes = f"{len(text)} characters", len(class_annotations)
+            yield Rejected("lvis", raw_record, "text too long", detail, key, boxes=boxes)
+            continue
         if not class_annotations and text in shown_names:
             reason = "class not shown has the name of one shown"
             yield Rejected("lvis", raw_record, reason, text, key)
@@ -294,6 +324,10 @@ def _image_captions(
             for annotation in class_annotations
         ]
         record.captions.append(GroundedCaption(text, regions, [], "lvis", raw_record))
+    if unknown:  # one row, however many an image lists
+        more = f"and {len(unknown) - 1:,} more that it does not show" if len(unknown) > 1 else ""
+        raw_record = f"{image.id}:{unknown[0]}"
+        yield Rejected("lvis", raw_record, "unknown class", more, key, records=len(unknown))
     if record.captions:
         yield record
     elif not annotations and not image.neg_category_ids:

@@ -1,5 +1,6 @@
 import json
 import lzma
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -439,3 +440,40 @@ def test_malformed_scene_graph_costs_only_itself() -> None:
     assert isinstance(misnamed, Rejected)
     assert misnamed.reason == "bad image id"
     assert image_record == ImageRecord("vg/2", "gqa", "", objects={"6": Object((1, 2, 4, 6), 12)})
+
+
+def test_name_is_found_outside_the_words_of_other_objects() -> None:
+    """The second "dog" of a text with three is another object's, and the others are found once."""
+    operations = [
+        {"operation": "select", "argument": f"{name} ({i})"}
+        for i, name in enumerate(["dog", "Dog", "dogs", "dog"], 10)
+    ]
+    annotations = {"question": {"2": 7}, "answer": {}, "fullAnswer": {}}
+    question = {"imageId": "1", "question": "dog and dog and dogs", "annotations": annotations}
+    [record] = read_questions(json.dumps({"1": question | {"semantic": operations}}).encode())
+    assert isinstance(record, ImageRecord)
+    [caption] = record.captions
+    assert {region.object: region.spans for region in caption.object_regions} == {
+        "7": [(8, 11)],
+        "10": [(0, 3)],
+        "11": [(16, 20)],
+    }
+
+
+@pytest.mark.parametrize("word", ["a", "é"])
+def test_time_of_a_question_does_not_grow_with_the_words_that_are_taken(word: str) -> None:
+    """Each of 250 names occurs 5,000 times, among the words of 250 other objects."""
+    operations = [{"operation": "select", "argument": f"{word} ({i})"} for i in range(250)]
+    ranges = {f"{19 * i}:{19 * i + 19}": 9000 + i for i in range(250)}
+    question = {
+        "imageId": "1",
+        "question": f"{word} " * 4999,
+        "semantic": operations,
+        "annotations": {"question": ranges, "answer": {}, "fullAnswer": {}},
+    }
+    content = json.dumps({"1": question}).encode()
+    started = time.process_time()
+    [record] = read_questions(content)
+    assert time.process_time() - started < 2
+    assert isinstance(record, ImageRecord)
+    assert len(record.captions[0].object_regions) == 250 + 4999 - 250 * 19

@@ -114,6 +114,38 @@ def test_unusable_records_are_rejected_with_their_reason(tmp_path: Path) -> None
     ]
 
 
+def test_unknown_classes_that_an_image_does_not_show_are_one_row(tmp_path: Path) -> None:
+    source = write(tmp_path, images=[image(9, neg_category_ids=[8, *range(100, 200)])])
+    row, record = read(source)
+    assert isinstance(row, Rejected) and isinstance(record, ImageRecord)
+    assert (row.record, row.reason, row.records) == ("9:100", "unknown class", 100)
+    assert row.detail == "and 99 more that it does not show"
+    assert [caption.text for caption in record.captions] == ["cup"]
+
+
+def test_image_of_too_many_bytes_is_rejected_and_costs_only_its_captions(tmp_path: Path) -> None:
+    ids = [*range(200_000)]
+    images = [image(9, neg_category_ids=ids), image(4), {"id": "x"}, image(7, neg_category_ids=ids)]
+    source = write(tmp_path, images=images, annotations=[obj(1, 9, 5), obj(2, 4, 3)])
+    *rejected, record = read(source)
+    rows = [(r.record, r.reason, r.records) for r in rejected if isinstance(r, Rejected)]
+    assert rows == [
+        ("images/0", "malformed record", 0),
+        ("images/2", "malformed record", 1),
+        ("images/3", "malformed record", 1),
+        ("9:5", "unknown image", 1),
+    ]
+    assert "bytes, at most 65,536 are read" in rejected[0].detail  # type: ignore[union-attr]
+    assert isinstance(record, ImageRecord) and record.image == "coco/4"
+
+
+def test_class_name_that_is_too_long_is_rejected(tmp_path: Path) -> None:
+    classes = [{"id": 3, "name": "a" * 10_001}]
+    source = write(tmp_path, images=[image(4)], annotations=[obj(2, 4, 3)], categories=classes)
+    [row] = read(source)
+    assert isinstance(row, Rejected) and (row.reason, row.boxes) == ("text too long", 1)
+
+
 def test_malformed_image_loses_the_captions_of_its_annotations(tmp_path: Path) -> None:
     """An image that states none counts as one caption."""
     images = [
