@@ -261,12 +261,12 @@ def _without_ids_of_others(ref: _Ref, dataset: str, images: dict[str, int]) -> I
 
     ``images`` has the image of each id so far, and gets those of the others.
     """
-    kept = []
+    sentences = []
     for sentence in ref.sentences:
         record = _record(ref, sentence)
         image_id = images.setdefault(record, ref.image_id)
         if image_id == ref.image_id:
-            kept.append(sentence)
+            sentences.append(sentence)
         else:
             yield Rejected(
                 source="coco",
@@ -276,7 +276,7 @@ def _without_ids_of_others(ref: _Ref, dataset: str, images: dict[str, int]) -> I
                 image=_key(ref.image_id),
                 boxes=len(ref.targets()),
             )
-    ref.sentences = kept
+    ref.sentences = sentences
 
 
 def _stated_object(ref: _Ref, check: bool) -> Object | None:
