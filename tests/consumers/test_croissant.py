@@ -220,7 +220,10 @@ def test_two_sets_with_tars_of_one_name_do_not_share_mlcroissant_s_cache(tmp_pat
     assert urls[0].isdisjoint(urls[1])
 
 
-def test_tars_of_a_remote_set_keep_their_address(tmp_path: Path) -> None:
+def test_tars_of_a_remote_set_keep_their_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # which has the cache of remote sets
     made = write_shard_set(tmp_path / "shards", [[2, 1], [3]])
     out = tmp_path / "out"
     assert shards(["export", "croissant", f"file://{made}/", "--output", str(out)]) == 0
