@@ -5,7 +5,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from pipelines.captions.parsing import SpacyParser
@@ -149,10 +148,8 @@ def test_image_table_lists_each_image_once(tmp_path: Path) -> None:
         assert isinstance(slice_range, SliceRange)
         rows += list(source.read_image_table(read_slice(slice_range)))
     name = "COCO_train2014_000000581857.jpg"
-    assert {msgspec.structs.astuple(row) for row in rows if isinstance(row, ImageInfo)} == {
-        ("coco/581857", "mdetr_json", name, 427, 640, "", "", False),
-        ("coco/9", "mdetr_json", "x", 427, 640, "", "", False),
-    }
+    images = {(row.key, row.source, row.file) for row in rows if isinstance(row, ImageInfo)}
+    assert images == {("coco/581857", "mdetr_json", name), ("coco/9", "mdetr_json", "x")}
 
 
 @pytest.mark.parametrize(
