@@ -21,6 +21,7 @@ from shards.format import index
 from shards.format import manifest as mf
 from shards.format.placement import shard_name
 from shards.reading.tables import EXCLUDED, REJECTED, STATS
+from shards.terminal import listed
 
 JOURNAL = ".mdetr-build.json"
 TABLES = (index.NAME, REJECTED, EXCLUDED, STATS)
@@ -141,11 +142,9 @@ class OutputFolder:
 
     def _check_foreign(self, foreign: set[str]) -> None:
         if foreign:
-            first = ", ".join(sorted(foreign)[:_LISTED])
-            more = f" and {len(foreign) - _LISTED} more" if len(foreign) > _LISTED else ""
             raise OutputFolderError(
                 f"{self._path} has files that no build wrote, under names that this one would "
-                f"write: {first}{more}; move them, or choose another --output"
+                f"write: {listed(sorted(foreign), _LISTED)}; move them, or choose another --output"
             )
 
     def _read(self, name: str) -> bytes:

@@ -7,6 +7,7 @@ hold is not compared with the published ones: the terms are those of files with 
 from pipelines.fetch.catalog import Catalog
 from pipelines.recipe import Recipe
 from shards.format.manifest import Terms
+from shards.terminal import listed
 
 UNKNOWN = "unknown"
 _NAMED = 3  # of the files that a title could list
@@ -35,8 +36,7 @@ def terms_of_sources(
             )
         unlisted = catalog.unknown(paths)
         if is_synthetic or unlisted:
-            more = f" and {len(unlisted) - _NAMED} more" if len(unlisted) > _NAMED else ""
-            files_text = f"files of no dataset of the catalog: {', '.join(unlisted[:_NAMED])}{more}"
+            files_text = f"files of no dataset of the catalog: {listed(unlisted, _NAMED)}"
             title = "synthetic dataset" if is_synthetic else files_text
             terms[name][UNKNOWN] = Terms(
                 title=title, homepage="", license=UNKNOWN, citation=UNKNOWN

@@ -1,6 +1,6 @@
 """Text for a terminal: escaped names, counts with a noun, and rows of tables."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from shards.format.exclusion_counts import ExclusionCounts, JoinCounts
 from shards.format.source_counts import Counts, SourceCounts
@@ -39,6 +39,16 @@ def count_noun(count: int, noun: str) -> str:
     if count == 1:
         return f"{count:,} {noun}"
     return f"{count:,} {noun}{'es' if noun.endswith('x') else 's'}"
+
+
+def listed(names: Sequence[str], at_most: int = 5) -> str:
+    """Returns the first of several names, and how many more there are.
+
+    >>> listed(["a", "b"]), listed(["a", "b", "c", "d"], 2)
+    ('a, b', 'a, b and 2 more')
+    """
+    more = len(names) - at_most
+    return ", ".join(names[:at_most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def table_row(label: str, values: Iterable[object], label_width: int) -> str:

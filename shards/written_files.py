@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from shards.atomic import atomic_write
+from shards.terminal import listed
 
 NAME = ".mdetr-files.json"
 _LISTED = 3  # files named in a message
@@ -145,11 +146,9 @@ def _empty_folders(folder: Path) -> Iterator[str]:
 
 def _refuse(folder: Path, foreign: list[str]) -> None:
     if foreign:
-        first = ", ".join(foreign[:_LISTED])
-        more = f" and {len(foreign) - _LISTED} more" if len(foreign) > _LISTED else ""
         raise FileExistsError(
-            f"{folder} has files that are not listed in its {NAME}: {first}{more}; they would be "
-            "lost: move them, or write to another folder"
+            f"{folder} has files that are not listed in its {NAME}: {listed(foreign, _LISTED)}; "
+            "they would be lost: move them, or write to another folder"
         )
 
 

@@ -10,11 +10,11 @@ from pipelines.beam import unknown_photos
 from pipelines.beam.dofns import ImageRegistryStep
 from pipelines.beam.reading import Reading
 from pipelines.beam.serialization import pack, unpack
-from pipelines.dedup.image_registry import ImageRegistry, SharedId, listed
+from pipelines.dedup.image_registry import ImageRegistry, SharedId
 from pipelines.recipe import Recipe
 from schemas import EvalImage, ImageInfo, Rejected
 from shards.format.exclusion_counts import ExclusionCounts
-from shards.terminal import count_noun
+from shards.terminal import count_noun, listed
 
 
 class ImageIdsError(Exception):

@@ -29,7 +29,7 @@ from shards.format.source_counts import Counts, SourceCounts, total
 from shards.format.stats import Stats, as_json
 from shards.format.tables import encode_index, encode_table
 from shards.reading.tables import EXCLUDED, REJECTED, STATS
-from shards.terminal import count_noun
+from shards.terminal import count_noun, listed
 
 
 class LeakError(Exception):
@@ -173,10 +173,9 @@ def _check_no_leak(recipe: Recipe, summaries: list[ShardSummary]) -> None:
             other = "" if eval_key == key else f" as {eval_key}, of the same photo"
             leaks.append(f"{key} (in {split}, and in {eval_split}{other})")
     if leaks:
-        more = f", and {len(leaks) - 5} more" if len(leaks) > 5 else ""
         raise LeakError(
             f"{count_noun(len(leaks), 'image')} would be both trained and evaluated on: "
-            f"{', '.join(sorted(leaks)[:5])}{more}; an [exclude.NAME] with the images of the "
+            f"{listed(sorted(leaks))}; an [exclude.NAME] with the images of the "
             "evaluation splits keeps them out of what is trained on"
         )
 

@@ -170,7 +170,11 @@ def list_errors(
 
 
 def _read_references(input: Input) -> list[_RefcocoRef]:
-    """Reads the references that are not in train; the source's reader rejects bad ones of train."""
+    """Reads the references that are not in train; the source's reader rejects bad ones of train.
+
+    "train" is the file's own word for a part of its references, whatever splits and roles a recipe
+    has.
+    """
     content = load_references(input.path)
     held_out = [r for r in content if not (isinstance(r, dict) and r.get("split") == "train")]
     references: list[_RefcocoRef] = _convert(held_out, list[_RefcocoRef], input)

@@ -21,13 +21,13 @@ from pipelines.dedup.joins import COCO_ID, ID, PHOTO_ID
 from schemas import UNKNOWN_LICENSE, EvalImage, ImageInfo, License
 from schemas.disjoint_sets import DisjointSets
 from schemas.image_ids import has_id, key_of_file, namespace_of, normal_key, photo_id_of_key
+from shards.terminal import listed
 
 # The canonical image of several duplicates is that of the first of these namespaces.
 _PREFERENCE = {"coco": 0, "vg": 1, "gqa": 2, "flickr30k": 3}
 # Duplicates whose ratios of width to height differ by more are crops: boxes cannot be rescaled.
 _RATIO_TOLERANCE = 0.02
 _LAST_NUMBER = re.compile(r"0*([0-9]+)\.[A-Za-z]+$")  # of the name of a file
-_NAMED_IN_DETAIL = 5  # of the files or images that a message could list
 
 
 class EvalMatch(NamedTuple):
@@ -303,12 +303,6 @@ def have_same_ratio(image: ImageInfo, other: ImageInfo) -> bool:
     """Returns whether one image may be the other one at another size, and no crop of it."""
     ratio = (image.width * other.height) / (image.height * other.width)
     return abs(ratio - 1) <= _RATIO_TOLERANCE
-
-
-def listed(names: list[str]) -> str:
-    """Returns the first of several names, and how many more there are."""
-    more = len(names) - _NAMED_IN_DETAIL
-    return ", ".join(names[:_NAMED_IN_DETAIL]) + (f" and {more} more" if more > 0 else "")
 
 
 # --- joins ----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from shards.format.source_counts import SourceCounts, total
 from shards.format.stats import DatasetStats, Stats
 from shards.reading.shard_set import ShardSet
 from shards.reading.tables import STATS, read_stats
+from shards.terminal import listed
 from shards.verification.datasets import Datasets
 from shards.verification.errors import ErrorKind, VerificationError
 from shards.verification.recipe import RecipeRequirements
@@ -199,8 +200,7 @@ def check_stats(shards: ShardSet, actual: ActualCounts) -> Iterator[Verification
         if split not in stated:
             yield VerificationError(ErrorKind.STATS, f"it has no split {split}", STATS)
         elif names := list(_differences(stats, stated[split])):
-            more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-            message = f"{split}: samples have other {', '.join(names[:_MAX_NAMES])}{more}"
+            message = f"{split}: samples have other {listed(names, _MAX_NAMES)}"
             yield VerificationError(ErrorKind.STATS, message, STATS)
 
 
