@@ -36,6 +36,7 @@ from hypothesis import HealthCheck, settings
 REPOSITORY = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 
+JOINS = "tests/end_to_end/test_joins.py"
 CAPTIONS, DEDUP, VERIFICATION = "tests/pipelines/captions", "tests/pipelines/dedup", "tests/shards"
 #: The tests of each module. All modules of `shards.verification` have the tests of the package.
 TESTS = {
@@ -45,10 +46,18 @@ TESTS = {
         f"{CAPTIONS}/test_combine.py",
     ],
     "pipelines.captions.graph_coloring": [f"{CAPTIONS}/test_graph_coloring.py"],
-    "pipelines.captions.merge": [f"{CAPTIONS}/test_merge.py"],
+    "pipelines.captions.merge": [
+        f"{CAPTIONS}/test_merge.py",
+        "tests/pipelines/beam/test_shard_builder.py",
+        JOINS,
+    ],
     "pipelines.captions.spans": [f"{CAPTIONS}/test_spans.py"],
-    "pipelines.dedup.eval_exclusion": [f"{DEDUP}/test_eval_exclusion.py"],
-    "pipelines.dedup.image_registry": [f"{DEDUP}/test_image_registry.py"],
+    "pipelines.dedup.eval_exclusion": [
+        f"{DEDUP}/test_eval_exclusion.py",
+        "tests/pipelines/test_exclusion_checks.py",
+        JOINS,
+    ],
+    "pipelines.dedup.image_registry": [f"{DEDUP}/test_image_registry.py", JOINS],
     "pipelines.dedup.near_duplicates": [f"{DEDUP}/test_near_duplicates.py"],
     "schemas.graphemes": [
         f"{CAPTIONS}/test_spans.py",

@@ -148,7 +148,7 @@ def _annotated_image(
 def _can_rescale(
     image: ImageInfo, target: ImageInfo, rules: CaptionRules, image_registry: ImageRegistry
 ) -> bool:
-    if not (image.width and image.height and target.width and target.height):
+    if not (image.width and target.width):
         return False
     if rules.boxes == "as_is" and image_registry.has_coco_id_of(image.key, target.key):
         return True  # as in the published scripts, which know no other join

@@ -100,6 +100,7 @@ def test_records_of_duplicates_merge_into_the_canonical_image() -> None:
     assert rejected == []
     assert merged_image.image.key == "coco/9"
     assert merged_image.sources == ["coco", "vg"]  # by rank, not in the order of arrival
+    assert merged_image.keys == ["coco/9", "vg/1"]
     assert boxes([merged_image]) == [(1, 2, 3, 4), (80, 48, 160, 96)]
 
 
@@ -141,6 +142,52 @@ def test_size_of_a_record_overrides_the_table() -> None:
     assert boxes([merged_image]) == [(0, 0, 50, 40)]
 
 
+@pytest.mark.parametrize("size", [(50, 0), (0, 40), (0, 0)])
+def test_record_with_half_a_size_has_that_of_the_table(size: tuple[int, int]) -> None:
+    width, height = size
+    sentence = image_record(caption(region((0, 0, 90, 70))), width=width, height=height)
+    [merged_image], _ = merged(sentence)
+    assert boxes([merged_image]) == [(0, 0, 90, 70)]
+
+
+@pytest.mark.parametrize(
+    ("height", "reason"), [(393, None), (408, None), (409, "another size"), (390, "another size")]
+)
+def test_record_of_another_shape_is_rejected(height: int, reason: str | None) -> None:
+    sentence = image_record(caption(region((0, 0, 50, 40))), width=500, height=height)
+    images, rejected = merged(sentence)
+    assert [r.reason for r in rejected] == ([f"image of {reason}"] if reason else [])
+    assert bool(images) == (reason is None)
+
+
+@pytest.mark.parametrize("row", [VG, COCO])
+def test_images_of_unknown_size_are_not_one(row: ImageInfo) -> None:
+    unknown = msgspec.structs.replace(row, width=0, height=0)
+    rows = [unknown if r is row else r for r in (VG, COCO)]
+    images, _ = merged(
+        image_record(caption()),
+        image_record(caption(record="2"), image="coco/9"),
+        image_registry=ImageRegistry(rows, [], same_photo=True),
+    )
+    assert [m.image.key for m in images] == ["vg/1", "coco/9"]
+
+
+def test_crop_that_only_a_photo_joins_is_never_rescaled() -> None:
+    crop = ImageInfo("vg/1", "vg", "1.jpg", 1600, 600, photo_id="5")
+    photo = ImageInfo("flickr30k/5", "flickr30k", "5.jpg", 640, 480, photo_id="5")
+    images, _ = merged(
+        image_record(caption(region((160, 60, 320, 120)))),
+        image_record(caption(record="2"), image="flickr30k/5"),
+        image_registry=ImageRegistry([crop, photo], [], same_photo=True),
+        rules=msgspec.structs.replace(MDETR, same_photo=True),
+    )
+    assert sorted(m.image.key for m in images) == ["flickr30k/5", "vg/1"]
+
+
+def test_record_without_captions_makes_no_image() -> None:
+    assert merged(image_record(), image_record(objects={"7": Object((1, 1, 5, 5))})) == ([], [])
+
+
 def test_phrases_are_rescaled_with_their_boxes() -> None:
     sentence = caption()
     sentence.phrases = [Phrase([(2, 5)], "47", ["animals"], [(80, 60, 160, 120)])]
@@ -163,6 +210,22 @@ def test_areas_are_rescaled_or_computed_by_rule() -> None:
     assert [r.area for r in merged_image.captions[0].regions] == [1000.0, 1000.0, None]
 
 
+@pytest.mark.parametrize(
+    ("stated", "area"), [(0.0, 0.0), (-1.0, 1200.0), (1.237, 1.24), (1200.0, 1200.0), (1e6, 1200.0)]
+)
+def test_area_that_its_box_cannot_have_is_the_box_s(stated: float, area: float) -> None:
+    [merged_image], _ = merged(image_record(caption(region((10, 10, 50, 40), area=stated))))
+    assert [r.area for r in merged_image.captions[0].regions] == [area]
+
+
+def test_same_region_twice_is_one_region() -> None:
+    twice = caption(region((10, 10, 50, 40)), region((10, 10, 50, 40)), region((10, 10, 50, 41)))
+    images, rejected = merged(image_record(twice))
+    assert boxes(images) == [(10, 10, 50, 40), (10, 10, 50, 41)]
+    assert [(r.reason, r.records, r.boxes) for r in rejected] == [("same region twice", 0, 1)]
+    assert len(boxes(merged(image_record(twice), rules=MDETR)[0])) == 3
+
+
 # --- objects --------------------------------------------------------------------------------------
 
 
@@ -180,6 +243,19 @@ def test_objects_are_bound_by_id_within_source_and_image() -> None:
     [merged_image], rejected = merged(others, objects, sentence)
     assert merged_image.captions[0].regions == [Region([(2, 5)], (1, 1, 5, 5), 12.0, 44, True)]
     assert [(r.reason, r.detail, r.records) for r in rejected] == [("unknown object", "8", 0)]
+
+
+def test_first_object_of_one_id_is_kept() -> None:
+    first, second = {"7": Object((1, 1, 5, 5))}, {"7": Object((2, 2, 6, 6))}
+    records = [image_record(objects=first, rank=(0, 0, 0)), image_record(objects=second)]
+    sentence = image_record(caption(object_region("7")))
+    images, rejected = merged(sentence, records[0], records[0])
+    assert (boxes(images), rejected) == ([(1, 1, 5, 5)], [])
+    images, rejected = merged(sentence, *records)
+    assert boxes(images) == [(1, 1, 5, 5)]
+    assert [(r.record, r.reason, r.records, r.boxes) for r in rejected] == [
+        ("7", "duplicate id", 0, 0)
+    ]
 
 
 def test_caption_that_loses_all_regions_is_rejected_once() -> None:
