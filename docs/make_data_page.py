@@ -10,12 +10,6 @@ from schemas.toml_config import shipped_names
 
 OUTPUT = Path(__file__).parent / "data.md"
 
-#: What was measured, by recipe; the others were not.
-TIMES = {
-    "mixed_no_coco": "35 min for synthetic annotations of this size, without images "
-    "([benchmarks](../benchmarks/README.md))",
-}
-
 HEAD = """\
 # What to download
 
@@ -45,18 +39,19 @@ mdetr-build fetch RECIPE --root DOWNLOADS --expect RECORD     # fails where a fi
 ## By recipe
 """
 
-TIMES_NOTE = """\
+TIMES = """\
 
-Only what the table states was measured; no build of the full downloads was made. As an estimate,
-not a measurement: a build takes as long as its slowest step, on two cores 2,900 region descriptions
-of Visual Genome per second, or reading its images from disk. The shards take about as much disk as
-the images in them.
+No build of the full downloads was made. Synthetic annotations of the size of `mixed_no_coco` build in
+35 minutes on two cores, without images ([benchmarks](../benchmarks/README.md)). As an estimate, not a
+measurement: a build takes as long as its slowest step, on two cores 2,900 region descriptions of Visual
+Genome per second, or reading its images from disk. The shards take about as much disk as the images in
+them.
 """
 
 
 def page() -> str:
     """Returns the page."""
-    return "\n".join([HEAD, *_recipes(), TIMES_NOTE, "## By dataset", *_datasets(), ""])
+    return "\n".join([HEAD, *_recipes(), TIMES, "## By dataset", *_datasets(), ""])
 
 
 def _recipes() -> list[str]:
@@ -68,11 +63,11 @@ def _recipes() -> list[str]:
             continue
         files = catalog.files_for(recipe.paths())
         datasets = ", ".join(dict.fromkeys(file.dataset for file in files))
-        rows.append(f"| `{name}` | {download_text(recipe)} | {datasets} | {TIMES.get(name, '')} |")
+        rows.append(f"| `{name}` | {download_text(recipe)} | {datasets} |")
     generated = ", ".join(f"`{name}`" for name in catalog.synthetic_recipes)
     return [
-        "| recipe | size | datasets | measured time of a build on two cores |",
-        "|---|---|---|---|",
+        "| recipe | size | datasets |",
+        "|---|---|---|",
         *rows,
         "",
         f"{generated} read generated data (`mdetr-synthetic`): nothing is downloaded.",
