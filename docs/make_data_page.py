@@ -41,11 +41,11 @@ mdetr-build fetch RECIPE --root DOWNLOADS --expect RECORD     # fails where a fi
 
 TIMES = """\
 
-No build of the full downloads was made. Synthetic annotations of the size of `mixed_no_coco` build in
-35 minutes on two cores, without images ([benchmarks](../benchmarks/README.md)). As an estimate, not a
-measurement: a build takes as long as its slowest step, on two cores 2,900 region descriptions of Visual
-Genome per second, or reading its images from disk. The shards take about as much disk as the images in
-them.
+No build of the full downloads was made. Synthetic annotations of the size of `mixed_no_coco` build
+in 35 minutes on two cores, without images ([benchmarks](../benchmarks/README.md)). As an estimate,
+not a measurement: a build takes as long as its slowest step, on two cores 2,900 region descriptions
+of Visual Genome per second, or reading its images from disk. The shards take about as much disk as
+the images in them.
 """
 
 
