@@ -3,14 +3,15 @@
 RefCOCO's ``refs(*).p`` and the published lists of image ids are pickles. A pickle is a program
 that may call any function of any module; here it may only create plain containers, strings,
 numbers, booleans and ``None``. Scalars of numpy, which pandas writes, are read as numbers: the
-functions that a pickle names for them are replaced by ones of this module.
+functions that a pickle names for them are replaced by ones of this module, which a pickle can call
+but not change, and which are never part of what is returned.
 """
 
 import io
 import pickle
 import pickletools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ _MAKES_CONTAINER = frozenset(
     }
 )
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
+_PLAIN = _CONTAINERS | {type(None), bool, int, float, str, bytes, bytearray}
 
 
 class PickleError(ValueError):
@@ -45,7 +47,7 @@ def loads(content: bytes, name: str = "<pickle>") -> Any:
             data = _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
         except UnicodeDecodeError:
             data = _PlainUnpickler(io.BytesIO(content), encoding="latin-1").load()
-        _check_shared(data, max(len(content), FREE_PICKLE_OBJECTS))
+        _check_data(data, max(len(content), FREE_PICKLE_OBJECTS))
         return data
     except _TooLargeError as error:
         raise PickleError(f"{name}: a pickle {error}") from None
@@ -88,37 +90,37 @@ def _check_program(content: bytes) -> None:
         raise _TooLargeError(f"of {containers} lists and dicts, more than {MAX_CONTAINERS}")
 
 
-def _check_shared(data: object, limit: int) -> None:
-    """Checks that an object has at most ``limit`` objects inside, shared ones counted each time.
+def _check_data(data: object, limit: int) -> None:
+    """Checks that an object is plain data, of at most ``limit`` objects.
 
-    Readers copy what they use, so a list that is in a thousand places costs a thousand times.
+    Shared objects are counted each time: readers copy what they use, so a list that is in a
+    thousand places costs a thousand times.
 
     Raises:
+        _ForbiddenError: It is or contains anything else, such as a function.
         _TooLargeError: It has more, or contains itself.
     """
     count = 0
-    pending = [data] if type(data) in _CONTAINERS else []
+    pending: list[Any] = [(data,)]
     while pending:
-        container: Any = pending.pop()
+        container = pending.pop()
         count += len(container)
         if count > limit:
             raise _TooLargeError(
                 f"that contains the same objects again and again: more than {limit} in all"
             )
+        _check_plain(container)
         if type(container) is dict:
             count += len(container)
             pending += [item for item in container if type(item) in _CONTAINERS]
             container = container.values()
+            _check_plain(container)
         pending += [item for item in container if type(item) in _CONTAINERS]
 
 
-_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("__builtin__", "set"): set,
-    ("__builtin__", "frozenset"): frozenset,
-}
-_SCALARS = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
+def _check_plain(items: Iterable[object]) -> None:
+    if not set(map(type, items)) <= _PLAIN:
+        raise _ForbiddenError("a function as data")
 
 
 class _NumberType:
@@ -136,30 +138,57 @@ class _NumberType:
         self.code = f"{'>' if state[1] == '>' else '<'}{self.code.lstrip('<>')}"
 
 
-def _number(number_type: _NumberType, content: bytes | str) -> int | float | bool:
+def _number_type(code: object, *_: object) -> _NumberType:
+    return _NumberType(code)
+
+
+def _number(number_type: object, content: object) -> int | float | bool:
+    if not isinstance(number_type, _NumberType):
+        raise _ForbiddenError("a scalar of no type of numpy")
     # Python 2 wrote the bytes as a string.
     raw = content.encode("latin-1") if isinstance(content, str) else content
-    if len(raw) != np.dtype(number_type.code).itemsize:
-        raise ValueError(f"{len(raw)} bytes of a number of type {number_type.code}")
+    if not isinstance(raw, bytes) or len(raw) != np.dtype(number_type.code).itemsize:
+        raise ValueError(f"{raw!a:.40} as a number of type {number_type.code}")
     number: int | float | bool = np.frombuffer(raw, number_type.code)[0].item()
     return number
 
 
-def _latin_1(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise _ForbiddenError(f"text in {encoding!a}")
+def _latin_1(text: object, encoding: object) -> bytes:
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise _ForbiddenError(f"text in {encoding!a:.40}")
     return text.encode("latin-1")
 
 
+class _Function:
+    """A function that a pickle may call, but cannot change: it has no attributes to set."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        # Unpickling calls this instead of setting attributes.
+        raise _ForbiddenError("a change of a function")
+
+
+_ALLOWED = {
+    ("builtins", "set"): _Function(set),
+    ("builtins", "frozenset"): _Function(frozenset),
+    ("__builtin__", "set"): _Function(set),
+    ("__builtin__", "frozenset"): _Function(frozenset),
+    ("numpy", "dtype"): _Function(_number_type),
+    ("numpy.core.multiarray", "scalar"): _Function(_number),  # before numpy 2
+    ("numpy._core.multiarray", "scalar"): _Function(_number),
+    ("_codecs", "encode"): _Function(_latin_1),  # bytes, in the protocols of Python 2
+}
+
+
 class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        # A pickle can set attributes of what it names, so functions are new ones each time.
-        if (module, name) == ("numpy", "dtype"):
-            return lambda code, *_: _NumberType(code)
-        if module in _SCALARS and name == "scalar":
-            return lambda number_type, content: _number(number_type, content)
-        if (module, name) == ("_codecs", "encode"):  # bytes, in the protocols of Python 2
-            return lambda text, encoding: _latin_1(text, encoding)
+    def find_class(self, module: str, name: str) -> _Function:
         try:
             return _ALLOWED[module, name]
         except KeyError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import safe_pickle
@@ -152,6 +152,45 @@ def test_scalars_that_are_no_numbers_are_refused(content: bytes) -> None:
         safe_pickle.loads(content)
 
 
+NAMED = [
+    *(b"numpy\ndtype", b"numpy.core.multiarray\nscalar", b"numpy._core.multiarray\nscalar"),
+    *(b"_codecs\nencode", b"builtins\nset", b"builtins\nfrozenset", b"__builtin__\nset"),
+]
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize(
+    "content", [b"c%b\n.", b"(c%b\nl.", b"(c%b\nI1\nd.", b"(I1\nc%b\nd.", b"(c%b\ntt."]
+)
+def test_function_is_never_returned(name: bytes, content: bytes) -> None:
+    with pytest.raises(PickleError):
+        safe_pickle.loads(content % name)
+
+
+def test_number_type_is_never_returned() -> None:
+    with pytest.raises(PickleError, match="function as data"):
+        safe_pickle.loads(b"cnumpy\ndtype\n(S'i8'\ntR.")
+
+
+@pytest.mark.parametrize("code", ["S8", "i4,i4", "O", "V8", "i8"])
+def test_scalar_of_a_type_that_a_pickle_makes_up_is_refused(code: str) -> None:
+    """BUILD sets the attribute ``code`` of a function, which is then passed for a type."""
+    for name in NAMED:
+        content = (
+            b"cnumpy.core.multiarray\nscalar\n(c%b\n(N}S'code'\nS'%b'\nstbS'12345678'\ntR."
+        ) % (name, code.encode())
+        with pytest.raises(PickleError, match="a change of a function"):
+            safe_pickle.loads(content)
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("state", [b"}", b"N", b"(NNt", b"(N}S'x'\nI1\nst", b"}S'x'\nI1\ns"])
+def test_build_of_a_function_is_refused(name: bytes, state: bytes) -> None:
+    content = b"(c%b\n%bb0I1\n." % (name, state)
+    with pytest.raises(PickleError, match="a change of a function"):
+        safe_pickle.loads(content)
+
+
 @pytest.mark.parametrize(
     "name", [b"numpy\ndtype", b"numpy.core.multiarray\nscalar", b"_codecs\nencode"]
 )
@@ -177,6 +216,35 @@ def test_arbitrary_bytes_are_read_or_refused(content: bytes) -> None:
         safe_pickle.loads(content)
     except PickleError as error:
         assert "<pickle>" in str(error)
+
+
+def assert_plain(data: object) -> None:
+    kinds = (list, tuple, set, frozenset)
+    if isinstance(data, dict):
+        data = [*data.keys(), *data.values()]
+    if isinstance(data, kinds):
+        for item in data:
+            assert_plain(item)
+    else:
+        assert type(data) in {type(None), bool, int, float, str, bytes, bytearray}
+
+
+operations = st.one_of(
+    st.sampled_from([b"c%b\n" % name for name in NAMED]),
+    st.sampled_from([b"S'i8'\n", b"S'S8'\n", b"S'code'\n", b"S'latin1'\n", b"S'12345678'\n"]),
+    st.sampled_from([b"I1\n", b"I01\n", b"F1.5\n", b"N", b"]", b"}", b")", b"(", b"\x8f"]),
+    # Those that take from the stack, and those that change or call what is on it.
+    st.sampled_from([b"t", b"l", b"d", b"a", b"e", b"s", b"u", b"0", b"1", b"2", b"\x85", b"\x86"]),
+    st.sampled_from([b"R", b"b", b"o", b"\x81", b"\x90", b"\x91", b"\x94", b"h\0", b"h\1"]),
+)
+
+
+@settings(max_examples=1500)
+@given(st.lists(operations, max_size=14))
+def test_arbitrary_programs_give_plain_data_or_are_refused(program: list[bytes]) -> None:
+    with contextlib.suppress(PickleError):
+        assert_plain(safe_pickle.loads(b"".join([*program, b"."])))
+    assert safe_pickle.loads(pickle.dumps([np.int64(5), {6}], 2)) == [5, {6}]
 
 
 @pytest.mark.parametrize("content", [b"]r\xff\xff\xff\xff.", b"]p99999999999\n."])
