@@ -30,7 +30,7 @@ from pipelines.io.json_records import (
 )
 from pipelines.io.parquet import is_parquet
 from pipelines.io.raw_files import RawFileError
-from pipelines.io.references import load_references
+from pipelines.io.references import check_boxes, load_references
 from pipelines.io.slices import Input, Slice
 from pipelines.sources import image_licenses
 from pipelines.sources.base import Context, SliceItem, Source
@@ -111,6 +111,7 @@ class _Ref(msgspec.Struct, gc=False):
     no_target: bool = False
     annotation: str = ""  # as in instances_*.json, where the file of the reference has it
     record: str = ""  # the beginning of its sentences' ids
+    problem: str = ""  # why its file, which should, states no box
 
     def targets(self) -> list[int]:
         """Returns the ids of the annotations that its sentences refer to."""
@@ -147,6 +148,7 @@ class Coco(Source, kw_only=True):
         for _, path in self._refs():
             if is_parquet(path):
                 load_references(path)  # takes seconds for a file of RefCOCO
+                check_boxes(path)
             elif not self.instances:
                 raise RawFileError(f"{path}: it states no boxes; state the instances that do")
 
@@ -232,9 +234,10 @@ def _read_references(input: Input, context: Context) -> Iterator[SliceItem]:
             part = left_out.setdefault(what, NotAskedFor("coco", what, 0, 0))
             part.captions += sentences
             part.boxes += boxes
-        elif targets > MAX_CAPTION_BOXES or (ref.annotation and obj is None):
-            reason = "no usable box" if targets == 1 else "too many objects"
-            detail = str(targets) if targets > 1 else ref.annotation
+        elif targets > MAX_CAPTION_BOXES or ref.problem or (ref.annotation and obj is None):
+            reason, detail = "no usable box", ref.problem or ref.annotation
+            if targets > MAX_CAPTION_BOXES:
+                reason, detail = "too many objects", str(targets)
             key = _key(ref.image_id)
             for sentence in ref.sentences:
                 record = f"{input.role}/{_record(ref, sentence)}"

@@ -144,7 +144,7 @@ def instances() -> dict[str, Any]:
             tiny.coco_annotation(
                 10 * image_id + i,
                 image_id,
-                [11.5 * i, 3, 30 + i, 20],
+                [40 + 11.5 * i, 33, 30 + i, 20],
                 category_id=3 + i % 2,
                 iscrowd=0,
                 area=400.25,
@@ -346,8 +346,8 @@ def test_parquet_of_hubs_holds_out_images(
         ),
         (
             [{"file_name": "a", "bbox": [1.0, 1.0, 2.0, 2.0], "answer": ["a"], "split": "val"}]
-            * 20,
-            "all 20 boxes look like corners (x0, y0, x1, y1); expected x, y, width, height",
+            * 10,
+            "bbox looks like corners (x0, y0, x1, y1): of 10 boxes, 0 cannot be x, y, ",
         ),
     ],
 )
@@ -359,6 +359,25 @@ def test_parquet_of_another_form_is_refused_with_what_it_lacks(
     assert tiny.build(tmp_path, sources={"coco": table}) == 1
     assert f"refs.parquet: {message}" in capsys.readouterr().err
     assert not (tmp_path / "shards").exists()
+
+
+def test_row_with_an_empty_annotation_is_rejected_and_its_bbox_is_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = hub_rows("train")
+    empty = {0: None, 1: ""}
+    for number, annotation in empty.items():
+        rows[number]["raw_anns"] = annotation
+    write_parquet(tmp_path / "train-00000-of-00001.parquet", rows)
+    table = write_instances(tmp_path) | {"refs": {"refcoco": "train-00000-of-00001.parquet"}}
+    counts = build(tmp_path, capsys, sources={"coco": table}, reject_limit=1.0)
+    assert (counts.read, counts.in_shards, counts.rejected) == (6, 2, 4)
+    of_annotations = [r for r in references() if r["split"] == "train"][len(empty) :]
+    assert captions(tmp_path) == stated(of_annotations)
+    rejected = pq.read_table(tmp_path / "shards/rejected.parquet").to_pylist()
+    assert {(row["reason"], row["detail"]) for row in rejected} == {
+        ("no usable box", "raw_anns is empty")
+    }
 
 
 def test_references_without_boxes_need_instances(
@@ -507,7 +526,7 @@ def write_mdetr_images(root: Path) -> list[str]:
     return ["vg", "coco/train2017"]
 
 
-@pytest.mark.parametrize("dataset", ["refcoco+", "phrasecut", "gqa", "lvis"])
+@pytest.mark.parametrize("dataset", ["refcoco+", "refcocog", "phrasecut", "gqa", "lvis"])
 def test_fine_tuning_files_of_mdetr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str
 ) -> None:

@@ -43,13 +43,26 @@ def _rows(content: bytes, name: str) -> Iterator[dict[str, Any]]:
             {"sent_id": f"{stem}:{number}:{i}", "sent": text} if isinstance(text, str) else text
             for i, text in enumerate(texts)
         ]
-        image = msgspec.json.decode(row["raw_image_info"]) if row.get("raw_image_info") else {}
+        image = _stated(row.get("raw_image_info"))
+        has_size = {"width", "height"} <= image.keys()
         file_name = re.search("_([0-9]{12})", row.get("file_name") or "")
         yield {
             "image_id": row["image_id"] if "image_id" in row else file_name and file_name[1],
             "category_id": row.get("category_id", 1),
             "split": row.get("split", split),
             "sentences": sentences,
-            "annotation": msgspec.json.decode(row["raw_anns"]) if "raw_anns" in row else row,
-            "size": (image["width"], image["height"]) if image else None,
+            "annotation": _stated(row["raw_anns"]) if "raw_anns" in row else row,
+            "size": (image["width"], image["height"]) if has_size else None,
         }
+
+
+def _stated(text: str | None) -> dict[str, Any]:
+    """Returns the object in a JSON text; an empty one, without a box, if it is none.
+
+    A build rejects the row of such a text, so that no sentence of it is in a set.
+    """
+    try:
+        content = msgspec.json.decode(text or "{}")
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
