@@ -25,7 +25,7 @@ from pipelines.beam.shard_builder import ShardBuilder, ShardSummary
 from pipelines.captions.merge import reject_unknown_image
 from pipelines.captions.parsing import shared_parser
 from pipelines.captions.stop_words import STOP_WORDS, parse_stop_words
-from pipelines.dedup.eval_exclusion import read_held_out
+from pipelines.dedup.eval_exclusion import Exclusion, read_held_out
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, perceptual_hash
 from pipelines.io.archives import file_name, read_whole
@@ -535,9 +535,17 @@ def _bad_address(row: ImageInfo) -> Rejected:
 
 
 def _image_store(recipe: Recipe) -> ImageStore:
-    roots = {name: source.images for name, source in recipe.sources.items()}
-    roots |= {roots_name(name): exclusion.images for name, exclusion in recipe.exclude.items()}
-    return ImageStore(roots)
+    tables: dict[str, Source | Exclusion] = {
+        **recipe.sources,
+        **{roots_name(name): exclusion for name, exclusion in recipe.exclude.items()},
+    }
+    roots = {name: table.images for name, table in tables.items()}
+    # None of the ids of a namespace: files of its names are in no other dataset (GQA's test2015).
+    namespaces = {
+        name: [namespace for namespace, ids in table.image_ids().items() if ids is not None]
+        for name, table in tables.items()
+    }
+    return ImageStore(roots, namespaces)
 
 
 def roots_name(eval_set: str) -> str:

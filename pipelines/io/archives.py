@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import mmap
+import os
 import shlex
 import tempfile
 import zipfile
@@ -86,6 +87,11 @@ def split_archive_path(path: str) -> tuple[str, str] | None:
     """
     steps = _steps(path)
     return ("/".join(steps[:-1]), steps[-1]) if steps else None
+
+
+def real_path(path: str) -> str:
+    """Returns a local path without links and ".."; another one as it is."""
+    return os.path.realpath(path) if is_local(path) else path
 
 
 def _steps(path: str) -> list[str]:
@@ -234,7 +240,8 @@ def prepared_path(path: str, scratch: str) -> str:
     if not steps:
         return path
     archive = "/".join(steps[:-1])
-    identity = repr((archive, version_of(archive))).encode()
+    # One file has one index, however its path is spelled.
+    identity = repr((real_path(archive), version_of(archive))).encode()
     folder = f"{scratch}/{hashlib.sha256(identity).hexdigest()[:16]}"
     if len(steps) > 2:
         unpacked = f"{folder}/{PurePosixPath(archive).name}"
@@ -245,7 +252,7 @@ def prepared_path(path: str, scratch: str) -> str:
                     _write_member(member, file)
         archive = unpacked
     if archive.lower().endswith(".tar"):
-        index = f"{folder}/{PurePosixPath(archive).stem}{_INDEX_ENDING}"
+        index = f"{folder}/{PurePosixPath(real_path(archive)).stem}{_INDEX_ENDING}"
         if exists(index) or _write_index(archive, index, scratch):
             archive = index
     return f"{archive}/{steps[-1]}" if steps[-1] else archive

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from pipelines.io.archives import open_archive, split_archive_path
+from pipelines.io.archives import open_archive, real_path, split_archive_path
 from pipelines.io.members import DamagedArchiveError, Member, MemberIndex, only_content
 from pipelines.io.raw_files import (
     RawFileError,
@@ -109,14 +109,17 @@ class ArchiveRoot:
     A file is found by its path, with or without the folders that all files of the archive have in
     common, or else by the end of its path, if that is unique: the file ``7.jpg`` may be
     ``VG_100K/7.jpg``, but ``vg/7.jpg`` is never ``coco/7.jpg``.
+
+    Where several datasets share an archive, the end of a path does not say whose file it is.
     """
 
-    def __init__(self, path: str, inside: str = "") -> None:
-        """Opens an archive.
+    def __init__(self, path: str, inside: str = "", is_shared: bool = False) -> None:
+        """Opens an archive, or a folder in it, which datasets may share.
 
         Raises:
             RawFileError: It cannot be read.
         """
+        self.is_shared = is_shared
         self._archive = open_archive(path)
         self._members = MemberIndex(self._archive, below=inside)
 
@@ -140,7 +143,13 @@ class ArchiveRoot:
     def describe(self, path: str) -> str:
         """Returns where the archive has files of the same name; empty if it has none."""
         others = self._members.same_name(path)
-        return f"{PurePosixPath(self._archive.path).name} has {others[0].path}" if others else ""
+        if not others:
+            return ""
+        name = PurePosixPath(self._archive.path).name
+        text = f"{name} has {others[0].path}"
+        if self.is_shared:
+            text += f", but several datasets share it: state the folder of each, {name}/FOLDER"
+        return text
 
     def close(self) -> None:
         """Closes the archive."""
@@ -164,17 +173,32 @@ def read_member(member: Member, size: int) -> bytes:
 Root = FolderRoot | ArchiveRoot
 
 
-def open_root(path: str) -> Root:
-    """Opens a folder, a zip, a plain tar or a folder in one.
+def open_root(path: str, is_shared: bool = False) -> Root:
+    """Opens a folder, a zip, a plain tar or a folder in one, which datasets may share.
 
     Raises:
         RawFileError: It is none of them; see `check_root`.
     """
     split = split_archive_path(path)
     if split is not None:
-        return ArchiveRoot(*split)
+        return ArchiveRoot(*split, is_shared=is_shared)
     check_root(path)
-    return FolderRoot(path) if is_folder(path) else ArchiveRoot(path)
+    return FolderRoot(path) if is_folder(path) else ArchiveRoot(path, is_shared=is_shared)
+
+
+def overlap(path: str, other: str) -> bool:
+    """Returns whether two roots, if they are in archives, have files in common.
+
+    >>> overlap("/all.zip", "/all.zip/vg"), overlap("/all.zip/vg", "/all.zip/vg2")
+    (True, False)
+    """
+    (archive, inside), (other_archive, other_inside) = (
+        split_archive_path(each) or (each, "") for each in (path, other)
+    )
+    if real_path(archive) != real_path(other_archive):
+        return False
+    folder, other_folder = (f"{each.strip('/')}/".lstrip("/") for each in (inside, other_inside))
+    return folder.startswith(other_folder) or other_folder.startswith(folder)
 
 
 def check_root(path: str) -> None:
@@ -202,7 +226,8 @@ def check_root(path: str) -> None:
 def read_from(roots: Sequence[Root], path: str, size: int) -> bytes | None:
     """Returns the first ``size`` bytes of a file, in the first root that has its path.
 
-    If none has, the only file whose path ends in it is taken. Returns None if there is none.
+    If none has, the only file whose path ends in it is taken, except in shared roots. Returns None
+    if there is none.
 
     Raises:
         AmbiguousNameError: There are several, with different contents.
@@ -212,7 +237,7 @@ def read_from(roots: Sequence[Root], path: str, size: int) -> bytes | None:
         content = root.read(path, size)
         if content is not None:
             return content
-    archives = [root for root in roots if isinstance(root, ArchiveRoot)]
+    archives = [root for root in roots if isinstance(root, ArchiveRoot) and not root.is_shared]
     deeper = [member for root in archives for member in root.find_deeper(path)]
     if not deeper:
         return None

@@ -1,6 +1,7 @@
 """Image files: read from their folders or zips, and checked before they are written to a shard."""
 
 import io
+from collections.abc import Collection, Mapping
 
 import msgspec
 from PIL import Image, UnidentifiedImageError
@@ -11,6 +12,7 @@ from pipelines.io.file_roots import (
     UnsafeNameError,
     check_name,
     open_root,
+    overlap,
     read_from,
 )
 from pipelines.io.members import AmbiguousNameError
@@ -41,10 +43,18 @@ class ImageFile(msgspec.Struct):
 
 
 class ImageStore:
-    """The image files of each source, in its roots: folders, or zips as published."""
+    """The image files of each source, in its roots: folders, or zips as published.
 
-    def __init__(self, roots: dict[str, list[str]]) -> None:
+    An archive that sources of different namespaces have as a root is a shared one, in which no
+    image is found by the end of its path: ``coco/7.jpg`` is not the image 7 of Visual Genome.
+    """
+
+    def __init__(
+        self, roots: dict[str, list[str]], namespaces: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        """Takes the roots of each source, and the namespaces of its images."""
         self._paths = roots
+        self._namespaces = namespaces or {}
         self._roots: dict[str, list[Root]] = {}
 
     def read(self, image: ImageInfo) -> ImageFile:
@@ -87,8 +97,18 @@ class ImageStore:
 
     def _roots_of(self, source: str) -> list[Root]:
         if source not in self._roots:
-            self._roots[source] = [open_root(path) for path in self._paths.get(source, [])]
+            paths = self._paths.get(source, [])
+            self._roots[source] = [open_root(path, self._is_shared(path)) for path in paths]
         return self._roots[source]
+
+    def _is_shared(self, path: str) -> bool:
+        namespaces = {
+            namespace
+            for source, paths in self._paths.items()
+            if any(overlap(path, other) for other in paths)
+            for namespace in self._namespaces.get(source, ())
+        }
+        return len(namespaces) > 1
 
 
 def inspect(content: bytes) -> ImageFile:

@@ -23,6 +23,7 @@ from pipelines.io.members import (
 from pipelines.io.raw_files import RawFileError
 
 _BLOCK_BYTES = 16 << 20  # read at once
+_END_BYTES = 1 << 16  # read at once after the end mark
 _HEADER_BYTES = 512
 _MAX_HEADER_BYTES = 1 << 20  # of a long name, or of the attributes of a member
 _PROBLEMS = ("", OUTSIDE, "a link in the tar", "a sparse file in the tar", "not a file")
@@ -78,7 +79,7 @@ def index_tar(path: str, file: BinaryIO) -> TarIndex:
         file: The open tar, which should read ahead if it is remote.
 
     Raises:
-        RawFileError: It is damaged or truncated.
+        RawFileError: It is damaged or truncated, or consists of several tars.
     """
     offsets, sizes, problems = array("Q"), array("Q"), bytearray()
 
@@ -97,7 +98,7 @@ def _headers(path: str, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """Yields all headers of a tar.
 
     Raises:
-        RawFileError: It is damaged or truncated.
+        RawFileError: It is damaged or truncated, or consists of several tars.
     """
     headers = _HeaderFile(file)
     try:
@@ -119,6 +120,13 @@ def _headers(path: str, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         raise RawFileError(
             f"{path}: not a readable tar file: byte {file.tell()}: {error}"
         ) from error
+    # After the end mark are zeros only, often 10 KB of them.
+    while block := file.read(_END_BYTES):
+        if block.count(0) != len(block):
+            raise RawFileError(
+                f"{path}: bytes follow its end mark, as in tars that were concatenated; join the "
+                "tars with `tar --concatenate`, or unpack this one with `tar --ignore-zeros -xf`"
+            )
 
 
 def _problem(info: tarfile.TarInfo) -> str:

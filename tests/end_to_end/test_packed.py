@@ -12,6 +12,7 @@ from pipelines.synthetic import SYNTHETIC_MARK
 from pipelines.synthetic.__main__ import main as generate
 from pipelines.synthetic.packed import ARCHIVES, pack_dataset
 from shards.__main__ import main as verify
+from tests import tiny
 from tests.end_to_end.built_sets import set_digests, stored_digests
 from tests.file_digests import file_digests
 from tests.processes import run
@@ -144,3 +145,41 @@ def test_packed_dataset_has_all_files_and_the_same_bytes_again(
         if name not in names:
             in_repository = f"flickr30k/flickr30k_entities-master/{Path(name).name}"
             assert unpacked.get(name, unpacked.get(in_repository)) == digest
+
+
+@pytest.mark.parametrize("name", ["all.zip", "all.tar"])
+def test_sources_that_share_an_archive_never_get_the_images_of_each_other(
+    tmp_path: Path, name: str
+) -> None:
+    rows = [tiny.vg_image(number) for number in (7, 9)]
+    graphs = [tiny.vg_graph(n, tiny.vg_region(n, f"dog {n}")) for n in (7, 9)]
+    vg = tiny.write_vg(tmp_path, rows, graphs)
+    of_coco = {"images": [tiny.coco_image(7)], "annotations": [tiny.coco_annotation(1, 7)]}
+    tiny.write_json(tmp_path / "instances.json", of_coco)
+    tiny.write_refs(tmp_path / "refs.p", [tiny.reference(7, 1, {1: "a cat"})])
+    coco = {"instances": ["instances.json"], "refs": {"refcoco": "refs.p"}}
+    members = {"coco/7.jpg": tiny.image_file(hue=1), "vg/9.jpg": tiny.image_file(hue=2)}
+    write = tiny.write_zip if name == "all.zip" else tiny.write_tar
+    write(tmp_path / name, members)
+    (tmp_path / f"link_{name}").symlink_to(name)
+    stated = {
+        "coco": coco | {"images": [f"link_{name}/coco"]},
+        "vg": vg | {"images": [name], "allow_empty": True},
+    }
+    assert tiny.build(tmp_path, sources=stated) == 0
+    assert {key: sample["image"] for key, sample in tiny.samples(tmp_path).items()} == {
+        "coco/7": members["coco/7.jpg"]
+    }
+    hint = f"several datasets share it: state the folder of each, {name}/FOLDER"
+    details = [row.detail.replace("link_", "") for row in tiny.rejected(tmp_path)]
+    assert sorted(details) == [
+        f"7.jpg; {name} has coco/7.jpg, but {hint}",
+        f"9.jpg; {name} has vg/9.jpg, but {hint}",
+    ]
+    stated["vg"]["images"] = [f"{name}/vg"]
+    assert tiny.build(tmp_path, "--overwrite", sources=stated) == 0
+    assert {key: sample["image"] for key, sample in tiny.samples(tmp_path).items()} == {
+        "coco/7": members["coco/7.jpg"],
+        "vg/9": members["vg/9.jpg"],
+    }
+    assert [row.detail for row in tiny.rejected(tmp_path)] == ["7.jpg"]

@@ -123,8 +123,19 @@ def _members(path: Path, *, with_images: bool = False, with_json: bool = True) -
                     if is_plain and stop > size:
                         raise AuditError(f"{path} is damaged: it ends inside {info.name}")
                     yield _Member(sample, extension, info.offset, stop, content)
+                _check_end(tar, path)
         except tarfile.TarError as error:
             raise AuditError(f"{path} is not a tar, or a damaged one: {error}") from error
+
+
+def _check_end(tar: tarfile.TarFile, path: Path) -> None:
+    assert tar.fileobj is not None  # it is open
+    while block := tar.fileobj.read(_COPY_BYTES):
+        if block.count(0) != len(block):
+            raise AuditError(
+                f"{path}: bytes follow its end mark, as in tars that were concatenated; join the "
+                "tars with `tar --concatenate`"
+            )
 
 
 def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:

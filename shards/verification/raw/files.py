@@ -37,6 +37,7 @@ class _Archive:
             else:
                 tar = tarfile.TarFile(fileobj=file.open("rb") if isinstance(file, Path) else file)
                 members = {m.name.removeprefix("./"): m for m in tar.getmembers() if m.isreg()}
+                _check_end(tar, name)
                 self._read = lambda member: tar.extractfile(member).read()  # type: ignore[union-attr]
         except (zipfile.BadZipFile, tarfile.TarError) as error:
             raise RawError(f"{name}: {error}") from error
@@ -66,6 +67,20 @@ class _Archive:
             if path.startswith(folder) and f"/{path}".endswith(f"/{name}"):
                 return path
         return None
+
+
+def _check_end(tar: tarfile.TarFile, name: str) -> None:
+    """Checks that no other tar follows a tar in its file.
+
+    Raises:
+        RawError: there are bytes after its end mark.
+    """
+    file = tar.fileobj
+    assert file is not None  # it is open
+    file.seek(tar.offset)
+    while block := file.read(1 << 16):
+        if block.count(0) != len(block):
+            raise RawError(f"{name}: bytes follow its end mark, as in concatenated tars")
 
 
 class _Packed(NamedTuple):

@@ -286,3 +286,50 @@ def test_truncated_zip_of_images_is_an_error(tmp_path: Path) -> None:
 def test_drawings_have_the_expected_size_and_format() -> None:
     with Image.open(io.BytesIO(tiny.image_file(120, 80))) as image:
         assert (image.size, image.format) == ((120, 80), "JPEG")
+
+
+# --- archives that several datasets share ---------------------------------------------------------
+
+
+def shared_store(path: Path, ending: str, **roots: list[str]) -> ImageStore:
+    members = {
+        f"{folder}/{number}.jpg": tiny.image_file(hue=number)
+        for folder, number in (("coco", 7), ("vg/VG_100K", 9))
+    }
+    write = tiny.write_zip if ending == ".zip" else tiny.write_tar
+    write(path / f"all{ending}", members)
+    paths = {name: [f"{path}/{root}" for root in names] for name, names in roots.items()}
+    namespaces = {"coco": ["coco"], "lvis": ["coco"], "vg": ["vg"], "gqa": ["vg"]}
+    return ImageStore(paths, namespaces)
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar"])
+def test_image_of_another_dataset_is_not_taken_from_a_shared_archive(
+    tmp_path: Path, ending: str
+) -> None:
+    name = f"all{ending}"
+    expected = (
+        "image missing",
+        f"7.jpg; {name} has coco/7.jpg, but several datasets share it: state the folder of each, "
+        f"{name}/FOLDER",
+    )
+    # However its path is stated, and whatever folder in it the other states.
+    for root in (name, f"x/../{name}", f"{name}/coco"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        image_store = shared_store(tmp_path, ending, coco=[root], vg=[name])
+        assert unusable(image_store, image("7.jpg")) == expected
+        assert image_store.read(image("vg/VG_100K/9.jpg")).content == tiny.image_file(hue=9)
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar"])
+def test_folders_in_a_shared_archive_and_sources_of_one_dataset_are_not_affected(
+    tmp_path: Path, ending: str
+) -> None:
+    name = f"all{ending}"
+    image_store = shared_store(tmp_path, ending, coco=[f"{name}/coco"], vg=[f"{name}/vg"])
+    assert unusable(image_store, image("7.jpg")) == ("image missing", "7.jpg")
+    assert image_store.read(image("9.jpg")).content == tiny.image_file(hue=9)
+    of_coco = ImageInfo("coco/7", "coco", "7.jpg")
+    assert image_store.read(of_coco).content == tiny.image_file(hue=7)
+    same = shared_store(tmp_path, ending, vg=[name], gqa=[name])
+    assert same.read(image("9.jpg")).content == tiny.image_file(hue=9)

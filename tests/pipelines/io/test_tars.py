@@ -16,6 +16,7 @@ from pipelines.io.archives import open_archive, prepared_path
 from pipelines.io.file_roots import UnreadableFileError, check_root, open_root, read_from
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.tars import TarArchive, TarIndex, index_tar
+from shards.verification.raw.files import RawError, RawRoot
 from tests import tiny
 
 SIZE = 1000
@@ -269,3 +270,18 @@ def test_tar_that_became_shorter_is_an_error(tmp_path: Path) -> None:
     os.truncate(path, 512)
     with pytest.raises(UnreadableFileError, match="shorter than when it was indexed"):
         read_from([root], "7.jpg", 10**6)
+
+
+@pytest.mark.parametrize("zeros", [0, 512, 10240])
+def test_concatenated_tars_are_refused(tmp_path: Path, zeros: int) -> None:
+    """Reading ends at the first end mark: the files of the second would be missing."""
+    parts = [tiny.write_tar(tmp_path / f"{n}.tar", {f"{n}.jpg": b"7"}).read_bytes() for n in "ab"]
+    path = tiny.write(tmp_path / "all.tar", bytes(zeros).join(parts))
+    message = r"all\.tar: bytes follow its end mark.*`tar --concatenate`.*`tar --ignore-zeros -xf`"
+    with pytest.raises(RawFileError, match=message):
+        open_root(str(path))
+    with pytest.raises(RawError, match=r"all\.tar: bytes follow its end mark"):
+        RawRoot(tmp_path).read_in("all.tar", "a.jpg")
+    padded = tiny.write(tmp_path / "padded.tar", parts[0] + bytes(zeros))
+    assert read(padded, "a.jpg") == b"7"
+    assert RawRoot(tmp_path).read_in("padded.tar", "a.jpg") == b"7"

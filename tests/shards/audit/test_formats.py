@@ -6,6 +6,7 @@ import json
 import pickle
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +183,10 @@ def _zipped(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _tar_gz() -> bytes:
+def _tar_gz(image: int = 139) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        info = tarfile.TarInfo("COCO_val2014_000000000139.jpg")
+        info = tarfile.TarInfo(f"COCO_val2014_{image:012d}.jpg")
         tar.addfile(info, io.BytesIO())
     return buffer.getvalue()
 
@@ -231,6 +232,19 @@ def test_leak_is_found_in_every_form(
     ]
     status, text = audit(capsys, *arguments)
     assert (status, "leaks: 1 of" in text) == (1, True), text
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_concatenated_tars_are_refused(
+    pack: Callable[[bytes], bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading ends at the first end mark: a leak of the second would not be found."""
+    parts = [gzip.decompress(_tar_gz(image)) for image in (285, 139)]
+    (tmp_path / "a.tar").write_bytes(pack(b"".join(parts)))
+    (tmp_path / "ids").write_text("139\n")
+    arguments = [tmp_path / "a.tar", "--namespace", "coco", "--against"]
+    status, text = audit(capsys, *arguments, f"a=coco:{tmp_path / 'ids'}")
+    assert (status, "a.tar: bytes follow its end mark" in text) == (2, True), text
 
 
 def test_gzipped_references_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
