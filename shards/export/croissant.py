@@ -83,15 +83,23 @@ _SCHEMA = pa.schema([(name, column.type) for name, column in _COLUMNS.items()])
 def export(job: ExportJob) -> list[ExportedFile]:
     """Writes ``croissant.json``, ``captions.parquet``, and links to the tars.
 
-    The tars of a remote set are not linked: ``croissant.json`` has their addresses.
+    The tars of a remote set, or of one whose public address is stated, are not linked:
+    ``croissant.json`` has their addresses.
 
     Raises:
         ShardError: see `ExportJob.samples`, or a tar is missing.
         OSError: a file cannot be written.
-        ValueError: the job asks to unpack or leave out images, or mlcroissant refuses a statement.
+        ValueError: the job asks to unpack or leave out images, mlcroissant refuses a statement, or
+            the tars are remote and have no public address.
     """
     if job.with_images or job.no_coco:
         raise ValueError("croissant describes the tars as they are: all images, packed")
+    address = _public_address(job)
+    if address is None and job.shards.is_remote and job.has_images():
+        raise ValueError(
+            f"readers of Croissant cannot download tars from {job.shards.location}: state the "
+            'public address of their folder in --statements FILE, as contentUrl = "https://..."'
+        )
     path = job.output_folder / CAPTIONS
     rows = (row for split in job.splits for row in _rows(job, split))
     captions = boxes = 0
@@ -199,7 +207,7 @@ def _metadata(job: ExportJob, captions: Path) -> Any:
 
 
 def _tars(context: Any, job: ExportJob) -> Iterator[Any]:
-    """Yields the tars, and links the local ones into a folder that is named by their content.
+    """Yields the tars, and links those without address into a folder named by their content.
 
     mlcroissant unpacks an archive into a cache by its relative address alone, so that two sets need
     two addresses.
@@ -210,21 +218,28 @@ def _tars(context: Any, job: ExportJob) -> Iterator[Any]:
     entries = [job.shards.shards[i] for i in indices]
     digest = hashlib.sha256(" ".join(entry.sha256 for entry in entries).encode()).hexdigest()
     folder = f"shards-{digest[:16]}"
-    address = job.shards.location.rstrip("/") if job.shards.is_remote else folder
-    if not job.shards.is_remote:
+    address = _public_address(job)
+    if address is None:
         (job.output_folder / folder).mkdir()
     for entry in entries:
-        link_tar(job, job.output_folder / folder / entry.file)
+        if address is None:
+            link_tar(job, job.output_folder / folder / entry.file)
         yield mlc.FileObject(
             ctx=context,
             id=entry.file,
             name=entry.file,
             description=f"{entry.images} images of {entry.split}, with their captions as JSON",
-            content_url=f"{address}/{entry.file}",
+            content_url=f"{address or folder}/{entry.file}",
             content_size=f"{entry.bytes} B",
             encoding_formats=[mlc.EncodingFormat.TAR],
             sha256=entry.sha256,
         )
+
+
+def _public_address(job: ExportJob) -> str | None:
+    """Returns the address of the tars' folder that is stated, or from which they were read."""
+    address = job.statements.content_url or job.shards.location
+    return address.rstrip("/") if address.startswith("https://") else None
 
 
 def _parquet(context: Any, path: Path) -> Any:

@@ -1,7 +1,8 @@
 """What only the people who publish a dataset can state of it: a TOML or JSON file of theirs.
 
 Keys are the names of Croissant's properties, and of those of its vocabulary for responsible AI
-(docs.mlcommons.org/croissant/docs/croissant-rai-spec.html), which are in the table ``rai``::
+(docs.mlcommons.org/croissant/docs/croissant-rai-spec.html), which are in the table ``rai``.
+``contentUrl`` is the public address of the folder with the tars::
 
     url = "https://example.org/grounded"
     datePublished = 2026-05-01
@@ -66,6 +67,7 @@ class Statements(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     name: str = ""
     description: str = ""
     url: str = ""
+    content_url: Annotated[str, msgspec.Meta(pattern=r"^$|^https://")] = ""
     version: Annotated[str, msgspec.Meta(pattern=_VERSION)] = ""
     cite_as: str = ""
     date_published: datetime.date | None = None

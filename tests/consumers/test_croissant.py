@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,7 @@ def test_statements_of_a_file_are_added(form: str, tmp_path: Path) -> None:
         ("citeAs = 3\n", "Expected `str`, got `int`"),
         ("[rai]\ndataBias = []\n", "unknown field `dataBias`"),
         ("= 3", "statements.toml"),
+        ('contentUrl = "s3://bucket/shards"', "contentUrl"),
         ('version = "one"\n', "matching regex"),
         ("datePublished = 3\n", "Expected `date | null`"),
     ],
@@ -220,16 +222,30 @@ def test_two_sets_with_tars_of_one_name_do_not_share_mlcroissant_s_cache(tmp_pat
     assert urls[0].isdisjoint(urls[1])
 
 
-def test_tars_of_a_remote_set_keep_their_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_tars_of_a_remote_set_need_a_public_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))  # which has the cache of remote sets
     made = write_shard_set(tmp_path / "shards", [[2, 1], [3]])
     out = tmp_path / "out"
-    assert shards(["export", "croissant", f"file://{made}/", "--output", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["captions.parquet", "croissant.json"]
-    tars = json.loads((out / "croissant.json").read_bytes())["distribution"][:2]
-    assert [tar["contentUrl"] for tar in tars] == [f"file://{made}/{tar['name']}" for tar in tars]
+    arguments = ["export", "croissant", f"file://{made}/", "--output", str(out)]
+    assert shards(arguments) == 1
+    error = capsys.readouterr().err
+    assert f"cannot download tars from file://{made}" in error
+    assert 'contentUrl = "https://..."' in error
+    assert not out.exists()
+    statements = tmp_path / "statements.toml"
+    statements.write_text('contentUrl = "https://example.org/shards/"')
+    for where in (arguments[2], str(made)):
+        assert shards([*arguments[:2], where, *arguments[3:], "--statements", str(statements)]) == 0
+        assert sorted(path.name for path in out.iterdir()) == ["captions.parquet", "croissant.json"]
+        tars = json.loads((out / "croissant.json").read_bytes())["distribution"][:2]
+        assert [tar["contentUrl"] for tar in tars] == [
+            f"https://example.org/shards/{tar['name']}" for tar in tars
+        ]
+        shutil.rmtree(out)
+    without = write_shard_set(tmp_path / "without", [[2]], images=False)
+    assert shards([*arguments[:2], f"file://{without}/", *arguments[3:]]) == 0
 
 
 def test_set_without_images_has_captions_only(tmp_path: Path) -> None:

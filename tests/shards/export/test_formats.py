@@ -71,7 +71,7 @@ def test_same_set_gives_same_bytes(name: str, tmp_path: Path) -> None:
         assert same or file.endswith(sqlite)
 
 
-@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"croissant"}))  # which needs an address
 def test_remote_set_is_exported_like_a_local_one(name: str, tmp_path: Path) -> None:
     made = make_set(tmp_path, *MIXED)
     system = fsspec.filesystem("memory")
