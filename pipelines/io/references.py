@@ -24,6 +24,7 @@ from pipelines.io import plain_data
 from pipelines.io.archives import file_name
 from pipelines.io.parquet import is_parquet, read_rows
 from pipelines.io.raw_files import RawFileError
+from schemas.splits import split_of_shard
 
 _COLUMNS = (
     *("image_id", "ann_id", "category_id", "split", "file_name", "sentences", "answer"),
@@ -31,8 +32,6 @@ _COLUMNS = (
 )
 #: COCO's name of an image and the number of an annotation: COCO_train2014_000000581857_16.jpg
 _REFERENCE_FILE = re.compile(r"(COCO_[A-Za-z0-9]+_([0-9]{12}))(?:_[0-9]+)?(\.jpg)")
-_HUB_SPLITS = {"validation": "val"}
-_SHARD = re.compile(r"([A-Za-z0-9_]+)-[0-9]{5}-of-[0-9]{5}")
 #: The share of boxes that may contradict the form of the others, as errors of single rows.
 _FEW = 0.1
 _BORDER = 1.0  # pixels by which a box may leave its image, by rounding
@@ -129,18 +128,13 @@ def _rows_as_references(path: str) -> list[dict[str, Any]]:
         raise RawFileError(f"{path}: no boxes: it has neither raw_anns nor bbox")
     if rows and not {"sentences", "answer"} & rows[0].keys():
         raise RawFileError(f"{path}: no expressions: it has neither sentences nor answer")
-    split = _split_of_name(name)
+    split = split_of_shard(name)
     if rows and not split and "split" not in rows[0]:
         raise RawFileError(
             f"{path}: no column split, and none in the name of the file, as in "
             "val-00000-of-00001.parquet"
         )
     return [_reference(row, number, name, split) for number, row in enumerate(rows)]
-
-
-def _split_of_name(name: str) -> str:
-    match = _SHARD.match(name)
-    return _HUB_SPLITS.get(match[1], match[1]) if match else ""
 
 
 def _reference(row: dict[str, Any], number: int, name: str, split: str) -> dict[str, Any]:
