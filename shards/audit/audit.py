@@ -14,7 +14,15 @@ from shards.audit.eval_sets import EvalSet
 from shards.audit.files.annotation_file import Mask
 from shards.audit.files.statements import Statement, Unknown
 from shards.audit.hashes import HashedImages
-from shards.audit.identities import COCO_ID, HASH, ID, PHOTO_ID, Identity, IdentityGraph
+from shards.audit.identities import (
+    COCO_ID,
+    HASH,
+    ID,
+    PHOTO_ID,
+    Identity,
+    IdentityGraph,
+    join_of_link,
+)
 
 #: The joins from the strongest: an image counts for the first that found it.
 JOINS = (ID, COCO_ID, PHOTO_ID, HASH)
@@ -108,6 +116,7 @@ class AuditResult(NamedTuple):
         leaking_records: For each record of the file, whether its image leaks.
         set_aside: By set, how many of its images have no id by which they could be found among
             images of another dataset that are counted as clean.
+        other_splits: The number of records that are not trained on, by their split.
     """
 
     total: Counts
@@ -119,6 +128,7 @@ class AuditResult(NamedTuple):
     captions: dict[str, int]
     leaking_records: Mask
     set_aside: dict[str, int]
+    other_splits: dict[str, int]
 
 
 class Audit:
@@ -139,12 +149,14 @@ class Audit:
         hashes: HashedImages | None = None,
     ) -> None:
         self._sets = list(eval_sets)
-        self._graph = IdentityGraph(identities)
+        self._graph = IdentityGraph()
         self._hashes = hashes
+        for row in identities:
+            self._graph.add(row.key, row.links)
         for eval_set in self._sets:
             for key, statement in eval_set.images.items():
                 if statement.links:
-                    self._graph.add(_identity(key, statement.links))
+                    self._graph.add(key, statement.links)
         self._namespaces = self._graph.namespaces()
         # Evaluation sets, as numbers, and keys of the images of each photo, by its root.
         self._eval_images: dict[str, list[tuple[int, str]]] = {}
@@ -159,13 +171,22 @@ class Audit:
         self._reasons: dict[NotChecked, int] = {}
         self._examples: dict[tuple[int, int], str] = {}
         self._set_aside: dict[int, int] = {}
+        self._other_splits = Counter[str]()
+        # For each statement that was added, whether it begins a record, and whether it counts.
+        self._begins_record = array("b")
+        self._is_counted = array("b")
         self._image_hashes = array("q")
         self._record_verdicts = array("I")
         self._captions = array("I")
         self._leaks: dict[Leak, None] = {}
 
     def add(self, statement: Statement) -> None:
-        """Adds the next record of the file."""
+        """Adds what the next record of the file states of its image, or of one of them."""
+        self._begins_record.append(not statement.is_further)
+        self._is_counted.append(not statement.other_split)
+        if statement.other_split:
+            self._other_splits[statement.other_split] += not statement.is_further
+            return
         near = self._hashes.near(statement) if self._hashes else None
         verdict, matches = self._verdict(
             statement.name, statement.keys, statement.links, statement.unknown, near
@@ -207,9 +228,17 @@ class Audit:
             not_checked=counts(~is_leaking & ~is_clean),
             leaks=list(self._leaks),
             captions=dict(zip(names, captions_of_image[rows].tolist(), strict=True)),
-            leaking_records=is_leaking[image_of_record],
+            leaking_records=self._of_records(is_leaking[image_of_record]),
+            other_splits=dict(self._other_splits),
             set_aside={self._sets[n].name: count for n, count in self._set_aside.items()},
         )
+
+    def _of_records(self, is_leaking: Mask) -> Mask:
+        """Returns for each record whether an image of it leaks."""
+        of_statements = np.zeros(len(self._is_counted), bool)
+        of_statements[np.frombuffer(self._is_counted, bool)] = is_leaking
+        starts = np.flatnonzero(np.frombuffer(self._begins_record, bool))
+        return np.logical_or.reduceat(of_statements, starts) if len(starts) else of_statements
 
     def _verdict_of(
         self,
@@ -248,7 +277,7 @@ class Audit:
         spaces: frozenset[str] = frozenset()
         stated = [(key, ID) for key in keys]
         # A link of the record is a join by itself.
-        stated += [(key, COCO_ID if namespace_of(key) == "coco" else PHOTO_ID) for key in links]
+        stated += [(key, join_of_link(key)) for key in links]
         for key, stated_join in stated:
             root = self._graph.root(key)
             spaces |= self._namespaces.get(root) or {namespace_of(key)}
@@ -285,22 +314,26 @@ class Audit:
     ) -> int:
         """Returns the code of an image without a match: clean, or why that is not known.
 
-        Two images differ if their ids in one namespace do. An image of the set whose table states
-        no other id is set aside: no id can find it in another dataset.
+        Two images differ if their ids in one namespace do. If tables state what they can about an
+        image of the set and about this one, and the former has no other id, then no id can find
+        it in another dataset: it is set aside, as long as others of its namespace are compared.
         """
-        compared = set_aside = 0
+        compared: set[str] = set()
+        set_aside: Counter[_EvalImages] = Counter()
         blocked: Counter[_EvalImages] = Counter()
         for images, count in self._profiles[number].items():
             is_other = namespace and (images.is_unique or namespace in _RENDERED)
+            are_in_tables = is_in_table and images.is_in_table and images.namespace in _TABLES
             if is_other or spaces & images.spaces:
-                compared += count
-            elif images.is_in_table and images.spaces == {images.namespace} and not unknown:
-                set_aside += count
+                compared.add(images.namespace)
+            elif are_in_tables and images.spaces == {images.namespace} and not unknown:
+                set_aside[images] += count
             else:
                 blocked[images] += count
-        if compared and not blocked:
-            if set_aside:
-                self._set_aside[number] = max(set_aside, self._set_aside.get(number, 0))
+        blocked.update({i: n for i, n in set_aside.items() if i.namespace not in compared})
+        if not blocked:
+            if count := set_aside.total():
+                self._set_aside[number] = max(count, self._set_aside.get(number, 0))
             return _CLEAN
         reason = self._reason(number, namespace, spaces, is_in_table, unknown, blocked)
         return self._reasons.setdefault(reason, len(self._reasons) + 1)
@@ -358,9 +391,3 @@ class Audit:
             clean=counts(codes == _CLEAN),
             not_checked=not_checked,
         )
-
-
-def _identity(key: str, links: Iterable[str]) -> Identity:
-    by_namespace = {namespace_of(link): link for link in links}
-    photo = by_namespace.get("flickr30k", "").partition("/")[2]
-    return Identity(key, by_namespace.get("coco", ""), photo)

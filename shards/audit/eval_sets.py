@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from schemas.image_ids import NAMESPACES, namespace_of_dataset
-from shards.audit.files.annotation_file import Reading
 from shards.audit.files.detection import open_annotation_file
 from shards.audit.files.errors import AuditError
-from shards.audit.files.statements import DATASETS, Statement, Unknown
+from shards.audit.files.statements import DATASETS, Reading, Statement, Unknown
 
 _REMEDIES = {
     Unknown.NUMBER: "state their dataset: NAME=coco:PATH, vg:, gqa: or flickr30k:",
@@ -60,6 +59,8 @@ def read_eval_sets(arguments: Iterable[str], *, with_images: bool = False) -> li
         eval_set = sets.setdefault(name, EvalSet(name, {}, set()))
         is_empty = True
         for statement in open_annotation_file(path, reading).statements():
+            if statement.other_split:
+                continue
             is_empty = False
             _check(statement, path)
             for key in statement.keys or statement.links:

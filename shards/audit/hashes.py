@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from schemas.image_ids import namespace_of
 from schemas.limits import MAX_IMAGE_FILE_BYTES
 from shards.audit.eval_sets import EvalSet
 from shards.audit.files.errors import AuditError
-from shards.audit.files.statements import Statement, state_name
+from shards.audit.files.statements import (
+    IMAGE_EXTENSION,
+    Statement,
+    namespace_of_folder,
+    state_name,
+)
 from shards.format.perceptual_hash import DEFAULT_DISTANCE, ImageHashError, perceptual_hash
-
-_IMAGE_FILE = re.compile(r".*\.(?:jpe?g|png)", re.IGNORECASE)
 
 
 class ImageFolder:
@@ -33,20 +37,25 @@ class ImageFolder:
         """Yields the image files below the folder, sorted within each folder."""
         for parent, folders, names in os.walk(self._root):
             folders.sort()
-            yield from (Path(parent, name) for name in sorted(names) if _IMAGE_FILE.fullmatch(name))
+            names = [name for name in sorted(names) if IMAGE_EXTENSION.search(name)]
+            yield from (Path(parent, name) for name in names)
 
-    def relative(self, path: Path) -> str:
-        """Returns the path of a file below the folder."""
-        return path.relative_to(self._root).as_posix()
+    def published_path(self, path: Path) -> str:
+        """Returns the path of a file, from the folder's own name on, which may be a dataset's."""
+        return path.relative_to(self._root.parent).as_posix()
 
-    def find(self, stated: str) -> Path | None:
-        """Returns the file of a stated path: below the folder, or the only one of its name."""
+    def find(self, statement: Statement) -> Path | None:
+        """Returns the file of a statement: at its path below the folder, or the only one so named.
+
+        One in a folder of another dataset is another image: datasets number their files alike.
+        """
+        stated = statement.file.replace("\\", "/")
         if not stated:
             return None
-        path = Path(os.path.normpath(self._root / stated.lstrip("/")))
-        if path.is_relative_to(self._root) and path.is_file():
-            return path
-        return self._by_name.get(re.split(r"[/\\]", stated)[-1])
+        path: Path | None = Path(os.path.normpath(self._root / stated.lstrip("/")))
+        if not (path and path.is_relative_to(self._root) and path.is_file()):
+            path = self._by_name.get(stated.rpartition("/")[2])
+        return path if path and _may_be_of(statement, self.published_path(path)) else None
 
 
 class HashedImages:
@@ -73,7 +82,7 @@ class HashedImages:
     ) -> None:
         self._distance = distance
         self._images = images
-        self._cache: dict[str, int | None] = {}
+        self._cache: dict[str, int | None] = {}  # by the stated file of the images' folder
         self.unusable: Counter[str] = Counter()
         sets = list(eval_sets)
         self.hashed: list[set[str]] = [set() for _ in sets]
@@ -91,25 +100,29 @@ class HashedImages:
 
     def near(self, statement: Statement) -> tuple[tuple[int, str], ...] | None:
         """Returns set and key of the images that a record's image is near; None if not hashed."""
-        if statement.name not in self._cache:
-            self._cache[statement.name] = self._hash(statement)
-        value = self._cache[statement.name]
+        if statement.content is not None:
+            value = self._hash(statement.content)
+        else:
+            name = f"{statement.file} of {statement.name}"
+            if name not in self._cache:
+                self._cache[name] = self._hash_of_file(statement)
+            value = self._cache[name]
         if value is None:
             return None
         distances = np.bitwise_count(self._hashes ^ np.uint64(value))
         return tuple(self._rows[i] for i in np.flatnonzero(distances <= self._distance))
 
-    def _hash(self, statement: Statement) -> int | None:
-        content = statement.content
-        if content is None:
-            path = self._images.find(statement.file) if self._images else None
-            if path is None:
-                self.unusable["image missing"] += 1
-                return None
-            if path.stat().st_size > MAX_IMAGE_FILE_BYTES:
-                self.unusable["image too large"] += 1
-                return None
-            content = path.read_bytes()
+    def _hash_of_file(self, statement: Statement) -> int | None:
+        path = self._images.find(statement) if self._images else None
+        if path is None:
+            self.unusable["image missing"] += 1
+            return None
+        if path.stat().st_size > MAX_IMAGE_FILE_BYTES:
+            self.unusable["image too large"] += 1
+            return None
+        return self._hash(path.read_bytes())
+
+    def _hash(self, content: bytes) -> int | None:
         try:
             return perceptual_hash(content)
         except ImageHashError as error:
@@ -119,22 +132,36 @@ class HashedImages:
 
 def _hashes_of_folder(folder: ImageFolder, sets: list[EvalSet]) -> Iterator[tuple[int, int, str]]:
     """Yields hash, number of the set and key of the images of the sets that a folder has."""
-    by_file = [
-        {re.split(r"[/\\]", s.file)[-1]: key for key, s in eval_set.images.items() if s.file}
-        for eval_set in sets
-    ]
+    by_file: list[dict[str, list[str]]] = [{} for _ in sets]
+    for eval_set, files in zip(sets, by_file, strict=True):
+        for key, statement in eval_set.images.items():
+            if statement.file:
+                files.setdefault(re.split(r"[/\\]", statement.file)[-1], []).append(key)
     for path in folder.files():
-        stated = state_name(folder.relative(path), "").keys
+        published = folder.published_path(path)
+        stated = state_name(published, "").keys
         names = stated or tuple(f"{ns}/{path.stem}" for ns in ("vg", "flickr30k", "coco"))
         matches = []
         for number, eval_set in enumerate(sets):
             keys = [key for key in names if key in eval_set.images]
-            keys = keys or [key for key in [by_file[number].get(path.name)] if key]
+            keys = keys or [
+                key
+                for key in by_file[number].get(path.name, ())
+                if _may_be_of(eval_set.images[key], published)
+            ]
             if len(keys) == 1:
                 matches.append((number, keys[0]))
         if matches:
             value = _eval_hash(path.read_bytes(), str(path))
             yield from ((value, number, key) for number, key in matches)
+
+
+def _may_be_of(statement: Statement, path: str) -> bool:
+    """Returns whether a file is in no folder of another dataset than a statement's image."""
+    namespace = namespace_of_folder(path)
+    of_keys = {namespace_of(key) for key in (*statement.keys, *statement.links)}
+    expected = {namespace_of_folder(statement.file)} - {""} or of_keys
+    return not (namespace and expected) or namespace in expected
 
 
 def _eval_hash(content: bytes, name: str) -> int:

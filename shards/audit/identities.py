@@ -20,7 +20,6 @@ from schemas.image_ids import (
     key_of_file,
     namespace_of,
     optional_image_key,
-    photo_id,
     photo_id_of_url,
 )
 from shards.atomic import atomic_write
@@ -45,11 +44,10 @@ SCHEMA = pa.schema(
 
 
 class Identity(NamedTuple):
-    """What a table states about an image: its key, its key in COCO, its photo, maybe empty."""
+    """What a table states about an image: its key, and keys of the same photo in other datasets."""
 
     key: str
-    coco_key: str
-    photo: str
+    links: tuple[str, ...] = ()
 
 
 def build_identities(tables: Iterable[Path], output: Path) -> dict[str, int]:
@@ -59,23 +57,21 @@ def build_identities(tables: Iterable[Path], output: Path) -> dict[str, int]:
         tables: ``instances_*.json`` of COCO (or other files in its layout, as LVIS's), and
             ``image_data.json`` of Visual Genome, in any order.
 
+    If tables contradict each other, an image has a row for each statement, and all count.
+
     Returns:
         The number of images by namespace.
 
     Raises:
-        AuditError: A table has another layout, or an id in it is none.
+        AuditError: A table has another layout or states no ids of other datasets, or an id in it
+            is none.
         OSError: A file cannot be read or written.
     """
-    rows: dict[str, Identity] = {}
-    for table in tables:
-        for row in _read_table(table):
-            earlier = rows.get(row.key)
-            rows[row.key] = row if earlier is None else _merged(earlier, row)
-    ordered = [rows[key] for key in sorted(rows)]
+    ordered = sorted({row for table in tables for row in _read_table(table)})
     columns = [
         [row.key for row in ordered],
-        [_number(row.coco_key.partition("/")[2]) for row in ordered],
-        [_number(row.photo) for row in ordered],
+        [_linked(row, "coco") for row in ordered],
+        [_linked(row, "flickr30k") for row in ordered],
     ]
     try:
         arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
@@ -84,8 +80,8 @@ def build_identities(tables: Iterable[Path], output: Path) -> dict[str, int]:
     with atomic_write(output) as file:
         pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), file, compression="zstd")
     counts: dict[str, int] = {}
-    for row in ordered:
-        namespace = namespace_of(row.key)
+    for key in {row.key for row in ordered}:
+        namespace = namespace_of(key)
         counts[namespace] = counts.get(namespace, 0) + 1
     return counts
 
@@ -106,7 +102,8 @@ def read_identities(path: Path) -> Iterator[Identity]:
             for batch in table.iter_batches(_BATCH_ROWS, use_threads=False):
                 values = (column.to_pylist() for column in batch.columns)
                 for key, coco_id, photo in zip(*values, strict=True):
-                    yield Identity(key, f"coco/{coco_id}" if coco_id else "", str(photo or ""))
+                    links = (coco_id and f"coco/{coco_id}", photo and f"flickr30k/{photo}")
+                    yield Identity(key, tuple(filter(None, links)))
         except (pa.ArrowException, OSError) as error:
             raise AuditError(f"{path} is not a Parquet file, or damaged: {error}") from error
 
@@ -117,26 +114,26 @@ class IdentityGraph:
     Every id that is stated anywhere counts, as in the exclusions of a build: an image that is one
     with a held-out image by a chain of ids is held out.
 
-    >>> graph = IdentityGraph([Identity("vg/7", "coco/139", ""), Identity("coco/139", "", "589")])
+    >>> graph = IdentityGraph()
+    >>> graph.add("vg/7", ["coco/139"])
+    >>> graph.add("coco/139", ["flickr30k/589"])
     >>> graph.join("vg/7", "coco/139"), graph.join("vg/7", "flickr30k/589")
     ('coco_id', 'flickr photo id')
     """
 
-    def __init__(self, identities: Iterable[Identity]) -> None:
-        self._all = DisjointSets()
-        self._by_coco_id = DisjointSets()
+    def __init__(self) -> None:
+        # By join, the images that this join and stronger ones know to be one.
+        self._sets = {join: DisjointSets() for join in (ID, COCO_ID, PHOTO_ID)}
+        self._all = self._sets[PHOTO_ID]
         self._in_tables: set[str] = set()
-        for row in identities:
-            self.add(row)
 
-    def add(self, row: Identity) -> None:
-        """Adds what a table states about an image."""
-        self._in_tables.add(row.key)
-        if row.coco_key:
-            self._all.join(row.key, row.coco_key)
-            self._by_coco_id.join(row.key, row.coco_key)
-        if row.photo:
-            self._all.join(row.key, f"flickr30k/{row.photo}")
+    def add(self, key: str, links: Iterable[str]) -> None:
+        """Adds what a table or an evaluation set states about an image."""
+        self._in_tables.add(key)
+        for link in links:
+            joins = list(self._sets)
+            for join in joins[joins.index(join_of_link(link)) :]:
+                self._sets[join].join(key, link)
 
     def root(self, key: str) -> str:
         """Returns one name for all images that any id joins."""
@@ -148,10 +145,7 @@ class IdentityGraph:
 
     def join(self, key: str, other: str) -> str:
         """Returns how two images are known to be one, whose roots are equal."""
-        if key == other:
-            return ID
-        is_by_coco_id = self._by_coco_id.root(key) == self._by_coco_id.root(other)
-        return COCO_ID if is_by_coco_id else PHOTO_ID
+        return next(join for join, sets in self._sets.items() if sets.root(key) == sets.root(other))
 
     def namespaces(self) -> dict[str, frozenset[str]]:
         """Returns, by root, the namespaces in which the ids of an image are known."""
@@ -166,23 +160,41 @@ class IdentityGraph:
         return by_root
 
 
-def _merged(earlier: Identity, row: Identity) -> Identity:
-    return Identity(row.key, row.coco_key or earlier.coco_key, row.photo or earlier.photo)
+def join_of_link(link: str) -> str:
+    """Returns the join by which an image is one with the key that is stated as the same photo.
+
+    >>> join_of_link("coco/139"), join_of_link("flickr30k/589"), join_of_link("vg/7")
+    ('coco_id', 'flickr photo id', 'id')
+    """
+    return {"coco": COCO_ID, "flickr30k": PHOTO_ID}.get(namespace_of(link), ID)
 
 
-def _number(id_: str) -> int | None:
-    return int(id_) if id_ else None
+def _linked(row: Identity, namespace: str) -> int | None:
+    ids = [link.partition("/")[2] for link in row.links if namespace_of(link) == namespace]
+    return int(ids[0]) if ids else None
 
 
 def _read_table(path: Path) -> Iterator[Identity]:
-    """Yields the rows of a file in COCO's layout, or of Visual Genome's image_data.json."""
-    number = 0
+    """Yields the rows of a file in COCO's layout, or of Visual Genome's image_data.json.
+
+    Raises:
+        AuditError: It is another file, such as one whose rows have none of the fields that state
+            ids of other datasets: its images would pass for ones without such ids.
+    """
+    number = stating = 0
+    missing = ""
     with open_stream(path) as file:
         for chunk in split_json(file, str(path)):
             if isinstance(chunk, Elements) and chunk.name in ("", "images"):
                 for record in decoded(path, chunk):
                     if record is None:
                         raise AuditError(f"{path}: element {number} cannot be read")
+                    if chunk.name == "":
+                        stating += record.coco_id is not None or record.flickr_id is not None
+                        missing = "coco_id or flickr_id"
+                    else:
+                        stating += record.flickr_url is not None
+                        missing = "flickr_url"
                     try:
                         yield _of_vg(record) if chunk.name == "" else _of_coco(record, path)
                     except ImageIdError as error:
@@ -192,16 +204,22 @@ def _read_table(path: Path) -> Iterator[Identity]:
         raise AuditError(
             f'{path} is neither in COCO\'s layout (a list "images") nor a list as image_data.json'
         )
+    if not stating:
+        raise AuditError(
+            f"{path} is no image table that identifies photos: no image has a {missing}"
+        )
 
 
 def _of_coco(record: Record, path: Path) -> Identity:
     key = image_key("coco", record.id)
     if key_of_file("coco", record.file_name or "") not in ("", key):
         raise AuditError(f"{path}: image {record.id} is the file {(record.file_name or '')[:80]!a}")
-    return Identity(key, "", photo_id_of_url(record.flickr_url or ""))
+    photo = photo_id_of_url(record.flickr_url or "")
+    return Identity(key, (f"flickr30k/{photo}",) if photo else ())
 
 
 def _of_vg(record: Record) -> Identity:
     id_: RawId = record.image_id if record.image_id is not None else record.id
     key = image_key("vg", id_)
-    return Identity(key, optional_image_key("coco", record.coco_id), photo_id(record.flickr_id))
+    linked = (("coco", record.coco_id), ("flickr30k", record.flickr_id))
+    return Identity(key, tuple(filter(None, (optional_image_key(*link) for link in linked))))

@@ -1,6 +1,6 @@
 """The result of an audit: its form for a terminal, and the table of leaks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from shards.atomic import atomic_write
 from shards.audit.audit import AuditResult, SetResult
 from shards.audit.files.errors import AuditError
-from shards.terminal import count_noun, printable, table_row
+from shards.terminal import count_noun, listed, printable, table_row
 
 LABEL_WIDTH = 20
 _COLUMNS = ("names", "leaking", "captions", "clean", "not checked")
@@ -29,8 +29,11 @@ LEAKS = pa.schema(
 )
 
 
-def lines(result: AuditResult) -> Iterator[str]:
-    """Yields the table of evaluation sets, what was not checked, and the totals."""
+def lines(result: AuditResult, not_read: Sequence[str]) -> Iterator[str]:
+    """Yields the table of evaluation sets, what was not checked, and the totals.
+
+    ``not_read``: the files beside those that were read.
+    """
     width = max(LABEL_WIDTH, *(len(printable(name)) + 1 for name in result.sets))
     yield table_row("evaluation set", _COLUMNS, width)
     for name, of_set in result.sets.items():
@@ -51,6 +54,10 @@ def lines(result: AuditResult) -> Iterator[str]:
                 f"not checked against {name}: {count_noun(count, 'image')} of it, of which the "
                 "tables state no id of another dataset: give --images and --eval-images"
             )
+    for split, count in sorted(result.other_splits.items()):
+        yield printable(f"not trained on: {count_noun(count, 'record')} of split {split[:80]}")
+    if not_read:
+        yield printable(f"not checked: {count_noun(len(not_read), 'file')}: {listed(not_read)}")
     leaking, total = result.leaking, result.total
     if leaking.images:
         yield (
@@ -60,10 +67,11 @@ def lines(result: AuditResult) -> Iterator[str]:
     else:
         clean, not_checked = result.clean.images, result.not_checked.images
         images = count_noun(total.images, "image")
-        yield f"no leaks: of {images}, {clean:,} are clean and {not_checked:,} not checked"
+        files = f"; {count_noun(len(not_read), 'file')} not checked" if not_read else ""
+        yield f"no leaks: of {images}, {clean:,} are clean and {not_checked:,} not checked{files}"
 
 
-def write_leaks(result: AuditResult, output: Path) -> None:
+def write_leaks(result: AuditResult, not_read: Sequence[str], output: Path) -> None:
     """Writes the table of leaks, sorted: Parquet, or JSON with the counts of each set.
 
     Raises:
@@ -86,7 +94,7 @@ def write_leaks(result: AuditResult, output: Path) -> None:
         if output.suffix == ".parquet":
             pq.write_table(pa.Table.from_pylist(rows, LEAKS), file, compression="zstd")
         else:
-            _write_json(file, result, rows)
+            _write_json(file, result, not_read, rows)
 
 
 def check_output(output: Path) -> None:
@@ -108,7 +116,9 @@ def _set_rows(name: str, result: SetResult, width: int) -> Iterator[str]:
         yield table_row(f"  {join}", ["", *counts], width)
 
 
-def _write_json(file: BinaryIO, result: AuditResult, rows: list[dict[str, object]]) -> None:
+def _write_json(
+    file: BinaryIO, result: AuditResult, not_read: Sequence[str], rows: list[dict[str, object]]
+) -> None:
     sets = {
         name: {
             "names": of_set.named,
@@ -126,6 +136,8 @@ def _write_json(file: BinaryIO, result: AuditResult, rows: list[dict[str, object
         "leaking": result.leaking._asdict(),
         "clean": result.clean._asdict(),
         "not_checked": result.not_checked._asdict(),
+        "not_trained_on": result.other_splits,
+        "files_not_checked": [*not_read],
         "eval_sets": sets,
         "leaks": rows,
     }

@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     from schemas.image_ids import known_namespace, namespace_of_dataset
     from shards.audit.audit import Audit
     from shards.audit.eval_sets import read_eval_sets
-    from shards.audit.files.annotation_file import Reading
     from shards.audit.files.detection import open_annotation_file
+    from shards.audit.files.statements import Reading
     from shards.audit.hashes import HashedImages, ImageFolder
     from shards.audit.identities import read_identities
     from shards.audit.report import check_output, lines, write_leaks
@@ -85,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         check_new(output)
     if arguments.output is not None:
         check_output(arguments.output)
+        if arguments.write is not None and arguments.output.resolve() == arguments.write.resolve():
+            raise ValueError("--output and --write name one file: the second would overwrite it")
     namespace = arguments.namespace
     if namespace:
         namespace = namespace_of_dataset(known_namespace(namespace))
@@ -104,14 +106,20 @@ def run(arguments: argparse.Namespace) -> int:
             audit.add(statement)
         result = audit.result()
     total = result.total
+    if not total.images:
+        splits = ", ".join(f"{count:,} of {split}" for split, count in result.other_splits.items())
+        raise ValueError(
+            f"{arguments.file} names no image that is trained on"
+            + (f"; its records: {splits[:300]}" if splits else "")
+        )
     counts = f"{count_noun(total.images, 'image')}, {count_noun(total.captions, 'caption')}"
     print(f"{printable(arguments.file)}: {file.format}, {counts}\n")
-    print("\n".join(lines(result)))
+    print("\n".join(lines(result, file.not_read)))
     if hashes is not None:
         for reason, count in sorted(hashes.unusable.items()):
             print(f"not compared by their pixels: {count_noun(count, 'image')}: {reason}")
     if arguments.output is not None:
-        write_leaks(result, arguments.output)
+        write_leaks(result, file.not_read, arguments.output)
     if arguments.write is not None:
         left_out = file.write(arguments.write, result.leaking_records)
         print(f"{printable(str(arguments.write))}: " + ", ".join(left_out))

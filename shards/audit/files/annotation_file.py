@@ -6,34 +6,21 @@ import lzma
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, NamedTuple, cast
+from typing import IO, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from schemas.splits import split_of_path
 from shards.audit.files.errors import AuditError
-from shards.audit.files.statements import Statement
+from shards.audit.files.statements import Reading, Statement
 from shards.terminal import count_noun
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 
 Mask = npt.NDArray[np.bool_]
-
-
-class Reading(NamedTuple):
-    """How a file is to be read.
-
-    Attributes:
-        namespace: That of ids and file names for which the file states no dataset; or empty.
-        role: "train": all that is trained on; "eval": what is not in a split to be trained on.
-        with_images: Whether statements get the content of images that the file contains.
-    """
-
-    namespace: str = ""
-    role: Literal["train", "eval"] = "train"
-    with_images: bool = False
 
 
 class AnnotationFile(ABC):
@@ -42,9 +29,11 @@ class AnnotationFile(ABC):
     Attributes:
         path: Where it is.
         format: The name of its format in messages.
+        not_read: Of a folder, the files that are of no format that is read, below it.
     """
 
     format: str
+    not_read: Sequence[str] = ()
 
     def __init__(self, path: Path, reading: Reading) -> None:
         self.path = path
@@ -52,7 +41,9 @@ class AnnotationFile(ABC):
 
     @abstractmethod
     def statements(self) -> Iterator[Statement]:
-        """Yields what each record states about its image, in the order of the file.
+        """Yields what each record states about its images, in the order of the file.
+
+        Records of a split of the other role are among them, and marked.
 
         Raises:
             AuditError: It is damaged.
@@ -64,7 +55,7 @@ class AnnotationFile(ABC):
 
         Args:
             output: The file or folder to write, which does not exist.
-            left_out: For each statement, whether its record is left out.
+            left_out: For each record, whether it is left out.
 
         Returns:
             Lines that state what was left out.
@@ -73,6 +64,41 @@ class AnnotationFile(ABC):
             AuditError: The file was changed since it was audited, or cannot be written.
             OSError: A file cannot be written.
         """
+
+
+class DataFile(NamedTuple):
+    """One of the files of a format of which a folder may have many.
+
+    ``name`` is its path below the folder, empty for a file without one; ``split`` that which its
+    name states.
+    """
+
+    path: Path
+    name: str = ""
+    split: str = ""
+
+
+def data_files(path: Path, suffix: str, reading: Reading) -> tuple[list[DataFile], list[str]]:
+    """Returns the file at a path, or those below it whose names end in a suffix, in any case.
+
+    Their names state splits only if they tell some from others: a folder of one split, as a file,
+    is read whatever its name.
+
+    Returns:
+        The files, sorted, and the names of all others that the folder has.
+    """
+    if not path.is_dir():
+        return [DataFile(path)], []
+    files, others = [], []
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        name = file.relative_to(path)
+        if file.suffix.lower() == suffix:
+            files.append(DataFile(file, str(name), split_of_path(name)))
+        else:
+            others.append(str(name))
+    if all(reading.other_split(file.split) for file in files):
+        files = [file._replace(split="") for file in files]
+    return files, others
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 MDETR's files have an "image" for each caption; COCO's and LVIS's one for each image.
 """
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,6 @@ from shards.atomic import atomic_write
 from shards.audit.files.annotation_file import (
     AnnotationFile,
     Mask,
-    Reading,
     check_number,
     check_plain,
     left_out_line,
@@ -25,13 +25,14 @@ from shards.audit.files.annotation_file import (
 from shards.audit.files.errors import AuditError
 from shards.audit.files.json_lists import ListWriter, decoded
 from shards.audit.files.json_stream import Elements, Text, split_json
-from shards.audit.files.statements import Record, Statement, state
+from shards.audit.files.statements import Reading, Record, Statement, place_of, states
 
 
 class _OfImage(msgspec.Struct, gc=False):
     image_id: RawId = None
 
 
+_NUMBER = re.compile(r"(-?[0-9]{1,40})(?:\.0+)?")
 _ANNOTATIONS = msgspec.json.Decoder(list[_OfImage])
 
 
@@ -49,14 +50,12 @@ class CocoLayout(AnnotationFile):
 
     def statements(self) -> Iterator[Statement]:
         captions = Counter[str]() if self._has_captions else self._captions_of_images()
-        namespace = self.reading.namespace
         for number, record in enumerate(self._images()):
-            if record is not None and self.reading.role == "eval" and record.is_of_train():
-                continue
-            statement = state(record, namespace, number=number, use_id=True)
-            if record is not None and captions:
-                statement = statement._replace(captions=captions[id_text(record.id)])
-            yield statement
+            for statement in states(record, self.reading, place_of(number), use_id=True):
+                if record is not None and captions:
+                    yield statement._replace(captions=captions[id_text(record.id)])
+                else:
+                    yield statement
 
     def write(self, output: Path, left_out: Mask) -> list[str]:
         check_plain(self.path)
@@ -140,7 +139,9 @@ class CocoLayout(AnnotationFile):
 def id_text(id_: RawId) -> str:
     """Returns an id of a file as a text that all its spellings have in common.
 
-    >>> id_text(7), id_text(7.0), id_text("7")
-    ('7', '7', '7')
+    >>> id_text(7), id_text(7.0), id_text("7.0"), id_text("007"), id_text("a-7")
+    ('7', '7', '7', '7', 'a-7')
     """
-    return str(int(id_)) if isinstance(id_, float) and id_.is_integer() else str(id_)
+    text = str(int(id_)) if isinstance(id_, float) and id_.is_integer() else str(id_)
+    match = _NUMBER.fullmatch(text)
+    return str(int(match[1])) if match else text

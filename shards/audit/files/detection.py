@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from shards.audit.files.annotation_file import GZIP, ZIP, AnnotationFile, Reading, open_stream
+from shards.audit.files.annotation_file import GZIP, ZIP, AnnotationFile, open_stream
 from shards.audit.files.coco_layout import CocoLayout
 from shards.audit.files.errors import AuditError
 from shards.audit.files.gqa import GqaFile
@@ -14,7 +14,7 @@ from shards.audit.files.json_lists import JsonLines, JsonList, PickledList, Text
 from shards.audit.files.json_stream import Elements, split_json
 from shards.audit.files.parquet import Parquet
 from shards.audit.files.shard_sets import ShardSetFile
-from shards.audit.files.statements import STATING_FIELDS
+from shards.audit.files.statements import STATING_FIELDS, Reading
 from shards.audit.files.tars import Tars
 from shards.format import manifest
 

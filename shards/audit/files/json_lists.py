@@ -14,7 +14,6 @@ from shards.atomic import atomic_write
 from shards.audit.files.annotation_file import (
     AnnotationFile,
     Mask,
-    Reading,
     check_number,
     check_plain,
     left_out_line,
@@ -29,12 +28,14 @@ from shards.audit.files.json_stream import (
     split_json,
 )
 from shards.audit.files.statements import (
+    Reading,
     Record,
     Statement,
     converted,
     decode_records,
-    state,
+    place_of,
     state_name,
+    states,
 )
 
 
@@ -49,8 +50,7 @@ class JsonList(AnnotationFile):
             for chunk in split_json(file, str(self.path)):
                 if isinstance(chunk, Elements):
                     for element in self._elements(chunk):
-                        if statement := _statement(element, self.reading, number):
-                            yield statement
+                        yield from _statements(element, self.reading, number)
                         number += 1
 
     def write(self, output: Path, left_out: Mask) -> list[str]:
@@ -93,8 +93,7 @@ class JsonLines(AnnotationFile):
             if len(records) != len(filled):  # a line is no JSON
                 records = [self._record(line) for line in filled]
             for record in records:
-                if statement := _statement(record, self.reading, number):
-                    yield statement
+                yield from _statements(record, self.reading, number)
                 number += 1
 
     @staticmethod
@@ -143,8 +142,7 @@ class PickledList(AnnotationFile):
             raise AuditError(f"{self.path}: expected a pickled list, found {type(data).__name__}")
         for number, element in enumerate(data):
             record = converted(element) if isinstance(element, dict) else element
-            if statement := _statement(record, self.reading, number):
-                yield statement
+            yield from _statements(record, self.reading, number)
 
     def write(self, output: Path, left_out: Mask) -> list[str]:
         raise AuditError(f"{self.path} is a pickle, which --write does not write")
@@ -191,16 +189,15 @@ def decoded(path: Path, chunk: Elements) -> list[Record | None]:
     return records
 
 
-def _statement(element: Any, reading: Reading, number: int) -> Statement | None:
-    """Returns what an element states; None if it is not of the role that is read."""
+def _statements(element: Any, reading: Reading, number: int) -> list[Statement]:
+    """Returns what an element states."""
     if isinstance(element, Record):
-        if reading.role == "eval" and element.is_of_train():
-            return None
-        return state(element, reading.namespace, number=number)
+        return states(element, reading, place_of(number))
     if isinstance(element, str | int | float) and not isinstance(element, bool):
         is_whole = isinstance(element, float) and element.is_integer()
-        return state_name(str(int(element) if is_whole else element).strip(), reading.namespace)
-    return state(None, reading.namespace, number=number)
+        name = str(int(element) if is_whole else element).strip()
+        return [state_name(name, reading.namespace)]
+    return states(None, reading, place_of(number))
 
 
 def _stripped(line: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """Parquet files: those of Hugging Face datasets, one or a folder of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,22 @@ from shards.atomic import atomic_write
 from shards.atomic_folder import atomic_folder
 from shards.audit.files.annotation_file import (
     AnnotationFile,
+    DataFile,
     Mask,
-    Reading,
     check_number,
+    data_files,
     left_out_line,
 )
 from shards.audit.files.errors import AuditError
-from shards.audit.files.statements import STATING_FIELDS, Statement, converted, state
+from shards.audit.files.statements import (
+    STATING_FIELDS,
+    Reading,
+    Statement,
+    converted,
+    place_of,
+    states,
+)
+from shards.terminal import count_noun
 
 BATCH_ROWS = 1024
 _CAPTIONS = ("captions", "caption", "grounding")
@@ -32,19 +41,19 @@ class Parquet(AnnotationFile):
 
     def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path, reading)
-        self._files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        self._files, self.not_read = data_files(path, ".parquet", reading)
 
     def statements(self) -> Iterator[Statement]:
-        number = 0
-        for path in self._files:
-            file = _opened(path)
-            columns = self._columns(path, file.schema_arrow)
-            for batch in _batches(path, file, columns):
+        for file in self._files:
+            table = _opened(file.path)
+            columns = self._columns(file.path, table.schema_arrow)
+            contains_images = _contains_images(table.schema_arrow)
+            number = 0
+            for batch in _batches(file.path, table, columns):
                 captions = _caption_counts(batch)
                 rows = batch.select([n for n in batch.schema.names if n in _READ]).to_pylist()
                 for row, count in zip(rows, captions, strict=True):
-                    statement = self._statement(row, number)
-                    if statement is not None:
+                    for statement in self._statements(row, file, number, contains_images):
                         yield statement._replace(captions=int(count))
                     number += 1
 
@@ -55,27 +64,34 @@ class Parquet(AnnotationFile):
             return [left_out_line(int(left_out.sum()), "row")]
         number = 0
         with atomic_folder(output) as folder:
-            for path in self._files:
-                target = folder / path.relative_to(self.path)
+            for file in self._files:
+                target = folder / file.name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                number += self._write_file(path, target, left_out[number:])
+                number += self._write_file(file.path, target, left_out[number:])
             check_number(self.path, number, left_out)
-        others = sum(1 for path in self.path.rglob("*") if path.is_file()) - len(self._files)
-        lines = [left_out_line(int(left_out.sum()), "row")]
-        if others:
-            lines.append(f"not written: {others:,} files of {self.path} that are not Parquet")
-        return lines
+        return [
+            left_out_line(int(left_out.sum()), "row"),
+            *([f"not written: {count_noun(n, 'other file')}"] if (n := len(self.not_read)) else []),
+        ]
 
-    def _statement(self, row: dict[str, Any], number: int) -> Statement | None:
-        image, content = row.get("image"), None
-        if isinstance(image, dict):
-            content = image.get("bytes")
-            row = row | {"image": image.get("path")}
-        record = converted(row)
-        if record is not None and self.reading.role == "eval" and record.is_of_train():
-            return None
-        statement = state(record, self.reading.namespace, number=number)
-        return statement._replace(content=content) if content else statement
+    def _statements(
+        self, row: dict[str, Any], file: DataFile, number: int, contains_images: bool
+    ) -> Iterable[Statement]:
+        value = row.get("image")
+        images = [_divided(v) for v in (value if isinstance(value, list) else [value])]
+        paths = [path for path, _ in images]
+        statements = states(
+            converted(row | {"image": paths if isinstance(value, list) else paths[0]}),
+            self.reading,
+            place_of(number, file.name),
+            contains_image=contains_images,
+            split=file.split,
+        )
+        contents = [content for _, content in images] or [None]
+        if len(contents) != len(statements):  # of a row that cannot be read
+            return statements
+        pairs = zip(statements, contents, strict=True)
+        return [statement._replace(content=content) for statement, content in pairs]
 
     def _columns(self, path: Path, schema: pa.Schema) -> list[str]:
         """Returns the columns to read; of an image, only its path unless bytes are asked for.
@@ -90,6 +106,8 @@ class Parquet(AnnotationFile):
                 if not self.reading.with_images:
                     parts = [part for part in parts if part != "bytes"]
                 columns += [f"image.{part}" for part in parts]
+            elif field.name == "image" and _is_binary(field.type):
+                columns += ["image"] * self.reading.with_images
             elif field.name in _READ:
                 columns.append(field.name)
         if not STATING_FIELDS.intersection(schema.names):
@@ -119,6 +137,30 @@ class Parquet(AnnotationFile):
                         remaining = table.filter(pa.array(~mask))
                         writer.write_table(remaining, row_group_size=remaining.num_rows)
         return start
+
+
+def _contains_images(schema: pa.Schema) -> bool:
+    """Returns whether the column ``image`` has the bytes of images."""
+    if "image" not in schema.names:
+        return False
+    type_ = schema.field("image").type
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
+        type_ = type_.value_type
+    has_bytes: bool = pa.types.is_struct(type_) and type_.get_field_index("bytes") >= 0
+    return has_bytes or _is_binary(type_)
+
+
+def _is_binary(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_))
+
+
+def _divided(image: object) -> tuple[object, bytes | None]:
+    """Returns the path and the bytes of an image: a struct of them, or either alone."""
+    if isinstance(image, dict):
+        return image.get("path"), image.get("bytes") or None
+    if isinstance(image, bytes):
+        return None, image or None
+    return image, None
 
 
 def _opened(path: Path) -> pq.ParquetFile:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from schemas.image_ids import photo_id_of_url
-from shards.audit.files.annotation_file import AnnotationFile, Mask, Reading
+from shards.audit.files.annotation_file import AnnotationFile, Mask
 from shards.audit.files.errors import AuditError
-from shards.audit.files.statements import Statement
+from shards.audit.files.statements import Reading, Statement
 from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
 

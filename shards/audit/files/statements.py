@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,7 @@ from schemas.image_ids import (
     normal_key,
     photo_id_of_url,
 )
+from schemas.splits import is_evaluated_on, is_trained_on
 
 #: Names of datasets in annotation files -> the namespace of their images.
 DATASETS = {name: namespace_of_dataset(name) for name in NAMESPACES} | {
@@ -40,7 +41,8 @@ _FOLDERS = DATASETS | {
     **dict.fromkeys(("vg_100k", "vg_100k_2", "vg_images"), "vg"),
     **dict.fromkeys(("flickr30k-images", "flickr30k_images"), "flickr30k"),
 }
-_EXTENSION = re.compile(r"\.(?:jpe?g|png|webp|bmp|gif|tiff?)$", re.IGNORECASE)
+#: The extension of an image file.
+IMAGE_EXTENSION = re.compile(r"\.(?:jpe?g|png|webp|bmp|gif|tiff?)$", re.IGNORECASE)
 _COCO_NAME = re.compile(r"COCO_[a-z][a-z0-9]*_[0-9]{12}(?:_[0-9]+)?", re.IGNORECASE)
 _OF_COCO = re.compile(rf"[0-9]{{12}}|{_COCO_NAME.pattern}", re.IGNORECASE)
 _NUMBER = re.compile(r"n?[0-9]{1,20}(?:\.0+)?", re.IGNORECASE)
@@ -55,17 +57,44 @@ class Unknown(Enum):
     UNREADABLE = "are of records that cannot be read"
 
 
-class Statement(NamedTuple):
-    """What a record states about its image.
+class Reading(NamedTuple):
+    """How a file is to be read.
 
     Attributes:
-        name: The image in messages and counts: its key; without one, the name of its file.
+        namespace: That of ids and file names for which the file states no dataset; or empty.
+        role: "train": all that is trained on; "eval": what is not in a split to be trained on.
+        with_images: Whether statements get the content of images that the file contains.
+    """
+
+    namespace: str = ""
+    role: Literal["train", "eval"] = "train"
+    with_images: bool = False
+
+    def other_split(self, split: object) -> str:
+        """Returns a split if it is known to be of the other role; else an empty text.
+
+        A name that is not known is of both: its images are looked for, and held out.
+        """
+        if not isinstance(split, str):
+            return ""
+        is_other = is_trained_on(split) if self.role == "eval" else is_evaluated_on(split)
+        return split if is_other else ""
+
+
+class Statement(NamedTuple):
+    """What a record states about its image, or about one of its images.
+
+    Attributes:
+        name: The image in messages and counts: its key; without one, the name of its file, with
+            the record if that contains the image, since other records may have the name, too.
         keys: The keys of the image that its ids and file names state; several may contradict.
         links: Keys of other datasets that the record states for the same photo.
         unknown: Why there are neither keys nor links; None if there are.
         file: The path of the image file as the record states it; empty if it does not.
         captions: The number of captions of the record.
         content: The image file, from formats that contain it, if it is asked for.
+        other_split: The split of the record, if it is not of the role that is read.
+        is_further: Whether it is another image of the record of the statement before.
     """
 
     name: str
@@ -75,14 +104,15 @@ class Statement(NamedTuple):
     file: str = ""
     captions: int = 0
     content: bytes | None = None
-
-
-#: Splits that are trained on, as records state them; COCO's "restval" is Karpathy's.
-_TRAIN_SPLITS = frozenset({"train", "restval"})
+    other_split: str = ""
+    is_further: bool = False
 
 
 class Record(msgspec.Struct, gc=False):
-    """The fields of a record that state its image, under all names that formats give them."""
+    """The fields of a record that state its image, under all names that formats give them.
+
+    ``image`` may be a path, an object with a ``path``, or a list of several images.
+    """
 
     id: RawId = None
     image_id: RawId = None
@@ -98,7 +128,7 @@ class Record(msgspec.Struct, gc=False):
     file_name: str | None = None
     filename: str | None = None
     file: str | None = None
-    image: str | dict[str, Any] | None = None
+    image: Any = None
     image_path: str | None = None
     img_path: str | None = None
     path: str | None = None
@@ -108,7 +138,7 @@ class Record(msgspec.Struct, gc=False):
     caption: msgspec.Raw = msgspec.Raw()
     captions: list[msgspec.Raw] | None = None
     grounding: msgspec.Raw = msgspec.Raw()
-    split: str | None = None
+    split: Any = None
 
     def caption_count(self) -> int:
         """Returns the number of captions of the record; ODVG's ``grounding`` has one."""
@@ -117,13 +147,10 @@ class Record(msgspec.Struct, gc=False):
         stated = bytes(self.caption) or bytes(self.grounding)
         return int(stated not in (b"", b"null"))
 
-    def is_of_train(self) -> bool:
-        """Returns whether the record states that it is in a split that is trained on."""
-        return self.split in _TRAIN_SPLITS
-
     def files(self) -> tuple[str, ...]:
         """Returns the stated paths and addresses of the image file."""
         image = self.image.get("path") if isinstance(self.image, dict) else self.image
+        image = image if isinstance(image, str) else None
         names = (self.file_name, self.filename, self.file, image, self.image_path, self.img_path)
         return tuple(filter(None, (*names, self.path, self.coco_url, self.url)))
 
@@ -169,23 +196,73 @@ def converted(element: object) -> Record | None:
     names = element.keys() & {*Record.__struct_fields__} - counts.keys()
     fields = {name: element[name] for name in names}
     try:
-        for value in fields.values():
-            str(value).encode()  # halves of characters cannot be written anywhere
+        for value in _texts(fields):
+            value.encode()  # halves of characters cannot be written anywhere
         return msgspec.convert(fields | counts, Record)
     except (msgspec.ValidationError, UnicodeEncodeError):
         return None
 
 
-def state(record: Record | None, default: str, *, number: int, use_id: bool = False) -> Statement:
-    """Returns what a record states about its image.
+def _texts(value: object) -> Iterator[str]:
+    """Yields the texts in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def place_of(number: int, file: str = "") -> str:
+    """Returns a record in messages: its number, and its file if there are several.
+
+    >>> place_of(3), place_of(3, "b.tar")
+    ('record 3', 'record 3 of b.tar')
+    """
+    return f"record {number} of {file}" if file else f"record {number}"
+
+
+def states(
+    record: Record | None,
+    reading: Reading,
+    place: str,
+    *,
+    use_id: bool = False,
+    contains_image: bool = False,
+    split: str = "",
+) -> list[Statement]:
+    """Returns what a record states about its image, or about each of several images.
 
     Args:
-        default: The namespace of ids and file names where the record does not state any; or empty.
-        number: The record's position, which stands for an image without any name.
+        reading: Its namespace is that of ids and file names where the record does not state any.
+        place: Where the record is, which stands for an image without any name.
         use_id: Whether ``id`` is an id of the image if it has no file name, as in COCO's layout.
+        contains_image: Whether the record contains its image.
+        split: That of the record's file, where the record states none.
     """
     if record is None:
-        return Statement(f"record {number}", unknown=Unknown.UNREADABLE)
+        statement = Statement(place, unknown=Unknown.UNREADABLE)
+        return [statement._replace(other_split=reading.other_split(split))]
+    if isinstance(record.image, list):
+        records = [msgspec.structs.replace(record, image=image) for image in record.image]
+    else:
+        records = [record]
+    other_split = reading.other_split(record.split or split)
+    statements = []
+    for number, of_image in enumerate(records or [record]):
+        statement = _of_image(of_image, reading.namespace, use_id)
+        image_place = f"image {number} of {place}" if len(records) > 1 else place
+        if not statement.name:
+            statement = statement._replace(name=image_place)
+        elif contains_image and statement.unknown:
+            statement = statement._replace(name=f"{statement.name} ({image_place})")
+        if other_split or number:
+            statement = statement._replace(other_split=other_split, is_further=number > 0)
+        statements.append(statement)
+    return statements
+
+
+def _of_image(record: Record, default: str, use_id: bool) -> Statement:
+    """Returns what a record with one image states; without any name, the name is empty."""
     ids = (record.original_id, record.original_img_id, record.image_id, record.imageId)
     files = record.files()
     if use_id and not files and not any(id_ is not None for id_ in ids):
@@ -204,17 +281,14 @@ def state(record: Record | None, default: str, *, number: int, use_id: bool = Fa
         default,
     )
     captions = record.caption_count()
-    if statement.name and not captions:
-        return statement
-    name = statement.name or f"record {number}"
-    return statement._replace(name=name, captions=captions)
+    return statement._replace(captions=captions) if captions else statement
 
 
 def state_name(text: str, default: str) -> Statement:
     """Returns what a line of a list states: a key, an id, or the name of a file."""
     if text.partition("/")[0] in NAMESPACES and (key := normal_key(text)):
         return Statement(key, (key,))
-    is_file = "/" in text or "\\" in text or _EXTENSION.search(text)
+    is_file = "/" in text or "\\" in text or IMAGE_EXTENSION.search(text)
     ids, files = ((), (text,)) if is_file else ((text,), ())
     return _state("", "", ids, None, files, (None, None, ""), default)
 
@@ -240,7 +314,7 @@ def _state(
     stated = [id_ for id_ in ids if id_ is not None]
     of_ids: list[str | Unknown | None] = []
     if stated:
-        folder = next(filter(None, map(_namespace_of_folder, files)), "")
+        folder = next(filter(None, map(namespace_of_folder, files)), "")
         of_ids = [_key_of_id(id_, namespace or folder) for id_ in stated]
     known += (result for result in of_ids if isinstance(result, str))
     # The number in a file's name may be one of the file's own; a name of COCO is not.
@@ -268,8 +342,8 @@ def _key_of_id(id_: RawId, namespace: str) -> str | Unknown | None:
             return None
     except ImageIdError:
         return Unknown.OWN_NAME
-    if isinstance(id_, str) and _COCO_NAME.fullmatch(_EXTENSION.sub("", id_.strip())):
-        return _image_key("coco", _EXTENSION.sub("", id_.strip()))
+    if isinstance(id_, str) and _COCO_NAME.fullmatch(IMAGE_EXTENSION.sub("", id_.strip())):
+        return _image_key("coco", IMAGE_EXTENSION.sub("", id_.strip()))
     if namespace:
         return _image_key(namespace, id_)
     return Unknown.NUMBER if _NUMBER.fullmatch(str(id_).strip()) else Unknown.OWN_NAME
@@ -282,7 +356,7 @@ def _key_of_file(path: str, namespace: str) -> str | Unknown:
         return _image_key("coco", stem)
     if not _NUMBER.fullmatch(stem):
         return Unknown.OWN_NAME
-    namespace = _namespace_of_folder(path) or namespace
+    namespace = namespace_of_folder(path) or namespace
     return _image_key(namespace, stem) if namespace else Unknown.NUMBER
 
 
@@ -295,15 +369,16 @@ def _image_key(namespace: str, id_: RawId) -> str | Unknown:
 
 def _is_published(path: str) -> bool:
     """Returns whether a file's name or folder is that of one dataset only."""
-    return bool(_OF_COCO.fullmatch(_stem(path)) or _namespace_of_folder(path))
+    return bool(_OF_COCO.fullmatch(_stem(path)) or namespace_of_folder(path))
 
 
 def _stem(path: str) -> str:
     name = path.partition("?")[0].replace("\\", "/").rpartition("/")[2]
-    return _EXTENSION.sub("", name)
+    return IMAGE_EXTENSION.sub("", name)
 
 
-def _namespace_of_folder(path: str) -> str:
+def namespace_of_folder(path: str) -> str:
+    """Returns the namespace of the images of a file's folders, the innermost first; or empty."""
     folders, slash, _ = path.replace("\\", "/").rpartition("/")
     return _namespace_of_folders(folders) if slash else ""
 

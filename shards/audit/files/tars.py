@@ -3,7 +3,7 @@
 import re
 import tarfile
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -11,21 +11,30 @@ from shards.atomic import atomic_write
 from shards.atomic_folder import atomic_folder
 from shards.audit.files.annotation_file import (
     AnnotationFile,
+    DataFile,
     Mask,
-    Reading,
     check_number,
     check_plain,
+    data_files,
     is_compressed,
     left_out_line,
     open_stream,
 )
 from shards.audit.files.errors import AuditError
 from shards.audit.files.json_stream import MAX_ELEMENT_BYTES
-from shards.audit.files.statements import Record, Statement, decode_records, state
+from shards.audit.files.statements import (
+    IMAGE_EXTENSION,
+    Reading,
+    Record,
+    Statement,
+    decode_records,
+    place_of,
+    states,
+)
+from shards.terminal import count_noun
 
 #: As `webdataset` divides a name into the key of its sample and an extension.
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
-_IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
 _COPY_BYTES = 4 << 20
 
 
@@ -38,6 +47,11 @@ class _Member(NamedTuple):
     stop: int
     content: bytes | None
 
+    @property
+    def is_image(self) -> bool:
+        """Whether its extension is that of an image file."""
+        return IMAGE_EXTENSION.search(f".{self.extension}") is not None
+
 
 class Tars(AnnotationFile):
     """A tar, or a folder of tars, of samples that are members with one name."""
@@ -46,40 +60,38 @@ class Tars(AnnotationFile):
 
     def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path, reading)
-        self._files = sorted(path.rglob("*.tar")) if path.is_dir() else [path]
+        self._files, self.not_read = data_files(path, ".tar", reading)
 
     def statements(self) -> Iterator[Statement]:
-        number = 0
-        for path in self._files:
-            members = _members(path, with_images=self.reading.with_images)
-            for sample, of_sample in groupby(members, lambda member: member.sample):
-                statement = self._statement(sample, list(of_sample), number)
-                if statement is not None:
-                    yield statement
-                number += 1
+        for file in self._files:
+            members = _members(file.path, with_images=self.reading.with_images)
+            samples = groupby(members, lambda member: member.sample)
+            for number, (sample, of_sample) in enumerate(samples):
+                yield from self._statements(sample, list(of_sample), file, number)
 
     def write(self, output: Path, left_out: Mask) -> list[str]:
-        for path in self._files:
-            check_plain(path)
+        for file in self._files:
+            check_plain(file.path)
         number = 0
         if not self.path.is_dir():
             number = _write_tar(self.path, output, left_out)
             check_number(self.path, number, left_out)
             return [left_out_line(int(left_out.sum()), "sample")]
         with atomic_folder(output) as folder:
-            for path in self._files:
-                target = folder / path.relative_to(self.path)
+            for file in self._files:
+                target = folder / file.name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                number += _write_tar(path, target, left_out[number:])
+                number += _write_tar(file.path, target, left_out[number:])
             check_number(self.path, number, left_out)
-        others = sum(1 for path in self.path.rglob("*") if path.is_file()) - len(self._files)
-        lines = [left_out_line(int(left_out.sum()), "sample")]
-        if others:
-            lines.append(f"not written: {others:,} files of {self.path} that are no tars")
-        return lines
+        return [
+            left_out_line(int(left_out.sum()), "sample"),
+            *([f"not written: {count_noun(n, 'other file')}"] if (n := len(self.not_read)) else []),
+        ]
 
-    def _statement(self, sample: str, members: list[_Member], number: int) -> Statement | None:
-        """Returns what the JSON of a sample and the name of its image state."""
+    def _statements(
+        self, sample: str, members: list[_Member], file: DataFile, number: int
+    ) -> Iterator[Statement]:
+        """Yields what the JSON of a sample and the name of its image state, for each image."""
         by_extension = {member.extension.lower(): member for member in members}
         json = by_extension.get("json")
         record: Record | None = Record()
@@ -88,19 +100,23 @@ class Tars(AnnotationFile):
                 [record] = decode_records(b"[" + json.content + b"]")
             except ValueError:
                 record = None
-        if record is None:
-            return state(None, "", number=number)
-        if self.reading.role == "eval" and record.is_of_train():
-            return None
-        image = next((m for m in members if m.extension.rpartition(".")[2] in _IMAGES), None)
-        if record.path is None:
-            record.path = f"{sample}.{image.extension if image else 'jpg'}"
-        statement = state(record, self.reading.namespace, number=number)
-        if not statement.captions and by_extension.keys() & {"txt", "caption"}:
-            statement = statement._replace(captions=1)
-        if image is not None and image.content is not None:
-            statement = statement._replace(content=image.content)
-        return statement
+        images = [member for member in members if member.is_image]
+        if record is not None and record.path is None:
+            record.path = f"{sample}.{images[0].extension if images else 'jpg'}"
+        statements = states(
+            record,
+            self.reading,
+            place_of(number, file.name),
+            contains_image=bool(images),
+            split=file.split,
+        )
+        if not statements[0].captions and by_extension.keys() & {"txt", "caption"}:
+            statements = [statement._replace(captions=1) for statement in statements]
+        # A sample may have its image in several forms: each is compared by its pixels.
+        more = len(images) - len(statements)
+        statements += [statements[-1]._replace(captions=0, is_further=True)] * more
+        for statement, image in zip_longest(statements, images):
+            yield statement._replace(content=image.content) if image else statement
 
 
 def _members(path: Path, *, with_images: bool = False, with_json: bool = True) -> Iterator[_Member]:
@@ -114,15 +130,14 @@ def _members(path: Path, *, with_images: bool = False, with_json: bool = True) -
                         continue
                     match = _MEMBER.fullmatch(info.name)
                     sample, extension = match.groups() if match else (info.name, "")
-                    is_image = extension.lower().rpartition(".")[2] in _IMAGES
-                    is_wanted = (extension.lower() == "json" and with_json) or (
-                        is_image and with_images
-                    )
-                    content = _content(tar, info, path) if is_wanted else None
                     stop = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                    member = _Member(sample, extension, info.offset, stop, None)
+                    is_json = extension.lower() == "json"
+                    if (is_json and with_json) or (member.is_image and with_images):
+                        member = member._replace(content=_content(tar, info, path))
                     if is_plain and stop > size:
                         raise AuditError(f"{path} is damaged: it ends inside {info.name}")
-                    yield _Member(sample, extension, info.offset, stop, content)
+                    yield member
                 _check_end(tar, path)
         except tarfile.TarError as error:
             raise AuditError(f"{path} is not a tar, or a damaged one: {error}") from error

@@ -2,7 +2,8 @@
 
 A photo may be in COCO, Visual Genome and Flickr30k, under an id of each. Tables, records and
 evaluation sets state true ids, in random spellings, and leave out some. The oracle follows what is
-stated, by a search of its own: what it reaches must be found, and nothing else.
+stated, by a search of its own: what it reaches must be found, and nothing else. Where the audited
+file contains images, and a folder has those of evaluation sets, each photo has pixels of its own.
 """
 
 import json
@@ -15,8 +16,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 FORMATS = ("mdetr", "coco", "odvg", "json list", "list", "parquet", "parquet folder", "tar", "tars")
 NO_IDS = (-1, 0, None, "", "0", "-1", "null")
@@ -65,7 +68,7 @@ class Case(NamedTuple):
     options: list[str]
     entries: list[Entry]
     leaks: set[tuple[str, str, str, str]]  # name, evaluation set, its image, join
-    truly_leaking: dict[str, set[str]]  # by evaluation set, the names of images that it has
+    not_clean: dict[str, set[str]]  # by evaluation set, names of images that it has, unless aside
     records: Callable[[Path], list[Any]]  # the records of a file of the format, in order
 
 
@@ -73,33 +76,51 @@ def make_case(seed: int, folder: Path) -> Case:
     rng = Random(seed)
     photos = _photos(rng)
     edges: dict[str, dict[str, str]] = defaultdict(dict)
-    options = _write_tables(rng, photos, edges, folder) if rng.random() < 0.7 else []
+    in_tables: set[str] = set()
+    options = _write_tables(rng, photos, edges, in_tables, folder) if rng.random() < 0.7 else []
     namespace = rng.choice(["", "", "coco", "vg", "flickr30k"])
     if namespace:
         options += ["--namespace", namespace]
     format_ = rng.choice(FORMATS)
     entries = [_entry(rng, photos, format_, namespace) for _ in range(rng.randint(1, 25))]
-    sets: dict[str, set[str]] = {}
-    truly: dict[str, set[str]] = {}
+    has_pixels = format_.startswith(("tar", "parquet")) and rng.random() < 0.5
+    if format_.startswith("tar") or has_pixels:
+        entries = [_with_image(entries, number, format_) for number in range(len(entries))]
+    sets: dict[str, dict[str, Photo]] = {}
     for number in range(rng.randint(1, 3)):
         name = f"set{number}"
-        dataset = rng.choice(["coco", "vg", "flickr30k"])
-        candidates = [photo for photo in photos if dataset in photo.ids]
-        chosen = rng.sample(candidates, rng.randint(1, len(candidates)))
-        path = _write_eval_set(rng, chosen, dataset, edges, folder / name)
-        options += ["--against", f"{name}={dataset}:{path}"]
-        leaking = {photo.flickr for photo in chosen}
-        sets[name] = {photo.key(dataset) for photo in chosen}
-        truly[name] = {e.name for e in entries if e.photo and e.photo.flickr in leaking}
+        sets[name] = {}
+        # Several files, as of a benchmark of several datasets, are one set.
+        for dataset in rng.sample(["coco", "vg", "flickr30k"], rng.choice([1, 1, 2])):
+            candidates = [photo for photo in photos if dataset in photo.ids]
+            chosen = rng.sample(candidates, rng.randint(1, len(candidates)))
+            path = _write_eval_set(rng, chosen, dataset, edges, folder / f"{name}_{dataset}")
+            options += ["--against", f"{name}={dataset}:{path}"]
+            sets[name] |= {photo.key(dataset): photo for photo in chosen}
+    hashed: dict[str, Photo] = {}
+    if has_pixels:
+        hashed = _write_eval_images(
+            rng, {k: p for s in sets.values() for k, p in s.items()}, folder
+        )
+        options += ["--eval-images", str(folder / "eval images")]
     leaks = {
         (entry.name, name, key, join)
         for entry in entries
         for name, keys in sets.items()
-        for key, join in _reached(entry, edges).items()
+        for key, join in (_near(entry, hashed) | _reached(entry, edges)).items()
         if key in keys
     }
-    file, records = _write_file(rng, format_, entries, folder)
-    return Case(format_, file, options, entries, leaks, truly, records)
+    not_clean = {
+        name: {
+            entry.name
+            for entry in entries
+            for key, photo in of_set.items()
+            if photo == entry.photo and not _is_set_aside(key, entry, edges, in_tables)
+        }
+        for name, of_set in sets.items()
+    }
+    file, records = _write_file(rng, format_, entries, folder, has_pixels)
+    return Case(format_, file, options, entries, leaks, not_clean, records)
 
 
 def _photos(rng: Random) -> list[Photo]:
@@ -137,6 +158,19 @@ def _reached(entry: Entry, edges: dict[str, dict[str, str]]) -> dict[str, str]:
     return {key: _ORDER[weight] for key, weight in best.items()}
 
 
+def _near(entry: Entry, hashed: dict[str, Photo]) -> dict[str, str]:
+    """Returns the keys of images with the pixels of an entry's."""
+    return {key: "perceptual hash" for key, photo in hashed.items() if photo == entry.photo}
+
+
+def _is_set_aside(
+    key: str, entry: Entry, edges: dict[str, dict[str, str]], in_tables: set[str]
+) -> bool:
+    """Returns whether all tables are given, and state no id that could find an image elsewhere."""
+    is_known = bool(entry.link) or entry.key in in_tables or entry.key.startswith("flickr30k/")
+    return is_known and key in in_tables and not edges[key]
+
+
 def _link(edges: dict[str, dict[str, str]], key: str, other: str) -> None:
     join = "coco_id" if other.startswith("coco/") else "flickr photo id"
     edges[key][other] = edges[other][key] = join
@@ -146,7 +180,11 @@ def _link(edges: dict[str, dict[str, str]], key: str, other: str) -> None:
 
 
 def _write_tables(
-    rng: Random, photos: list[Photo], edges: dict[str, dict[str, str]], folder: Path
+    rng: Random,
+    photos: list[Photo],
+    edges: dict[str, dict[str, str]],
+    in_tables: set[str],
+    folder: Path,
 ) -> list[str]:
     """Writes image tables that have some rows; returns the option with their identities."""
     from shards.__main__ import main
@@ -161,6 +199,7 @@ def _write_tables(
             if rng.random() < 0.5:
                 row["file_name"] = f"COCO_train2014_{photo.ids['coco']:012d}.jpg"
             rows["coco"].append(row)
+            in_tables.add(photo.key("coco"))
         if "vg" in photo.ids and rng.random() < 0.9:
             # A crop has another shape, but shows the same photo.
             row = {"image_id": photo.ids["vg"], "width": rng.choice([4, 9]), "height": 3}
@@ -172,6 +211,12 @@ def _write_tables(
                 row["flickr_id"] = _number(rng, photo.flickr)
                 _link(edges, photo.key("vg"), f"flickr30k/{photo.flickr}")
             rows["vg"].append(row)
+            in_tables.add(photo.key("vg"))
+    # A table of which no row states an id is none.
+    if rows["coco"]:
+        rows["coco"].append({"id": 10**7, "flickr_url": _url(rng, 10**9)})
+    if rows["vg"]:
+        rows["vg"].append({"image_id": 10**7, "flickr_id": 10**9 + 1})
     tables = []
     if rows["coco"]:
         tables.append(folder / "instances.json")
@@ -287,6 +332,46 @@ def _entry(rng: Random, photos: list[Photo], format_: str, namespace: str) -> En
     return Entry(_record(format_, fields), key or link or fields["file_name"], photo, key, link)
 
 
+def _with_image(entries: list[Entry], number: int, format_: str) -> Entry:
+    """Returns an entry with the name of an image that its file contains."""
+    entry = entries[number]
+    if entry.key or entry.link:
+        return entry
+    place = f"record {number}"
+    if format_ in ("tars", "parquet folder"):
+        middle = len(entries) // 2
+        names = ("0.tar", "1.tar") if format_ == "tars" else ("a.parquet", "b/c.parquet")
+        file = int(number >= middle)
+        place = f"record {number - middle * file} of {names[file]}"
+    return entry._replace(name=f"{entry.name} ({place})")
+
+
+def _pixels(rng: Random, seed: int) -> bytes:
+    """Returns a JPEG of the image of a seed, in a random size and quality."""
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 8), np.uint8)
+    side = rng.choice([96, 128, 160])
+    buffer = BytesIO()
+    image = Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
+    image.save(buffer, "JPEG", quality=rng.randint(70, 95))
+    return buffer.getvalue()
+
+
+def _write_eval_images(rng: Random, images: dict[str, Photo], folder: Path) -> dict[str, Photo]:
+    """Writes files of most images, under their published names; returns those that have one."""
+    names = {"coco": "train2014/COCO_train2014_{:012d}.jpg", "vg": "VG_100K/{}.jpg"}
+    names["flickr30k"] = "flickr30k-images/{}.jpg"
+    written = {}
+    (folder / "eval images").mkdir()
+    for key, photo in images.items():
+        if rng.random() < 0.8:
+            dataset = key.partition("/")[0]
+            path = folder / "eval images" / names[dataset].format(photo.ids[dataset])
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(_pixels(rng, photo.flickr))
+            written[key] = photo
+    return written
+
+
 def _record(format_: str, fields: dict[str, Any]) -> dict[str, Any]:
     if format_ == "odvg":
         return {
@@ -306,9 +391,16 @@ def _record(format_: str, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_file(
-    rng: Random, format_: str, entries: list[Entry], folder: Path
+    rng: Random, format_: str, entries: list[Entry], folder: Path, has_pixels: bool
 ) -> tuple[Path, Callable[[Path], list[Any]]]:
     records = [entry.record for entry in entries]
+    images = [b"\xff\xd8"] * len(entries)
+    if has_pixels:
+        seeds = (e.photo.flickr if e.photo else 10**8 + i for i, e in enumerate(entries))
+        images = [_pixels(rng, seed) for seed in seeds]
+        if format_.startswith("parquet"):
+            pairs = zip(records, images, strict=True)
+            records = [r | {"image": {"bytes": image, "path": None}} for r, image in pairs]
     path = folder / "audited"
     if format_ in ("mdetr", "coco"):
         images = [record | {"id": 7 + 2 * i} for i, record in enumerate(records)]
@@ -338,12 +430,12 @@ def _write_file(
                 _write_parquet(part, path / f"{name}.parquet")
         return path, lambda p: _read_parquet(sorted(p.rglob("*.parquet")))
     if format_ == "tar":
-        _write_tar(records, path, 0)
+        _write_tar(records, images, path, 0)
         return path, lambda p: _read_tars([p])
     middle = len(records) // 2
-    for number, part in enumerate((records[:middle], records[middle:])):
-        if part:
-            _write_tar(part, path / f"{number}.tar", number * middle)
+    for number, part in enumerate((slice(None, middle), slice(middle, None))):
+        if records[part]:
+            _write_tar(records[part], images[part], path / f"{number}.tar", number * middle)
     return path, lambda p: _read_tars(sorted(p.rglob("*.tar")))
 
 
@@ -357,25 +449,27 @@ def _read_coco(path: Path) -> list[Any]:
 
 def _write_parquet(records: list[dict[str, Any]], path: Path) -> None:
     path.parent.mkdir(exist_ok=True, parents=True)
-    names = sorted({"file_name", *(name for record in records for name in record)})
-    columns = {
+    names = sorted({"file_name", *(n for r in records for n in r)} - {"image"})
+    columns: dict[str, list[Any]] = {
         # A column has one type; ids of mixed spellings are texts.
         name: [None if (v := record.get(name)) is None else str(v) for record in records]
         for name in names
     }
+    if "image" in records[0]:
+        columns["image"] = [record["image"] for record in records]
     pq.write_table(pa.table(columns), path, row_group_size=4)
 
 
 def _read_parquet(paths: list[Path]) -> list[Any]:
     rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
-    return [{k: v for k, v in row.items() if v is not None} for row in rows]
+    return [{k: v for k, v in row.items() if v is not None and k != "image"} for row in rows]
 
 
-def _write_tar(records: list[dict[str, Any]], path: Path, first: int) -> None:
+def _write_tar(records: list[dict[str, Any]], images: list[bytes], path: Path, first: int) -> None:
     path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w") as tar:
-        for number, record in enumerate(records, first):
-            for extension, content in (("jpg", b"\xff\xd8"), ("json", json.dumps(record).encode())):
+        for number, (record, image) in enumerate(zip(records, images, strict=True), first):
+            for extension, content in (("jpg", image), ("json", json.dumps(record).encode())):
                 info = tarfile.TarInfo(f"s{number:05d}.{extension}")
                 info.size = len(content)
                 tar.addfile(info, BytesIO(content))
