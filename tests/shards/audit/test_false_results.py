@@ -150,6 +150,43 @@ def test_set_of_two_datasets_is_as_its_two_sets(dataset: str, tmp_path: Path) ->
     assert counts == [(0, 1), (0, 1)]
 
 
+@pytest.mark.parametrize(("image", "is_clean"), [("coco/139", True), ("coco/140", False)])
+def test_image_that_no_table_has_is_not_clean_beside_images_without_other_ids(
+    image: str, is_clean: bool, tmp_path: Path
+) -> None:
+    coco = {"images": [{"id": 139, "flickr_url": "https://a.staticflickr.com/1/2/5_a_z.jpg"}]}
+    vg = [{"image_id": 7, "coco_id": 1, "flickr_id": 6}, {"image_id": 8, "coco_id": None}]
+    tables = [write_json(tmp_path / "coco.json", coco), write_json(tmp_path / "vg.json", vg)]
+    identities = tmp_path / "x.parquet"
+    assert main(["identities", *map(str, tables), "--output", str(identities)]) == 0
+    (tmp_path / "test.txt").write_text("7\n8\n")
+    (tmp_path / "a.txt").write_text(f"{image}\n")
+    against = ["--against", f"vg={tmp_path / 'test.txt'}", "--identities", identities]
+    assert leaks_of(tmp_path, tmp_path / "a.txt", *against) == set()
+    result = json.loads((tmp_path / "leaks.json").read_text())
+    assert result["clean"]["images"] == is_clean
+
+
+@pytest.mark.parametrize("names", [("one", "one"), ("one", "two")])
+def test_images_without_other_ids_are_set_aside_beside_those_of_their_dataset_only(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    """That vg/7 is not vg/9 tells nothing of coco/139, of which no table states another id."""
+    coco = {"images": [{"id": 139}, {"id": 1, "flickr_url": "http://a.staticflickr.com/1/5_a.jpg"}]}
+    vg = [{"image_id": 7, "flickr_id": 6}, {"image_id": 9, "flickr_id": None}]
+    tables = [write_json(tmp_path / "coco.json", coco), write_json(tmp_path / "vg.json", vg)]
+    identities = tmp_path / "x.parquet"
+    assert main(["identities", *map(str, tables), "--output", str(identities)]) == 0
+    for name, line in (("coco.txt", "139"), ("vg.txt", "7"), ("a.txt", "vg/9")):
+        (tmp_path / name).write_text(f"{line}\n")
+    options: list[object] = ["--identities", identities]
+    for name, dataset in zip(names, ("coco", "vg"), strict=True):
+        options += ["--against", f"{name}={dataset}:{tmp_path / dataset}.txt"]
+    assert leaks_of(tmp_path, tmp_path / "a.txt", *options) == set()
+    result = json.loads((tmp_path / "leaks.json").read_text())
+    assert (result["clean"]["images"], result["not_checked"]["images"]) == (0, 1)
+
+
 def test_crop_leaks_by_the_image_that_it_is_of() -> None:
     crop = Statement("flickr30k/589", ("flickr30k/589",), ("vg/7",))
     audit = Audit([EvalSet("set", {"flickr30k/589": crop}, set())])

@@ -41,6 +41,7 @@ def check(seed: int, parent: Path) -> None:
     assert status == (1 if leaking else 0), seed
     _check_counts(case, result, leaking)
     _check_missed(case, leaks)
+    _check_sets_of_several_datasets(case, {entry.name for entry in case.entries})
     remaining = [entry.record for entry in case.entries if entry.name not in leaking]
     if remaining and case.records is not None:
         written = case.records(clean)
@@ -73,8 +74,18 @@ def _check_missed(case: Case, leaks: set[tuple[str, str, str, str]]) -> None:
         assert audit(case, missed).sets[name].clean.images == 0
 
 
-def audit(case: Case, names: set[str]) -> AuditResult:
-    """Returns the result of an audit of some images of a file."""
+def _check_sets_of_several_datasets(case: Case, names: set[str]) -> None:
+    """Checks that one set of all evaluation images is checked like a set for each dataset."""
+    pairs = zip(case.options, case.options[1:], strict=False)
+    locations = [value.partition("=")[2] for option, value in pairs if option == "--against"]
+    by_dataset = audit(case, names, [f"{x.partition(':')[0]}={x}" for x in locations])
+    as_one = audit(case, names, [f"all={location}" for location in locations])
+    assert as_one.clean == by_dataset.clean
+    assert as_one.leaking == by_dataset.leaking
+
+
+def audit(case: Case, names: set[str], against: list[str] | None = None) -> AuditResult:
+    """Returns the result of an audit of some images of a file, maybe against other sets."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--against", action="append")
     parser.add_argument("--namespace", default="")
@@ -82,7 +93,7 @@ def audit(case: Case, names: set[str]) -> AuditResult:
     parser.add_argument("--eval-images", type=Path)
     options = parser.parse_args(case.options)
     identities = read_identities(options.identities) if options.identities else ()
-    eval_sets = read_eval_sets(options.against)
+    eval_sets = read_eval_sets(against or options.against)
     hashes = None
     if options.eval_images:
         hashes = HashedImages(eval_sets, [ImageFolder(options.eval_images)])
