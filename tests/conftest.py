@@ -6,7 +6,7 @@ fail if ``MDETR_REFERENCE_REQUIRED`` is set.
 """
 
 import os
-import tarfile
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 
@@ -49,11 +49,10 @@ def reference() -> Path:
 def golden_raw(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The raw files that the published programs were run on, unpacked."""
 
-    def unpack(folder: Path) -> None:
-        with tarfile.open(reference / "golden" / "mixed" / "raw.tar.xz") as archive:
-            archive.extractall(folder, filter="data")
-
-    return shared_folder(tmp_path_factory, "golden_raw", unpack)
+    packed = reference / "golden" / "mixed" / "raw.tar.xz"
+    return shared_folder(
+        tmp_path_factory, "golden_raw", lambda folder: shutil.unpack_archive(packed, folder)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -167,10 +167,11 @@ class _Jobs:
                 zipfile.ZipFile(content).extractall(self._folder / "package")
             elif name.endswith(".tar.gz"):
                 with tarfile.open(fileobj=content) as archive:
-                    for member in archive.getmembers():
-                        _, _, member.name = member.name.partition("/")  # folder of the version
-                        if member.name:
-                            archive.extract(member, self._folder / "package", filter="data")
+                    for member in filter(tarfile.TarInfo.isfile, archive):
+                        _, _, name = member.name.partition("/")  # without the version's folder
+                        path = self._folder / "package" / name
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.write_bytes(archive.extractfile(member).read())
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -63,8 +63,12 @@ class RandomRecipe:
         return self.roles.keys() - self.train_splits
 
 
-def random_recipe(data: RawData) -> RandomRecipe:
-    """Writes the raw files of a recipe, and returns it."""
+def random_recipe(data: RawData) -> RandomRecipe | None:
+    """Writes the raw files of a recipe, and returns it.
+
+    None if an image states the id of another one, and the recipe does not read both: nobody could
+    tell that the id is wrong.
+    """
     rng = data.rng
     recipe = RandomRecipe(
         data,
@@ -79,11 +83,11 @@ def random_recipe(data: RawData) -> RandomRecipe:
     _choose_splits(recipe)
     _write_exclusions(recipe, sets)
     _write_image_tables(recipe)
-    if mistake and all(row in data.read_tables for row in mistake.rows):
+    if mistake:
+        if not all(row in data.read_tables for row in mistake.rows):
+            return None
         refused = recipe.tables["reject_limit"] < 0.1  # else a warning suffices
         recipe.flaws.append(Flaw("id of another image", str(mistake.id), must_be_refused=refused))
-    elif mistake:
-        mistake.undo()
     recipe.tables |= {
         "rules": recipe.rules,
         "images": recipe.images,
@@ -99,7 +103,6 @@ class _Mistake:
 
     rows: list[ImageRow]
     id: int
-    undo: Callable[[], None]
 
 
 def _mistaken_row(recipe: RandomRecipe) -> _Mistake | None:
@@ -109,15 +112,13 @@ def _mistaken_row(recipe: RandomRecipe) -> _Mistake | None:
     if coco_ids and len(truth.vg) > 1 and rng.random() < 0.5:
         right = rng.choice(coco_ids)
         wrong = rng.choice([row for row in truth.vg if row is not right])
-        before, wrong.coco = wrong.coco, right.coco
-        return _Mistake([right, wrong], right.coco.id, lambda: setattr(wrong, "coco", before))
+        wrong.coco = right.coco
+        return _Mistake([right, wrong], right.coco.id)
     flickr_ids = [row for row in truth.coco if row.states_flickr]
     if len(flickr_ids) > 1:
         right, wrong = rng.sample(flickr_ids, 2)
         wrong.flickr = right.flickr
-        return _Mistake(
-            [right, wrong], right.flickr, lambda: setattr(wrong, "flickr", wrong.photo.flickr)
-        )
+        return _Mistake([right, wrong], right.flickr)
     return None
 
 

@@ -22,9 +22,11 @@ REFERENCE = ["--direct_running_mode=in_memory"]  # Beam's own runner
 
 def prepare(seed: int, root: Path) -> RandomRecipe:
     """Writes the raw files and the recipe of a seed to an empty folder."""
-    shutil.rmtree(root, ignore_errors=True)
     rng = Random(seed)
-    recipe = random_recipe(RawData(root, random_truth(rng), rng))
+    recipe = None
+    while recipe is None:
+        shutil.rmtree(root, ignore_errors=True)
+        recipe = random_recipe(RawData(root, random_truth(rng), rng))
     tiny.write_recipe(root / "recipe.toml", name="leaks", **recipe.tables)
     return recipe
 
