@@ -66,7 +66,7 @@ class RandomRecipe:
 def random_recipe(data: RawData) -> RandomRecipe | None:
     """Writes the raw files of a recipe, and returns it.
 
-    None if an image states the id of another one, and the recipe does not read both: nobody could
+    None if an image states the id of another one, and the recipe does not read both: no one could
     tell that the id is wrong.
     """
     rng = data.rng
