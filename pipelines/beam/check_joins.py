@@ -148,8 +148,8 @@ def _warnings_of_unmatched_sets(
 
 
 def _warnings_of_unhashed_images(registry: ImageRegistry, recipe: Recipe) -> Iterator[str]:
-    """Yields the exclusions with images that are in no folder of the recipe, to be hashed."""
-    if recipe.near_duplicates.action == "off":
+    """Yields the exclusions with images that no folder of the recipe has, to be hashed."""
+    if recipe.near_duplicates.action != "exclude":
         return
     unhashed: dict[str, list[str]] = defaultdict(list)
     for name, key in sorted(registry.eval_images()):
