@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.splits import split_of_path
+from shards.atomic_folder import atomic_folder
 from shards.audit.files.errors import AuditError
 from shards.audit.files.statements import Reading, Statement
 from shards.terminal import count_noun
@@ -99,6 +100,41 @@ def data_files(path: Path, suffix: str, reading: Reading) -> tuple[list[DataFile
     if all(reading.other_split(file.split) for file in files):
         files = [file._replace(split="") for file in files]
     return files, others
+
+
+class DataFiles(AnnotationFile):
+    """A file, or all files below a folder whose names end in ``suffix``."""
+
+    suffix: str
+    record: str  # what a record is called in messages
+
+    def __init__(self, path: Path, reading: Reading) -> None:
+        super().__init__(path, reading)
+        self._files, self.not_read = data_files(path, self.suffix, reading)
+
+    def write(self, output: Path, left_out: Mask) -> list[str]:
+        if not self.path.is_dir():
+            number = self._write_file(self.path, output, left_out)
+            check_number(self.path, number, left_out)
+        else:
+            number = 0
+            with atomic_folder(output) as folder:
+                for file in self._files:
+                    target = folder / file.name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    number += self._write_file(file.path, target, left_out[number:])
+                check_number(self.path, number, left_out)
+        lines = [left_out_line(int(left_out.sum()), self.record)]
+        if self.not_read:
+            lines.append(f"not written: {count_noun(len(self.not_read), 'other file')}")
+        return lines
+
+    @abstractmethod
+    def _write_file(self, path: Path, output: Path, left_out: Mask) -> int:
+        """Writes a file without some records; returns how many it has.
+
+        ``left_out`` begins with the file's first record, and may be longer than the file.
+        """
 
 
 @contextlib.contextmanager

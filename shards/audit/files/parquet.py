@@ -9,39 +9,32 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards.atomic import atomic_write
-from shards.atomic_folder import atomic_folder
 from shards.audit.files.annotation_file import (
-    AnnotationFile,
     DataFile,
+    DataFiles,
     Mask,
     check_number,
-    data_files,
-    left_out_line,
 )
 from shards.audit.files.errors import AuditError
 from shards.audit.files.statements import (
     STATING_FIELDS,
-    Reading,
     Statement,
     converted,
     place_of,
     states,
 )
-from shards.terminal import count_noun
 
 BATCH_ROWS = 1024
 _CAPTIONS = ("captions", "caption", "grounding")
 _READ = STATING_FIELDS | {"data_source", "dataset_name", "split"}
 
 
-class Parquet(AnnotationFile):
+class Parquet(DataFiles):
     """A Parquet file, or a folder with some, of one row per image or caption."""
 
     format = "Parquet"
-
-    def __init__(self, path: Path, reading: Reading) -> None:
-        super().__init__(path, reading)
-        self._files, self.not_read = data_files(path, ".parquet", reading)
+    suffix = ".parquet"
+    record = "row"
 
     def statements(self) -> Iterator[Statement]:
         for file in self._files:
@@ -56,23 +49,6 @@ class Parquet(AnnotationFile):
                     for statement in self._statements(row, file, number, contains_images):
                         yield statement._replace(captions=int(count))
                     number += 1
-
-    def write(self, output: Path, left_out: Mask) -> list[str]:
-        if not self.path.is_dir():
-            number = self._write_file(self.path, output, left_out)
-            check_number(self.path, number, left_out)
-            return [left_out_line(int(left_out.sum()), "row")]
-        number = 0
-        with atomic_folder(output) as folder:
-            for file in self._files:
-                target = folder / file.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                number += self._write_file(file.path, target, left_out[number:])
-            check_number(self.path, number, left_out)
-        return [
-            left_out_line(int(left_out.sum()), "row"),
-            *([f"not written: {count_noun(n, 'other file')}"] if (n := len(self.not_read)) else []),
-        ]
 
     def _statements(
         self, row: dict[str, Any], file: DataFile, number: int, contains_images: bool

@@ -8,30 +8,25 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from shards.atomic import atomic_write
-from shards.atomic_folder import atomic_folder
 from shards.audit.files.annotation_file import (
-    AnnotationFile,
     DataFile,
+    DataFiles,
     Mask,
     check_number,
     check_plain,
-    data_files,
     is_compressed,
-    left_out_line,
     open_stream,
 )
 from shards.audit.files.errors import AuditError
 from shards.audit.files.json_stream import MAX_ELEMENT_BYTES
 from shards.audit.files.statements import (
     IMAGE_EXTENSION,
-    Reading,
     Record,
     Statement,
     decode_records,
     place_of,
     states,
 )
-from shards.terminal import count_noun
 
 #: As `webdataset` divides a name into the key of its sample and an extension.
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
@@ -53,14 +48,12 @@ class _Member(NamedTuple):
         return IMAGE_EXTENSION.search(f".{self.extension}") is not None
 
 
-class Tars(AnnotationFile):
+class Tars(DataFiles):
     """A tar, or a folder of tars, of samples that are members with one name."""
 
     format = "WebDataset tars"
-
-    def __init__(self, path: Path, reading: Reading) -> None:
-        super().__init__(path, reading)
-        self._files, self.not_read = data_files(path, ".tar", reading)
+    suffix = ".tar"
+    record = "sample"
 
     def statements(self) -> Iterator[Statement]:
         for file in self._files:
@@ -72,21 +65,7 @@ class Tars(AnnotationFile):
     def write(self, output: Path, left_out: Mask) -> list[str]:
         for file in self._files:
             check_plain(file.path)
-        number = 0
-        if not self.path.is_dir():
-            number = _write_tar(self.path, output, left_out)
-            check_number(self.path, number, left_out)
-            return [left_out_line(int(left_out.sum()), "sample")]
-        with atomic_folder(output) as folder:
-            for file in self._files:
-                target = folder / file.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                number += _write_tar(file.path, target, left_out[number:])
-            check_number(self.path, number, left_out)
-        return [
-            left_out_line(int(left_out.sum()), "sample"),
-            *([f"not written: {count_noun(n, 'other file')}"] if (n := len(self.not_read)) else []),
-        ]
+        return super().write(output, left_out)
 
     def _statements(
         self, sample: str, members: list[_Member], file: DataFile, number: int
@@ -117,6 +96,22 @@ class Tars(AnnotationFile):
         statements += [statements[-1]._replace(captions=0, is_further=True)] * more
         for statement, image in zip_longest(statements, images):
             yield statement._replace(content=image.content) if image else statement
+
+    def _write_file(self, path: Path, output: Path, left_out: Mask) -> int:
+        """Writes a tar without some samples, and all other bytes as they are."""
+        number = -1
+        with path.open("rb") as file, atomic_write(output) as target:
+            position, sample = 0, None
+            for member in _members(path, with_json=False):
+                if member.sample != sample:
+                    number, sample = number + 1, member.sample
+                    check_number(path, max(number + 1, len(left_out)), left_out)
+                _copy(file, target, position, member.start)
+                if not left_out[number]:
+                    _copy(file, target, member.start, member.stop)
+                position = member.stop
+            _copy(file, target, position, path.stat().st_size)
+        return number + 1
 
 
 def _members(path: Path, *, with_images: bool = False, with_json: bool = True) -> Iterator[_Member]:
@@ -162,23 +157,6 @@ def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:
     if len(content) != info.size:
         raise AuditError(f"{path} is damaged: it ends inside {info.name}")
     return content
-
-
-def _write_tar(path: Path, output: Path, left_out: Mask) -> int:
-    """Writes a tar without some samples; other bytes as they are. Returns its number of samples."""
-    number = -1
-    with path.open("rb") as file, atomic_write(output) as target:
-        position, sample = 0, None
-        for member in _members(path, with_json=False):
-            if member.sample != sample:
-                number, sample = number + 1, member.sample
-                check_number(path, max(number + 1, len(left_out)), left_out)
-            _copy(file, target, position, member.start)
-            if not left_out[number]:
-                _copy(file, target, member.start, member.stop)
-            position = member.stop
-        _copy(file, target, position, path.stat().st_size)
-    return number + 1
 
 
 def _copy(file: BinaryIO, target: BinaryIO, start: int, stop: int) -> None:
