@@ -63,6 +63,19 @@ class _EvalImages(NamedTuple):
     is_unique: bool
 
 
+class _Known(NamedTuple):
+    """What is known of the image of a record.
+
+    ``namespace``: that of its first id, empty if it has none. ``spaces`` and ``is_in_table``: as of
+    `_EvalImages`. ``unknown``: why its ids are not known.
+    """
+
+    namespace: str
+    spaces: frozenset[str]
+    is_in_table: bool
+    unknown: Unknown | None
+
+
 class NotChecked(NamedTuple):
     """Why images could not be compared with an evaluation set, and what it would take."""
 
@@ -249,17 +262,17 @@ class Audit:
         near: tuple[tuple[int, str], ...] | None,
     ) -> tuple[int, list[_Match]]:
         """Returns the verdict of a record, as a number, and what it matches, sorted."""
-        own_namespace = namespace_of((*keys, *links, "")[0])
         joins, spaces, is_in_table = self._find(keys, links)
         if near is not None:
             spaces |= {HASH}
             joins = dict.fromkeys(near, HASH) | joins
+        known = _Known(namespace_of((*keys, *links, "")[0]), spaces, is_in_table, unknown)
         codes = [_CLEAN] * len(self._sets)
         for (number, _), join in joins.items():
             codes[number] = max(codes[number], _FIRST_JOIN + len(JOINS) - JOINS.index(join))
         for number, code in enumerate(codes):
             if code == _CLEAN:
-                codes[number] = self._status(number, own_namespace, spaces, is_in_table, unknown)
+                codes[number] = self._status(number, known)
                 self._examples.setdefault((number, codes[number]), name)
         verdict = self._verdicts.setdefault(tuple(codes), len(self._verdicts))
         return verdict, sorted((*image, join) for image, join in joins.items())
@@ -280,7 +293,7 @@ class Audit:
         stated += [(key, join_of_link(key)) for key in links]
         for key, stated_join in stated:
             root = self._graph.root(key)
-            spaces |= self._namespaces.get(root) or {namespace_of(key)}
+            spaces |= self._spaces(key)
             for image in self._eval_images.get(root, ()):
                 join = max(stated_join, self._graph.join(key, image[1]), key=JOINS.index)
                 joins[image] = min(join, joins.get(image, join), key=JOINS.index)
@@ -304,14 +317,7 @@ class Audit:
             profile[_EvalImages(namespace_of(key), spaces, is_in_table, is_unique)] += 1
         return profile
 
-    def _status_of(
-        self,
-        number: int,
-        namespace: str,
-        spaces: frozenset[str],
-        is_in_table: bool,
-        unknown: Unknown | None,
-    ) -> int:
+    def _status_of(self, number: int, known: _Known) -> int:
         """Returns the code of an image without a match: clean, or why that is not known.
 
         Two images differ if their ids in one namespace do. If tables state what they can about an
@@ -322,11 +328,11 @@ class Audit:
         set_aside: Counter[_EvalImages] = Counter()
         blocked: Counter[_EvalImages] = Counter()
         for images, count in self._profiles[number].items():
-            is_other = namespace and (images.is_unique or namespace in _RENDERED)
-            are_in_tables = is_in_table and images.is_in_table and images.namespace in _TABLES
-            if is_other or spaces & images.spaces:
+            is_other = known.namespace and (images.is_unique or known.namespace in _RENDERED)
+            are_in_tables = known.is_in_table and images.is_in_table and images.namespace in _TABLES
+            if is_other or known.spaces & images.spaces:
                 compared.add(images.namespace)
-            elif are_in_tables and images.spaces == {images.namespace} and not unknown:
+            elif are_in_tables and images.spaces == {images.namespace} and not known.unknown:
                 set_aside[images] += count
             else:
                 blocked[images] += count
@@ -335,26 +341,18 @@ class Audit:
             if count := set_aside.total():
                 self._set_aside[number] = max(count, self._set_aside.get(number, 0))
             return _CLEAN
-        reason = self._reason(number, namespace, spaces, is_in_table, unknown, blocked)
+        reason = self._reason(number, known, blocked)
         return self._reasons.setdefault(reason, len(self._reasons) + 1)
 
-    def _reason(
-        self,
-        number: int,
-        namespace: str,
-        spaces: frozenset[str],
-        is_in_table: bool,
-        unknown: Unknown | None,
-        blocked: Counter[_EvalImages],
-    ) -> NotChecked:
-        name = self._sets[number].name
-        if unknown and HASH in spaces:
+    def _reason(self, number: int, known: _Known, blocked: Counter[_EvalImages]) -> NotChecked:
+        name, namespace, unknown = self._sets[number].name, known.namespace, known.unknown
+        if unknown and HASH in known.spaces:
             count = blocked.total()
             images = f"images, as {count:,} images of {name} are not in the folders of its images"
             return NotChecked(images, "--eval-images with them")
         if unknown:
             return NotChecked(f"images {unknown.value}", _REMEDIES[unknown])
-        if namespace in _TABLES and not is_in_table:
+        if namespace in _TABLES and not known.is_in_table:
             ids, table = _TABLES[namespace]
             return NotChecked(
                 f"images of {namespace}/ have no {ids} here", f"--identities of {table}"
