@@ -217,18 +217,24 @@ def test_zip_members_of_any_method_and_header_length_are_read(
         assert image_store.read(image(name)).content == contents[name]
 
 
-def test_image_in_a_zip_takes_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read of a remote file is a request."""
-    reads: list[int] = []
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all reads of archives; a read of a remote file is a request."""
+    sizes: list[int] = []
 
     class Counted(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            reads.append(size or 0)
+            sizes.append(size or 0)
             return super().read(size)
 
+    monkeypatch.setattr(
+        archives, "open_binary", lambda path, read_ahead: Counted(Path(path).read_bytes())
+    )
+    return sizes
+
+
+def test_image_in_a_zip_takes_one_read(tmp_path: Path, reads: list[int]) -> None:
     path = zip_of(tmp_path / "images.zip", **{name: tiny.image_file() for name in "abcd"})
-    content = path.read_bytes()
-    monkeypatch.setattr(archives, "open_binary", lambda path, read_ahead: Counted(content))
     image_store = store(path)
     image_store.read(image("c.jpg"))
     for name in "adb":
@@ -237,19 +243,8 @@ def test_image_in_a_zip_takes_one_read(tmp_path: Path, monkeypatch: pytest.Monke
         assert len(reads) == 1
 
 
-def test_image_in_a_tar_takes_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_in_a_tar_takes_one_read(tmp_path: Path, reads: list[int]) -> None:
     path = tiny.write_tar(tmp_path / "images.tar", {f"{n}.jpg": tiny.image_file() for n in "abcd"})
-    image_store = store(path)
-    image_store.read(image("c.jpg"))
-    reads: list[int] = []
-
-    class Counted(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
-            reads.append(size or 0)
-            return super().read(size)
-
-    content = path.read_bytes()
-    monkeypatch.setattr(archives, "open_binary", lambda path, read_ahead: Counted(content))
     image_store = store(path)
     image_store.read(image("c.jpg"))
     for name in "adb":

@@ -17,6 +17,7 @@ from shards.__main__ import main
 from shards.audit.audit import Audit
 from shards.audit.eval_sets import EvalSet
 from shards.audit.files.statements import Statement
+from tests import tiny
 
 COCO_NAME = "COCO_val2014_{:012d}.jpg"
 
@@ -28,35 +29,15 @@ def pixels(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_image(path: Path, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pixels(seed))
-
-
 def write_parquet(path: Path, **columns: list[Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path)
     return path
 
 
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
-
-
 def names_in(path: Path) -> list[str]:
     with tarfile.open(path) as tar:
         return tar.getnames()
-
-
-def write_json(path: Path, document: object) -> Path:
-    path.write_text(json.dumps(document))
-    return path
 
 
 def leaks_of(folder: Path, *arguments: object) -> set[tuple[str, str]]:
@@ -72,7 +53,7 @@ def leaks_of(folder: Path, *arguments: object) -> set[tuple[str, str]]:
 def against(tmp_path: Path) -> list[object]:
     """Options of an evaluation set of one image of Flickr30k, coco/139 being no photo of it."""
     (tmp_path / "test.txt").write_text("589\n")
-    write_image(tmp_path / "eval/flickr30k-images/589.jpg", 589)
+    tiny.write(tmp_path / "eval/flickr30k-images/589.jpg", pixels(589))
     return ["--against", f"flickr30k={tmp_path / 'test.txt'}", "--eval-images", tmp_path / "eval"]
 
 
@@ -95,7 +76,7 @@ def test_samples_of_one_name_in_several_tars_are_compared_each(
     tmp_path: Path, against: list[object]
 ) -> None:
     for number, seed in enumerate((1, 2, 589)):
-        write_tar(tmp_path / f"tars/{number}.tar", {"000000.jpg": pixels(seed)})
+        tiny.write_tar(tmp_path / f"tars/{number}.tar", {"000000.jpg": pixels(seed)})
     clean = tmp_path / "clean"
     arguments = [tmp_path / "tars", *against, "--write", clean]
     assert leaks_of(tmp_path, *arguments) == {("000000.jpg", "flickr30k/589")}
@@ -105,7 +86,7 @@ def test_samples_of_one_name_in_several_tars_are_compared_each(
 
 def test_every_image_of_a_sample_is_compared(tmp_path: Path, against: list[object]) -> None:
     members = {"a.left.jpg": pixels(1), "a.right.JPG": pixels(589), "b.JPG": pixels(2)}
-    file = write_tar(tmp_path / "a.tar", members)
+    file = tiny.write_tar(tmp_path / "a.tar", members)
     assert leaks_of(tmp_path, file, *against) == {("a.left.jpg", "flickr30k/589")}
 
 
@@ -113,11 +94,11 @@ def test_file_in_the_folder_of_another_dataset_is_another_image(
     tmp_path: Path, against: list[object]
 ) -> None:
     images = tmp_path / "images"
-    write_image(images / "flickr30k-images/7.jpg", 589)
+    tiny.write(images / "flickr30k-images/7.jpg", pixels(589))
     records = [{"image": "VG_100K/7.jpg"}, {"image": "7.jpg", "data_source": "vg", "image_id": 7}]
-    file = write_json(tmp_path / "a.json", records)
+    file = tiny.write_json(tmp_path / "a.json", records)
     assert leaks_of(tmp_path, file, *against, "--images", images) == set()
-    write_image(images / "VG_100K/7.jpg", 589)
+    tiny.write(images / "VG_100K/7.jpg", pixels(589))
     assert leaks_of(tmp_path, file, *against, "--images", images) == {
         ("VG_100K/7.jpg", "flickr30k/589")
     }
@@ -125,9 +106,9 @@ def test_file_in_the_folder_of_another_dataset_is_another_image(
 
 def test_image_of_an_evaluation_set_is_not_hashed_from_another_dataset(tmp_path: Path) -> None:
     (tmp_path / "vg.json").write_text('[{"image": "VG_100K/589.jpg"}]')
-    write_image(tmp_path / "eval/flickr30k-images/589.jpg", 589)
-    write_image(tmp_path / "mine/a.jpg", 589)
-    file = write_json(tmp_path / "a.json", ["a.jpg"])
+    tiny.write(tmp_path / "eval/flickr30k-images/589.jpg", pixels(589))
+    tiny.write(tmp_path / "mine/a.jpg", pixels(589))
+    file = tiny.write_json(tmp_path / "a.json", ["a.jpg"])
     options = ["--eval-images", tmp_path / "eval", "--images", tmp_path / "mine"]
     assert leaks_of(tmp_path, file, "--against", f"s={tmp_path / 'vg.json'}", *options) == set()
 
@@ -156,7 +137,10 @@ def test_image_that_no_table_has_is_not_clean_beside_images_without_other_ids(
 ) -> None:
     coco = {"images": [{"id": 139, "flickr_url": "https://a.staticflickr.com/1/2/5_a_z.jpg"}]}
     vg = [{"image_id": 7, "coco_id": 1, "flickr_id": 6}, {"image_id": 8, "coco_id": None}]
-    tables = [write_json(tmp_path / "coco.json", coco), write_json(tmp_path / "vg.json", vg)]
+    tables = [
+        tiny.write_json(tmp_path / "coco.json", coco),
+        tiny.write_json(tmp_path / "vg.json", vg),
+    ]
     identities = tmp_path / "x.parquet"
     assert main(["identities", *map(str, tables), "--output", str(identities)]) == 0
     (tmp_path / "test.txt").write_text("7\n8\n")
@@ -174,7 +158,10 @@ def test_images_without_other_ids_are_set_aside_beside_those_of_their_dataset_on
     """That vg/7 is not vg/9 tells nothing of coco/139, of which no table states another id."""
     coco = {"images": [{"id": 139}, {"id": 1, "flickr_url": "http://a.staticflickr.com/1/5_a.jpg"}]}
     vg = [{"image_id": 7, "flickr_id": 6}, {"image_id": 9, "flickr_id": None}]
-    tables = [write_json(tmp_path / "coco.json", coco), write_json(tmp_path / "vg.json", vg)]
+    tables = [
+        tiny.write_json(tmp_path / "coco.json", coco),
+        tiny.write_json(tmp_path / "vg.json", vg),
+    ]
     identities = tmp_path / "x.parquet"
     assert main(["identities", *map(str, tables), "--output", str(identities)]) == 0
     for name, line in (("coco.txt", "139"), ("vg.txt", "7"), ("a.txt", "vg/9")):
@@ -205,14 +192,14 @@ def test_crop_leaks_by_the_image_that_it_is_of() -> None:
 def test_table_that_states_no_ids_of_other_datasets_is_refused(
     document: object, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = write_json(tmp_path / "table.json", document)
+    table = tiny.write_json(tmp_path / "table.json", document)
     assert main(["identities", str(table), "--output", str(tmp_path / "x.parquet")]) == 2
     assert f"no image has a {field}" in capsys.readouterr().err
 
 
 def test_tables_that_contradict_each_other_both_count(tmp_path: Path) -> None:
     tables = [
-        write_json(tmp_path / f"{photo}.json", [{"image_id": 7, "flickr_id": photo}])
+        tiny.write_json(tmp_path / f"{photo}.json", [{"image_id": 7, "flickr_id": photo}])
         for photo in (588, 589, 590)
     ]
     identities = tmp_path / "x.parquet"
@@ -235,7 +222,7 @@ def coco_139(tmp_path: Path) -> list[object]:
 def test_extensions_in_capitals_are_read(tmp_path: Path, coco_139: list[object]) -> None:
     name = COCO_NAME.format(139)
     write_parquet(tmp_path / "p/a.PARQUET", file_name=[name])
-    write_tar(tmp_path / "t/a.TAR", {name: b""})
+    tiny.write_tar(tmp_path / "t/a.TAR", {name: b""})
     assert leaks_of(tmp_path, tmp_path / "p", *coco_139) == {(name, "coco/139")}
     assert leaks_of(tmp_path, tmp_path / "t", *coco_139) == {(name, "coco/139")}
 
@@ -257,7 +244,7 @@ def test_files_beside_those_that_are_read_are_stated(
     other: str, tmp_path: Path, coco_139: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_parquet(tmp_path / "p/a.parquet", file_name=[COCO_NAME.format(285)])
-    write_tar(tmp_path / "t/a.tar", {COCO_NAME.format(285): b""})
+    tiny.write_tar(tmp_path / "t/a.tar", {COCO_NAME.format(285): b""})
     for name in ("p", "t"):
         (tmp_path / name / other).parent.mkdir(exist_ok=True)
         (tmp_path / name / other).write_text("{}")
@@ -298,7 +285,7 @@ def test_names_of_files_state_their_splits(train: str, test: str, tmp_path: Path
 @pytest.mark.parametrize("split", ["train", "Train", "training", "TRAIN", "restval"])
 def test_records_to_train_on_are_no_evaluation_set(split: str, tmp_path: Path) -> None:
     records = [{"image_id": 139, "split": split}, {"image_id": 285, "split": "val"}]
-    file = write_json(tmp_path / "refs.json", records)
+    file = tiny.write_json(tmp_path / "refs.json", records)
     (tmp_path / "a.txt").write_text("coco/139\n")
     assert leaks_of(tmp_path, tmp_path / "a.txt", "--against", f"refcoco={file}") == set()
 
@@ -313,10 +300,10 @@ def test_records_of_evaluated_splits_are_counted_and_stay(
     images = [{"id": number, **record} for number, record in enumerate(records)]
     tar = {f"{n}.json": json.dumps(record).encode() for n, record in enumerate(records)}
     files = {
-        "list": write_json(tmp_path / "list", records),
-        "coco": write_json(tmp_path / "coco", {"images": images, "annotations": []}),
+        "list": tiny.write_json(tmp_path / "list", records),
+        "coco": tiny.write_json(tmp_path / "coco", {"images": images, "annotations": []}),
         "parquet": write_parquet(tmp_path / "parquet", **table),
-        "tar": write_tar(tmp_path / "tar", tar),
+        "tar": tiny.write_tar(tmp_path / "tar", tar),
     }
     (tmp_path / "lines").write_text("".join(f"{json.dumps(record)}\n" for record in records))
     files["lines"] = tmp_path / "lines"
@@ -343,7 +330,7 @@ def test_records_of_evaluated_splits_are_counted_and_stay(
 
 
 def test_leaks_and_clean_file_are_two_files(tmp_path: Path, coco_139: list[object]) -> None:
-    file = write_json(tmp_path / "a.json", [COCO_NAME.format(139)])
+    file = tiny.write_json(tmp_path / "a.json", [COCO_NAME.format(139)])
     (tmp_path / "x").mkdir()
     outputs = ["--output", tmp_path / "o.json", "--write", tmp_path / "x/../o.json"]
     assert main(["audit", *map(str, [file, *coco_139, *outputs])]) == 2
@@ -356,7 +343,7 @@ def test_annotations_are_found_by_any_spelling_of_their_image(
 ) -> None:
     images = [{"id": "0139.0", "file_name": COCO_NAME.format(139)}, {"id": 1, "file_name": "a.jpg"}]
     annotations = [{"id": 1, "image_id": id_}, {"id": 2, "image_id": "1.0"}]
-    file = write_json(tmp_path / "a.json", {"images": images, "annotations": annotations})
+    file = tiny.write_json(tmp_path / "a.json", {"images": images, "annotations": annotations})
     leaks_of(tmp_path, file, *coco_139, "--write", tmp_path / "clean")
     clean = json.loads((tmp_path / "clean").read_text())
     assert [annotation["id"] for annotation in clean["annotations"]] == [2]
@@ -373,7 +360,7 @@ def test_record_leaks_by_any_of_its_images(
         {"image": ["a.jpg", "b.jpg"], "conversations": []},
         {"image": [], "conversations": []},
     ]
-    file = write_json(tmp_path / "a.json", records)
+    file = tiny.write_json(tmp_path / "a.json", records)
     clean = tmp_path / "clean.json"
     name = COCO_NAME.format(139)
     assert leaks_of(tmp_path, file, *coco_139, "--write", clean) == {(name, "coco/139")}
@@ -409,5 +396,5 @@ def test_image_that_is_no_name_is_ignored_beside_one(
     image: object, tmp_path: Path, coco_139: list[object]
 ) -> None:
     name = COCO_NAME.format(139)
-    file = write_json(tmp_path / "a.json", [{"image": image, "file_name": name}])
+    file = tiny.write_json(tmp_path / "a.json", [{"image": image, "file_name": name}])
     assert leaks_of(tmp_path, file, *coco_139) == {(name, "coco/139")}
