@@ -123,6 +123,8 @@ class ImageRegistry:
     def with_unique_images(self, rows: Iterable[ImageInfo]) -> "ImageRegistry":
         """Returns a registry with more rows, of images without duplicates and not held out."""
         rows = list(rows)
+        if not rows:
+            return self
         known = {row.key for row in rows} & self._images.keys()
         registry = copy.copy(self)
         registry._unique_images, conflicts, others, sizes = self._by_key(
