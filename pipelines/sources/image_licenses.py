@@ -5,10 +5,10 @@ Layout: ``licenses`` is a list of id, name and url beside ``images``, whose ``li
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
+from pipelines.io.archives import file_name
 from pipelines.io.json_records import BadRecord, Id, decode_list, decode_record
 from pipelines.io.slices import Slice
 from schemas import UNKNOWN_LICENSE, License, Rejected
@@ -76,7 +76,7 @@ class LicenseTable:
 
     def rejected(self) -> Iterator[Rejected]:
         """Yields the rows of the table that cannot be used, and the ids that it lacks."""
-        file = Path(self._path).name
+        file = file_name(self._path)
         if self._is_first_slice:
             for record, error in self._bad_rows:
                 yield Rejected(

@@ -23,10 +23,10 @@ TABLE = [
 ]
 
 
-def read_table(source: Source) -> list[ImageInfo | Rejected]:
+def read_table(source: Source, scratch: str = "") -> list[ImageInfo | Rejected]:
     items: list[ImageInfo | Rejected] = []
     for rank, input_ in enumerate(source.image_tables()):
-        for item in find_slices("coco", rank, input_, ""):
+        for item in find_slices("coco", rank, input_, scratch):
             if isinstance(item, SliceRange):
                 items += source.read_image_table(read_slice(item))
             else:
@@ -102,6 +102,14 @@ def test_license_that_the_table_lacks_is_unknown_and_reported(value: Any, tmp_pa
     assert [(r.reason, r.records, r.boxes) for r in rejected] == 2 * [(UNKNOWN_LICENSE_ID, 0, 0)]
     detail = "a.json: licenses has no such id; images that state it: 1"  # in each of two slices
     assert {(r.record, r.detail) for r in rejected} == {(f"license {json.dumps(value)}", detail)}
+
+
+def test_packed_table_is_reported_by_the_name_that_it_has_unpacked(tmp_path: Path) -> None:
+    table = {"images": [tiny.coco_image(1, license=6)], "licenses": TABLE, "annotations": []}
+    packed = tiny.write_zip(tmp_path / "a.json.zip", {"a.json": json.dumps(table).encode()})
+    _, rejected = read_table(Coco(instances=[str(packed)]), str(tmp_path))
+    assert isinstance(rejected, Rejected)
+    assert rejected.detail.startswith("a.json: licenses has no such id")
 
 
 @pytest.mark.parametrize(
