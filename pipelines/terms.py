@@ -6,10 +6,10 @@ hold is not compared with the published ones: the terms are those of files with 
 
 from pipelines.fetch.catalog import Catalog
 from pipelines.recipe import Recipe
+from shards.format.licenses import UNKNOWN
 from shards.format.manifest import Terms
 from shards.terminal import listed
 
-UNKNOWN = "unknown"
 _NAMED = 3  # of the files that a title could list
 
 

@@ -20,13 +20,12 @@ import pyarrow.parquet as pq
 
 from schemas.licenses import is_web_address
 from shards.export.job import ExportedFile, ExportedSample, ExportJob, ImageOrigins, link_tar
-from shards.format.licenses import UNKNOWN_ID
+from shards.format.licenses import UNKNOWN, UNKNOWN_ID
 from shards.format.manifest import Manifest, Terms
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 NAME, CAPTIONS = "croissant.json", "captions.parquet"
 ROWS_PER_GROUP = 5_000  # captions
-UNKNOWN = "unknown"
 
 _SPANS = pa.list_(pa.list_(pa.int32()))
 _TEXT, _INTEGER, _FLOAT = mlc.DataType.TEXT, mlc.DataType.INTEGER, mlc.DataType.FLOAT

@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 from schemas.licenses import is_web_address
 from shards.export.job import ExportJob
+from shards.format.licenses import UNKNOWN
 from shards.format.manifest import Manifest
 from shards.format.source_counts import Counts
 from shards.terminal import printable
-
-UNKNOWN = "unknown"
 
 
 class SplitCounts(NamedTuple):

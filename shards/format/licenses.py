@@ -6,7 +6,8 @@ import msgspec
 
 from schemas import UNKNOWN_LICENSE, ImageInfo, License
 
-#: The id of the license of images of which no table states one.
+#: The license that is not stated: its name, also as the terms of a dataset, and its id.
+UNKNOWN = "unknown"
 UNKNOWN_ID = 0
 
 
@@ -27,7 +28,7 @@ class LicenseCounter:
     """Counts the licenses of the images of one shard, and numbers them."""
 
     def __init__(self) -> None:
-        self.entries = [LicenseEntry(UNKNOWN_ID, "unknown", "")]
+        self.entries = [LicenseEntry(UNKNOWN_ID, UNKNOWN, "")]
         self._by_license: dict[License, LicenseEntry] = {}
 
     def add(self, rows: Iterable[ImageInfo]) -> list[int]:
@@ -71,7 +72,7 @@ def total_licenses(
     The new id of a shard's license is at the index of its old id.
     """
     shards = list(shards)
-    total = [LicenseEntry(UNKNOWN_ID, "unknown", "")]
+    total = [LicenseEntry(UNKNOWN_ID, UNKNOWN, "")]
     distinct = sorted({(entry.name, entry.url) for entries in shards for entry in entries[1:]})
     ids = {license: id_ for id_, license in enumerate(distinct, start=1)}
     total += [LicenseEntry(id_, name, url) for (name, url), id_ in ids.items()]

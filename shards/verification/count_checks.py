@@ -127,12 +127,12 @@ def check_sources(
 def _check_not_asked_for(shards: ShardSet) -> Iterator[VerificationError]:
     """Yields sources whose counts are not those of the manifest's list of what is left out."""
     sources = shards.manifest.sources
-    listed = {name: SourceCounts() for name in sources}
+    list_counts = {name: SourceCounts() for name in sources}
     for row in shards.manifest.not_asked_for:
-        counts = listed.setdefault(row.source, SourceCounts())
+        counts = list_counts.setdefault(row.source, SourceCounts())
         counts.not_asked_for += row.captions
         counts.boxes.not_asked_for += row.boxes
-    for name, counts in listed.items():
+    for name, counts in list_counts.items():
         stated = sources.get(name, SourceCounts())
         for noun, in_list, in_source in (
             ("captions", counts.not_asked_for, stated.not_asked_for),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from schemas.licenses import is_web_address
 from shards.format import manifest as mf
-from shards.format.licenses import UNKNOWN_ID
+from shards.format.licenses import UNKNOWN, UNKNOWN_ID
 from shards.format.manifest import ShardError
 from shards.reading.shard_set import ShardSet
 from shards.verification.errors import ErrorKind, VerificationError
@@ -73,7 +73,7 @@ def _check_table(shards: ShardSet) -> Iterator[VerificationError]:
             messages.append(f"{license} is another one, too: {entry.name[:80]!a}")
         seen.add((entry.name, entry.url))
         if position == UNKNOWN_ID:
-            if (entry.name, entry.url, entry.stated_by) != ("unknown", "", []):
+            if (entry.name, entry.url, entry.stated_by) != (UNKNOWN, "", []):
                 messages.append(f"{license} is not the unknown one: {entry.name[:80]!a}")
         elif not entry.stated_by or not entry.images:
             messages.append(f"no source states {license}, or no image has it")

@@ -4,7 +4,8 @@ import msgspec
 
 from pipelines import recipe as recipes
 from pipelines.fetch.catalog import read_catalog
-from pipelines.terms import UNKNOWN, terms_of_sources
+from pipelines.terms import terms_of_sources
+from shards.format.licenses import UNKNOWN
 
 CATALOG = read_catalog()
 
