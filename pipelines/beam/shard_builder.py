@@ -15,6 +15,7 @@ from pipelines.io.beam_files import atomic_write, scratch_folder
 from pipelines.io.images import ImageStore, UnusableImageError
 from pipelines.recipe import Recipe
 from schemas import Caption, Excluded, ImageInfo, ImageRecord, Rejected, Sample
+from schemas.joins import HASH
 from schemas.sentences import as_sentence
 from shards.format.licenses import LicenseCounter, LicenseEntry
 from shards.format.manifest import ShardEntry
@@ -234,7 +235,7 @@ class ShardBuilder:
                     duplicate_of=merged.image.key,
                     eval_set=eval_image.eval_set,
                     eval_image=eval_image.key,
-                    join="perceptual hash",
+                    join=HASH,
                     captions=len(merged.captions),
                     excluded=is_excluded,
                 )

@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
 
 from pipelines.dedup.image_registry import ImageRegistry
-from pipelines.dedup.joins import PHOTO_ID, TableIds
+from pipelines.dedup.joins import TableIds
 from pipelines.recipe import Recipe
 from schemas import EvalImage, ImageInfo
 from schemas.image_ids import namespace_of, photo_id_of_key
+from schemas.joins import PHOTO_ID
 from shards.terminal import count_noun, listed
 
 COCO_IMAGES = 82_783 + 40_504  # of train2014 and val2014, which state their photos

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from pipelines.dedup.joins import PHOTO_ID, TableIds
+from pipelines.dedup.joins import TableIds
 from pipelines.io import plain_data
 from pipelines.io.archives import read_whole
 from pipelines.io.json_records import BadRecord, ImageId, convert_record, decode_dict, decode_list
@@ -24,6 +24,7 @@ from schemas.image_ids import (
     photo_id_of_url,
     published_file,
 )
+from schemas.joins import PHOTO_ID
 from schemas.limits import MAX_LIST_BYTES, MAX_LISTED_IDS
 
 

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipelines.dedup.joins import COCO_ID, ID, PHOTO_ID
 from schemas import UNKNOWN_LICENSE, EvalImage, ImageInfo, License
 from schemas.disjoint_sets import DisjointSets
 from schemas.image_ids import has_id, key_of_file, namespace_of, normal_key, photo_id_of_key
+from schemas.joins import COCO_ID, ID, PHOTO_ID
 from shards.terminal import listed
 
 # The canonical image of several duplicates is that of the first of these namespaces.

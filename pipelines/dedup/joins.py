@@ -10,8 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
-#: The joins of two images: their keys are equal, or they state the same id of another dataset.
-ID, COCO_ID, PHOTO_ID = "id", "coco_id", "flickr photo id"
+from schemas.joins import COCO_ID, ID, PHOTO_ID
 
 #: The namespaces of image keys, each with the ids of other datasets that a table states (`COCO_ID`,
 #: `PHOTO_ID`). None: none of the images is in another dataset under another id.

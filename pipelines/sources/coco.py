@@ -13,7 +13,7 @@ import msgspec
 from pipelines.captions.noun_phrases import root_and_negative_spans
 from pipelines.captions.spans import consolidate, consolidate_or_whole
 from pipelines.captions.text_cleanup import has_alphanumeric
-from pipelines.dedup.joins import PHOTO_ID, TableIds
+from pipelines.dedup.joins import TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE, Segmentation, extent
 from pipelines.io.archives import file_name
@@ -49,6 +49,7 @@ from schemas import (
     Span,
 )
 from schemas.image_ids import image_key, photo_id_of_url
+from schemas.joins import PHOTO_ID
 from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS, MAX_SEGMENTATION_BYTES
 from shards.box_overlap import as_array, iou
 

@@ -17,7 +17,7 @@ import numpy as np
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
-from pipelines.dedup.joins import PHOTO_ID, TableIds
+from pipelines.dedup.joins import TableIds
 from pipelines.geometry.boxes import clusters
 from pipelines.io.archives import file_name, find_in_archives, open_archive, split_archive_path
 from pipelines.io.file_roots import UnreadableFileError, check_root, open_root, read_from
@@ -38,6 +38,7 @@ from schemas import (
     Span,
 )
 from schemas.image_ids import ImageIdError, image_key
+from schemas.joins import PHOTO_ID
 from schemas.limits import (
     MAX_CAPTION_BOXES,
     MAX_CHARACTERS,

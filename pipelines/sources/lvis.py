@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from pipelines.dedup.joins import PHOTO_ID, TableIds
+from pipelines.dedup.joins import TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE
 from pipelines.io.archives import map_file
@@ -45,6 +45,7 @@ from schemas import (
 )
 from schemas.class_names import class_name
 from schemas.image_ids import image_key, photo_id_of_url
+from schemas.joins import PHOTO_ID
 from schemas.limits import MAX_CHARACTERS, MAX_IMAGE_RECORD_BYTES
 from shards.format.placement import position
 

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.dedup.joins import PHOTO_ID, TableIds
+from pipelines.dedup.joins import TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE
 from pipelines.io.archives import file_name, map_file, version_of
@@ -44,6 +44,7 @@ from schemas import (
     Rejected,
 )
 from schemas.image_ids import ImageIdError, RawId, image_key, key_of_name, photo_id_of_key
+from schemas.joins import PHOTO_ID
 from schemas.limits import MAX_CAPTION_PAIRS, MAX_CHARACTERS, MAX_RECORD_BYTES
 
 #: ``data_source`` or, without one, ``dataset_name`` in the published files -> namespace of the

@@ -10,15 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.image_ids import namespace_of
+from schemas.joins import COCO_ID, HASH, ID, PHOTO_ID
 from shards.audit.eval_sets import EvalSet
 from shards.audit.files.annotation_file import Mask
 from shards.audit.files.statements import Statement, Unknown
 from shards.audit.hashes import HashedImages
 from shards.audit.identities import (
-    COCO_ID,
-    HASH,
-    ID,
-    PHOTO_ID,
     Identity,
     IdentityGraph,
     join_of_link,

@@ -22,15 +22,13 @@ from schemas.image_ids import (
     optional_image_key,
     photo_id_of_url,
 )
+from schemas.joins import COCO_ID, ID, PHOTO_ID
 from shards.atomic import atomic_write
 from shards.audit.files.annotation_file import open_stream
 from shards.audit.files.errors import AuditError
 from shards.audit.files.json_lists import decoded
 from shards.audit.files.json_stream import Elements, split_json
 from shards.audit.files.statements import Record
-
-#: The joins by which an image is found in an evaluation set, as in ``excluded.parquet``.
-ID, COCO_ID, PHOTO_ID, HASH = "id", "coco_id", "flickr photo id", "perceptual hash"
 
 _BATCH_ROWS = 8192
 

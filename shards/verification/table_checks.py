@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.joins import HASH
 from shards.format.exclusion_counts import ExclusionCounts
 from shards.format.manifest import ShardError
 from shards.format.source_counts import SourceCounts
@@ -126,7 +127,7 @@ def _check_named(shards: ShardSet, rows: _Rows) -> Iterator[VerificationError]:
     images: dict[str, set[str]] = {}
     for row in rows:
         of_set = images.setdefault(row["eval_set"], set())
-        if row["join"] != "perceptual hash":
+        if row["join"] != HASH:
             of_set.add(row["eval_image"])
     for eval_set, of_set in sorted(images.items()):
         exclusion = shards.manifest.exclusions.get(eval_set, ExclusionCounts(named=0))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from pipelines.captions.text_cleanup import clean
-from pipelines.dedup.joins import COCO_ID, PHOTO_ID, TableIds
+from pipelines.dedup.joins import TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.io.json_records import (
     BadRecord,
@@ -48,6 +48,7 @@ from schemas import (
     Rejected,
 )
 from schemas.image_ids import image_key, optional_image_key, photo_id
+from schemas.joins import COCO_ID, PHOTO_ID
 from schemas.limits import MAX_IMAGE_REGIONS
 
 TEXT_RULES: dict[str, type[TokenTextRules] | type[PublishedTextRules]] = {

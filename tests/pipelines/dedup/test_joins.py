@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipelines.dedup.joins import COCO_ID, ID, PHOTO_ID, Joins, TableIds
+from pipelines.dedup.joins import Joins, TableIds
+from schemas.joins import COCO_ID, ID, PHOTO_ID
 
 VG: TableIds = {"vg": {COCO_ID, PHOTO_ID}}
 COCO: TableIds = {"coco": {PHOTO_ID}}
