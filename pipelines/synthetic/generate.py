@@ -1,12 +1,10 @@
 """Generates the synthetic dataset in several processes."""
 
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,6 +19,7 @@ from pipelines.synthetic.layout import (
     pickle_references,
     write_lists,
 )
+from shards.process_pool import process_pool
 
 #: Images that a process generates at a time.
 CHUNK = 100
@@ -52,13 +51,7 @@ def _generate_chunks(root: Path, dataset: SyntheticDataset) -> Iterator[Elements
         yield from map(generate, chunks)
         return
     processes = min(len(chunks), os.cpu_count() or 1)
-    # Ctrl-C reaches the processes too: it ends them at once, without a traceback of each.
-    with ProcessPoolExecutor(
-        processes,
-        mp_context=get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_DFL),
-    ) as pool:
+    with process_pool(processes) as pool:
         results = _ordered_results(pool, generate, chunks, max_pending=2 * processes)
         yield from tqdm(results, total=len(chunks), unit_scale=CHUNK, unit=" images", disable=None)
 

@@ -29,12 +29,10 @@ A file that cannot be read is an error, and its contents are not checked; everyt
 cannot be checked, without raw files or at all, is listed.
 """
 
-import multiprocessing
 import os
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
@@ -42,6 +40,7 @@ from tqdm import tqdm
 from schemas.image_ids import namespace_of
 from shards.evenly_spaced import evenly_spaced
 from shards.format.stats import Stats
+from shards.process_pool import process_pool
 from shards.reading.shard_set import ShardSet
 from shards.reading.tables import EXCLUDED, REJECTED
 from shards.terminal import count_noun
@@ -218,7 +217,7 @@ def _results(checks: Sequence[ShardCheck], processes: int) -> Iterator[ShardChec
     if processes < 2:
         yield from map(check_shard, checks)
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+    with process_pool(processes) as pool:
         yield from pool.map(check_shard, checks)
 
 
