@@ -31,7 +31,7 @@ from mdetr_model.modeling.processing_mdetr import MdetrProcessor
 from pipelines.synthetic.boxes import scale_to_longest
 from pipelines.synthetic.phrases import Language, ObjectDescription
 from pipelines.synthetic.render import render
-from pipelines.synthetic.scene import SCENE_LONGEST, make_scene
+from pipelines.synthetic.scene import SCENE_LONGEST, STYLES, SceneStyle, make_scene
 from schemas import Box
 
 MIN_IOU = 0.5
@@ -90,11 +90,13 @@ def _are_unique_by_side(language: Language, left: int, right: int) -> bool:
     return is_left and (noun, "on the right side") in language.unique_by_side[right]
 
 
-def images(num_images: int, seed: int) -> Iterator[tuple[Image.Image, list[CaptionPair]]]:
+def images(
+    style: SceneStyle, num_images: int, seed: int
+) -> Iterator[tuple[Image.Image, list[CaptionPair]]]:
     """Yields images that have at least one pair, and their pairs."""
     rng = Random(f"word change {seed}")
     while num_images:
-        scene = make_scene(rng)
+        scene = make_scene(rng, style)
         pairs = caption_pairs(Language(scene))
         if pairs:
             num_images -= 1
@@ -124,13 +126,14 @@ def predict(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
+    parser.add_argument("--scenes", choices=tuple(STYLES), default="varied")
     parser.add_argument("--num-images", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     model, processor = read_model(arguments.model)
     kinds: list[str] = []
     queries: list[tuple[Image.Image, GroundingQuery]] = []
-    for image, pairs in images(arguments.num_images, arguments.seed):
+    for image, pairs in images(STYLES[arguments.scenes], arguments.num_images, arguments.seed):
         for pair in pairs:
             kinds.append(pair.kind)
             queries += [(image, pair.first), (image, pair.second)]

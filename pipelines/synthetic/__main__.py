@@ -28,6 +28,7 @@ from pipelines.synthetic.generate import generate_dataset
 from pipelines.synthetic.layout import SyntheticDataset
 from pipelines.synthetic.packed import pack_dataset
 from pipelines.synthetic.plan import MAX_IMAGES
+from pipelines.synthetic.scene import STYLES
 from schemas.package_version import package_version
 from shards.atomic_folder import atomic_folder
 from shards.commands.arguments import local_path
@@ -42,6 +43,7 @@ MAX_REGIONS, MAX_QUESTIONS = 1000, 400
 #: Options that apply to the layout `grounding` only.
 GROUNDING_OPTIONS = {
     "write_images": "--no-images",
+    "scenes": "--scenes",
     "regions": "--regions",
     "questions": "--questions",
     "sentences": "--sentences",
@@ -129,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
         const=False,
         dest="write_images",
         help="write the annotations only",
+    )
+    grounding.add_argument(
+        "--scenes",
+        choices=tuple(STYLES),
+        help="what images show: 4 to 9 objects of 14 shapes, 11 colors, 4 textures and 3 sizes "
+        "(varied, the default), or 3 to 5 objects of 5 shapes, 6 colors and 2 sizes (simple)",
     )
     grounding.add_argument(
         "--regions",

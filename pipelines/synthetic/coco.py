@@ -15,7 +15,7 @@ from pipelines.synthetic import corruption
 from pipelines.synthetic.boxes import ImageScale, scale_to_longest
 from pipelines.synthetic.phrases import Language
 from pipelines.synthetic.plan import COCO_LONGEST, SyntheticImage
-from pipelines.synthetic.scene import MAX_OBJECTS, MIN_OBJECTS, bounds
+from pipelines.synthetic.scene import bounds
 from pipelines.synthetic.shapes import OUTLINES, Outline
 
 #: Share of images with several objects of one shape that get a crowd annotation as well.
@@ -71,10 +71,14 @@ def image_row(image: SyntheticImage, language: Language) -> Record:
     }
 
 
-def annotations(rng: Random, image: SyntheticImage, language: Language) -> list[Record]:
-    """Returns one annotation per object, in some images a crowd, and the corrupted ones."""
+def annotations(
+    rng: Random, image: SyntheticImage, language: Language, mean_count: float
+) -> list[Record]:
+    """Returns one annotation per object, in some images a crowd, and the corrupted ones.
+
+    ``mean_count`` is the mean number of objects of an image.
+    """
     objects = language.objects
-    mean_count = (MIN_OBJECTS + MAX_OBJECTS) / 2
     corrupted = corruption.plan_corruption(
         rng, corruption.ANNOTATIONS, image.number, mean_count, len(objects)
     )

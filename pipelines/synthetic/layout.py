@@ -20,7 +20,7 @@ from pipelines.synthetic.plan import (
     plan_image,
 )
 from pipelines.synthetic.render import render
-from pipelines.synthetic.scene import Scene, make_scene
+from pipelines.synthetic.scene import STYLES, Scene, SceneStyle, make_scene
 
 #: JPEG qualities: the files of one image in several datasets differ in size and quality.
 COCO_QUALITY, VG_QUALITY, FLICKR30K_QUALITY = 90, 84, 78
@@ -57,6 +57,7 @@ class SyntheticDataset(msgspec.Struct, frozen=True):
         num_images: images of all datasets together.
         seed: decides everything else.
         write_images: whether to write JPEGs, too.
+        scenes: key of `pipelines.synthetic.scene.STYLES`.
         regions: mean number of regions of a Visual Genome image.
         questions: mean number of balanced questions of a GQA image.
         sentences: mean number of referring sentences of a COCO train2014 image.
@@ -66,10 +67,16 @@ class SyntheticDataset(msgspec.Struct, frozen=True):
     num_images: int
     seed: int = 0
     write_images: bool = True
+    scenes: str = "varied"
     regions: float = 12.0
     questions: float = 8.0
     sentences: float = 12.0
     caption_length_bias: float = CAPTION_LENGTH_BIAS
+
+    @property
+    def style(self) -> SceneStyle:
+        """What the images show."""
+        return STYLES[self.scenes]
 
     def random(self, image_number: int, purpose: str) -> Random:
         """Returns the random numbers of one image for one purpose, independent of all others."""
@@ -112,7 +119,7 @@ def generate_images(root: Path, numbers: range, dataset: SyntheticDataset) -> El
     elements: Elements = defaultdict(list)
     for number in numbers:
         image = plan_image(number, dataset.seed)
-        scene = make_scene(dataset.random(number, "scene"))
+        scene = make_scene(dataset.random(number, "scene"), dataset.style)
         language = Language(scene, dataset.caption_length_bias)
         if image.vg_id:
             _add_visual_genome(elements, image, language, dataset)
@@ -183,7 +190,8 @@ def _add_coco(
 ) -> None:
     file = INSTANCES.format(image.coco)
     elements[file, 0].append(orjson.dumps(coco.image_row(image, language)))
-    annotations = coco.annotations(dataset.random(image.number, "coco"), image, language)
+    rng, mean_count = dataset.random(image.number, "coco"), sum(dataset.style.objects) / 2
+    annotations = coco.annotations(rng, image, language, mean_count)
     elements[file, 1] += [orjson.dumps(annotation) for annotation in annotations]
 
     file = LVIS.format("minival" if image.lvis_minival else "train")

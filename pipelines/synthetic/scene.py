@@ -13,7 +13,6 @@ from pipelines.synthetic.shapes import OUTLINES, Outline, silhouette
 from schemas import Box
 
 SCENE_LONGEST = 640
-IMAGE_SIZES = ((640, 480), (640, 427), (480, 640), (427, 640), (640, 360), (640, 640))
 
 RGB = tuple[int, int, int]
 
@@ -31,10 +30,8 @@ COLORS: dict[str, dict[str, RGB]] = {
     "white": {"": (250, 250, 250)},
     "gray": {"": (130, 130, 132), "dark": (75, 75, 78)},
 }
-TEXTURES = ("solid", "solid", "solid", "striped", "dotted", "outlined")
 #: Radius as a share of the image's shorter side, with gaps between the classes.
 RADII = {"small": (0.060, 0.075), "medium": (0.105, 0.130), "large": (0.185, 0.230)}
-SIZES = ("small", "medium", "medium", "large")
 
 BACKGROUNDS: dict[str, RGB] = {
     "beige": (226, 212, 182),
@@ -46,9 +43,56 @@ BACKGROUNDS: dict[str, RGB] = {
     "charcoal": (52, 54, 60),
     "olive": (128, 128, 84),
 }
-PATTERNS = ("plain", "shaded", "speckled", "tiled")
 
-MIN_OBJECTS, MAX_OBJECTS = 4, 9
+
+class SceneStyle(NamedTuple):
+    """What scenes may show; each entry is drawn as often as it is listed.
+
+    Attributes:
+        image_sizes: widths and heights.
+        objects: least and largest number of objects.
+        nouns: keys of `OUTLINES`.
+        colors: color -> shades, keys of COLORS.
+        textures, sizes: words; sizes are keys of RADII.
+        backgrounds: keys of BACKGROUNDS.
+        patterns: of the background.
+    """
+
+    image_sizes: tuple[tuple[int, int], ...]
+    objects: tuple[int, int]
+    nouns: tuple[str, ...]
+    colors: dict[str, tuple[str, ...]]
+    textures: tuple[str, ...]
+    sizes: tuple[str, ...]
+    backgrounds: tuple[str, ...]
+    patterns: tuple[str, ...]
+
+
+#: "varied" has everything; a small model learns to ground the phrases of "simple" in minutes.
+STYLES = {
+    "varied": SceneStyle(
+        image_sizes=((640, 480), (640, 427), (480, 640), (427, 640), (640, 360), (640, 640)),
+        objects=(4, 9),
+        nouns=tuple(OUTLINES),
+        colors={color: tuple(shades) for color, shades in COLORS.items()},
+        textures=("solid", "solid", "solid", "striped", "dotted", "outlined"),
+        sizes=("small", "medium", "medium", "large"),
+        backgrounds=tuple(BACKGROUNDS),
+        patterns=("plain", "shaded", "speckled", "tiled"),
+    ),
+    "simple": SceneStyle(
+        image_sizes=((640, 480),),
+        objects=(3, 5),
+        nouns=("circle", "square", "triangle", "star", "heart"),
+        colors=dict.fromkeys(("red", "green", "blue", "yellow", "purple", "black"), ("",)),
+        textures=("solid",),
+        sizes=("medium", "large"),
+        backgrounds=("beige", "pale blue", "cream"),
+        patterns=("plain",),
+    ),
+}
+MAX_OBJECTS = max(style.objects[1] for style in STYLES.values())
+
 #: Probability that an object has the shape, or the color, of an earlier one: a noun alone then fits
 #: several objects, and texts need adjectives or positions.
 REPEATED_SHARE = 0.28
@@ -58,9 +102,6 @@ GAP = 4.0
 MIN_CONTRAST = 105.0
 MAX_TILT = radians(14)
 PLACEMENT_ATTEMPTS = 12
-
-_SHAPES = list(OUTLINES)
-_COLOR_NAMES = list(COLORS)
 
 
 class SyntheticObject(NamedTuple):
@@ -108,18 +149,20 @@ class _Appearance(NamedTuple):
     size: str
 
 
-def make_scene(rng: Random) -> Scene:
+def make_scene(rng: Random, style: SceneStyle) -> Scene:
     """Returns a scene whose objects differ in noun, color, texture or size."""
-    width, height = rng.choice(IMAGE_SIZES)
-    name = rng.choice(list(BACKGROUNDS))
-    background = Background(name, rng.choice(PATTERNS), BACKGROUNDS[name], rng.getrandbits(32))
+    width, height = rng.choice(style.image_sizes)
+    name = rng.choice(style.backgrounds)
+    pattern = rng.choice(style.patterns)
+    background = Background(name, pattern, BACKGROUNDS[name], rng.getrandbits(32))
     objects: list[SyntheticObject] = []
-    target_count = rng.randint(MIN_OBJECTS, MAX_OBJECTS)
+    least, most = style.objects
+    target_count = rng.randint(least, most)
     while len(objects) < target_count:
-        obj = _new_object(rng, objects, background.rgb, (width, height))
+        obj = _new_object(rng, style, objects, background.rgb, (width, height))
         if obj is not None:
             objects.append(obj)
-        elif len(objects) >= MIN_OBJECTS:  # an image that is nearly full gets fewer objects
+        elif len(objects) >= least:  # an image that is nearly full gets fewer objects
             target_count -= 1
     return Scene(width, height, background, objects)
 
@@ -131,10 +174,14 @@ def bounds(outline: Outline) -> Box:
 
 
 def _new_object(
-    rng: Random, others: list[SyntheticObject], ground: RGB, image_size: tuple[int, int]
+    rng: Random,
+    style: SceneStyle,
+    others: list[SyntheticObject],
+    ground: RGB,
+    image_size: tuple[int, int],
 ) -> SyntheticObject | None:
     """Returns a further object; None if it would resemble another or finds no free position."""
-    appearance = _draw_appearance(rng, others, ground)
+    appearance = _draw_appearance(rng, style, others, ground)
     noun, color, shade, texture, size = appearance
     if any((noun, color, texture, size) == (o.noun, o.color, o.texture, o.size) for o in others):
         return None
@@ -145,18 +192,22 @@ def _new_object(
     return SyntheticObject(*appearance, rgb=rgb, outline=outline, box=bounds(outline))
 
 
-def _draw_appearance(rng: Random, others: list[SyntheticObject], ground: RGB) -> _Appearance:
+def _draw_appearance(
+    rng: Random, style: SceneStyle, others: list[SyntheticObject], ground: RGB
+) -> _Appearance:
     """Returns shape, color, shade, texture and size, in a color that contrasts with the ground."""
-    noun, color = rng.choice(_SHAPES), rng.choice(_COLOR_NAMES)
+    color_names = tuple(style.colors)
+    noun, color = rng.choice(style.nouns), rng.choice(color_names)
     if others and rng.random() < REPEATED_SHARE:
         noun = rng.choice(others).noun
     if others and rng.random() < REPEATED_SHARE:
         color = rng.choice(others).color
-    shade = rng.choice(list(COLORS[color]))
+    shade = rng.choice(style.colors[color])
     while _color_distance(COLORS[color][shade], ground) < MIN_CONTRAST:
-        color = rng.choice(_COLOR_NAMES)
-        shade = rng.choice(list(COLORS[color]))
-    return _Appearance(noun, color, shade, texture=rng.choice(TEXTURES), size=rng.choice(SIZES))
+        color = rng.choice(color_names)
+        shade = rng.choice(style.colors[color])
+    texture, size = rng.choice(style.textures), rng.choice(style.sizes)
+    return _Appearance(noun, color, shade, texture, size)
 
 
 def _draw_outline(

@@ -25,9 +25,9 @@ def generate(folder: Path, *options: str) -> dict[str, str]:
     return file_digests(folder)
 
 
-@pytest.mark.parametrize("layout", ["grounding", "clevr"])
-def test_same_options_give_the_same_bytes(layout: str, tmp_path: Path) -> None:
-    options = ["--layout", layout, *OPTIONS]
+@pytest.mark.parametrize("layout", [["grounding"], ["grounding", "--scenes", "simple"], ["clevr"]])
+def test_same_options_give_the_same_bytes(layout: list[str], tmp_path: Path) -> None:
+    options = ["--layout", *layout, *OPTIONS]
     assert generate(tmp_path / "first", *options) == generate(tmp_path / "second", *options)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipelines.synthetic import corruption
 from pipelines.synthetic.phrases import Language, Mention, Sentence
-from pipelines.synthetic.scene import make_scene
+from pipelines.synthetic.scene import STYLES, make_scene
 from pipelines.synthetic.visual_genome import make_phrase
 
 few = settings(max_examples=50)
@@ -61,7 +61,7 @@ def test_corrupted_boxes() -> None:
 @given(st.integers(0, 10**6), st.sampled_from(["", *corruption.REGIONS]))
 def test_mentions_follow_their_words_through_every_corruption(seed: int, kind: str) -> None:
     rng = Random(seed)
-    clean = make_phrase(rng, Language(make_scene(rng)))
+    clean = make_phrase(rng, Language(make_scene(rng, STYLES["varied"])))
     corrupted = (
         corruption.corrupt_text(rng, clean, kind) if kind else corruption.make_careless(rng, clean)
     )

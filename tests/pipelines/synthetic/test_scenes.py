@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 from pipelines.synthetic.boxes import annotate_box, scale_to_longest
 from pipelines.synthetic.phrases import OPPOSITE, Language
 from pipelines.synthetic.render import render
-from pipelines.synthetic.scene import bounds, make_scene
+from pipelines.synthetic.scene import STYLES, SceneStyle, bounds, make_scene
 from pipelines.synthetic.shapes import OUTLINES
 
 few = settings(max_examples=50)
+styles = st.sampled_from(sorted(STYLES)).map(STYLES.__getitem__)
+VARIED, SIMPLE = STYLES["varied"], STYLES["simple"]
 
 
 @pytest.mark.parametrize("number", range(6))
 def test_boxes_are_tight_around_drawn_objects(number: int) -> None:
-    scene = make_scene(Random(number))
+    scene = make_scene(Random(number), VARIED)
     scene = scene._replace(background=scene.background._replace(pattern="plain"))
     scale = scale_to_longest(scene, 800)
     pixels = np.asarray(render(scene, scale)).astype(int)
@@ -43,8 +45,17 @@ def test_outlines_are_in_the_unit_circle(noun: str) -> None:
 
 @few
 @given(st.integers(0, 10**6))
-def test_unique_descriptions_fit_one_object(seed: int) -> None:
-    scene = make_scene(Random(seed))
+def test_simple_scenes_have_few_objects_of_few_kinds(seed: int) -> None:
+    objects = make_scene(Random(seed), SIMPLE).objects
+    assert 3 <= len(objects) <= 5
+    assert {obj.noun for obj in objects} <= set(SIMPLE.nouns)
+    assert {(obj.color, obj.shade) for obj in objects} <= {(color, "") for color in SIMPLE.colors}
+
+
+@few
+@given(st.integers(0, 10**6), styles)
+def test_unique_descriptions_fit_one_object(seed: int, style: SceneStyle) -> None:
+    scene = make_scene(Random(seed), style)
     language = Language(scene)
     for i, descriptions in enumerate(language.unique):
         assert descriptions
@@ -61,9 +72,9 @@ def test_unique_descriptions_fit_one_object(seed: int) -> None:
 
 
 @few
-@given(st.integers(0, 10**6))
-def test_unique_by_side_is_the_outermost_of_similar_objects(seed: int) -> None:
-    scene = make_scene(Random(seed))
+@given(st.integers(0, 10**6), styles)
+def test_unique_by_side_is_the_outermost_of_similar_objects(seed: int, style: SceneStyle) -> None:
+    scene = make_scene(Random(seed), style)
     for obj, options in zip(scene.objects, Language(scene).unique_by_side, strict=True):
         for description, side in options:
             axis, sign = {
@@ -87,9 +98,9 @@ def test_unique_by_side_is_the_outermost_of_similar_objects(seed: int) -> None:
 
 
 @few
-@given(st.integers(0, 10**6))
-def test_relations_hold_and_their_opposites_do_not(seed: int) -> None:
-    scene = make_scene(Random(seed))
+@given(st.integers(0, 10**6), styles)
+def test_relations_hold_and_their_opposites_do_not(seed: int, style: SceneStyle) -> None:
+    scene = make_scene(Random(seed), style)
     language = Language(scene)
     relations = set(language.relations)
     for relation in relations:
@@ -109,9 +120,9 @@ def test_relations_hold_and_their_opposites_do_not(seed: int) -> None:
 
 
 @few
-@given(st.integers(0, 10**6))
-def test_objects_are_in_the_image_and_apart(seed: int) -> None:
-    scene = make_scene(Random(seed))
+@given(st.integers(0, 10**6), styles)
+def test_objects_are_in_the_image_and_apart(seed: int, style: SceneStyle) -> None:
+    scene = make_scene(Random(seed), style)
     for i, obj in enumerate(scene.objects):
         x0, y0, x1, y1 = obj.box
         assert 0 <= x0 < x1 <= scene.width and 0 <= y0 < y1 <= scene.height
@@ -121,10 +132,10 @@ def test_objects_are_in_the_image_and_apart(seed: int) -> None:
 
 
 @few
-@given(st.integers(0, 10**6))
-def test_annotated_boxes_are_close_and_inside(seed: int) -> None:
+@given(st.integers(0, 10**6), styles)
+def test_annotated_boxes_are_close_and_inside(seed: int, style: SceneStyle) -> None:
     rng = Random(seed)
-    scene = make_scene(rng)
+    scene = make_scene(rng, style)
     scale = scale_to_longest(scene, rng.choice((500, 640, 800, 1024)))
     for obj in scene.objects:
         x, y, w, h = annotate_box(rng, obj.box, scale)
@@ -138,7 +149,7 @@ def test_caption_length_bias_shortens_descriptions_of_one_object() -> None:
     for caption_length_bias in (1.0, 5.0):
         rng, words = Random(0), []
         for _ in range(100):
-            language = Language(make_scene(rng), caption_length_bias)
+            language = Language(make_scene(rng, VARIED), caption_length_bias)
             for obj in range(len(language.objects)):
                 phrase = language.noun_phrase(rng, obj)
                 assert phrase.objects == [obj]
