@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= build/demo
+SEED ?= 0
 LONG ?= build/long
 TASKS ?= build/tasks
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node=2 -m mdetr_model train
@@ -21,13 +22,14 @@ fresh = test ! -e "$(1)" || test -e "$(1)/.made-by-make" || \
 .PHONY: demo demo-shards long tasks test check clean
 
 demo: demo-shards $(VENV)/.installed-model
-	$(TRAIN) demo --root $(DEMO) --output $(DEMO)/training
+	$(TRAIN) demo --root $(DEMO) --output $(DEMO)/training --set seed=$(SEED)
 	$(BIN)/mdetr evaluate grounding --model $(DEMO)/training/model \
 		--shards $(DEMO)/shards --split val --output $(DEMO)/evaluation --num-images 12
 
 demo-shards: $(VENV)/.installed
 	$(call fresh,$(DEMO))
-	$(BIN)/mdetr-synthetic --output $(DEMO)/raw --num-images 3000 --caption-length-bias 1.5
+	$(BIN)/mdetr-synthetic --output $(DEMO)/raw --num-images 6000 --scenes simple --seed $(SEED) \
+		--caption-length-bias 1.5
 	$(BIN)/mdetr-build demo --root=$(DEMO)/raw --output=$(DEMO)/shards
 
 # Order-only prerequisites (after |): existing targets are not rebuilt. An interrupted training
