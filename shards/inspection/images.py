@@ -9,6 +9,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from schemas.limits import MAX_IMAGE_PIXELS
+from shards.format.manifest import ShardError
+from shards.reading.reader import MissingImageError, ShardReader
 
 THUMBNAIL_SIZE = 480  # pixels of the longer side
 JPEG_QUALITY = 75
@@ -70,3 +72,18 @@ def thumbnail(image: bytes) -> bytes:
 def data_url(jpeg: bytes) -> str:
     """Returns a JPEG as a ``data:`` URL."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def thumbnail_url(reader: ShardReader, shard: int, row: int) -> tuple[str, str]:
+    """Returns the image of a shard's ``row``-th sample as a ``data:`` URL, and an error message.
+
+    The URL is '' if there is an error, and both are if the set has no images.
+    """
+    try:
+        return data_url(thumbnail(bytes(reader.image(shard, row).content))), ""
+    except MissingImageError:
+        return "", ""
+    except ShardError as error:
+        return "", str(error)
+    except UnreadableImageError as error:
+        return "", f"This image cannot be shown: {error}"

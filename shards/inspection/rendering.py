@@ -6,7 +6,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from schemas.licenses import is_web_address
 from shards.inspection.caption_markup import COLORS
@@ -20,9 +20,15 @@ class UnchangedText(str):
     """A form value: HTML-escaped, but otherwise unchanged, because the form sends it back."""
 
 
-def render(template: str, **values: object) -> str:
-    """Returns a file of ``templates/`` with its values filled in."""
-    return _environment().get_template(template).render(values)
+def render(template: str, *, package: str = "shards.inspection", **values: object) -> str:
+    """Returns a template with its values filled in.
+
+    Args:
+        template: a file of the package's ``templates/``, which may include files of ours.
+        package: the package.
+        values: of the template's variables.
+    """
+    return _environment(package).get_template(template).render(values)
 
 
 def make_visible(text: str) -> str:
@@ -72,9 +78,10 @@ def shorten(text: str, max_columns: int) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
+def _environment(package: str) -> Environment:
+    packages = dict.fromkeys([package, "shards.inspection"])
     environment = Environment(
-        loader=PackageLoader("shards.inspection", "templates"),
+        loader=ChoiceLoader([PackageLoader(name, "templates") for name in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

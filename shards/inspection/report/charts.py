@@ -94,12 +94,12 @@ def _axes(histograms: Collection[Mapping[int, int]], bar_width: int, limit: int)
     x_end = max([limit, MIN_BARS * bar_width, *ends])
     shares = [n / sum(counts.values()) for counts in histograms for n in counts.values()]
     max_share = max(shares, default=0)
-    y_step = _round_step(100 * max_share, 5) / 100
+    y_step = round_step(100 * max_share, 5) / 100
     return _Axes(
         bar_width=bar_width,
         x_end=x_end,
         y_end=math.ceil(max_share / y_step - 1e-9) * y_step,
-        x_step=_round_step(x_end, 7),
+        x_step=round_step(x_end, 7),
         y_step=y_step,
     )
 
@@ -134,11 +134,11 @@ def _chart(
         ],
         x_ticks=[
             Tick(axes.x(value + tick_offset), f"{value:,}")
-            for value in _multiples(axes.x_step, axes.x_end - tick_offset)
+            for value in multiples(axes.x_step, axes.x_end - tick_offset)
         ],
         y_ticks=[
             Tick(axes.y(share), f"{100 * share:.3g} %")
-            for share in _multiples(axes.y_step, axes.y_end)
+            for share in multiples(axes.y_step, axes.y_end)
         ],
         mean=None if mean is None else Tick(axes.x(mean + mean_offset), f"{mean:.3g}"),
         limit=None if limit is None else Tick(axes.x(limit), f"{limit:,}"),
@@ -166,7 +166,7 @@ def _range_label(start: int, width: int, continuous: bool) -> str:
     return f"{start:,}" if width == 1 else f"{start:,} to {start + width - 1:,}"
 
 
-def _round_step(end: float, max_steps: int) -> int:
+def round_step(end: float, max_steps: int) -> int:
     """Returns the smallest round number that divides ``end`` into at most ``max_steps`` steps."""
     return next(n for n in _round_numbers() if end <= max_steps * n)
 
@@ -175,5 +175,6 @@ def _round_numbers() -> Sequence[int]:
     return [digit * 10**power for power in range(12) for digit in (1, 2, 5)]
 
 
-def _multiples(step: float, end: float) -> list[float]:
+def multiples(step: float, end: float) -> list[float]:
+    """Returns the multiples of a step from 0 to ``end``, which is included if it is one."""
     return [step * i for i in range(math.floor(end / step + 1e-9) + 1)]

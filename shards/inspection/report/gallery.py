@@ -7,8 +7,8 @@ from schemas import Caption, Sample
 from shards.evenly_spaced import evenly_spaced
 from shards.format.manifest import ShardError
 from shards.inspection.caption_markup import MarkedCaption, mark_caption
-from shards.inspection.images import UnreadableImageError, data_url, thumbnail
-from shards.reading.reader import MissingImageError, ShardReader
+from shards.inspection.images import thumbnail_url
+from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
 
 IMAGES = 12
@@ -116,7 +116,7 @@ class Gallery:
             index = self._caption_index(image, sample.captions, dataset)
         except ShardError as error:
             return loaded._replace(error=str(error))
-        source, error_message = self._read_thumbnail(image)
+        source, error_message = thumbnail_url(self._reader, image.shard, image.row)
         return loaded._replace(
             key=sample.key,
             width=sample.width,
@@ -157,18 +157,6 @@ class Gallery:
             name = self._shards.name_of(image.shard)
             raise ShardError(f"{name}: image {image.row} has no sentence of {dataset}")
         return indices[len(indices) // 2]
-
-    def _read_thumbnail(self, image: IndexedImage) -> tuple[str, str]:
-        """Returns a ``data:`` URL and an error message; both are '' if the set has no images."""
-        try:
-            content = self._reader.image(image.shard, image.row).content
-            return data_url(thumbnail(bytes(content))), ""
-        except MissingImageError:
-            return "", ""
-        except ShardError as error:
-            return "", str(error)
-        except UnreadableImageError as error:
-            return "", f"This image cannot be shown: {error}"
 
 
 def _choose_shards(middles: list[int], images: Sequence[IndexedImage]) -> set[int]:

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shards.atomic import atomic_write
 from shards.format.source_counts import SourceCounts, total
 from shards.format.stats import DatasetStats, Histogram, Stats
+from shards.inspection.html_file import check_html_file, write_html_file
 from shards.inspection.recipe import datasets_by_source, max_caption_length
 from shards.inspection.rendering import render
 from shards.inspection.report import charts, flow
@@ -25,8 +25,7 @@ from shards.inspection.summary import (
 from shards.reading.shard_set import ShardSet
 from shards.reading.tables import read_tables
 
-_GENERATOR = b'<meta name="generator" content="mdetr-shards">'
-_HEAD_BYTES = 1000  # of a report, in which that is
+_GENERATOR = "mdetr-shards"
 #: The histograms of a split: what they measure, their field of `Stats`, and the field of
 #: `SplitSummary` with their mean (ratios are shown in percent).
 SPLIT_MEASURES = [
@@ -94,18 +93,8 @@ def write_report(shards: ShardSet, path: Path) -> None:
         ShardError: a table of the set is missing or damaged. Damaged samples are shown as errors.
         OSError: the file cannot be written, or is not a report.
     """
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; expected the name of an HTML file")
-    if path.exists() and not _is_report(path):
-        raise FileExistsError(f"{path} exists already and is not a report; it would be lost")
-    page = render_report(shards)
-    with atomic_write(path) as file:
-        file.write(page.encode())
-
-
-def _is_report(path: Path) -> bool:
-    with path.open("rb") as file:
-        return _GENERATOR in file.read(_HEAD_BYTES)
+    check_html_file(path, _GENERATOR)
+    write_html_file(path, render_report(shards), _GENERATOR)
 
 
 def render_report(shards: ShardSet) -> str:
@@ -119,6 +108,7 @@ def render_report(shards: ShardSet) -> str:
     max_length = max_caption_length(manifest.recipe)
     return render(
         "report.html",
+        generator=_GENERATOR,
         chart_layout=charts,
         flow_layout=flow,
         summary=summary,
