@@ -25,6 +25,8 @@ demo: demo-shards $(VENV)/.installed-model
 	$(TRAIN) demo --root $(DEMO) --output $(DEMO)/training --set seed=$(SEED)
 	$(BIN)/mdetr evaluate grounding --model $(DEMO)/training/model \
 		--shards $(DEMO)/shards --split val --output $(DEMO)/evaluation --num-images 12
+	$(BIN)/mdetr report --training $(DEMO)/training --evaluation $(DEMO)/evaluation \
+		--shards $(DEMO)/shards --split val --output $(DEMO)/index.html
 
 demo-shards: $(VENV)/.installed
 	$(call fresh,$(DEMO))
@@ -37,6 +39,8 @@ demo-shards: $(VENV)/.installed
 long: $(LONG)/training/model
 	$(BIN)/mdetr evaluate grounding --model $(LONG)/training/model \
 		--shards $(LONG)/shards --split val --output $(LONG)/evaluation --num-images 12
+	$(BIN)/mdetr report --training $(LONG)/training --evaluation $(LONG)/evaluation \
+		--shards $(LONG)/shards --split val --output $(LONG)/index.html
 
 $(LONG)/training/model: | $(LONG)/expressions/manifest.json
 	$(TRAIN) demo_long --root $(LONG) --output $(LONG)/training --resume auto

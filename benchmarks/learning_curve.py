@@ -7,37 +7,35 @@ Minutes are those of training, without validation. The loss is the mean since th
 
 import argparse
 import csv
-import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
-from mdetr_model.training.training_log import read_log
+from mdetr_model.training.learning_curve import LearningCurve, learning_curve
 
 COLUMNS = ("step", "samples", "minutes", "loss", "recall@1", "recall@5", "recall@10")
 
 
-def curve(run: Path, every: int) -> list[dict[str, float]]:
+def rows(curve: LearningCurve, every: int) -> list[dict[str, float]]:
     """Returns a row of `COLUMNS` every ``every`` steps, and one for each validation of a run."""
-    batch = json.loads((run / "config.json").read_text())["optimizer"]["global_batch_size"]
+    recalls = {point.step: point.metrics for point in curve.validations}
+    points = {point.step: point for point in (*curve.losses, *curve.validations)}
+    ends = [step for step in sorted(points) if step in recalls or step % every == 0]
     rows: list[dict[str, float]] = []
-    losses: list[float] = []
-    seconds, before = 0.0, 0
-    for line in read_log(run):
-        step = line["step"]
-        if line["kind"] == "train":
-            seconds += (step - before) * batch / line["samples_per_second"]
-            before = step
-            losses.append(line["loss"])
-        if losses and (line["kind"] == "validation" or step % every == 0):
-            row = {"step": step, "samples": step * batch, "minutes": round(seconds / 60, 1)}
-            rows.append({**row, "loss": round(fmean(losses), 2)})
-            losses = []
-        if line["kind"] == "validation":
-            recalls = {
-                name.split()[-1]: round(value, 3) for name, value in line.items() if "@" in name
-            }
-            rows[-1] |= {name: value for name, value in recalls.items() if name in COLUMNS}
+    for begin, end in pairwise([0, *ends]):
+        row = {
+            "step": end,
+            "samples": points[end].samples,
+            "minutes": round(points[end].minutes, 1),
+        }
+        losses = [p.loss for p in curve.losses if begin < p.step <= end and p.loss is not None]
+        if losses:
+            row["loss"] = round(fmean(losses), 2)
+        for name, value in recalls.get(end, {}).items():
+            if name.split()[-1] in COLUMNS:
+                row[name.split()[-1]] = round(value, 3)
+        rows.append(row)
     return rows
 
 
@@ -48,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(curve(arguments.run, arguments.every))
+    writer.writerows(rows(learning_curve(arguments.run), arguments.every))
 
 
 if __name__ == "__main__":

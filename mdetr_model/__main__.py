@@ -1,4 +1,4 @@
-"""``mdetr train|evaluate|ground|convert ...``; the first two also run under torchrun."""
+"""``mdetr train|evaluate|report|ground|convert ...``; the first two also run under torchrun."""
 
 import argparse
 import sys
@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_report(commands)
     _add_ground(commands)
     _add_convert(commands)
     return parser
@@ -114,6 +115,31 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--annotations", type=Path, help="LVIS's annotation file of the split; only for lvis"
     )
     evaluate.set_defaults(run=_evaluate)
+
+
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    report = commands.add_parser(
+        "report",
+        help="write a page about a trained model",
+        description="Write one HTML page about a training run and its evaluation by 'evaluate "
+        "grounding', and print a summary. It warns of a model that has not learned, with exit "
+        "status 0.",
+    )
+    report.add_argument("--training", type=Path, required=True, help="folder of the training run")
+    report.add_argument(
+        "--evaluation", type=Path, required=True, help="folder of the metrics and predictions"
+    )
+    report.add_argument(
+        "--shards", required=True, help="shard set of the evaluation: folder or URL"
+    )
+    report.add_argument("--split", default="val", help="its split; default: val")
+    report.add_argument(
+        "--output",
+        type=local_path,
+        required=True,
+        help="HTML file to write; an earlier page is replaced",
+    )
+    report.set_defaults(run=_report)
 
 
 def _add_ground(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -201,6 +227,18 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         num_images=arguments.num_images,
+    )
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from mdetr_model.report.command import write_report
+
+    write_report(
+        arguments.training,
+        arguments.shards,
+        arguments.split,
+        arguments.evaluation,
+        arguments.output,
     )
 
 

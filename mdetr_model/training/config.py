@@ -148,7 +148,7 @@ class LoggingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Logs, checkpoints and validation: how often, and how much.
 
     Attributes:
-        log_steps: steps between two lines of the log.
+        log_steps: steps between two lines of the log; the last step has one, too.
         checkpoint_steps: steps between two checkpoints; every epoch ends with one, too.
         max_checkpoints: this many of the latest checkpoints are kept.
         validation_epochs: epochs between two validations.

@@ -176,7 +176,7 @@ class Trainer:
             self._metrics.add_step(self.config.optimizer.global_batch_size, values, micro_batches)
             if log is not None:
                 log.bar.update()
-            if self.step % self.config.logging.log_steps == 0:
+            if self.step % self.config.logging.log_steps == 0 or self.step == self.total_steps:
                 self._log(log)
             if self.step % self.config.logging.checkpoint_steps == 0:
                 self._save()

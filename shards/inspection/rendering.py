@@ -20,7 +20,7 @@ class UnchangedText(str):
     """A form value: HTML-escaped, but otherwise unchanged, because the form sends it back."""
 
 
-def render(template: str, *, package: str = "shards.inspection", **values: object) -> str:
+def render(template: str, package: str = "shards.inspection", /, **values: object) -> str:
     """Returns a template with its values filled in.
 
     Args:

@@ -21,6 +21,7 @@ from mdetr_model.training import checkpoints
 from mdetr_model.training.training_log import read_log
 from schemas import Caption, Provenance, Question, Region, Sample
 from tests.shard_sets import write_samples
+from tests.shards.inspection.shard_sets import write_full_set
 from tests.tiny import drawing, encoded
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
@@ -127,6 +128,11 @@ def write_shards(folder: Path, images: int = 36, validation: int = 1) -> None:
     others = [_sample(images + i) for i in range(validation)]
     write_samples(folder / "val", [others], "val")
     write_samples(folder / "train2", [others], "train2")
+
+
+def write_full_shards(folder: Path, images: int = 16) -> None:
+    """Writes the shard set "full" of one split, "train", which has all tables."""
+    write_full_set(folder / "full", {"train": [[_sample(i) for i in range(images)]]})
 
 
 def write_questions(folder: Path, images: int = 24) -> None:

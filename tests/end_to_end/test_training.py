@@ -86,6 +86,37 @@ def test_trained_model_is_validated_and_evaluated(
     }
 
 
+def test_report_of_a_model_that_has_not_learned(
+    reference_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every image has one object, so a random object is always right."""
+    small.write_full_shards(tmp_path)
+    shards = ["--shards", str(tmp_path / "full"), "--split", "train"]
+    evaluation, page = str(tmp_path / "evaluation"), tmp_path / "index.html"
+    evaluate = ["--model", str(reference_run / "model"), *shards, "--workers", "0"]
+    assert small.run(["evaluate", "grounding", *evaluate, "--output", evaluation]) == 0
+    recall = json.loads((tmp_path / "evaluation/metrics.json").read_text())["any-box"]["all"]
+    assert recall["recall@1"] < 1
+    capsys.readouterr()
+    report = ["--training", str(reference_run), "--evaluation", evaluation, "--output", str(page)]
+    assert small.run(["report", *report, *shards]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("training          128 samples in ")
+    assert f"recall@1          {recall['recall@1']:.3f} this model" in lines
+    assert "                  1.000 random object" in lines
+    assert any(
+        line.startswith("warning: this model has not learned: recall@1 is") for line in lines
+    )
+    assert len(lines) <= 15
+    assert page.read_text(encoding="utf-8").count("<figure>") == 12
+
+
+def test_last_step_is_logged(folder: Path, tmp_path: Path) -> None:
+    config = small.write_config(folder, epochs=1)
+    small.train(config, tmp_path / "run", "--set", "logging.log_steps=3")
+    assert [line["step"] for line in small.log(tmp_path / "run", "train")] == [3, 4]
+
+
 def test_two_ranks_evaluate_referring_expressions_as_one_does(
     folder: Path, reference_run: Path, tmp_path: Path
 ) -> None:

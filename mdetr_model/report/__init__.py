@@ -1,0 +1,1 @@
+"""``mdetr report``: one page, and a few lines of text, about a trained and evaluated model."""
