@@ -85,7 +85,7 @@ def test_shipped_models_and_image_sizes_are_those_of_the_paper() -> None:
     assert (TrainTransform().max_size, EvalTransform()) == (1333, EvalTransform(800, 1333))
 
 
-@pytest.mark.parametrize(("name", "side"), [("demo", 96), ("demo_long", 192)])
+@pytest.mark.parametrize(("name", "side"), [("demo", 96), ("demo_long", 160)])
 def test_demo_model_can_be_built(name: str, side: int) -> None:
     config = load_config(name)
     assert config.init.vocab_size is not None
