@@ -110,7 +110,7 @@ def modules_loaded_by(code: str) -> set[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     return set(result.stdout.partition("#\n")[2].splitlines())
 

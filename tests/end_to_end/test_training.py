@@ -170,7 +170,7 @@ def _terminate_when(condition: Callable[[], bool], process: subprocess.Popen[str
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
 
 
 def test_non_finite_loss_stops_and_names_the_samples(

@@ -16,7 +16,7 @@ CONSOLE_SCRIPT = "import sys\nfrom mdetr_model.__main__ import main\nsys.exit(ma
 
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done
 

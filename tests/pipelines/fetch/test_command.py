@@ -332,10 +332,10 @@ def test_two_at_once_and_an_interrupted_one(setup: Setup) -> None:
             assert setup.mirror.requests[1:] == []
             setup.mirror.usual["instances.zip"] = Answer()  # from the next request on
             os.kill(first.pid, signal.SIGINT)
-            output, _ = first.communicate(timeout=60)
+            output, _ = first.communicate(timeout=300)
             assert first.returncode == 130
             assert output.endswith("mdetr-build fetch: interrupted; the same command continues\n")
-            assert second.wait(60) == 0
+            assert second.wait(300) == 0
     assert setup.files() == BOTH
     assert list(setup.record()) == sorted(BOTH)
     [nothing, some] = setup.mirror.ranges("instances.zip")

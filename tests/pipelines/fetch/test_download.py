@@ -109,7 +109,7 @@ def refused(folder: Path, addresses: Sequence[str], name: str = "a.zip", **wante
             f"ended after 100000 of {len(ZIP)} bytes (tried 3",
         ),
         (Answer(close_after=0), "the connection ended after 0 bytes (tried 3"),
-        (Answer(stall=1000, ranges=False), "no byte for 0.2 s (tried 3 times)"),
+        (Answer(stall=1000, ranges=False), "no byte for 1 s (tried 3 times)"),
         (Answer(rate=500), "bytes in"),
         (Answer(content=OTHER_ZIP), f"expected {SHA256}"),
         (Answer(content=ZIP[:-1]), f"a file of {len(ZIP) - 1} bytes, expected {len(ZIP)}"),
@@ -129,7 +129,7 @@ def test_next_mirror_is_asked_and_the_error_states_what_each_did(
     missing = other_mirror.address("b.zip")
     wanted: dict[str, Any] = {"size": len(ZIP), "sha256": SHA256}
     if answer.stall or answer.rate:
-        wanted["patience"] = HASTY._replace(timeout=0.2)
+        wanted["patience"] = HASTY._replace(timeout=1)
     error = refused(tmp_path, [bad, missing], **wanted)
     assert f"  {bad}: " in error and message in error
     assert error.endswith(f"  {missing}: 404 Not Found")

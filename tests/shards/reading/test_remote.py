@@ -355,7 +355,7 @@ def test_processes_share_fetched_files(server: Server, tmp_path: Path) -> None:
     ]
     for process in processes:
         process.start()
-    assert [results.get(timeout=30) for _ in processes] == [ALL_KEYS] * 3
+    assert [results.get(timeout=300) for _ in processes] == [ALL_KEYS] * 3
     for process in processes:
         process.join(10)
     assert all(server.requests[name] == 1 for name in [*NAMES, "index.parquet"])
@@ -450,7 +450,7 @@ def test_every_process_gets_a_damaged_file_whole(server: Server, tmp_path: Path)
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert read == [ALL_KEYS] * 4
 
 
