@@ -1,4 +1,4 @@
-"""A `BrowserServer` that runs in a thread, for requests over HTTP."""
+"""A local server that runs in a thread, for requests over HTTP."""
 
 import http.client
 import threading
@@ -10,6 +10,7 @@ from unittest import mock
 
 from shards.inspection.browser import pages
 from shards.inspection.browser.server import BrowserServer
+from shards.local_server import LocalServer
 from shards.reading.shard_set import ShardSet
 
 
@@ -31,11 +32,19 @@ class RunningServer(NamedTuple):
 
     port: int
 
-    def request(self, path: str, method: str = "GET", host: str | None = None) -> HttpResponse:
+    def request(
+        self,
+        path: str,
+        method: str = "GET",
+        host: str | None = None,
+        body: bytes | None = None,
+        **headers: str,
+    ) -> HttpResponse:
         """Sends a request and returns the response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
-        headers = {} if host is None else {"Host": host}
-        connection.request(method, path, headers=headers)
+        if host is not None:
+            headers["Host"] = host
+        connection.request(method, path, body, headers)
         response = connection.getresponse()
         result = HttpResponse(response.status, response.msg, response.read())
         connection.close()
@@ -55,11 +64,18 @@ def browse(folder: Path, split: str | None = None) -> Iterator[RunningServer]:
         mock.patch.object(pages, "LIST_SECONDS", 600.0),
         mock.patch.object(pages, "NEIGHBOR_SECONDS", 600.0),
         BrowserServer(ShardSet.open(folder), 0, split) as server,
+        served(server) as running,
     ):
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield RunningServer(server.server_port)
-        finally:
-            server.shutdown()
-            thread.join()
+        yield running
+
+
+@contextmanager
+def served(server: LocalServer) -> Iterator[RunningServer]:
+    """Answers the requests to a server until the end of the block."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield RunningServer(server.server_port)
+    finally:
+        server.shutdown()
+        thread.join()
