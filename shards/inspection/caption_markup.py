@@ -36,6 +36,7 @@ class BoxOutline(NamedTuple):
     """A box (xywh, pixels of the image) and its phrase, which may be ''.
 
     ``number`` and ``color`` are those of the phrase's `PhraseMark`; None if it is not underlined.
+    ``region`` is the index of the caption's region.
     """
 
     x: float
@@ -45,6 +46,7 @@ class BoxOutline(NamedTuple):
     number: int | None
     color: int | None
     phrase: str
+    region: int
 
 
 class MarkedCaption(NamedTuple):
@@ -92,8 +94,8 @@ def mark_caption(caption: Caption) -> MarkedCaption:
     marked = unique[: bisect_right(totals, MAX_SPANS)]
     phrases = {spans: _NumberedPhrase(number, spans) for number, spans in enumerate(marked, 1)}
     outlines = [
-        _outline(region, text, spans, phrases.get(spans))
-        for region, spans in zip(caption.regions, region_spans, strict=True)
+        _outline(index, region, text, spans, phrases.get(spans))
+        for index, (region, spans) in enumerate(zip(caption.regions, region_spans, strict=True))
     ]
     outlines.sort(key=lambda outline: -outline.width * outline.height)
     return MarkedCaption(
@@ -138,7 +140,7 @@ def _underline_levels(phrases: list[_NumberedPhrase]) -> dict[int, int]:
 
 
 def _outline(
-    region: Region, text: str, spans: Iterable[Span], phrase: _NumberedPhrase | None
+    index: int, region: Region, text: str, spans: Iterable[Span], phrase: _NumberedPhrase | None
 ) -> BoxOutline:
     x0, y0, x1, y1 = region.box
     return BoxOutline(
@@ -149,4 +151,5 @@ def _outline(
         number=None if phrase is None else phrase.number,
         color=None if phrase is None else phrase.color,
         phrase=" … ".join(text[start:stop] for start, stop in spans),
+        region=index,
     )
