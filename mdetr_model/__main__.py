@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schemas.package_version import package_version
 from schemas.toml_config import add_set_option
-from shards.commands.arguments import local_path, natural_number, positive_int
+from shards.commands.arguments import local_path, natural_number, positive_int, score
 from shards.terminal import error_text
 
 PROGRAM = "mdetr"
@@ -142,23 +142,60 @@ def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     report.set_defaults(run=_report)
 
 
+GROUND_USAGE = """
+  mdetr ground IMAGE CAPTION --model DIR [--threshold SCORE] [--output FILE]
+  mdetr ground --image PATH ... --caption TEXT ... --model DIR --output FOLDER [--threshold SCORE]
+  mdetr ground --pairs FILE --model DIR --output FOLDER [--threshold SCORE]"""
+
+
 def _add_ground(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     ground = commands.add_parser(
         "ground",
-        help="detect what a caption names in one image",
-        description="Print the phrases of a caption with boxes and scores, and draw them.",
+        help="detect what a caption names in images",
+        usage=GROUND_USAGE,
+        description="Of one image and one caption, print the phrases with boxes and scores, and "
+        "draw them. Of several, write a drawing of each pair to FOLDER, and grounded.json with all "
+        "boxes, scores and words.",
     )
-    ground.add_argument("image", type=Path)
-    ground.add_argument("caption")
-    ground.add_argument("--model", type=Path, required=True, help="model folder")
-    ground.add_argument("--threshold", type=float, default=0.7, help="minimum score; default: 0.7")
+    image = ground.add_argument("image", type=Path, metavar="IMAGE", help="an image file")
+    caption = ground.add_argument("caption", metavar="CAPTION", help="what to detect")
+    # Not nargs="?", which would not take a caption that follows options.
+    image.required = caption.required = False
+    ground.add_argument(
+        "--image",
+        dest="images",
+        nargs="+",
+        action="extend",
+        type=Path,
+        metavar="PATH",
+        help="images, or folders for all of their images; each with every caption",
+    )
+    ground.add_argument(
+        "--caption", dest="captions", nargs="+", action="extend", metavar="TEXT", help="captions"
+    )
+    ground.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="FILE",
+        help="a text file: in each line an image (its path from the file's folder), a tab, and a "
+        "caption",
+    )
+    _add_model_and_threshold(ground)
     ground.add_argument(
         "--output",
         type=local_path,
-        help="image file to write, which must be new; default: IMAGE's name + .grounded.png, "
-        "which is replaced",
+        metavar="PATH",
+        help="of one image: the file to write, which must be new; default: IMAGE's name + "
+        ".grounded.png, which is replaced. Else: a folder, new or empty",
     )
     ground.set_defaults(run=_ground)
+
+
+def _add_model_and_threshold(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="model folder")
+    parser.add_argument(
+        "--threshold", type=score, default=0.7, metavar="SCORE", help="minimum score; default: 0.7"
+    )
 
 
 def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -243,12 +280,27 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _ground(arguments: argparse.Namespace) -> None:
+    forms = (arguments.image, arguments.images or arguments.captions, arguments.pairs)
+    if sum(form is not None for form in forms) != 1:
+        raise UsageError("expected IMAGE and CAPTION, or --image and --caption, or --pairs")
+    if arguments.image is not None:
+        _ground_one(arguments)
+    else:
+        _ground_several(arguments)
+
+
+def _ground_one(arguments: argparse.Namespace) -> None:
     from PIL import Image
 
     from mdetr_model.inference.drawing import draw_objects, save_image
-    from mdetr_model.inference.ground import format_table, ground, open_image
+    from mdetr_model.inference.ground import check_caption, format_table, ground
+    from mdetr_model.inference.images import open_image
     from mdetr_model.model_folder import read_model
 
+    if arguments.caption is None:
+        raise UsageError("expected a caption after IMAGE")
+    if arguments.image.is_dir():
+        raise UsageError(f"{arguments.image} is a folder: use --image, --caption and --output")
     default = Path(f"{arguments.image.stem}.grounded.png")
     output = arguments.output or default
     if output.suffix.lower() not in Image.registered_extensions():
@@ -257,10 +309,26 @@ def _ground(arguments: argparse.Namespace) -> None:
         raise FileExistsError(f"{output} exists already; remove it, or choose another --output")
     image = open_image(arguments.image)
     model, processor = read_model(arguments.model)
-    objects = ground(image, arguments.caption, model, processor, arguments.threshold)
+    check_caption(arguments.caption, processor)
+    [objects] = ground(image, [arguments.caption], model, processor, arguments.threshold)
     print(format_table(objects))
     save_image(draw_objects(image, arguments.caption, objects), output)
     print(output)
+
+
+def _ground_several(arguments: argparse.Namespace) -> None:
+    from mdetr_model.inference.ground_pairs import ground_pairs
+    from mdetr_model.inference.pairs import every_pair, read_pairs
+
+    if arguments.pairs is None and not (arguments.images and arguments.captions):
+        raise UsageError("--image and --caption are required together")
+    if arguments.output is None:
+        raise UsageError("--output FOLDER is required with several images or captions")
+    if arguments.pairs is not None:
+        pairs = read_pairs(arguments.pairs)
+    else:
+        pairs = every_pair(arguments.images, arguments.captions)
+    ground_pairs(pairs, arguments.model, arguments.threshold, arguments.output)
 
 
 def _convert(arguments: argparse.Namespace) -> None:

@@ -136,5 +136,5 @@ def _evenly_spaced_pairs(shards: ShardSet, split: str, count: int) -> Iterator[P
 
 def _draw(model: MdetrForGrounding, processor: MdetrProcessor, pair: Pair, path: Path) -> None:
     image = Image.open(io.BytesIO(pair.image)).convert("RGB")
-    objects = ground(image, pair.caption.text, model, processor, MIN_DRAWN_SCORE)
+    [objects] = ground(image, [pair.caption.text], model, processor, MIN_DRAWN_SCORE)
     save_image(draw_objects(image, pair.caption.text, objects), path)

@@ -1,16 +1,13 @@
-"""Grounds a caption in an image: the objects that the caption refers to, as a list and a table."""
+"""Grounds captions in an image: the objects that each refers to, as a list and a table."""
 
-import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mdetr_model.modeling import MdetrForGrounding, MdetrProcessor
-from schemas.limits import MAX_IMAGE_PIXELS
+from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,59 +27,54 @@ class GroundedObject:
     score: float
 
 
-def open_image(path: Path) -> Image.Image:
-    """Reads an image in RGB, with its EXIF orientation applied.
-
-    Raises:
-        OSError: there is no such file, or it is not an image.
-        ValueError: it has more than ``MAX_IMAGE_PIXELS``, is corrupted, or has 32 bits per pixel,
-            whose range is unknown.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_IMAGE_PIXELS:
-                raise ValueError(f"{path}: {image.width} x {image.height} pixels are too many")
-            if image.mode in ("I", "F"):
-                raise ValueError(f"{path}: pixels of 32 bits; 8 or 16 can be read")
-            return _to_8_bits(ImageOps.exif_transpose(image)).convert("RGB")
-    # Pillow raises the last two for corrupted chunks and EXIF data.
-    except (Image.DecompressionBombError, SyntaxError, struct.error) as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Scales an image of 16 bits per pixel, which conversion to RGB would clip to white."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-
-
 @torch.inference_mode()
 def ground(
     image: Image.Image,
-    caption: str,
+    captions: Sequence[str],
     model: MdetrForGrounding,
     processor: MdetrProcessor,
     threshold: float,
-) -> list[GroundedObject]:
-    """Returns the objects of a score above ``threshold``, best first."""
-    inputs = processor(images=image, text=[caption], return_tensors="pt").to(model.device)
-    [result] = processor.post_process_grounded_object_detection(
-        model(**inputs),
+) -> list[list[GroundedObject]]:
+    """Returns for each caption the objects of a score above ``threshold``, best first.
+
+    The captions are one batch, and share one pass of the image encoder.
+    """
+    inputs = processor(images=image, text=list(captions), return_tensors="pt").to(model.device)
+    results = processor.post_process_grounded_object_detection(
+        model(**inputs, image_index=torch.zeros_like(inputs["input_ids"][:, 0])),
         threshold=threshold,
-        target_sizes=[(image.height, image.width)],
-        text=[caption],
+        target_sizes=[(image.height, image.width)] * len(captions),
+        text=captions,
     )
     return [
-        GroundedObject(phrase=phrase, spans=tuple(spans), box=tuple(box), score=score)
-        for phrase, spans, box, score in zip(
-            result["text_labels"],
-            result["spans"],
-            result["boxes"].tolist(),
-            result["scores"].tolist(),
-            strict=True,
-        )
+        [
+            GroundedObject(phrase=phrase, spans=tuple(spans), box=tuple(box), score=score)
+            for phrase, spans, box, score in zip(
+                result["text_labels"],
+                result["spans"],
+                result["boxes"].tolist(),
+                result["scores"].tolist(),
+                strict=True,
+            )
+        ]
+        for result in results
     ]
+
+
+def check_caption(caption: str, processor: MdetrProcessor) -> None:
+    """Checks that all of a caption is read.
+
+    Raises:
+        ValueError: it has no words, or more tokens than a model reads.
+    """
+    if not caption.strip():
+        raise ValueError("the caption is empty")
+    tokens = len(processor.tokenizer(caption, verbose=False)["input_ids"])
+    if tokens > NUM_TOKEN_POSITIONS:
+        raise ValueError(
+            f"the caption has {tokens} tokens, and a model reads {NUM_TOKEN_POSITIONS}: "
+            f"{caption[:40]!r}..."
+        )
 
 
 def format_table(objects: Iterable[GroundedObject]) -> str:

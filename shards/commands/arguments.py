@@ -1,6 +1,7 @@
 """Argument types that the commands share."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,6 +29,17 @@ def port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
+
+
+def score(text: str) -> float:
+    """Parses a score from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
 
 
 def local_path(text: str) -> Path:
