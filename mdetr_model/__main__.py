@@ -1,13 +1,14 @@
-"""``mdetr train|evaluate|report|ground|convert ...``; the first two also run under torchrun."""
+"""``mdetr train|evaluate|report|ground|play|convert ...``; the first two also run under torchrun."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from schemas.package_version import package_version
 from schemas.toml_config import add_set_option
-from shards.commands.arguments import local_path, natural_number, positive_int, score
+from shards.commands.arguments import local_path, natural_number, port, positive_int, score
 from shards.terminal import error_text
 
 PROGRAM = "mdetr"
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_report(commands)
     _add_ground(commands)
+    _add_play(commands)
     _add_convert(commands)
     return parser
 
@@ -191,6 +193,19 @@ def _add_ground(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     ground.set_defaults(run=_ground)
 
 
+def _add_play(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    play = commands.add_parser(
+        "play",
+        help="try images and captions in a web browser",
+        description="Serve a page to a web browser on this machine, until Ctrl-C: choose an image, "
+        "type a caption, and see what it names.",
+    )
+    _add_model_and_threshold(play)
+    play.add_argument("--port", type=port, default=8000, help="0: any free port (default: 8000)")
+    play.add_argument("--images", type=Path, metavar="FOLDER", help="images to choose from")
+    play.set_defaults(run=_play)
+
+
 def _add_model_and_threshold(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="model folder")
     parser.add_argument(
@@ -329,6 +344,17 @@ def _ground_several(arguments: argparse.Namespace) -> None:
     else:
         pairs = every_pair(arguments.images, arguments.captions)
     ground_pairs(pairs, arguments.model, arguments.threshold, arguments.output)
+
+
+def _play(arguments: argparse.Namespace) -> None:
+    from mdetr_model.inference.play_server import PlayServer
+
+    with PlayServer(
+        arguments.model, arguments.images, arguments.threshold, arguments.port
+    ) as server:
+        print(f"{server.url} (stop with Ctrl-C)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def _convert(arguments: argparse.Namespace) -> None:

@@ -37,7 +37,9 @@ def test_unknown_name_of_the_package_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize("is_script", [False, True], ids=["python -m", "console script"])
-@pytest.mark.parametrize("arguments", [["--help"], ["ground", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["ground", "--help"], ["play", "--help"]], ids=" ".join
+)
 def test_help_imports_nothing_heavy(tmp_path: Path, is_script: bool, arguments: list[str]) -> None:
     (tmp_path / "mdetr").write_text(CONSOLE_SCRIPT)
     program = [str(tmp_path / "mdetr")] if is_script else ["-m", "mdetr_model"]

@@ -40,6 +40,15 @@ onload = () => {
 Element = tuple[float, float, float, float, str]
 
 
+def chromium_command(width: int, height: int, *, dark: bool = False) -> list[str]:
+    """Returns the command of a headless browser; skips the test if there is none."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if program is None:
+        pytest.skip("needs a browser: chromium is not installed")
+    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+    return [program, *_FLAGS, scheme, f"--window-size={width},{height}"]
+
+
 class Chromium:
     """A headless browser with a window of ``width`` x ``height`` pixels.
 
@@ -49,12 +58,8 @@ class Chromium:
     def __init__(
         self, folder: Path, width: int = 1280, height: int = 2400, *, dark: bool = False
     ) -> None:
-        program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-        if program is None:
-            pytest.skip("needs a browser: chromium is not installed")
         self._folder = folder
-        scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-        self._command = [program, *_FLAGS, scheme, f"--window-size={width},{height}"]
+        self._command = chromium_command(width, height, dark=dark)
 
     def screenshot(self, url: str) -> Image.Image:
         """Returns a screenshot of the window."""
