@@ -1,4 +1,4 @@
-"""``mdetr train|evaluate|report|ground|play|convert ...``; the first two also run under torchrun."""
+"""``mdetr train|evaluate|report|ground|play|convert``; the first two also run under torchrun."""
 
 import argparse
 import contextlib

@@ -90,7 +90,7 @@ class PlayPages:
         marked = mark_caption(
             Caption(caption, [Region(list(obj.spans), obj.box) for obj in shown], [], [])
         )
-        outlines = sorted(marked.outlines, key=lambda outline: outline.region)
+        of_region = {outline.region: outline for outline in marked.outlines}
         return self.file(
             "play_result.html",
             image=data_url(_jpeg(image, SHOWN_SIZE)),
@@ -98,8 +98,8 @@ class PlayPages:
             height=image.height,
             marked=marked,
             rows=[
-                ObjectRow(outline.number, outline.color, obj)
-                for outline, obj in zip(outlines, shown, strict=True)
+                ObjectRow(of_region[index].number, of_region[index].color, obj)
+                for index, obj in enumerate(shown)
             ],
             threshold=threshold,
             highest=max((obj.score for obj in objects), default=0.0),
