@@ -1,4 +1,4 @@
-"""The memory layout of image features in training."""
+"""The memory layout of image features in training, and of the weights of convolutions."""
 
 import torch
 from torch import nn
@@ -24,3 +24,20 @@ def memory_format_of(encoder: nn.Module) -> torch.memory_format:
         ):
             return torch.contiguous_format
     return torch.channels_last
+
+
+def match_weight_strides(model: nn.Module, memory_format: torch.memory_format) -> None:
+    """Gives convolutions the strides of a memory format, where that moves no weight.
+
+    Those are the 1x1 and the depthwise ones, whose layout is the same in all formats: only the
+    strides of dimensions of size 1 differ, which address nothing. But DDP compares them with those
+    of the gradient, which autograd computes in the format of the features, and warns of a
+    difference.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.is_contiguous(
+            memory_format=memory_format
+        ):
+            weight = module.weight.data
+            strides = torch.empty_like(weight, memory_format=memory_format).stride()
+            module.weight.data = weight.as_strided(weight.shape, strides)

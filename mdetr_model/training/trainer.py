@@ -29,7 +29,7 @@ from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.training import checkpoints, training_log
 from mdetr_model.training.config import TrainingConfig
 from mdetr_model.training.init_model import init_model
-from mdetr_model.training.memory_format import memory_format_of
+from mdetr_model.training.memory_format import match_weight_strides, memory_format_of
 from mdetr_model.training.optimization import EMA, parameter_groups, set_learning_rates
 from mdetr_model.training.training_data import TrainingData
 from mdetr_model.training.training_log import IntervalMetrics, TrainingLog
@@ -88,6 +88,7 @@ class Trainer:
         self.model: MdetrForGrounding = model.train().to(context.device)
         image_encoder = self.model.mdetr.image_encoder
         image_encoder.memory_format = memory_format_of(image_encoder)
+        match_weight_strides(self.model, image_encoder.memory_format)
         self.loader, self.sampler = self.data.loader(
             self.processor.tokenizer, vocabulary_of(model.config)
         )
@@ -133,7 +134,8 @@ class Trainer:
         return DistributedDataParallel(
             self.model,
             device_ids=[device.index] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # rank 0's are broadcast where they are used: see _ema_weights
+            # Rank 0's buffers are broadcast where they are used: see _ema_weights.
+            forward_sync_buffers=False,
         )
 
     def run(self) -> None:

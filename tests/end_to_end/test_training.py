@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -162,6 +163,15 @@ def test_losses_do_not_depend_on_ranks_and_micro_batches(folder: Path, tmp_path:
     small.train(one, output, "--resume", "auto")
     expected = dict(small.losses(tmp_path / "uninterrupted"))
     assert dict(small.losses(output)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_two_ranks_train_without_warnings(folder: Path, tmp_path: Path) -> None:
+    """With batch norms that are trained: their buffers differ between ranks."""
+    config = small.write_config(folder, "two", epochs=1)
+    forked.run_ranks(2, small.arguments(config, tmp_path / "run"), tmp_path)
+    assert len(small.losses(tmp_path / "run")) == 4
+    for output in tmp_path.glob("rank*.txt"):
+        assert not re.search(r"warning|\[W\d", output.read_text(), re.IGNORECASE)
 
 
 def _terminate_when(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

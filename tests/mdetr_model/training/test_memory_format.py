@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mdetr_model.training.memory_format import memory_format_of
+from mdetr_model.training.memory_format import match_weight_strides, memory_format_of
 from tests.mdetr_model.small import tiny_model
 
 
@@ -45,3 +45,18 @@ def test_features_have_the_memory_format_of_the_encoder(
     pixels = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     features = encoder(pixels)
     assert features.is_contiguous(memory_format=expected)
+
+
+def test_strides_of_weights_are_those_of_their_gradients() -> None:
+    """Where both have the same layout; the other gradients are copied to that of the weight."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 1), nn.Conv2d(16, 4, 3)
+    )
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    match_weight_strides(model, torch.channels_last)
+    assert all(map(torch.equal, before, model.parameters()))
+    pixels = torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    model(pixels).sum().backward()
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.stride() == parameter.stride()
