@@ -1,8 +1,11 @@
 """Perceptual hashes, and images of train that are near-duplicates of held-out ones."""
 
+import io
 from pathlib import Path
 from typing import Any
 
+import imagehash
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -24,6 +27,24 @@ def test_hash_is_near_at_any_size_and_quality(hue: int) -> None:
     assert distance(original, tiny.encoded(image, quality=30)) <= 4
     assert distance(original, tiny.encoded(image, "PNG")) <= 4
     assert distance(original, tiny.encoded(image.resize((500, 375)))) <= 4
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (33, 500), (20, 20)])
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+def test_hash_is_that_of_imagehash(width: int, height: int, image_format: str) -> None:
+    rng = np.random.default_rng(width)
+    noise = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+    for image in (tiny.drawing(width, height), noise):
+        content = tiny.encoded(image, image_format)
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.draft("L", (64, 64))
+            expected = str(imagehash.phash(opened))
+        assert f"{perceptual_hash(content):016x}" == expected
+
+
+def test_hash_of_one_color_has_no_frequency_but_the_constant() -> None:
+    gray = tiny.encoded(Image.new("RGB", (50, 40), (100, 100, 100)), "PNG")
+    assert perceptual_hash(gray) == 1 << 63
 
 
 def test_hashes_of_different_images_are_far_apart() -> None:
