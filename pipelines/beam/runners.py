@@ -93,7 +93,9 @@ def create_pipeline(runner: Runner) -> beam.Pipeline:
         try:
             importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
         except ImportError as error:
-            raise RunnerError(f"Dataflow needs the extra gcp ({error})") from error
+            raise RunnerError(
+                f'Dataflow needs a library that is not installed: pip install ".[gcp]" ({error})'
+            ) from error
     try:
         return beam.Pipeline(options=runner.options)
     except ValueError as error:
