@@ -1,4 +1,4 @@
-"""Pairs of captions of one image that differ in one word and name different objects.
+"""Pairs of captions of one image that differ in one of several words and name different objects.
 
 A model that does not read the word has the same box for both captions of a pair, which is on the
 object of one of them at most.
@@ -38,10 +38,10 @@ class WordChange(NamedTuple):
 def word_changes(captions: Iterable[GroundedCaption]) -> list[WordChange]:
     """Returns all pairs of the captions, in their order.
 
-    The captions of a pair have the same phrases in the same order, and exactly one of them has
-    other objects: no box of the one overlaps a box of the other enough to be correct for it. A text
-    that several captions of an image have is used once, and not at all if they name different
-    objects.
+    The captions of a pair have two words or more, of which one differs, and equally many phrases,
+    of which one has other objects: no box of the one overlaps a box of the other enough to be
+    correct for it. A text that several captions of an image have is used once, and not at all if
+    they name different objects.
     """
     of_image: dict[str, dict[tuple[str, ...], list[GroundedCaption]]] = {}
     for caption in captions:
@@ -59,16 +59,21 @@ def _changes_of_image(
         if all(_other_phrases(captions[0], other) == [] for other in captions)
     ]
     for (words, caption), (other_words, other) in combinations(distinct, 2):
-        if len(words) != len(other_words):
+        word = _only_difference(words, other_words)
+        if word is None:
             continue
-        pairs = enumerate(zip(words, other_words, strict=True))
-        positions = [i for i, (word, other_word) in pairs if word != other_word]
         phrases = _other_phrases(caption, other)
-        if len(positions) == 1 and phrases is not None and len(phrases) == 1:
-            yield WordChange(
-                _changed(caption, positions[0], phrases[0]),
-                _changed(other, positions[0], phrases[0]),
-            )
+        if phrases is not None and len(phrases) == 1:
+            yield WordChange(_changed(caption, word, phrases[0]), _changed(other, word, phrases[0]))
+
+
+def _only_difference(words: tuple[str, ...], other_words: tuple[str, ...]) -> int | None:
+    """Returns which of two words or more differs, if it is one."""
+    if len(words) != len(other_words) or len(words) < 2:
+        return None
+    pairs = zip(words, other_words, strict=True)
+    positions = [i for i, (word, other_word) in enumerate(pairs) if word != other_word]
+    return positions[0] if len(positions) == 1 else None
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -67,8 +67,8 @@ def test_page_states_the_figures_of_the_evaluation(tmp_path: Path) -> None:
     assert "this model0.750" in page.text
     assert "12 images, evenly spaced over val" in page.text
     assert page.text.count("2 of 2 right") == 12
-    assert "val has 15 pairs of captions" in page.text
-    assert "In 0 of 15 (0.0 %), both boxes" in page.text
+    assert "In val, 15 pairs of captions of one image differ" in page.text
+    assert "right in 0 of them (0.0 %)" in page.text
     assert page.text.count("red circle right") == page.text.count("blue circle wrong") == 6
     assert "captions per image3.003.00" in page.text
 

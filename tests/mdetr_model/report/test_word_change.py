@@ -6,7 +6,7 @@ import pytest
 
 from mdetr_model.report.results import read_results
 from mdetr_model.report.word_change import WordChange, word_changes
-from schemas import Box, Caption, Phrase
+from schemas import Box, Caption, Phrase, Provenance, Region
 from shards.reading.shard_set import ShardSet
 from tests.mdetr_model.report import evaluations
 from tests.mdetr_model.report.evaluations import OBJECTS, caption, image, truth, write_files
@@ -17,6 +17,11 @@ def changes(
 ) -> list[WordChange]:
     paths = write_files(folder, [image(1, *captions)], predict)
     return word_changes(read_results(paths.evaluation, ShardSet.open(paths.shards), "val").captions)
+
+
+def one_word(text: str, name: str) -> Caption:
+    region = Region([(0, len(text))], OBJECTS[name])
+    return Caption(text, [region], [], [Provenance("vg", "1", (0, len(text)))])
 
 
 def texts(change: WordChange) -> list[str]:
@@ -60,6 +65,7 @@ def test_case_and_punctuation_are_no_difference(tmp_path: Path) -> None:
     [
         [caption("red circle", "red circle"), caption("blue star", "blue star")],  # two words
         [caption("red circle", "red circle"), caption("a blue circle", "blue circle")],
+        [one_word("circle", "red circle"), one_word("star", "blue star")],
         [caption("the red circle", "red circle"), caption("a red circle", "red circle")],
         [  # other objects, but the same words
             caption("see the red circle, blue circle", "red circle"),
