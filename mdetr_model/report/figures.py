@@ -104,17 +104,24 @@ def _changed_figure(changed: ChangedCaption, color: int) -> ChangedFigure:
         after=text[end:],
         color=color,
         outlines=[
-            *(_outline(box, None, "annotated") for box in phrase.boxes),
-            _outline(phrase.predicted, color, "predicted"),
+            *(_outline(i, box, None, "annotated") for i, box in enumerate(phrase.boxes)),
+            _outline(len(phrase.boxes), phrase.predicted, color, "predicted"),
         ],
         is_right=phrase.is_right,
     )
 
 
-def _outline(box: Box, color: int | None, title: str) -> BoxOutline:
+def _outline(index: int, box: Box, color: int | None, title: str) -> BoxOutline:
     x0, y0, x1, y1 = box
     return BoxOutline(
-        x=x0, y=y0, width=x1 - x0, height=y1 - y0, number=None, color=color, phrase=title
+        x=x0,
+        y=y0,
+        width=x1 - x0,
+        height=y1 - y0,
+        number=None,
+        color=color,
+        phrase=title,
+        region=index,
     )
 
 
