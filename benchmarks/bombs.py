@@ -4,9 +4,9 @@
 
 Each bomb is made in a temporary folder and read in a fresh process, by the reader that a build
 uses. A row states the bytes of the file, the peak memory of the process, what of it reading added
-to the imports (after `pip install .`, 193 MiB; with the language model 296), the CPU seconds of reading, and the outcome:
-records, rejections or an error. The exit status is 1 if a reader added more than 80 MiB, or took
-more than 5 seconds.
+to the imports (after ``pip install .``, 193 MiB; with the language model 296), the CPU seconds of
+reading, and the outcome: records, rejections or an error. The exit status is 1 if a reader added
+more than 80 MiB, or took more than 5 seconds.
 """
 
 import argparse
