@@ -14,6 +14,10 @@ from shards.terminal import error_text
 PROGRAM = "mdetr"
 TRAIN_LIBRARIES = ("safetensors", "scipy", "tensorboard", "torch", "transformers")  # of the extra
 TASKS = ("grounding", "referring", "detection", "answering", "lvis")
+GROUND_USAGE = """\
+mdetr ground IMAGE CAPTION --model DIR [--threshold SCORE] [--output FILE]
+       mdetr ground --image PATH ... --caption TEXT ... --model DIR --output FOLDER
+       mdetr ground --pairs FILE --model DIR --output FOLDER"""
 
 
 class UsageError(ValueError):
@@ -149,12 +153,6 @@ def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="HTML file to write; an earlier page is replaced",
     )
     report.set_defaults(run=_report)
-
-
-GROUND_USAGE = """
-  mdetr ground IMAGE CAPTION --model DIR [--threshold SCORE] [--output FILE]
-  mdetr ground --image PATH ... --caption TEXT ... --model DIR --output FOLDER [--threshold SCORE]
-  mdetr ground --pairs FILE --model DIR --output FOLDER [--threshold SCORE]"""
 
 
 def _add_ground(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
