@@ -36,7 +36,7 @@ class BoxOutline(NamedTuple):
     """A box (xywh, pixels of the image) and its phrase, which may be ''.
 
     ``number`` and ``color`` are those of the phrase's `PhraseMark`; None if it is not underlined.
-    ``region`` is the index of the caption's region, None for the outline of another box.
+    ``region`` is the index of the caption's region.
     """
 
     x: float
@@ -46,7 +46,7 @@ class BoxOutline(NamedTuple):
     number: int | None
     color: int | None
     phrase: str
-    region: int | None = None
+    region: int
 
 
 class MarkedCaption(NamedTuple):
