@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from benchmarks import published_loader as published
-from mdetr_model.data.samples import TrainingSampleBuilder, collate
+from mdetr_model.data.samples import TrainingSampleBuilder
 from mdetr_model.data.transforms import TrainTransform
 from mdetr_model.training.tokenizer import train_tokenizer
 from schemas import Sample
@@ -98,16 +97,20 @@ def ours(
 ) -> Iterator[Any]:
     shards = ShardSet.open(work / f"shards{times}")
     sampler = GlobalBatchSampler(PairOrder(shards, "train", seed=0), BATCH)
-    dataset = PairDataset([shards], TrainingSampleBuilder(tokenizer, TrainTransform()), seed=0)
-    collate_fn = partial(collate, pad_id=tokenizer.pad_token_id)
-    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=collate_fn)
+    builder = TrainingSampleBuilder(tokenizer, TrainTransform())
+    loader = DataLoader(
+        PairDataset([shards], builder, seed=0),
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=builder.collate,
+    )
     return iter(loader)
 
 
 def plain_webdataset(
     work: Path, tokenizer: PreTrainedTokenizerBase, times: int = 1, workers: int = 0
 ) -> Iterator[Any]:
-    maker, rng = TrainingSampleBuilder(tokenizer, TrainTransform()), np.random.default_rng(0)
+    builder, rng = TrainingSampleBuilder(tokenizer, TrainTransform()), np.random.default_rng(0)
 
     def pairs(samples: Iterator[dict[str, Any]]) -> Iterator[Pair]:
         for sample in samples:
@@ -128,8 +131,8 @@ def plain_webdataset(
         webdataset.WebDataset(urls, shardshuffle=100, seed=0, empty_check=False)
         .compose(pairs)
         .shuffle(1000, rng=random.Random(0))
-        .map(lambda pair: maker(pair, rng))
-        .batched(BATCH, collation_fn=partial(collate, pad_id=tokenizer.pad_token_id))
+        .map(lambda pair: builder(pair, rng))
+        .batched(BATCH, collation_fn=builder.collate)
     )
     return iter(webdataset.WebLoader(dataset, batch_size=None, num_workers=workers))
 

@@ -1,13 +1,17 @@
 """MDETR (arXiv 2104.12763) for transformers: model, losses, processor, training, conversion.
 
-The names below are loaded when the first of them is used, and registered with transformers' Auto
-classes: after ``from mdetr_model import MdetrForGrounding``, ``AutoModel.from_pretrained(folder)``
-loads a model. Until then neither torch nor transformers is imported, so that ``--help`` is fast.
+The names below are loaded when they are used. The first of them registers the classes with
+transformers' Auto classes: after ``from mdetr_model import MdetrForGrounding``,
+``AutoModel.from_pretrained(folder)`` loads a model. Until then neither torch nor transformers is
+imported, so that ``--help`` is fast.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mdetr_model.data.samples import TrainingSampleBuilder
+    from mdetr_model.inference.ground import ground
     from mdetr_model.modeling import (
         MdetrConfig,
         MdetrForGrounding,
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
         MdetrOutput,
         MdetrProcessor,
     )
+    from mdetr_model.training.config import load_config
+    from mdetr_model.training.init_model import init_model
+    from mdetr_model.training.tokenizer import train_tokenizer
 
 __all__ = [
     "MdetrConfig",
@@ -26,12 +33,25 @@ __all__ = [
     "MdetrModel",
     "MdetrOutput",
     "MdetrProcessor",
+    "TrainingSampleBuilder",
+    "ground",
+    "init_model",
+    "load_config",
+    "train_tokenizer",
 ]
+
+# The modules of the names that are not in ``mdetr_model.modeling``.
+_MODULES = {
+    "TrainingSampleBuilder": "data.samples",
+    "ground": "inference.ground",
+    "init_model": "training.init_model",
+    "load_config": "training.config",
+    "train_tokenizer": "training.tokenizer",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mdetr_model import modeling
-
-    return getattr(modeling, name)
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'modeling')}")
+    return getattr(module, name)

@@ -1,4 +1,48 @@
 """Shard sets on disk or in a bucket: format, writing, reading, sampling, export and inspection.
 
-A shard set is a folder that holds a ``manifest.json``; see docs/shard_format.md.
+A shard set is a folder that holds a ``manifest.json``; see docs/shard_format.md. The names below,
+with which it is streamed (docs/streaming.md), are loaded when they are used: only the datasets and
+samplers import torch.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shards.reading.reader import ShardReader
+    from shards.reading.shard_set import ShardSet
+    from shards.sampling.aspect_buckets import AspectBucketOrder
+    from shards.sampling.dataset import GlobalBatchSampler, PairDataset, evaluation_indices
+    from shards.sampling.mixture import MixtureOrder
+    from shards.sampling.prefetch import Prefetcher
+    from shards.sampling.sample_order import PairOrder
+
+__all__ = [
+    "AspectBucketOrder",
+    "GlobalBatchSampler",
+    "MixtureOrder",
+    "PairDataset",
+    "PairOrder",
+    "Prefetcher",
+    "ShardReader",
+    "ShardSet",
+    "evaluation_indices",
+]
+
+_MODULES = {
+    "AspectBucketOrder": "sampling.aspect_buckets",
+    "GlobalBatchSampler": "sampling.dataset",
+    "MixtureOrder": "sampling.mixture",
+    "PairDataset": "sampling.dataset",
+    "PairOrder": "sampling.sample_order",
+    "Prefetcher": "sampling.prefetch",
+    "ShardReader": "reading.reader",
+    "ShardSet": "reading.shard_set",
+    "evaluation_indices": "sampling.dataset",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

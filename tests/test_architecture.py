@@ -132,6 +132,15 @@ def test_schemas_and_manifest_load_neither_beam_nor_torch() -> None:
     assert not {"apache_beam", "torch", "spacy"} & loaded
 
 
+@pytest.mark.parametrize("package", ["shards", "mdetr_model"])
+def test_names_of_a_package_are_loaded_when_they_are_used(package: str) -> None:
+    assert not {"torch", "numpy"} & modules_loaded_by(f"import {package}")
+    loaded = modules_loaded_by(
+        f"import {package}\nassert all(getattr({package}, name) for name in {package}.__all__)"
+    )
+    assert "torch" in loaded
+
+
 def test_worker_image_has_the_pinned_beam_and_all_packages() -> None:
     image = (REPOSITORY / "pipelines/Dockerfile").read_text(encoding="utf-8").splitlines()
     pins = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()

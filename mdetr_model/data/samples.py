@@ -144,6 +144,10 @@ class TrainingSampleBuilder:
             ground_truth=self._ground_truth(pair, offsets) if self.evaluation else None,
         )
 
+    def collate(self, samples: Sequence[TrainingSample]) -> "Batch":
+        """Collates at least one sample into a batch: the ``collate_fn`` of a ``DataLoader``."""
+        return collate(samples, self.tokenizer.pad_token_id)
+
     def _is_unknown(self, question: Question | None) -> bool:
         if self.answers is None or question is None or question.answer is None:
             return False

@@ -1,7 +1,6 @@
 """The evaluation loop: applies a function to the batches of a split, and gathers the results."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -9,7 +8,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from mdetr_model.data.samples import Batch, TrainingSampleBuilder, collate
+from mdetr_model.data.samples import Batch, TrainingSampleBuilder
 from mdetr_model.data.transforms import EvalTransform
 from mdetr_model.data.workers import worker_options
 from mdetr_model.distributed import DistributedContext
@@ -31,12 +30,13 @@ def evaluation_loader(
     workers: int,
 ) -> DataLoader[Any]:
     """Returns a loader of batches with ground truths."""
+    builder = TrainingSampleBuilder(tokenizer, transform, evaluation=True)
     return DataLoader(
-        PairDataset([shards], TrainingSampleBuilder(tokenizer, transform, evaluation=True)),
+        PairDataset([shards], builder),
         batch_size=batch_size,
         sampler=indices,
         num_workers=workers,
-        collate_fn=partial(collate, pad_id=tokenizer.pad_token_id),
+        collate_fn=builder.collate,
         **worker_options([shards] if workers else []),
     )
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from mdetr_model.data.answers import (
     read_answers,
     write_answers,
 )
-from mdetr_model.data.samples import TrainingSampleBuilder, collate
+from mdetr_model.data.samples import TrainingSampleBuilder
 from mdetr_model.data.workers import worker_options
 from mdetr_model.distributed import DistributedContext
 from mdetr_model.training.config import DataConfig, SplitConfig, TrainingConfig
@@ -86,9 +85,10 @@ class TrainingData:
             micro_batches=self.micro_batches,
             prefetcher=Prefetcher(order, self._sets),
         )
+        builder = TrainingSampleBuilder(tokenizer, data.train_transform, answers)
         dataset = PairDataset(
             self._sets,
-            TrainingSampleBuilder(tokenizer, data.train_transform, answers),
+            builder,
             seed=self._config.seed,
             # Workers read the next block while batches of the last one are still being built.
             open_shards=2 * data.block_shards,
@@ -97,7 +97,7 @@ class TrainingData:
             dataset,
             batch_sampler=sampler,
             num_workers=data.workers,
-            collate_fn=partial(collate, pad_id=tokenizer.pad_token_id),
+            collate_fn=builder.collate,
             pin_memory=self._context.device.type == "cuda",
             persistent_workers=data.workers > 0,
             **worker_options(self._sets if data.workers else []),
