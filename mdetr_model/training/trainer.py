@@ -5,6 +5,7 @@ pairs and the transform of each follow from (seed, epoch, position), and dropout
 every step. So a run that was stopped and resumed is the same, bit for bit, as one that was not.
 """
 
+import inspect
 import math
 import resource
 import signal
@@ -39,6 +40,12 @@ from shards import written_files
 # Maximum consecutive steps that the float16 gradient scaler may skip before the run fails.
 MAX_SKIPPED_STEPS = 20
 CONFIG_NAME = "config.json"
+# DDP's option whether each forward pass copies rank 0's buffers: renamed in torch 2.13.
+SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -131,11 +138,11 @@ class Trainer:
         if self.context.world_size == 1:
             return self.model
         device = self.context.device
+        # Rank 0's buffers are broadcast where they are used: see _ema_weights.
         return DistributedDataParallel(
             self.model,
             device_ids=[device.index] if device.type == "cuda" else None,
-            # Rank 0's buffers are broadcast where they are used: see _ema_weights.
-            forward_sync_buffers=False,
+            **{SYNC_BUFFERS: False},
         )
 
     def run(self) -> None:
