@@ -138,12 +138,11 @@ class Trainer:
         if self.context.world_size == 1:
             return self.model
         device = self.context.device
-        # Rank 0's buffers are broadcast where they are used: see _ema_weights.
-        return DistributedDataParallel(
-            self.model,
-            device_ids=[device.index] if device.type == "cuda" else None,
-            **{SYNC_BUFFERS: False},
-        )
+        options: dict[str, Any] = {
+            "device_ids": [device.index] if device.type == "cuda" else None,
+            SYNC_BUFFERS: False,  # they are broadcast where they are used: see _ema_weights
+        }
+        return DistributedDataParallel(self.model, **options)
 
     def run(self) -> None:
         """Trains to the end, or until a stop is requested, which may be during a validation.
