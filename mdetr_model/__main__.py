@@ -9,7 +9,7 @@ from pathlib import Path
 from schemas.package_version import package_version
 from schemas.toml_config import add_set_option
 from shards.commands.arguments import local_path, natural_number, port, positive_int, score
-from shards.terminal import error_text
+from shards.terminal import error_text, printable
 
 PROGRAM = "mdetr"
 TRAIN_LIBRARIES = ("safetensors", "scipy", "tensorboard", "torch", "transformers")  # of the extra
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments.run(arguments)
     except (OSError, ValueError) as error:
-        print(f"{PROGRAM}: error: {error_text(error)}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {printable(error_text(error))}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except ModuleNotFoundError as error:
         if error.name not in TRAIN_LIBRARIES:
@@ -310,11 +310,9 @@ def _ground(arguments: argparse.Namespace) -> None:
 
 
 def _ground_one(arguments: argparse.Namespace) -> None:
-    from PIL import Image
-
     from mdetr_model.inference.drawing import draw_objects, save_image
     from mdetr_model.inference.ground import check_caption, format_table, ground
-    from mdetr_model.inference.images import open_image
+    from mdetr_model.inference.images import image_extensions, open_image
     from mdetr_model.model_folder import read_model
 
     if arguments.caption is None:
@@ -323,7 +321,7 @@ def _ground_one(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{arguments.image} is a folder: use --image, --caption and --output")
     default = Path(f"{arguments.image.stem}.grounded.png")
     output = arguments.output or default
-    if output.suffix.lower() not in Image.registered_extensions():
+    if output.suffix.lower() not in image_extensions():
         raise UsageError(f"--output {output}: expected the name of an image file, such as out.png")
     if output.exists() and output.name != default.name:
         raise FileExistsError(f"{output} exists already; remove it, or choose another --output")

@@ -1,6 +1,10 @@
 """A model and its processor in one folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from transformers.utils import logging
 
 from mdetr_model.modeling import (
     MdetrConfig,
@@ -31,14 +35,36 @@ def read_model(folder: Path) -> tuple[MdetrForGrounding, MdetrProcessor]:
 
     Raises:
         OSError: there is no such folder, or it lacks a model or its processor.
+        ValueError: one of its files is damaged, or of another model.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     if not (folder / "processor_config.json").is_file():
+        if (folder / "model").is_dir():
+            raise FileNotFoundError(f"{folder} is no model; did you mean {folder / 'model'}?")
         raise FileNotFoundError(
             f"{folder} has no processor; convert the checkpoint with --tokenizer to write one"
         )
-    processor = MdetrProcessor.from_pretrained(folder)
-    answer_heads = MdetrConfig.from_pretrained(folder).answer_heads
-    model_class = MdetrForQuestionAnswering if answer_heads else MdetrForGrounding
-    return model_class.from_pretrained(folder).eval(), processor
+    try:
+        processor = MdetrProcessor.from_pretrained(folder)
+        answer_heads = MdetrConfig.from_pretrained(folder).answer_heads
+        model_class = MdetrForQuestionAnswering if answer_heads else MdetrForGrounding
+        with _without_progress_bar():
+            return model_class.from_pretrained(folder).eval(), processor
+    except OSError:
+        raise
+    except Exception as error:  # transformers raises many kinds for a damaged file
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the model in {folder} cannot be read: {reason}") from error
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Hides transformers' bar of the weights, which are on this machine and load in seconds."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -92,11 +92,11 @@ def errors_name(path: Path) -> Iterator[None]:
 
 @contextmanager
 def unnamed_errors_name(path: Path) -> Iterator[None]:
-    """Adds a path to errors without one, such as those of a full disk."""
+    """Adds a path to errors of the system without one, such as those of a full disk."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno is not None:  # else it is a message of ours
             error.filename = str(path)
         raise
 

@@ -43,7 +43,10 @@ class LocalServer(ThreadingHTTPServer):
     """
 
     def __init__(self, port: int, handler: type["LocalRequestHandler"]) -> None:
-        super().__init__((ADDRESS, port), handler)
+        try:
+            super().__init__((ADDRESS, port), handler)
+        except OSError as error:
+            raise OSError(f"port {port} of {ADDRESS}: {error.strerror}") from error
 
     @property
     def url(self) -> str:

@@ -1,5 +1,6 @@
 """Grounds captions in an image: the objects that each refers to, as a list and a table."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -65,10 +66,13 @@ def check_caption(caption: str, processor: MdetrProcessor) -> None:
     """Checks that all of a caption is read.
 
     Raises:
-        ValueError: it has no words, or more tokens than a model reads.
+        ValueError: it has no words, characters that are not Unicode, or more tokens than a model
+            reads.
     """
     if not caption.strip():
         raise ValueError("the caption is empty")
+    if re.search(r"[\ud800-\udfff]", caption):  # bytes of the command line that are not UTF-8
+        raise ValueError(f"the caption has characters that are not Unicode: {caption[:40]!r}")
     tokens = len(processor.tokenizer(caption, verbose=False)["input_ids"])
     if tokens > NUM_TOKEN_POSITIONS:
         raise ValueError(

@@ -51,7 +51,9 @@ def images_of_folder(folder: Path) -> list[Path]:
     images = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in extensions and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in extensions
+        and not path.name.startswith(".")
+        and (path.is_file() or path.is_symlink())  # a broken link is an image that is missing
     ]
     if not images:
         raise FileNotFoundError(f"{folder} has no files with the name of an image")

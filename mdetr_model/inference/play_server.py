@@ -12,6 +12,7 @@ from mdetr_model.inference.play_pages import PlayPages
 from mdetr_model.model_folder import read_model
 from schemas.limits import MAX_IMAGE_FILE_BYTES
 from shards.local_server import LocalRequestHandler, LocalServer, RequestError, Response
+from shards.terminal import error_text
 
 
 class PlayServer(LocalServer):
@@ -86,7 +87,8 @@ class _PlayHandler(LocalRequestHandler):
         except IndexError as error:
             raise RequestError(HTTPStatus.NOT_FOUND, "There is no such image.") from error
         except (OSError, ImageError) as error:
-            raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, _sentence(error)) from error
+            message = f"The image cannot be shown: {error_text(error)}"
+            raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message) from error
 
 
 def _parse(query: str) -> tuple[str, float]:
@@ -108,5 +110,5 @@ def _parse(query: str) -> tuple[str, float]:
 
 
 def _sentence(error: Exception) -> str:
-    message = str(error)
+    message = str(error).rstrip(".")
     return f"{message[:1].upper()}{message[1:]}."

@@ -108,9 +108,23 @@ class IntervalMetrics:
 
 
 def read_log(output: Path) -> list[dict[str, Any]]:
-    """Returns the complete lines of a run's log, without a truncated last one."""
+    """Returns the complete lines of a run's log, without a truncated last one.
+
+    Raises:
+        ValueError: a line is not of a log; the message has its number.
+    """
     path = output / FILE_NAME
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    lines = path.read_bytes().split(b"\n")
+    return [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 1)]
+
+
+def _parse(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{place}: not JSON: {error}") from error
+    if not isinstance(values, dict) or not values.keys() >= {"kind", "step"}:
+        raise ValueError(f"{place}: not of the log of a training run")
+    return values

@@ -68,3 +68,9 @@ def test_error_of_a_full_disk_names_the_file(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert raised.value.filename == str(tmp_path / "file")
     assert not list(tmp_path.iterdir())
+
+
+def test_message_of_an_error_is_kept(tmp_path: Path) -> None:
+    message = "^there is no model$"
+    with pytest.raises(OSError, match=message), atomic_write(tmp_path / "file"):
+        raise FileNotFoundError("there is no model")

@@ -46,6 +46,7 @@ def test_captions_of_a_batch_have_the_objects_of_single_ones(
     ("caption", "message"),
     [
         (" \t", "the caption is empty"),
+        ("a caf\udce9", r"the caption has characters that are not Unicode: 'a caf\\udce9'"),
         ("x" * 255, "the caption has 257 tokens, and a model reads 256: 'xxxx"),
     ],
 )
@@ -84,7 +85,9 @@ def test_ground_runs_in_a_new_interpreter(model_folder: Path, image: Path, tmp_p
     """The command imports all that it needs, most of which this process imported before."""
     options = ["--model", model_folder, "--threshold", "0", "--output", tmp_path / "out.png"]
     command = [sys.executable, "-m", "mdetr_model", "ground", image, CAPTION, *options]
-    assert len(processes.run(command, check=True).stdout.splitlines()) == 8
+    ended = processes.run(command, check=True)
+    assert len(ended.stdout.splitlines()) == 8
+    assert ended.stderr == ""
 
 
 def test_table_has_one_line_per_object() -> None:
@@ -100,6 +103,32 @@ def test_folder_without_processor_error_says_how_to_write_one(
     for name in ("config.json", "model.safetensors"):
         shutil.copy(model_folder / name, tmp_path)
     with pytest.raises(OSError, match="has no processor; convert the checkpoint with --tokenizer"):
+        read_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", b"\0" * 100),
+        ("config.json", b"{"),
+        ("config.json", b'{"model_type": "mdetr", "num_queries": 7}'),
+        ("tokenizer.json", b"{}"),
+        ("processor_config.json", b"[]"),
+    ],
+)
+def test_damaged_model_error_names_the_folder(
+    model_folder: Path, tmp_path: Path, file: str, content: bytes
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model_folder, damaged)
+    (damaged / file).write_bytes(content)
+    with pytest.raises(ValueError, match=r"the model in .*damaged cannot be read: "):
+        read_model(damaged)
+
+
+def test_folder_of_a_run_error_names_its_model(model_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(model_folder, tmp_path / "model")
+    with pytest.raises(FileNotFoundError, match=r"is no model; did you mean .*/model\?"):
         read_model(tmp_path)
 
 
@@ -135,6 +164,7 @@ def test_command_error_names_the_cause(
     [
         (["--output", "drawing"], "expected the name of an image file"),
         (["--output", "drawing.xyz"], "expected the name of an image file"),
+        (["--output", "drawing.psd"], "expected the name of an image file"),
         (["--output", "s3://bucket/drawing.png"], "is a URL; expected a local path"),
         (["--threshold", "nan"], "'nan' is not a number from 0 to 1"),
         (["--threshold", "7"], "'7' is not a number from 0 to 1"),

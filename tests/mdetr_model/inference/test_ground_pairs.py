@@ -116,6 +116,15 @@ def test_folder_with_files_is_not_written_to(
     assert foreign_files.contents(tmp_path / "out") == planted
 
 
+def test_model_error_names_the_model(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["ground", "--image", str(image), "--caption", "cat", "--model", "nowhere"]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == "mdetr: error: there is no folder nowhere\n"
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -133,6 +142,7 @@ def test_folder_with_files_is_not_written_to(
         (["--pairs", "PAIRS", "--output", "OUT"], 1, "PAIRS, line 1: expected an image, a tab"),
         (["--pairs", "MISSING", "--output", "OUT"], 1, "MISSING: No such file"),
         (["--image", "IMAGE", "--caption", "cat", "--output", "IMAGE"], 1, "is not a folder"),
+        (["--image", "IMAGE", "--caption", "a\udce9", "--output", "OUT"], 1, "are not Unicode"),
     ],
 )
 def test_error_names_the_cause_and_writes_nothing(

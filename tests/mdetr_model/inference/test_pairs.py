@@ -21,6 +21,13 @@ def test_images_of_a_folder(folder: Path) -> None:
     assert [path.name for path in images_of_folder(folder)] == ["a.JPG", "b.png", "c d.webp"]
 
 
+def test_broken_link_is_an_image_of_the_folder(folder: Path) -> None:
+    (folder / "link.jpg").symlink_to("a.JPG")
+    (folder / "broken.jpg").symlink_to("nowhere.jpg")
+    names = [path.name for path in images_of_folder(folder)]
+    assert names == ["a.JPG", "b.png", "broken.jpg", "c d.webp", "link.jpg"]
+
+
 def test_every_image_has_every_caption(folder: Path) -> None:
     pairs = every_pair([folder / "sub/e.png", folder], ["one", "two"])
     assert [pair.caption for pair in pairs] == ["one", "two"] * 4

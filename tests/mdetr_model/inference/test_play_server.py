@@ -125,6 +125,7 @@ def test_error_is_explained(
     response = post(server, image, **query)
     assert response.status == status
     assert response.text.startswith(message)
+    assert re.search(r"[^.]\.$", response.text)
     assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
@@ -200,8 +201,19 @@ def test_examples_are_served_by_number(server: RunningServer, examples: Path) ->
     assert response.headers["Content-Type"] == "image/jpeg"
     assert Image.open(BytesIO(response.content)).size == (144, 240)
     response = server.request("/thumbnail/1")
-    assert (response.status, "1.jpg: not an image" in response.text.lower()) == (415, True)
+    assert response.status == 415
+    assert response.text.startswith(f"The image cannot be shown: {examples / '1.jpg'}: not an im")
     assert server.request("/", "POST", body=b"").status == 404
+
+
+def test_example_that_was_deleted(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    with PlayServer(model_folder, tmp_path, 0.25, 0) as server, served(server) as running:
+        (tmp_path / "a.png").unlink()
+        response = running.request("/example/0")
+    path = tmp_path / "a.png"
+    assert response.status == 415
+    assert response.text == f"The image cannot be shown: {path}: No such file or directory"
 
 
 def test_command_serves_until_ctrl_c(model_folder: Path) -> None:
@@ -243,7 +255,10 @@ def test_errors_at_start_are_reported(
     model = ("--model", model_folder)
     assert "has no files with the name of an image" in refusal(*model, "--images", tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert "already in use" in refusal(*model, "--port", taken.getsockname()[1])
+        number = taken.getsockname()[1]
+        assert f"port {number} of 127.0.0.1: Address already in use" in refusal(
+            *model, "--port", number
+        )
     with pytest.raises(SystemExit) as usage:
         main(["play", "--model", "x", "--port", "99999"])
     assert usage.value.code == 2

@@ -44,6 +44,12 @@ def test_folder_that_is_not_of_a_run_is_an_error(tmp_path: Path) -> None:
         learning_curve(tmp_path)
     with pytest.raises(ValueError, match=r"log\.jsonl has no steps"):
         learning_curve(write(tmp_path, []))
+    for line in ("text", "[1]", '{"step": 1}'):
+        write(tmp_path, [train_line(1, 1.0, rate=1)])
+        with (tmp_path / "log.jsonl").open("a") as file:
+            file.write(f"{line}\n")
+        with pytest.raises(ValueError, match=r"log\.jsonl, line 2: not "):
+            learning_curve(tmp_path)
     (tmp_path / "config.json").write_text('{"seed": 1}')
     with pytest.raises(ValueError, match="is not the configuration of a training run"):
         learning_curve(tmp_path)
