@@ -20,6 +20,8 @@ fresh = test ! -e "$(1)" || test -e "$(1)/.made-by-make" || \
 	{ echo "$(1) was not made by make: move it, or choose another folder"; exit 1; }; \
 	rm -rf "$(1)"; $(made)
 
+# Targets share .venv: with -j, a build would run while pip replaces its commands.
+.NOTPARALLEL:
 .PHONY: install demo demo-shards long tasks test check clean
 
 demo: demo-shards $(VENV)/.installed-train

@@ -49,7 +49,7 @@ def loss_chart(curve: LearningCurve) -> CurveChart:
         means.append((samples, minutes, fmean(loss for _, _, loss in points)))
     largest = max((loss for _, _, loss in means), default=1.0)
     step = round_step(largest, Y_STEPS)
-    y_ticks = multiples(step, math.ceil(largest / step) * step)
+    y_ticks = multiples(step, max(1, math.ceil(largest / step)) * step)
     return _chart("Training loss", curve, means, y_ticks)
 
 

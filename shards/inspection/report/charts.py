@@ -1,7 +1,8 @@
 """Histograms as bar charts: the coordinates of bars, ticks and lines in units of an SVG."""
 
+import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from shards.format.stats import Histogram
@@ -171,8 +172,8 @@ def round_step(end: float, max_steps: int) -> int:
     return next(n for n in _round_numbers() if end <= max_steps * n)
 
 
-def _round_numbers() -> Sequence[int]:
-    return [digit * 10**power for power in range(12) for digit in (1, 2, 5)]
+def _round_numbers() -> Iterator[int]:
+    return (digit * 10**power for power in itertools.count() for digit in (1, 2, 5))
 
 
 def multiples(step: float, end: float) -> list[float]:

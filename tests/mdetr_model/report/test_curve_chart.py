@@ -36,6 +36,15 @@ def test_loss_that_is_not_a_number_has_no_point() -> None:
     assert loss_chart(LearningCurve(1, points[:1], [])).points == []
 
 
+@pytest.mark.parametrize(
+    ("loss", "labels"), [(0.0, ["0", "1"]), (0.3, ["0", "1"]), (7e13, ["0", "2e+13", "4e+13"])]
+)
+def test_axis_of_losses_of_any_size(loss: float, labels: list[str]) -> None:
+    chart = loss_chart(LearningCurve(1, [LossPoint(1, 10, 0.1, loss)], []))
+    assert [tick.label for tick in chart.y_ticks][: len(labels)] == labels
+    assert TOP <= chart.points[0].y <= BOTTOM
+
+
 def test_recall_is_that_of_the_first_split_beside_the_baseline() -> None:
     metrics = {"val 0 recall@1": 0.5, "val 0 recall@10": 0.9, "val 1 recall@1": 0.1}
     curve = LearningCurve(1, losses(10), [ValidationPoint(5, 50, 0.5, metrics)])

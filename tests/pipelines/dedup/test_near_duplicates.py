@@ -42,6 +42,22 @@ def test_hash_is_that_of_imagehash(width: int, height: int, image_format: str) -
         assert f"{perceptual_hash(content):016x}" == expected
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_hash_of_any_mode_is_that_of_imagehash(mode: str) -> None:
+    rng = np.random.default_rng(7)
+    for width, height in rng.integers(4, 200, (20, 2)).tolist():
+        if mode == "I;16":
+            image = Image.fromarray(rng.integers(0, 2**16, (height, width)).astype(np.uint16))
+        else:
+            blobs = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
+            image = blobs.resize((width, height)).convert(mode)
+        content = tiny.encoded(image, "JPEG" if mode == "CMYK" else "PNG")
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.draft("L", (64, 64))
+            assert opened.mode in (mode, "L")
+            assert f"{perceptual_hash(content):016x}" == str(imagehash.phash(opened))
+
+
 def test_hash_of_one_color_has_no_frequency_but_the_constant() -> None:
     gray = tiny.encoded(Image.new("RGB", (50, 40), (100, 100, 100)), "PNG")
     assert perceptual_hash(gray) == 1 << 63
