@@ -1,6 +1,8 @@
 """A web server for pages on this machine: on the loopback interface, closed to other sites."""
 
+import contextlib
 import re
+import socket
 import sys
 import traceback
 from http import HTTPStatus
@@ -42,7 +44,11 @@ class LocalServer(ThreadingHTTPServer):
         OSError: the port is taken.
     """
 
+    # The interpreter must not end while a thread answers: `server_close` waits for all of them.
+    daemon_threads = False
+
     def __init__(self, port: int, handler: type["LocalRequestHandler"]) -> None:
+        self._connections: set[socket.socket] = set()
         try:
             super().__init__((ADDRESS, port), handler)
         except OSError as error:
@@ -52,6 +58,23 @@ class LocalServer(ThreadingHTTPServer):
     def url(self) -> str:
         """The address of the first page."""
         return f"http://{ADDRESS}:{self.server_port}/"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answers the requests of a connection in a new thread."""
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Closes a connection."""
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Closes the server when the requests that it has received are answered."""
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):  # closed in the meantime
+                connection.shutdown(socket.SHUT_RD)  # no thread waits for another request
+        super().server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignores clients that disconnected; prints any other error to stderr."""

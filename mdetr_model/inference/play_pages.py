@@ -128,13 +128,6 @@ class PlayPages:
             image = open_image(path)
         return _jpeg(image, THUMBNAIL_SIZE)
 
-    def close(self) -> None:
-        """Waits for the model, and lets no other request have it.
-
-        The interpreter must not end while torch computes in a thread.
-        """
-        self._lock.acquire()
-
 
 def _jpeg(image: Image.Image, size: int) -> bytes:
     image = image.copy()

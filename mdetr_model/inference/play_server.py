@@ -36,11 +36,6 @@ class PlayServer(LocalServer):
         self.pages = PlayPages(str(model_folder), model, processor, examples, threshold)
         super().__init__(port, _PlayHandler)
 
-    def server_close(self) -> None:
-        """Closes the server when the model has ended its last request."""
-        super().server_close()
-        self.pages.close()
-
 
 class _PlayHandler(LocalRequestHandler):
     server: PlayServer
