@@ -21,6 +21,7 @@ from schemas import Box
 _COMPRESSED = re.compile(r"(?:[P-o]{0,6}[0-O])*")
 
 MAX_COORDINATE = 1e6  # in pixels; beyond are infinities and overflows
+ROUNDING = 2.0**-48  # of the area, for each corner, as a share of the box's area
 MAX_CANCELLED_CORNERS = 50  # of a polygon whose loops cancel out, whose area takes long to find
 
 
@@ -71,10 +72,13 @@ def _corners(polygon: list[float]) -> npt.NDArray[np.float64]:
 
 def _covers_something(corners: npt.NDArray[np.float64]) -> bool:
     polygon = shapely.polygons(corners)
-    if polygon.area > 0:
+    # An outline that retraces itself may have an area that is a rounding error.
+    rounding = ROUNDING * len(corners) * np.ptp(corners, axis=0).prod()
+    if polygon.area > rounding:
         return True
     # The loops of an eight cancel out.
-    return len(corners) <= MAX_CANCELLED_CORNERS and bool(shapely.make_valid(polygon).area > 0)
+    is_short = len(corners) <= MAX_CANCELLED_CORNERS
+    return is_short and bool(shapely.make_valid(polygon).area > rounding)
 
 
 def _extent_of_runs(runs: Runs) -> Box:
