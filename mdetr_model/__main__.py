@@ -1,7 +1,6 @@
 """``mdetr train|evaluate|report|ground|play|convert``; the first two also run under torchrun."""
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -355,9 +354,7 @@ def _play(arguments: argparse.Namespace) -> None:
     with PlayServer(
         arguments.model, arguments.images, arguments.threshold, arguments.port
     ) as server:
-        print(f"{server.url} (stop with Ctrl-C)", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
+        server.serve_until_interrupted()
 
 
 def _convert(arguments: argparse.Namespace) -> None:

@@ -59,6 +59,12 @@ class LocalServer(ThreadingHTTPServer):
         """The address of the first page."""
         return f"http://{ADDRESS}:{self.server_port}/"
 
+    def serve_until_interrupted(self) -> None:
+        """Prints the address, and serves until Ctrl-C."""
+        print(f"{self.url} (stop with Ctrl-C)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            self.serve_forever()
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answers the requests of a connection in a new thread."""
         self._connections.add(request)

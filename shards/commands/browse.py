@@ -1,7 +1,6 @@
 """``mdetr-shards browse``: shows the images and captions of a shard set in a web browser."""
 
 import argparse
-import contextlib
 
 from shards.commands.arguments import SHARD_SET_HELP, Subparsers, port
 
@@ -26,7 +25,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     shards = ShardSet.open(arguments.shards)
     with BrowserServer(shards, arguments.port, arguments.split) as server:
-        print(f"{server.url} (stop with Ctrl-C)", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
+        server.serve_until_interrupted()
     return 0
