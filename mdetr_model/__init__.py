@@ -6,8 +6,9 @@ transformers' Auto classes: after ``from mdetr_model import MdetrForGrounding``,
 imported, so that ``--help`` is fast.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from schemas.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from mdetr_model.data.samples import TrainingSampleBuilder
@@ -40,8 +41,7 @@ __all__ = [
     "train_tokenizer",
 ]
 
-# The modules of the names that are not in ``mdetr_model.modeling``.
-_MODULES = {
+_MODULES = dict.fromkeys(__all__, "modeling") | {
     "TrainingSampleBuilder": "data.samples",
     "ground": "inference.ground",
     "init_model": "training.init_model",
@@ -49,9 +49,4 @@ _MODULES = {
     "train_tokenizer": "training.tokenizer",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'modeling')}")
-    return getattr(module, name)
+__getattr__ = lazy_names(__name__, _MODULES)

@@ -5,8 +5,9 @@ with which it is streamed (docs/streaming.md), are loaded when they are used: on
 samplers import torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from schemas.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from shards.reading.reader import ShardReader
@@ -41,8 +42,4 @@ _MODULES = {
     "evaluation_indices": "sampling.dataset",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(__name__, _MODULES)
