@@ -17,6 +17,7 @@ from pipelines.io.beam_files import SCRATCH
 from pipelines.io.folders import delete_file, delete_folder, list_names, write_file
 from pipelines.io.raw_files import StoreError, is_local, open_binary
 from pipelines.recipe import Recipe
+from schemas.decodable import decodable
 from shards.format import index
 from shards.format import manifest as mf
 from shards.format.placement import shard_name
@@ -128,7 +129,7 @@ class OutputFolder:
 
     def _journaled(self) -> set[str]:
         try:
-            journal = msgspec.json.decode(self._read(JOURNAL), type=Journal)
+            journal = msgspec.json.decode(self._read(JOURNAL), type=decodable(Journal))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise OutputFolderError(
                 f"{self._file(JOURNAL)} is not the journal of a build: {error}"

@@ -34,6 +34,7 @@ from pipelines.sources.gqa import Gqa
 from pipelines.sources.lvis import Lvis
 from pipelines.sources.mdetr_json import MdetrJson
 from pipelines.sources.visual_genome.reader import VisualGenome
+from schemas.decodable import decodable
 from schemas.image_ids import NAMESPACES
 from schemas.toml_config import ConfigError, Override, read_config
 from shards.format.manifest import Role, recipe_sha256
@@ -253,7 +254,9 @@ def with_prepared_archives(recipe: Recipe, scratch: str) -> Recipe:
     paths = {path: prepared_path(path, scratch) for path in dict.fromkeys(recipe.paths())}
 
     def prepared(table: _Struct) -> _Struct:
-        return msgspec.convert(_with_paths(msgspec.to_builtins(table), paths), type(table))
+        return msgspec.convert(
+            _with_paths(msgspec.to_builtins(table), paths), decodable(type(table))
+        )
 
     return msgspec.structs.replace(
         recipe,
@@ -318,7 +321,9 @@ def _located(recipe: Recipe, root: str) -> tuple[Recipe, list[str]]:
     def locate_table(table: Source | Exclusion, key: str) -> Any:
         before = len(errors)
         paths = {path: locate(path, key) for path in dict.fromkeys(recipe.paths_of(table))}
-        located = msgspec.convert(_with_paths(msgspec.to_builtins(table), paths), type(table))
+        located = msgspec.convert(
+            _with_paths(msgspec.to_builtins(table), paths), decodable(type(table))
+        )
         if len(errors) == before and isinstance(located, Source):
             try:
                 located = located.with_found_files()
@@ -561,7 +566,7 @@ class _Parser:
         wrong = set(meant)
         while True:
             try:
-                return msgspec.convert(fields, kind)
+                return msgspec.convert(fields, decodable(kind))
             except msgspec.ValidationError as error:
                 field = _FIELD_OF_ERROR.search(str(error))
                 name = (field[1] or field[2]) if field else ""

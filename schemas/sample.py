@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from schemas.decodable import decodable
+
 Span = tuple[int, int]
 Box = tuple[float, float, float, float]
 
@@ -103,9 +105,9 @@ class _LazySample(msgspec.Struct, gc=False):
     captions: list[msgspec.Raw]
 
 
-_decoder = msgspec.json.Decoder(Sample)
-_lazy_decoder = msgspec.json.Decoder(_LazySample)
-_caption_decoder = msgspec.json.Decoder(Caption)
+_decoder = msgspec.json.Decoder(decodable(Sample))
+_lazy_decoder = msgspec.json.Decoder(decodable(_LazySample))
+_caption_decoder = msgspec.json.Decoder(decodable(Caption))
 
 
 def encode_sample(sample: Sample) -> bytes:

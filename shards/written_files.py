@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from schemas.decodable import decodable
 from shards.atomic import atomic_write
 from shards.terminal import listed
 
@@ -32,7 +33,7 @@ def read(folder: Path) -> set[str]:
     except (FileNotFoundError, NotADirectoryError):
         return set()
     try:
-        names = set(msgspec.json.decode(content, type=_Record).files)
+        names = set(msgspec.json.decode(content, type=decodable(_Record)).files)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(f"{folder / NAME} is not a record of written files: {error}") from error
     for name in names:  # the folder may come from somebody else

@@ -10,6 +10,7 @@ from mdetr_model.data.samples import phrases_to_ground
 from mdetr_model.evaluation.evaluate import METRICS, PREDICTIONS
 from mdetr_model.evaluation.metrics.phrase_grounding import MIN_IOU
 from schemas import Box, Caption, Phrase, Span
+from schemas.decodable import decodable
 from shards.box_overlap import as_array, iou
 from shards.reading.reader import ShardReader, StoredSample
 from shards.reading.shard_set import ShardSet
@@ -121,7 +122,7 @@ def read_results(evaluation: Path, shards: ShardSet, split: str) -> EvaluationRe
 
 def _read(path: Path, content: type[T]) -> T:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=content)
+        return msgspec.json.decode(path.read_bytes(), type=decodable(content))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not of 'mdetr evaluate grounding': {error}") from error
 

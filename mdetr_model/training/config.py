@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from mdetr_model.data.transforms import EvalTransform, TrainTransform
 from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from schemas.decodable import decodable
 from schemas.toml_config import Override, read_config
 
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -199,6 +200,6 @@ def load_config(name_or_path: str, overrides: Iterable[Override] = ()) -> Traini
     """
     table = read_config(name_or_path, "mdetr_model.configs", overrides, kind="configuration")
     try:
-        return msgspec.convert(table, TrainingConfig)
+        return msgspec.convert(table, decodable(TrainingConfig))
     except msgspec.ValidationError as error:
         raise ValueError(f"{name_or_path}: {error}") from error

@@ -7,6 +7,7 @@ import msgspec
 
 from mdetr_model.training.trainer import CONFIG_NAME
 from mdetr_model.training.training_log import FILE_NAME, read_log
+from schemas.decodable import decodable
 
 
 class LossPoint(NamedTuple):
@@ -71,7 +72,7 @@ def learning_curve(run: Path) -> LearningCurve:
     """
     path = run / CONFIG_NAME
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=_Config).optimizer
+        config = msgspec.json.decode(path.read_bytes(), type=decodable(_Config)).optimizer
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not the configuration of a training run: {error}") from error
     losses: list[LossPoint] = []

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 import pyarrow as pa
 
+from schemas.decodable import decodable
+
 T = TypeVar("T")
 
 _LENGTH = 8  # bytes of the header, the size before compression
@@ -27,4 +29,4 @@ def unpack(content: bytes, layout: type[T]) -> T:
     """Returns the records that `pack` packed, as ``layout``, e.g. ``list[ImageInfo]``."""
     size = int.from_bytes(content[:_LENGTH], "little")
     packed = memoryview(content)[_LENGTH:]
-    return msgspec.msgpack.decode(_codec.decompress(packed, size), type=layout)
+    return msgspec.msgpack.decode(_codec.decompress(packed, size), type=decodable(layout))

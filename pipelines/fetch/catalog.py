@@ -7,6 +7,8 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.decodable import decodable
+
 _Sha256 = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
 _Md5 = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{32})?$")]
 _Bytes = Annotated[int, msgspec.Meta(gt=0)]
@@ -78,7 +80,7 @@ def read_catalog(path: Path | None = None) -> Catalog:
     """
     shipped = resources.files("pipelines.fetch").joinpath("catalog.toml")
     try:
-        return msgspec.toml.decode((path or shipped).read_bytes(), type=Catalog)
+        return msgspec.toml.decode((path or shipped).read_bytes(), type=decodable(Catalog))
     except (OSError, ValueError) as error:
         raise CatalogError(f"{path or shipped}: not a catalog: {error}") from error
 

@@ -13,6 +13,7 @@ from typing import Self
 
 import msgspec
 
+from schemas.decodable import decodable
 from shards.atomic import atomic_write, beside
 
 _SYNC_SECONDS = 0.25  # between two writes to disk: what a crash loses
@@ -204,7 +205,7 @@ def _read_origin(path: Path) -> Origin | None:
     """Returns where the bytes of a partial file are from; None if no download wrote it."""
     try:
         content = path.read_bytes()
-        origin = msgspec.json.decode(content, type=Origin)
+        origin = msgspec.json.decode(content, type=decodable(Origin))
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return origin if msgspec.json.encode(origin) == content else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from schemas.decodable import decodable
 from shards.atomic import atomic_write
 
 NAME = ".mdetr-fetch.json"
@@ -40,7 +41,7 @@ def read_record(path: Path) -> FetchRecord:
         RecordError: There is none, or it is no record.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=FetchRecord)
+        return msgspec.json.decode(path.read_bytes(), type=decodable(FetchRecord))
     except (OSError, msgspec.DecodeError) as error:
         raise RecordError(f"{path}: not a record of downloads: {error}") from error
 

@@ -17,6 +17,7 @@ from msgspec import inspect
 from pipelines.io.archives import file_name
 from pipelines.io.json_repair import REPAIRED_KEY, repaired
 from schemas import Rejected
+from schemas.decodable import decodable
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ def decode_list(
     ([1, 3], [BadRecord(key='1', error='Expected `int`, got `str`')])
     """
     try:
-        return msgspec.json.decode(content, type=list[record_type]), []  # type: ignore[valid-type]
+        return msgspec.json.decode(content, type=decodable(list[record_type])), []  # type: ignore[valid-type]
     except ValueError:
         elements = raw_elements(content)
     good: list[T] = []
@@ -73,7 +74,7 @@ def decode_dict(content: bytes, record_type: type[T]) -> tuple[dict[str, T], lis
     ({'a': 1}, [BadRecord(key='b', error='Expected `int`, got `null`')])
     """
     try:
-        decoded = msgspec.json.decode(content, type=dict[str, record_type])  # type: ignore[valid-type]
+        decoded = msgspec.json.decode(content, type=decodable(dict[str, record_type]))  # type: ignore[valid-type]
         return decoded, []
     except ValueError:
         elements = decode_file(content, dict[str, msgspec.Raw])
@@ -126,10 +127,12 @@ def convert_record(value: Any, record_type: type[T]) -> T:
     """
     layout: Any = record_type  # for mypy, a type is not hashable
     try:
-        return msgspec.convert(value, record_type)
+        return msgspec.convert(value, decodable(record_type))
     except msgspec.ValidationError as error:
         try:
-            return msgspec.convert(_with_integer_values(value, _decoder(layout)[1]), record_type)
+            return msgspec.convert(
+                _with_integer_values(value, _decoder(layout)[1]), decodable(record_type)
+            )
         except (msgspec.ValidationError, UnicodeEncodeError):
             raise error from None
     except UnicodeEncodeError as error:  # of a lone surrogate
@@ -138,7 +141,7 @@ def convert_record(value: Any, record_type: type[T]) -> T:
 
 @functools.cache
 def _decoder(record_type: Any) -> tuple[msgspec.json.Decoder[Any], inspect.Type]:
-    return msgspec.json.Decoder(record_type), inspect.type_info(record_type)
+    return msgspec.json.Decoder(decodable(record_type)), inspect.type_info(record_type)
 
 
 def _with_integers(content: msgspec.Raw, info: inspect.Type, is_id: bool = False) -> msgspec.Raw:
@@ -223,9 +226,9 @@ def decode_file(content: bytes | memoryview | msgspec.Raw, layout: type[T]) -> T
         ValueError: ``content`` is not in the layout.
     """
     try:
-        return msgspec.json.decode(content, type=layout)
+        return msgspec.json.decode(content, type=decodable(layout))
     except ValueError:
-        return msgspec.json.decode(repaired(bytes(content)), type=layout)
+        return msgspec.json.decode(repaired(bytes(content)), type=decodable(layout))
 
 
 def raw_elements(content: bytes | msgspec.Raw) -> list[msgspec.Raw]:

@@ -24,6 +24,7 @@ from pipelines.io import plain_data
 from pipelines.io.archives import file_name
 from pipelines.io.parquet import is_parquet, read_rows
 from pipelines.io.raw_files import RawFileError
+from schemas.decodable import decodable
 from schemas.splits import split_of_shard
 
 _COLUMNS = (
@@ -106,7 +107,7 @@ class _Size(msgspec.Struct):
 def _image_size(row: dict[str, Any]) -> _Size | None:
     """Returns the size of the image of a row, if it states one."""
     try:
-        size = msgspec.json.decode(row.get("raw_image_info") or "", type=_Size)
+        size = msgspec.json.decode(row.get("raw_image_info") or "", type=decodable(_Size))
     except (msgspec.MsgspecError, UnicodeError):
         return None  # a malformed image is rejected where it is read
     return size if size.width > 0 < size.height else None

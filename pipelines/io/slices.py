@@ -19,6 +19,7 @@ from pipelines.io.archives import file_name, unpack
 from pipelines.io.json_repair import scannable
 from pipelines.io.raw_files import RawFileError, local_copy, map_local, open_binary
 from schemas import Rejected
+from schemas.decodable import decodable
 from schemas.licenses import MALFORMED_LICENSE
 from schemas.limits import (
     FREE_ELEMENTS,
@@ -404,7 +405,7 @@ def without_mark(content: mmap.mmap) -> memoryview:
 
 def _decode(content: "memoryview | msgspec.Raw", layout: Any, input: Input) -> Any:
     try:
-        return msgspec.json.decode(memoryview(content), type=layout)
+        return msgspec.json.decode(memoryview(content), type=decodable(layout))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RawFileError(f"{input.path}: expected {_expected(input)}: {error}") from error
 

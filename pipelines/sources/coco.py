@@ -48,6 +48,7 @@ from schemas import (
     Rejected,
     Span,
 )
+from schemas.decodable import decodable
 from schemas.image_ids import image_key, photo_id_of_url
 from schemas.joins import PHOTO_ID
 from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS, MAX_SEGMENTATION_BYTES
@@ -57,7 +58,7 @@ SENTENCES_PER_BATCH = 20_000
 _NO_OBJECT = -1
 MIN_SEGMENTATION_IOU = 0.5  # minimum IoU of a box and the extent of its segmentation
 
-_segmentation_decoder = msgspec.json.Decoder(Segmentation)
+_segmentation_decoder = msgspec.json.Decoder(decodable(Segmentation))
 
 
 class _Image(msgspec.Struct, gc=False):

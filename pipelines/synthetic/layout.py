@@ -21,6 +21,7 @@ from pipelines.synthetic.plan import (
 )
 from pipelines.synthetic.render import render
 from pipelines.synthetic.scene import STYLES, Scene, SceneStyle, make_scene
+from schemas.decodable import decodable
 
 #: JPEG qualities: the files of one image in several datasets differ in size and quality.
 COCO_QUALITY, VG_QUALITY, FLICKR30K_QUALITY = 90, 84, 78
@@ -155,7 +156,7 @@ def pickle_references(root: Path) -> None:
     for dataset, file in referring.FILES.items():
         collected = root / UNNUMBERED_REFERENCES.format(dataset)
         references = msgspec.json.decode(
-            collected.read_bytes(), type=list[referring.ReferringExpressions]
+            collected.read_bytes(), type=decodable(list[referring.ReferringExpressions])
         )
         path = root / "refcoco" / file
         path.parent.mkdir()

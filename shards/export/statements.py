@@ -19,6 +19,8 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.decodable import decodable
+
 _VERSION = r"^$|^[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$"  # mlcroissant drops others
 
 
@@ -95,6 +97,6 @@ def read_statements(path: Path) -> Statements:
     """
     decode = msgspec.json.decode if path.suffix == ".json" else msgspec.toml.decode
     try:
-        return decode(path.read_bytes(), type=Statements)
+        return decode(path.read_bytes(), type=decodable(Statements))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error

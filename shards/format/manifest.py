@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from schemas import NotAskedFor
+from schemas.decodable import decodable
 from shards.format.exclusion_counts import ExclusionCounts
 from shards.format.licenses import LicenseEntry
 from shards.format.source_counts import SourceCounts
@@ -148,7 +149,7 @@ def listed_files(content: bytes, shard_set: str) -> list[str]:
         NotAShardSetError: it is not a manifest.
     """
     try:
-        listing = msgspec.json.decode(content, type=_Listing)
+        listing = msgspec.json.decode(content, type=decodable(_Listing))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedManifestError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
     return [entry.file for entry in [*listing.shards, *listing.files]]
@@ -161,7 +162,7 @@ def decode(content: bytes, shard_set: str) -> Manifest:
         NotAShardSetError: this version cannot read it; `DamagedManifestError`, if no version can.
     """
     try:
-        version = msgspec.json.decode(content, type=_Version).schema_version
+        version = msgspec.json.decode(content, type=decodable(_Version)).schema_version
         if version != SCHEMA_VERSION:
             remedy = (
                 "build the shard set again with this version"
@@ -172,7 +173,7 @@ def decode(content: bytes, shard_set: str) -> Manifest:
                 f"{shard_set} has schema version {version}, this program reads version "
                 f"{SCHEMA_VERSION}: {remedy}"
             )
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=decodable(Manifest))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedManifestError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
     # Sets are untrusted input, and files are written under these names.

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from schemas.decodable import decodable
+
 
 class _Rules(msgspec.Struct):
     max_length: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -28,7 +30,7 @@ class _WithSources(msgspec.Struct):
 def max_caption_length(recipe: Mapping[str, Any]) -> int | None:
     """Returns the length limit of combined captions in characters; None if it is unknown."""
     try:
-        return msgspec.convert(recipe, _WithRules).rules.max_length
+        return msgspec.convert(recipe, decodable(_WithRules)).rules.max_length
     except msgspec.ValidationError:
         return None
 
@@ -36,7 +38,7 @@ def max_caption_length(recipe: Mapping[str, Any]) -> int | None:
 def datasets_by_source(recipe: Mapping[str, Any]) -> dict[str, list[str]]:
     """Returns the datasets of each source: its ``refs`` (RefCOCO), or the source's own name."""
     try:
-        sources = msgspec.convert(recipe, _WithSources).sources
+        sources = msgspec.convert(recipe, decodable(_WithSources)).sources
     except msgspec.ValidationError:
         return {}
     return {

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import arrow
+from schemas.decodable import decodable
 from shards.format.manifest import ShardError
 from shards.format.stats import Stats
 from shards.reading.shard_set import ShardSet
@@ -43,7 +44,7 @@ def read_stats(shards: ShardSet) -> dict[str, Stats]:
     with shards.open_file(STATS) as file:
         content = file.read()
     try:
-        return msgspec.json.decode(content, type=dict[str, Stats])
+        return msgspec.json.decode(content, type=decodable(dict[str, Stats]))
     except msgspec.ValidationError as error:
         raise ShardError(
             f"{name} is of an earlier version, or damaged: {error}; rebuild the shard set"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from schemas.decodable import decodable
 from schemas.image_ids import ImageIdError, RawId, image_key, known_namespace, namespace_of
 from shards.format.manifest import ShardError
 from shards.reading.shard_set import ShardSet
@@ -82,7 +83,7 @@ def _read_ids(path: str) -> list[RawId]:
         return [line.strip() for line in content.splitlines() if line.strip()]
     layout = list[int | float | str | _WithImageId] | _CocoLayout
     try:
-        decoded = msgspec.json.decode(content, type=layout)
+        decoded = msgspec.json.decode(content, type=decodable(layout))
     except msgspec.MsgspecError as error:
         raise HeldOutListError(f"{path} is not JSON of image ids: {error}") from error
     if isinstance(decoded, _CocoLayout):

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from schemas.decodable import decodable
 from shards.format import manifest as mf
 from shards.format.manifest import Manifest, NotAShardSetError
 from shards.verification.datasets import Datasets, datasets_of
@@ -91,7 +92,7 @@ class RecipeRequirements:
         self.datasets: Datasets | None = None
         if manifest.recipe:
             try:
-                self._recipe = msgspec.convert(manifest.recipe, _Recipe)
+                self._recipe = msgspec.convert(manifest.recipe, decodable(_Recipe))
             except msgspec.ValidationError as error:
                 raise NotAShardSetError(
                     f"the recipe in the manifest of {manifest.name} is not one of this version: "

@@ -21,6 +21,8 @@ import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from schemas.decodable import decodable
+
 #: Maximum detections per image, over all classes.
 MAX_DETECTIONS = 300
 #: The name of the mean over the classes of each frequency.
@@ -80,7 +82,7 @@ def read_lvis(path: Path) -> LvisGroundTruth:
         OSError: it cannot be read.
     """
     try:
-        truth = msgspec.json.decode(path.read_bytes(), type=LvisGroundTruth)
+        truth = msgspec.json.decode(path.read_bytes(), type=decodable(LvisGroundTruth))
     except msgspec.DecodeError as error:
         raise ValueError(f"{path} is not in the layout of LVIS: {error}") from error
     if not truth.categories:

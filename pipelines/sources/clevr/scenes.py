@@ -13,6 +13,7 @@ from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import without_mark
 from pipelines.sources.clevr.programs import ClevrObject
 from schemas import Box
+from schemas.decodable import decodable
 from schemas.limits import MAX_SCENE_BYTES
 
 WIDTH, HEIGHT = 480, 320
@@ -71,7 +72,7 @@ class Scenes(NamedTuple):
             size = len(memoryview(self.by_image[image]))
             if size > MAX_SCENE_BYTES:
                 raise ValueError(f"a scene of {size} bytes")
-            return msgspec.json.decode(self.by_image[image], type=ClevrScene)
+            return msgspec.json.decode(self.by_image[image], type=decodable(ClevrScene))
         message = f"there is no scene of {image}"
         if self.malformed:
             message += f", and {len(self.malformed)} without a name, such as {self.malformed[0]}"
@@ -93,7 +94,7 @@ def read_scenes(path: str) -> Scenes:
     malformed: list[str] = []
     for position, scene in enumerate(scenes):
         try:
-            image = msgspec.json.decode(scene, type=_SceneImage)
+            image = msgspec.json.decode(scene, type=decodable(_SceneImage))
         except ValueError as error:
             malformed.append(f"scene {position}: {error}")
         else:

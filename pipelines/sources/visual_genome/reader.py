@@ -47,6 +47,7 @@ from schemas import (
     Region,
     Rejected,
 )
+from schemas.decodable import decodable
 from schemas.image_ids import image_key, optional_image_key, photo_id
 from schemas.joins import COCO_ID, PHOTO_ID
 from schemas.limits import MAX_IMAGE_REGIONS
@@ -219,7 +220,7 @@ def _decode(raw_slice: Slice) -> Iterator[_Regions | Rejected]:
     """Decodes the images of a slice; a bad region does not affect the others."""
     layout = _RegionDescriptions if raw_slice.input.role == "descriptions" else _RegionGraph
     try:
-        images = msgspec.json.decode(raw_slice.content, type=list[layout])  # type: ignore[valid-type]
+        images = msgspec.json.decode(raw_slice.content, type=decodable(list[layout]))  # type: ignore[valid-type]
     except ValueError:
         yield from _decode_one_by_one(raw_slice, layout)
     else:

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from schemas.decodable import decodable
 from schemas.image_ids import RawId
 from shards.atomic import atomic_write
 from shards.audit.files.annotation_file import (
@@ -33,7 +34,7 @@ class _OfImage(msgspec.Struct, gc=False):
 
 
 _NUMBER = re.compile(r"(-?[0-9]{1,40})(?:\.0+)?")
-_ANNOTATIONS = msgspec.json.Decoder(list[_OfImage])
+_ANNOTATIONS = msgspec.json.Decoder(decodable(list[_OfImage]))
 
 
 class CocoLayout(AnnotationFile):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from schemas.decodable import decodable
 from schemas.image_ids import RawId
 from shards.audit.files.annotation_file import AnnotationFile, Mask, open_stream
 from shards.audit.files.errors import AuditError
@@ -42,7 +43,7 @@ class GqaFile(AnnotationFile):
 def _decoded(path: Path) -> dict[str, _Value]:
     try:
         with open_stream(path) as file:
-            return msgspec.json.decode(file.read(), type=dict[str, _Value])
+            return msgspec.json.decode(file.read(), type=decodable(dict[str, _Value]))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise AuditError(
             f"{path} is no JSON of GQA's questions or scene graphs: {error}"

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from schemas.decodable import decodable
 from schemas.image_ids import (
     NAMESPACES,
     ImageIdError,
@@ -160,7 +161,7 @@ STATING_FIELDS = frozenset(Record.__struct_fields__) - {
     *("id", "data_source", "dataset_name", "caption", "captions", "grounding", "split")
 }
 
-_RECORDS = msgspec.json.Decoder(list[Record])
+_RECORDS = msgspec.json.Decoder(decodable(list[Record]))
 
 
 def decode_records(content: bytes) -> list[Record | None]:
@@ -198,7 +199,7 @@ def converted(element: object) -> Record | None:
     try:
         for value in _texts(fields):
             value.encode()  # halves of characters cannot be written anywhere
-        return msgspec.convert(fields | counts, Record)
+        return msgspec.convert(fields | counts, decodable(Record))
     except (msgspec.ValidationError, UnicodeEncodeError):
         return None
 

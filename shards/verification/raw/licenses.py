@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.decodable import decodable
 from schemas.image_ids import image_key
 from schemas.licenses import is_web_address
 from shards.verification.raw.files import RawRoot
@@ -52,7 +53,7 @@ def _rows(root: RawRoot, reader: str, source: Mapping[str, Any]) -> Iterator[_Ro
     paths = {"coco": source.get("instances", []), "lvis": source.get("annotations", {})}
     of_reader = paths.get(reader, [])
     for path in of_reader.values() if isinstance(of_reader, dict) else of_reader:
-        tables = msgspec.json.decode(root.read(path), type=_Tables)
+        tables = msgspec.json.decode(root.read(path), type=decodable(_Tables))
         licenses: dict[Any, tuple[str, str]] = {}
         if isinstance(tables.licenses, list):
             for id_, license in readable(tables.licenses, _license):

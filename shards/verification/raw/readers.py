@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from defusedxml import ElementTree
 
+from schemas.decodable import decodable
 from schemas.image_ids import ImageIdError, image_key, key_of_name, optional_image_key
 from shards.verification.raw.files import RawRoot, non_empty_lines
 from shards.verification.raw.records import (
@@ -173,7 +174,7 @@ def _vg_image(row: Any) -> tuple[str, tuple[tuple[int, int], str]]:
 
 
 def _vg_regions(element: msgspec.Raw) -> tuple[str, list[msgspec.Raw]]:
-    image = msgspec.json.decode(element, type=_Regions)
+    image = msgspec.json.decode(element, type=decodable(_Regions))
     id_ = image.id if image.image_id is None else image.image_id
     return image_key("vg", id_), msgspec.json.decode(image.regions, type=list[msgspec.Raw])
 

@@ -1,0 +1,97 @@
+"""Threads decode one type at once; in child processes, because the error is a crash."""
+
+import ast
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import run
+from tests.test_architecture import modules, name
+
+PROGRAM = """
+import resource
+import sys
+import threading
+
+import msgspec
+
+from schemas.decodable import decodable
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+sys.setswitchinterval(1e-6)
+fields = [(f"field_{number}", int) for number in range(10)]
+inner = [msgspec.defstruct(f"Inner{n}", fields, array_like=True) for n in range(300)]
+types = [msgspec.defstruct(f"Outer{n}", [("inner", of)], array_like=True)
+         for n, of in enumerate(inner)]
+content = msgspec.msgpack.encode([list(range(10))])
+together = threading.Barrier(4)
+decoded = []
+
+def decode_all():
+    for layout in types:
+        together.wait()
+        record = msgspec.msgpack.decode(content, type=LAYOUT)
+        decoded.append(record.inner.field_9)
+
+threads = [threading.Thread(target=decode_all) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert decoded == [9] * 1200, decoded
+"""
+
+
+def test_threads_decode_new_types_at_once() -> None:
+    program = PROGRAM.replace("LAYOUT", "decodable(layout)")
+    run([sys.executable, "-c", program], timeout=300, check=True)
+
+
+def test_threads_crash_without_it() -> None:
+    # If this fails, msgspec has been mended, and `decodable` is no longer needed.
+    program = PROGRAM.replace("LAYOUT", "layout")
+    results = (run([sys.executable, "-c", program], timeout=300) for _ in range(20))
+    assert any(result.returncode == -signal.SIGSEGV for result in results)
+
+
+_PLAIN = {"bool", "bytes", "dict", "float", "int", "list", "msgspec", "str", "tuple"}
+
+
+def decoded_types(tree: ast.Module) -> list[ast.expr]:
+    """Returns the types that a module decodes or converts to."""
+    types = []
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        function = ast.unparse(call.func)
+        if function.rpartition(".")[2] == "decode":
+            types += [keyword.value for keyword in call.keywords if keyword.arg == "type"]
+        elif function == "msgspec.convert":
+            types += call.args[1:]
+        elif function.startswith("msgspec.") and function.endswith(".Decoder"):
+            types += call.args[:1]
+    return types
+
+
+def is_safe(layout: ast.expr) -> bool:
+    """Returns whether a type is passed through `decodable`, or holds no struct."""
+    if isinstance(layout, ast.Call) and ast.unparse(layout.func) == "decodable":
+        return True
+    return all(node.id in _PLAIN for node in ast.walk(layout) if isinstance(node, ast.Name))
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_every_type_that_is_decoded_is_decodable(path: Path) -> None:
+    if path.name == "decodable.py":
+        return
+    types = decoded_types(ast.parse(path.read_text(encoding="utf-8")))
+    assert [ast.unparse(layout) for layout in types if not is_safe(layout)] == []
+
+
+def test_types_are_found() -> None:
+    tree = ast.parse(
+        "msgspec.json.decode(a, type=A); decode(b, type=decodable(B)); msgspec.convert(c, C)\n"
+        "msgspec.json.Decoder(D); msgspec.json.Decoder(list[str]); b.decode(); Decoder(config)"
+    )
+    types = decoded_types(tree)
+    assert [ast.unparse(layout) for layout in types if not is_safe(layout)] == ["A", "C", "D"]
