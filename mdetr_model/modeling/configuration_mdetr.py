@@ -88,13 +88,17 @@ class MdetrConfig(PreTrainedConfig):
         positions_at_input: whether the position encoding is also added to the image tokens once, at
             the input of the encoder. DETR adds it to queries and keys only, so the values that
             attention mixes do not contain positions, and a small model learns to localize late.
+        identity_init: whether random weights of the joint transformer start near the identity (see
+            ``start_near_identity``), instead of as in DETR. For training from random weights.
         ce_loss_coef, bbox_loss_coef, giou_loss_coef, contrastive_align_loss_coef,
             isfinal_loss_coef, qa_loss_coef: weights of the losses. Published training on GQA has a
             ``qa_loss_coef`` of 25.
         eos_coef: weight of queries without a box in the soft token loss.
         grid_loss_coef: weight of the same losses on the locations of the feature grid: the
-            encoder's output at the center of a box predicts the box and its tokens. 0, as
-            published: none. For training from random weights.
+            encoder's output at the center of a box predicts the box and its tokens, with the heads
+            of the queries. It is what the queries attend to, without position encodings, so boxes
+            are predicted from it only with ``positions_at_input``. 0, as published: none. For
+            training from random weights.
         word_loss_coef: weight of a loss on the image features before the encoder: those at the
             center of a box predict which tokens of the vocabulary name the box. 0, as published:
             none. ImageNet weights distinguish colors; an image encoder trained from scratch does
@@ -136,6 +140,7 @@ class MdetrConfig(PreTrainedConfig):
     mask_padding: bool = False
     auxiliary_loss: bool = True
     positions_at_input: bool = False
+    identity_init: bool = False
     ce_loss_coef: float = 1.0
     bbox_loss_coef: float = 5.0
     giou_loss_coef: float = 2.0

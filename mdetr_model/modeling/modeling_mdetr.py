@@ -33,7 +33,7 @@ from .criterion import MdetrCriterion
 from .heads import AlignmentHeads, AnswerHeads, ObjectHeads, WordHead
 from .outputs import MdetrModelOutput, MdetrOutput
 from .position_encoding import sine_positions
-from .transformer import MdetrDecoder, MdetrEncoder
+from .transformer import MdetrDecoder, MdetrEncoder, start_near_identity
 
 
 class MdetrPreTrainedModel(PreTrainedModel):
@@ -118,6 +118,8 @@ class MdetrModel(MdetrPreTrainedModel):
         # zero, and its gradient 300 times that of other layers. ``_init_weights`` gets modules
         # without their names, so it cannot treat this one differently.
         initialization.normal_(self.decoder.get_parameter("layers.0.self_attention.output.bias"))
+        if config.identity_init:
+            start_near_identity(self.encoder, self.decoder)
 
     def get_input_embeddings(self) -> nn.Module:
         """Returns the token embeddings of the text encoder."""
@@ -212,7 +214,7 @@ class MdetrModel(MdetrPreTrainedModel):
             last_hidden_state=layers[-1],
             intermediate_hidden_states=layers,
             text_memory=memory[:, locations:],
-            image_memory=memory[:, :locations] + positions[:, :locations],
+            image_memory=memory[:, :locations],
             image_features=image_features,
             grid_mask=grid_mask,
         )

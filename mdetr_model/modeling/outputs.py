@@ -18,7 +18,7 @@ class MdetrModelOutput(ModelOutput):
         last_hidden_state: (B, Q, D), the decoder's output.
         intermediate_hidden_states: (L, B, Q, D), that of all its layers; the last is the one above.
         text_memory: (B, T, D), the encoder's output for the caption.
-        image_memory: (B, H·W, D), the encoder's output for the image, with its position encoding.
+        image_memory: (B, H·W, D), the encoder's output for the image.
         image_features: (B, H·W, D), projected image features before the encoder, without positions.
         grid_mask: (B, H, W) bool, False for grid locations on the padding.
     """

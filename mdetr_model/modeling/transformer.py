@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .configuration_mdetr import MdetrConfig
 
+BRANCH_SCALE = 0.2  # of the weights that `start_near_identity` makes small
+
 
 class MdetrAttention(nn.Module):
     """Multi-head scaled dot-product attention."""
@@ -157,3 +159,22 @@ class MdetrDecoder(nn.Module):
             x = layer(x, queries, memory, memory_with_positions, mask)
             outputs.append(x)
         return self.norm(torch.stack(outputs))
+
+
+@torch.no_grad()
+def start_near_identity(encoder: MdetrEncoder, decoder: MdetrDecoder) -> None:
+    """Makes random weights map image features to the memory, and the memory to the queries.
+
+    The encoder's branches and all feed-forward networks start small beside the residual
+    connections, and a cross attention starts by copying what it attends to: its output projection
+    is the transpose of an orthogonal value projection. Heads that read the memory, where the losses
+    of the grid train them, can then read the queries as well. By Xavier's initialization, queries
+    begin to follow objects long after the grid has found them.
+    """
+    for layer in [*encoder.layers, *decoder.layers]:
+        layer.feedforward.contract.weight.mul_(BRANCH_SCALE)
+    for layer in encoder.layers:
+        layer.attention.output.weight.mul_(BRANCH_SCALE)
+    for layer in decoder.layers:
+        value = nn.init.orthogonal_(layer.cross_attention.value.weight)
+        layer.cross_attention.output.weight.copy_(value.T)

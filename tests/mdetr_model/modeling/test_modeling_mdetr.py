@@ -27,6 +27,7 @@ from mdetr_model.modeling.answer_types import (
     UNIFIED_GQA_ANSWER_HEADS,
 )
 from mdetr_model.modeling.position_encoding import sine_positions
+from mdetr_model.modeling.transformer import MdetrAttention
 from tests.mdetr_model.small import (
     EFFICIENTNET,
     LAYERS,
@@ -107,6 +108,26 @@ def test_positions_at_input_are_added_to_projected_features() -> None:
     by_hand = run(model, inputs)
     assert difference(by_hand, without) > 1e-3
     assert difference(run(tiny_model(positions_at_input=True), inputs), by_hand) <= 1e-6
+
+
+def test_identity_init_copies_memory_and_makes_branches_small() -> None:
+    """With memory that is the same everywhere, any attention returns what an identity does."""
+    model, xavier = tiny_model(identity_init=True).mdetr, tiny_model().mdetr
+    memory = torch.randn(1, 1, model.config.hidden_size).expand(-1, 5, -1)
+    queries = torch.randn(1, 3, model.config.hidden_size)
+    for layer in model.decoder.layers:
+        copied = layer.cross_attention(queries, memory, memory, None)
+        torch.testing.assert_close(copied, memory[:, :3], rtol=0, atol=1e-5)
+    layers, others = (
+        [*m.encoder.layers, *m.decoder.layers, *(e.attention for e in m.encoder.layers)]
+        for m in (model, xavier)
+    )
+    for layer, other in zip(layers, others, strict=True):
+        small, usual = (
+            (m.output if isinstance(m, MdetrAttention) else m.feedforward.contract).weight.std()
+            for m in (layer, other)
+        )
+        assert 0.15 * usual < small < 0.25 * usual
 
 
 def test_only_first_decoder_layer_has_initial_bias() -> None:
