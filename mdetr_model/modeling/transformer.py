@@ -171,10 +171,12 @@ def start_near_identity(encoder: MdetrEncoder, decoder: MdetrDecoder) -> None:
     of the grid train them, can then read the queries as well. By Xavier's initialization, queries
     begin to follow objects long after the grid has found them.
     """
-    for layer in [*encoder.layers, *decoder.layers]:
-        layer.feedforward.contract.weight.mul_(BRANCH_SCALE)
-    for layer in encoder.layers:
-        layer.attention.output.weight.mul_(BRANCH_SCALE)
-    for layer in decoder.layers:
-        value = nn.init.orthogonal_(layer.cross_attention.value.weight)
-        layer.cross_attention.output.weight.copy_(value.T)
+    for module in [*encoder.modules(), *decoder.modules()]:
+        match module:
+            case MdetrFeedForward():
+                module.contract.weight.mul_(BRANCH_SCALE)
+            case MdetrEncoderLayer():
+                module.attention.output.weight.mul_(BRANCH_SCALE)
+            case MdetrDecoderLayer():
+                value = nn.init.orthogonal_(module.cross_attention.value.weight)
+                module.cross_attention.output.weight.copy_(value.T)

@@ -1,6 +1,11 @@
+import sys
+from pathlib import Path
+
+import psutil
 import pytest
 
 from shards.process_pool import process_pool
+from tests.processes import started
 
 
 def test_results_are_those_of_the_function() -> None:
@@ -22,3 +27,28 @@ def test_other_errors_are_raised_as_they_are() -> None:
             raise KeyError("handled")
         except KeyError:
             raise ValueError("of the block") from None
+
+
+WAITS_FOR_TASKS = """
+import time
+from shards.process_pool import process_pool
+
+if __name__ == "__main__":
+    with process_pool(2) as pool:
+        list(pool.map(abs, range(100)))
+        print(flush=True)
+        time.sleep(600)
+"""
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(WAITS_FOR_TASKS)
+    with started([sys.executable, program]) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert len(children) >= 2
+        parent.kill()
+        _, alive = psutil.wait_procs(children, timeout=300)
+        assert alive == []
