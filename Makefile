@@ -50,7 +50,7 @@ $(LONG)/training/model: | $(LONG)/expressions/manifest.json
 
 $(LONG)/expressions/manifest.json: | $(VENV)/.installed-train
 	$(call fresh,$(LONG))
-	$(BIN)/mdetr-synthetic --output $(LONG)/raw --num-images 30000 --seed 5 \
+	$(BIN)/mdetr-synthetic --output $(LONG)/raw --num-images 27000 --seed 5 \
 		--caption-length-bias 1.5
 	$(BIN)/mdetr-build demo --root=$(LONG)/raw --output=$(LONG)/shards
 	$(BIN)/mdetr-build demo_expressions --root=$(LONG)/raw --output=$(LONG)/expressions
