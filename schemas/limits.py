@@ -57,8 +57,15 @@ MAX_LIST_BYTES = 8 << 20
 #: Most bytes of one XML or sentence file of Flickr30k; the published ones have a few kB.
 MAX_FLICKR_FILE_BYTES = 1 << 20
 
-#: Most characters of a text; spaCy takes 5 MB for a thousand words.
+#: Most characters of a text.
 MAX_CHARACTERS = 10_000
+
+#: Most characters of a text that is parsed, of RefCOCO and Visual Genome, which have a few words
+#: each. spaCy takes 16 kB for each token, which may be a character.
+MAX_PARSED_CHARACTERS = 2_000
+
+#: Most characters of such a text between two spaces: spaCy takes quadratic time for brackets.
+MAX_WORD_CHARACTERS = 250
 
 #: Most boxes or objects of one caption, which are compared in pairs.
 MAX_CAPTION_BOXES = 500

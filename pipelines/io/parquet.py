@@ -4,7 +4,6 @@ from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.io.archives import file_name, map_file, split_archive_path
@@ -90,6 +89,8 @@ def _check_metadata(metadata: pq.FileMetaData, paths: Collection[str], path: str
 
 def _text_bytes(column: pa.Array) -> int:
     """Returns the bytes of all texts in a column, each counted as often as it occurs."""
+    import pyarrow.compute as pc  # takes 12 MiB, and few readers need it
+
     if pa.types.is_dictionary(column.type):
         lengths = pc.binary_length(column.dictionary).cast(pa.int64())
         return pc.sum(lengths.take(column.indices.drop_null())).as_py() or 0

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 import msgspec
 
 from pipelines.captions.noun_phrases import root_and_negative_spans
+from pipelines.captions.parsing import length_error
 from pipelines.captions.spans import consolidate, consolidate_or_whole
 from pipelines.captions.text_cleanup import has_alphanumeric
 from pipelines.dedup.joins import TableIds
@@ -51,7 +52,7 @@ from schemas import (
 from schemas.decodable import decodable
 from schemas.image_ids import image_key, photo_id_of_url
 from schemas.joins import PHOTO_ID
-from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS, MAX_SEGMENTATION_BYTES
+from schemas.limits import MAX_CAPTION_BOXES, MAX_SEGMENTATION_BYTES
 from shards.box_overlap import as_array, iou
 
 SENTENCES_PER_BATCH = 20_000
@@ -389,7 +390,7 @@ def _text_error(text: str) -> str | None:
     """Returns why a sentence cannot be used; None if it can."""
     if not has_alphanumeric(text):
         return "no words"
-    if len(text) > MAX_CHARACTERS:
+    if length_error(text):
         return "text too long"
     # Pickles can contain surrogates, which are invalid in UTF-8.
     return "not Unicode text" if any("\ud800" <= char <= "\udfff" for char in text) else None

@@ -11,6 +11,7 @@ from typing import ClassVar
 import msgspec
 
 from pipelines.captions.noun_phrases import root_and_negative_spans
+from pipelines.captions.parsing import length_error
 from pipelines.captions.spans import consolidate, intersects
 from pipelines.captions.text_cleanup import has_alphanumeric
 from pipelines.io.json_records import Id
@@ -22,7 +23,7 @@ from pipelines.sources.visual_genome.boxes import (
 )
 from pipelines.sources.visual_genome.text_rules import TextRules
 from schemas import Span
-from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS
+from schemas.limits import MAX_CAPTION_BOXES
 
 MIN_CHARACTERS = 3  # of a caption
 _NO_ID = -(2**63)  # where a file does not state an id
@@ -114,8 +115,8 @@ def check_region(region: AnyRegion, caption: str) -> RejectedRegion | None:
         return _reject(region, "caption too short", repr(region.phrase))
     if not has_alphanumeric(caption):
         return _reject(region, "no words", repr(region.phrase))
-    if len(caption) > MAX_CHARACTERS:
-        return _reject(region, "caption too long", f"{len(caption)} characters")
+    if error := length_error(caption):
+        return _reject(region, "caption too long", error)
     if max(len(region.objects), len(region.synsets)) > MAX_CAPTION_BOXES:
         detail = f"{len(region.objects)} objects and {len(region.synsets)} synsets"
         return _reject(region, "too many objects", detail)

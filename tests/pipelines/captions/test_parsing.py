@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 
 from pipelines.captions import parsing
-from pipelines.captions.parsing import Parse, SpacyParser, model_name_and_version
-from schemas.limits import MAX_CHARACTERS
+from pipelines.captions.parsing import (
+    BATCH_SIZE,
+    BATCH_TOKENS,
+    Parse,
+    SpacyParser,
+    model_name_and_version,
+)
+from schemas.limits import MAX_PARSED_CHARACTERS, MAX_WORD_CHARACTERS
 from tests.processes import run
 
 
@@ -87,16 +93,41 @@ def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_long_text_is_refused(parser: SpacyParser) -> None:
-    with pytest.raises(ValueError, match="10001 characters"):
-        parser(["a dog", "x" * (MAX_CHARACTERS + 1)])
-    assert parser(["x" * MAX_CHARACTERS])
+    with pytest.raises(ValueError, match="2001 characters"):
+        parser(["a dog", "x " * (MAX_PARSED_CHARACTERS // 2) + "x"])
+    with pytest.raises(ValueError, match="a word of 251 characters"):
+        parser(["a dog " + "x" * (MAX_WORD_CHARACTERS + 1)])
+    assert parser([f"{'x' * MAX_WORD_CHARACTERS} {'x ' * 800}"[:MAX_PARSED_CHARACTERS]])
 
 
-def test_parser_does_not_import_torch() -> None:
-    """thinc would, where it is installed; a process that needs it still can."""
+def test_batches_are_bounded_in_texts_and_tokens() -> None:
+    """The memory of the network is that of the tokens of a batch."""
+    nlp = parsing._model()._nlp
+    texts = ["( " * 500, "(" * 100, *["a dog"] * 600, *["( " * 900] * 3, "( " * 1000, "a cat"]
+    batches = list(parsing._batches(map(nlp.make_doc, texts)))
+    assert [doc.text for batch in batches for doc in batch] == texts
+    sizes = [(len(batch), sum(map(len, batch))) for batch in batches]
+    assert all(count <= BATCH_SIZE and tokens <= BATCH_TOKENS for count, tokens in sizes)
+    # None could have had the first text of the next one, too.
+    assert all(
+        count == BATCH_SIZE or tokens + len(following[0]) > BATCH_TOKENS
+        for (count, tokens), following in zip(sizes, batches[1:], strict=False)
+    )
+
+
+def test_every_label_of_the_model_has_its_string() -> None:
+    nlp = parsing._Model()._nlp
+    labels = [label for name in ("tagger", "parser") for label in nlp.get_pipe(name).labels]
+    assert len(labels) > 90
+    assert all(label in nlp.vocab.strings for label in labels)
+
+
+def test_parser_does_not_import_torch_and_the_command_line() -> None:
+    """spaCy would; a process that needs them still can."""
     code = (
-        "import sys; from pipelines.captions.parsing import SpacyParser; "
-        "SpacyParser()(['a cat']); assert 'torch' not in sys.modules; import torch"
+        "import sys; from pipelines.captions.parsing import SpacyParser; SpacyParser()(['a cat']); "
+        "assert not {'torch', 'spacy.cli', 'spacy.cli.info'} & {*sys.modules}; "
+        "import torch; from spacy.cli.info import info; info(silent=True)"
     )
     run([sys.executable, "-c", code], check=True)
 
