@@ -18,7 +18,9 @@ import argparse
 import ast
 import copy
 import importlib
+import math
 import os
+import resource
 import signal
 import sys
 import time
@@ -31,7 +33,7 @@ from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 REPOSITORY = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
@@ -285,6 +287,7 @@ class Runner:
             derandomize=True,
             database=None,
             suppress_health_check=list(HealthCheck),
+            phases=[Phase.explicit, Phase.generate],  # a failure need not be shrunk
         )
         settings.load_profile("mutants")
 
@@ -302,12 +305,12 @@ class Runner:
             if durations[item] <= self.longest and item not in self.failing
         ]
         items.sort(key=durations.__getitem__)
-        limit = 30 + 10 * sum(durations[item] for item in items)
+        limits = {item: math.ceil(10 + 10 * durations[item]) for item in items}
         spec = importlib.import_module(self.module)
         source = Path(str(spec.__file__)).read_text(encoding="utf-8")
         for mutant in mutants(self.module, source):
             self.made += 1
-            killer = self._run(mutant, session, items, limit)
+            killer = self._run(mutant, session, items, limits)
             if killer is None:
                 self.survivors.append(mutant)
             elif killer < 0:
@@ -317,21 +320,28 @@ class Runner:
         return True
 
     def _run(
-        self, mutant: Mutant, session: pytest.Session, items: list[pytest.Item], limit: float
+        self,
+        mutant: Mutant,
+        session: pytest.Session,
+        items: list[pytest.Item],
+        limits: dict[pytest.Item, int],
     ) -> int | None:
-        """Returns the index of the test that fails, -1 after the limit, None if none fails."""
+        """Returns the index of the test that fails, -1 if one does not end, None if none fails.
+
+        The limits are CPU seconds of each test, because other work makes tests take longer.
+        """
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.setpgid(0, 0)
             result = b"0"
             try:
-                result = _first_failure(mutant, session, items)
+                result = _first_failure(mutant, session, items, limits)
             finally:
                 os.write(writer, result)
                 os._exit(0)
         os.close(writer)
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + 10 * sum(limits.values())  # if it waits forever
         while os.waitpid(child, os.WNOHANG) == (0, 0):
             if time.monotonic() > deadline:
                 os.killpg(child, signal.SIGKILL)
@@ -350,13 +360,21 @@ def _pairs(items: list[pytest.Item]) -> list[tuple[pytest.Item, pytest.Item]]:
     return list(zip(items, [*items[1:], *items[:1]], strict=True))
 
 
-def _first_failure(mutant: Mutant, session: pytest.Session, items: list[pytest.Item]) -> bytes:
+def _first_failure(
+    mutant: Mutant,
+    session: pytest.Session,
+    items: list[pytest.Item],
+    limits: dict[pytest.Item, int],
+) -> bytes:
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     install(mutant)
     session._setupstate.teardown_exact(items[0])
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
     for index, (item, following) in enumerate(_pairs(items)):
+        soft_limit = math.ceil(time.process_time()) + limits[item]
+        resource.setrlimit(resource.RLIMIT_CPU, (soft_limit, hard_limit))
         reports = runtestprotocol(item, nextitem=following, log=False)
         if any(report.failed for report in reports):
             return str(index).encode()

@@ -1,9 +1,11 @@
 """Coloring conflict graphs whose colors have a capacity."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipelines.captions import graph_coloring
@@ -120,6 +122,119 @@ def plain_greedy(sizes: list[int], conflicts: list[int], capacity: int) -> Group
 @given(problems())
 def test_first_fit_is_the_published_greedy(problem: Problem) -> None:
     assert first_fit(*problem, CAPACITY) == plain_greedy(*problem, CAPACITY)
+
+
+class PlainColoring:
+    """What `best` does to one greedy order, on plain lists: nothing is kept up to date."""
+
+    def __init__(self, problem: Problem, order: Iterable[int], is_first_fit: bool) -> None:
+        self.sizes, self.conflicts = problem
+        self.groups: dict[int, list[int]] = {0: []}  # by the number of their creation
+        self.visits = 0
+        for node in order:
+            fitting = [n for n in sorted(self.groups) if self.fits(node, self.groups[n])]
+            number = (fitting or [None])[0] if is_first_fit else self.fullest(node)
+            self.groups.setdefault(len(self.groups) if number is None else number, []).append(node)
+
+    def room(self, nodes: list[int]) -> int:
+        return CAPACITY - sum(self.sizes[i] for i in nodes)
+
+    def fits(self, node: int, nodes: list[int]) -> bool:
+        has_conflict = any(self.conflicts[node] >> i & 1 for i in nodes)
+        return self.sizes[node] <= self.room(nodes) and not has_conflict
+
+    def fullest(self, node: int, except_for: int | None = None) -> int | None:
+        by_room = sorted((self.room(nodes), number) for number, nodes in self.groups.items())
+        large_enough = [number for room, number in by_room if room >= self.sizes[node]]
+        for visits, number in enumerate(large_enough):
+            if number != except_for and self.fits(node, self.groups[number]):
+                self.visits += visits
+                return number
+        self.visits += len(large_enough)
+        return None
+
+    def dissolve(self, lower_bound: int, max_visits: int) -> None:
+        self.visits = 0
+        is_smaller = True
+        while is_smaller and len(self.groups) > lower_bound:
+            is_smaller = False
+            for _, _, number in sorted((-self.room(g), min(g), n) for n, g in self.groups.items()):
+                if self.visits <= max_visits and self.dissolve_one(number):
+                    is_smaller = True
+                    break
+
+    def dissolve_one(self, number: int) -> bool:
+        before = {n: list(nodes) for n, nodes in self.groups.items()}
+        nodes = self.groups.pop(number)
+        if all(self.insert(node) for node in sorted(nodes, key=lambda i: (-self.sizes[i], i))):
+            return True
+        self.groups = before
+        return False
+
+    def insert(self, node: int) -> bool:
+        number = self.fullest(node)
+        if number is not None:
+            self.groups[number].append(node)
+            return True
+        most_room = max(map(self.room, self.groups.values()), default=0)
+        for number in sorted(self.groups):
+            nodes = self.groups[number]
+            for other in nodes:
+                rest = [i for i in nodes if i != other]
+                if self.sizes[other] <= most_room and self.fits(node, rest):
+                    target = self.fullest(other, except_for=number)
+                    if target is not None:
+                        self.groups[target].append(other)
+                        self.groups[number] = [*rest, node]
+                        return True
+        self.visits += len(self.groups)
+        return False
+
+
+def plain_bound(problem: Problem) -> int:
+    """Returns the lower bound: a greedy clique, or shares of the capacity as exact fractions."""
+    sizes, conflicts = problem
+    bounds = [Fraction(sum(sizes), CAPACITY)]
+    for k in range(1, 9):
+        parts = [Fraction(size * (k + 1), CAPACITY) for size in sizes]
+        shares = [p / (k + 1) if p.denominator == 1 else Fraction(math.floor(p), k) for p in parts]
+        bounds.append(sum(shares, Fraction()))
+    clique: list[int] = []
+    for node in sorted(range(len(sizes)), key=lambda i: (-conflicts[i].bit_count(), i)):
+        if all(conflicts[node] >> i & 1 for i in clique):
+            clique.append(node)
+    return max(len(clique), *map(math.ceil, bounds))
+
+
+def plain_best(problem: Problem, max_visits: int) -> Groups:
+    sizes, conflicts = problem
+    degree = [c.bit_count() for c in conflicts]
+    keys: list[Callable[[int], tuple[float, ...]]] = [
+        lambda i: (-sizes[i], -degree[i], i),
+        lambda i: (-degree[i], -sizes[i], i),
+        lambda i: (-degree[i] * CAPACITY - sizes[i] * len(sizes), i),
+        lambda i: (-degree[i], -i),
+    ]
+    lower_bound = plain_bound(problem)
+    fewest: Groups | None = None
+    for key in keys:
+        coloring = PlainColoring(problem, sorted(range(len(sizes)), key=key), key is keys[-1])
+        coloring.dissolve(lower_bound, max_visits)
+        if fewest is None or len(coloring.groups) < len(fewest):
+            fewest = list(coloring.groups.values())
+        if len(fewest) <= lower_bound:
+            break
+    return sorted(sorted(group) for group in fewest or [])
+
+
+@given(problems(max_size=24), st.sampled_from([0, 3, 10, 30, 100, 4_000_000]))
+@settings(max_examples=300)
+def test_best_is_the_search_on_plain_lists(problem: Problem, max_visits: int) -> None:
+    """Group by group, so that a shard has the same captions whatever makes the search faster."""
+    assume(problem[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph_coloring, "MAX_VISITS", max_visits)
+        assert best(*problem, CAPACITY) == plain_best(problem, max_visits)
 
 
 def test_first_fit_gives_a_node_larger_than_the_capacity_a_group_of_its_own() -> None:
