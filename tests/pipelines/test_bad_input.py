@@ -61,7 +61,7 @@ def test_bad_records_of_visual_genome_are_rejected(tmp_path: Path) -> None:
         tiny.vg_region(9, "a green bus in the street", x=1e300),
         tiny.vg_region(10, "the lamp beside her bed", 180, 80),  # half of it inside
         {"region_id": 11, "phrase": "no box"},
-        tiny.vg_region(12, "many words but below ten thousand characters " * 20, 60, 5),
+        tiny.vg_region(12, "many words but below two thousand characters " * 20, 60, 5),
         tiny.vg_region(1, "some other tree by the lake", 120, 5),
     ]
     vg = tiny.write_vg(

@@ -18,7 +18,8 @@ Problem = tuple[list[int], list[int]]
 @st.composite
 def problems(draw: st.DrawFn, max_size: int = 14) -> Problem:
     """Sizes that fit the capacity, and a random symmetric conflict graph."""
-    sizes = draw(st.lists(st.integers(1, CAPACITY), max_size=max_size))
+    smallest, largest = draw(st.sampled_from([(1, CAPACITY), (1, 8), (4, 12), (6, 14)]))
+    sizes = draw(st.lists(st.integers(smallest, largest), max_size=max_size))
     conflicts = [0] * len(sizes)
     if len(sizes) > 1:
         node = st.integers(0, len(sizes) - 1)
@@ -191,19 +192,47 @@ class PlainColoring:
         return False
 
 
-def plain_bound(problem: Problem) -> int:
-    """Returns the lower bound: a greedy clique, or shares of the capacity as exact fractions."""
-    sizes, conflicts = problem
+@given(problems(max_size=30), st.integers(0, 60) | st.just(graph_coloring.MAX_VISITS))
+@settings(max_examples=300)
+def test_dissolving_is_that_of_plain_lists(problem: Problem, max_visits: int) -> None:
+    """Group by group, node by node, with the same number of groups that were checked."""
+    nodes = range(len(problem[0]))
+    assume(nodes)
+    coloring = graph_coloring._greedy(
+        nodes, graph_coloring._Problem(*problem, CAPACITY), graph_coloring._Coloring.first
+    )
+    plain = PlainColoring(problem, nodes, is_first_fit=True)
+    plain.dissolve(0, max_visits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph_coloring, "MAX_VISITS", max_visits)
+        graph_coloring._dissolve(coloring, 0)
+    assert [g.nodes for g in coloring.groups] == [g for _, g in sorted(plain.groups.items())]
+    assert coloring.visits == plain.visits
+
+
+def plain_size_bound(sizes: list[int]) -> int:
+    """Adds up shares of the capacity as exact fractions."""
     bounds = [Fraction(sum(sizes), CAPACITY)]
     for k in range(1, 9):
         parts = [Fraction(size * (k + 1), CAPACITY) for size in sizes]
         shares = [p / (k + 1) if p.denominator == 1 else Fraction(math.floor(p), k) for p in parts]
         bounds.append(sum(shares, Fraction()))
+    return max(map(math.ceil, bounds))
+
+
+def plain_clique_size(conflicts: list[int]) -> int:
     clique: list[int] = []
-    for node in sorted(range(len(sizes)), key=lambda i: (-conflicts[i].bit_count(), i)):
+    for node in sorted(range(len(conflicts)), key=lambda i: (-conflicts[i].bit_count(), i)):
         if all(conflicts[node] >> i & 1 for i in clique):
             clique.append(node)
-    return max(len(clique), *map(math.ceil, bounds))
+    return len(clique)
+
+
+@given(problems(max_size=24))
+def test_lower_bounds_are_those_of_fractions_and_of_a_list(problem: Problem) -> None:
+    sizes, conflicts = problem
+    assert graph_coloring._size_bound(sizes, CAPACITY) == plain_size_bound(sizes)
+    assert graph_coloring._clique_size(conflicts) == plain_clique_size(conflicts)
 
 
 def plain_best(problem: Problem, max_visits: int) -> Groups:
@@ -215,7 +244,7 @@ def plain_best(problem: Problem, max_visits: int) -> Groups:
         lambda i: (-degree[i] * CAPACITY - sizes[i] * len(sizes), i),
         lambda i: (-degree[i], -i),
     ]
-    lower_bound = plain_bound(problem)
+    lower_bound = max(plain_size_bound(sizes), plain_clique_size(conflicts))
     fewest: Groups | None = None
     for key in keys:
         coloring = PlainColoring(problem, sorted(range(len(sizes)), key=key), key is keys[-1])
@@ -227,7 +256,7 @@ def plain_best(problem: Problem, max_visits: int) -> Groups:
     return sorted(sorted(group) for group in fewest or [])
 
 
-@given(problems(max_size=24), st.sampled_from([0, 3, 10, 30, 100, 4_000_000]))
+@given(problems(max_size=30), st.integers(0, 60) | st.just(graph_coloring.MAX_VISITS))
 @settings(max_examples=300)
 def test_best_is_the_search_on_plain_lists(problem: Problem, max_visits: int) -> None:
     """Group by group, so that a shard has the same captions whatever makes the search faster."""
@@ -239,6 +268,7 @@ def test_best_is_the_search_on_plain_lists(problem: Problem, max_visits: int) ->
 
 def test_first_fit_gives_a_node_larger_than_the_capacity_a_group_of_its_own() -> None:
     assert first_fit([30, 5, 5], [0, 0, 0], CAPACITY) == [[2, 1], [0]]
+    assert first_fit([5, 5, 30], [0, 0, 0], CAPACITY) == [[1, 0], [2]]
 
 
 def test_best_refuses_a_node_larger_than_the_capacity() -> None:

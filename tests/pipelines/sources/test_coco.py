@@ -324,7 +324,7 @@ def read_references(
 def test_unusable_sentences_are_rejected_with_their_reason(
     tmp_path: Path, parser: SpacyParser
 ) -> None:
-    texts = ("left man", "", " ... ", "man \ud800", "man " * 5000, "right man")
+    texts = ("left man", "", " ... ", "man \ud800", "man " * 501, "right man", f"man {'(' * 251}")
     *rejected, record = read_references(tmp_path, [reference(8, *texts)], parser)
     assert isinstance(record, ImageRecord)
     assert [caption.text for caption in record.captions] == ["left man", "right man"]
@@ -333,6 +333,7 @@ def test_unusable_sentences_are_rejected_with_their_reason(
         ("refcoco/802", "no words"),
         ("refcoco/803", "not Unicode text"),
         ("refcoco/804", "text too long"),
+        ("refcoco/806", "text too long"),
     ]
 
 
