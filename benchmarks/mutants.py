@@ -16,6 +16,7 @@ Tests that take longer than ``--longest`` seconds of CPU time are left out, and 
 
 import argparse
 import ast
+import contextlib
 import copy
 import importlib
 import math
@@ -341,13 +342,15 @@ class Runner:
                 os.write(writer, result)
                 os._exit(0)
         os.close(writer)
-        deadline = time.monotonic() + 10 * sum(limits.values())  # if it waits forever
+        deadline = time.monotonic() + 60 + 3 * sum(limits.values())  # if it waits forever
         while os.waitpid(child, os.WNOHANG) == (0, 0):
             if time.monotonic() > deadline:
-                os.killpg(child, signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 break
             time.sleep(0.005)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # what its tests started
         with os.fdopen(reader, "rb") as pipe:
             answer = pipe.read()
         if answer == b"none":
@@ -371,6 +374,7 @@ def _first_failure(
     os.dup2(sink, 2)
     install(mutant)
     session._setupstate.teardown_exact(items[0])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
     for index, (item, following) in enumerate(_pairs(items)):
         soft_limit = math.ceil(time.process_time()) + limits[item]

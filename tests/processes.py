@@ -106,6 +106,14 @@ def _has_tag(process: psutil.Process, tag: str) -> bool:
         return False
 
 
+def has_ended(pid: int) -> bool:
+    """Returns whether a process has ended, even if its status has not been asked for."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 @cache
 def _watched_tag() -> str:
     """Returns the beginning of all tags of this process; starts the watcher for them."""

@@ -5,9 +5,7 @@ import subprocess
 import sys
 import time
 
-import psutil
-
-from tests.processes import REPOSITORY, started
+from tests.processes import REPOSITORY, has_ended, started
 
 #: Starts a process in a separate session, as torchrun does, and prints its PID.
 LEAVES_A_CHILD = """
@@ -16,13 +14,6 @@ child = subprocess.Popen(["sleep", "600"], start_new_session=True)
 print(child.pid, flush=True)
 time.sleep(600)
 """
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_child_in_another_session_ends_with_the_block() -> None:

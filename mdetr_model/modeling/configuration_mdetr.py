@@ -88,8 +88,9 @@ class MdetrConfig(PreTrainedConfig):
         positions_at_input: whether the position encoding is also added to the image tokens once, at
             the input of the encoder. DETR adds it to queries and keys only, so the values that
             attention mixes do not contain positions, and a small model learns to localize late.
-        identity_init: whether random weights of the joint transformer start near the identity (see
-            ``start_near_identity``), instead of as in DETR. For training from random weights.
+        identity_init: whether a joint transformer with random weights starts near the identity (see
+            ``start_near_identity``), instead of as in DETR, as single layers that a checkpoint
+            lacks do. For training from random weights.
         ce_loss_coef, bbox_loss_coef, giou_loss_coef, contrastive_align_loss_coef,
             isfinal_loss_coef, qa_loss_coef: weights of the losses. Published training on GQA has a
             ``qa_loss_coef`` of 25.

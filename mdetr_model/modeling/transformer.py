@@ -168,7 +168,7 @@ def start_near_identity(encoder: MdetrEncoder, decoder: MdetrDecoder) -> None:
     The encoder's branches and all feed-forward networks start small beside the residual
     connections, and a cross attention starts by copying what it attends to: its output projection
     is the transpose of an orthogonal value projection. Heads that read the memory, where the losses
-    of the grid train them, can then read the queries as well. By Xavier's initialization, queries
+    of the grid train them, can then read the queries as well. With Xavier's initialization, queries
     begin to follow objects long after the grid has found them.
     """
     for module in [*encoder.modules(), *decoder.modules()]:
@@ -178,5 +178,9 @@ def start_near_identity(encoder: MdetrEncoder, decoder: MdetrDecoder) -> None:
             case MdetrEncoderLayer():
                 module.attention.output.weight.mul_(BRANCH_SCALE)
             case MdetrDecoderLayer():
-                value = nn.init.orthogonal_(module.cross_attention.value.weight)
+                weight = module.cross_attention.value.weight
+                # In float32: orthogonal matrices cannot be computed in 16 bits.
+                value = torch.empty_like(weight, dtype=torch.float32)
+                nn.init.orthogonal_(value)
+                weight.copy_(value)
                 module.cross_attention.output.weight.copy_(value.T)

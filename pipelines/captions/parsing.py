@@ -5,6 +5,7 @@ import functools
 import importlib
 import importlib.metadata
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,9 @@ def _imports_of_the_model() -> Iterator[None]:
         yield
     finally:
         for name in added:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
+        if spacy := sys.modules.get("spacy"):
+            vars(spacy).pop("info", None)  # the substitute
 
 
 class _Model:
@@ -158,8 +161,11 @@ class _Model:
         return tokens
 
 
+_loading = threading.Lock()  # a second thread waits for the model, which takes 74 MiB
+
+
 def _batches(docs: Iterable["Doc"]) -> Iterator[list["Doc"]]:
-    """Divides texts into batches of at most `BATCH_SIZE` texts and, but for one, `BATCH_TOKENS`."""
+    """Divides texts into batches of at most `BATCH_SIZE` texts and `BATCH_TOKENS`, or one text."""
     batch: list[Doc] = []
     tokens = 0
     for doc in docs:
@@ -172,8 +178,13 @@ def _batches(docs: Iterable["Doc"]) -> Iterator[list["Doc"]]:
         yield batch
 
 
-@functools.cache
 def _model() -> _Model:
+    with _loading:
+        return _loaded_model()
+
+
+@functools.cache
+def _loaded_model() -> _Model:
     return _Model()
 
 

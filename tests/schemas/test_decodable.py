@@ -3,7 +3,6 @@
 import ast
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -23,15 +22,15 @@ resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 sys.setswitchinterval(1e-6)
 fields = [(f"field_{number}", int) for number in range(10)]
 inner = [msgspec.defstruct(f"Inner{n}", fields, array_like=True) for n in range(300)]
-types = [msgspec.defstruct(f"Outer{n}", [("inner", of)], array_like=True)
-         for n, of in enumerate(inner)]
+types = [msgspec.defstruct(f"Outer{n}", [("inner", inner_type)], array_like=True)
+         for n, inner_type in enumerate(inner)]
 content = msgspec.msgpack.encode([list(range(10))])
-together = threading.Barrier(4)
+barrier = threading.Barrier(4)
 decoded = []
 
 def decode_all():
     for layout in types:
-        together.wait()
+        barrier.wait()
         record = msgspec.msgpack.decode(content, type=LAYOUT)
         decoded.append(record.inner.field_9)
 
@@ -50,10 +49,10 @@ def test_threads_decode_new_types_at_once() -> None:
 
 
 def test_threads_crash_without_it() -> None:
-    # If this fails, msgspec has been mended, and `decodable` is no longer needed.
     program = PROGRAM.replace("LAYOUT", "layout")
     results = (run([sys.executable, "-c", program], timeout=300) for _ in range(20))
-    assert any(result.returncode == -signal.SIGSEGV for result in results)
+    if not any(result.returncode == -signal.SIGSEGV for result in results):
+        pytest.skip("this version of msgspec does not crash: `decodable` is no longer needed")
 
 
 _PLAIN = {"bool", "bytes", "dict", "float", "int", "list", "msgspec", "str", "tuple"}
@@ -64,12 +63,11 @@ def decoded_types(tree: ast.Module) -> list[ast.expr]:
     types = []
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         function = ast.unparse(call.func)
-        if function.rpartition(".")[2] == "decode":
+        method = function.rpartition(".")[2]
+        if method in ("decode", "convert", "Decoder"):
             types += [keyword.value for keyword in call.keywords if keyword.arg == "type"]
-        elif function == "msgspec.convert":
-            types += call.args[1:]
-        elif function.startswith("msgspec.") and function.endswith(".Decoder"):
-            types += call.args[:1]
+        if function.startswith("msgspec."):
+            types += {"convert": call.args[1:], "Decoder": call.args[:1]}.get(method, [])
     return types
 
 
@@ -80,18 +78,27 @@ def is_safe(layout: ast.expr) -> bool:
     return all(node.id in _PLAIN for node in ast.walk(layout) if isinstance(node, ast.Name))
 
 
-@pytest.mark.parametrize("path", modules(), ids=name)
-def test_every_type_that_is_decoded_is_decodable(path: Path) -> None:
-    if path.name == "decodable.py":
-        return
-    types = decoded_types(ast.parse(path.read_text(encoding="utf-8")))
-    assert [ast.unparse(layout) for layout in types if not is_safe(layout)] == []
+def test_every_type_that_is_decoded_is_decodable() -> None:
+    unsafe = {}
+    for path in modules():
+        types = decoded_types(ast.parse(path.read_text(encoding="utf-8")))
+        if names := [ast.unparse(layout) for layout in types if not is_safe(layout)]:
+            unsafe[name(path)] = names
+    unsafe.pop("schemas/decodable.py")
+    assert unsafe == {}
 
 
 def test_types_are_found() -> None:
     tree = ast.parse(
         "msgspec.json.decode(a, type=A); decode(b, type=decodable(B)); msgspec.convert(c, C)\n"
-        "msgspec.json.Decoder(D); msgspec.json.Decoder(list[str]); b.decode(); Decoder(config)"
+        "msgspec.json.Decoder(D); msgspec.json.Decoder(list[str]); b.decode(); Decoder(config)\n"
+        "msgspec.convert(e, type=E); Decoder(type=F)"
     )
     types = decoded_types(tree)
-    assert [ast.unparse(layout) for layout in types if not is_safe(layout)] == ["A", "C", "D"]
+    assert [ast.unparse(layout) for layout in types if not is_safe(layout)] == [
+        "A",
+        "C",
+        "D",
+        "E",
+        "F",
+    ]

@@ -130,6 +130,18 @@ def test_identity_init_copies_memory_and_makes_branches_small() -> None:
         assert 0.15 * usual < small < 0.25 * usual
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_identity_init_builds_and_loads_models_of_any_precision(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    model = MdetrForGrounding._from_config(tiny_model(identity_init=True).config, dtype=dtype)
+    model.save_pretrained(tmp_path)
+    loaded = MdetrForGrounding.from_pretrained(tmp_path, dtype=dtype).state_dict()
+    for name, weight in model.state_dict().items():
+        assert weight.isfinite().all()
+        assert torch.equal(weight, loaded[name]), name
+
+
 def test_only_first_decoder_layer_has_initial_bias() -> None:
     biases = {
         name: bias.abs().max().item()
