@@ -161,9 +161,6 @@ class _Model:
         return tokens
 
 
-_loading = threading.Lock()  # a second thread waits for the model, which takes 74 MiB
-
-
 def _batches(docs: Iterable["Doc"]) -> Iterator[list["Doc"]]:
     """Divides texts into batches of at most `BATCH_SIZE` texts and `BATCH_TOKENS`, or one text."""
     batch: list[Doc] = []
@@ -176,6 +173,9 @@ def _batches(docs: Iterable["Doc"]) -> Iterator[list["Doc"]]:
         tokens += len(doc)
     if batch:
         yield batch
+
+
+_loading = threading.Lock()  # a second thread waits for the model, which takes 74 MiB
 
 
 def _model() -> _Model:
