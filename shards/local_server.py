@@ -5,6 +5,7 @@ import re
 import socket
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor, wait
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, NamedTuple
@@ -62,8 +63,18 @@ class LocalServer(ThreadingHTTPServer):
     def serve_until_interrupted(self) -> None:
         """Prints the address, and serves until Ctrl-C."""
         print(f"{self.url} (stop with Ctrl-C)", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            self.serve_forever()
+        # Ctrl-C is an exception in this thread. If it accepted connections, the exception could
+        # close one that a thread already answers.
+        with ThreadPoolExecutor(1) as thread:
+            serving = thread.submit(self.serve_forever)
+            try:
+                with contextlib.suppress(KeyboardInterrupt):
+                    while not serving.done():
+                        # The signal may reach another thread, which does not wake this one.
+                        wait([serving], timeout=0.5)
+            finally:
+                self.shutdown()
+            serving.result()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answers the requests of a connection in a new thread."""
