@@ -4,10 +4,10 @@
 
 Each bomb is made in a temporary folder and read in a fresh process, by the reader that a build
 uses. A row states the bytes of the file, the peak memory of the process, what of it reading added
-to the imports (see `benchmarks/README.md`), the CPU seconds of
-reading, and the outcome: records, rejections or an error. The exit status is 1 if a process took
-more than 300 MiB, or reading more than 5 seconds. Extras such as ``aws`` and ``gcp`` add to the
-imports: run this where none is installed.
+to the imports (see benchmarks/README.md), the CPU seconds of reading, and the outcome: records,
+rejections or an error. The exit status is 1 if a process took more than 300 MiB, or reading more
+than 5 seconds. Extras such as ``aws`` and ``gcp`` add to the imports: run this where none is
+installed.
 """
 
 import argparse

@@ -96,9 +96,10 @@ def _imports_of_the_model() -> Iterator[None]:
         yield
     finally:
         for name in added:
-            sys.modules.pop(name, None)
-        if spacy := sys.modules.get("spacy"):
-            vars(spacy).pop("info", None)  # the substitute
+            del sys.modules[name]
+        spacy = sys.modules.get("spacy")
+        if spacy and command_line.__name__ in added:
+            vars(spacy).pop("info", None)  # that of the substitute
 
 
 class _Model:

@@ -132,6 +132,14 @@ def test_parser_does_not_import_torch_and_the_command_line() -> None:
     run([sys.executable, "-c", code], check=True)
 
 
+def test_spacy_that_was_imported_before_stays_whole() -> None:
+    code = (
+        "import spacy; from pipelines.captions.parsing import SpacyParser; "
+        "SpacyParser()(['a cat']); assert spacy.info(silent=True)"
+    )
+    run([sys.executable, "-c", code], check=True)
+
+
 def test_missing_model_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsing, "MODEL_PACKAGES", ("no_such_model", "numpy"))
     with pytest.raises(ModuleNotFoundError, match=r"found numpy .*pip install en-core-web-sm"):
