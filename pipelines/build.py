@@ -24,12 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         from pipelines.fetch.command import main as fetch  # late, as it imports Beam
 
         return fetch(argv[1:])
+    if argv[:1] == ["job"]:
+        from pipelines.job_command import main as job  # late, as it imports Beam
+
+        return job(argv[1:])
     parser = argparse.ArgumentParser(
         prog="mdetr-build",
         description="Turn raw annotation files and images into a shard set, with Apache Beam.",
         epilog="All other options are passed to Beam: --runner, --direct_num_workers, ... "
         "The default is the local runner with one process per core. "
-        "`mdetr-build fetch RECIPE --root ROOT` downloads the raw files of a recipe.",
+        "`mdetr-build fetch RECIPE --root ROOT` downloads the raw files of a recipe. "
+        "`mdetr-build job ID --job_endpoint HOST:PORT` states how far a job is, or cancels it.",
     )
     parser.add_argument(
         "recipe", nargs="?", help="name of a shipped recipe, or path of a TOML file"
@@ -42,6 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_set_option(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a finished shard set")
     parser.add_argument("--strict", action="store_true", help="fail at the first rejected record")
+    parser.add_argument(
+        "--shared-disk",
+        action="store_true",
+        help="workers on other machines have the same files under the same local paths",
+    )
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="leave when the job is submitted, which goes on: on a job server or Dataflow",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars, no summary table")
     parser.add_argument("--version", action="version", version=f"%(prog)s {package_version()}")
     arguments, beam_arguments = parser.parse_known_args(argv)
@@ -79,10 +94,12 @@ def _build(
             overrides=arguments.overrides,
             strict=arguments.strict,
             overwrite=arguments.overwrite,
+            shared_disk=arguments.shared_disk,
+            detach=arguments.detach,
             quiet=arguments.quiet,
         )
     except RunnerError as error:
-        parser.error(str(error))
+        parser.exit(2, f"{parser.prog}: error: {error}\n")  # without the usage of all options
     except launch.BuildFailedError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,6 @@
 """Launches a build: checks the inputs, runs the pipeline, prints the summary table."""
 
 import contextlib
-import re
 import shutil
 import sys
 import tempfile
@@ -11,12 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import apache_beam as beam
-import grpc
+import msgspec
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.beam import progress, runners, summary_table
+from pipelines import launch_job
+from pipelines.beam import failure, progress, runners, summary_table
 from pipelines.beam.dofns import Build
+from pipelines.beam.job_server import JobServerError
 from pipelines.beam.pipeline import add_steps
+from pipelines.beam.portable_job import JobFailedError
+from pipelines.beam.progress import Stage
 from pipelines.beam.runners import Runner
 from pipelines.captions.parsing import model_name_and_version
 from pipelines.dedup.eval_exclusion import list_errors
@@ -47,17 +50,6 @@ from schemas.toml_config import Override
 from shards.format import manifest as mf
 from shards.terminal import printable
 
-# Errors of the input that steps raise; a runner may pass on only the text of a traceback.
-_INPUT_ERRORS = re.compile(
-    r"(?:RawFileError|StoreError|StrictError|ImageIdsError|TooManyRejectedError|EmptyError|"
-    r"LeakError|ConservationError): "
-    r"(.*?)(?: \[while running|\n|$)"
-)
-
-
-# What writers raise on a full disk, beyond a quota, or beyond the size that a file may have.
-_NO_SPACE = re.compile(r"(No space left on device|Disk quota exceeded|File too large)")
-
 
 class BuildFailedError(Exception):
     """A build was refused or failed; the message says why, without a traceback."""
@@ -72,9 +64,11 @@ def run(
     overrides: Sequence[Override] = (),
     strict: bool = False,
     overwrite: bool = False,
+    shared_disk: bool = False,
+    detach: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Builds a shard set, and returns when its manifest is written.
+    """Builds a shard set, and returns when its manifest is written, or its job is submitted.
 
     Args:
         recipe_name: Name of a shipped recipe, or path of a TOML file.
@@ -84,6 +78,8 @@ def run(
         overrides: Values of the recipe to set.
         strict: Whether to fail at the first rejected record.
         overwrite: Whether to replace a finished shard set.
+        shared_disk: Whether workers on other machines have the same files under the same paths.
+        detach: Whether to return when the job is submitted.
         quiet: Whether to show neither progress nor the summary table.
 
     Raises:
@@ -94,41 +90,54 @@ def run(
     output = output.rstrip("/") or "/"
     try:
         runner = runners.select_runner(beam_arguments)
+        if detach:
+            runners.check_detach(runner)
+        if runner.has_job_server:
+            root, output = _absolute(root), _absolute(output)
         FileSystems.set_options(runner.options)  # workers receive them from their runner
         as_written = load(recipe_name, root, overrides)
         recipe = _located(as_written, recipe_name, root)
-        runners.check_reach(runner, output, recipe.paths())
+        runners.check_reach(runner, output, recipe.paths(), shared_disk=shared_disk)
         _check_lists(recipe)
         if recipe.uses_parser():
             model_name_and_version()  # raises ModuleNotFoundError
+        runners.name_job(runner, recipe.name)
         pipeline = runners.create_pipeline(runner)
         terms = _terms(as_written, root)
-    except (RecipeError, StoreError, ModuleNotFoundError) as error:
+        engine = launch_job.check_job_server(runner) if runner.has_job_server else ""
+    except (RecipeError, StoreError, ModuleNotFoundError, JobServerError) as error:
         raise BuildFailedError(str(error)) from error
     known_warnings = recipe.warnings()
     _print_warnings(known_warnings)
     folder = OutputFolder(output, recipe)
     with _output_errors(), _lock(output):
         folder.prepare(overwrite)
-        with _progress_file(runner, output) as log:
-            build = Build(
-                recipe=_with_prepared_archives(recipe, output),
-                as_written=as_written,
-                output=output,
-                terms=terms,
-                strict=strict,
-                progress=str(log or ""),
-            )
-            started = time.monotonic()
-            with progress.show_bars(log, quiet) if log else progress.show_messages(quiet):
-                _run(pipeline, build)
-            manifest = _read_manifest(output)
-            stages = progress.read(log) if log else {}
+        build = Build(
+            recipe=_with_prepared_archives(recipe, output),
+            as_written=as_written,
+            output=output,
+            terms=terms,
+            strict=strict,
+            finishes_output=not runner.is_local,
+        )
+        started = time.monotonic()
+        if runner.has_job_server:
+            stages = _run_job(pipeline, runner, build, engine, detach=detach, quiet=quiet)
+        else:
+            stages = _run(pipeline, runner, build, detach=detach, quiet=quiet)
+        if detach:
+            return
+        manifest = _read_manifest(output)
         _print_warnings(w for w in manifest.warnings if w not in known_warnings)
         folder.finish(manifest)
     if not quiet:
         print(summary_table.table(manifest, stages, time.monotonic() - started))
         print(f"\nThe shard set is in {output}; {mf.NAME} lists its contents.")
+
+
+def _absolute(path: str) -> str:
+    """Returns a local path as workers elsewhere can use it, who run in other folders."""
+    return str(Path(path).absolute()) if is_local(path) else path
 
 
 def _located(recipe: Recipe, recipe_name: str, root: str) -> Recipe:
@@ -178,23 +187,46 @@ def _print_warnings(warnings: Iterable[str]) -> None:
         print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
-def _run(pipeline: beam.Pipeline, build: Build) -> None:
-    shards = sum(split.shards for split in build.recipe.splits.values())
+def _run_job(
+    pipeline: beam.Pipeline,
+    runner: Runner,
+    build: Build,
+    engine: str,
+    *,
+    detach: bool,
+    quiet: bool,
+) -> dict[str, Stage]:
+    """Runs a build on a job server, and returns its stages."""
     try:
-        progress.tick(build.progress, "write shards", done=0, more=shards)
-        add_steps(pipeline, build)
-        pipeline.run().wait_until_finish()
-    except grpc.FutureTimeoutError as error:
-        raise BuildFailedError("the job server of --job_endpoint does not answer") from error
-    except Exception as error:
-        # Runners wrap the exceptions of steps, and some pass on only the worker's traceback.
-        messages = _INPUT_ERRORS.findall(f"{type(error).__name__}: {error}\n")
-        if messages:
-            raise BuildFailedError(messages[-1]) from error
-        no_space = _NO_SPACE.search("".join(traceback.format_exception(error)))
-        if no_space:
-            raise BuildFailedError(_no_space_message(no_space[1], build.output)) from error
-        raise
+        return launch_job.run(pipeline, runner, build, engine, detach=detach, quiet=quiet)
+    except JobFailedError as error:
+        raise BuildFailedError(str(error)) from error
+
+
+def _run(
+    pipeline: beam.Pipeline, runner: Runner, build: Build, *, detach: bool, quiet: bool
+) -> dict[str, Stage]:
+    """Runs a build on this machine or on Dataflow, and returns its stages, if they are counted."""
+    shards = sum(split.shards for split in build.recipe.splits.values())
+    with _progress_file(runner, build.output) as log:
+        build = msgspec.structs.replace(build, progress=str(log or ""))
+        with progress.show_bars(log, quiet) if log else progress.show_messages(quiet):
+            try:
+                progress.tick(build.progress, "write shards", done=0, more=shards)
+                add_steps(pipeline, build)
+                result = pipeline.run()
+                if detach:
+                    print(f"submitted {build.recipe.name} to Dataflow: job {result.job_id()}")
+                    return {}
+                result.wait_until_finish()
+            except Exception as error:
+                # Runners wrap the exceptions of steps; some pass on only the worker's traceback.
+                if message := failure.input_error(f"{type(error).__name__}: {error}\n"):
+                    raise BuildFailedError(message) from error
+                if no_space := failure.no_space("".join(traceback.format_exception(error))):
+                    raise BuildFailedError(_no_space_message(no_space, build.output)) from error
+                raise
+        return progress.read(log) if log else {}
 
 
 def _no_space_message(error: str, output: str) -> str:

@@ -97,7 +97,8 @@ class OutputFolder:
     def finish(self, manifest: mf.Manifest) -> None:
         """Deletes all that the journal lists and the manifest does not, and the journal last.
 
-        Workers of a killed build may have written files of that build since `prepare`.
+        Workers of a killed build may have written files of that build since `prepare`. Without a
+        journal, the folder is finished.
 
         Raises:
             OutputFolderError: The folder cannot be written to.
@@ -105,7 +106,10 @@ class OutputFolder:
         written = {mf.NAME, *(shard.file for shard in manifest.shards)}
         written |= {entry.file for entry in manifest.files}
         with self._errors():
-            for name in sorted(list_names(self._path) & self._journaled() - written):
+            present = list_names(self._path)
+            if JOURNAL not in present:
+                return
+            for name in sorted(present & self._journaled() - written):
                 delete_file(self._file(name))
             delete_folder(self._file(SCRATCH))
             delete_file(self._file(JOURNAL))

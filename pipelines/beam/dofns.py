@@ -66,7 +66,8 @@ class Build(msgspec.Struct, frozen=True):
 
     The paths of ``recipe`` are resolved; those of ``as_written`` are as in the recipe's file. The
     manifest contains the latter, so that it does not depend on where the raw files are. ``terms``
-    are those of the datasets that each source reads, for the manifest.
+    are those of the datasets that each source reads, for the manifest. ``finishes_output``: whether
+    the job cleans the output after the manifest, so that it needs no launcher that waits.
     """
 
     recipe: Recipe
@@ -74,6 +75,7 @@ class Build(msgspec.Struct, frozen=True):
     output: str
     terms: dict[str, dict[str, Terms]] = {}
     strict: bool = False
+    finishes_output: bool = False
     progress: str = ""  # file to which steps append, on the local runner
 
     @property
@@ -120,10 +122,16 @@ class _Step(beam.DoFn):
             raise StrictError(f"{first.source} {first.record}: {first.reason} {first.detail}")
 
     def _report_done(self, stage: str, started: float) -> None:
-        """Reports that an element is done: to the local progress bar, and in a counter."""
+        """Reports that an element is done: to the local progress bar, and in counters."""
         seconds = time.monotonic() - started
         progress.tick(self._build.progress, stage, seconds)
-        Metrics.counter(METRICS, f"{stage}: worker ms").inc(int(1000 * seconds))
+        Metrics.counter(METRICS, f"{stage}{progress.DONE}").inc()
+        Metrics.counter(METRICS, f"{stage}{progress.WORKER_MS}").inc(int(1000 * seconds))
+
+    def _report_more(self, stage: str, elements: int) -> None:
+        """Reports that a stage has more elements to do."""
+        progress.tick(self._build.progress, stage, done=0, more=elements)
+        Metrics.counter(METRICS, f"{stage}{progress.TOTAL}").inc(elements)
 
 
 class FindSlices(_Step):
@@ -167,7 +175,7 @@ class FindSlices(_Step):
             raise RawFileError(f"{input.path}: exclude.{source} names no image by it")
         self._report_done("find slices", started)
         if self._annotations:
-            progress.tick(self._build.progress, f"read {source}", done=0, more=slice_count)
+            self._report_more(f"read {source}", slice_count)
 
 
 class ReadImageTables(_Step):

@@ -1,9 +1,10 @@
-"""The last step of a build: tables, stats and manifest from the summaries of all shards."""
+"""The last steps of a build: tables, stats and manifest from the summaries of all shards."""
 
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import msgspec
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from pipelines.beam.check_joins import JoinReport
@@ -16,6 +17,8 @@ from pipelines.beam.rejection_limit import RejectionLimit, TooManyRejectedError
 from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import ShardSummary
 from pipelines.captions.parsing import model_name_and_version
+from pipelines.io.raw_files import open_binary
+from pipelines.output_folder import OutputFolder
 from pipelines.recipe import Recipe
 from schemas import Excluded, Rejected, arrow
 from schemas.package_version import package_version
@@ -136,6 +139,28 @@ class WriteManifest(beam.DoFn):
             files=files,
         )
         yield write_file(output, mf.NAME, mf.encode(manifest)).file
+
+
+class FinishOutput(beam.DoFn):
+    """Deletes what earlier builds left in the output, when the manifest is written.
+
+    It may run again, and after the launcher, which does the same when it waits.
+    """
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+
+    def process(self, name: str) -> Iterator[str]:
+        """Yields the manifest's name.
+
+        Raises:
+            OutputFolderError: The folder cannot be written to.
+        """
+        output = self._build.output
+        with open_binary(FileSystems.join(output, name)) as file:
+            manifest = mf.decode(file.read(), output)
+        OutputFolder(output, self._build.recipe).finish(manifest)
+        yield name
 
 
 def _report_counts(source: str, counts: SourceCounts) -> None:

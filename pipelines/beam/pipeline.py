@@ -36,7 +36,7 @@ from pipelines.beam.dofns import (
     WriteShard,
     shard_key,
 )
-from pipelines.beam.finalize import WriteManifest
+from pipelines.beam.finalize import FinishOutput, WriteManifest
 from pipelines.io.slices import Input
 
 
@@ -117,7 +117,7 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
         for name, split in recipe.splits.items()
         for shard in range(split.shards)
     ]
-    return (
+    manifest = (
         [
             pipeline | "Every shard" >> beam.Create(every_shard),
             slice_outputs,
@@ -131,6 +131,9 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
         | "Group summaries" >> beam.GroupByKey()
         | "Write manifest" >> beam.ParDo(WriteManifest(build), AsIter(join_reports), *read)
     )
+    if build.finishes_output:
+        return manifest | "Finish output" >> beam.ParDo(FinishOutput(build))
+    return manifest
 
 
 def _apply(

@@ -1,7 +1,8 @@
-"""Progress of a run: bars on the local runner, log messages of the others.
+"""Progress of a run: bars on the local runner, log messages of Dataflow.
 
-Local steps run in several processes, which append a line to one file for each slice or shard that
-is done; the launcher reads the file. Other runners have web pages.
+Steps that run on this machine, in several processes, append a line to one file for each slice or
+shard that is done; the launcher reads the file. All steps count the same in counters of the job,
+which other runners report. See `pipelines.beam.job_progress` for those of a job server.
 """
 
 import contextlib
@@ -10,9 +11,12 @@ import os
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
+
+# What follows the name of a stage in the names of its counters.
+DONE, TOTAL, WORKER_MS = ": done", ": total", ": worker ms"
 
 
 def tick(path: str, stage: str, seconds: float = 0.0, *, done: int = 1, more: int = 0) -> None:
@@ -52,32 +56,59 @@ def read(path: Path) -> dict[str, Stage]:
     return stages
 
 
+def of_counters(counters: Mapping[str, int]) -> dict[str, Stage]:
+    """Returns the stages that counters of a job state, as `read` does those of a file.
+
+    >>> stages = of_counters({"read vg: total": 5, "read vg: done": 2, "val: images": 7})
+    >>> [(name, stage.done, stage.total) for name, stage in stages.items()]
+    [('read vg', 2, 5)]
+    """
+    stages: dict[str, Stage] = defaultdict(Stage)
+    for counter, value in sorted(counters.items()):
+        if counter.endswith(DONE):
+            stages[counter.removesuffix(DONE)].done = value
+        elif counter.endswith(TOTAL):
+            stages[counter.removesuffix(TOTAL)].total = value
+        elif counter.endswith(WORKER_MS):
+            stages[counter.removesuffix(WORKER_MS)].seconds = value / 1000
+    return stages
+
+
 @contextlib.contextmanager
 def show_bars(path: Path, quiet: bool) -> Iterator[None]:
     """Shows a progress bar per stage on stderr; redirects Beam's messages to a log beside ``path``.
 
-    Beam's workers log dozens of lines to the same stderr. They write to a pipe: a worker that
-    cannot write to stderr, because the disk is full, does not report its error, and Beam waits for
-    it forever.
+    Beam's workers log dozens of lines to the same stderr.
+    """
+    with stderr_to_log(path.with_suffix(".log")) as screen:
+        stopped = threading.Event()
+        bars = threading.Thread(target=_draw, args=(path, screen, stopped), daemon=True)
+        if not quiet:
+            bars.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            if not quiet:
+                bars.join()
+
+
+@contextlib.contextmanager
+def stderr_to_log(path: Path) -> Iterator[TextIO]:
+    """Appends what this process and its children write to stderr to a file; yields the real stderr.
+
+    They write to a pipe: a worker that cannot write to stderr, because the disk is full, does not
+    report its error, and Beam waits for it forever.
     """
     log, to_log = os.pipe()
-    copy = threading.Thread(target=_copy, args=(log, path.with_suffix(".log")), daemon=True)
+    copy = threading.Thread(target=_copy, args=(log, path), daemon=True)
     copy.start()
     sys.stderr.flush()
     stderr = os.dup(2)
     os.dup2(to_log, 2)
     try:
         with os.fdopen(os.dup(stderr), "w") as screen:
-            stopped = threading.Event()
-            bars = threading.Thread(target=_draw, args=(path, screen, stopped), daemon=True)
-            if not quiet:
-                bars.start()
-            try:
-                yield
-            finally:
-                stopped.set()
-                if not quiet:
-                    bars.join()
+            yield screen
     finally:
         sys.stderr.flush()
         os.dup2(stderr, 2)

@@ -1,18 +1,33 @@
 """Selects the Beam runner of a command line, and refuses options that lose data."""
 
 import contextlib
+import datetime
 import importlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+)
+
+from shards.terminal import listed
 
 _LOCAL = ("direct", "fnapi")
+_WITH_JOB_SERVER = ("portable", "flink", "spark", "prism")
 _MEMORY = "min_ram=4GB"  # of a worker with one or two processes; see docs/runners.md
+_ENVIRONMENTS = {
+    "LOOPBACK": "this command is the only worker: a trial, or an engine on this machine",
+    "DOCKER": "containers of --environment_config=IMAGE, which pipelines/Dockerfile makes",
+    "EXTERNAL": "worker pools beside the engine's workers, at --environment_config=HOST:PORT",
+    "PROCESS": 'a program on every host, --environment_config=\'{"command": "PATH"}\'',
+}
 
 
 class RunnerError(Exception):
@@ -29,6 +44,22 @@ class Runner(NamedTuple):
     def is_local(self) -> bool:
         """Whether it runs on this machine, in processes that the launcher starts."""
         return self.name in _LOCAL
+
+    @property
+    def has_job_server(self) -> bool:
+        """Whether a job server runs the pipeline: that of Flink, Spark, Prism, or another."""
+        return self.name in _WITH_JOB_SERVER
+
+    @property
+    def job_endpoint(self) -> str:
+        """``HOST:PORT`` of a running job server; empty if Beam starts one."""
+        return self.options.view_as(PortableOptions).job_endpoint or ""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether a job server sends all steps back to this process."""
+        environment = self.options.view_as(PortableOptions).environment_type
+        return self.has_job_server and environment == "LOOPBACK"
 
 
 def select_runner(arguments: Sequence[str]) -> Runner:
@@ -52,6 +83,14 @@ def select_runner(arguments: Sequence[str]) -> Runner:
             "direct_running_mode=multi_threading silently loses elements; choose "
             "multi_processing or in_memory"
         )
+    if name in _WITH_JOB_SERVER:
+        if _starts_engine(name, stated):
+            options = PipelineOptions(["--environment_type=LOOPBACK", *arguments])
+        elif name == "portable" and not stated.get("job_endpoint"):
+            raise RunnerError(
+                "--runner=PortableRunner needs a job server: --job_endpoint=HOST:PORT"
+            )
+        _check_environment(options)
     if name not in (*_LOCAL, "dataflow"):
         return Runner(name, options)  # a job server may know options that Beam does not
     unknown = options.get_all_options(retain_unknown_options=True).keys() - known
@@ -67,6 +106,37 @@ def select_runner(arguments: Sequence[str]) -> Runner:
     if cores > 1:
         defaults += ["--direct_running_mode=multi_processing", f"--direct_num_workers={cores}"]
     return Runner(name, PipelineOptions([*defaults, *arguments, "--runner=DirectRunner"]))
+
+
+def _starts_engine(name: str, stated: Mapping[str, Any]) -> bool:
+    """Returns whether Beam starts the engine itself, on this machine, for this job."""
+    flink = stated.get("flink_master", "[auto]")
+    spark = stated.get("spark_master_url", "local")
+    return not stated.get("job_endpoint") and (
+        name == "prism"
+        or (name == "flink" and flink in ("[auto]", "[local]"))
+        or (name == "spark" and spark.startswith("local"))
+    )
+
+
+def _check_environment(options: PipelineOptions) -> None:
+    """Checks that it is stated where the workers of a job server come from.
+
+    Beam's default is a container without this package.
+
+    Raises:
+        RunnerError: It is not, or they lack an image, an address or a program.
+    """
+    portable = options.view_as(PortableOptions)
+    environment = portable.environment_type
+    if not environment or environment not in _ENVIRONMENTS:
+        problem = f"{environment} is unknown" if environment else "is missing"
+        lines = [f"  {name}: {meaning}" for name, meaning in _ENVIRONMENTS.items()]
+        raise RunnerError("\n".join([f"--environment_type {problem}; workers are", *lines]))
+    if environment != "LOOPBACK" and not (
+        portable.environment_config or portable.environment_options
+    ):
+        raise RunnerError(f"--environment_type={environment} means {_ENVIRONMENTS[environment]}")
 
 
 @contextlib.contextmanager
@@ -102,16 +172,66 @@ def create_pipeline(runner: Runner) -> beam.Pipeline:
         raise RunnerError(str(error)) from error
 
 
-def check_reach(runner: Runner, output: str, paths: Iterable[str]) -> None:
+def name_job(runner: Runner, recipe_name: str) -> None:
+    """Gives the job of a job server a name, by which the engine's pages list it, unless it has one.
+
+    Args:
+        runner: the runner, whose options are changed.
+        recipe_name: the name of the recipe.
+    """
+    options = runner.options.view_as(GoogleCloudOptions)  # which has the name for all runners
+    if runner.has_job_server and not options.job_name:
+        now = datetime.datetime.now(datetime.UTC)
+        options.job_name = f"mdetr-build-{recipe_name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def check_reach(
+    runner: Runner, output: str, paths: Iterable[str], *, shared_disk: bool = False
+) -> None:
     """Checks that workers on other machines can access the files and install this package.
+
+    Args:
+        runner: the runner, with its options.
+        output: the folder of the shard set.
+        paths: what workers read.
+        shared_disk: Whether all machines have the same files under the same local paths.
 
     Raises:
         RunnerError: A path is local to this machine, or workers cannot install this package.
     """
-    if runner.name != "dataflow":
-        return  # others may run on this machine, or share a disk
+    if runner.name == "dataflow":
+        _check_reach_of_dataflow(runner, output, list(paths))
+    elif runner.has_job_server and not runner.is_loopback and not shared_disk:
+        local = [path for path in (output, *paths) if _is_local(path)]
+        if local:
+            raise RunnerError(
+                f"workers of a job server may be on other machines, and these paths are local: "
+                f"{listed(local, 2)}; use a bucket, or --shared-disk if all machines have the same "
+                "files there"
+            )
+
+
+def check_detach(runner: Runner) -> None:
+    """Checks that a job can go on when this command has ended.
+
+    Raises:
+        RunnerError: It cannot.
+    """
+    if runner.is_loopback:
+        raise RunnerError("--detach: with --environment_type=LOOPBACK this command is the worker")
+    if runner.name != "dataflow" and not (runner.has_job_server and runner.job_endpoint):
+        raise RunnerError(
+            "--detach needs an engine that outlives this command: a job server at "
+            "--job_endpoint=HOST:PORT, or Dataflow"
+        )
+
+
+def _is_local(path: str) -> bool:
+    return FileSystems.get_scheme(path) in (None, "file")
+
+
+def _check_reach_of_dataflow(runner: Runner, output: str, paths: list[str]) -> None:
     stated = runner.options.get_all_options(drop_default=True)
-    paths = list(paths)
     schemes = {path: FileSystems.get_scheme(path) for path in [*paths, output]}
     errors = []
     if schemes[output] not in ("gs", "s3"):
@@ -119,7 +239,7 @@ def check_reach(runner: Runner, output: str, paths: Iterable[str]) -> None:
     errors += [
         f"{path}: local to this machine, workers of Dataflow cannot read it"
         for path in paths
-        if schemes[path] in (None, "file")
+        if _is_local(path)
     ]
     if not stated.get("sdk_container_image"):
         if not (stated.get("setup_file") and stated.get("requirements_file")):

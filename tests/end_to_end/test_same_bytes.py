@@ -6,7 +6,6 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import pytest
 from pipelines.build import main as build
 from tests.end_to_end.built_sets import set_digests
 from tests.processes import run, started
-from tests.servers import server
 
 KILLS = 4
 IN_MEMORY = "--direct_running_mode=in_memory"
@@ -78,39 +76,6 @@ def test_moved_raw_files_make_the_same_bytes(
     moved = tmp_path / "moved"
     shutil.copytree(small_dataset, moved)
     assert build_digests(moved, tmp_path / "shards", IN_MEMORY) == expected
-
-
-@pytest.fixture
-def job_server(tmp_path: Path) -> Iterator[int]:
-    """A portable job server, as Flink and Spark use."""
-    options = "--port={port}", f"--staging_dir={tmp_path / 'staging'}"
-    with server("tests.portable_job_server", options, tmp_path / "job_server.log") as port:
-        yield port
-
-
-@pytest.fixture
-def worker_pool(tmp_path: Path) -> Iterator[int]:
-    """A server that starts a process for each worker that a job server requests."""
-    module = "apache_beam.runners.worker.worker_pool_main"
-    with server(module, ["--service_port={port}"], tmp_path / "worker_pool.log") as port:
-        yield port
-
-
-def test_portable_job_server_with_two_worker_processes_makes_the_same_bytes(
-    small_dataset: Path,
-    expected: dict[str, str],
-    tmp_path: Path,
-    job_server: int,
-    worker_pool: int,
-) -> None:
-    options = [
-        "--runner=PortableRunner",
-        f"--job_endpoint=localhost:{job_server}",
-        "--environment_type=EXTERNAL",
-        f"--environment_config=localhost:{worker_pool}",
-    ]
-    assert build_digests(small_dataset, tmp_path / "shards", *options) == expected
-    assert (tmp_path / "worker_pool.log").read_text().count("Starting worker with command") == 2
 
 
 def test_killed_and_restarted_build_makes_the_same_bytes(

@@ -33,6 +33,7 @@ def recipe(tmp_path: Path) -> str:
         ("--outptu=x", "unknown options: --outptu"),
         ("--strickt", "unknown options: --strickt"),
         ("--runner=nonsense", "Unexpected pipeline runner: nonsense"),
+        ("--runner=PortableRunner", "needs a job server: --job_endpoint=HOST:PORT"),
     ],
 )
 def test_options_that_lose_data_or_are_unknown_are_refused(
@@ -90,12 +91,6 @@ def test_unreachable_store_is_refused_with_its_error(
 def test_root_with_too_long_a_name_is_refused(tmp_path: Path, recipe: str) -> None:
     with pytest.raises(BuildFailedError, match=r"OSError: .* name too long"):
         run(recipe, str(tmp_path / "shards"), f"/{'a' * 300}", [])
-
-
-def test_job_server_that_does_not_answer_fails_the_build(tmp_path: Path, recipe: str) -> None:
-    options = ["--runner=PortableRunner", "--job_endpoint=localhost:1", "--job_server_timeout=1"]
-    with pytest.raises(BuildFailedError, match=r"job server .* does not answer"):
-        run(recipe, str(tmp_path / "shards"), str(tmp_path), options)
 
 
 def test_wrong_recipe_is_refused_before_any_work(tmp_path: Path, recipe: str) -> None:

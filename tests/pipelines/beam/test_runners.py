@@ -15,14 +15,80 @@ def test_local_runner_gets_its_defaults_by_any_name(name: str) -> None:
     assert runner.options.get_all_options()["prism_location"] == "none"
 
 
-@pytest.mark.parametrize("name", ["PortableRunner", "FlinkRunner", "SparkRunner"])
-def test_other_runners_get_unknown_options(name: str) -> None:
+SERVER = "--job_endpoint=host:8099"
+EXTERNAL = ["--environment_type=EXTERNAL", "--environment_config=localhost:50000"]
+
+
+@pytest.mark.parametrize("name", ["PortableRunner", "FlinkRunner", "SparkRunner", "PrismRunner"])
+def test_runners_with_a_job_server_get_unknown_options(name: str) -> None:
     """A job server may know options that Beam does not."""
-    runner = runners.select_runner([f"--runner={name}", "--option_of_the_server=5"])
-    assert not runner.is_local
+    arguments = [f"--runner={name}", SERVER, *EXTERNAL, "--option_of_the_server=5"]
+    runner = runners.select_runner(arguments)
+    assert runner.has_job_server and not runner.is_local
     options = runner.options.get_all_options(retain_unknown_options=True)
     assert options["option_of_the_server"] == "5"
-    runners.check_reach(runner, "/shared/shards", ["/shared/raw.json"])
+
+
+def test_local_paths_are_refused_for_workers_of_a_job_server_unless_they_share_a_disk() -> None:
+    runner = runners.select_runner(["--runner=portable", SERVER, *EXTERNAL])
+    raw = ["s3://raw/a.json", "/raw/b.json", "file:///raw/c.json"]
+    with pytest.raises(RunnerError, match=r"local: /shards, /raw/b\.json and 1 more; use a bucket"):
+        runners.check_reach(runner, "/shards", raw)
+    runners.check_reach(runner, "/shards", raw, shared_disk=True)
+    runners.check_reach(runner, "s3://made/shards", raw[:1])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--runner=PrismRunner"],
+        ["--runner=FlinkRunner"],
+        ["--runner=FlinkRunner", "--flink_master=[local]"],
+        ["--runner=SparkRunner", "--spark_master_url=local[2]"],
+        ["--runner=PortableRunner", SERVER, "--environment_type=LOOPBACK"],
+    ],
+)
+def test_engines_on_this_machine_have_their_workers_here(arguments: list[str]) -> None:
+    runner = runners.select_runner(arguments)
+    assert runner.is_loopback
+    runners.check_reach(runner, "shards", ["raw/a.json"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--runner=PortableRunner", SERVER],
+        ["--runner=PrismRunner", SERVER],
+        ["--runner=FlinkRunner", "--flink_master=http://host:8081"],
+        ["--runner=SparkRunner", "--spark_master_url=spark://host:7077"],
+    ],
+)
+def test_clusters_need_a_statement_of_where_workers_come_from(arguments: list[str]) -> None:
+    with pytest.raises(RunnerError) as refused:
+        runners.select_runner(arguments)
+    first, *environments = str(refused.value).splitlines()
+    assert first == "--environment_type is missing; workers are"
+    names = [line.split(":")[0].strip() for line in environments]
+    assert names == ["LOOPBACK", "DOCKER", "EXTERNAL", "PROCESS"]
+
+
+def test_job_has_a_name_of_its_recipe_unless_it_has_another() -> None:
+    names = []
+    for options in ([], [], ["--job_name=mine"]):
+        runner = runners.select_runner(["--runner=portable", SERVER, *EXTERNAL, *options])
+        runners.name_job(runner, "refcoco")
+        names.append(runner.options.get_all_options()["job_name"])
+    assert names[0] != names[1] and names[0].startswith("mdetr-build-refcoco-2")
+    assert names[2] == "mine"
+
+
+@pytest.mark.parametrize("name", ["FlinkRunner", "SparkRunner", "PrismRunner", "DirectRunner"])
+def test_job_is_not_left_to_a_server_that_ends_with_the_command(name: str) -> None:
+    options = [] if name == "DirectRunner" else EXTERNAL
+    with pytest.raises(RunnerError, match="needs an engine that outlives this command"):
+        runners.check_detach(runners.select_runner([f"--runner={name}", *options]))
+    if options:
+        runners.check_detach(runners.select_runner([f"--runner={name}", SERVER, *options]))
 
 
 def test_misspelled_option_of_dataflow_is_refused() -> None:

@@ -1,0 +1,189 @@
+"""A job of a job server: submitted, watched, cancelled.
+
+Beam's own result of a submission waits with the time limit of one request, five minutes, on servers
+that number jobs before they run; reports nothing in between; and leaves the job running when it is
+interrupted.
+"""
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import apache_beam as beam
+import grpc
+from apache_beam.metrics import MetricsFilter
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.runners.portability.portable_runner import (
+    MESSAGE_LOG_LEVELS,
+    TERMINAL_STATES,
+    PortableMetrics,
+)
+
+from pipelines.beam.dofns import METRICS
+from pipelines.beam.failure import first_cause
+
+_REQUEST_SECONDS = 30
+_LOST_SECONDS = 30  # without an answer, after which the job server counts as lost
+_LAST_MESSAGES_SECONDS = 10
+_CANCEL_SECONDS = 20
+_LOGGER = logging.getLogger(__name__)
+_JobState = beam_job_api_pb2.JobState
+
+
+class JobFailedError(Exception):
+    """A job failed or was cancelled, or its server is lost; the message is one line."""
+
+
+class Job:
+    """A job that a job server runs.
+
+    Args:
+        service: the job server.
+        job_id: its name of the job.
+        stop_workers: ends the workers of this process, if there are any.
+    """
+
+    def __init__(
+        self,
+        service: beam_job_api_pb2_grpc.JobServiceStub,
+        job_id: str,
+        stop_workers: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.id = job_id
+        self.stop_workers = stop_workers
+        self._service = service
+        self._errors: list[str] = []
+
+    def state(self) -> str:
+        """Returns the state, such as ``RUNNING``.
+
+        Raises:
+            grpc.RpcError: The server does not answer, or does not know the job.
+        """
+        request = beam_job_api_pb2.GetJobStateRequest(job_id=self.id)
+        answer = self._service.GetState(request, timeout=_REQUEST_SECONDS)
+        name: str = _JobState.Enum.Name(answer.state)
+        return name
+
+    def counters(self) -> dict[str, int]:
+        """Returns the counters of the build by name; many servers know none before the end.
+
+        Raises:
+            grpc.RpcError: The server does not answer.
+        """
+        request = beam_job_api_pb2.GetJobMetricsRequest(job_id=self.id)
+        response = self._service.GetJobMetrics(request, timeout=_REQUEST_SECONDS)
+        return counters_of(response)
+
+    def cancel(self) -> str:
+        """Asks the server to cancel the job; returns its last state, ended or not.
+
+        Raises:
+            grpc.RpcError: The server does not answer.
+        """
+        request = beam_job_api_pb2.CancelJobRequest(job_id=self.id)
+        self._service.Cancel(request, timeout=_REQUEST_SECONDS)
+        deadline = time.monotonic() + _CANCEL_SECONDS
+        while not has_ended(state := self.state()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return state
+
+    def wait(self, on_state: Callable[[str], None]) -> None:
+        """Waits until the job is done; its messages are logged.
+
+        Args:
+            on_state: called with the state about every second.
+
+        Raises:
+            JobFailedError: It failed, was cancelled, or its server is lost.
+        """
+        messages = threading.Thread(target=self._log_messages, daemon=True)
+        messages.start()
+        before = ""
+        while not has_ended(state := self._reachable_state()):
+            if state != before:
+                _LOGGER.info("the job %s is %s", self.id, state)
+                before = state
+            on_state(state)
+            time.sleep(1)
+        _LOGGER.info("the job %s is %s", self.id, state)
+        messages.join(_LAST_MESSAGES_SECONDS)
+        if state == "FAILED":
+            raise JobFailedError(first_cause(self._errors))
+        if state not in ("DONE", "DRAINED"):
+            raise JobFailedError(f"the job ended in the state {state}")
+
+    def _reachable_state(self) -> str:
+        deadline = time.monotonic() + _LOST_SECONDS
+        while True:
+            try:
+                return self.state()
+            except grpc.RpcError as error:
+                _LOGGER.info("no state of the job: %s", error.details())
+                if time.monotonic() > deadline:
+                    raise JobFailedError(
+                        f"the job server does not answer any more ({error.details()}); the job "
+                        f"{self.id} may go on without it"
+                    ) from error
+            time.sleep(1)
+
+    def _log_messages(self) -> None:
+        """Logs the messages of the job until its end, and keeps those of errors."""
+        request = beam_job_api_pb2.JobMessagesRequest(job_id=self.id)
+        try:
+            for response in self._service.GetMessageStream(request):
+                if response.HasField("message_response"):
+                    message = response.message_response
+                    level = MESSAGE_LOG_LEVELS[message.importance]
+                    logging.getLogger("job").log(level, "%s", message.message_text)
+                    if level == logging.ERROR:
+                        self._errors.append(message.message_text)
+        except grpc.RpcError as error:
+            _LOGGER.info("no more messages: %s", error.details())
+
+
+def submit(pipeline: beam.Pipeline, starts_server: bool) -> Job:
+    """Submits a pipeline to a job server.
+
+    Args:
+        pipeline: the pipeline, with the options of its runner.
+        starts_server: Whether Beam starts the job server, as a child of this process.
+    """
+    with _interrupt_spares_children() if starts_server else contextlib.nullcontext():
+        result = pipeline.run()
+    # Nothing public has the id of the job.
+    return Job(result._job_service, result._job_id, result._cleanup)
+
+
+def has_ended(state: str) -> bool:
+    """Returns whether a state is final."""
+    return _JobState.Enum.Value(state) in TERMINAL_STATES
+
+
+def counters_of(response: beam_job_api_pb2.GetJobMetricsResponse) -> dict[str, int]:
+    """Returns the counters of the build, each summed over the steps that have it."""
+    query = PortableMetrics(response).query(MetricsFilter().with_namespace(METRICS))
+    counters = Counter[str]()
+    for counter in query["counters"]:
+        value = counter.attempted if counter.committed is None else counter.committed
+        counters[counter.key.metric.name] += value
+    return counters
+
+
+@contextlib.contextmanager
+def _interrupt_spares_children() -> Iterator[None]:
+    """Lets Ctrl-C end this process, and not the children that the block starts.
+
+    A terminal sends it to all of them, and a job server that ends with it could not cancel the job.
+    What is ignored stays so in a child, in Java's machine and Go's too. Beam installs a handler
+    that stops the server first; it is replaced by the one from before.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
