@@ -216,9 +216,13 @@ def check_python(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def check_toml(text: str) -> Iterator[tuple[int, str, str]]:
-    """Yields the violations of a TOML file: its keys and comments."""
+    """Yields the violations of a TOML file: its keys, comments and strings of several lines."""
+    is_string = False
     for number, line in enumerate(text.splitlines(), start=1):
         code, _, comment = line.partition("#")
+        if is_string:
+            code, comment = "", line
+        is_string ^= line.count('"""') % 2 == 1
         for name in re.findall(r"[\w-]+", re.sub(r'"[^"]*"', "", code.partition("=")[0])):
             for word, replacement in check_name(name.replace("-", "_")):
                 yield number, word, replacement

@@ -24,13 +24,21 @@ Pixels = Annotated[int, msgspec.Meta(ge=1)]
 Scales = Annotated[tuple[Pixels, ...], msgspec.Meta(min_length=1)]
 Size = tuple[int, int]
 
+MIN_OVERLAP = 1e-3  # of a box and a crop, in pixels of the resized image
 # left, leftmost, left-hand, topright, lefty, counterclockwise, and common abbreviations of them;
-# but not leftovers, bright, upright or copyright.
+# but not leftovers, bright, upright or copyright. East and west, hours of a clock face, and the
+# sides of cars and ships are mirrored, too. A caption that only seems to name a side costs nothing
+# but its flip.
 _SIDE = re.compile(
     r"(?<![^\W\d_])("
     r"(top|upper|bottom|lower|front|back|far|mid|middle|cent(er|re))?"
     r"(left|right)(t|s|er|most|side|hand|handed|hander|wards?|y|ie|ies)?"
     r"|lft|rgt|rt|lhs|rhs|l|r|(counter|anti)?clockwise"
+    r"|(north|south)?(east|west)(ern|erly|ernmost|most|wards?|wardly|bound|side)?|[ns]?[ew]"
+    r"|([0-2]?\d|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
+    r"(:\d\d)?\W?o\W{0,2}clock|\d?\d:00"
+    r"|(driver|passenger)\W?s?\W{1,2}(side|seat|door|window|mirror|wheel)"
+    r"|starboard|port\W(side|bow|quarter|beam)|portside|(near|off)\W?side"
     r")(?![^\W\d_])",
     re.IGNORECASE,
 )
@@ -65,10 +73,11 @@ class CropResizeFlip:
 
 
 class TrainTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The random transform of training; the defaults are the published ones, plus flips.
+    """The random transform of training; the defaults are the published ones.
 
     The image is resized to one of ``scales``, or, with probability ``crop_prob``, resized to one of
-    ``crop_scales``, cropped around all boxes, and then resized to one of ``scales``.
+    ``crop_scales``, cropped so that a piece of every box remains, and then resized to one of
+    ``scales``.
 
     Attributes:
         scales: lengths of the shortest side in pixels, of which one is sampled;
@@ -77,8 +86,8 @@ class TrainTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         crop_prob: probability of a crop.
         crop_scales: lengths of the shortest side before a crop.
         crop_min_size: minimum length of the sides of a crop, where the image is as large.
-        hflip_prob: probability of a horizontal flip, for captions without left or right.
-            Published training flips no image.
+        hflip_prob: probability of a horizontal flip, for captions that name no side (see
+            ``names_a_side``). Published training flips no image.
     """
 
     scales: Scales = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
@@ -86,17 +95,17 @@ class TrainTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crop_prob: Probability = 0.5
     crop_scales: Scales = (400, 500, 600)
     crop_min_size: Pixels = 384
-    hflip_prob: Probability = 0.5
+    hflip_prob: Probability = 0.0
 
     def sample(
         self, size: Size, boxes: npt.ArrayLike, caption: str, rng: np.random.Generator
     ) -> CropResizeFlip:
-        """Samples a geometry that keeps every box whole.
+        """Samples a geometry that keeps a piece of every box that has area in the image.
 
         Args:
             size: width and height of the image in pixels.
             boxes: (N, 4) as xyxy in pixels; parts outside of the image may be cropped.
-            caption: an image is not flipped if its caption mentions left or right.
+            caption: an image is not flipped if its caption names a side.
             rng: random generator.
         """
         crop, crop_size = (0, 0, *size), size
@@ -112,11 +121,12 @@ class TrainTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Samples a crop in pixels of the image, and its size in those of the resized image."""
         width, height = size
         resized = resized_size(size, rng.choice(self.crop_scales))
-        corners = np.asarray(boxes, np.float64).reshape(-1, 2) * np.array(resized) / size
+        corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2) * np.array(resized) / size
         corners = corners.clip(0, resized)
+        corners = corners[(corners[:, 1] > corners[:, 0]).all(-1)]
         across, down = resized
-        left, right = self._sample_interval(across, corners[:, 0], rng)
-        top, bottom = self._sample_interval(down, corners[:, 1], rng)
+        left, right = self._sample_interval(across, corners[..., 0], rng)
+        top, bottom = self._sample_interval(down, corners[..., 1], rng)
         crop = (
             left * width // across,
             top * height // down,
@@ -126,20 +136,29 @@ class TrainTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return crop, (right - left, bottom - top)
 
     def _sample_interval(
-        self, side: int, corners: npt.NDArray[np.float64], rng: np.random.Generator
+        self, side: int, sides: npt.NDArray[np.float64], rng: np.random.Generator
     ) -> tuple[int, int]:
-        """Samples the begin and end of a crop along one axis, around all corners.
+        """Samples the begin and end of a crop along one axis, with a piece of all boxes.
 
         The distribution is that of published training, which samples length and offset uniformly
-        and rejects intervals that do not contain all corners. Here it is sampled without rejection:
-        the probability of a length is proportional to the fraction of its offsets that contain the
-        corners.
+        and rejects intervals that miss a box, up to a hundred times; then it drops the boxes that
+        it has missed. Here it is sampled without rejection: the probability of a length is
+        proportional to the fraction of its offsets that miss no box.
+
+        Args:
+            side: length of the image.
+            sides: (N, 2), begin and end of each box.
+            rng: random generator.
         """
-        begin, end = (corners.min(), corners.max()) if len(corners) else (side, 0)
-        begin, end = floor(begin), ceil(end)
-        max_length = max(min(side, self.max_size), end - begin)
+        latest_begin, earliest_end = side, 0
+        if len(sides):
+            # A smaller overlap may have no width in float32.
+            latest_begin = max(0, ceil(sides[:, 1].min() - MIN_OVERLAP) - 1)
+            earliest_end = min(side, floor(sides[:, 0].max() + MIN_OVERLAP) + 1)
+        max_length = max(min(side, self.max_size), earliest_end - latest_begin)
         lengths = np.arange(min(self.crop_min_size, max_length), max_length + 1)
-        first, last = np.maximum(0, end - lengths), np.minimum(side - lengths, begin)
+        first = np.maximum(0, earliest_end - lengths)
+        last = np.minimum(side - lengths, latest_begin)
         weights = np.maximum(0, last - first + 1) / (side - lengths + 1)
         drawn = rng.choice(len(lengths), p=weights / weights.sum())
         offset = int(rng.integers(first[drawn], last[drawn], endpoint=True))
@@ -182,7 +201,11 @@ def resized_size(size: Size, shortest: int, longest: float = inf) -> Size:
 
 
 def names_a_side(caption: str) -> bool:
-    """Returns whether a caption mentions left or right, so that a flip would make it wrong."""
+    """Returns whether a caption names a side that a flip would make wrong.
+
+    >>> names_a_side("the cup at 3 o'clock"), names_a_side("a clock tower")
+    (True, False)
+    """
     return _SIDE.search(caption) is not None
 
 

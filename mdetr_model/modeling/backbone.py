@@ -161,7 +161,7 @@ def _convolved(layer: Any, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tens
 
 
 class EfficientNetEncoder(nn.Module):
-    """EfficientNet up to its last block, without the convolution on top.
+    """EfficientNet up to its last block, without the convolution on top, and without dropout.
 
     Attributes:
         channels: of the features.
@@ -221,7 +221,7 @@ def _inverted_bottleneck(
     inner = _squeeze_excite(block.squeeze_excite, inner, mask)
     layer = block.projection
     inner = normed(layer.project_conv, layer.project_bn, inner)
-    return (x + layer.dropout(inner) if layer.apply_dropout else inner), mask
+    return (x + inner if layer.apply_dropout else inner), mask
 
 
 def _squeeze_excite(layer: Any, x: Tensor, mask: Tensor | None) -> Tensor:

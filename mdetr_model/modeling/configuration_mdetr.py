@@ -56,7 +56,9 @@ class MdetrConfig(PreTrainedConfig):
     """Configuration of an MDETR model; the defaults are the paper's model with ResNet-101.
 
     Attributes:
-        backbone_config: a ResNet or EfficientNet configuration, or a name in ``BACKBONES``.
+        backbone_config: a ResNet or EfficientNet configuration, or a name in ``BACKBONES``. The
+            ``drop_connect_rate`` of an EfficientNet is not used: published training drops nothing,
+            and transformers would drop single values instead of blocks.
         text_config: configuration of a text encoder that ``AutoModel`` knows, or a name in
             ``TEXT_ENCODERS``.
         frozen_batch_norm: whether batch norm of the image encoder keeps the statistics and weights
@@ -89,8 +91,8 @@ class MdetrConfig(PreTrainedConfig):
             the input of the encoder. DETR adds it to queries and keys only, so the values that
             attention mixes do not contain positions, and a small model learns to localize late.
         identity_init: whether a joint transformer with random weights starts near the identity (see
-            ``start_near_identity``), instead of as in DETR, as single layers that a checkpoint
-            lacks do. For training from random weights.
+            ``start_near_identity``), and projections and heads with larger weights, instead of as
+            published. For training from random weights.
         ce_loss_coef, bbox_loss_coef, giou_loss_coef, contrastive_align_loss_coef,
             isfinal_loss_coef, qa_loss_coef: weights of the losses. Published training on GQA has a
             ``qa_loss_coef`` of 25.

@@ -41,7 +41,18 @@ class ObjectHeads(nn.Module):
             than only mentions it (CLEVR-Ref+).
         """
         is_final = self.is_final(x).squeeze(-1) if self.is_final is not None else None
-        return self.tokens(x), self.box(x).sigmoid(), is_final
+        return self.tokens(x), self._boxes(x), is_final
+
+    def _boxes(self, x: Tensor) -> Tensor:
+        """Predicts boxes, under autocast in the precision of the weights.
+
+        bfloat16 has steps of 1/256 below 1, which are 5 pixels of 1333.
+        """
+        device = x.device.type
+        if not torch.is_autocast_enabled(device):
+            return self.box(x).sigmoid()
+        with torch.autocast(device, enabled=False):
+            return self.box(x.to(self.box.first.weight.dtype)).sigmoid()
 
 
 class AlignmentHeads(nn.Module):

@@ -33,7 +33,12 @@ from .criterion import MdetrCriterion
 from .heads import AlignmentHeads, AnswerHeads, ObjectHeads, WordHead
 from .outputs import MdetrModelOutput, MdetrOutput
 from .position_encoding import sine_positions
-from .transformer import MdetrDecoder, MdetrEncoder, start_near_identity
+from .transformer import (
+    MdetrDecoder,
+    MdetrEncoder,
+    start_as_published,
+    start_near_identity,
+)
 
 
 class MdetrPreTrainedModel(PreTrainedModel):
@@ -62,14 +67,18 @@ class MdetrPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initializes all linear layers, not only the transformer's as in DETR, by Xavier.
+        """Initializes as published training does, unless ``identity_init`` says otherwise.
 
-        Text encoders and ResNets initialize themselves, as models of transformers, and so does
-        ``EfficientNetEncoder``.
+        That is torch's default for linear layers, and what ``start_as_published`` does; with
+        ``identity_init``, Xavier's. Text encoders and ResNets initialize themselves, as models of
+        transformers, and so does ``EfficientNetEncoder``.
         """
         match module:
-            case nn.Linear():
+            case nn.Linear() if self.config.identity_init:
                 initialization.xavier_uniform_(module.weight)
+            case nn.Linear():
+                initialize_within_fan_in(module, module.in_features)
+                return
             case nn.Conv2d() | nn.BatchNorm2d() | FrozenBatchNorm2d():
                 initialize(module)
             case nn.Embedding():
@@ -81,6 +90,17 @@ class MdetrPreTrainedModel(PreTrainedModel):
                 return
         if isinstance(bias := getattr(module, "bias", None), Tensor):
             initialization.zeros_(bias)
+
+
+@torch.no_grad()
+def initialize_within_fan_in(module: nn.Module, fan_in: int) -> None:
+    """Draws weights and biases uniformly within the inverse square root of the fan-in.
+
+    This is torch's default for linear layers and convolutions.
+    """
+    bound = 1 / math.sqrt(fan_in)
+    for parameter in module.parameters(recurse=False):
+        initialization.uniform_(parameter, -bound, bound)
 
 
 class FeatureResizer(nn.Module):
@@ -114,12 +134,16 @@ class MdetrModel(MdetrPreTrainedModel):
         self.encoder = MdetrEncoder(config)
         self.decoder = MdetrDecoder(config)
         self.post_init()
-        # Queries start from zero. With a bias of zero, the input of the first layer norm would be
-        # zero, and its gradient 300 times that of other layers. ``_init_weights`` gets modules
-        # without their names, so it cannot treat this one differently.
-        initialization.normal_(self.decoder.get_parameter("layers.0.self_attention.output.bias"))
+        # ``_init_weights`` gets modules without their names, so it cannot treat these differently.
         if config.identity_init:
+            # Queries start from zero. With a bias of zero, as published, the input of the first
+            # layer norm is zero, and its gradient 300 times that of other layers.
+            bias = self.decoder.get_parameter("layers.0.self_attention.output.bias")
+            initialization.normal_(bias)
             start_near_identity(self.encoder, self.decoder)
+        else:
+            initialize_within_fan_in(self.image_projection, self.image_projection.in_channels)
+            start_as_published(self.encoder, self.decoder)
 
     def get_input_embeddings(self) -> nn.Module:
         """Returns the token embeddings of the text encoder."""

@@ -4,9 +4,12 @@ Post-norm layers as in DETR: positions are added to queries and keys in every la
 values. Sequences are (batch, length, channels); masks are bool, False for keys to leave out.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization
 
 from .configuration_mdetr import MdetrConfig
 
@@ -159,6 +162,29 @@ class MdetrDecoder(nn.Module):
             x = layer(x, queries, memory, memory_with_positions, mask)
             outputs.append(x)
         return self.norm(torch.stack(outputs))
+
+
+@torch.no_grad()
+def start_as_published(encoder: MdetrEncoder, decoder: MdetrDecoder) -> None:
+    """Draws the matrices of attention and feed-forward networks as published training does.
+
+    They are Xavier's uniform ones. Query, key and value are one matrix (3 D, D) there, so their
+    weights are smaller than those of single matrices, by the square root of 2. The biases of
+    attention are zero, those of feed-forward networks are left as they are.
+    """
+    for module in [*encoder.modules(), *decoder.modules()]:
+        match module:
+            case MdetrFeedForward():
+                initialization.xavier_uniform_(module.expand.weight)
+                initialization.xavier_uniform_(module.contract.weight)
+            case MdetrAttention():
+                size = module.output.in_features
+                bound = math.sqrt(6 / (size + 3 * size))
+                for part in (module.query, module.key, module.value):
+                    initialization.uniform_(part.weight, -bound, bound)
+                initialization.xavier_uniform_(module.output.weight)
+                for part in (module.query, module.key, module.value, module.output):
+                    initialization.zeros_(part.bias)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from shards import written_files
 from shards.atomic import atomic_write
 
-FORMAT = 3
+FORMAT = 4
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
@@ -99,6 +99,11 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # any exception is possible for bytes that are not a pickle
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is not a checkpoint: {reason}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of a training run of this version")
+    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
+        raise ValueError(f"{path} is not a checkpoint of a training run")
+    if state["format"] != FORMAT:
+        raise ValueError(
+            f"{path} has format {state['format']}, this version resumes format {FORMAT}: its "
+            "training differs, so resume with the version that began the run, or train again"
+        )
     return state

@@ -12,6 +12,8 @@ from mdetr_model.modeling.configuration_mdetr import MdetrConfig
 from schemas.decodable import decodable
 from schemas.toml_config import Override, read_config
 
+PUBLISHED = "published"  # the recipe of the published training, see docs/reproduce.md
+
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
@@ -119,12 +121,14 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lr, lr_backbone, lr_text_encoder: peak learning rates of the joint transformer with its
             heads, of the image encoder, and of the text encoder.
         schedule: "published": the text encoder's rate warms up and then decays linearly to zero;
-            the others drop to a tenth at epoch ``lr_drop``. "cosine": all warm up and decay to
-            zero along half a cosine.
+            the others drop to a tenth every ``lr_drop`` epochs. "cosine": all warm up and decay
+            to zero along half a cosine.
         warmup_fraction: the fraction of all steps in which learning rates warm up.
         max_grad_norm: gradients are clipped to this total norm.
         ema_decay: decay of the exponential moving average of the weights, which is validated and
             saved; 0: none.
+        ema_warmup: whether the average forgets the initial weights sooner, see ``EMA``; for
+            training from random weights. Published training has none.
         precision: of the forward pass in training; weights, losses and validation are float32.
         compile: compile the text encoder and the joint transformer.
     """
@@ -141,6 +145,7 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lr_drop: PositiveInt = 35
     max_grad_norm: PositiveFloat = 0.1
     ema_decay: Fraction = 0.9998
+    ema_warmup: bool = False
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
 
@@ -164,8 +169,13 @@ class LoggingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A training run."""
+    """A training run.
 
+    Attributes:
+        recipe: ``PUBLISHED``, or what the run does otherwise, and why; for people.
+    """
+
+    recipe: str = "not stated"
     seed: NonNegativeInt = 0
     init: InitConfig
     data: DataConfig
@@ -198,7 +208,11 @@ def load_config(name_or_path: str, overrides: Iterable[Override] = ()) -> Traini
     Raises:
         ValueError: there is no such configuration, it is not TOML, or a value in it is wrong.
     """
+    overrides = tuple(overrides)
     table = read_config(name_or_path, "mdetr_model.configs", overrides, kind="configuration")
+    changes = [f"{override.dotted}={override.value}" for override in overrides]
+    if table.get("recipe") == PUBLISHED and changes:
+        table["recipe"] = f"{PUBLISHED}, with {', '.join(changes)}"
     try:
         return msgspec.convert(table, decodable(TrainingConfig))
     except msgspec.ValidationError as error:

@@ -36,7 +36,7 @@ def _group_of(parameter_name: str) -> str:
 
 
 def lr_factor(group: str, step: int, epoch_steps: int, config: OptimizerConfig) -> float:
-    """Returns the factor of a group's peak learning rate at a step.
+    """Returns the factor of a group's peak learning rate that a schedule has at a step.
 
     Args:
         group: name of the parameter group.
@@ -44,35 +44,50 @@ def lr_factor(group: str, step: int, epoch_steps: int, config: OptimizerConfig) 
         epoch_steps: steps of an epoch.
         config: schedule, epochs, ``warmup_fraction`` and ``lr_drop``.
     """
-    if config.schedule == "published" and group != "text_encoder":
-        return 1.0 if step // epoch_steps < config.lr_drop else 0.1
     steps = epoch_steps * config.epochs
-    warmup_steps = max(1, round(config.warmup_fraction * steps))
+    warmup_steps = round(config.warmup_fraction * steps)
+    if config.schedule == "published":
+        if group != "text_encoder":
+            return 0.1 ** (step // epoch_steps // config.lr_drop)
+        if step < warmup_steps:
+            return step / warmup_steps
+        return (steps - step) / max(1, steps - warmup_steps)
+    warmup_steps = max(1, warmup_steps)
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, steps - warmup_steps)
-    if config.schedule == "published":
-        return 1 - progress
     return (1 + math.cos(math.pi * progress)) / 2
 
 
 def set_learning_rates(
     optimizer: torch.optim.Optimizer, step: int, epoch_steps: int, config: OptimizerConfig
 ) -> None:
-    """Sets the learning rate of every parameter group for a step."""
+    """Sets the learning rate of every parameter group for a step.
+
+    Published training sets the rates of a step after that step, so they are those of the next one,
+    and the first step is taken with the peak rates. "cosine" sets them before.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * lr_factor(group["name"], step, epoch_steps, config)
+        group["lr"] = group["peak_lr"]
+        if config.schedule == "cosine":
+            group["lr"] *= lr_factor(group["name"], step, epoch_steps, config)
+        elif step > 0:
+            group["lr"] *= lr_factor(group["name"], step - 1, epoch_steps, config)
 
 
 class EMA:
     """An exponential moving average of a model's weights and buffers, in separate memory.
 
-    Over the first steps ``decay`` is capped at ``steps / (steps + 10)``, so that the initial random
-    weights are forgotten.
+    Args:
+        model: whose weights are averaged, from their initial values on.
+        decay: of the average.
+        warmup: whether ``decay`` is capped at ``steps / (steps + 10)`` over the first steps, so
+            that initial random weights are forgotten soon. The published average has no such cap.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, *, warmup: bool = False) -> None:
         self.decay = decay
+        self.warmup = warmup
         self.steps = 0
         self.values = {name: value.clone() for name, value in _state(model).items()}
 
@@ -80,7 +95,9 @@ class EMA:
     def update(self, model: nn.Module) -> None:
         """Updates the average with the model's current weights; copies integer buffers."""
         self.steps += 1
-        decay = min(self.decay, self.steps / (self.steps + 10))
+        decay = self.decay
+        if self.warmup:
+            decay = min(decay, self.steps / (self.steps + 10))
         state = _state(model)
         floats = [name for name, value in self.values.items() if value.is_floating_point()]
         averages, weights = [self.values[n] for n in floats], [state[n] for n in floats]

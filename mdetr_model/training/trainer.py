@@ -107,9 +107,11 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             context.device.type, enabled=config.optimizer.precision == "float16"
         )
-        self.ema = (
-            EMA(self.model, config.optimizer.ema_decay) if config.optimizer.ema_decay else None
-        )
+        self.ema = None
+        if config.optimizer.ema_decay:
+            self.ema = EMA(
+                self.model, config.optimizer.ema_decay, warmup=config.optimizer.ema_warmup
+            )
         self.training_model = self._wrap()
         if checkpoint is not None:
             self._resume(checkpoint)
@@ -201,7 +203,9 @@ class Trainer:
         batches = [batch.to(context.device, non_blocking=True) for batch in batches]
         torch.manual_seed(_derive_seed(self.config.seed, self.step, context.rank))
         # Losses are normalized by the mean number of boxes of a micro batch, over the whole global
-        # batch, so that their sum does not depend on how the global batch is divided.
+        # batch, so that their sum does not depend on how the global batch is divided. As published,
+        # two losses do: the contrastive alignment loss, which has the padding of captions among its
+        # negatives, and that of answers, which is a mean over a micro batch.
         boxes = torch.stack([batch.labels["box_mask"].sum() for batch in batches]).sum().float()
         stop_requested = boxes.new_tensor(float(self._stop_requested))
         total_boxes, stop_requests = context.all_reduce_sum(torch.stack([boxes, stop_requested]))

@@ -144,7 +144,8 @@ def test_boxes_follow_the_pixels() -> None:
 @pytest.mark.parametrize(("answer", "flipped"), [("left", False), ("yes", True), (None, True)])
 def test_image_is_not_flipped_if_the_answer_is_a_side(answer: str | None, flipped: bool) -> None:
     pair = make_pair("On which side is the bus?", question=Question("q1", answer))
-    builder = TrainingSampleBuilder(TOKENIZER, TrainTransform(scales=(40,), crop_prob=0))
+    transform = TrainTransform(scales=(40,), crop_prob=0, hflip_prob=0.5)
+    builder = TrainingSampleBuilder(TOKENIZER, transform)
     images = {build(pair, builder, seed).pixels.numpy().tobytes() for seed in range(20)}
     assert len(images) == 1 + flipped
 

@@ -52,6 +52,16 @@ def test_frozen_batch_norm_equals_its_formula() -> None:
     assert len(norm.state_dict()) == 4
 
 
+def test_efficientnet_drops_nothing_in_training() -> None:
+    """Whatever its configuration says, as that of the weights in the hub."""
+    config = EfficientNetConfig(
+        width_coefficient=0.25, depth_coefficient=0.5, hidden_dim=320, drop_connect_rate=0.2
+    )
+    encoder, pixels = _encoder(config), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(encoder.train()(pixels), encoder.eval()(pixels))
+
+
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([3, 5]), st.integers(1, 2))
 @settings(deadline=None, max_examples=100)
 def test_same_padding_equals_tensorflow(height: int, width: int, kernel: int, stride: int) -> None:

@@ -142,14 +142,108 @@ def test_identity_init_builds_and_loads_models_of_any_precision(
         assert torch.equal(weight, loaded[name]), name
 
 
-def test_only_first_decoder_layer_has_initial_bias() -> None:
+def published_layers(config: MdetrConfig) -> dict[str, torch.nn.Module]:
+    """Torch's modules as the published program makes them, by a name of ours that they match."""
+    size, ffn, channels = config.hidden_size, config.encoder_ffn_dim, 64
+    attention = torch.nn.MultiheadAttention(size, config.num_attention_heads)
+    expand, contract = torch.nn.Linear(size, ffn), torch.nn.Linear(ffn, size)
+    for matrix in (attention.in_proj_weight, attention.out_proj.weight):
+        torch.nn.init.xavier_uniform_(matrix)
+    for matrix in (expand.weight, contract.weight):
+        torch.nn.init.xavier_uniform_(matrix)
+    return {
+        "mdetr.encoder.layers.0.attention": attention,
+        "mdetr.decoder.layers.0.self_attention": attention,
+        "mdetr.decoder.layers.1.cross_attention": attention,
+        "mdetr.encoder.layers.1.feedforward.expand": expand,
+        "mdetr.encoder.layers.1.feedforward.contract": contract,
+        "mdetr.image_projection": torch.nn.Conv2d(channels, size, 1),
+        "mdetr.text_projection.linear": torch.nn.Linear(config.text_config.hidden_size, size),
+        "mdetr.queries": torch.nn.Embedding(100, size),
+        "object_heads.tokens": torch.nn.Linear(size, 256),
+        "object_heads.box.first": torch.nn.Linear(size, size),
+        "object_heads.box.last": torch.nn.Linear(size, 4),
+        "alignment_heads.queries": torch.nn.Linear(size, config.projection_dim),
+        "alignment_heads.tokens": torch.nn.Linear(size, config.projection_dim),
+        "answer_queries": torch.nn.Embedding(5, size),
+        "answer_heads.heads.0": torch.nn.Linear(size, 40),
+    }
+
+
+def spread(*tensors: Tensor) -> list[float]:
+    values = torch.cat([tensor.detach().flatten() for tensor in tensors])
+    return [values.std().item(), values.abs().max().item()]
+
+
+def test_initial_weights_are_the_published_ones() -> None:
+    """They have the standard deviation and the bounds of the published program's modules."""
+    model = tiny_model(
+        MdetrForQuestionAnswering,
+        answer_heads=[["total", 40]],
+        backbone_config=RESNET | {"hidden_sizes": [8, 8, 16, 64]},
+        hidden_size=128,
+        encoder_ffn_dim=96,
+    )
+    for name, published in published_layers(model.config).items():
+        module = model.get_submodule(name)
+        expected = {n: [p] for n, p in published.named_parameters()}
+        actual = {n: [p] for n, p in module.named_parameters()}
+        if isinstance(module, MdetrAttention):
+            parts = (module.query, module.key, module.value)
+            actual = {
+                "in_proj_weight": [part.weight for part in parts],
+                "in_proj_bias": [part.bias for part in parts],
+                "out_proj.weight": [module.output.weight],
+                "out_proj.bias": [module.output.bias],
+            }
+        assert actual.keys() == expected.keys()
+        for parameter, tensors in actual.items():
+            few = sum(tensor.numel() for tensor in tensors) < 300
+            if module is model.answer_queries or (few and parameter == "bias"):
+                continue  # too few values to compare
+            assert spread(*tensors) == pytest.approx(
+                spread(*expected[parameter]), rel=0.1 if not few else 0.5, abs=1e-9
+            ), (name, parameter)
+    assert model.answer_queries.weight.std() > 0.7
+
+
+def test_identity_init_has_larger_weights_and_one_initial_bias() -> None:
+    model = tiny_model(identity_init=True)
+    for name in ("object_heads.box.last", "alignment_heads.queries"):
+        layer = model.get_submodule(name)
+        bound = (6 / (layer.in_features + layer.out_features)) ** 0.5
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
+        assert not layer.bias.any()
     biases = {
         name: bias.abs().max().item()
-        for name, bias in tiny_model().mdetr.decoder.named_parameters()
+        for name, bias in model.mdetr.decoder.named_parameters()
         if name.endswith("bias")
     }
     assert biases.pop("layers.0.self_attention.output.bias") > 0
     assert biases and not any(biases.values())
+
+
+def test_weights_that_a_folder_lacks_are_initialized_and_no_others(tmp_path: Path) -> None:
+    model = tiny_model()
+    state = model.state_dict()
+    missing = "mdetr.encoder.layers.0.attention.query.weight"
+    lacking = {name: value for name, value in state.items() if name != missing}
+    model.save_pretrained(tmp_path, state_dict=lacking)
+    loaded = MdetrForGrounding.from_pretrained(tmp_path).state_dict()
+    for name, value in state.items():
+        assert torch.equal(loaded[name], value) == (name != missing), name
+    assert loaded[missing].abs().max() <= model.config.hidden_size**-0.5
+
+
+def test_boxes_have_the_precision_of_float32_under_autocast() -> None:
+    model, inputs = tiny_model(), two_inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        boxes = run(model, inputs).layer_pred_boxes
+    assert boxes.dtype == torch.float32
+    assert (boxes != boxes.bfloat16().float()).float().mean() > 0.9
+    half = model.bfloat16()
+    halves = {n: v.bfloat16() if v.is_floating_point() else v for n, v in inputs.items()}
+    assert run(half, halves).pred_boxes.dtype == torch.bfloat16
 
 
 def test_token_embeddings_can_be_resized() -> None:

@@ -77,10 +77,17 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path: Path, content: bytes)
 def test_other_torch_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save({"weight": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="not a checkpoint of a training run of this version"):
+    with pytest.raises(ValueError, match="not a checkpoint of a training run"):
         checkpoints.read(path)
     with pytest.raises(OSError):
         checkpoints.read(tmp_path / "missing.pt")
+
+
+def test_checkpoints_of_another_version_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "step-000000001.pt"
+    torch.save({"format": checkpoints.FORMAT - 1, "step": 1}, path)
+    with pytest.raises(ValueError, match=r"step-000000001.pt has format 3, .* resume with the"):
+        checkpoints.read(path)
 
 
 def test_reading_a_checkpoint_executes_nothing(tmp_path: Path) -> None:
