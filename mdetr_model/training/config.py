@@ -159,6 +159,8 @@ class LoggingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         max_checkpoints: this many of the latest checkpoints are kept.
         validation_epochs: epochs between two validations.
         max_validation_pairs: limit for each validation split; default: none.
+        best_model: whether the model with the best mean over the validation splits, of recall@1 or
+            of accuracy, is kept in ``best_model/``, beside the last one in ``model/``.
     """
 
     log_steps: PositiveInt = 50
@@ -166,6 +168,7 @@ class LoggingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_checkpoints: PositiveInt = 2
     validation_epochs: PositiveInt = 1
     max_validation_pairs: PositiveInt | None = None
+    best_model: bool = False
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

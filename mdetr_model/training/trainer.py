@@ -33,13 +33,14 @@ from mdetr_model.training.init_model import init_model
 from mdetr_model.training.memory_format import match_weight_strides, memory_format_of
 from mdetr_model.training.optimization import EMA, parameter_groups, set_learning_rates
 from mdetr_model.training.training_data import TrainingData
-from mdetr_model.training.training_log import IntervalMetrics, TrainingLog
-from mdetr_model.training.validation import Validation
+from mdetr_model.training.training_log import IntervalMetrics, TrainingLog, read_log
+from mdetr_model.training.validation import Validation, mean_score
 from shards import written_files
 
 # Maximum consecutive steps that the float16 gradient scaler may skip before the run fails.
 MAX_SKIPPED_STEPS = 20
 CONFIG_NAME = "config.json"
+MODEL_NAME, BEST_MODEL_NAME = "model", "best_model"
 # DDP's option whether each forward pass copies rank 0's buffers: renamed in torch 2.13.
 SYNC_BUFFERS = (
     "forward_sync_buffers"
@@ -300,6 +301,9 @@ class Trainer:
             values = self.validation.run(
                 self.model, self.processor.tokenizer, lambda: self._stop_requested
             )
+            # Before the line of the log, by which a resumed run knows that this is done.
+            if log is not None and values and self._is_best(values):
+                write_model(self.output / BEST_MODEL_NAME, self.model, self.processor)
         self._metrics.excluded_seconds += time.perf_counter() - begin
         if values is None:
             self.stopping = True
@@ -307,10 +311,17 @@ class Trainer:
             log.write("validation", self.step, values)
             log.print(f"step {self.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
 
+    def _is_best(self, values: dict[str, float]) -> bool:
+        """Returns whether the best model is kept, and is better than at all earlier validations."""
+        earlier = [
+            mean_score(line) for line in read_log(self.output) if line["kind"] == "validation"
+        ]
+        return self.config.logging.best_model and mean_score(values) > max(earlier, default=-1)
+
     def _write_model(self) -> None:
         with self._ema_weights():
             if self.context.is_main:
-                write_model(self.output / "model", self.model, self.processor)
+                write_model(self.output / MODEL_NAME, self.model, self.processor)
         self.context.barrier()
 
     def _ema_weights(self) -> AbstractContextManager[Any]:
@@ -422,7 +433,8 @@ def train(config: TrainingConfig, output: Path, resume: str) -> None:
         checkpoint = checkpoints.find_resume_point(output / "checkpoints", resume)
         names = [CONFIG_NAME, training_log.FILE_NAME]
         written_files.check(output, names)
-        written_files.check_all(output / "model")
+        written_files.check_all(output / MODEL_NAME)
+        written_files.check_all(output / BEST_MODEL_NAME)
         if len(set(context.all_gather(checkpoint))) > 1:
             raise ValueError(
                 f"ranks find different checkpoints in {output}: it must be a shared folder"

@@ -1,7 +1,10 @@
 """Validation during training, on splits that are not trained on."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from itertools import takewhile
+from statistics import fmean
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -12,6 +15,19 @@ from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.training.config import TrainingConfig
 from mdetr_model.training.training_data import open_shards
 from shards.sampling.dataset import evaluation_indices
+
+BEST_BY = ("recall@1", "accuracy")  # of grounding and of question answering
+
+
+def mean_score(values: Mapping[str, Any]) -> float:
+    """Returns the mean over the splits of the metric that models are compared by.
+
+    Args:
+        values: what ``Validation.run`` returned, or a line of the log with that. If no split has
+            such a metric, the result is minus infinity.
+    """
+    scores = [value for name, value in values.items() if name.split(" ")[-1] in BEST_BY]
+    return fmean(scores) if scores else -math.inf
 
 
 class Validation:

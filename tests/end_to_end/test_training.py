@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from mdetr_model.training import checkpoints
@@ -85,6 +86,20 @@ def test_trained_model_is_validated_and_evaluated(
     assert small.log(reference_run, "train")[0].keys() >= {
         *("loss", "grad_norm", "lr/backbone", "lr/text_encoder", "lr/rest", "samples_per_second")
     }
+
+
+def test_best_model_is_that_of_the_first_best_validation(folder: Path, tmp_path: Path) -> None:
+    config = small.write_config(folder, "best", epochs=3)
+    options = ["--set", "logging.best_model=true", "--set", "logging.max_checkpoints=9"]
+    small.train(config, tmp_path, *options)
+    scores = {line["step"]: line["val recall@1"] for line in small.log(tmp_path, "validation")}
+    best_step = max(scores, key=scores.__getitem__)
+    assert len(scores) == 3
+    path = checkpoints.checkpoint_path(tmp_path / "checkpoints", best_step)
+    averages = checkpoints.read(path)["ema"]["values"]
+    written = load_file(tmp_path / "best_model" / "model.safetensors")
+    assert written and all(torch.equal(averages[name], value) for name, value in written.items())
+    assert (tmp_path / "best_model" / "processor_config.json").exists()
 
 
 def test_report_of_a_model_that_has_not_learned(
