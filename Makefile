@@ -1,6 +1,7 @@
 # make install the pipeline and mdetr-shards, without torch, in .venv
 # make demo    synthetic images and annotations -> shards -> a trained model -> its evaluation
 # make test    the tests, in two processes
+# make test-clusters    those on Flink, Spark and Prism alone: needs Java, Maven, Go, and root
 # make check   linter, formatter, type checker, glossary
 # make long    a model that grounds phrases: an hour and a half on two cores
 # make tasks   the paper's tasks at a small size, from the model of `make long`
@@ -22,7 +23,7 @@ fresh = test ! -e "$(1)" || test -e "$(1)/.made-by-make" || \
 
 # Targets share .venv: with -j, a build would run while pip replaces its commands.
 .NOTPARALLEL:
-.PHONY: install demo demo-shards long tasks test check clean
+.PHONY: install demo demo-shards long tasks test test-clusters check clean
 
 demo: demo-shards $(VENV)/.installed-train
 	$(TRAIN) demo --root $(DEMO) --output $(DEMO)/training --set seed=$(SEED)
@@ -86,6 +87,9 @@ $(eval $(call task,clevr,clevr,clevr-raw,answering,val))
 # Test files in the order of `testpaths`, the slow ones first, to balance the processes.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+test-clusters: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests/clusters
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

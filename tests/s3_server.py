@@ -1,14 +1,17 @@
-"""An S3 store on the loopback interface, by moto, that can be slow and fail at intervals.
+"""An S3 store, by moto, that can be slow, fail at intervals, and fail or wait on order.
 
-    python -m tests.s3_server PORT FAIL_EVERY DELAY [LOG]
+    python -m tests.s3_server PORT [OPTION ...]
 
-Every FAIL_EVERY-th request is answered with 503 (0: none), each one after DELAY seconds. LOG gets a
-line for each other request: method, bytes of content that are sent, path.
+Orders are files of a folder, and hold while they exist. ``hold``: requests that match its regular
+expression, such as ``GET .*json``, wait; ``held`` then has the address of the client. ``outage``:
+every request is answered with 503.
 """
 
+import argparse
 import itertools
 import os
-import sys
+import re
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,14 +29,19 @@ def serve_s3(
     *, fail_every: int = 0, delay: float = 0.0, log: Path | None = None
 ) -> Iterator[dict[str, str]]:
     """Runs a store, and yields the environment variables that AWS libraries need to access it."""
-    options = ["{port}", str(fail_every), str(delay), *([str(log)] if log else [])]
-    with server("tests.s3_server", options) as port:
-        yield {
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        }
+    options = ["{port}", f"--fail-every={fail_every}", f"--delay={delay}"]
+    with server("tests.s3_server", options + ([f"--log={log}"] if log else [])) as port:
+        yield environment_of(f"http://127.0.0.1:{port}")
+
+
+def environment_of(endpoint: str) -> dict[str, str]:
+    """Returns the environment variables that AWS libraries need to access a store."""
+    return {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+    }
 
 
 def options_of(environment: dict[str, str]) -> dict[str, Any]:
@@ -61,16 +69,18 @@ def requests(log: Path) -> list[Request]:
 class _Unreliable:
     """A WSGI application that fails or waits before it calls another one."""
 
-    def __init__(self, application: Any, fail_every: int, delay: float, log: Path | None) -> None:
+    def __init__(self, application: Any, options: argparse.Namespace) -> None:
         self._application = application
-        self._fail_every = fail_every
-        self._delay = delay
-        self._log = log.open("a", buffering=1) if log else None
+        self._fail_every = options.fail_every
+        self._delay = options.delay
+        self._log = options.log.open("a", buffering=1) if options.log else None
+        self._orders = options.orders
         self._requests = itertools.count(1)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         time.sleep(self._delay)
-        if self._fail_every and next(self._requests) % self._fail_every == 0:
+        self._wait_if_held(environ)
+        if self._is_to_fail():
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>"]
@@ -80,14 +90,47 @@ class _Unreliable:
             self._log.write(f"{environ['REQUEST_METHOD']} {sent} {environ['PATH_INFO']}\n")
         return content
 
+    def _is_to_fail(self) -> bool:
+        if self._orders and (self._orders / "outage").exists():
+            return True
+        return self._fail_every and next(self._requests) % self._fail_every == 0
+
+    def _wait_if_held(self, environ: dict[str, Any]) -> None:
+        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        while self._orders and (pattern := _text(self._orders / "hold")):
+            if not re.fullmatch(pattern, request):
+                return
+            _write(self._orders / "held", environ["REMOTE_ADDR"])
+            time.sleep(0.05)
+
+
+def _text(file: Path) -> str:
+    """Returns the content of a file; "" if there is none."""
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _write(file: Path, text: str) -> None:
+    """Writes a file that is never seen unfinished."""
+    unfinished = file.with_suffix(f".{threading.get_ident()}")
+    unfinished.write_text(text)
+    unfinished.rename(file)
+
 
 def main() -> None:
-    port, fail_every, delay = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    log = Path(sys.argv[4]) if len(sys.argv) > 4 else None
-    os.environ["MOTO_S3_CUSTOM_ENDPOINTS"] = f"http://127.0.0.1:{port}"
-    application = DomainDispatcherApplication(create_backend_app)
-    unreliable = _Unreliable(application, fail_every, delay, log)
-    make_server("127.0.0.1", port, unreliable, threaded=True).serve_forever()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("port", type=int)
+    parser.add_argument("--address", default="127.0.0.1", help="to listen on")
+    parser.add_argument("--fail-every", type=int, default=0, help="answer each N-th with 503")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--log", type=Path, help="gets a line for each answer: method, bytes, path")
+    parser.add_argument("--orders", type=Path, help="folder of the files hold and outage")
+    options = parser.parse_args()
+    os.environ["MOTO_S3_CUSTOM_ENDPOINTS"] = f"http://{options.address}:{options.port}"
+    unreliable = _Unreliable(DomainDispatcherApplication(create_backend_app), options)
+    make_server(options.address, options.port, unreliable, threaded=True).serve_forever()
 
 
 if __name__ == "__main__":

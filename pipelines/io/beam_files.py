@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
 SCRATCH = ".mdetr-build"  # the folder of temporary files in the output of a build
 
@@ -27,6 +28,8 @@ def atomic_write(path: str, scratch: str) -> Iterator[BinaryIO]:
     After an error there is no file ``path``, and one may be left in ``scratch``. Several processes
     may write the same ``path``.
     """
+    if FileSystems._pipeline_options is None:  # as in a worker of a worker pool
+        FileSystems.set_options(PipelineOptions([]))  # S3 is refused without any
     name = FileSystems.split(path)[1]
     temporary = FileSystems.join(scratch, f"{name}.{uuid.uuid4().hex}")
     with FileSystems.create(temporary, compression_type="uncompressed") as file:

@@ -57,6 +57,17 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> list[Recipe]:
     return [load(path, str(folder), [override]) for override in shards]
 
 
+def test_process_without_options_of_beam_writes(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As workers of a worker pool are."""
+    monkeypatch.setattr(FileSystems, "_pipeline_options", None)
+    with atomic_write(f"{bucket}/bare/file", f"{bucket}/bare/scratch") as file:
+        file.write(b"content")
+    scheme, _, path = bucket.partition("://")
+    assert store(scheme).cat_file(f"{path}/bare/file") == b"content"
+
+
 def build(output: str, recipe: Recipe, set_: Path, *, overwrite: bool, finish: bool) -> None:
     """Writes the files of a recipe, and the manifest if the build is to finish."""
     folder = OutputFolder(output, recipe)

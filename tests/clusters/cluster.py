@@ -1,0 +1,140 @@
+"""What the clusters of all engines have in common.
+
+The first host has the engine's master, the job server and the store, and commands are run there.
+Each other host has a worker of the engine and, beside it, the pool of its Python workers.
+"""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+
+import psutil
+
+from tests.clusters.downloads import class_path
+from tests.clusters.hosts import Host, Network
+from tests.clusters.java import java
+from tests.clusters.store import Store
+from tests.processes import started
+
+JOB_PORT, POOL_PORT = 8099, 50000
+_BUILD_SECONDS = 400
+
+# Requests of the store while raw files are sliced, while what they state is read and sent to the
+# shuffle, and when a shard is complete.
+READING = r"GET /raw/dataset/vg/region_graphs\.json"
+GROUPING = r"GET /raw/dataset/flickr30k/Annotations/.*"
+WRITING = r"PUT /made/[^/]+/train-00005-of-00008\.tar"
+
+
+class Cluster(ABC):
+    """A cluster with two worker hosts.
+
+    Attributes:
+        first: the first host.
+        workers: the worker hosts, by address.
+        store: the store, which has the raw files.
+        folder: the logs of all hosts, and the files of their daemons.
+    """
+
+    def __init__(self, network: Network, folder: Path, pom: Path, raw: Path) -> None:
+        """Starts the daemons of a cluster.
+
+        Args:
+            network: gets the hosts.
+            folder: see above.
+            pom: the engine's pom.xml.
+            raw: the raw files.
+        """
+        self.folder = folder
+        self._network, self._class_path = network, class_path(pom)
+        self.first = network.add_host("first")
+        self.store = Store(self.first, folder, raw)
+        self.workers: dict[str, Host] = {}
+        self._start_master()
+        for _ in range(2):
+            self.add_worker()
+        self.start_job_server()
+
+    def add_worker(self) -> Host:
+        """Adds a worker host."""
+        host = self._network.add_host("worker")
+        pool = ["python", "-m", "apache_beam.runners.worker.worker_pool_main"]
+        command = [*pool, f"--service_port={POOL_PORT}"]
+        host.start("worker-pool", command, env=self.store.environment)
+        self._start_worker(host)
+        self.workers[host.address] = host
+        return host
+
+    def kill_worker(self, address: str) -> None:
+        """Takes a worker host down for good."""
+        self.workers.pop(address).kill()
+
+    @abstractmethod
+    def _start_master(self) -> None: ...
+
+    @abstractmethod
+    def _start_worker(self, host: Host) -> None: ...
+
+    @abstractmethod
+    def start_job_server(self) -> None:
+        """Starts the job server, or starts it again."""
+
+    def _start_java(
+        self, host: Host, name: str, main: str, arguments: list[str], *options: str, port: int = 0
+    ) -> None:
+        """Starts a daemon of the engine; ``options`` are those of the JVM."""
+        command = java(self._class_path, main, arguments, *options)
+        host.start(name, command, env=self._environment(host), port=port)
+
+    @abstractmethod
+    def _environment(self, host: Host) -> dict[str, str]:
+        """Returns the variables of the engine's daemons."""
+
+    @property
+    def options(self) -> list[str]:
+        """The options of a build on this cluster."""
+        return [
+            *("--runner=PortableRunner", f"--job_endpoint={self.first.address}:{JOB_PORT}"),
+            *("--environment_type=EXTERNAL", f"--environment_config=localhost:{POOL_PORT}"),
+        ]
+
+    @contextmanager
+    def building(self, name: str, *options: str) -> Iterator["Popen[str]"]:
+        """Runs a build in the block, into the bucket ``made`` under a name.
+
+        ``options`` are further ones; of one that is there twice, the last is used.
+        """
+        command = [sys.executable, "-m", "pipelines.build", "demo", "--root=s3://raw/dataset"]
+        command += [f"--output=s3://made/{name}", *self.options, *options]
+        env = {**self.store.environment, "TMPDIR": str(self.folder)}  # for the log of the job
+        with started(self.first.enter(command), env=env) as process:
+            yield process
+
+    def build(self, name: str, *options: str) -> dict[str, str]:
+        """Builds, and returns the digests of what is then in the store."""
+        with self.building(name, *options) as process:
+            return self.finish(name, process)
+
+    def finish(self, name: str, process: "Popen[str]") -> dict[str, str]:
+        """Waits for a build that succeeds, and returns the digests of what is in the store."""
+        output, _ = process.communicate(timeout=_BUILD_SECONDS)
+        assert process.returncode == 0, f"{output}\nlogs: {self.folder}"
+        return self.store.digests(name)
+
+    def error(self, process: "Popen[str]") -> str:
+        """Waits for a build that fails, and returns the last line that it prints."""
+        output, _ = process.communicate(timeout=_BUILD_SECONDS)
+        assert process.returncode == 1, f"{output}\nlogs: {self.folder}"
+        return output.splitlines()[-1]
+
+    def log(self, name: str) -> str:
+        """Returns all that the daemons of a name have logged."""
+        return "".join(path.read_text() for path in sorted(self.folder.glob(f"*-{name}.log")))
+
+
+def python_workers(host: Host) -> list[psutil.Process]:
+    """Returns the Python processes of a host that execute steps."""
+    return [process for process in host.processes() if "SdkHarness" in "".join(process.cmdline())]

@@ -1,0 +1,104 @@
+"""A standalone Flink cluster."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.clusters.cluster import JOB_PORT, Cluster
+from tests.clusters.hosts import Host
+from tests.processes import run
+
+POM = Path(__file__).with_name("pom.xml")
+_REST_PORT = 8081
+_RUNTIME = "org.apache.flink.runtime"
+_CONFIGURATION = {
+    "rest.port": _REST_PORT,
+    "rest.bind-address": "0.0.0.0",
+    "jobmanager.bind-host": "0.0.0.0",
+    "jobmanager.memory.heap.size": "256m",
+    "taskmanager.bind-host": "0.0.0.0",
+    "taskmanager.numberOfTaskSlots": 1,
+    "classloader.resolve-order": "parent-first",
+    # The default, 512 buffers of 32 KiB, is asked for by each of some 20 exchanges of a build.
+    "taskmanager.network.sort-shuffle.min-buffers": 64,
+    # It takes so long to notice that a host is down; a busy machine may be slow for seconds.
+    "heartbeat.interval": 1000,
+    "heartbeat.timeout": 8000,
+    # Without a strategy Flink does not restart a batch job, and without a limit it never gives up.
+    "restart-strategy.type": "exponential-delay",
+    "restart-strategy.exponential-delay.initial-backoff": "1 s",
+    "restart-strategy.exponential-delay.max-backoff": "4 s",
+    "restart-strategy.exponential-delay.attempts-before-reset-backoff": 4,
+}
+# Flink's scripts would compute these.
+_MEMORY = {
+    "taskmanager.cpu.cores": "1.0",
+    "taskmanager.memory.network.min": "64m",
+    "taskmanager.memory.network.max": "64m",
+    "taskmanager.memory.managed.size": "64m",
+    "taskmanager.memory.task.heap.size": "160m",
+    "taskmanager.memory.task.off-heap.size": "0m",
+    "taskmanager.memory.framework.heap.size": "64m",
+    "taskmanager.memory.framework.off-heap.size": "64m",
+    "taskmanager.memory.jvm-metaspace.size": "192m",
+    "taskmanager.memory.jvm-overhead.min": "64m",
+    "taskmanager.memory.jvm-overhead.max": "64m",
+}
+
+
+class FlinkCluster(Cluster):
+    """A job manager, and task managers with one slot each."""
+
+    #: Settings of the task managers that are started from then on, instead of those above.
+    memory: dict[str, str] = {}
+
+    def _start_master(self) -> None:
+        configuration = _CONFIGURATION | {
+            "rest.address": self.first.address,
+            "jobmanager.rpc.address": self.first.address,
+        }
+        lines = [f"{key}: {value}\n" for key, value in configuration.items()]
+        (self.folder / "flink-conf.yaml").write_text("".join(lines))
+        main = f"{_RUNTIME}.entrypoint.StandaloneSessionClusterEntrypoint"
+        arguments = [f"--configDir={self.folder}"]
+        self._start_java(self.first, "job-manager", main, arguments, "-Xmx256m")
+
+    def _start_worker(self, host: Host) -> None:
+        settings = {**_MEMORY, **self.memory, "taskmanager.host": host.address}
+        settings["io.tmp.dirs"] = str(self.folder / host.name)
+        arguments = [f"--configDir={self.folder}"]
+        for key, value in settings.items():
+            arguments += ["-D", f"{key}={value}"]
+        main = f"{_RUNTIME}.taskexecutor.TaskManagerRunner"
+        self._start_java(host, "task-manager", main, arguments, "-Xmx224m")
+
+    def start_job_server(self) -> None:
+        address = self.first.address
+        arguments = [
+            *(f"--flink-master={address}:{_REST_PORT}", f"--flink-conf-dir={self.folder}"),
+            *(f"--job-host={address}", f"--job-port={JOB_PORT}"),
+            *("--artifact-port=8098", "--expansion-port=8097"),
+            f"--artifacts-dir={self.folder / 'artifacts'}",
+        ]
+        main = "org.apache.beam.runners.flink.FlinkJobServerDriver"
+        self._start_java(self.first, "job-server", main, arguments, "-Xmx256m", port=JOB_PORT)
+
+    def _environment(self, host: Host) -> dict[str, str]:
+        return {"FLINK_CONF_DIR": str(self.folder)}
+
+    @property
+    def options(self) -> list[str]:
+        # All daemons have the class path: without this, each job uploads it, and hosts download it.
+        nothing = f"--files_to_stage={self.folder / 'flink-conf.yaml'}"
+        # Stages follow one another: a Python worker that waits for the next need not start again.
+        return [*super().options, "--parallelism=2", nothing, "--environment_cache_millis=30000"]
+
+    def ask(self, path: str) -> Any:
+        """Returns an answer of Flink's REST API."""
+        url = f"http://{self.first.address}:{_REST_PORT}/{path}"
+        script = f"import urllib.request as r; print(r.urlopen({url!r}).read().decode())"
+        return json.loads(run(self.first.enter(["python", "-c", script]), check=True).stdout)
+
+    def restarts(self) -> int:
+        """Returns how often jobs were restarted so far."""
+        return self.log("job-manager").count("switched from state RUNNING to RESTARTING")
