@@ -1,13 +1,21 @@
 """``mdetr train|evaluate|report|ground|play|convert``; the first two also run under torchrun."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from schemas.package_version import package_version
 from schemas.toml_config import add_set_option
-from shards.commands.arguments import local_path, natural_number, port, positive_int, score
+from shards.commands.arguments import (
+    local_path,
+    natural_number,
+    port,
+    positive_float,
+    positive_int,
+    score,
+)
 from shards.terminal import error_text, printable
 
 PROGRAM = "mdetr"
@@ -83,6 +91,26 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default="never",
         help="'auto': from the latest checkpoint in OUTPUT, if there is one; a checkpoint's path; "
         "default: 'never', which fails if OUTPUT has checkpoints",
+    )
+    train.add_argument(
+        "--max-minutes",
+        type=positive_float,
+        default=math.inf,
+        metavar="M",
+        help="stop after M minutes, with a checkpoint to resume from; default: no limit",
+    )
+    train.add_argument(
+        "--profile",
+        type=natural_number,
+        default=0,
+        metavar="N",
+        help="profile N steps: a trace and a table of operators in OUTPUT/profile; default: 0",
+    )
+    train.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would be read, the number of steps, and an estimate of the memory; "
+        "write nothing",
     )
     add_set_option(train)
     train.set_defaults(run=_train)
@@ -248,10 +276,20 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 # Imports are inside the commands, so that --help does not wait for torch.
 def _train(arguments: argparse.Namespace) -> None:
     from mdetr_model.training.config import load_config
+    from mdetr_model.training.dry_run import dry_run
     from mdetr_model.training.trainer import train
 
-    config = load_config(arguments.config, arguments.overrides)
-    train(config.resolve_paths(arguments.root), arguments.output, arguments.resume)
+    config = load_config(arguments.config, arguments.overrides).resolve_paths(arguments.root)
+    if arguments.dry_run:
+        dry_run(config, arguments.output, arguments.resume)
+        return
+    train(
+        config,
+        arguments.output,
+        arguments.resume,
+        max_minutes=arguments.max_minutes,
+        profiled_steps=arguments.profile,
+    )
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

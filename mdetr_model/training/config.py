@@ -161,6 +161,9 @@ class LoggingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         max_validation_pairs: limit for each validation split; default: none.
         best_model: whether the model with the best mean over the validation splits, of recall@1 or
             of accuracy, is kept in ``best_model/``, beside the last one in ``model/``.
+        trackers: experiment trackers that get every line of the log, besides TensorBoard; their
+            packages are installed separately, and read their environment variables.
+        tracker_project: the name under which trackers list the run.
     """
 
     log_steps: PositiveInt = 50
@@ -169,6 +172,8 @@ class LoggingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     validation_epochs: PositiveInt = 1
     max_validation_pairs: PositiveInt | None = None
     best_model: bool = False
+    trackers: list[Literal["wandb", "trackio"]] = []
+    tracker_project: str = "mdetr"
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

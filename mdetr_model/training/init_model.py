@@ -63,6 +63,30 @@ def init_model(
     return model, MdetrProcessor(MdetrImageProcessor(size=size), tokenizer)
 
 
+def config_of(
+    init: InitConfig, vocab_size: int, answers: AnswerVocabulary | None = None
+) -> MdetrConfig:
+    """Returns the configuration of the initial model, without reading weights.
+
+    Args:
+        init: the model to load, or the parts to assemble.
+        vocab_size: of the text encoder, where it is not that of pre-trained weights.
+        answers: the answer vocabulary, if it is known.
+
+    Raises:
+        OSError: a folder or hub model cannot be read.
+    """
+    fields: dict[str, Any] = {}
+    if answers is not None:
+        fields = {"answer_heads": answers.heads, "answers": answers.names}
+    if init.model is not None:
+        return MdetrConfig.from_pretrained(init.model, **init.config, **fields)
+    config = MdetrConfig(**_fields_of_parts(init), **fields)
+    if init.text_weights is None:
+        config.text_config.vocab_size = vocab_size
+    return config
+
+
 def _check_answers(config: MdetrConfig, answers: AnswerVocabulary | None) -> None:
     """Checks that a model with answer heads keeps them, and their vocabulary if that is known.
 
@@ -91,16 +115,7 @@ def _new_config(
     init: InitConfig, tokenizer: PreTrainedTokenizerBase, answer_fields: dict[str, Any]
 ) -> MdetrConfig:
     """Returns the configuration of a model that is assembled from parts."""
-    fields: dict[str, Any] = {**init.config, **answer_fields}
-    for part, weights in (
-        ("backbone_config", init.backbone_weights),
-        ("text_config", init.text_weights),
-    ):
-        if weights is not None:
-            fields[part] = AutoConfig.from_pretrained(weights)
-        elif isinstance(fields.get(part), dict):
-            fields[part] = AutoConfig.for_model(**fields[part])
-    config = MdetrConfig(**fields)
+    config = MdetrConfig(**_fields_of_parts(init), **answer_fields)
     if init.text_weights is None:
         config.text_config.vocab_size = len(tokenizer)
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
@@ -111,6 +126,20 @@ def _new_config(
             f"only {config.text_config.vocab_size}"
         )
     return config
+
+
+def _fields_of_parts(init: InitConfig) -> dict[str, Any]:
+    """Returns the fields of ``init.config``, with configurations of both encoders."""
+    fields = dict(init.config)
+    for part, weights in (
+        ("backbone_config", init.backbone_weights),
+        ("text_config", init.text_weights),
+    ):
+        if weights is not None:
+            fields[part] = AutoConfig.from_pretrained(weights)
+        elif isinstance(fields.get(part), dict):
+            fields[part] = AutoConfig.for_model(**fields[part])
+    return fields
 
 
 def load_backbone_weights(encoder: Any, source: Any) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from mdetr_model.training.config import OptimizerConfig
 
+AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Returns AdamW's groups "rest", "backbone" and "text_encoder" of the trainable parameters."""

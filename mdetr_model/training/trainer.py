@@ -31,7 +31,14 @@ from mdetr_model.training import checkpoints, training_log
 from mdetr_model.training.config import TrainingConfig
 from mdetr_model.training.init_model import init_model
 from mdetr_model.training.memory_format import match_weight_strides, memory_format_of
-from mdetr_model.training.optimization import EMA, parameter_groups, set_learning_rates
+from mdetr_model.training.optimization import (
+    AUTOCAST_DTYPES,
+    EMA,
+    parameter_groups,
+    set_learning_rates,
+)
+from mdetr_model.training.profiling import step_profiler
+from mdetr_model.training.trackers import start_trackers
 from mdetr_model.training.training_data import TrainingData
 from mdetr_model.training.training_log import IntervalMetrics, TrainingLog, read_log
 from mdetr_model.training.validation import Validation, mean_score
@@ -47,7 +54,6 @@ SYNC_BUFFERS = (
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     else "broadcast_buffers"
 )
-AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class NonFiniteLossError(ValueError):
@@ -62,6 +68,8 @@ class Trainer:
         output: the run's folder.
         context: this process among the others.
         checkpoint: where to resume from; None starts from the initial model.
+        deadline: the run stops at this time of ``time.monotonic``, as if a stop was requested.
+        profiled_steps: the number of steps to profile; 0: none.
 
     Attributes:
         step: number of steps taken, over all epochs.
@@ -74,6 +82,9 @@ class Trainer:
         output: Path,
         context: DistributedContext,
         checkpoint: Path | None = None,
+        *,
+        deadline: float = math.inf,
+        profiled_steps: int = 0,
     ) -> None:
         self.config = config
         self.output = output
@@ -81,6 +92,8 @@ class Trainer:
         self.step = 0
         self.stopping = False
         self._stop_requested = False
+        self._deadline = deadline
+        self._profiled_steps = profiled_steps
         self._saved_step = 0
         self._skipped_steps = 0
         torch.manual_seed(config.seed)  # the same initial weights on every rank
@@ -97,9 +110,8 @@ class Trainer:
         image_encoder = self.model.mdetr.image_encoder
         image_encoder.memory_format = memory_format_of(image_encoder)
         match_weight_strides(self.model, image_encoder.memory_format)
-        self.loader, self.sampler = self.data.loader(
-            self.processor.tokenizer, vocabulary_of(model.config)
-        )
+        self.sampler = self.data.sampler
+        self.loader = self.data.loader(self.processor.tokenizer, vocabulary_of(model.config))
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, config.optimizer),
             weight_decay=config.optimizer.weight_decay,
@@ -120,6 +132,10 @@ class Trainer:
     def request_stop(self) -> None:
         """Requests that all ranks stop after the current or the next step, with a checkpoint."""
         self._stop_requested = True
+
+    def _must_stop(self) -> bool:
+        """Returns whether this rank has to stop."""
+        return self._stop_requested or time.monotonic() >= self._deadline
 
     @property
     def epoch_steps(self) -> int:
@@ -155,26 +171,39 @@ class Trainer:
             ShardError: a shard cannot be read.
             OSError: a checkpoint cannot be written.
         """
-        log = (
-            TrainingLog(self.output, self.step, self.total_steps) if self.context.is_main else None
-        )
+        log = self._open_log() if self.context.is_main else None
         self._metrics = IntervalMetrics()
+        profiled_steps = self._profiled_steps if self.context.is_main else 0
         try:
-            self._save()  # a checkpoint from another folder is saved in this one as well
-            self._validate(log)  # the run may have been stopped before it could validate
-            while self.step < self.total_steps and not self.stopping:
-                epoch, epoch_step = divmod(self.step, self.epoch_steps)
-                self.sampler.set_position(epoch, epoch_step)
-                self._train_epoch(log)
-                self._save()
-                self._validate(log)
-            if not self.stopping:
-                self._write_model()
-            elif log is not None:
-                log.print(f"stopped after step {self.step}; resume with --resume auto")
+            with step_profiler(self.output / "profile", profiled_steps) as self._count_step:
+                self._run(log)
         finally:
             if log is not None:
                 log.close()
+
+    def _open_log(self) -> TrainingLog:
+        logging = self.config.logging
+        trackers = start_trackers(
+            logging.trackers,
+            logging.tracker_project,
+            self.output,
+            msgspec.to_builtins(self.config),
+        )
+        return TrainingLog(self.output, self.step, self.total_steps, trackers)
+
+    def _run(self, log: TrainingLog | None) -> None:
+        self._save()  # a checkpoint from another folder is saved in this one as well
+        self._validate(log)  # the run may have been stopped before it could validate
+        while self.step < self.total_steps and not self.stopping:
+            epoch, epoch_step = divmod(self.step, self.epoch_steps)
+            self.sampler.set_position(epoch, epoch_step)
+            self._train_epoch(log)
+            self._save()
+            self._validate(log)
+        if not self.stopping:
+            self._write_model()
+        elif log is not None:
+            log.print(f"stopped after step {self.step}; resume with --resume auto")
 
     def _train_epoch(self, log: TrainingLog | None) -> None:
         """Trains from the sampler's position to the end of the epoch."""
@@ -185,6 +214,7 @@ class Trainer:
             self._metrics.data_seconds += time.perf_counter() - begin
             values = self._train_step(micro_batches)
             self._metrics.add_step(self.config.optimizer.global_batch_size, values, micro_batches)
+            self._count_step()
             if log is not None:
                 log.bar.update()
             if self.step % self.config.logging.log_steps == 0 or self.step == self.total_steps:
@@ -208,8 +238,11 @@ class Trainer:
         # two losses do: the contrastive alignment loss, which has the padding of captions among its
         # negatives, and that of answers, which is a mean over a micro batch.
         boxes = torch.stack([batch.labels["box_mask"].sum() for batch in batches]).sum().float()
-        stop_requested = boxes.new_tensor(float(self._stop_requested))
-        total_boxes, stop_requests = context.all_reduce_sum(torch.stack([boxes, stop_requested]))
+        tokens = torch.stack([batch.attention_mask.sum() for batch in batches]).sum().float()
+        stop_requested = boxes.new_tensor(float(self._must_stop()))
+        total_boxes, total_tokens, stop_requests = context.all_reduce_sum(
+            torch.stack([boxes, tokens, stop_requested])
+        )
         normalizer = total_boxes.clamp(min=1) / (context.world_size * len(batches))
 
         losses = []
@@ -230,8 +263,8 @@ class Trainer:
         local_loss = local_means[names.index("loss")].clone()
         means = context.all_reduce_sum(local_means) / context.world_size
         # A single device-to-host copy of all values that the host needs.
-        *values, loss, norm, stop = torch.stack(
-            [*means, local_loss, grad_norm, stop_requests]
+        *values, loss, norm, step_tokens, stop = torch.stack(
+            [*means, local_loss, grad_norm, total_tokens, stop_requests]
         ).tolist()
         self._check_finite(loss, norm, batches)
         set_learning_rates(self.optimizer, self.step, self.epoch_steps, config)
@@ -243,6 +276,7 @@ class Trainer:
             self.ema.update(self.model)
         self.step += 1
         self.stopping = stop > 0
+        self._metrics.tokens += int(step_tokens)
         return {**dict(zip(names, values, strict=True)), "grad_norm": norm}
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -298,9 +332,7 @@ class Trainer:
             return
         begin = time.perf_counter()
         with self._ema_weights():
-            values = self.validation.run(
-                self.model, self.processor.tokenizer, lambda: self._stop_requested
-            )
+            values = self.validation.run(self.model, self.processor.tokenizer, self._must_stop)
             # Before the line of the log, by which a resumed run knows that this is done.
             if log is not None and values and self._is_best(values):
                 write_model(self.output / BEST_MODEL_NAME, self.model, self.processor)
@@ -415,7 +447,14 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def train(config: TrainingConfig, output: Path, resume: str) -> None:
+def train(
+    config: TrainingConfig,
+    output: Path,
+    resume: str,
+    *,
+    max_minutes: float = math.inf,
+    profiled_steps: int = 0,
+) -> None:
     """Trains a model, in this process or those of torchrun.
 
     Args:
@@ -424,11 +463,14 @@ def train(config: TrainingConfig, output: Path, resume: str) -> None:
         resume: "auto" resumes from the latest checkpoint in ``output``, if there is one; "never"
             fails if there are checkpoints; or the path of a checkpoint, if ``output`` has no later
             ones.
+        max_minutes: the run stops after this time, with a checkpoint to resume from.
+        profiled_steps: profile this many steps: see ``step_profiler``.
 
     Raises:
         ValueError: the configuration does not fit its data or the checkpoint.
         OSError: a file cannot be read or written, or would replace a file of others.
     """
+    deadline = time.monotonic() + max_minutes * 60
     with distributed_context() as context:
         checkpoint = checkpoints.find_resume_point(output / "checkpoints", resume)
         names = [CONFIG_NAME, training_log.FILE_NAME]
@@ -439,7 +481,9 @@ def train(config: TrainingConfig, output: Path, resume: str) -> None:
             raise ValueError(
                 f"ranks find different checkpoints in {output}: it must be a shared folder"
             )
-        trainer = Trainer(config, output, context, checkpoint)
+        trainer = Trainer(
+            config, output, context, checkpoint, deadline=deadline, profiled_steps=profiled_steps
+        )
         if context.is_main:
             written_files.add(output, names)
             write_json(output / CONFIG_NAME, msgspec.to_builtins(config))

@@ -38,6 +38,7 @@ class TrainingData:
     Attributes:
         micro_batch_size: pairs of one batch of the loader.
         micro_batches: number of batches that a rank takes for one step.
+        sampler: the pairs of each batch of this rank; its position is that of the run.
 
     Raises:
         NotAShardSetError, ShardError: a shard set cannot be read.
@@ -68,23 +69,24 @@ class TrainingData:
                     f"{context.world_size} ranks in micro batches of {micro_batch_size}"
                 )
         self.micro_batch_size = global_batch_size // (context.world_size * self.micro_batches)
-
-    def loader(
-        self, tokenizer: PreTrainedTokenizerBase, answers: AnswerVocabulary | None = None
-    ) -> tuple[DataLoader[Any], GlobalBatchSampler]:
-        """Returns this rank's batches, and the sampler that sets their position.
-
-        With ``answers``, the batches have answer labels.
-        """
-        data, order = self._config.data, self._order()
-        sampler = GlobalBatchSampler(
+        order = self._order()
+        self.sampler = GlobalBatchSampler(
             order,
-            self._config.optimizer.global_batch_size,
-            rank=self._context.rank,
-            world_size=self._context.world_size,
+            global_batch_size,
+            rank=context.rank,
+            world_size=context.world_size,
             micro_batches=self.micro_batches,
             prefetcher=Prefetcher(order, self._sets),
         )
+
+    def loader(
+        self, tokenizer: PreTrainedTokenizerBase, answers: AnswerVocabulary | None = None
+    ) -> DataLoader[Any]:
+        """Returns this rank's batches, from the sampler's position on.
+
+        With ``answers``, the batches have answer labels.
+        """
+        data = self._config.data
         builder = TrainingSampleBuilder(tokenizer, data.train_transform, answers)
         dataset = PairDataset(
             self._sets,
@@ -95,14 +97,14 @@ class TrainingData:
         )
         loader: DataLoader[Any] = DataLoader(
             dataset,
-            batch_sampler=sampler,
+            batch_sampler=self.sampler,
             num_workers=data.workers,
             collate_fn=builder.collate,
             pin_memory=self._context.device.type == "cuda",
             persistent_workers=data.workers > 0,
             **worker_options(self._sets if data.workers else []),
         )
-        return loader, sampler
+        return loader
 
     def _order(self) -> SampleOrder:
         data, seed = self._config.data, self._config.seed

@@ -1,9 +1,10 @@
-"""The log of a training run: a progress bar, ``log.jsonl`` and TensorBoard. Only rank 0 has one."""
+"""The log of a run: a progress bar, `log.jsonl`, TensorBoard, trackers. Only rank 0 has one."""
 
 import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from mdetr_model.data.samples import Batch
+from mdetr_model.training.trackers import Tracker
 from shards.atomic import atomic_write
 
 FILE_NAME = "log.jsonl"
@@ -22,9 +24,17 @@ class TrainingLog:
 
     Lines of later steps, which a killed run wrote after its last checkpoint, are removed: every
     step is in the file once.
+
+    Args:
+        output: the run's folder.
+        step: the last step that was taken before.
+        total_steps: the length of the progress bar.
+        trackers: they get all lines from now on, and are closed with the log.
     """
 
-    def __init__(self, output: Path, step: int, total_steps: int) -> None:
+    def __init__(
+        self, output: Path, step: int, total_steps: int, trackers: Sequence[Tracker] = ()
+    ) -> None:
         output.mkdir(parents=True, exist_ok=True)
         path = output / FILE_NAME
         self._earlier_lines = [line for line in read_log(output) if line["step"] <= step]
@@ -32,14 +42,18 @@ class TrainingLog:
             file.write("".join(json.dumps(line) + "\n" for line in self._earlier_lines).encode())
         self._file = path.open("a", encoding="utf-8")
         self._tensorboard = SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)
+        self._trackers = trackers
         self.bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Logs values after a step; ``kind`` is "train" or "validation"."""
         self._file.write(json.dumps(_nan_as_null({"kind": kind, "step": step, **values})) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+        named = {f"{kind}/{name}": value for name, value in values.items()}
+        for name, value in named.items():
+            self._tensorboard.add_scalar(name, value, step)
+        for tracker in self._trackers:
+            tracker.log(named, step=step)
 
     def has(self, kind: str, step: int) -> bool:
         """Returns whether a line of this kind was logged for a step before the run was resumed."""
@@ -53,6 +67,8 @@ class TrainingLog:
         """Closes bar and files."""
         self.bar.close()
         self._tensorboard.close()
+        for tracker in self._trackers:
+            tracker.finish()
         os.fsync(self._file.fileno())
         self._file.close()
 
@@ -71,10 +87,12 @@ class IntervalMetrics:
     Attributes:
         data_seconds: time spent waiting for batches.
         excluded_seconds: time spent on checkpoints and validation, which is not counted.
+        tokens: number of text tokens of all ranks.
     """
 
     def __init__(self) -> None:
         self.data_seconds = self.excluded_seconds = 0.0
+        self.tokens = 0
         self._begin = time.perf_counter()
         self._samples = 0
         self._padding: list[float] = []
@@ -100,6 +118,7 @@ class IntervalMetrics:
         return {
             **{name: fmean(step[name] for step in self._values) for name in self._values[0]},
             "samples_per_second": self._samples / seconds,
+            "tokens_per_second": self.tokens / seconds,
             "data_wait": self.data_seconds / seconds,
             "padding": fmean(self._padding),
             "dropped_spans": self._dropped_spans,

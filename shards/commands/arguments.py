@@ -24,6 +24,17 @@ def natural_number(text: str) -> int:
     return int(text)
 
 
+def positive_float(text: str) -> float:
+    """Parses a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
 def port(text: str) -> int:
     """Parses a port number; 0 stands for any free port."""
     if not text.isdecimal() or int(text) > 65535:

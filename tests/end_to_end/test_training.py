@@ -1,5 +1,6 @@
 """Training: killed and resumed, on several ranks, from remote shards, and with bad input."""
 
+import contextlib
 import json
 import os
 import random
@@ -7,6 +8,7 @@ import re
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from transformers import AutoTokenizer
 
+from mdetr_model.__main__ import _parser
 from mdetr_model.training import checkpoints
 from shards import written_files
 from shards.format.manifest import load
@@ -86,6 +90,11 @@ def test_trained_model_is_validated_and_evaluated(
     assert small.log(reference_run, "train")[0].keys() >= {
         *("loss", "grad_norm", "lr/backbone", "lr/text_encoder", "lr/rest", "samples_per_second")
     }
+    tokenizer = AutoTokenizer.from_pretrained(reference_run / "model")
+    lengths = [len(tokenizer(f"the {color} object, number 9").input_ids) for color in small.COLORS]
+    for line in small.log(reference_run, "train"):
+        tokens = line["tokens_per_second"] / line["samples_per_second"]
+        assert min(lengths) <= tokens <= max(lengths) + 1  # numbers have up to two digits
 
 
 def test_best_model_is_that_of_the_first_best_validation(folder: Path, tmp_path: Path) -> None:
@@ -125,6 +134,67 @@ def test_report_of_a_model_that_has_not_learned(
     )
     assert len(lines) <= 15
     assert page.read_text(encoding="utf-8").count("<figure>") == 12
+
+
+def test_run_out_of_time_stops_and_can_be_resumed(
+    folder: Path, reference_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, output = small.write_config(folder), tmp_path / "run"
+    assert small.run(small.arguments(config, output, "--max-minutes", "1e-9")) == 0
+    assert "stopped after step 1; resume with --resume auto" in capsys.readouterr().out
+    assert not (output / "model").exists()
+    small.train(config, output, "--resume", "auto", "--max-minutes", "60")
+    small.assert_equal_runs(reference_run, output)
+
+
+def test_profile_of_two_steps(folder: Path, reference_run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    small.train(small.write_config(folder), output, "--profile", "2")
+    events = json.loads((output / "profile/trace.json").read_text())["traceEvents"]
+    names = [event.get("name") for event in events]
+    assert sum(str(name).startswith("ProfilerStep#") for name in names) >= 2
+    assert "aten::convolution" in names
+    assert "aten::linear" in (output / "profile/operators.txt").read_text()
+    small.assert_equal_runs(reference_run, output)
+
+
+def test_trackers_get_every_step(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    output = tmp_path / "run"
+    options = ['logging.trackers=["trackio"]', 'logging.tracker_project="boxes"']
+    sets = [argument for option in options for argument in ("--set", option)]
+    small.train(small.write_config(folder, epochs=2), output, *sets)
+    with contextlib.closing(sqlite3.connect(tmp_path / "trackio/boxes.db")) as database:
+        rows = database.execute("SELECT run_name, step, metrics FROM metrics").fetchall()
+    losses = {
+        step: json.loads(metrics)["train/loss"]
+        for name, step, metrics in rows
+        if name == "run" and "train/loss" in json.loads(metrics)
+    }
+    assert losses == dict(small.losses(output))
+    assert len(losses) == 8
+
+
+def test_dry_run_states_the_steps_and_writes_nothing(
+    folder: Path, reference_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small.write_config(folder)
+    assert small.run(small.arguments(config, tmp_path / "run", "--dry-run")) == 0
+    assert not (tmp_path / "run").exists()
+    rows = dict(
+        re.split(r"\s{2,}", line, maxsplit=1) for line in capsys.readouterr().out.splitlines()
+    )
+    assert rows["steps"] == "16 (4 epochs of 4), 128 pairs"
+    assert rows["train 1"] == f"{folder / 'train'}, split train"
+    assert rows["begins"] == "with the initial model"
+    resume = small.arguments(config, reference_run, "--dry-run", "--resume", "auto")
+    assert small.run(resume) == 0
+    assert "after " + str(reference_run / "checkpoints/step-000000016.pt") in (
+        capsys.readouterr().out
+    )
+    assert small.run(small.arguments(config, reference_run, "--dry-run")) == 1
 
 
 def test_last_step_is_logged(folder: Path, tmp_path: Path) -> None:
@@ -272,6 +342,7 @@ def test_damaged_shard_stops_the_run_and_is_named(
         ("num_queries = 4", "num_querys = 4", "num_querys"),
         ("num_queries = 4", "predict_final = true", "predict_final"),
         ("micro_batch_size = 8", "micro_batch_size = 3", "cannot be divided"),
+        ("log_steps = 1", 'trackers = ["tensorbored"]', "tensorbored"),
     ],
 )
 def test_wrong_config_is_refused_before_training(
@@ -420,3 +491,15 @@ def test_checkpoint_of_a_run_with_other_settings_is_refused(
     config.write_text(config.read_text().replace(before, after))
     assert small.run(small.arguments(config, tmp_path, "--resume", last)) == 1
     assert message in capsys.readouterr().err
+
+
+def test_example_for_slurm_is_a_script_whose_options_exist() -> None:
+    text = (Path(__file__).parents[2] / "docs/training.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    command = script[script.index("-m mdetr_model") :].replace("\\\n", " ").split()
+    arguments = _parser().parse_args(command[2:])
+    assert (arguments.config, arguments.resume, arguments.max_minutes) == (
+        *("pretrain_r101", "auto"),
+        700,
+    )
