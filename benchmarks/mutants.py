@@ -31,7 +31,7 @@ import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -45,7 +45,7 @@ REPOSITORY = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 
 JOINS = "tests/end_to_end/test_joins.py"
-CAPTIONS, DEDUP, VERIFICATION = "tests/pipelines/captions", "tests/pipelines/dedup", "tests/shards"
+CAPTIONS, DEDUP = "tests/pipelines/captions", "tests/pipelines/dedup"
 #: The tests of each module. All modules of `shards.verification` have the tests of the package,
 #: which run as they are once for all of them.
 TESTS = {
@@ -71,9 +71,16 @@ TESTS = {
     "schemas.graphemes": ["tests/schemas/test_graphemes.py", f"{CAPTIONS}/test_spans.py"],
     "shards.box_overlap": ["tests/shards/test_box_overlap.py"],
 }
+_VERIFICATION = [
+    f"tests/shards/verification/{path.name}"
+    for path in sorted((REPOSITORY / "tests/shards/verification").glob("test_*.py"))
+    if path.name != "test_fuzz.py"  # notices what crashes, by chance
+]
 TESTS |= {
-    f"shards.verification.{path.stem}": ["tests/shards/verification"]
-    for path in sorted((REPOSITORY / "shards/verification").glob("[a-z]*.py"))
+    f"shards.verification.{path.stem}": _VERIFICATION
+    for path in sorted(
+        (REPOSITORY / "shards/verification").glob("[a-z]*.py"), key=lambda path: path.stat().st_size
+    )
 }
 
 
@@ -223,27 +230,30 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, ast.Assign]]:
 def _mutants(
     module: str, name: str, tree: ast.Module, root: ast.FunctionDef | ast.Assign
 ) -> Iterator[Mutant]:
-    """Yields the mutants of a function or of a constant."""
+    """Yields the mutants of a function or of a constant.
+
+    All have one tree, which is that of a mutant until the next is taken.
+    """
     whole = root if isinstance(root, ast.FunctionDef) else tree.body[-1]
     lines = range(root.lineno, (whole.end_lineno or whole.lineno) + 1)
     readers = _readers(tree, name)
-    for parent, attribute, index, node, statement in _children(root, root):
+    for parent, attribute, index, node, statement in list(_children(root, root)):
         for replacement in _replacements(node):
-            value = getattr(parent, attribute)
-            if index is None:
-                setattr(parent, attribute, replacement)
-            else:
-                value[index] = replacement
-            mutated = ast.fix_missing_locations(copy.deepcopy(tree))
-            if index is None:
-                setattr(parent, attribute, value)
-            else:
-                value[index] = node
             line = getattr(node, "lineno", getattr(parent, "lineno", root.lineno))
             is_constant = isinstance(root, ast.Assign)
             statements = readers if is_constant else frozenset([statement.lineno])
             before, after = _text(node), _text(replacement)
-            yield Mutant(module, name, lines, line, statements, before, after, mutated)
+            _put(parent, attribute, index, replacement)
+            ast.fix_missing_locations(tree)
+            yield Mutant(module, name, lines, line, statements, before, after, tree)
+            _put(parent, attribute, index, node)
+
+
+def _put(parent: ast.AST, attribute: str, index: int | None, node: ast.AST) -> None:
+    if index is None:
+        setattr(parent, attribute, node)
+    else:
+        getattr(parent, attribute)[index] = node
 
 
 def _readers(tree: ast.Module, name: str) -> frozenset[int]:
@@ -479,6 +489,7 @@ class Runner:
         self.modules, self.longest, self.most, self.examples = modules, longest, most, examples
         self.reasons, self.log = reasons, log
         self.is_clean = False
+        self._durations: dict[pytest.Item, float] = {}
 
     def pytest_collection(self) -> None:
         settings.register_profile(
@@ -514,21 +525,28 @@ class Runner:
             self.is_clean &= report.is_clean()
         return True
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
+        """Measures a test without its fixtures, which may be those of a session."""
+        started = time.process_time()
+        try:
+            yield
+        finally:
+            self._durations[item] = time.process_time() - started
+
     def _run_unchanged(self, session: pytest.Session) -> "Baseline":
         records = {module: StatementRecord(module) for module in self.modules}
         baseline = Baseline()
         self.is_clean = True
         for item, following in _pairs(session.items):
             _clear_caches()
-            started = time.process_time()
             reports = runtestprotocol(item, nextitem=following, log=False)
-            duration = time.process_time() - started
             statements = [(name, line) for name, r in records.items() for line in r.take()]
             if any(report.failed for report in reports):
                 self.is_clean = False
                 self.log(f"  fails without a mutant: {item.nodeid}")
-            elif duration <= self.longest:
-                baseline.add(item, duration, statements)
+            elif item in self._durations and self._durations[item] <= self.longest:
+                baseline.add(item, self._durations[item], statements)
         return baseline
 
     def _run(

@@ -116,14 +116,18 @@ class _Coloring:
         self._sort_in(group)
 
     def remove(self, node: int, group: _Group) -> int:
-        """Removes a node from a group; returns the position that it had."""
+        """Removes a node from a group of several; returns the position that it had.
+
+        No search removes the only node of a group: that node fits no other group. It had a group
+        made for it, and a node for which another makes room would have joined that group if it
+        could, so the two do not fit one group either.
+        """
         self._sort_out(group)
         position = group.nodes.index(node)
         del group.nodes[position]
         group.members ^= 1 << node
         group.room += self.problem.sizes[node]
-        sizes = (self.problem.sizes[other] for other in group.nodes)
-        group.smallest = min(sizes, default=self.problem.capacity)
+        group.smallest = min(self.problem.sizes[other] for other in group.nodes)
         self._sort_in(group)
         return position
 
