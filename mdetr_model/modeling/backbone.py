@@ -5,6 +5,7 @@ influences its features: only the input is zero there, because batch norm shifts
 padding is set to zero before every convolution, so an image has the same features in every batch.
 """
 
+import copy
 import math
 from typing import Any
 
@@ -47,27 +48,8 @@ class FrozenBatchNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to (B, C, H, W)."""
         scale, shift = self.scale_and_shift()
-        return x * scale[:, None, None] + shift[:, None, None]
-
-
-def normed(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """Applies a convolution and its batch norm to (B, C, H, W).
-
-    A frozen norm scales and shifts the kernels instead of the features: one pass over the features
-    less in the forward pass, and two in the backward pass.
-    """
-    if not isinstance(norm, FrozenBatchNorm2d):
-        return norm(convolution(x))
-    scale, shift = norm.scale_and_shift()
-    return F.conv2d(
-        x,
-        convolution.weight * scale[:, None, None, None],
-        shift,
-        convolution.stride,
-        convolution.padding,
-        convolution.dilation,
-        convolution.groups,
-    )
+        # A single pass over the features, half of what torch's batch norm takes.
+        return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
 
 
 class SamePadding(nn.Module):
@@ -134,30 +116,34 @@ class ResNetEncoder(nn.Module):
         ``mask`` is (B, 1, H, W), 1 on the image and 0 on its padding; None does not mask.
         """
         pixels = pixels.contiguous(memory_format=self.memory_format)
-        x, mask = _convolved(self.backbone.embedder.embedder, pixels, mask)
+        if mask is None:
+            features: Tensor = self.backbone.embedder(pixels)
+            for stage in self.backbone.encoder.stages:
+                features = stage(features)
+            return features
+        features, mask = _masked_convolution(self.backbone.embedder.embedder, pixels, mask)
         # Activations are not negative, so zeros do not change the maximum.
-        features: Tensor = self.backbone.embedder.pooler(_masked(x, mask))
+        features = self.backbone.embedder.pooler(features * mask)
         mask = halved(mask)
         for stage in self.backbone.encoder.stages:
             for block in stage.layers:
-                features, mask = _residual_block(block, features, mask)
+                features, mask = _masked_residual_block(block, features, mask)
         return features
 
 
-def _residual_block(block: Any, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _masked_residual_block(block: Any, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the output of a ResNet's block, and its mask."""
-    shortcut = x
-    if not isinstance(block.shortcut, nn.Identity):
-        shortcut = normed(block.shortcut.convolution, block.shortcut.normalization, x)
+    shortcut = block.shortcut(x)
     for layer in block.layer:
-        x, mask = _convolved(layer, x, mask)
+        x, mask = _masked_convolution(layer, x, mask)
     return block.activation(x + shortcut), mask
 
 
-def _convolved(layer: Any, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _masked_convolution(layer: Any, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the output of a ResNet's layer, and its mask."""
-    x = layer.activation(normed(layer.convolution, layer.normalization, _masked(x, mask)))
-    return x, mask if layer.convolution.stride == (1, 1) else halved(mask)
+    x = layer(x * mask)
+    # Strides are 1 or 2, so the size states which it was; a side of 1 stays, and so does its mask.
+    return x, mask if x.shape[-2:] == mask.shape[-2:] else halved(mask)
 
 
 class EfficientNetEncoder(nn.Module):
@@ -182,6 +168,8 @@ class EfficientNetEncoder(nn.Module):
             initialize(module)
         self.stem.padding = SamePadding(self.stem.convolution)
         for block in self.blocks:
+            # Stochastic depth would be elementwise dropout here; published training has none.
+            block.projection.dropout = nn.Identity()
             depthwise = block.depthwise_conv
             if depthwise.stride == 2:
                 depthwise.depthwise_conv_pad = SamePadding(depthwise.depthwise_conv)
@@ -195,52 +183,39 @@ class EfficientNetEncoder(nn.Module):
         ``mask`` is (B, 1, H, W), 1 on the image and 0 on its padding; None does not mask.
         With it, sides have to be multiples of 32: "same" padding shifts the grid by the parity.
         """
-        stem = self.stem
         pixels = pixels.contiguous(memory_format=self.memory_format)
-        padded = stem.padding(_masked(pixels, mask))
-        features: Tensor = stem.activation(normed(stem.convolution, stem.batchnorm, padded))
+        if mask is None:
+            features: Tensor = self.stem(pixels)
+            for block in self.blocks:
+                features = block(features)
+            return features
+        features = self.stem(pixels * mask)
         mask = halved(mask)
         for block in self.blocks:
-            features, mask = _inverted_bottleneck(block, features, mask)
+            features, mask = _masked_inverted_bottleneck(block, features, mask)
         return features
 
 
-def _inverted_bottleneck(
-    block: Any, x: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
+def _masked_inverted_bottleneck(block: Any, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the output of an EfficientNet's block, and its mask."""
-    inner = x
-    if block.expand:
-        layer = block.expansion
-        inner = layer.expand_act(normed(layer.expand_conv, layer.expand_bn, inner))
-    layer = block.depthwise_conv
-    inner = _masked(inner, mask)
-    if layer.stride == 2:
-        inner, mask = layer.depthwise_conv_pad(inner), halved(mask)
-    inner = layer.depthwise_act(normed(layer.depthwise_conv, layer.depthwise_norm, inner))
-    inner = _squeeze_excite(block.squeeze_excite, inner, mask)
-    layer = block.projection
-    inner = normed(layer.project_conv, layer.project_bn, inner)
-    return (x + inner if layer.apply_dropout else inner), mask
+    inner = block.expansion(x) if block.expand else x
+    inner = block.depthwise_conv(inner * mask)
+    if block.depthwise_conv.stride == 2:
+        mask = halved(mask)
+    inner = _masked_squeeze_excite(block.squeeze_excite, inner, mask)
+    return block.projection(x, inner), mask
 
 
-def _squeeze_excite(layer: Any, x: Tensor, mask: Tensor | None) -> Tensor:
+def _masked_squeeze_excite(layer: Any, x: Tensor, mask: Tensor) -> Tensor:
     """Weights the channels of (B, C, H, W) by their mean over the image without its padding."""
-    if mask is None:
-        mean = x.mean((2, 3), keepdim=True)
-    else:
-        mean = (x * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
+    mean = (x * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
     weight: Tensor = layer.act_expand(layer.expand(layer.act_reduce(layer.reduce(mean))))
     return x * weight
 
 
-def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
-    return x if mask is None else x * mask
-
-
-def halved(mask: Tensor | None) -> Tensor | None:
+def halved(mask: Tensor) -> Tensor:
     """Returns the mask (B, 1, ceil(H / 2), ceil(W / 2)) after a convolution of stride 2."""
-    return None if mask is None else mask[..., ::2, ::2]
+    return mask[..., ::2, ::2]
 
 
 def pad_to_stride(pixels: Tensor, mask: Tensor | None, stride: int) -> tuple[Tensor, Tensor]:
@@ -299,6 +274,9 @@ def image_encoder(
     Raises:
         ValueError: the configuration is for neither ResNet nor EfficientNet.
     """
+    # The choice for the model's attention is also set here, where there is none.
+    config = copy.deepcopy(config)
+    config._attn_implementation = None
     if isinstance(config, ResNetConfig):
         return ResNetEncoder(config, freeze_norms, freeze_first_layers)
     if isinstance(config, EfficientNetConfig):

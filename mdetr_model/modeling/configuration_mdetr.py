@@ -116,6 +116,20 @@ class MdetrConfig(PreTrainedConfig):
     """
 
     model_type = "mdetr"
+    # Outputs that have no row for each caption, or rows whose sizes differ between batches.
+    keys_to_ignore_at_inference = [
+        "loss_dict",
+        *(f"layer_{name}" for name in ("logits", "pred_boxes", "proj_queries", "is_final")),
+        *(f"grid_{name}" for name in ("logits", "pred_boxes", "proj_queries", "is_final")),
+        "grid_features",
+        "grid_mask",
+        *(
+            f"{part}_{states}"
+            for part in ("encoder", "decoder")
+            for states in ("hidden_states", "attentions")
+        ),
+        "cross_attentions",
+    ]
     sub_configs_defaults = {
         "backbone_config": SubConfigSpec(AutoConfig, model_type="resnet"),
         "text_config": SubConfigSpec(AutoConfig, model_type="roberta"),

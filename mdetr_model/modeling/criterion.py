@@ -4,7 +4,7 @@ Shapes: L decoder layers, B images with their captions, Q queries, N boxes (padd
 positions of which the last means "no object", T tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .answer_losses import answer_losses
 from .configuration_mdetr import MdetrConfig
+from .labels import prepare_labels
 from .losses import (
     box_losses,
     cardinality_error,
@@ -81,23 +82,33 @@ class MdetrCriterion(nn.Module):
         config: weights of the losses and matching costs.
         word_head: maps features (K, D) at grid locations to logits (K, W) over the vocabulary, for
             ``loss_word``; it is only called for locations that contain the center of a box.
+        all_ranks: whether the mean number of boxes is that of all ranks, which then have to compute
+            their losses together; otherwise the number of this rank is used.
     """
 
-    def __init__(self, config: MdetrConfig, word_head: nn.Module | None = None) -> None:
+    def __init__(
+        self, config: MdetrConfig, word_head: nn.Module | None = None, all_ranks: bool = True
+    ) -> None:
         super().__init__()
         self.config = config
         self.word_head = word_head
+        self.all_ranks = all_ranks
 
-    def forward(self, outputs: MdetrOutput, labels: Mapping[str, Any]) -> dict[str, Tensor]:
+    def forward(
+        self, outputs: MdetrOutput, labels: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ) -> dict[str, Tensor]:
         """Returns the losses by name, and their weighted sum as ``loss``.
 
         Args:
             outputs: of a model that was called with labels.
-            labels: ``boxes`` (B, N, 4) as cxcywh, 0 to 1, padded; ``box_mask`` (B, N), False for
-                padding; ``positive_map`` (B, N, C) boolean; if the outputs have them,
-                ``is_final`` (B, N) and ``answers``, (B,) by head; and, if a step has several
-                batches, ``normalizer``: a scalar that losses are divided by instead of the mean
-                number of boxes of a rank in this batch.
+            labels: ``boxes`` (B, N, 4) as cxcywh, 0 to 1, padded; ``box_mask`` (B, N), True or 1
+                for a box, anything else for padding, such as -100; ``positive_map`` (B, N, C),
+                positive for the tokens of a box; if the outputs have them, ``is_final`` (B, N) and
+                ``answers``, (B,) by head; and, if a step has several batches, ``normalizer``: a
+                scalar that losses are divided by instead of the mean number of boxes of a rank in
+                this batch. Or, as in DETR, a list with a dictionary for each caption: ``boxes``
+                (N, 4) and ``positive_map`` (N, C) or, if the whole caption names all of its boxes,
+                ``class_labels`` (N,), which are then all equal.
 
         Returns:
             Scalars ``loss_ce``, ``loss_bbox``, ``loss_giou``, ``cardinality_error`` and, if the
@@ -105,9 +116,9 @@ class MdetrCriterion(nn.Module):
             ``accuracy_isfinal``, ``loss_word``, losses and accuracies of answers; and ``loss``.
 
         Raises:
-            ValueError: a label is missing or has the wrong length; the message names it.
+            ValueError: a label is missing, or has another shape or type; the message names it.
         """
-        _check_labels(outputs, labels)
+        labels = prepare_labels(labels, outputs, self.config)
         with torch.autocast(outputs.logits.device.type, enabled=False):
             targets = self._targets(labels)
             decoder_losses = self._decoder_losses(outputs, targets)
@@ -128,7 +139,10 @@ class MdetrCriterion(nn.Module):
     def _targets(self, labels: Mapping[str, Any]) -> Targets:
         num_boxes = labels.get("normalizer")
         if num_boxes is None:
-            num_boxes = mean_over_ranks(labels["box_mask"].sum()).clamp(min=1)
+            num_boxes = labels["box_mask"].sum().float()
+            if self.all_ranks:
+                num_boxes = mean_over_ranks(num_boxes)
+            num_boxes = num_boxes.clamp(min=1)
         return Targets(
             boxes=labels["boxes"],
             box_mask=labels["box_mask"],
@@ -293,30 +307,3 @@ def _scalars_by_layer(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, values in losses.items()
         for layer, value in enumerate(values.unbind())
     }
-
-
-def _check_labels(outputs: MdetrOutput, labels: Mapping[str, Any]) -> None:
-    """Raises a ``ValueError`` that names labels that are missing or have the wrong length."""
-    captions = len(outputs.logits)
-    label_names = ("boxes", "box_mask", "positive_map", "is_final")
-    by_name = {name: labels.get(name) for name in label_names} | (labels.get("answers") or {})
-    for name, values in by_name.items():
-        if values is not None and len(values) != captions:
-            raise ValueError(f"labels: {name} for {len(values)} captions instead of {captions}")
-
-    required = ["boxes", "box_mask", "positive_map"]
-    if outputs.is_final is not None:
-        required.append("is_final")
-    if outputs.answers is not None:
-        required.append("answers")
-    missing = [name for name in required if labels.get(name) is None]
-    if outputs.answers is not None and (answers := labels.get("answers")) is not None:
-        heads = [head for head in outputs.answers if answers.get(head) is None]
-        missing += [f"answers[{head!r}]" for head in heads]
-    if missing:
-        message = (
-            f"labels lack {', '.join(missing)}; this model's losses need {', '.join(required)}"
-        )
-        if outputs.answers is not None:
-            message += f", the answers of the heads {', '.join(outputs.answers)}"
-        raise ValueError(message)

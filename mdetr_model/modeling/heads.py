@@ -1,5 +1,7 @@
 """Heads of the model: objects, their alignment with the caption, answers, words."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -107,6 +109,23 @@ class WordHead(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size)
         self.words = nn.Linear(config.hidden_size, config.text_config.vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(config.text_config.vocab_size))
+
+    @property
+    def initial_bias(self) -> float:
+        """The bias of random weights: at most grid locations, most tokens are negatives."""
+        return -math.log(len(self.bias))
+
+    @torch.no_grad()
+    def resize(self, vocab_size: int) -> None:
+        """Changes the number of tokens; new ones get random weights."""
+        words, bias = self.words, self.bias
+        self.words = nn.Linear(words.in_features, vocab_size, bias=False).to(words.weight)
+        self.bias = nn.Parameter(bias.new_empty(vocab_size))
+        nn.init.xavier_uniform_(self.words.weight)
+        nn.init.constant_(self.bias, self.initial_bias)
+        tokens = min(vocab_size, len(bias))
+        self.words.weight[:tokens] = words.weight[:tokens]
+        self.bias[:tokens] = bias[:tokens]
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps features (..., D) to logits (..., W) over the vocabulary of the text encoder."""

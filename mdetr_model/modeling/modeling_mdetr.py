@@ -5,7 +5,7 @@ H x W locations of the feature grid.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +54,17 @@ class MdetrPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ["image", "text"]
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
+    # Residual connections stay on one device.
+    _no_split_modules = [
+        "MdetrEncoderLayer",
+        "MdetrDecoderLayer",
+        "ResNetBasicLayer",
+        "ResNetBottleNeckLayer",
+        "EfficientNetBlock",
+    ]
+    # Losses are normalized by boxes, not by what the Trainer counts as items of a batch.
+    accepts_loss_kwargs = False
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -64,6 +75,36 @@ class MdetrPreTrainedModel(PreTrainedModel):
             if isinstance(module, ResNetEncoder):
                 module.freeze_first_layers()
         return loaded
+
+    def set_attn_implementation(
+        self, attn_implementation: str | dict[str, Any], allow_all_kernels: bool = False
+    ) -> None:
+        """Sets the function of all attention; image encoders have none."""
+        if isinstance(attn_implementation, str):
+            attn_implementation = {"": attn_implementation, "text_config": attn_implementation}
+        super().set_attn_implementation(attn_implementation, allow_all_kernels)
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Resizes the token embeddings, and all else that has the size of the vocabulary."""
+        embeddings = super().resize_token_embeddings(*args, **kwargs)
+        self.match_vocabulary()
+        return embeddings
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Saves as in transformers, with one size of the vocabulary.
+
+        The text encoder may have been resized or replaced by itself.
+        """
+        self.match_vocabulary()
+        super().save_pretrained(*args, **kwargs)
+
+    def match_vocabulary(self) -> None:
+        """Gives the configuration and the heads the number of token embeddings."""
+        vocab_size = int(self.get_input_embeddings().get_parameter("weight").shape[0])
+        self.config.text_config.vocab_size = vocab_size
+        for module in self.modules():
+            if isinstance(module, WordHead) and len(module.bias) != vocab_size:
+                module.resize(vocab_size)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -85,8 +126,8 @@ class MdetrPreTrainedModel(PreTrainedModel):
                 initialization.normal_(module.weight)
             case nn.LayerNorm():
                 initialization.ones_(module.weight)
-            case WordHead():  # at most grid locations, most tokens are negatives
-                initialization.constant_(module.bias, -math.log(len(module.bias)))
+            case WordHead():
+                initialization.constant_(module.bias, module.initial_bias)
                 return
         if isinstance(bias := getattr(module, "bias", None), Tensor):
             initialization.zeros_(bias)
@@ -162,6 +203,8 @@ class MdetrModel(MdetrPreTrainedModel):
         attention_mask: Tensor | None = None,
         extra_queries: Tensor | None = None,
         image_index: LongTensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
     ) -> MdetrModelOutput:
         """Encodes images and captions, jointly, and decodes the queries.
 
@@ -173,6 +216,8 @@ class MdetrModel(MdetrPreTrainedModel):
             extra_queries: (N, D), decoded after the object queries.
             image_index: (B,), the image of each caption: there may be fewer images than captions,
                 and each is encoded once. Default: one image for each caption.
+            output_attentions, output_hidden_states: whether the output has those of the joint
+                transformer; default: as the configuration states.
 
         Raises:
             ValueError: the numbers of images, captions and ``image_index`` do not match.
@@ -184,7 +229,19 @@ class MdetrModel(MdetrPreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         text = self.encode_captions(input_ids, attention_mask)
-        return self.fuse_and_decode(image, grid_mask, text, attention_mask, extra_queries)
+        if output_attentions is None:
+            output_attentions = bool(self.config.output_attentions)
+        if output_hidden_states is None:
+            output_hidden_states = bool(self.config.output_hidden_states)
+        return self.fuse_and_decode(
+            image,
+            grid_mask,
+            text,
+            attention_mask,
+            extra_queries,
+            output_attentions,
+            output_hidden_states,
+        )
 
     def encode_images(
         self, pixel_values: Tensor, pixel_mask: Tensor | None = None
@@ -216,6 +273,8 @@ class MdetrModel(MdetrPreTrainedModel):
         text: Tensor,
         attention_mask: Tensor,
         extra_queries: Tensor | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
     ) -> MdetrModelOutput:
         """Runs the joint transformer on encoded images and captions, one image for each caption."""
         image_features = image
@@ -228,20 +287,37 @@ class MdetrModel(MdetrPreTrainedModel):
         # The text encoder has added positions to its tokens already.
         locations = image.shape[1]
         positions = F.pad(positions, (0, 0, 0, text.shape[1]))
-        memory = self.encoder(joint, positions, mask)
+        encoded = self.encoder(joint, positions, mask, output_attentions, output_hidden_states)
+        memory = encoded.memory
 
-        queries = self.queries.weight
+        queries = all_embeddings(self.queries, memory.device)
         if extra_queries is not None:
             queries = torch.cat([queries, extra_queries])
-        layers = self.decoder(queries, memory, positions, mask)
+        decoded = self.decoder(
+            queries, memory, positions, mask, output_attentions, output_hidden_states
+        )
         return MdetrModelOutput(
-            last_hidden_state=layers[-1],
-            intermediate_hidden_states=layers,
+            last_hidden_state=decoded.layers[-1],
+            intermediate_hidden_states=decoded.layers,
             text_memory=memory[:, locations:],
             image_memory=memory[:, :locations],
             image_features=image_features,
             grid_mask=grid_mask,
+            encoder_hidden_states=encoded.hidden_states,
+            encoder_attentions=encoded.attentions,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
         )
+
+
+def all_embeddings(embedding: nn.Embedding, device: torch.device) -> Tensor:
+    """Returns all rows of an embedding.
+
+    The module is called, so that its weights are where its hooks bring them: with offloading, they
+    are not in memory before.
+    """
+    return embedding(torch.arange(embedding.num_embeddings, device=device))
 
 
 class MdetrForGrounding(MdetrPreTrainedModel):
@@ -262,17 +338,22 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         input_ids: LongTensor,
         pixel_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        labels: Mapping[str, Any] | None = None,
+        labels: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         image_index: LongTensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
     ) -> MdetrOutput:
         """Predicts the objects of the image that the caption refers to.
 
         Args:
-            pixel_values, input_ids, pixel_mask, attention_mask, image_index: see ``MdetrModel``.
-            labels: see ``MdetrCriterion``; if given, losses are computed.
+            pixel_values, input_ids, pixel_mask, attention_mask, image_index, output_attentions,
+                output_hidden_states: see ``MdetrModel``.
+            labels: see ``MdetrCriterion``; if given, losses are computed. In training on several
+                ranks, all of them have to compute losses together, because they sum their numbers
+                of boxes; in evaluation mode, a rank may compute them alone.
 
         Raises:
-            ValueError: as in ``MdetrModel``, or labels are missing or of the wrong length.
+            ValueError: as in ``MdetrModel``, or labels are missing or of another form.
         """
         decoded = self.mdetr(
             pixel_values,
@@ -280,6 +361,8 @@ class MdetrForGrounding(MdetrPreTrainedModel):
             pixel_mask,
             attention_mask,
             image_index=image_index,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
             return_dict=True,
         )
         predictions = self._object_predictions(
@@ -287,6 +370,7 @@ class MdetrForGrounding(MdetrPreTrainedModel):
         )
         if labels is not None:
             predictions |= self._grid_predictions(decoded)
+        predictions |= decoded.layer_states()
         return self._add_losses(MdetrOutput(**predictions, input_ids=input_ids), labels)
 
     def _object_predictions(self, layers: Tensor, text_memory: Tensor) -> dict[str, Any]:
@@ -322,7 +406,9 @@ class MdetrForGrounding(MdetrPreTrainedModel):
             predictions["grid_features"] = decoded.image_features
         return {**predictions, "grid_mask": decoded.grid_mask} if predictions else {}
 
-    def _add_losses(self, outputs: MdetrOutput, labels: Mapping[str, Any] | None) -> MdetrOutput:
+    def _add_losses(
+        self, outputs: MdetrOutput, labels: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+    ) -> MdetrOutput:
         if labels is None:
             return outputs
         losses = self._losses(outputs, labels)
@@ -331,8 +417,11 @@ class MdetrForGrounding(MdetrPreTrainedModel):
     # The assignment runs on the host, which a graph cannot contain; tracing the rest takes minutes
     # without a speed-up.
     @torch.compiler.disable
-    def _losses(self, outputs: MdetrOutput, labels: Mapping[str, Any]) -> dict[str, Tensor]:
-        return MdetrCriterion(self.config, self.word_head)(outputs, labels)
+    def _losses(
+        self, outputs: MdetrOutput, labels: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ) -> dict[str, Tensor]:
+        criterion = MdetrCriterion(self.config, self.word_head, all_ranks=self.training)
+        return criterion(outputs, labels)
 
 
 class MdetrForQuestionAnswering(MdetrForGrounding):
@@ -357,8 +446,10 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
         input_ids: LongTensor,
         pixel_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        labels: Mapping[str, Any] | None = None,
+        labels: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         image_index: LongTensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
     ) -> MdetrOutput:
         """Predicts answers to questions, and the objects that they refer to; see the base class."""
         decoded = self.mdetr(
@@ -366,8 +457,10 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
             input_ids,
             pixel_mask,
             attention_mask,
-            self.answer_queries.weight,
+            all_embeddings(self.answer_queries, input_ids.device),
             image_index,
+            output_attentions,
+            output_hidden_states,
             return_dict=True,
         )
         object_layers, answer_layers = decoded.intermediate_hidden_states.split(
@@ -376,6 +469,7 @@ class MdetrForQuestionAnswering(MdetrForGrounding):
         predictions = self._object_predictions(object_layers, decoded.text_memory)
         if labels is not None:
             predictions |= self._grid_predictions(decoded)
+        predictions |= decoded.layer_states()
         # The published models predict answers from the first decoder layer, not from the last one.
         answers = self.answer_heads(answer_layers[0])
         outputs = MdetrOutput(**predictions, answers=answers, input_ids=input_ids)

@@ -5,9 +5,19 @@ H x W locations of the feature grid.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import LongTensor, Tensor
 from transformers.utils.generic import ModelOutput
+
+# What both kinds of outputs have of the layers of the joint transformer, if it was asked for.
+LAYER_STATES = (
+    "encoder_hidden_states",
+    "encoder_attentions",
+    "decoder_hidden_states",
+    "decoder_attentions",
+    "cross_attentions",
+)
 
 
 @dataclass
@@ -21,6 +31,8 @@ class MdetrModelOutput(ModelOutput):
         image_memory: (B, H·W, D), the encoder's output for the image.
         image_features: (B, H·W, D), projected image features before the encoder, without positions.
         grid_mask: (B, H, W) bool, False for grid locations on the padding.
+        encoder_hidden_states, encoder_attentions, decoder_hidden_states, decoder_attentions,
+            cross_attentions: of the joint transformer; see ``MdetrOutput``.
     """
 
     last_hidden_state: Tensor | None = None
@@ -29,6 +41,15 @@ class MdetrModelOutput(ModelOutput):
     image_memory: Tensor | None = None
     image_features: Tensor | None = None
     grid_mask: Tensor | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+
+    def layer_states(self) -> dict[str, Any]:
+        """Returns hidden states and attentions, by name."""
+        return {name: getattr(self, name) for name in LAYER_STATES}
 
 
 @dataclass
@@ -53,6 +74,11 @@ class MdetrOutput(ModelOutput):
         grid_mask: (B, H, W) bool, False for grid locations on the padding.
         input_ids: (B, T), the captions, from which
             ``MdetrProcessor.post_process_grounded_object_detection`` reads the phrases.
+        encoder_hidden_states, decoder_hidden_states: with ``output_hidden_states``, the input and
+            the output of each layer of the joint transformer: (B, H·W + T, D), the grid locations
+            before the tokens, and (B, Q, D).
+        encoder_attentions, decoder_attentions, cross_attentions: with ``output_attentions``, the
+            attention weights (B, heads, queries, keys) of each layer.
     """
 
     loss: Tensor | None = None
@@ -74,3 +100,8 @@ class MdetrOutput(ModelOutput):
     grid_features: Tensor | None = None
     grid_mask: Tensor | None = None
     input_ids: LongTensor = None  # type: ignore[assignment]
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None

@@ -3,7 +3,9 @@
 Shapes: B images, Q queries, C = 256 token positions of which the last means "no object".
 """
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,67 @@ def boxes_in_pixels(boxes: Tensor, target_sizes: Tensor) -> Tensor:
     height, width = target_sizes.to(boxes).unbind(-1)
     scale = torch.stack([width, height, width, height], dim=-1)
     return cxcywh_to_xyxy(boxes) * scale[:, None]
+
+
+def image_sizes(sizes: Any, images: int) -> Tensor:
+    """Returns height and width (B, 2) of B images, float32.
+
+    Args:
+        sizes: a tensor, an array, or a list of pairs, of tensors or of arrays; of a single image
+            also its pair; None for 1 x 1, which keeps boxes relative to the image.
+        images: how many there are.
+
+    Raises:
+        ValueError: these are not as many sizes as images, or not positive.
+    """
+    if sizes is None:
+        return torch.ones(images, 2)
+    try:
+        rows = [torch.as_tensor(size, dtype=torch.float32, device="cpu") for size in sizes]
+        pairs = torch.stack(rows)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"sizes {sizes!r}: expected height and width of each image") from error
+    if images == 1 and pairs.shape == (2,):
+        pairs = pairs[None]
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise ValueError(f"sizes {sizes!r}: expected height and width of each of {images} images")
+    if len(pairs) != images:
+        raise ValueError(f"{images} images, {len(pairs)} target sizes")
+    if not (pairs.isfinite() & (pairs > 0)).all():
+        image = int((pairs.isfinite() & (pairs > 0)).all(-1).int().argmin())
+        height, width = pairs[image].tolist()
+        raise ValueError(f"caption {image}: an image of height {height:g}, width {width:g}")
+    return pairs
+
+
+def as_threshold(name: str, value: Any) -> float:
+    """Returns a threshold as a number.
+
+    Raises:
+        ValueError: it is none, or NaN, which no score exceeds.
+    """
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if math.isnan(number):
+        raise ValueError(f"{name} is {value!r}; it has to be a number")
+    return number
+
+
+def as_floats(values: Any) -> Tensor:
+    """Returns outputs as a float32 tensor; from a ``Trainer`` they are numpy arrays."""
+    return torch.as_tensor(values).detach().float()
+
+
+def query_scores(outputs: Any) -> Tensor:
+    """Returns the score (B, Q) of each query, float32.
+
+    It is the probability of an object; if the model has ``is_final``, the probability that the
+    whole caption refers to it.
+    """
+    logits, is_final = as_floats(outputs.logits), getattr(outputs, "is_final", None)
+    return object_scores(logits) if is_final is None else final_scores(logits, as_floats(is_final))
 
 
 def object_scores(logits: Tensor) -> Tensor:

@@ -5,43 +5,97 @@ values. Sequences are (batch, length, channels); masks are bool, False for keys 
 """
 
 import math
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_mdetr import MdetrConfig
 
 BRANCH_SCALE = 0.2  # of the weights that `start_near_identity` makes small
 
 
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
+    """Attends as the other functions that ``attn_implementation`` names, and returns the weights.
+
+    Args:
+        module: the attention, whose mode decides about dropout.
+        query: (B, heads, Q, D / heads)
+        key, value: (B, heads, S, D / heads)
+        attention_mask: (B, 1, 1, S), False for keys to leave out.
+        scaling: factor of the scores.
+        dropout: of the weights.
+
+    Returns:
+        (B, Q, heads, D / heads), and the weights (B, heads, Q, S) before their dropout.
+    """
+    scores = query @ key.transpose(-1, -2) * scaling
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1)
+    attended = F.dropout(weights, dropout, training=module.training) @ value
+    return attended.transpose(1, 2), weights
+
+
 class MdetrAttention(nn.Module):
-    """Multi-head scaled dot-product attention."""
+    """Multi-head scaled dot-product attention, by the function of ``attn_implementation``."""
+
+    is_causal = False
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
         size = config.hidden_size
+        self.config = config
         self.heads = config.num_attention_heads
+        self.scaling = (size // self.heads) ** -0.5
         self.dropout = config.dropout
         self.query = nn.Linear(size, size)
         self.key = nn.Linear(size, size)
         self.value = nn.Linear(size, size)
         self.output = nn.Linear(size, size)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        output_attentions: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         """Attends from (B, Q, D) queries to (B, S, D) keys and values: (B, Q, D).
 
-        ``mask`` is (B, 1, 1, S), or None to attend to all keys.
+        ``mask`` is (B, 1, 1, S), or None to attend to all keys. The second value are the weights
+        (B, heads, Q, S) if they are asked for, for which the eager function is used.
         """
-        attended = F.scaled_dot_product_attention(
+        attention: Any = eager_attention_forward
+        if not output_attentions:
+            attention = ALL_ATTENTION_FUNCTIONS.get_interface(
+                self.config._attn_implementation, eager_attention_forward
+            )
+        attended, weights = attention(
+            self,
             self._split_heads(self.query(query)),
             self._split_heads(self.key(key)),
             self._split_heads(self.value(value)),
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
+            mask,
+            scaling=self.scaling,
+            dropout=self.dropout if self.training else 0.0,
+            is_causal=False,
         )
-        return self.output(attended.transpose(1, 2).flatten(2))
+        return self.output(attended.flatten(2)), weights if output_attentions else None
 
     def _split_heads(self, x: Tensor) -> Tensor:
         """Reshapes (B, S, D) to (B, heads, S, D / heads)."""
@@ -62,7 +116,7 @@ class MdetrFeedForward(nn.Module):
         return self.contract(self.dropout(F.relu(self.expand(x))))
 
 
-class MdetrEncoderLayer(nn.Module):
+class MdetrEncoderLayer(GradientCheckpointingLayer):
     """Self attention over image and text together, then a feed-forward network."""
 
     def __init__(self, config: MdetrConfig) -> None:
@@ -75,15 +129,22 @@ class MdetrEncoderLayer(nn.Module):
         self.feedforward_norm = nn.LayerNorm(config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        """Maps (B, S, D) to (B, S, D); ``positions`` (B, S, D), ``mask`` (B, 1, 1, S)."""
+    def forward(
+        self, x: Tensor, positions: Tensor, mask: Tensor, output_attentions: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Maps (B, S, D) to (B, S, D); ``positions`` (B, S, D), ``mask`` (B, 1, 1, S).
+
+        The second value are the weights of the attention, if they are asked for.
+        """
         with_positions = x + positions
-        attended = self.attention(with_positions, with_positions, x, mask)
+        attended, weights = self.attention(
+            with_positions, with_positions, x, mask, output_attentions
+        )
         x = self.attention_norm(x + self.dropout(attended))
-        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        return self.feedforward_norm(x + self.dropout(self.feedforward(x))), weights
 
 
-class MdetrDecoderLayer(nn.Module):
+class MdetrDecoderLayer(GradientCheckpointingLayer):
     """Self attention of the queries, cross attention to the memory, feed-forward network."""
 
     def __init__(self, config: MdetrConfig) -> None:
@@ -105,7 +166,8 @@ class MdetrDecoderLayer(nn.Module):
         memory: Tensor,
         memory_with_positions: Tensor,
         mask: Tensor,
-    ) -> Tensor:
+        output_attentions: bool = False,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Maps (B, Q, D) to (B, Q, D).
 
         Args:
@@ -114,13 +176,49 @@ class MdetrDecoderLayer(nn.Module):
             memory: (B, S, D), the encoder's output.
             memory_with_positions: (B, S, D), the same with its positions added.
             mask: (B, 1, 1, S).
+            output_attentions: whether the weights of both attentions are returned as well.
         """
         with_queries = x + queries
-        attended = self.self_attention(with_queries, with_queries, x, None)
+        attended, self_weights = self.self_attention(
+            with_queries, with_queries, x, None, output_attentions
+        )
         x = self.self_attention_norm(x + self.dropout(attended))
-        attended = self.cross_attention(x + queries, memory_with_positions, memory, mask)
+        attended, cross_weights = self.cross_attention(
+            x + queries, memory_with_positions, memory, mask, output_attentions
+        )
         x = self.cross_attention_norm(x + self.dropout(attended))
-        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        x = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        return x, self_weights, cross_weights
+
+
+class EncoderOutput(NamedTuple):
+    """Output of the encoder: (B, S, D), and by layer what was asked for.
+
+    Attributes:
+        memory: (B, S, D)
+        hidden_states: the input, and the output (B, S, D) of each layer.
+        attentions: (B, heads, S, S) of each layer.
+    """
+
+    memory: Tensor
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor | None, ...] | None
+
+
+class DecoderOutput(NamedTuple):
+    """Output of the decoder, and by layer what was asked for.
+
+    Attributes:
+        layers: (L, B, Q, D), the normalized output of each layer.
+        hidden_states: the input, and the output (B, Q, D) of each layer before that norm.
+        attentions: (B, heads, Q, Q) of each layer.
+        cross_attentions: (B, heads, Q, S) of each layer.
+    """
+
+    layers: Tensor
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor | None, ...] | None
+    cross_attentions: tuple[Tensor | None, ...] | None
 
 
 class MdetrEncoder(nn.Module):
@@ -130,11 +228,26 @@ class MdetrEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(MdetrEncoderLayer(config) for _ in range(config.encoder_layers))
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+    ) -> EncoderOutput:
         """Maps (B, S, D) to the memory (B, S, D); ``mask`` (B, 1, 1, S)."""
+        states, attentions = [x], []
         for layer in self.layers:
-            x = layer(x, positions, mask)
-        return x
+            x, weights = layer(x, positions, mask, output_attentions)
+            attentions.append(weights)
+            if output_hidden_states:
+                states.append(x)
+        return EncoderOutput(
+            memory=x,
+            hidden_states=tuple(states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
 
 
 class MdetrDecoder(nn.Module):
@@ -145,23 +258,41 @@ class MdetrDecoder(nn.Module):
         self.layers = nn.ModuleList(MdetrDecoderLayer(config) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(config.hidden_size)
 
-    def forward(self, queries: Tensor, memory: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        """Returns the normalized output (L, B, Q, D) of every layer.
+    def forward(
+        self,
+        queries: Tensor,
+        memory: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+    ) -> DecoderOutput:
+        """Decodes the queries.
 
         Args:
             queries: (Q, D).
             memory: (B, S, D), the encoder's output.
             positions: (B, S, D), positions of the memory.
             mask: (B, 1, 1, S).
+            output_attentions, output_hidden_states: what is returned for each layer.
         """
         memory_with_positions = memory + positions
         queries = queries[None]
-        x = torch.zeros_like(queries).expand(memory.shape[0], -1, -1)
-        outputs = []
+        states = [torch.zeros_like(queries).expand(memory.shape[0], -1, -1)]
+        attentions, cross_attentions = [], []
         for layer in self.layers:
-            x = layer(x, queries, memory, memory_with_positions, mask)
-            outputs.append(x)
-        return self.norm(torch.stack(outputs))
+            x, self_weights, cross_weights = layer(
+                states[-1], queries, memory, memory_with_positions, mask, output_attentions
+            )
+            states.append(x)
+            attentions.append(self_weights)
+            cross_attentions.append(cross_weights)
+        return DecoderOutput(
+            layers=self.norm(torch.stack(states[1:])),
+            hidden_states=tuple(states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+            cross_attentions=tuple(cross_attentions) if output_attentions else None,
+        )
 
 
 @torch.no_grad()

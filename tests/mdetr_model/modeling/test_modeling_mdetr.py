@@ -33,6 +33,7 @@ from tests.mdetr_model.small import (
     LAYERS,
     QUERIES,
     RESNET,
+    TEXT,
     difference,
     run,
     tiny_config,
@@ -116,7 +117,7 @@ def test_identity_init_copies_memory_and_makes_branches_small() -> None:
     memory = torch.randn(1, 1, model.config.hidden_size).expand(-1, 5, -1)
     queries = torch.randn(1, 3, model.config.hidden_size)
     for layer in model.decoder.layers:
-        copied = layer.cross_attention(queries, memory, memory, None)
+        copied, _ = layer.cross_attention(queries, memory, memory, None)
         torch.testing.assert_close(copied, memory[:, :3], rtol=0, atol=1e-5)
     layers, others = (
         [*m.encoder.layers, *m.decoder.layers, *(e.attention for e in m.encoder.layers)]
@@ -254,6 +255,41 @@ def test_token_embeddings_can_be_resized() -> None:
     assert model.config.text_config.vocab_size == 60
     assert difference(run(model, inputs), before) <= 1e-6
     assert run(model, inputs | {"input_ids": torch.full((2, 9), 59)}).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("tokens", [60, 51, 40])
+@pytest.mark.parametrize("resized", ["model", "base", "text encoder", "set"])
+def test_saved_model_of_any_vocabulary_is_loaded(tokens: int, resized: str, tmp_path: Path) -> None:
+    model = tiny_model(word_loss_coef=1.0)
+    words, bias = model.word_head.words.weight.clone(), model.word_head.bias.clone()
+    if resized == "set":
+        model.set_input_embeddings(torch.nn.Embedding(tokens, TEXT["hidden_size"]))
+    else:
+        parts = {"model": model, "base": model.mdetr, "text encoder": model.mdetr.text_encoder}
+        parts[resized].resize_token_embeddings(tokens)
+    model.save_pretrained(tmp_path)
+    loaded, info = MdetrForGrounding.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    assert loaded.config.text_config.vocab_size == loaded.word_head.words.out_features == tokens
+    common = min(tokens, len(bias))
+    assert torch.equal(loaded.word_head.words.weight[:common], words[:common])
+    assert torch.equal(loaded.word_head.bias[:common], bias[:common])
+    inputs = two_inputs() | {"input_ids": torch.full((2, 9), tokens - 1)}
+    labels = two_labels()
+    losses = [each(**inputs, labels=labels).loss for each in (model, loaded)]
+    assert losses[0].isfinite()
+    torch.testing.assert_close(losses[0], losses[1])
+    losses[1].backward()
+    assert loaded.word_head.words.weight.grad[tokens - 1].abs().sum() > 0
+
+
+@pytest.mark.parametrize("multiple, expected", [(None, 57), (8, 64)])
+def test_padded_vocabulary_has_padded_heads(multiple: int | None, expected: int) -> None:
+    model = tiny_model(word_loss_coef=1.0)
+    model.resize_token_embeddings(57, pad_to_multiple_of=multiple)
+    assert len(model.word_head.bias) == model.word_head.words.out_features == expected
+    labels = two_labels()
+    assert model(**two_inputs(), labels=labels).loss_dict["loss_word"].isfinite()
 
 
 def test_optional_heads_are_absent_from_outputs() -> None:

@@ -1,5 +1,6 @@
 """The processors: sizes, padding, captions that are too long, labels, and grounded phrases."""
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoImageProcessor, AutoProcessor, RobertaTokenizer
 
@@ -41,6 +42,8 @@ def image_of_size(width: int, height: int) -> Image.Image:
         (480, 640, (1066, 800)),
         (1000, 200, (267, 1333)),
         (1, 1, (800, 800)),
+        (3000, 1, (1, 1333)),
+        (2, 2001, (1333, 1)),
     ],
 )
 def test_image_is_resized_to_shortest_800_longest_1333(
@@ -71,6 +74,50 @@ def test_pil_numpy_and_torch_images_give_same_pixels() -> None:
     torch.testing.assert_close(pixels[2], pixels[0], rtol=0, atol=0)
     gray = MdetrImageProcessor()(image.convert("L"), return_tensors="pt")["pixel_values"]
     assert gray.shape == (1, 3, 800, 1066)
+
+
+def sixteen_bit(image: Image.Image, kind: str) -> Any:
+    values = np.asarray(image.convert("L")).astype(np.uint16) * 257
+    if kind == "array":
+        return np.stack([values] * 3, axis=-1)
+    if kind == "tensor":
+        return torch.from_numpy(np.stack([values] * 3))
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, kind)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "array", "tensor"])
+def test_upper_8_of_16_bits_are_read(kind: str) -> None:
+    image = image_of_size(40, 30).convert("L")
+    pixels = [
+        MdetrImageProcessor()(each, return_tensors="pt")["pixel_values"]
+        for each in (image, sixteen_bit(image, kind))
+    ]
+    torch.testing.assert_close(pixels[1], pixels[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_of_32_bits_are_refused(dtype: Any) -> None:
+    image = Image.fromarray(np.full((6, 9), 1000, dtype))
+    with pytest.raises(ValueError, match=r"pixels of 32 bits \(mode .\)"):
+        MdetrImageProcessor()(image)
+    with pytest.raises(ValueError, match="pixels of int64 up to 1000; expected 0 to 255"):
+        MdetrImageProcessor()(np.full((6, 9, 3), 1000))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_by_their_exif_orientation(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = tmp_path / "turned.png"
+    image_of_size(40, 30).save(path, exif=exif)
+    with Image.open(path) as image:
+        expected = MdetrImageProcessor()(ImageOps.exif_transpose(image), return_tensors="pt")
+        for form in (image, image.convert("RGB"), str(path)):
+            images = MdetrImageProcessor().fetch_images(form)
+            features = MdetrImageProcessor()(images, return_tensors="pt")
+            assert torch.equal(features["pixel_values"], expected["pixel_values"])
 
 
 def test_images_are_padded_on_the_right_and_at_the_bottom() -> None:
@@ -115,8 +162,8 @@ def test_long_captions_are_truncated_and_dropped_spans_counted(
     )
     assert labels["dropped_spans"].tolist() == [2, 0]
     assert labels["positive_map"].sum(-1).tolist() == [[1, 0], [6, 0]]
-    assert labels["box_mask"].tolist() == [[True, True], [True, False]]
-    assert labels["boxes"][1, 0].tolist() == [0.5, 0.5, 0.5, 0.5]
+    assert labels["box_mask"].tolist() == [[1, 1], [1, 0]]
+    assert labels["boxes"][1].tolist() == [[0.5] * 4, [-100] * 4]
 
 
 def test_empty_labels_and_mismatched_spans(processor: MdetrProcessor) -> None:
@@ -124,6 +171,42 @@ def test_empty_labels_and_mismatched_spans(processor: MdetrProcessor) -> None:
     assert labels["boxes"].shape == (1, 0, 4) and labels["positive_map"].shape == (1, 0, 256)
     with pytest.raises(ValueError, match="caption 0: 1 boxes, spans of 0"):
         processor.make_labels([CAPTION], spans=[[]], boxes=[[(0, 0, 1, 1)]], sizes=[(5, 5)])
+    for spans, boxes in (([], [[]]), ([[]], [[], []])):
+        with pytest.raises(ValueError, match=r"1 captions, with spans of . and boxes of"):
+            processor.make_labels([CAPTION], spans=spans, boxes=boxes, sizes=[(5, 5)])
+
+
+@pytest.mark.parametrize("spans", [RED_BUS, [2, 9], [[(2, 9, 11)]], [["re"]], [[None]]])
+def test_spans_that_are_not_pairs_are_refused(processor: MdetrProcessor, spans: Any) -> None:
+    boxes = [(0, 0, 1, 1)] * len(spans)
+    with pytest.raises(ValueError, match=r"caption 0: spans .*list of \(begin, end\) for each box"):
+        processor.make_labels([CAPTION], spans=[spans], boxes=[boxes], sizes=[(5, 5)])
+
+
+@pytest.mark.parametrize(
+    "box, expected",
+    [
+        ((-5, -5, 30, 30), (0.5, 0.5, 1, 1)),
+        ((2, -1, 4, 5), (0.3, 0.25, 0.2, 0.5)),
+        ((5, 9, 1e9, 11), (0.75, 0.95, 0.5, 0.1)),
+    ],
+)
+def test_boxes_are_clipped_to_the_image(
+    processor: MdetrProcessor, box: Any, expected: tuple[float, ...]
+) -> None:
+    for boxes in ([[box]], [torch.tensor([box])], [np.array([box])]):
+        labels = processor.make_labels([CAPTION], [[RED_BUS]], boxes, sizes=[(10, 10)])
+        assert labels["boxes"][0, 0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_labels_of_a_single_caption_may_have_its_text(processor: MdetrProcessor) -> None:
+    arguments: Any = {"spans": [[RED_BUS]], "boxes": [[(0, 0, 1, 1)]]}
+    expected = processor.make_labels([CAPTION], sizes=[(5, 5)], **arguments)
+    for sizes in ([(5, 5)], (5, 5), torch.tensor([5, 5])):
+        labels = processor.make_labels(CAPTION, sizes=sizes, **arguments)
+        assert all(torch.equal(labels[name], expected[name]) for name in expected)
+    with pytest.raises(ValueError, match="a caption is a str, not int: 7"):
+        processor.make_labels([7], sizes=[(5, 5)], **arguments)  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(
@@ -131,9 +214,15 @@ def test_empty_labels_and_mismatched_spans(processor: MdetrProcessor) -> None:
     [
         ((0, 0, 1, 1), (0, 5), "caption 0: an image of height 0, width 5"),
         ((0, 0, 1, 1), (5, -1), "caption 0: an image of height 5, width -1"),
-        ((3, 0, 1, 1), (5, 5), r"a box ends before it begins: .*\(3, 0, 1, 1\)"),
+        ((3, 0, 1, 1), (5, 5), r"a box ends before it begins: \(3, 0, 1, 1\)"),
         ((0, 3, 1, 1), (5, 5), "a box ends before it begins"),
         ((0, 0, float("nan"), 1), (5, 5), "a box ends before it begins"),
+        ((20, 20, 30, 30), (9, 7), r"without area in an image of 7 x 9 pixels: \(20, 20, 30, 30\)"),
+        ((-3, 0, 0, 4), (5, 5), r"a box without area .*\(-3, 0, 0, 4\)"),
+        ((1, 1, 1, 3), (5, 5), "a box without area"),
+        ((0, 0, 1), (5, 5), "expected left, top, right, bottom"),
+        (("a", 0, 1, 1), (5, 5), "expected left, top, right, bottom"),
+        ((0, 0, 1, 1), (float("nan"), 5), "caption 0: an image of height nan"),
     ],
 )
 def test_invalid_boxes_and_sizes_are_refused(
@@ -149,7 +238,7 @@ def outputs_for(processor: MdetrProcessor, caption: str = CAPTION) -> SimpleName
     """Returns outputs: query 1 is the red bus, query 2 the tree with a lower score, 0 nothing."""
     tokens = processor.make_labels(
         [CAPTION], spans=[[RED_BUS, TREE]], boxes=[[(0, 0, 1, 1)] * 2], sizes=[(1, 1)]
-    )["positive_map"]
+    )["positive_map"].bool()
     logits = torch.full((1, 3, 256), -10.0)
     logits[0, 0, -1] = 10
     logits[0, 1:][tokens[0]] = 5
@@ -245,3 +334,83 @@ def test_threshold_and_default_target_sizes(processor: MdetrProcessor) -> None:
         processor.post_process_grounded_object_detection(outputs, text=[CAPTION] * 2)
     with pytest.raises(ValueError, match="3 target sizes"):
         processor.post_process_grounded_object_detection(outputs, target_sizes=[(1, 1)] * 3)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [(100, 200)],
+        [torch.tensor([100, 200])],
+        torch.tensor([[100.0, 200.0]]),
+        np.array([[100, 200]]),
+        (torch.tensor(100), torch.tensor(200)),
+        (100, 200),
+        torch.tensor([100, 200]),
+    ],
+)
+def test_target_sizes_of_any_form_give_same_boxes(processor: MdetrProcessor, sizes: Any) -> None:
+    outputs = outputs_for(processor)
+    (result,) = processor.post_process_grounded_object_detection(outputs, target_sizes=sizes)
+    assert result["boxes"].tolist() == [[50, 25, 150, 75], [0, 0, 100, 50]]
+    (result,) = processor.post_process_object_detection(outputs, target_sizes=sizes)
+    assert result["boxes"].tolist() == [[50, 25, 150, 75], [0, 0, 100, 50]]
+
+
+@pytest.mark.parametrize(
+    "sizes", [(100, 200), [(1, 2, 3)] * 2, 7, "ab", [(1, 2), (3,)], [(0, 5), (1, 1)], [None] * 2]
+)
+def test_unclear_target_sizes_are_refused(processor: MdetrProcessor, sizes: Any) -> None:
+    one = outputs_for(processor)
+    outputs = SimpleNamespace(**{name: torch.cat([value] * 2) for name, value in vars(one).items()})
+    for post_process in (
+        processor.post_process_grounded_object_detection,
+        processor.post_process_object_detection,
+    ):
+        with pytest.raises(ValueError, match=r"sizes|height 0"):
+            post_process(outputs, target_sizes=sizes)
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), None, "0.5", "high", [0.5, 0.6]])
+def test_thresholds_that_are_not_numbers_are_refused(
+    processor: MdetrProcessor, threshold: Any
+) -> None:
+    outputs = outputs_for(processor)
+    with pytest.raises(ValueError, match=r"^threshold is .*; it has to be a number"):
+        processor.post_process_grounded_object_detection(outputs, threshold)
+    with pytest.raises(ValueError, match=r"^threshold is .*; it has to be a number"):
+        processor.post_process_object_detection(outputs, threshold)
+    with pytest.raises(ValueError, match=r"^text_threshold is .*; it has to be a number"):
+        processor.post_process_grounded_object_detection(outputs, text_threshold=threshold)
+
+
+def test_text_of_a_single_image_may_be_a_string(processor: MdetrProcessor) -> None:
+    outputs = outputs_for(processor)
+    (result,) = processor.post_process_grounded_object_detection(outputs, text=CAPTION)
+    assert result["text_labels"] == ["red bus", "tall tree"]
+    many = SimpleNamespace(**{name: torch.cat([v] * 3) for name, v in vars(outputs).items()})
+    with pytest.raises(ValueError, match="3 images, 1 captions"):
+        processor.post_process_grounded_object_detection(many, text="bus")
+
+
+def test_objects_without_words_are_best_first(processor: MdetrProcessor) -> None:
+    outputs = outputs_for(processor)
+    (result,) = processor.post_process_object_detection(outputs)
+    grounded = processor.post_process_grounded_object_detection(outputs, threshold=0.5)[0]
+    assert result["scores"].tolist() == grounded["scores"].tolist()
+    assert result["boxes"].tolist() == grounded["boxes"].tolist()
+    assert result["labels"].tolist() == [0, 0]
+    (nothing,) = processor.post_process_object_detection(outputs, threshold=1.0)
+    assert nothing["boxes"].shape == (0, 4) and nothing["labels"].shape == (0,)
+
+
+def test_outputs_of_a_trainer_are_post_processed(processor: MdetrProcessor) -> None:
+    """They are numpy arrays, with -100 after the tokens of shorter captions."""
+    outputs = outputs_for(processor)
+    ids = torch.cat([outputs.input_ids, torch.full((1, 7), -100)], dim=1)
+    arrays = {name: value.numpy() for name, value in vars(outputs).items()}
+    results = [
+        processor.post_process_grounded_object_detection(each)[0]
+        for each in (outputs, SimpleNamespace(**arrays | {"input_ids": ids.numpy()}))
+    ]
+    assert results[0]["spans"] == results[1]["spans"] == [RED_BUS, TREE]
+    assert torch.equal(results[0]["boxes"], results[1]["boxes"])
