@@ -85,14 +85,11 @@ class MixtureOrder:
 
     def upcoming_shards(self, epoch: int, position: int) -> Iterator[UpcomingShard]:
         """See `SampleOrder.upcoming_shards`; distances are rounded to chunks."""
-        first = epoch * self.pairs + position
-        sets, ranks = self._slot_range(first, first + _CHUNK)  # contains a slot of every set
-        return merge(
-            *(
-                self._upcoming_of_set(i, int(ranks[np.argmax(sets == i)]))
-                for i in range(len(self._orders))
-            )
-        )
+        chunk, slots = divmod(epoch * self.pairs + position, _CHUNK)
+        # A set has as many slots before its next one as before the position.
+        before = np.bincount(self._sets_of_chunk(chunk)[:slots], minlength=len(self._orders))
+        ranks = chunk * self._quotas + before
+        return merge(*(self._upcoming_of_set(i, rank) for i, rank in enumerate(ranks.tolist())))
 
     def _upcoming_of_set(self, i: int, rank: int) -> Iterator[UpcomingShard]:
         """Yields the shards of set i from its ``rank``-th pair on, distances in pairs of all."""
@@ -107,7 +104,7 @@ class MixtureOrder:
         """Returns for each slot of a range its set, and its rank among the slots of that set."""
         set_chunks, rank_chunks = [], []
         for chunk in range(start // _CHUNK, -(-stop // _CHUNK)):
-            sets = self._slots[permutation(_CHUNK, self._seed, RandomStream.SLOTS, chunk)]
+            sets = self._sets_of_chunk(chunk)
             ranks = np.empty(_CHUNK, np.int64)
             for i, quota in enumerate(self._quotas.tolist()):
                 ranks[sets == i] = chunk * quota + np.arange(quota)
@@ -116,6 +113,10 @@ class MixtureOrder:
             set_chunks.append(sets[within])
             rank_chunks.append(ranks[within])
         return np.concatenate(set_chunks), np.concatenate(rank_chunks)
+
+    def _sets_of_chunk(self, chunk: int) -> npt.NDArray[np.int64]:
+        """Returns the set of each slot of a chunk."""
+        return self._slots[permutation(_CHUNK, self._seed, RandomStream.SLOTS, chunk)]
 
 
 def quotas(weights: Sequence[float], sets: int) -> npt.NDArray[np.int64]:

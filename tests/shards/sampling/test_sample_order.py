@@ -222,6 +222,20 @@ def test_upcoming_shards_are_those_of_the_next_pairs(
             assert {*rest} <= reached
 
 
+def test_upcoming_shards_of_a_rare_set_are_those_of_its_next_pair(tmp_path: Path) -> None:
+    """It has one of 10,000 slots, so 10,000 slots from a position on may have none of it."""
+    large = ShardSet.open(write_index_only(tmp_path / "large", [[100] * 80, [100] * 60]))
+    rare = ShardSet.open(write_index_only(tmp_path / "rare", [[1]] * 5))
+    order = MixtureOrder([large, rare], ["train"] * 2, seed=1, weights=[9_999, 1], block_shards=1)
+    stream = np.concatenate([whole_epoch(order, epoch) for epoch in range(5)])
+    [slots] = np.nonzero(stream["shard_set"] == 1)
+    for position in range(0, int(slots[-1]), 700):
+        epoch, position_in_epoch = divmod(position, order.pairs)
+        upcoming = order.upcoming_shards(epoch, position_in_epoch)
+        following = stream["shard"][slots[np.searchsorted(slots, position)]]
+        assert next(u.shard for u in upcoming if u.shard_set == 1) == following
+
+
 # --- mixtures -------------------------------------------------------------------------------------
 
 
