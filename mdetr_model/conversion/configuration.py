@@ -84,6 +84,7 @@ def config_from_checkpoint(state: Mapping[str, Tensor], options: Mapping[str, An
     if "contrastive_align_projection_image.weight" in state:
         fields["projection_dim"] = len(state["contrastive_align_projection_image.weight"])
     fields |= {
+        "token_targets": "binary",  # no option of the published program, see soft_token_targets
         "backbone_config": _backbone_config(state),
         "text_config": _text_config(state),
         "hidden_size": hidden,

@@ -22,7 +22,14 @@ from pipelines.sources.clevr.programs import (
     object_references,
     run_program,
 )
-from pipelines.sources.clevr.scenes import HEIGHT, WIDTH, ClevrScene, object_box, read_scenes
+from pipelines.sources.clevr.scenes import (
+    HEIGHT,
+    WIDTH,
+    ClevrScene,
+    camera_angles,
+    object_box,
+    read_scenes,
+)
 from schemas import (
     GroundedCaption,
     ImageInfo,
@@ -183,8 +190,9 @@ def _object_spans(
 
 def _regions(spans: dict[int, list[Span]], scene: ClevrScene) -> list[Region]:
     """Returns a region for each object that the question names."""
+    angles = camera_angles(scene)
     return [
-        Region(sorted(object_spans), box=object_box(scene.objects[obj], scene.directions.right))
+        Region(sorted(object_spans), box=object_box(scene.objects[obj], angles))
         for obj, object_spans in sorted(spans.items())
     ]
 

@@ -19,12 +19,19 @@ from schemas.limits import MAX_SCENE_BYTES
 WIDTH, HEIGHT = 480, 320
 # Focal length in pixels: a lens of 35 mm and a sensor of 32 mm.
 FOCAL_LENGTH = WIDTH * 35 / 32
-# The camera's pitch: it is at about (7.2, -6.8, 5.1), with jitter in every scene.
+# How far the camera is turned down: it is at about (7.2, -6.8, 5.1), with jitter in every scene.
 ELEVATION = math.atan2(5.1, math.hypot(7.2, 6.8))
+# Of the angles without jitter, as of a squared distance between objects: positions in the image are
+# rounded to pixels, which is about a sixth of the effect of the jitter at a distance of 1.
+JITTER_WEIGHT = 0.03
+ANGLE_ITERATIONS = 5
+CIRCLE_STEPS = 36
+MIN_DISTANCE = 0.1
 
 _Coordinate = Annotated[float, msgspec.Meta(ge=-1e4, le=1e4)]
 _Distance = Annotated[float, msgspec.Meta(gt=0.1, le=1e4)]
 _Vector = tuple[_Coordinate, _Coordinate, _Coordinate]
+Vector = tuple[float, float, float]
 
 
 class SceneObject(ClevrObject, gc=False):
@@ -35,7 +42,9 @@ class SceneObject(ClevrObject, gc=False):
     center: _Vector = msgspec.field(name="3d_coords")
 
 
-class _Directions(msgspec.Struct, gc=False):
+class Directions(msgspec.Struct, gc=False):
+    """Directions of the image in the scene."""
+
     right: _Vector
 
 
@@ -45,7 +54,7 @@ class ClevrScene(msgspec.Struct, gc=False):
     image_filename: str
     objects: list[SceneObject]
     relationships: dict[str, list[list[int]]]
-    directions: _Directions
+    directions: Directions
 
 
 class _SceneImage(msgspec.Struct, gc=False):
@@ -102,27 +111,127 @@ def read_scenes(path: str) -> Scenes:
     return Scenes(by_image, malformed)
 
 
-def object_box(obj: SceneObject, right: tuple[float, float, float]) -> Box:
-    """Returns the box of an object, xyxy in pixels, by a weak-perspective projection.
+class CameraAngles(NamedTuple):
+    """How a scene's camera is turned; it has no roll.
+
+    Attributes:
+        right: the direction on the ground, of length 1, that is right in the image.
+        elevation: the angle in radians by which the camera is turned down.
+    """
+
+    right: tuple[float, float]
+    elevation: float
+
+    def from_scene(self, vector: Vector) -> Vector:
+        """Returns a vector of the scene as seen by the camera: right, down, forward."""
+        x, y, up = vector
+        across = x * self.right[0] + y * self.right[1]
+        away = y * self.right[0] - x * self.right[1]
+        sine, cosine = math.sin(self.elevation), math.cos(self.elevation)
+        return across, -away * sine - up * cosine, away * cosine - up * sine
+
+
+def camera_angles(scene: ClevrScene) -> CameraAngles:
+    """Returns the angles that agree best with the positions of the objects in the image.
+
+    The stated directions are those of the camera before its jitter. With few objects, or objects
+    that are close together, the angles are nearly those without jitter.
+    """
+    x, y = scene.directions.right[:2]
+    length = math.hypot(x, y)
+    stated = angles = CameraAngles((x / length, y / length) if length else (1.0, 0.0), ELEVATION)
+    centers = _centered([obj.center for obj in scene.objects])
+    seen = _centered([_seen_center(obj) for obj in scene.objects])
+    for _ in range(ANGLE_ITERATIONS):
+        angles = _turned(_tilted(angles, centers, seen), stated, centers, seen)
+    return angles
+
+
+def _tilted(angles: CameraAngles, centers: list[Vector], seen: list[Vector]) -> CameraAngles:
+    """Returns the angles with the best elevation for their ``right``."""
+    cosine, sine = JITTER_WEIGHT * math.cos(ELEVATION), JITTER_WEIGHT * math.sin(ELEVATION)
+    for (x, y, up), (_, down, forward) in zip(centers, seen, strict=True):
+        away = y * angles.right[0] - x * angles.right[1]
+        cosine += away * forward - up * down
+        sine -= away * down + up * forward
+    return angles._replace(elevation=math.atan2(sine, cosine))
+
+
+def _turned(
+    angles: CameraAngles, stated: CameraAngles, centers: list[Vector], seen: list[Vector]
+) -> CameraAngles:
+    """Returns the angles with the best ``right`` for their elevation."""
+    right_x, right_y = (JITTER_WEIGHT * side for side in stated.right)
+    for (x, y, _), (across, down, forward) in zip(centers, seen, strict=True):
+        away = forward * math.cos(angles.elevation) - down * math.sin(angles.elevation)
+        right_x += across * x + away * y
+        right_y += across * y - away * x
+    length = math.hypot(right_x, right_y)
+    return angles._replace(right=(right_x / length, right_y / length)) if length else angles
+
+
+def _seen_center(obj: SceneObject) -> Vector:
+    """Returns the center of an object as seen by the camera: right, down, forward."""
+    x, y, distance = obj.pixel_coords
+    scale = distance / FOCAL_LENGTH
+    return (x - WIDTH / 2) * scale, (y - HEIGHT / 2) * scale, distance
+
+
+def _centered(points: list[Vector]) -> list[Vector]:
+    middle = [sum(axis) / len(points) for axis in zip(*points, strict=True)]
+    return [(x - middle[0], y - middle[1], z - middle[2]) for x, y, z in points]
+
+
+def outline(obj: SceneObject, angles: CameraAngles) -> list[tuple[float, float]]:
+    """Returns points of an object's outline, and inside it, in pixels of the image.
+
+    Those of a cube and of a cylinder are the corners or the rim of its lower face, and then as many
+    of its upper face.
+    """
+    half_size = obj.center[2]  # a sphere's radius, half a cube's side
+    right, down, forward = _seen_center(obj)
+    points = []
+    for unit in _unit_outline(obj.shape, obj.rotation, angles):
+        across, below, behind = angles.from_scene((unit[0], unit[1], unit[2]))
+        # Distances are positive in all scenes but damaged ones.
+        scale = FOCAL_LENGTH / max(forward + half_size * behind, MIN_DISTANCE)
+        x = WIDTH / 2 + (right + half_size * across) * scale
+        y = HEIGHT / 2 + (down + half_size * below) * scale
+        points.append((x, y))
+    return points
+
+
+def _unit_outline(shape: str, rotation: float, angles: CameraAngles) -> list[Vector]:
+    """Returns points of the outline of a solid of size 2 around the origin of the scene."""
+    if shape == "cube":
+        turn = math.radians(rotation)
+        circle = [turn + math.pi * (0.25 + 0.5 * corner) for corner in range(4)]
+        radius = math.sqrt(2)
+    else:
+        circle = [2 * math.pi * step / CIRCLE_STEPS for step in range(CIRCLE_STEPS)]
+        radius = 1.0
+    rim = [(radius * math.cos(angle), radius * math.sin(angle)) for angle in circle]
+    if shape != "sphere":
+        return [(x, y, height) for height in (-1.0, 1.0) for x, y in rim]
+    # The great circle that faces the camera.
+    sine, cosine = math.sin(angles.elevation), math.cos(angles.elevation)
+    (right_x, right_y) = angles.right
+    return [
+        (
+            across * right_x - up * sine * right_y,
+            across * right_y + up * sine * right_x,
+            up * cosine,
+        )
+        for across, up in rim
+    ]
+
+
+def object_box(obj: SceneObject, angles: CameraAngles) -> Box:
+    """Returns the box of an object in the rendered image, xyxy in pixels.
 
     Args:
         obj: the object.
-        right: the direction in the scene that is right in the image.
+        angles: those of its scene's camera.
     """
-    x, y, distance = obj.pixel_coords
-    half_size = obj.center[2]  # a sphere's radius, half a cube's side
-    half_width = half_depth = half_size
-    if obj.shape == "cube":
-        angle = math.radians(obj.rotation) - math.atan2(right[1], right[0])
-        half_width = half_depth = half_size * (abs(math.cos(angle)) + abs(math.sin(angle)))
-    if obj.shape == "sphere":
-        half_height = half_size
-    else:  # the camera sees the upper and lower faces at a slant
-        half_height = half_size * math.cos(ELEVATION) + half_depth * math.sin(ELEVATION)
-    scale = FOCAL_LENGTH / distance
-    return from_xywh(
-        x - half_width * scale,
-        y - half_height * scale,
-        2 * half_width * scale,
-        2 * half_height * scale,
-    )
+    xs, ys = zip(*outline(obj, angles), strict=True)
+    return from_xywh(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))

@@ -4,9 +4,18 @@ import math
 from random import Random
 from typing import Any
 
+import msgspec
 from PIL import Image, ImageDraw
 
-from pipelines.sources.clevr.scenes import ELEVATION, FOCAL_LENGTH, HEIGHT, WIDTH
+from pipelines.sources.clevr.scenes import (
+    ELEVATION,
+    FOCAL_LENGTH,
+    HEIGHT,
+    WIDTH,
+    CameraAngles,
+    SceneObject,
+    outline,
+)
 
 COLORS = {
     "gray": (87, 87, 87),
@@ -25,6 +34,7 @@ CAMERA_DISTANCE = 11.0
 BACKGROUND = (150, 150, 150)
 #: Directions on the plane as seen by the camera, which looks along the plane's diagonal.
 RIGHT, BEHIND = (0.7, 0.714), (-0.714, 0.7)
+ANGLES = CameraAngles(RIGHT, ELEVATION)
 DIRECTIONS = {"right": [*RIGHT, 0.0], "behind": [*BEHIND, 0.0]}
 MIN_OBJECTS, MAX_OBJECTS = 3, 6
 #: Least distance between two objects on the plane, and along an axis where a relation holds.
@@ -97,18 +107,18 @@ def render(objects: list[ClevrRecord]) -> Image.Image:
     for obj in sorted(objects, key=lambda obj: -obj["pixel_coords"][2]):
         x, y, distance = obj["pixel_coords"]
         half = obj["3d_coords"][2] * FOCAL_LENGTH / distance
-        side, slant = half * math.cos(ELEVATION), half * math.sin(ELEVATION)
         color = COLORS[obj["color"]]
         darker = tuple(int(0.75 * channel) for channel in color)
+        points = outline(msgspec.convert(obj, SceneObject), ANGLES)
         if obj["shape"] == "sphere":
-            draw.ellipse((x - half, y - half, x + half, y + half), fill=color)
-        elif obj["shape"] == "cube":
-            draw.rectangle((x - half, y - side - slant, x + half, y + side + slant), fill=color)
-            draw.rectangle((x - half, y - side + slant, x + half, y + side + slant), fill=darker)
+            draw.polygon(points, fill=color)
         else:
-            draw.ellipse((x - half, y + side - slant, x + half, y + side + slant), fill=darker)
-            draw.rectangle((x - half, y - side, x + half, y + side), fill=darker)
-            draw.ellipse((x - half, y - side - slant, x + half, y - side + slant), fill=color)
+            lower, upper = points[: len(points) // 2], points[len(points) // 2 :]
+            for side in range(len(lower)):
+                draw.polygon(
+                    [lower[side - 1], lower[side], upper[side], upper[side - 1]], fill=darker
+                )
+            draw.polygon(upper, fill=color)
         if obj["material"] == "metal":
             spot = half / 4
             left, top = x - half / 3, y - half / 2

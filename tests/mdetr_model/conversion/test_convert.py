@@ -178,6 +178,7 @@ def test_configuration_is_inferred_from_tensors(tmp_path: Path, fields: dict[str
     assert inferred.num_queries == 5
     assert inferred.text_config.max_position_embeddings == 40
     assert inferred.backbone_config.depths == [2, 2, 2, 2]
+    assert inferred.token_targets == "binary"
     assert inferred.answer_heads == config.answer_heads
     assert inferred.predict_final == config.predict_final
     assert inferred.contrastive_align_loss == config.contrastive_align_loss
