@@ -16,6 +16,7 @@ import msgspec
 
 from pipelines.beam import job_server, portable_job, progress
 from pipelines.beam.dofns import Build
+from pipelines.beam.engine_page import EnginePage, cancel, engine_page
 from pipelines.beam.job_progress import WRITE_SHARDS, JobProgress
 from pipelines.beam.pipeline import add_steps
 from pipelines.beam.portable_job import Job, JobFailedError
@@ -74,6 +75,9 @@ def run(
         try:
             job = _submit(pipeline, runner, build)
             server = f"{engine or 'the job server'} at {runner.job_endpoint or 'this machine'}"
+            stated = runner.options.get_all_options(drop_default=True)
+            flink_master = stated.get("flink_master", "")
+            page = engine_page(engine, job, runner.job_endpoint, flink_master)
             if detach:
                 print(_detached(runner, build, server, job))
                 return {}
@@ -81,9 +85,10 @@ def run(
                 print(_submitted(build, server, job), file=screen)
                 print(f"log: {log}", file=screen, flush=True)
             try:
-                return _wait(job, build, screen, quiet)
+                return _wait(job, page, build, screen, quiet)
             except KeyboardInterrupt:
-                _cancel(job, server, screen)
+                print(f"cancelling {job.id}; Ctrl-C leaves it running", file=screen, flush=True)
+                print(cancel(job, page), file=screen, flush=True)
                 raise
             finally:
                 job.stop_workers()
@@ -105,7 +110,9 @@ def _submit(pipeline: beam.Pipeline, runner: Runner, build: Build) -> Job:
         ) from error
 
 
-def _wait(job: Job, build: Build, screen: TextIO, quiet: bool) -> dict[str, Stage]:
+def _wait(
+    job: Job, page: EnginePage, build: Build, screen: TextIO, quiet: bool
+) -> dict[str, Stage]:
     """Waits for the end of a job; returns its stages."""
     shards = {
         shard_name(name, shard, split.shards)
@@ -116,13 +123,22 @@ def _wait(job: Job, build: Build, screen: TextIO, quiet: bool) -> dict[str, Stag
     def stages() -> Mapping[str, Stage]:
         if build.progress:
             return progress.read(Path(build.progress))
+        counters = {}
         with contextlib.suppress(grpc.RpcError):
-            return progress.of_counters(job.counters())
-        return {}
+            counters = job.counters()
+        return progress.of_counters(counters or page.counters())
 
     shown = JobProgress(screen, shards, build.output, stages)
+    url = ""
+
+    def show(state: str) -> None:
+        nonlocal url
+        if not url and (url := page.find()):
+            shown.print(f"page: {url}")
+        shown.show(state)
+
     try:
-        job.wait(shown.show if not quiet else lambda _: None)
+        job.wait(show if not quiet else lambda _: None)
     finally:
         shown.close()
     of_job = dict(stages())
@@ -139,25 +155,16 @@ def _submitted(build: Build, server: str, job: Job) -> str:
 
 def _detached(runner: Runner, build: Build, server: str, job: Job) -> str:
     command = f"mdetr-build job {job.id} --job_endpoint={runner.job_endpoint}"
+    if flink_master := runner.options.get_all_options(drop_default=True).get("flink_master"):
+        command += f" --flink_master={flink_master}"
     return "\n".join(
         [
             _submitted(build, server, job),
-            f"its state: {command}",
+            f"its state and page: {command}",
             f"to cancel it: {command} --cancel",
             f"it is done when there is {build.output}/{mf.NAME}, which is written last",
         ]
     )
-
-
-def _cancel(job: Job, server: str, screen: TextIO) -> None:
-    print(f"cancelling the job {job.id}; Ctrl-C leaves it running", file=screen, flush=True)
-    try:
-        state = job.cancel()
-    except grpc.RpcError as error:
-        text = f"{server} cannot be asked ({error.details()}): the job goes on"
-    else:
-        text = f"its state is {state}"
-    print(text, file=screen, flush=True)
 
 
 @contextlib.contextmanager

@@ -55,6 +55,11 @@ class JobProgress:
         line = f"\r{text}\x1b[K" if self._screen.isatty() else f"{text}\n"
         print(line, end="", file=self._screen, flush=True)
 
+    def print(self, text: str) -> None:
+        """Prints a line that stays."""
+        self.close()
+        print(text, file=self._screen, flush=True)
+
     def close(self) -> None:
         """Removes the line from a terminal."""
         if self._screen.isatty():

@@ -117,7 +117,10 @@ def test_detached_job_ends_as_a_whole_set(
     assert set_digests(output) == set_digests(small_set)  # and no other file
 
     command = f"mdetr-build job {job_id} --job_endpoint={cluster.endpoint}"
-    assert (state, cancel) == (f"its state: {command}", f"to cancel it: {command} --cancel")
+    assert (state, cancel) == (
+        f"its state and page: {command}",
+        f"to cancel it: {command} --cancel",
+    )
     assert build(command.split()[1:]) == 0
     assert capfd.readouterr().out.splitlines()[0] == "DONE"
 
@@ -274,8 +277,8 @@ def test_interrupt_cancels_the_job(cluster: Cluster, tmp_path: Path) -> None:
     log, *after = after
     assert log.startswith("log: ")
     assert after == [
-        f"cancelling the job {job_id}; Ctrl-C leaves it running",
-        "its state is CANCELLED",
+        f"cancelling {job_id}; Ctrl-C leaves it running",
+        "the job server states CANCELLED",
         "mdetr-build: interrupted",
     ]
     assert cluster.job(job_id).state() == "CANCELLED"
