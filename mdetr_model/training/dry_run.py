@@ -111,6 +111,7 @@ def dry_run(config: TrainingConfig, output: Path, resume: str) -> None:
         optimizer = config.optimizer
         steps = data.sampler.steps
         rows = [
+            ("recipe", config.recipe.strip()),
             *[(f"train {i}", _split(entry)) for i, entry in enumerate(config.data.train, 1)],
             *[(f"validation {i}", _split(e)) for i, e in enumerate(config.data.validation, 1)],
             *_model_rows(config.init),

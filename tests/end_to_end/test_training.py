@@ -186,6 +186,7 @@ def test_dry_run_states_the_steps_and_writes_nothing(
     rows = dict(
         re.split(r"\s{2,}", line, maxsplit=1) for line in capsys.readouterr().out.splitlines()
     )
+    assert rows["recipe"] == "not stated"
     assert rows["steps"] == "16 (4 epochs of 4), 128 pairs"
     assert rows["train 1"] == f"{folder / 'train'}, split train"
     assert rows["begins"] == "with the initial model"
