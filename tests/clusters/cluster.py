@@ -22,10 +22,10 @@ from tests.processes import started
 JOB_PORT, POOL_PORT = 8099, 50000
 _BUILD_SECONDS = 400
 
-# Requests of the store while raw files are sliced, while what they state is read and sent to the
-# shuffle, and when a shard is complete.
+# Requests of the store in the middle of a build: a raw file is read to find its slices; one slice
+# is read while what the others state is grouped; a complete shard gets its name.
 READING = r"GET /raw/dataset/vg/region_graphs\.json"
-GROUPING = r"GET /raw/dataset/flickr30k/Annotations/.*"
+GROUPING = r"GET /raw/dataset/flickr30k/Annotations/1009247582\.xml"
 WRITING = r"PUT /made/[^/]+/train-00005-of-00008\.tar"
 
 
@@ -72,11 +72,28 @@ class Cluster(ABC):
         """Takes a worker host down for good."""
         self.workers.pop(address).kill()
 
+    def kill_job_server(self) -> None:
+        """Kills the job server alone."""
+        [server] = [p for p in self.first.processes() if _command_has(p, "JobServerDriver")]
+        server.kill()
+
+    def other_worker(self, address: str) -> str:
+        """Returns the address of the worker host that does not have this one."""
+        [other] = self.workers.keys() - {address}
+        return other
+
     @abstractmethod
     def _start_master(self) -> None: ...
 
     @abstractmethod
     def _start_worker(self, host: Host) -> None: ...
+
+    @abstractmethod
+    def wait_until_one_has_read(self) -> None:
+        """Waits until one of the two workers has read its slices, and the shuffle can ask for them.
+
+        The other one is reading, for a request of it is held.
+        """
 
     @abstractmethod
     def start_job_server(self) -> None:
@@ -99,6 +116,8 @@ class Cluster(ABC):
         return [
             *("--runner=PortableRunner", f"--job_endpoint={self.first.address}:{JOB_PORT}"),
             *("--environment_type=EXTERNAL", f"--environment_config=localhost:{POOL_PORT}"),
+            # Stages follow one another: a Python worker waits for the next instead of ending.
+            "--environment_cache_millis=30000",
         ]
 
     @contextmanager
@@ -120,15 +139,24 @@ class Cluster(ABC):
 
     def finish(self, name: str, process: "Popen[str]") -> dict[str, str]:
         """Waits for a build that succeeds, and returns the digests of what is in the store."""
-        output, _ = process.communicate(timeout=_BUILD_SECONDS)
-        assert process.returncode == 0, f"{output}\nlogs: {self.folder}"
+        self._wait(process, 0)
         return self.store.digests(name)
 
     def error(self, process: "Popen[str]") -> str:
         """Waits for a build that fails, and returns the last line that it prints."""
+        return self._wait(process, 1).splitlines()[-1]
+
+    def _wait(self, process: "Popen[str]", status: int) -> str:
         output, _ = process.communicate(timeout=_BUILD_SECONDS)
-        assert process.returncode == 1, f"{output}\nlogs: {self.folder}"
-        return output.splitlines()[-1]
+        with (self.folder / "builds.log").open("a") as log:
+            log.write(output)
+        assert process.returncode == status, f"{output}\nlogs: {self.folder}"
+        return output
+
+    def used_hosts(self) -> int:
+        """Returns how many worker hosts have started Python workers so far."""
+        logs = [path.read_text() for path in self.folder.glob("*-worker-pool.log")]
+        return sum("Starting worker with command" in log for log in logs)
 
     def log(self, name: str) -> str:
         """Returns all that the daemons of a name have logged."""
@@ -137,4 +165,11 @@ class Cluster(ABC):
 
 def python_workers(host: Host) -> list[psutil.Process]:
     """Returns the Python processes of a host that execute steps."""
-    return [process for process in host.processes() if "SdkHarness" in "".join(process.cmdline())]
+    return [process for process in host.processes() if _command_has(process, "SdkHarness")]
+
+
+def _command_has(process: psutil.Process, text: str) -> bool:
+    try:
+        return text in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False

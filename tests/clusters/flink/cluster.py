@@ -1,6 +1,7 @@
 """A standalone Flink cluster."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ _CONFIGURATION = {
     # Without a strategy Flink does not restart a batch job, and without a limit it never gives up.
     "restart-strategy.type": "exponential-delay",
     "restart-strategy.exponential-delay.initial-backoff": "1 s",
-    "restart-strategy.exponential-delay.max-backoff": "4 s",
-    "restart-strategy.exponential-delay.attempts-before-reset-backoff": 4,
+    "restart-strategy.exponential-delay.max-backoff": "2 s",
+    "restart-strategy.exponential-delay.attempts-before-reset-backoff": 8,
 }
 # Flink's scripts would compute these.
 _MEMORY = {
@@ -88,16 +89,24 @@ class FlinkCluster(Cluster):
 
     @property
     def options(self) -> list[str]:
-        # All daemons have the class path: without this, each job uploads it, and hosts download it.
-        nothing = f"--files_to_stage={self.folder / 'flink-conf.yaml'}"
-        # Stages follow one another: a Python worker that waits for the next need not start again.
-        return [*super().options, "--parallelism=2", nothing, "--environment_cache_millis=30000"]
+        return [*super().options, "--parallelism=2"]
 
     def ask(self, path: str) -> Any:
         """Returns an answer of Flink's REST API."""
         url = f"http://{self.first.address}:{_REST_PORT}/{path}"
         script = f"import urllib.request as r; print(r.urlopen({url!r}).read().decode())"
         return json.loads(run(self.first.enter(["python", "-c", script]), check=True).stdout)
+
+    def wait_until_one_has_read(self) -> None:
+        [job] = [job for job in self.ask("jobs")["jobs"] if job["status"] == "RUNNING"]
+        deadline = time.monotonic() + 120
+        while True:
+            vertices = self.ask(f"jobs/{job['id']}")["vertices"]
+            [reading] = [v["tasks"] for v in vertices if "Read annotations" in v["name"]]
+            if reading["FINISHED"] == 1:
+                return
+            assert time.monotonic() < deadline, f"no worker has read: {reading}"
+            time.sleep(0.5)
 
     def restarts(self) -> int:
         """Returns how often jobs were restarted so far."""
