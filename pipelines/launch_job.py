@@ -74,7 +74,7 @@ def run(
     with _messages_to(log) as screen:
         try:
             job = _submit(pipeline, runner, build)
-            server = f"{engine or 'the job server'} at {runner.job_endpoint or 'this machine'}"
+            server = f"{engine or 'the job server'} at {runner.job_endpoint or 'localhost'}"
             stated = runner.options.get_all_options(drop_default=True)
             flink_master = stated.get("flink_master", "")
             page = engine_page(engine, job, runner.job_endpoint, flink_master)
@@ -91,7 +91,7 @@ def run(
                 print(cancel(job, page), file=screen, flush=True)
                 raise
             finally:
-                job.stop_workers()
+                job.stop()
         except JobFailedError:
             print(f"full log: {log}", file=screen, flush=True)
             raise

@@ -30,6 +30,7 @@ _REQUEST_SECONDS = 30
 _LOST_SECONDS = 30  # without an answer, after which the job server counts as lost
 _LAST_MESSAGES_SECONDS = 10
 _CANCEL_SECONDS = 20
+_STOP_SECONDS = 10
 _LOGGER = logging.getLogger(__name__)
 _JobState = beam_job_api_pb2.JobState
 
@@ -44,17 +45,17 @@ class Job:
     Args:
         service: the job server.
         job_id: its name of the job.
-        stop_workers: ends the workers of this process, if there are any.
+        stop: ends what this process has for the job: workers, and the server.
     """
 
     def __init__(
         self,
         service: beam_job_api_pb2_grpc.JobServiceStub,
         job_id: str,
-        stop_workers: Callable[[], None] = lambda: None,
+        stop: Callable[[], None] = lambda: None,
     ) -> None:
         self.id = job_id
-        self.stop_workers = stop_workers
+        self.stop = stop
         self._service = service
         self._errors: list[str] = []
 
@@ -153,10 +154,34 @@ def submit(pipeline: beam.Pipeline, starts_server: bool) -> Job:
         pipeline: the pipeline, with the options of its runner.
         starts_server: Whether Beam starts the job server, as a child of this process.
     """
-    with _interrupt_spares_children() if starts_server else contextlib.nullcontext():
+    if not starts_server:
         result = pipeline.run()
+        return Job(result._job_service, result._job_id, lambda: _stop_workers(result._cleanup))
+    runner = pipeline.runner
+    server = runner.default_job_server(pipeline.options)
+    runner.default_job_server = lambda _: server  # which can be stopped here
+    try:
+        with _interrupt_spares_children():
+            result = pipeline.run()
+    except BaseException:
+        server.stop()
+        raise
+
+    def stop() -> None:
+        server.stop()
+        _stop_workers(result._cleanup)
+
     # Nothing public has the id of the job.
-    return Job(result._job_service, result._job_id, result._cleanup)
+    return Job(result._job_service, result._job_id, stop)
+
+
+def _stop_workers(stop: Callable[[], None]) -> None:
+    """Ends the workers of this process, if there are any, and waits for what they still print."""
+    stop()
+    deadline = time.monotonic() + _STOP_SECONDS
+    for thread in threading.enumerate():
+        if thread.name.startswith("run_worker_"):  # as Beam calls them
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def has_ended(state: str) -> bool:
@@ -180,7 +205,8 @@ def _interrupt_spares_children() -> Iterator[None]:
 
     A terminal sends it to all of them, and a job server that ends with it could not cancel the job.
     What is ignored stays so in a child, in Java's machine and Go's too. Beam installs a handler
-    that stops the server first; it is replaced by the one from before.
+    that stops the server first; it is replaced by the one from before. Later, Beam asks the server
+    to end in the same way, for five seconds, and then kills it.
     """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -1,18 +1,48 @@
-"""A build on Prism, the runner that Beam's Go SDK has: the bytes of a local build."""
+"""Builds on Prism, the runner that Beam's Go SDK has: the bytes of a local build."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
 from tests.clusters.downloads import prism
 from tests.clusters.requirements import require
 from tests.end_to_end.built_sets import set_digests
-from tests.processes import run
+from tests.processes import run, started
+
+
+def command(raw: Path, output: Path, *options: str) -> list[str]:
+    """Returns a build on a Prism that Beam starts, with the workers in the command itself."""
+    require("go", hosts=False)
+    build = [sys.executable, "-m", "pipelines.build", "demo", f"--root={raw}", *options]
+    return [*build, f"--output={output}", "--runner=PrismRunner", f"--prism_location={prism()}"]
 
 
 def test_prism_makes_the_local_bytes(raw: Path, expected: dict[str, str], tmp_path: Path) -> None:
-    require("go", hosts=False)
-    command = [sys.executable, "-m", "pipelines.build", "demo", f"--root={raw}"]
-    command += [f"--output={tmp_path / 'shards'}", "--runner=PrismRunner"]
-    command += [f"--prism_location={prism()}", "--environment_type=LOOPBACK"]
-    run(command, timeout=400, check=True)
+    run(command(raw, tmp_path / "shards"), timeout=400, check=True)
     assert set_digests(tmp_path / "shards") == expected
+
+
+def test_interrupt_cancels_the_job_on_prism(raw: Path, tmp_path: Path) -> None:
+    """Ctrl-C reaches the children of the command, too: the server must live to cancel the job."""
+    environment = {"TMPDIR": str(tmp_path)}
+    with started(command(raw, tmp_path / "shards"), env=environment) as process:
+        assert process.stdout
+        assert next(line for line in process.stdout if line.startswith("log: "))
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout.read().splitlines() == [
+            "cancelling job-001; Ctrl-C leaves it running",
+            "the job server states CANCELLED",
+            "mdetr-build: interrupted",
+        ]
+        assert process.wait() == 130
+
+
+def test_file_with_an_error_is_named_by_prism(raw: Path, tmp_path: Path) -> None:
+    wrong = "--set=sources.vg.region_graphs=gqa/train_sceneGraphs.json"
+    done = run(command(raw, tmp_path / "shards", wrong), env={"TMPDIR": str(tmp_path)})
+    assert done.returncode == 1
+    *lines, error = done.stderr.splitlines()
+    reason = f"{raw}/gqa/train_sceneGraphs.json: expected a JSON list"
+    assert error.startswith(f"mdetr-build: error: {reason}")
+    assert [line.partition(" ")[0] for line in lines] == ["submitted", "log:", "full"]
