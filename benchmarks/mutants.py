@@ -46,8 +46,7 @@ EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 
 JOINS = "tests/end_to_end/test_joins.py"
 CAPTIONS, DEDUP = "tests/pipelines/captions", "tests/pipelines/dedup"
-#: The tests of each module. All modules of `shards.verification` have the tests of the package,
-#: which run as they are once for all of them.
+#: The tests of each module; those that several modules have run as they are once for all of them.
 TESTS = {
     "pipelines.captions.combine": [f"{CAPTIONS}/test_combine.py"],
     "pipelines.captions.conflicts": [
@@ -71,17 +70,23 @@ TESTS = {
     "schemas.graphemes": ["tests/schemas/test_graphemes.py", f"{CAPTIONS}/test_spans.py"],
     "shards.box_overlap": ["tests/shards/test_box_overlap.py"],
 }
-_VERIFICATION = [
-    f"tests/shards/verification/{path.name}"
-    for path in sorted((REPOSITORY / "tests/shards/verification").glob("test_*.py"))
+_VERIFICATION = "tests/shards/verification"
+_OF_SAMPLES = [f"{_VERIFICATION}/test_caption_checks.py", f"{_VERIFICATION}/test_sample_checks.py"]
+_OF_SETS = [
+    str(path.relative_to(REPOSITORY))
+    for path in sorted((REPOSITORY / _VERIFICATION).glob("test_*.py"))
     if path.name != "test_fuzz.py"  # notices what crashes, by chance
 ]
 TESTS |= {
-    f"shards.verification.{path.stem}": _VERIFICATION
-    for path in sorted(
-        (REPOSITORY / "shards/verification").glob("[a-z]*.py"), key=lambda path: path.stat().st_size
-    )
+    "shards.verification.errors": [f"{_VERIFICATION}/test_errors.py"],
+    "shards.verification.result": [f"{_VERIFICATION}/test_errors.py"],
+    "shards.verification.spans": _OF_SAMPLES,
+    "shards.verification.datasets": _OF_SAMPLES,
+    "shards.verification.caption_checks": _OF_SAMPLES,
+    "shards.verification.sample_checks": _OF_SAMPLES,
 }
+for path in sorted((REPOSITORY / "shards/verification").glob("[a-z]*.py")):
+    TESTS.setdefault(f"shards.verification.{path.stem}", _OF_SETS)
 
 
 # --- mutants --------------------------------------------------------------------------------------

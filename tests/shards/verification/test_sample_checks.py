@@ -1,42 +1,27 @@
 """Captions, spans, boxes and provenance that violate the recipe's requirements."""
 
-import io
 import math
-import struct
 import tracemalloc
-import warnings
-import zlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from schemas import Box, Caption, Phrase, Provenance, Region, Sample, Span
-from shards.reading.shard_set import ShardSet
+from shards.verification.datasets import datasets_of
 from shards.verification.errors import ErrorKind
 from shards.verification.recipe import RecipeRules, SampleRequirements
 from shards.verification.sample_checks import (
+    MOST_CAPTIONS,
     check_sample,
     is_too_long,
     not_checked,
     overlapping_sentences,
 )
 from shards.verification.spans import sentence_index, spans_that_split_words
-from shards.verification.verify import verify
-from tests.shards.verification.corruption import (
-    SHARD,
-    ShardContents,
-    StoredSample,
-    reindex,
-    replace_fields,
-    retar,
-    rewrite,
-)
 
 PAPER = RecipeRules(
     "giou", 0.5, 250, "joined", "object", "tokens", "clip", "joined", "box", same_photo=True
@@ -44,194 +29,6 @@ PAPER = RecipeRules(
 MDETR = RecipeRules(
     "iou", 0.5, 250, "sentences", "find", "characters", "as_is", "separate", "source", False
 )
-
-
-# --- in an otherwise correct shard set ------------------------------------------------------------
-
-
-def is_suitable(stored: StoredSample) -> bool:
-    """Returns whether two sentences of the first caption have regions."""
-    first = stored.sample.captions[0]
-    owners = {sentence_index(r.spans[0], first.provenance) for r in first.regions}
-    return len(owners) > 1
-
-
-def edit_one(folder: Path, edit: Callable[[Caption], object]) -> str:
-    """Edits the first caption of a train image, whose key it returns."""
-    keys: list[str] = []
-
-    def edit_set(contents: ShardContents) -> None:
-        stored = next(stored for stored in contents[SHARD] if is_suitable(stored))
-        edit(stored.sample.captions[0])
-        keys.append(stored.sample.key)
-
-    rewrite(folder, edit_set)
-    return keys[0]
-
-
-def png(width: int, height: int) -> bytes:
-    """Returns the header of a PNG of that size; the rest is not read."""
-    header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 0, 0, 0, 0)
-    crc32 = struct.pack(">I", zlib.crc32(header))
-    return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + header + crc32 + b"\0\0\0\x0aIDAT"
-
-
-def move_box(box: Box) -> Callable[[Caption], object]:
-    return lambda caption: setattr(caption.regions[0], "box", box)
-
-
-def move_span(move: Callable[[Span], Span]) -> Callable[[Caption], object]:
-    def edit(caption: Caption) -> None:
-        region = caption.regions[0]
-        region.spans[0] = move(region.spans[0])
-
-    return edit
-
-
-def lengthen(caption: Caption) -> None:
-    caption.text += " " + "a" * 250
-
-
-def share_a_box(caption: Caption) -> None:
-    first = caption.regions[0]
-    owner = sentence_index(first.spans[0], caption.provenance)
-    other = next(
-        r for r in caption.regions if sentence_index(r.spans[0], caption.provenance) != owner
-    )
-    other.box = first.box
-
-
-def share_a_region(caption: Caption) -> None:
-    caption.regions[0].spans.append(caption.provenance[-1].span)
-    caption.regions[0].spans.append(caption.provenance[0].span)
-
-
-def swap_sentences(caption: Caption) -> None:
-    caption.provenance[0], caption.provenance[1] = caption.provenance[1], caption.provenance[0]
-
-
-CORRUPTIONS = {
-    "span beyond the end": (move_span(lambda span: (span[0], 9_999)), ErrorKind.SPAN),
-    "span before the beginning": (move_span(lambda span: (-1, span[1])), ErrorKind.SPAN),
-    "empty span": (move_span(lambda span: (span[0], span[0])), ErrorKind.SPAN),
-    "span that ends in a word": (move_span(lambda span: (span[0], span[1] - 1)), ErrorKind.WORD),
-    "span that begins in a word": (move_span(lambda span: (span[0] + 1, span[1])), ErrorKind.WORD),
-    "box outside": (move_box((-1.0, 0.0, 20.0, 20.0)), ErrorKind.BOX),
-    "box far outside": (move_box((0.0, 0.0, 20.0, 9_999.0)), ErrorKind.BOX),
-    "negative area": (
-        lambda caption: setattr(caption.regions[0], "area", -1.0),
-        ErrorKind.AREA,
-    ),
-    "caption too long": (lengthen, ErrorKind.LENGTH),
-    "two sentences with one box": (share_a_box, ErrorKind.OVERLAP),
-    "region of two sentences": (share_a_region, ErrorKind.REGION),
-    "sentences out of order": (swap_sentences, ErrorKind.PROVENANCE),
-    "missing sentence": (lambda c: setattr(c, "provenance", c.provenance[:1]), ErrorKind.REGION),
-}
-
-
-CONTRADICTED = {
-    ErrorKind.BOX: {ErrorKind.AREA},
-    ErrorKind.OVERLAP: {ErrorKind.AREA},
-    ErrorKind.LENGTH: {ErrorKind.COMPOSITION},
-    ErrorKind.REGION: {ErrorKind.COMPOSITION, ErrorKind.SOURCES},
-}
-
-
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_corrupted_caption_is_found(name: str, copied_set: Path) -> None:
-    """Nothing else is, except what contradicts the corrupted detail."""
-    edit, kind = CORRUPTIONS[name]
-    key = edit_one(copied_set, edit)
-    errors = verify(ShardSet.open(copied_set)).errors
-    assert kind in errors.counts
-    assert errors.counts.keys() <= {kind, *CONTRADICTED.get(kind, ())}
-    located = {(e.file, e.key, e.caption) for e in errors.listed if e.kind != ErrorKind.SOURCES}
-    assert located == {(SHARD, key, 0)}
-
-
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (
-            lambda item: replace_fields(item, width=item.sample.width + 1),
-            "pixels, the index states",
-        ),
-        (lambda stored: stored._replace(image=b"no image"), "neither JPEG nor PNG"),
-        (lambda stored: stored._replace(image=stored.image[:20]), ".jpg"),
-        (lambda stored: stored._replace(image=None), "missing, though"),
-        (lambda stored: stored._replace(extension="png"), ".png holds JPEG"),
-        (lambda stored: stored._replace(image=png(20_000, 20_000)), "is too large: Image size"),
-        (
-            lambda stored: stored._replace(image=png(9_500, 9_500), extension="png"),
-            "9500x9500 pixels",
-        ),
-    ],
-)
-def test_image_that_differs_from_the_index(
-    edit: Callable[[StoredSample], StoredSample], message: str, copied_set: Path
-) -> None:
-    def edit_first(contents: ShardContents) -> None:
-        contents[SHARD][0] = edit(contents[SHARD][0])
-
-    rewrite(copied_set, edit_first)
-    with warnings.catch_warnings(action="error"):
-        [error] = verify(ShardSet.open(copied_set)).errors.listed
-    assert error.kind is ErrorKind.IMAGE and message in error.message
-
-
-def test_jpeg_with_several_images_is_accepted(copied_set: Path) -> None:
-    def edit(contents: ShardContents) -> None:
-        item = contents[SHARD][0]
-        to = io.BytesIO()
-        image = Image.new("RGB", (item.sample.width, item.sample.height))
-        image.save(to, "MPO", save_all=True, append_images=[image])
-        contents[SHARD][0] = item._replace(image=to.getvalue())
-
-    rewrite(copied_set, edit)
-    assert verify(ShardSet.open(copied_set)).errors.listed == []
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "kinds"),
-    [
-        ("width", 7, {ErrorKind.SAMPLE, ErrorKind.IMAGE}),
-        ("height", 7, {ErrorKind.SAMPLE, ErrorKind.IMAGE}),
-        ("captions", 999, {ErrorKind.SAMPLE, ErrorKind.TOTALS}),
-        ("regions", 999, {ErrorKind.SAMPLE, ErrorKind.TOTALS}),
-        ("datasets", ["coco"], {ErrorKind.SAMPLE}),
-    ],
-)
-def test_index_that_differs_from_the_sample(
-    field: str, value: object, kinds: set[ErrorKind], copied_set: Path
-) -> None:
-    reindex(copied_set, lambda rows: setattr(rows[SHARD][0], field, value))
-    assert verify(ShardSet.open(copied_set)).errors.counts.keys() == kinds
-
-
-@pytest.mark.parametrize("content", [b"{}", b"\xff", b'{"key": "coco/1", "captions": []}'])
-def test_json_that_is_not_a_sample(content: bytes, copied_set: Path) -> None:
-    def edit(members: dict[str, bytes]) -> dict[str, bytes]:
-        name = next(name for name in members if name.endswith(".json"))
-        return members | {name: content}
-
-    retar(copied_set, SHARD, edit)
-    [error] = verify(ShardSet.open(copied_set)).errors.listed
-    assert error.kind is ErrorKind.SAMPLE
-
-
-def test_json_of_another_image(copied_set: Path) -> None:
-    def swap(members: dict[str, bytes]) -> dict[str, bytes]:
-        one, other = [name for name in members if name.endswith(".json")][:2]
-        return members | {one: members[other], other: members[one]}
-
-    retar(copied_set, SHARD, swap)
-    errors = verify(ShardSet.open(copied_set)).errors.listed
-    messages = [error.message for error in errors if error.kind is ErrorKind.SAMPLE]
-    assert sum(message.startswith("key is") for message in messages) == 2
-
-
-# --- without a shard set --------------------------------------------------------------------------
 
 
 def caption(
@@ -425,3 +222,174 @@ def test_sentences_without_boxes_do_not_overlap() -> None:
     empty: Box = (5.0, 5.0, 5.0, 5.0)
     assert not overlapping_sentences(two_sentences(empty, empty), MDETR)
     assert not overlapping_sentences(two_sentences(BOX, (0.0, 0.0, math.inf, 1.0)), PAPER)
+
+
+def test_span_is_of_the_sentence_that_contains_all_of_it() -> None:
+    provenance = [Provenance("vg", str(i), span) for i, span in enumerate([(0, 3), (4, 7)])]
+    spans = [(0, 3), (1, 2), (4, 7), (2, 5), (3, 7), (4, 8)]
+    assert [sentence_index(span, provenance) for span in spans] == [0, 0, 1, None, None, None]
+
+
+def test_record_is_in_one_sentence_of_an_image() -> None:
+    captions = [caption("a cat", (0, 5)), caption("a dog", (0, 5))]
+    captions[1].provenance[0].record = "2"
+    sample = Sample("vg/1", 100, 50, "", captions)
+    assert not list(check_sample(sample, SampleRequirements()))
+    captions[1].provenance[0].record = "1"
+    [error] = check_sample(sample, SampleRequirements())
+    assert (error.kind, error.key, error.caption) == (ErrorKind.RECORD, "vg/1", 1)
+
+
+SOURCES = {"coco": {"refs": {"refcoco": "refs(unc).p"}}, "vg": {}}
+CLOSED = SampleRequirements(datasets=datasets_of(SOURCES, []), areas_of_sources=False)
+OPEN = SampleRequirements(datasets=datasets_of({"mdetr_json": {}}, []), areas_of_sources=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "of_another"),
+    [
+        ("COCO_train2014_000000000001.jpg", False),
+        ("COCO_train2014_000000000002.jpg", True),
+        ("own.jpg", False),
+    ],
+)
+def test_published_file_name_is_that_of_the_image(file: str, of_another: bool) -> None:
+    sample = Sample("coco/1", 100, 50, file, [])
+    kinds = [error.kind for error in check_sample(sample, CLOSED)]
+    assert kinds == [ErrorKind.FILE_NAME] * of_another
+    assert not list(check_sample(sample, OPEN))
+    assert not list(check_sample(sample, SampleRequirements()))
+
+
+@pytest.mark.parametrize(
+    ("span", "has_space"), [((2, 5), False), ((1, 5), True), ((2, 6), True), ((2, 9), False)]
+)
+def test_span_neither_begins_nor_ends_with_a_space(span: Span, has_space: bool) -> None:
+    checked = caption("a cat sat", (0, 9), regions=[region(span)])
+    checked.tokens_negative = [span]
+    assert kinds_of(checked, CLOSED) == ({ErrorKind.WORD} if has_space else set())
+    assert kinds_of(checked, OPEN) == set()
+    as_published = msgspec.structs.replace(CLOSED, words_may_be_split=frozenset(["vg"]))
+    assert kinds_of(checked, as_published) == set()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "area", "wrong"),
+    [
+        # The area of a box of 10 x 20 pixels, with a tolerance of 0.25.
+        ("vg", None, False),
+        ("vg", 200.0, False),
+        ("vg", 199.76, False),
+        ("vg", 199.74, True),
+        ("vg", 200.24, False),
+        ("vg", 200.26, True),
+        # An outline in the box, which may be wider by a pixel on each side, and a twentieth.
+        ("refcoco", 3.0, False),
+        ("refcoco", 1.05 * 12 * 22, False),
+        ("refcoco", 1.05 * 12 * 22 + 0.03, True),
+        ("unknown", 3.0, False),
+        ("unknown", 1.05 * 12 * 22 + 0.03, True),
+    ],
+)
+def test_area_is_that_of_the_box_or_of_an_object_in_it(
+    dataset: str, area: float | None, wrong: bool
+) -> None:
+    named = Region([(2, 5)], (30.0, 20.0, 40.0, 40.0), area)
+    checked = caption("a cat", (0, 5), regions=[named], dataset=dataset)
+    checked.tokens_negative = [(2, 5)]
+    other = {ErrorKind.DATASET} if dataset == "unknown" else set()
+    assert kinds_of(checked, CLOSED) - other == ({ErrorKind.AREA} if wrong else set())
+    of_sources = msgspec.structs.replace(CLOSED, areas_of_sources=True)
+    assert kinds_of(checked, of_sources) - other == set()
+
+
+def test_area_of_a_region_without_words_may_be_less_than_its_box() -> None:
+    required = msgspec.structs.replace(CLOSED, words_may_be_split=frozenset(["vg"]))
+    nameless = Region([], (30.0, 20.0, 40.0, 40.0), 3.0)
+    checked = caption("a cat", (0, 5), regions=[nameless])
+    assert kinds_of(checked, required) == set()
+    nameless.area = 300.0
+    assert kinds_of(checked, required) == {ErrorKind.AREA}
+
+
+# --- room for each other --------------------------------------------------------------------------
+
+
+def joinable(
+    captions: Sequence[Caption], rules: RecipeRules, separate: Sequence[str] = ()
+) -> list[int | None]:
+    """Returns the first caption of each pair that the rules allow to be one."""
+    for record, checked in enumerate(captions):
+        for sentence in checked.provenance:
+            sentence.record = str(record)
+    sample = Sample("vg/1", 100, 50, "", list(captions))
+    required = SampleRequirements(combined=rules, separate=frozenset(separate))
+    errors = check_sample(sample, required)
+    return [error.caption for error in errors if error.kind is ErrorKind.JOINABLE]
+
+
+def of_length(length: int, *boxes: Box, dataset: str = "vg") -> Caption:
+    regions = [region((0, length), box) for box in boxes]
+    return caption("a" * length, (0, length), regions=regions, dataset=dataset)
+
+
+@pytest.mark.parametrize(
+    ("rules", "lengths", "pairs"),
+    [
+        (PAPER, [124, 124], [0]),  # 249 characters with a space
+        (PAPER, [124, 125], []),
+        (MDETR, [124, 124], [0]),
+        (MDETR, [124, 125], []),
+        (PAPER, [240, 5, 240], [0, 1]),
+        (PAPER, [240], []),
+        (PAPER, [], []),
+    ],
+)
+def test_captions_of_an_image_have_no_room_for_each_other(
+    rules: RecipeRules, lengths: list[int], pairs: list[int]
+) -> None:
+    assert joinable([of_length(length) for length in lengths], rules) == pairs
+
+
+@pytest.mark.parametrize(
+    ("other", "is_joinable"),
+    [
+        ((0.0, 0.0, 10.0, 4.9), True),
+        ((0.0, 0.0, 10.0, 5.0), False),  # at the threshold, with a tolerance
+        ((0.0, 0.0, 10.0, 6.0), False),
+        ((20.0, 20.0, 30.0, 30.0), True),
+    ],
+)
+def test_captions_about_one_object_cannot_be_joined(other: Box, is_joinable: bool) -> None:
+    for captions in (
+        [of_length(9, BOX), of_length(9, other)],
+        [of_length(9, other), of_length(9, BOX)],
+        [of_length(9, (50.0, 30.0, 60.0, 40.0), BOX), of_length(9, other)],
+    ):
+        assert joinable(captions, PAPER) == [0] * is_joinable
+
+
+def test_overlap_of_captions_is_measured_as_the_rules_say() -> None:
+    """IoU 0.35, GIoU 0.25."""
+    captions = [of_length(9, BOX), of_length(9, (3.0, 3.0, 13.0, 12.0))]
+    low = msgspec.structs.replace(MDETR, threshold=0.3)
+    assert joinable(captions, low) == []
+    assert joinable(captions, msgspec.structs.replace(low, conflict="giou")) == [0]
+
+
+def test_captions_of_datasets_that_are_not_joined_may_have_room() -> None:
+    captions = [of_length(9), of_length(9, dataset="flickr30k")]
+    assert joinable(captions, PAPER) == [0]
+    assert joinable(captions, PAPER, separate=["flickr30k"]) == []
+
+
+def test_room_is_checked_up_to_a_number_of_captions() -> None:
+    captions = [of_length(125) for _ in range(MOST_CAPTIONS - 1)]
+    captions.append(of_length(123))
+    assert len(joinable(captions, PAPER)) == MOST_CAPTIONS - 1
+    required = SampleRequirements(combined=PAPER)
+    assert not list(not_checked(Sample("vg/1", 100, 50, "", captions), required))
+    captions.append(of_length(123))
+    assert joinable(captions, PAPER) == []
+    assert len(list(not_checked(Sample("vg/1", 100, 50, "", captions), required))) == 1
+    assert not list(not_checked(Sample("vg/1", 100, 50, "", captions), SampleRequirements()))
