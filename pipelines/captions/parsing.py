@@ -16,6 +16,7 @@ from pipelines.captions.networks import Networks, Prediction
 from schemas import Span
 from schemas.limits import MAX_PARSED_CHARACTERS, MAX_WORD_CHARACTERS
 from shards.garbage_collection import collection_paused
+from shards.substituted_modules import substituted_modules
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -90,18 +91,14 @@ def _imports_of_the_model() -> Iterator[None]:
     """
     command_line: Any = ModuleType("spacy.cli.info")
     command_line.info = None
-    # An import of None fails, as that of a module that is not installed.
     substitutes = {"torch": None, command_line.__name__: command_line}
-    added = {name: module for name, module in substitutes.items() if name not in sys.modules}
-    sys.modules.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del sys.modules[name]
-        spacy = sys.modules.get("spacy")
-        if spacy and command_line.__name__ in added:
-            vars(spacy).pop("info", None)  # that of the substitute
+    with substituted_modules(substitutes) as added:
+        try:
+            yield
+        finally:
+            spacy = sys.modules.get("spacy")
+            if spacy and command_line.__name__ in added:
+                vars(spacy).pop("info", None)  # that of the substitute
 
 
 class _Model:

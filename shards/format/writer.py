@@ -1,17 +1,24 @@
 """Writes a shard: a tar of images and JSON members, the same bytes for the same samples."""
 
+import functools
 import hashlib
+import importlib
+import sys
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from schemas.sample import Sample, encode_sample
 from shards.format.index import IndexRow
 from shards.format.licenses import UNKNOWN_ID
 from shards.format.placement import is_safe_key
+from shards.substituted_modules import substituted_modules
 
 _HEADER = 512  # bytes of a tar header; keys are short ASCII, so no member needs a longer one
+
+_importing = threading.Lock()  # a second thread waits for webdataset
 
 
 class ShardWriter:
@@ -25,14 +32,12 @@ class ShardWriter:
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
-        import webdataset  # imports torch if it is installed, which takes a second
-
         self.name = name
         self.rows: list[IndexRow] = []
         self._stream = _Hashing(stream)
         # webdataset fixes owner and mode. The time is an integer, because a fractional one would
         # add a header to every member.
-        self._tar = webdataset.TarWriter(self._stream, encoder=False, compress=False, mtime=0)
+        self._tar = _tar_writer()(self._stream, encoder=False, compress=False, mtime=0)
 
     @property
     def size(self) -> int:
@@ -121,6 +126,27 @@ def shard_writer(stream: BinaryIO, name: str) -> Iterator[ShardWriter]:
     except BaseException:
         writer.discard()
         raise
+
+
+def _tar_writer() -> Any:
+    """Returns webdataset's class that writes tars."""
+    with _importing:
+        return _imported_tar_writer()
+
+
+@functools.cache
+def _imported_tar_writer() -> Any:
+    """Imports webdataset without torch, which takes a second and 500 MiB, unless one is imported.
+
+    The module is then imported again by those that read with it, with torch.
+    """
+    if "webdataset" in sys.modules or "torch" in sys.modules:
+        return importlib.import_module("webdataset").TarWriter
+    with substituted_modules({"torch": None}):
+        tar_writer = importlib.import_module("webdataset").TarWriter
+    for name in [name for name in sys.modules if name.partition(".")[0] == "webdataset"]:
+        del sys.modules[name]
+    return tar_writer
 
 
 class _Hashing:

@@ -1,6 +1,7 @@
 """Writing shards: reproducible bytes, at the offsets of the index, readable with webdataset."""
 
 import io
+import sys
 import tarfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from schemas import Caption, Provenance, Region, Sample
 from schemas.sample import encode_sample
 from shards.format.index import IndexRow
 from shards.format.writer import shard_writer
+from tests.processes import run
 
 
 def sample(key: str, captions: int = 2) -> Sample:
@@ -115,3 +117,24 @@ def test_empty_shard_is_a_tar() -> None:
     assert rows == []
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         assert archive.getnames() == []
+
+
+WRITE = (
+    "import io, sys; from shards.format.writer import shard_writer\n"
+    "with shard_writer(io.BytesIO(), 'train-00000-of-00001.tar') as writer: pass\n"
+)
+
+
+def test_writer_does_not_import_torch() -> None:
+    code = WRITE + "assert not [name for name in sys.modules if name.partition('.')[0] == 'torch']"
+    run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("before", ["", "import webdataset\n", "import torch\n"])
+def test_webdataset_reads_with_torch_after_a_shard_was_written(before: str) -> None:
+    code = (
+        "import webdataset, torch.utils.data as data\n"
+        "assert issubclass(webdataset.WebDataset, data.IterableDataset)\n"
+        "assert webdataset.compat.DataLoader is data.DataLoader"
+    )
+    run([sys.executable, "-c", before + WRITE + code], check=True)
