@@ -57,7 +57,7 @@ class Store:
         hold.with_suffix(".new").write_text(requests)
         hold.with_suffix(".new").rename(hold)
         try:
-            deadline = time.monotonic() + 240
+            deadline = time.monotonic() + 500
             while not client.exists():
                 assert time.monotonic() < deadline, f"no request matches {requests}"
                 time.sleep(0.05)

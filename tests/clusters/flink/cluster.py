@@ -20,7 +20,7 @@ _CONFIGURATION = {
     "taskmanager.bind-host": "0.0.0.0",
     "taskmanager.numberOfTaskSlots": 1,
     "classloader.resolve-order": "parent-first",
-    # The default, 512 buffers of 32 KiB, is asked for by each of some 20 exchanges of a build.
+    # By default each exchange between tasks takes 512 buffers of 32 KiB: 64 MiB are too little.
     "taskmanager.network.sort-shuffle.min-buffers": 64,
     # It takes so long to notice that a host is down; a busy machine may be slow for seconds.
     "heartbeat.interval": 1000,
@@ -29,7 +29,7 @@ _CONFIGURATION = {
     "restart-strategy.type": "exponential-delay",
     "restart-strategy.exponential-delay.initial-backoff": "1 s",
     "restart-strategy.exponential-delay.max-backoff": "2 s",
-    "restart-strategy.exponential-delay.attempts-before-reset-backoff": 8,
+    "restart-strategy.exponential-delay.attempts-before-reset-backoff": 12,
 }
 # Flink's scripts would compute these.
 _MEMORY = {

@@ -45,8 +45,8 @@ class SparkCluster(Cluster):
             "spark.executor.memory": executor_memory,
             "spark.executor.extraJavaOptions": " ".join(OPTIONS),
             "spark.executor.heartbeatInterval": "1s",
-            "spark.network.timeout": "15s",
-            "spark.network.timeoutInterval": "5s",
+            "spark.network.timeout": "30s",
+            "spark.network.timeoutInterval": "10s",
             "spark.ui.enabled": "false",
         }
         options = ["-Xmx560m", *(f"-D{key}={value}" for key, value in settings.items())]

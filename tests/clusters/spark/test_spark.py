@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.clusters.cluster import GROUPING, READING, WRITING
 from tests.clusters.hosts import network
 from tests.clusters.requirements import require
 from tests.clusters.spark.cluster import POM, SparkCluster
+
+pytestmark = pytest.mark.timeout(900)  # seconds: cores that others use, too
 
 
 @pytest.fixture(scope="module")
@@ -21,4 +24,40 @@ def cluster(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spa
 def test_spark_makes_the_local_bytes(cluster: SparkCluster, expected: dict[str, str]) -> None:
     assert cluster.build("well") == expected
     assert cluster.used_hosts() == 2
-    assert cluster.lost_executors() == 0
+
+
+def test_worker_hosts_are_killed_and_replaced(
+    cluster: SparkCluster, expected: dict[str, str]
+) -> None:
+    """One each while raw files are sliced, records are grouped, and shards are written."""
+    with cluster.building("hosts-killed") as build:
+        with cluster.store.held(READING) as address:
+            cluster.kill_worker(address)
+            cluster.add_worker()
+        with cluster.store.held(GROUPING) as address:
+            cluster.wait_until_one_has_read()
+            cluster.kill_worker(cluster.other_worker(address))
+            cluster.add_worker()
+        with cluster.store.held(WRITING) as address:
+            cluster.kill_worker(address)
+            cluster.add_worker()
+        assert cluster.finish("hosts-killed", build) == expected
+    assert cluster.lost_executors() >= 3
+
+
+def test_executor_with_too_little_memory_is_an_error_that_names_it(cluster: SparkCluster) -> None:
+    cluster.kill_job_server()
+    cluster.start_job_server(executor_memory="100m")
+    with cluster.building("poor") as build:
+        error = cluster.error(build)
+    assert "Executor memory 104857600 must be at least 471859200" in error
+    assert "spark.executor.memory" in error
+
+
+def test_killed_job_server_is_an_error_that_names_it(cluster: SparkCluster) -> None:
+    cluster.kill_job_server()
+    cluster.start_job_server()
+    with cluster.building("no-server") as build, cluster.store.held(READING):
+        cluster.kill_job_server()
+        error = cluster.error(build)
+    assert "the job server does not answer any more" in error
