@@ -5,23 +5,50 @@ them: it stops waiting, and calls them cancelled. The cluster knows and does bet
 that of the job server itself, and ends with the job.
 """
 
-import json
+import http.client
 import time
 import urllib.request
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 
 import grpc
+import msgspec
 from apache_beam.portability.api import beam_job_api_pb2
 from google.protobuf import json_format
 
 from pipelines.beam.portable_job import Job, counters_of
+from schemas.decodable import decodable
+
+T = TypeVar("T")
 
 _FLINK_PORT, _SPARK_PORT = 8081, 4040  # unless they are configured
 _REQUEST_SECONDS = 3
 _FIND_SECONDS = 60
 _CANCEL_SECONDS = 30
 _ENDED = ("CANCELED", "FAILED", "FINISHED")
+
+
+class _FlinkJob(msgspec.Struct):
+    jid: str
+    name: str
+    state: str
+
+
+class _FlinkJobs(msgspec.Struct):
+    jobs: list[_FlinkJob]
+
+
+class _FlinkAccumulator(msgspec.Struct):
+    name: str
+    value: str
+
+
+class _FlinkAccumulators(msgspec.Struct, rename="kebab"):
+    user_task_accumulators: list[_FlinkAccumulator]
+
+
+class _SparkApplication(msgspec.Struct):
+    name: str
 
 
 class EnginePage:
@@ -93,8 +120,9 @@ class SparkPage(EnginePage):
     def find(self) -> str:
         """Returns the URL of the page; empty if it does not have the job, or not yet."""
         if time.monotonic() < self._given_up:
-            applications = _request(f"{self._address}/api/v1/applications")
-            if any(job["name"] == self._job_id for job in applications or []):
+            url = f"{self._address}/api/v1/applications"
+            applications = _request(url, list[_SparkApplication]) or []
+            if any(application.name == self._job_id for application in applications):
                 return self._address
         return ""
 
@@ -118,21 +146,24 @@ class FlinkPage(EnginePage):
         """Returns the URL of the job's page; empty if there is none, or not yet."""
         if not self._job_id and time.monotonic() < self._given_up:
             for address in self._addresses:
-                overview = _request(f"{address}/jobs/overview") or {}
-                for job in overview.get("jobs", []):
-                    if job["name"] == self._job_name:
-                        self._address, self._job_id = address, job["jid"]
+                for job in _flink_jobs(address) or []:
+                    if job.name == self._job_name:
+                        self._address, self._job_id = address, job.jid
         return f"{self._address}/#/job/running/{self._job_id}" if self._job_id else ""
 
     def counters(self) -> dict[str, int]:
         """Returns the counters of the build by name; none if the page is not known."""
         if not self.find():
             return {}
-        answer = _request(f"{self._address}/jobs/{self._job_id}/accumulators") or {}
-        for accumulator in answer.get("user-task-accumulators", []):
-            if accumulator["name"] == "__metricscontainers":  # Beam's
+        url = f"{self._address}/jobs/{self._job_id}/accumulators"
+        answer = _request(url, _FlinkAccumulators)
+        for accumulator in answer.user_task_accumulators if answer else ():
+            if accumulator.name == "__metricscontainers":  # Beam's
                 response = beam_job_api_pb2.GetJobMetricsResponse()
-                return counters_of(json_format.Parse(accumulator["value"], response))
+                try:
+                    return counters_of(json_format.Parse(accumulator.value, response))
+                except json_format.ParseError:  # of a version of Beam that writes another form
+                    return {}
         return {}
 
     def cancel(self) -> str:
@@ -145,14 +176,18 @@ class FlinkPage(EnginePage):
             time.sleep(1)
         if not self._job_id:
             return ", but Flink goes on, and its page is not known: cancel the job there"
-        job = f"{self._address}/jobs/{self._job_id}"
-        _request(f"{job}?mode=cancel", "PATCH")
-        while (state := _state(job)) not in ("", *_ENDED) and time.monotonic() < deadline:
+        url = f"{self._address}/jobs/{self._job_id}?mode=cancel"
+        _request(url, dict[str, str], "PATCH")
+        while (state := self._state()) not in ("", *_ENDED) and time.monotonic() < deadline:
             time.sleep(0.5)
-        return f", Flink {state or 'nothing'}"
+        return f", Flink {state or 'does not answer'}"
 
     def _answers(self) -> bool:
-        return any(_request(f"{address}/jobs/overview") for address in self._addresses)
+        return any(_flink_jobs(address) is not None for address in self._addresses)
+
+    def _state(self) -> str:
+        jobs = _flink_jobs(self._address) or []
+        return next((job.state for job in jobs if job.jid == self._job_id), "")
 
 
 def cancel(job: Job, page: EnginePage) -> str:
@@ -168,16 +203,16 @@ def cancel(job: Job, page: EnginePage) -> str:
     return f"{server}{page.cancel()}"
 
 
-def _state(job: str) -> str:
-    state: str = (_request(job) or {}).get("state", "")
-    return state
+def _flink_jobs(address: str) -> list[_FlinkJob] | None:
+    overview = _request(f"{address}/jobs/overview", _FlinkJobs)
+    return overview.jobs if overview else None
 
 
-def _request(url: str, method: str = "GET") -> Any:
+def _request(url: str, layout: type[T], method: str = "GET") -> T | None:
     """Returns the answer to a request; None if there is no such page."""
     try:
         request = urllib.request.Request(url, method=method)
         with urllib.request.urlopen(request, timeout=_REQUEST_SECONDS) as answer:
-            return json.loads(answer.read())
-    except (OSError, ValueError):  # no server, or another one
+            return msgspec.json.decode(answer.read(), type=decodable(layout))
+    except (OSError, ValueError, http.client.HTTPException):  # no server, or another one
         return None
