@@ -12,7 +12,8 @@ from schemas.toml_config import add_set_option
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a build and returns its exit status.
 
-    0: the manifest was written. 1: the build failed. 130: interrupted.
+    0: the manifest was written, or is that of an equal set. 1: the build failed. 3: another build
+    writes to the output. 130: interrupted.
 
     Raises:
         SystemExit: 2 for usage errors, 0 after ``--help`` and ``--version``.
@@ -28,37 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from pipelines.job_command import main as job  # late, as it imports Beam
 
         return job(argv[1:])
-    parser = argparse.ArgumentParser(
-        prog="mdetr-build",
-        description="Turn raw annotation files and images into a shard set, with Apache Beam.",
-        epilog="All other options are passed to Beam: --runner, --direct_num_workers, ... "
-        "The default is the local runner with one process per core. "
-        "`mdetr-build fetch RECIPE --root ROOT` downloads the raw files of a recipe. "
-        "`mdetr-build job ID --job_endpoint HOST:PORT` states how far a job is, or cancels it.",
-    )
-    parser.add_argument(
-        "recipe", nargs="?", help="name of a shipped recipe, or path of a TOML file"
-    )
-    parser.add_argument(
-        "--list", action="store_true", help="list the shipped recipes and their downloads"
-    )
-    parser.add_argument("--output", help="folder of the shard set: local, gs:// or s3://")
-    parser.add_argument("--root", default="", help="base folder of the recipe's relative paths")
-    add_set_option(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace a finished shard set")
-    parser.add_argument("--strict", action="store_true", help="fail at the first rejected record")
-    parser.add_argument(
-        "--shared-disk",
-        action="store_true",
-        help="workers on other machines have the same files under the same local paths",
-    )
-    parser.add_argument(
-        "--detach",
-        action="store_true",
-        help="leave when the job is submitted, which goes on: on a job server or Dataflow",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars, no summary table")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {package_version()}")
+    parser = make_parser()
     arguments, beam_arguments = parser.parse_known_args(argv)
     if arguments.list:
         from pipelines.fetch.listing import recipe_lines  # late, as it imports Beam
@@ -78,6 +49,54 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command's own options."""
+    parser = argparse.ArgumentParser(
+        prog="mdetr-build",
+        description="Turn raw annotation files and images into a shard set, with Apache Beam.",
+        epilog="All other options are passed to Beam: --runner, --direct_num_workers, ... "
+        "The default is the local runner with one process per core. "
+        "`mdetr-build fetch RECIPE --root ROOT` downloads the raw files of a recipe. "
+        "`mdetr-build job ID --job_endpoint HOST:PORT` states how far a job is, or cancels it. "
+        "Exit status: 0 done, 1 failed, 2 wrong usage, 3 another build writes to the output, "
+        "130 interrupted.",
+    )
+    parser.add_argument(
+        "recipe", nargs="?", help="name of a shipped recipe, or path of a TOML file"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="list the shipped recipes and their downloads"
+    )
+    parser.add_argument("--output", help="folder of the shard set: local, gs:// or s3://")
+    parser.add_argument("--root", default="", help="base folder of the recipe's relative paths")
+    add_set_option(parser)
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="build a finished shard set of the same recipe again; without it, one that is whole "
+        "is left as it is",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a finished shard set, whatever its recipe",
+    )
+    parser.add_argument("--strict", action="store_true", help="fail at the first rejected record")
+    parser.add_argument(
+        "--shared-disk",
+        action="store_true",
+        help="workers on other machines have the same files under the same local paths",
+    )
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="leave when the job is submitted, which goes on: on a job server or Dataflow",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, no summary table")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {package_version()}")
+    return parser
+
+
 def _build(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace, beam_arguments: Sequence[str]
 ) -> int:
@@ -93,6 +112,7 @@ def _build(
             beam_arguments,
             overrides=arguments.overrides,
             strict=arguments.strict,
+            rebuild=arguments.rebuild,
             overwrite=arguments.overwrite,
             shared_disk=arguments.shared_disk,
             detach=arguments.detach,
@@ -100,9 +120,9 @@ def _build(
         )
     except RunnerError as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")  # without the usage of all options
-    except launch.BuildFailedError as error:
+    except (launch.BuildFailedError, launch.BusyError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 1
+        return 3 if isinstance(error, launch.BusyError) else 1
     return 0
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import apache_beam as beam
 import msgspec
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions
+from apache_beam.runners.runner import PipelineResult
 
-from pipelines import launch_job
+from pipelines import finished_set, launch_job
 from pipelines.beam import failure, progress, runners, summary_table
 from pipelines.beam.dofns import Build
 from pipelines.beam.job_server import JobServerError
@@ -26,7 +28,9 @@ from pipelines.dedup.eval_exclusion import list_errors
 from pipelines.fetch.catalog import read_catalog
 from pipelines.fetch.plan import fetch_hint
 from pipelines.io.beam_files import scratch_folder
+from pipelines.io.conditional_files import has_conditions
 from pipelines.io.folder_lock import FolderLockError, folder_lock
+from pipelines.io.lease import Lease, LeaseError, LeaseHeldError, LeaseLostError, held
 from pipelines.io.raw_files import (
     RawFileError,
     StoreError,
@@ -35,7 +39,7 @@ from pipelines.io.raw_files import (
     is_local,
     open_binary,
 )
-from pipelines.output_folder import OutputFolder, OutputFolderError
+from pipelines.output_folder import OutputFolder, OutputFolderError, check_url, running_build
 from pipelines.recipe import (
     Recipe,
     RecipeError,
@@ -55,6 +59,10 @@ class BuildFailedError(Exception):
     """A build was refused or failed; the message says why, without a traceback."""
 
 
+class BusyError(Exception):
+    """Another build writes to the output; the message says which."""
+
+
 def run(
     recipe_name: str,
     output: str,
@@ -63,12 +71,15 @@ def run(
     *,
     overrides: Sequence[Override] = (),
     strict: bool = False,
+    rebuild: bool = False,
     overwrite: bool = False,
     shared_disk: bool = False,
     detach: bool = False,
     quiet: bool = False,
 ) -> None:
     """Builds a shard set, and returns when its manifest is written, or its job is submitted.
+
+    A whole set of the same recipe is left as it is.
 
     Args:
         recipe_name: Name of a shipped recipe, or path of a TOML file.
@@ -77,7 +88,8 @@ def run(
         beam_arguments: Options of Beam, as on a command line.
         overrides: Values of the recipe to set.
         strict: Whether to fail at the first rejected record.
-        overwrite: Whether to replace a finished shard set.
+        rebuild: Whether to build a finished set of this recipe again.
+        overwrite: Whether to replace a finished set of any recipe.
         shared_disk: Whether workers on other machines have the same files under the same paths.
         detach: Whether to return when the job is submitted.
         quiet: Whether to show neither progress nor the summary table.
@@ -86,8 +98,11 @@ def run(
         RunnerError: An option of the runner is wrong.
         BuildFailedError: The recipe, a file or the output is wrong, or too many records were
             rejected. There is then no manifest.
+        BusyError: Another build writes to the output.
     """
     output = output.rstrip("/") or "/"
+    with _output_errors(output):
+        check_url(output)
     try:
         runner = runners.select_runner(beam_arguments)
         if detach:
@@ -107,16 +122,22 @@ def run(
         engine = launch_job.check_job_server(runner) if runner.has_job_server else ""
     except (RecipeError, StoreError, ModuleNotFoundError, JobServerError) as error:
         raise BuildFailedError(str(error)) from error
+    if not (rebuild or overwrite) and _is_finished(output, as_written, recipe, strict):
+        if not quiet:
+            print(f"{output} is a finished shard set of this recipe, and is left as it is.")
+        return
     known_warnings = recipe.warnings()
     _print_warnings(known_warnings)
-    folder = OutputFolder(output, recipe)
-    with _output_errors(), _lock(output):
-        folder.prepare(overwrite)
+    with _output_errors(output), _lock(output, runner, detach) as lease:
+        folder = OutputFolder(output, as_written, lease)
+        folder.prepare(overwrite=overwrite, rebuild=rebuild)
         build = Build(
-            recipe=_with_prepared_archives(recipe, output),
+            recipe=_with_prepared_archives(recipe, scratch_folder(output, lease)),
             as_written=as_written,
             output=output,
             terms=terms,
+            lease=lease,
+            detached=detach,
             strict=strict,
             finishes_output=not runner.is_local,
         )
@@ -140,6 +161,30 @@ def _absolute(path: str) -> str:
     return str(Path(path).absolute()) if is_local(path) else path
 
 
+def _is_finished(output: str, as_written: Recipe, recipe: Recipe, strict: bool) -> bool:
+    """Returns whether the output is a whole set of this recipe, without reading its files.
+
+    Raises:
+        BuildFailedError: It is a set of this recipe that would be built otherwise now.
+    """
+    try:
+        manifest = finished_set.find(output, as_written.sha256())
+    except (OSError, RawFileError, StoreError) as error:
+        raise BuildFailedError(f"cannot write to {output}: {error}") from error
+    if manifest is None:
+        return False
+    try:
+        difference = finished_set.difference(output, manifest, recipe, strict=strict)
+    except (OSError, StoreError) as error:
+        raise BuildFailedError(str(error)) from error
+    if difference:
+        raise BuildFailedError(
+            f"{output} is a finished shard set of this recipe, but {difference}; --rebuild builds "
+            "it again"
+        )
+    return True
+
+
 def _located(recipe: Recipe, recipe_name: str, root: str) -> Recipe:
     """Returns a recipe with its paths located; an error about missing ones says how to get them."""
     try:
@@ -150,9 +195,9 @@ def _located(recipe: Recipe, recipe_name: str, root: str) -> Recipe:
         raise RecipeError("\n".join(filter(None, [str(error), hint]))) from error
 
 
-def _with_prepared_archives(recipe: Recipe, output: str) -> Recipe:
+def _with_prepared_archives(recipe: Recipe, scratch: str) -> Recipe:
     try:
-        return with_prepared_archives(recipe, scratch_folder(output))
+        return with_prepared_archives(recipe, scratch)
     except (OSError, RawFileError, StoreError) as error:
         raise BuildFailedError(str(error)) from error
 
@@ -216,7 +261,7 @@ def _run(
                 add_steps(pipeline, build)
                 result = pipeline.run()
                 if detach:
-                    print(f"submitted {build.recipe.name} to Dataflow: job {result.job_id()}")
+                    print(_detached(runner, build, result))
                     return {}
                 result.wait_until_finish()
             except Exception as error:
@@ -227,6 +272,14 @@ def _run(
                     raise BuildFailedError(_no_space_message(no_space, build.output)) from error
                 raise
         return progress.read(log) if log else {}
+
+
+def _detached(runner: Runner, build: Build, result: PipelineResult) -> str:
+    """Returns what was submitted to Dataflow, or where the job is, if the service submits it."""
+    template = runner.options.view_as(GoogleCloudOptions).template_location
+    if template:
+        return f"wrote the job of {build.recipe.name} to {template}"
+    return f"submitted {build.recipe.name} to Dataflow: job {result.job_id()}"
 
 
 def _no_space_message(error: str, output: str) -> str:
@@ -270,18 +323,33 @@ def _progress_file(runner: Runner, output: str) -> Iterator[Path | None]:
         shutil.rmtree(folder)
 
 
-def _lock(output: str) -> contextlib.AbstractContextManager[None]:
-    """Prevents two builds into one local folder."""
+@contextlib.contextmanager
+def _lock(output: str, runner: Runner, detach: bool) -> Iterator[Lease | None]:
+    """Prevents two builds into one output; yields the lease of one in a bucket."""
+    if is_local(output):
 
-    def refuse() -> None:
-        raise BuildFailedError(f"another build is writing to {output}")
+        def refuse() -> None:
+            holder = running_build(output)
+            raise BusyError(
+                f"another build is writing to {output}" + (f": {holder}" if holder else "")
+            )
 
-    return folder_lock(Path(output), refuse) if is_local(output) else contextlib.nullcontext()
+        with folder_lock(Path(output), refuse):
+            yield None
+    elif has_conditions(output):
+        with held(output, remote=not runner.is_local, detach=detach) as lease:
+            yield lease
+    else:
+        yield None
 
 
 @contextlib.contextmanager
-def _output_errors() -> Iterator[None]:
+def _output_errors(output: str) -> Iterator[None]:
     try:
         yield
-    except (FolderLockError, OutputFolderError) as error:
+    except LeaseHeldError as error:
+        raise BusyError(str(error)) from error
+    except (FolderLockError, LeaseError, LeaseLostError, OutputFolderError) as error:
         raise BuildFailedError(str(error)) from error
+    except StoreError as error:
+        raise BuildFailedError(f"cannot write to {output}: {error}") from error

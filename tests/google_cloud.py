@@ -40,8 +40,7 @@ def serve_gcs(folder: Path) -> Iterator[dict[str, str]]:
 
     The store takes any token. ``folder`` gets the credentials of a test account.
     """
-    options = ["start", "--host=localhost", "--port={port}", "--in-memory", "--quiet"]
-    with server("gcp_storage_emulator", options, folder / "store.log") as port:
+    with server("tests.gcs_server", ["{port}"], folder / "store.log") as port:
         credentials = folder / "credentials.json"
         environment = {
             "STORAGE_EMULATOR_HOST": f"http://localhost:{port}",

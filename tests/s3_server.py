@@ -76,6 +76,8 @@ class _Unreliable:
         self._log = options.log.open("a", buffering=1) if options.log else None
         self._orders = options.orders
         self._requests = itertools.count(1)
+        # moto checks the condition of a request and carries it out in two steps.
+        self._one_request = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         time.sleep(self._delay)
@@ -84,7 +86,8 @@ class _Unreliable:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>"]
-        content = list(self._application(environ, start_response))
+        with self._one_request:
+            content = list(self._application(environ, start_response))
         if self._log:
             sent = sum(map(len, content))
             self._log.write(f"{environ['REQUEST_METHOD']} {sent} {environ['PATH_INFO']}\n")

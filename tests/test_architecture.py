@@ -145,7 +145,9 @@ def test_worker_image_has_the_pinned_beam_and_all_packages() -> None:
     image = (REPOSITORY / "pipelines/Dockerfile").read_text(encoding="utf-8").splitlines()
     pins = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
     [beam] = [pin.removeprefix("apache-beam==") for pin in pins if pin.startswith("apache-beam==")]
-    assert any(line.startswith("FROM ") and line.endswith(f"_sdk:{beam}") for line in image)
+    assert any(
+        line.startswith("FROM ") and line.endswith(f"_sdk:{beam} AS worker") for line in image
+    )
     assert {f"COPY {package} {package}" for package in PACKAGES} <= set(image)
     required = (REPOSITORY / "pipelines/worker_requirements.txt").read_text(encoding="utf-8")
     assert {line for line in required.splitlines() if not line.startswith("#")} <= set(pins)

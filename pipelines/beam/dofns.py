@@ -31,6 +31,7 @@ from pipelines.dedup.near_duplicates import HashedImage, perceptual_hash
 from pipelines.io.archives import file_name, read_whole
 from pipelines.io.beam_files import scratch_folder
 from pipelines.io.images import ImageStore, UnusableImageError
+from pipelines.io.lease import Lease
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import Input, SliceRange, find_slices, read_slice
 from pipelines.recipe import Recipe
@@ -66,14 +67,18 @@ class Build(msgspec.Struct, frozen=True):
 
     The paths of ``recipe`` are resolved; those of ``as_written`` are as in the recipe's file. The
     manifest contains the latter, so that it does not depend on where the raw files are. ``terms``
-    are those of the datasets that each source reads, for the manifest. ``finishes_output``: whether
-    the job cleans the output after the manifest, so that it needs no launcher that waits.
+    are those of the datasets that each source reads, for the manifest. In a bucket, the build holds
+    a ``lease`` of the output; ``detached``: its launcher has left, so that the job releases it.
+    ``finishes_output``: whether the job cleans the output after the manifest, so that it needs no
+    launcher that waits.
     """
 
     recipe: Recipe
     as_written: Recipe
     output: str
     terms: dict[str, dict[str, Terms]] = {}
+    lease: Lease | None = None
+    detached: bool = False
     strict: bool = False
     finishes_output: bool = False
     progress: str = ""  # file to which steps append, on the local runner
@@ -81,7 +86,7 @@ class Build(msgspec.Struct, frozen=True):
     @property
     def scratch(self) -> str:
         """The folder of temporary files."""
-        return scratch_folder(self.output)
+        return scratch_folder(self.output, self.lease)
 
 
 class StrictError(Exception):
@@ -426,7 +431,9 @@ class SumReadings(_Step):
         summary, rows = summarize(readings, recipe.sources)
         limit = RejectionLimit(recipe.reject_limit, summary.counts)
         if source := limit.first_exceeded():
-            raise TooManyRejectedError(limit.message(source, rows, write_rejected(output, rows)))
+            raise TooManyRejectedError(
+                limit.message(source, rows, write_rejected(output, rows, self._build.lease))
+            )
         check_read(recipe, summary)
         yield pack(summary)
         yield beam.pvalue.TaggedOutput(REJECTED, pack(rows))
@@ -462,6 +469,7 @@ class WriteShard(ImageRegistryStep):
         builder = ShardBuilder(
             recipe=self._build.recipe,
             output=self._build.output,
+            lease=self._build.lease,
             split=split,
             shard=int(shard),
             image_registry=self._registry(images, held_out),
@@ -503,7 +511,7 @@ class WriteShard(ImageRegistryStep):
                 for content in rejected:
                     rows = unpack(content, RejectedRows)
                 rows.others += [row for rows in self._rejected.values() for row in rows]
-                listed_in = write_rejected(self._build.output, rows)
+                listed_in = write_rejected(self._build.output, rows, self._build.lease)
                 message = limit.message(row.source, rows, listed_in, more[row.source])
                 raise TooManyRejectedError(message)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 # Errors of the input, which steps raise to be read by a person.
 _INPUT_ERRORS = re.compile(
     r"(?:RawFileError|StoreError|StrictError|ImageIdsError|TooManyRejectedError|EmptyError|"
-    r"LeakError|ConservationError|OutputFolderError): "
+    r"LeakError|ConservationError|LeaseLostError|OutputFolderError): "
     r"(.*?)(?: \[while running|\n|$)"
 )
 # What writers raise on a full disk, beyond a quota, or beyond the size that a file may have.

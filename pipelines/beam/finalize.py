@@ -17,6 +17,7 @@ from pipelines.beam.rejection_limit import RejectionLimit, TooManyRejectedError
 from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import ShardSummary
 from pipelines.captions.parsing import model_name_and_version
+from pipelines.io.lease import release
 from pipelines.io.raw_files import open_binary
 from pipelines.output_folder import OutputFolder
 from pipelines.recipe import Recipe
@@ -65,8 +66,9 @@ class WriteManifest(beam.DoFn):
             ConservationError: A caption or a box has no outcome, or several.
             EmptyError: A split or a source has no captions.
             LeakError: An image is both in a split that is trained on and in another.
+            LeaseLostError: Another build has taken over the lease that this one held.
         """
-        recipe, output = self._build.recipe, self._build.output
+        recipe, output, lease = self._build.recipe, self._build.output, self._build.lease
         [join_report] = (unpack(content, JoinReport) for content in join_reports)
         order = list(recipe.splits)
         summaries = sorted(
@@ -81,7 +83,7 @@ class WriteManifest(beam.DoFn):
         for source, source_counts in written.items():
             more = source_counts.rejected
             if limit.is_exceeded(source, more):
-                listed_in = write_rejected(output, rows)
+                listed_in = write_rejected(output, rows, lease)
                 raise TooManyRejectedError(limit.message(source, rows, listed_in, more))
         counts = {
             source: total([read, written.get(source, SourceCounts())])
@@ -110,10 +112,11 @@ class WriteManifest(beam.DoFn):
                     _with_licenses(unpack(s.rows, list[IndexRow]), ids)
                     for s, ids in zip(summaries, new_ids, strict=True)
                 ),
+                lease,
             ),
-            write_file(output, REJECTED, encode_table(rejected, arrow.REJECTED)),
-            write_file(output, EXCLUDED, encode_table(excluded, arrow.EXCLUDED)),
-            write_file(output, STATS, as_json(stats)),
+            write_file(output, REJECTED, encode_table(rejected, arrow.REJECTED), lease),
+            write_file(output, EXCLUDED, encode_table(excluded, arrow.EXCLUDED), lease),
+            write_file(output, STATS, as_json(stats), lease),
         ]
         exclusions = _with_excluded(join_report.exclusions, excluded)
         manifest = mf.Manifest(
@@ -121,7 +124,7 @@ class WriteManifest(beam.DoFn):
             recipe_sha256=self._build.as_written.sha256(),
             recipe=self._build.as_written.resolved(),
             code_version=self._code_version,
-            language_model=_language_model(recipe),
+            language_model=language_model(recipe),
             roles={name: split.role for name, split in recipe.splits.items()},
             totals={name: _totals(split_stats) for name, split_stats in stats.items()},
             sources=counts,
@@ -138,7 +141,7 @@ class WriteManifest(beam.DoFn):
             shards=[s.entry for s in summaries],
             files=files,
         )
-        yield write_file(output, mf.NAME, mf.encode(manifest)).file
+        yield write_file(output, mf.NAME, mf.encode(manifest), lease).file
 
 
 class FinishOutput(beam.DoFn):
@@ -155,11 +158,14 @@ class FinishOutput(beam.DoFn):
 
         Raises:
             OutputFolderError: The folder cannot be written to.
+            LeaseLostError: Another build has taken over the lease that this one held.
         """
-        output = self._build.output
+        output, lease = self._build.output, self._build.lease
         with open_binary(FileSystems.join(output, name)) as file:
             manifest = mf.decode(file.read(), output)
-        OutputFolder(output, self._build.recipe).finish(manifest)
+        OutputFolder(output, self._build.as_written, lease).finish(manifest)
+        if lease and self._build.detached:
+            release(lease)
         yield name
 
 
@@ -263,7 +269,7 @@ def _totals(stats: Stats) -> dict[str, int]:
     }
 
 
-def _language_model(recipe: Recipe) -> dict[str, str]:
+def language_model(recipe: Recipe) -> dict[str, str]:
     """Returns name and version of the language model, if any source uses it."""
     if not recipe.uses_parser():
         return {}

@@ -13,6 +13,7 @@ from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, HeldOutHashes
 from pipelines.io.beam_files import atomic_write, scratch_folder
 from pipelines.io.images import ImageStore, UnusableImageError
+from pipelines.io.lease import Lease
 from pipelines.recipe import Recipe
 from schemas import Caption, Excluded, ImageInfo, ImageRecord, Rejected, Sample
 from schemas.joins import HASH
@@ -59,11 +60,13 @@ class ShardBuilder:
         store: ImageStore,
         held_out_hashes: Iterable[HashedImage],
         on_rejected: Callable[[Rejected], None] = lambda rejected: None,
+        lease: Lease | None = None,
     ) -> None:
         """Creates a builder that passes each rejected row to ``on_rejected``, which may raise."""
         self._recipe = recipe
         self._on_rejected = on_rejected
         self._output = output
+        self._lease = lease
         self._split = split
         self._is_trained_on = recipe.is_trained_on(split)
         self._shard = shard
@@ -86,13 +89,16 @@ class ShardBuilder:
             self._records[self._image_registry.canonical(record.image)].append(record)
 
     def write(self) -> ShardSummary:
-        """Writes the tar, and returns its summary."""
+        """Writes the tar, and returns its summary.
+
+        Raises:
+            LeaseLostError: Another build has taken over the lease that this one held.
+        """
         self._image_registry = self._image_registry.with_unique_images(self._unique_images)
         name = shard_name(self._split, self._shard, self._recipe.splits[self._split].shards)
+        scratch = scratch_folder(self._output, self._lease)
         with (
-            atomic_write(
-                FileSystems.join(self._output, name), scratch_folder(self._output)
-            ) as stream,
+            atomic_write(FileSystems.join(self._output, name), scratch, self._lease) as stream,
             shard_writer(stream, name) as writer,
         ):
             for key in sorted(self._records, key=lambda k: (position(k, self._recipe.salt), k)):

@@ -127,8 +127,13 @@ def _has_file(archive: str, inside: str) -> bool:
 
 def version_of(path: str) -> tuple[int, str]:
     """Returns size and modification time of a file or of the archive that has it."""
+    return version(outer_file(path))
+
+
+def outer_file(path: str) -> str:
+    """Returns a file itself, or the outermost archive that has it."""
     steps = _steps(path)
-    return version(steps[0] if steps else path)
+    return steps[0] if steps else path
 
 
 def file_name(path: str) -> str:

@@ -31,6 +31,53 @@ def list_names(folder: str) -> set[str]:
     }
 
 
+def list_sizes(folder: str) -> dict[str, int]:
+    """Returns the sizes in bytes of the files of a folder by name; none if it does not exist.
+
+    Raises:
+        OSError: It cannot be listed.
+        StoreError: Its store cannot be reached.
+    """
+    try:
+        if is_local(folder):
+            return {path.name: path.stat().st_size for path in Path(folder).iterdir()}
+        with _store(folder) as (system, name):
+            entries = system.ls(name, detail=True)
+    except FileNotFoundError:
+        return {}
+    return {entry["name"].rpartition("/")[2]: entry["size"] or 0 for entry in entries}
+
+
+def list_versions(folder: str) -> dict[str, str]:
+    """Returns the versions of the files of a folder in a bucket, by name.
+
+    They are those of `pipelines.io.conditional_files`.
+
+    Raises:
+        StoreError: Its store cannot be reached.
+    """
+    try:
+        with _store(folder) as (system, name):
+            entries = system.ls(name, detail=True)
+    except FileNotFoundError:
+        return {}
+    return {
+        entry["name"].rpartition("/")[2]: str(entry.get("generation") or entry["ETag"])
+        for entry in entries
+        if entry["type"] == "file"
+    }
+
+
+def files_below(folder: str) -> list[str]:
+    """Returns the URLs of all files below a folder in a bucket.
+
+    Raises:
+        StoreError: Its store cannot be reached.
+    """
+    with _store(folder) as (system, name):
+        return [system.unstrip_protocol(path) for path in system.find(name)]
+
+
 def write_file(path: str, content: bytes) -> None:
     """Writes or replaces a small file; after an error it is as it was.
 

@@ -96,6 +96,30 @@ def version(path: str) -> tuple[int, str]:
     return properties.get("size") or 0, next(iter(stamps), "")
 
 
+def modified(path: str) -> float | None:
+    """Returns when a file or a local folder was last changed, in seconds since 1970.
+
+    Of a local file that is the last change of its content, its name or its permissions: one that
+    replaces another may have an older date. None if its file system states no time, as web
+    servers and folders of buckets do.
+
+    Raises:
+        OSError: There is no such file.
+        StoreError: Its store cannot be reached.
+    """
+    if is_local(path):
+        status = Path(path).stat()
+        return max(status.st_mtime, status.st_ctime)
+    system, name = remote_file_system(path)
+    with _store_errors(path):
+        if system.isdir(name):
+            return None
+        try:
+            return float(system.modified(name).timestamp())
+        except NotImplementedError:
+            return None
+
+
 def open_binary(path: str, *, read_ahead: int = READ_AHEAD) -> BinaryIO:
     """Opens a file for seeking and reading; ``.gz`` and ``.bz2`` files are not decompressed.
 

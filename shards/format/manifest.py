@@ -124,6 +124,12 @@ def encode(manifest: Manifest) -> bytes:
     )
 
 
+def file_sizes(manifest: Manifest) -> dict[str, int]:
+    """Returns the sizes in bytes of all files of a set but the manifest, by name."""
+    shards = {entry.file: entry.bytes for entry in manifest.shards}
+    return shards | {entry.file: entry.bytes for entry in manifest.files}
+
+
 def recipe_sha256(recipe: dict[str, Any]) -> str:
     """Returns the version of a recipe, as in `Manifest.recipe_sha256`."""
     return hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()

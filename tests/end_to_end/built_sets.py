@@ -16,11 +16,13 @@ def set_digests(shard_set: Path) -> dict[str, str]:
     return file_digests(shard_set)
 
 
-def stored_digests(store: fsspec.AbstractFileSystem) -> dict[str, str]:
-    """Returns the sha256 of all files in the bucket ``made``, whose set is in ``shards/``."""
+def stored_digests(store: fsspec.AbstractFileSystem, folder: str = "made") -> dict[str, str]:
+    """Returns the sha256 of all files in a folder, by default the bucket of ``made/shards/``."""
     return {
-        path.removeprefix("made/shards/"): hashlib.sha256(store.cat_file(path)).hexdigest()
-        for path in store.find("made")
+        path.removeprefix(f"{folder}/").removeprefix("shards/"): hashlib.sha256(
+            store.cat_file(path)
+        ).hexdigest()
+        for path in store.find(folder)
     }
 
 

@@ -7,9 +7,9 @@ import pytest
 from s3fs import S3FileSystem
 
 from pipelines import launch
-from pipelines.beam.runners import RunnerError
+from pipelines.beam.runners import RunnerError, select_runner
 from pipelines.build import main
-from pipelines.launch import BuildFailedError, run
+from pipelines.launch import BuildFailedError, BusyError, run
 from pipelines.recipe import load
 from schemas.toml_config import parse_override
 from shards.format import manifest as mf
@@ -130,7 +130,8 @@ def test_finished_set_is_replaced_only_with_overwrite_manifest_first(
     assert "manifest.json" in before
     assert {p.name for p in output.iterdir()} == before.keys()
 
-    assert main([*arguments, "--quiet"]) == 1
+    other = [*arguments, "--quiet", "--set", "splits.train.shards=2"]
+    assert main(other) == 1
     error = capfd.readouterr().err
     assert (
         error == f"mdetr-build: error: {output} is a finished shard set; --overwrite replaces it\n"
@@ -138,8 +139,7 @@ def test_finished_set_is_replaced_only_with_overwrite_manifest_first(
     assert {p.name: p.read_bytes() for p in output.iterdir()} == before
 
     (output / "train-00007-of-00009.tar").write_bytes(b"of the user")
-    more_shards = [*arguments, "--quiet", "--overwrite", "--set", "splits.train.shards=2"]
-    assert main(more_shards) == 0
+    assert main([*other, "--overwrite"]) == 0
     assert (output / "train-00001-of-00002.tar").exists()
     assert main([*arguments, "--quiet", "--overwrite"]) == 0
     after = {p.name: p.read_bytes() for p in output.iterdir()}
@@ -205,8 +205,8 @@ def test_overrides_are_in_the_manifest(tmp_path: Path, recipe: str) -> None:
 def test_second_build_into_one_folder_is_refused(tmp_path: Path, recipe: str) -> None:
     output = tmp_path / "shards"
     with (
-        launch._lock(str(output)),
-        pytest.raises(BuildFailedError, match="another build is writing"),
+        launch._lock(str(output), select_runner([]), detach=False),
+        pytest.raises(BusyError, match="another build is writing"),
     ):
         run(recipe, str(output), str(tmp_path), [], quiet=True)
     run(recipe, str(output), str(tmp_path), ["--direct_running_mode=in_memory"], quiet=True)

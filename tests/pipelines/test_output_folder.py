@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.io.beam_files import SCRATCH, atomic_write, scratch_folder
+from pipelines.launch import BuildFailedError, run
 from pipelines.output_folder import (
     JOURNAL,
     TABLES,
@@ -47,7 +48,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Recipe]:
 def build(output: Path, recipe: Recipe, overwrite: bool = False) -> None:
     """Writes a set of a recipe as a build does: temporary files, tars, tables, the manifest."""
     folder = OutputFolder(str(output), recipe)
-    folder.prepare(overwrite)
+    folder.prepare(overwrite=overwrite)
     Path(scratch_folder(str(output)), "progress.tsv").write_bytes(b"begun")
     names = sorted(file_names(recipe) - {mf.NAME})
     for name in names:
@@ -150,12 +151,12 @@ def test_files_of_others_under_names_of_the_build_are_refused(
         (output / name).write_text("[1, 2]")
         for overwrite in (False, True):
             with pytest.raises(OutputFolderError, match=rf"no build wrote.*: {name}; move"):
-                OutputFolder(str(output), one).prepare(overwrite)
+                OutputFolder(str(output), one).prepare(overwrite=overwrite)
         assert foreign_files.contents(output) == {name: b"[1, 2]"}
     with pytest.raises(OutputFolderError, match=r"excluded.parquet, index.parquet, .* and 2 more;"):
         for name in TABLES:
             (output / name).touch()
-        OutputFolder(str(output), one).prepare(False)
+        OutputFolder(str(output), one).prepare()
 
 
 def test_journal_claims_no_other_names(recipes: tuple[Recipe, Recipe], tmp_path: Path) -> None:
@@ -207,8 +208,6 @@ def test_link_of_a_set_is_deleted_and_what_it_refers_to_is_not(
 
 
 @pytest.mark.parametrize("name", ["a::b", "a?versionId=1", "a#12", "a?generation=7"])
-def test_url_that_stores_do_not_read_as_a_name_is_refused(
-    recipes: tuple[Recipe, Recipe], name: str
-) -> None:
-    with pytest.raises(OutputFolderError, match=r"choose another --output"):
-        OutputFolder(f"s3://made/{name}", recipes[0]).prepare(overwrite=False)
+def test_url_that_stores_do_not_read_as_a_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BuildFailedError, match=r"choose another --output"):
+        run("demo", f"s3://made/{name}", str(tmp_path), [])

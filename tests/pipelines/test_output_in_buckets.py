@@ -1,50 +1,25 @@
 """Output folders in buckets: names are literal there, too, and files of others stay."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.io.beam_files import SCRATCH, atomic_write, scratch_folder
+from pipelines.io.lease import held
+from pipelines.io.raw_files import StoreError
 from pipelines.output_folder import JOURNAL, OutputFolder, OutputFolderError, file_names
 from pipelines.recipe import Recipe, load
 from schemas.toml_config import parse_override
 from shards.format import manifest as mf
 from shards.reading.shard_set import ShardSet
 from tests import tiny
-from tests.google_cloud import serve_gcs
-from tests.s3_server import serve_s3
+from tests.buckets import store
 from tests.shard_sets import write_shard_set
 
 # As patterns, both parts match more than themselves.
 FOLDER, NEIGHBORS = "set[1]/a*b?{c,d} 100%20 é", ["set1", "set1/axbx{c,d} 100%20 é", "set[1]/ab"]
 LOOKALIKES = ["train-00000-of-00009.tar", ".scratch/a", "index.parquet.old", "sub/manifest.json"]
-
-
-@pytest.fixture(scope="module", params=["s3", "gs"])
-def bucket(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The URL of an empty bucket."""
-    folder = tmp_path_factory.mktemp("store")
-    FileSystems.set_options(PipelineOptions([]))
-    with (
-        serve_s3() if request.param == "s3" else serve_gcs(folder) as environment,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        fsspec.filesystem(request.param).clear_instance_cache()
-        store(request.param).mkdir("made")
-        yield f"{request.param}://made"
-        fsspec.filesystem(request.param).clear_instance_cache()
-
-
-def store(scheme: str) -> fsspec.AbstractFileSystem:
-    return fsspec.filesystem(scheme, use_listings_cache=False)
 
 
 @pytest.fixture(scope="module")
@@ -64,26 +39,32 @@ def test_process_without_options_of_beam_writes(
     monkeypatch.setattr(FileSystems, "_pipeline_options", None)
     with atomic_write(f"{bucket}/bare/file", f"{bucket}/bare/scratch") as file:
         file.write(b"content")
-    scheme, _, path = bucket.partition("://")
-    assert store(scheme).cat_file(f"{path}/bare/file") == b"content"
+    assert store(bucket).cat_file(f"{bucket}/bare/file") == b"content"
 
 
-def build(output: str, recipe: Recipe, set_: Path, *, overwrite: bool, finish: bool) -> None:
-    """Writes the files of a recipe, and the manifest if the build is to finish."""
-    folder = OutputFolder(output, recipe)
-    folder.prepare(overwrite)
-    with atomic_write(f"{scratch_folder(output)}/unpacked.json", scratch_folder(output)) as file:
-        file.write(b"[]")
-    for name in sorted(file_names(recipe) - {mf.NAME}) + [mf.NAME] * finish:
-        source = set_ / name
-        with atomic_write(f"{output}/{name}", scratch_folder(output)) as file:
-            file.write(source.read_bytes() if source.exists() else b"table")
-    if finish:
-        folder.finish(mf.load(set_))
+def build(output: str, recipe: Recipe, set_: Path, *, overwrite: bool, finish: bool) -> str:
+    """Writes the files of a recipe, and the manifest if the build is to finish.
+
+    Returns:
+        The name of the folder of its temporary files.
+    """
+    with held(output) as lease:
+        folder = OutputFolder(output, recipe, lease)
+        folder.prepare(overwrite=overwrite)
+        scratch = scratch_folder(output, lease)
+        with atomic_write(f"{scratch}/unpacked.json", scratch) as file:
+            file.write(b"[]")
+        for name in sorted(file_names(recipe) - {mf.NAME}) + [mf.NAME] * finish:
+            source = set_ / name
+            with atomic_write(f"{output}/{name}", scratch, lease) as file:
+                file.write(source.read_bytes() if source.exists() else b"table")
+        if finish:
+            folder.finish(mf.load(set_))
+    return scratch.removeprefix(f"{output}/")
 
 
 def test_builds_leave_files_of_others(bucket: str, recipes: list[Recipe], tmp_path: Path) -> None:
-    system, output = store(bucket[:2]), f"{bucket}/{FOLDER}"
+    system, output = store(bucket), f"{bucket}/{FOLDER}"
     planted = {f"made/{FOLDER}/{name}" for name in LOOKALIKES}
     planted |= {f"made/{other}/{name}" for other in NEIGHBORS for name in file_names(recipes[0])}
     for path in planted:
@@ -102,13 +83,13 @@ def test_builds_leave_files_of_others(bucket: str, recipes: list[Recipe], tmp_pa
         return {path.removeprefix(prefix) for path in present - planted if path.startswith(prefix)}
 
     one, two = recipes
-    build(output, two, sets[1], overwrite=False, finish=False)  # killed
-    assert written() == file_names(two) - {mf.NAME} | {JOURNAL, f"{SCRATCH}/unpacked.json"}
+    scratch = build(output, two, sets[1], overwrite=False, finish=False)  # killed
+    assert written() == file_names(two) - {mf.NAME} | {JOURNAL, f"{scratch}/unpacked.json"}
     build(output, one, sets[0], overwrite=False, finish=True)
     assert written() == file_names(one)
     assert [e.file for e in ShardSet.open(output).shards] == ["train-00000-of-00001.tar"]
     with pytest.raises(OutputFolderError, match="is a finished shard set"):
-        OutputFolder(output, two).prepare(overwrite=False)
+        build(output, two, sets[1], overwrite=False, finish=True)
     build(output, two, sets[1], overwrite=True, finish=True)
     assert written() == file_names(two)
     for path in planted:
@@ -118,16 +99,21 @@ def test_builds_leave_files_of_others(bucket: str, recipes: list[Recipe], tmp_pa
 def test_files_of_others_under_names_of_the_build_are_refused(
     bucket: str, recipes: list[Recipe]
 ) -> None:
-    system = store(bucket[:2])
+    system = store(bucket)
     for name in ("stats.json", "manifest.json", "train-00000-of-00001.tar", f"{SCRATCH}/a"):
         path = f"made/refused/{name}"
         system.pipe_file(path, b"precious")
-        with pytest.raises(OutputFolderError, match=r"files that no build wrote"):
-            OutputFolder(f"{bucket}/refused", recipes[0]).prepare(overwrite=True)
+        with (
+            pytest.raises(OutputFolderError, match=r"files that no build wrote"),
+            held(f"{bucket}/refused") as lease,
+        ):
+            OutputFolder(f"{bucket}/refused", recipes[0], lease).prepare(overwrite=True)
         assert system.find("made/refused") == [path]
         system.rm_file(path)
 
 
 def test_bucket_that_does_not_exist_is_an_error(bucket: str, recipes: list[Recipe]) -> None:
+    with pytest.raises(StoreError, match=r"NoSuchBucket|NotFound"), held(f"{bucket}-not/shards"):
+        pass
     with pytest.raises(OutputFolderError, match="cannot write to"):
-        OutputFolder(f"{bucket}-not/shards", recipes[0]).prepare(overwrite=False)
+        OutputFolder(f"{bucket}-not/shards", recipes[0]).prepare()

@@ -1,0 +1,1 @@
+"""The Flex Template of Dataflow: a build that is started without this package installed."""
