@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from schemas.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from mdetr_model.custom_code import register_custom_code
     from mdetr_model.data.samples import TrainingSampleBuilder
     from mdetr_model.inference.ground import ground
     from mdetr_model.modeling import (
@@ -38,6 +39,7 @@ __all__ = [
     "ground",
     "init_model",
     "load_config",
+    "register_custom_code",
     "train_tokenizer",
 ]
 
@@ -46,6 +48,7 @@ _MODULES = dict.fromkeys(__all__, "modeling") | {
     "ground": "inference.ground",
     "init_model": "training.init_model",
     "load_config": "training.config",
+    "register_custom_code": "custom_code",
     "train_tokenizer": "training.tokenizer",
 }
 

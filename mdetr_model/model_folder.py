@@ -12,7 +12,9 @@ from mdetr_model.modeling import (
     MdetrForQuestionAnswering,
     MdetrProcessor,
 )
+from mdetr_model.pretrained_files import check_is_mdetr, pretrained_files
 from shards.atomic_folder import atomic_folder
+from shards.terminal import listed
 
 
 def write_model(folder: Path, model: MdetrForGrounding, processor: MdetrProcessor | None) -> None:
@@ -45,17 +47,15 @@ def read_model(folder: Path) -> tuple[MdetrForGrounding, MdetrProcessor]:
         raise FileNotFoundError(
             f"{folder} has no processor; convert the checkpoint with --tokenizer to write one"
         )
-    try:
+    with pretrained_files(folder), _without_progress_bar():
+        check_is_mdetr(folder)
         processor = MdetrProcessor.from_pretrained(folder)
         answer_heads = MdetrConfig.from_pretrained(folder).answer_heads
         model_class = MdetrForQuestionAnswering if answer_heads else MdetrForGrounding
-        with _without_progress_bar():
-            return model_class.from_pretrained(folder).eval(), processor
-    except OSError:
-        raise
-    except Exception as error:  # transformers raises many kinds for a damaged file
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"the model in {folder} cannot be read: {reason}") from error
+        model, info = model_class.from_pretrained(folder, output_loading_info=True)
+        if info["missing_keys"]:
+            raise ValueError(f"the weights lack {listed(sorted(info['missing_keys']))}")
+        return model.eval(), processor
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
+from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS
 from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores
 
 
@@ -22,7 +23,7 @@ class ClassQueries:
     Args:
         model: a grounding model.
         tokenizer: the model's.
-        names: the captions, one per class.
+        names: the captions, one per class; the end of one of more than 256 tokens is not read.
         batch_size: number of captions in one forward pass with an image.
 
     Raises:
@@ -41,7 +42,13 @@ class ClassQueries:
         if batch_size < 1:
             raise ValueError(f"a batch of {batch_size} classes")
         self._model = model
-        tokens = tokenizer(list(names), padding=True, return_tensors="pt").to(model.device)
+        tokens = tokenizer(
+            list(names),
+            padding=True,
+            truncation=True,
+            max_length=NUM_TOKEN_POSITIONS,
+            return_tensors="pt",
+        ).to(model.device)
         with torch.inference_mode():
             batches = zip(
                 tokens["input_ids"].split(batch_size),

@@ -12,6 +12,7 @@ from mdetr_model.modeling.configuration_mdetr import MdetrConfig
 from mdetr_model.modeling.image_processing_mdetr import MdetrImageProcessor
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding, MdetrForQuestionAnswering
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
+from mdetr_model.pretrained_files import check_is_mdetr, pretrained_files
 from mdetr_model.training.config import InitConfig
 
 
@@ -41,12 +42,16 @@ def init_model(
     if answers is not None:
         answer_fields = {"answer_heads": answers.heads, "answers": answers.names}
     if init.model is not None:
-        _check_answers(MdetrConfig.from_pretrained(init.model), answers)
+        with pretrained_files(init.model):
+            check_is_mdetr(init.model)
+            trained = MdetrConfig.from_pretrained(init.model)
+            processor = MdetrProcessor.from_pretrained(init.model)
+        _check_answers(trained, answers)
         config = MdetrConfig.from_pretrained(init.model, **init.config, **answer_fields)
-        processor = MdetrProcessor.from_pretrained(init.model)
         processor.image_processor.size = size
         model_class = _model_class(config)
-        model = model_class.from_pretrained(init.model, config=config, dtype=torch.float32)
+        with pretrained_files(init.model):
+            model = model_class.from_pretrained(init.model, config=config, dtype=torch.float32)
         return model, processor
 
     if tokenizer is None:
@@ -54,10 +59,12 @@ def init_model(
     config = _new_config(init, tokenizer, answer_fields)
     model = _model_class(config)(config)
     if init.backbone_weights is not None:
-        weights = AutoModel.from_pretrained(init.backbone_weights, dtype=torch.float32)
+        with pretrained_files(init.backbone_weights):
+            weights = AutoModel.from_pretrained(init.backbone_weights, dtype=torch.float32)
         load_backbone_weights(model.mdetr.image_encoder, weights)
     if init.text_weights is not None:
-        text_encoder = AutoModel.from_pretrained(init.text_weights, dtype=torch.float32)
+        with pretrained_files(init.text_weights):
+            text_encoder = AutoModel.from_pretrained(init.text_weights, dtype=torch.float32)
         text_encoder.pooler = None
         model.mdetr.text_encoder = text_encoder
     return model, MdetrProcessor(MdetrImageProcessor(size=size), tokenizer)

@@ -33,6 +33,17 @@ def test_batched_classes_equal_single_ones(batch_size: int) -> None:
     assert scores[0].sub(scores[2]).abs().max() > 1e-4  # they do depend on the class
 
 
+def test_end_of_a_long_class_name_is_not_read() -> None:
+    text = TEXT | {"vocab_size": 320, "max_position_embeddings": 258}
+    mdetr, pixels = tiny_model(text_config=text).eval(), torch.randn(1, 3, 48, 64)
+    long = "red cup " * 300
+    names = [long, f"{long} blue mug", "mug"]
+    scores, boxes = ClassQueries(mdetr, TOKENIZER, names, batch_size=2)(pixels, 480, 640)
+    assert scores.isfinite().all()
+    assert torch.equal(scores[0], scores[1]) and torch.equal(boxes[0], boxes[1])
+    assert not torch.equal(scores[0], scores[2])
+
+
 def test_image_is_encoded_once() -> None:
     mdetr, calls = model(), []
     queries = ClassQueries(mdetr, TOKENIZER, NAMES, batch_size=2)

@@ -1,11 +1,20 @@
 """Grounding a caption in an image, and the errors of the command."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    DetrConfig,
+    GroundingDinoConfig,
+    PreTrainedConfig,
+    ResNetConfig,
+)
 
 from mdetr_model.__main__ import main
 from mdetr_model.inference.ground import GroundedObject, check_caption, format_table, ground
@@ -124,6 +133,49 @@ def test_damaged_model_error_names_the_folder(
     (damaged / file).write_bytes(content)
     with pytest.raises(ValueError, match=r"the model in .*damaged cannot be read: "):
         read_model(damaged)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9])
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "config.json", "tokenizer.json", "processor_config.json"]
+)
+def test_half_downloaded_model_error_names_the_file(
+    model_folder: Path, tmp_path: Path, file: str, share: float
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model_folder, damaged)
+    content = (damaged / file).read_bytes()
+    (damaged / file).write_bytes(content[: int(len(content) * share)])
+    with pytest.raises((ValueError, OSError), match=rf"damaged.*{re.escape(file)}"):
+        read_model(damaged)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        BertConfig(),
+        DetrConfig(backbone_config=ResNetConfig(), use_timm_backbone=False),
+        GroundingDinoConfig(),
+    ],
+)
+def test_folder_of_another_model_is_refused(
+    kind: PreTrainedConfig, model_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "other")
+    kind.save_pretrained(tmp_path / "other")
+    name = re.escape(kind.model_type)
+    with pytest.raises(ValueError, match=rf"other cannot be read: .*config\.json .*'{name}', not"):
+        read_model(tmp_path / "other")
+
+
+def test_weights_that_are_missing_are_named(model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "partial"
+    shutil.copytree(model_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["object_heads.tokens.bias"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"partial cannot .* lack object_heads\.tokens\.bias$"):
+        read_model(folder)
 
 
 def test_folder_of_a_run_error_names_its_model(model_folder: Path, tmp_path: Path) -> None:

@@ -1,16 +1,20 @@
 """The initial model of training: an existing one, or one assembled from parts."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from mdetr_model.data.answers import CLEVR, AnswerVocabulary
 from mdetr_model.data.transforms import EvalTransform
 from mdetr_model.model_folder import write_model
 from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from mdetr_model.modeling.image_processing_mdetr import MdetrImageProcessor
 from mdetr_model.modeling.modeling_mdetr import MdetrForQuestionAnswering
+from mdetr_model.modeling.processing_mdetr import MdetrProcessor
 from mdetr_model.training.config import InitConfig
 from mdetr_model.training.init_model import init_model, load_backbone_weights
 from mdetr_model.training.tokenizer import train_tokenizer
@@ -87,6 +91,30 @@ def test_model_folder_is_loaded_with_other_losses_and_size(parts: Path, tmp_path
     assert processor.image_processor.size["shortest_edge"] == 40
     for (name, one), other in zip(first.named_parameters(), model.parameters(), strict=True):
         assert torch.equal(one, other), name
+
+
+@pytest.mark.parametrize("part", ["backbone_weights", "text_weights", "model"])
+def test_half_downloaded_weights_are_named(parts: Path, tmp_path: Path, part: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(parts / "text")
+    write_model(tmp_path / "model", tiny_model(), MdetrProcessor(MdetrImageProcessor(), tokenizer))
+    for name in ("resnet", "text"):
+        shutil.copytree(parts / name, tmp_path / name)
+    folders = {"backbone_weights": "resnet", "text_weights": "text", "model": "model"}
+    weights = tmp_path / folders[part] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    names = ["model"] if part == "model" else ["backbone_weights", "text_weights"]
+    fields: dict[str, Any] = {name: str(tmp_path / folders[name]) for name in names}
+    if part != "model":
+        fields["config"] = dict(SMALL)
+    with pytest.raises(
+        ValueError, match=rf"{folders[part]} cannot .*: model\.safetensors is damaged"
+    ):
+        init_model(InitConfig(**fields), TRANSFORM, None)
+
+
+def test_folder_of_another_model_is_refused(parts: Path) -> None:
+    with pytest.raises(ValueError, match=r"text cannot .*config\.json .* 'roberta', not 'mdetr'"):
+        init_model(InitConfig(model=str(parts / "text")), TRANSFORM, None)
 
 
 def test_trained_tokenizer_sizes_the_text_encoder() -> None:

@@ -1,4 +1,4 @@
-"""A model and an image for the tests of inference."""
+"""A model and an image for tests of what users do with them."""
 
 from pathlib import Path
 
