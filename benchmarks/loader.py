@@ -1,6 +1,7 @@
 """Compares reading pairs from shards with webdataset alone and with the published loader.
 
     python benchmarks/loader.py prepare SHARDS WORK   # from a shard set (python -m pipelines.build)
+    python benchmarks/loader.py stream WORK           # CPU time of a pair before it is decoded
     python benchmarks/loader.py throughput WORK       # images per second of one core
     python benchmarks/loader.py scale WORK            # time to the first batch, memory of workers
     python benchmarks/loader.py disk WORK             # bytes per pair
@@ -13,6 +14,7 @@ process, in rounds that alternate between the loaders.
 
 import argparse
 import io
+import itertools
 import random
 import statistics
 import subprocess
@@ -178,6 +180,45 @@ def throughput(work: Path, rounds: int, batches: int) -> None:
         print(f"{name:30} {statistics.median(values):6.1f} images/s   {ratio:.2f}x published")
 
 
+def stream(work: Path, rounds: int, pairs: int) -> None:
+    """Measures what is spent on a pair, in any order, until its image can be decoded."""
+
+    def as_it_is(pair: Pair, rng: np.random.Generator) -> Pair:
+        return pair
+
+    def of_this_stream() -> Iterator[Any]:
+        shards = ShardSet.open(work / "shards1")
+        sampler = GlobalBatchSampler(PairOrder(shards, "train", seed=0), BATCH)
+        dataset = PairDataset([shards], as_it_is, seed=0)
+        for epoch in itertools.count():
+            sampler.set_position(epoch, 0)
+            for batch in sampler:
+                yield from (dataset[index] for index in batch)
+
+    def of_webdataset() -> Iterator[Any]:
+        def split(samples: Iterator[dict[str, Any]]) -> Iterator[tuple[bytes, Any]]:
+            for sample in samples:
+                for caption in orjson.loads(sample["json"])["captions"]:
+                    yield sample["jpg"], caption
+
+        urls = sorted(str(path) for path in (work / "shards1").glob("*.tar"))
+        dataset = webdataset.WebDataset(urls, shardshuffle=100, seed=0, empty_check=False)
+        return iter(dataset.compose(split).shuffle(1000, rng=random.Random(0)).repeat())
+
+    running = {"this stream": of_this_stream(), "webdataset": of_webdataset()}
+    costs: dict[str, list[float]] = {name: [] for name in running}
+    for number in range(rounds + 1):
+        for name, iterator in running.items():
+            begin = time.process_time()
+            for _ in range(pairs):
+                next(iterator)
+            if number:  # the first round opens shards and fills the buffer
+                costs[name].append((time.process_time() - begin) / pairs)
+    for name, values in costs.items():
+        low, middle, high = min(values), statistics.median(values), max(values)
+        print(f"{name:30} {middle * 1e6:5.1f} us of CPU ({low * 1e6:.1f} to {high * 1e6:.1f})")
+
+
 def scale(work: Path) -> None:
     """Measures each loader in a separate process, because memory of one would count for all."""
     for name in WAYS:
@@ -226,13 +267,16 @@ def disk(work: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("prepare", "throughput", "scale", "disk", "one"):
+    for name in ("prepare", "stream", "throughput", "scale", "disk", "one"):
         command = commands.add_parser(name)
         if name == "prepare":
             command.add_argument("shards", type=Path)
         command.add_argument("work", type=Path)
-        if name == "throughput":
+        if name in ("stream", "throughput"):
             command.add_argument("--rounds", type=int, default=9)
+        if name == "stream":
+            command.add_argument("--pairs", type=int, default=4000, help="a round")
+        if name == "throughput":
             command.add_argument("--batches", type=int, default=10, help="a round")
         if name == "one":
             command.add_argument("name", choices=WAYS)

@@ -26,10 +26,9 @@ from shards.reading.shard_set import ShardSet
 from shards.sampling.aspect_buckets import AspectBucketOrder
 from shards.sampling.sample_order import (
     PairOrder,
-    RandomStream,
+    RandomNumbers,
     SampleIndices,
     SampleOrder,
-    bit_generator,
 )
 from tests.shard_sets import write_tables
 
@@ -144,12 +143,12 @@ def padding(folder: Path, rank_batch: int = 4) -> None:
     for name, order in orders.items():
         indices = order.indices(0, 0, order.pairs // BATCH * BATCH)
         sizes = []
+        numbers = RandomNumbers(seed=0)
         for position, index in enumerate(indices):
             pair = reader.pair(*(int(index[name]) for name in ("shard", "row", "caption_index")))
             boxes = np.array([region.box for region in pair.caption.regions]).reshape(-1, 4)
-            rng = np.random.Generator(bit_generator(0, RandomStream.TRANSFORM, 0, position))
-            text = pair.caption.text
-            sizes.append(transform.sample((pair.width, pair.height), boxes, text, rng).size)
+            size, text = (pair.width, pair.height), pair.caption.text
+            sizes.append(transform.sample(size, boxes, text, numbers.at(0, position)).size)
         batches = np.array(sizes).reshape(-1, rank_batch, 2)
         padded = rank_batch * batches.max(1).prod(-1).sum()
         print(f"{name}   {1 - batches.prod(-1).sum() / padded:.1%} of {len(batches)} batches")

@@ -5,10 +5,11 @@ import hashlib
 import importlib
 import sys
 import threading
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
+
+from isal import isal_zlib
 
 from schemas.sample import Sample, encode_sample
 from shards.format.index import IndexRow
@@ -87,10 +88,10 @@ class ShardWriter:
                 image_name=f"{sample.key}.{extension}" if image is not None else "",
                 image_offset=offsets[extension] if image is not None else -1,
                 image_size=len(image) if image is not None else 0,
-                image_crc32=zlib.crc32(image) if image is not None else 0,
+                image_crc32=isal_zlib.crc32(image) if image is not None else 0,
                 json_offset=offsets["json"],
                 json_size=len(members["json"]),
-                json_crc32=zlib.crc32(members["json"]),
+                json_crc32=isal_zlib.crc32(members["json"]),
                 width=sample.width,
                 height=sample.height,
                 captions=len(sample.captions),

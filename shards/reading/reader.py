@@ -1,14 +1,14 @@
 """Reads samples and pairs of a shard set: maps its shards, slices and checks their members."""
 
 import mmap
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+from isal import isal_zlib
 
 from schemas.sample import Caption, Sample, decode_caption, decode_sample
 from shards.format.manifest import ShardError
@@ -19,18 +19,27 @@ Decoded = TypeVar("Decoded")
 Read = TypeVar("Read")
 
 OPEN_SHARDS = 64
-_NUMBERS = (
-    *("image_offset", "image_size", "image_crc32", "json_offset", "json_size", "json_crc32"),
-    *("width", "height", "captions"),
-)
+
+
+class _Numbers(NamedTuple):
+    """The numbers of a row of the index."""
+
+    image_offset: int
+    image_size: int
+    image_crc32: int
+    json_offset: int
+    json_size: int
+    json_crc32: int
+    width: int
+    height: int
+    captions: int
 
 
 class MissingImageError(ShardError):
     """The shard set has no images."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """An image with one of its captions, the ``caption_index``-th."""
 
     key: str
@@ -139,10 +148,10 @@ class _MappedShard:
 
     def __init__(self, shards: ShardSet, shard: int) -> None:
         self._name = shards.name_of(shard)
-        rows = shards.rows(shard, ["key", "image_name", *_NUMBERS])
+        rows = shards.rows(shard, ["key", "image_name", *_Numbers._fields])
         self._keys: pa.ChunkedArray = rows["key"]
         self._names: pa.ChunkedArray = rows["image_name"]
-        self._numbers = {name: rows[name].to_numpy() for name in _NUMBERS}
+        self._numbers = np.array([rows[name].to_numpy() for name in _Numbers._fields], np.int64).T
         with shards.open_shard(shard) as file:
             if not shards.shards[shard].bytes:
                 raise ShardError(f"{self._name} is empty")  # and cannot be mapped
@@ -150,63 +159,64 @@ class _MappedShard:
             self._tar = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def pair(self, row: int, caption_index: int) -> Pair:
-        caption = self._caption(row, caption_index)  # checks the key
-        return Pair(
-            key=self._keys[row].as_py(),
-            caption_index=caption_index,
-            width=int(self._numbers["width"][row]),
-            height=int(self._numbers["height"][row]),
-            image=self.image(row).content,
-            caption=caption,
-        )
+        key, numbers = self._keys[row].as_py(), self._numbers_of(row)
+        try:
+            caption = self._decode(key, numbers, lambda json: decode_caption(json, caption_index))
+        except IndexError:
+            raise ShardError(
+                f"{self._name}: {key}.json has no caption {caption_index}; the index counts "
+                f"{numbers.captions}"
+            ) from None
+        image = self._image(key, row, numbers).content
+        return Pair(key, caption_index, numbers.width, numbers.height, image, caption)
 
     def image(self, row: int) -> ImageMember:
-        name = self._names[row].as_py()
-        if not name:
-            key = self._keys[row].as_py()
-            raise MissingImageError(f"{self._name} has no images, and so none of {key}")
-        key, _, extension = name.rpartition(".")
-        if key != self._keys[row].as_py() or not is_safe_key(key) or not extension.isalnum():
-            raise ShardError(f"{self._name}: {name[:80]!a} is not the name of an image")
-        return ImageMember(name, self._member(name, "image", row))
+        return self._image(self._keys[row].as_py(), row, self._numbers_of(row))
 
     def sample(self, row: int) -> Sample:
-        sample = self._decode(row, _decode_sample)
-        if len(sample.captions) != self._numbers["captions"][row]:
+        key, numbers = self._keys[row].as_py(), self._numbers_of(row)
+        sample = self._decode(key, numbers, _decode_sample)
+        if len(sample.captions) != numbers.captions:
             raise ShardError(
                 f"{self._name}: {sample.key}.json has {len(sample.captions)} captions; "
-                f"the index counts {self._numbers['captions'][row]}"
+                f"the index counts {numbers.captions}"
             )
         return sample
 
-    def _caption(self, row: int, caption_index: int) -> Caption:
-        try:
-            return self._decode(row, lambda member: decode_caption(member, caption_index))
-        except IndexError:
-            raise ShardError(
-                f"{self._name}: {self._keys[row].as_py()}.json has no caption {caption_index}; "
-                f"the index counts {self._numbers['captions'][row]}"
-            ) from None
+    def _numbers_of(self, row: int) -> _Numbers:
+        return _Numbers(*self._numbers[row].tolist())
 
-    def _decode(self, row: int, decode: Callable[[memoryview], tuple[str, Decoded]]) -> Decoded:
-        """Decodes a row's JSON member with ``decode``, and checks the key in it."""
-        key = self._keys[row].as_py()
-        member = self._member(f"{key}.json", "json", row)
+    def _image(self, key: str, row: int, numbers: _Numbers) -> ImageMember:
+        """Returns the image of a row, and checks that its name is the key's."""
+        name = self._names[row].as_py()
+        if not name:
+            raise MissingImageError(f"{self._name} has no images, and so none of {key}")
+        stem, _, extension = name.rpartition(".")
+        if stem != key or not is_safe_key(key) or not extension.isalnum():
+            raise ShardError(f"{self._name}: {name[:80]!a} is not the name of an image")
+        return ImageMember(
+            name,
+            self._member(name, numbers.image_offset, numbers.image_size, numbers.image_crc32),
+        )
+
+    def _decode(
+        self, key: str, numbers: _Numbers, decode: Callable[[memoryview], tuple[str, Decoded]]
+    ) -> Decoded:
+        """Decodes the JSON member of a row, and checks the key in it."""
+        name = f"{key}.json"
+        member = self._member(name, numbers.json_offset, numbers.json_size, numbers.json_crc32)
         try:
             key_in_member, content = decode(member)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ShardError(f"{self._name}: {key}.json is not a sample: {error}") from error
+            raise ShardError(f"{self._name}: {name} is not a sample: {error}") from error
         if key_in_member != key:
             raise ShardError(f"{self._name}: {key_in_member!r} is where the index has {key!r}")
         return content
 
-    def _member(self, name: str, kind: str, row: int) -> memoryview:
-        """Returns the bytes of a row's member; ``kind`` is ``image`` or ``json``."""
-        offset, size, expected = (
-            int(self._numbers[f"{kind}_{column}"][row]) for column in ("offset", "size", "crc32")
-        )
+    def _member(self, name: str, offset: int, size: int, expected: int) -> memoryview:
+        """Returns the bytes of a member, and checks them."""
         content = self._tar[offset : offset + size]
-        crc32 = zlib.crc32(content)
+        crc32 = isal_zlib.crc32(content)
         if len(content) != size or crc32 != expected:
             raise ShardError(
                 f"{self._name}: {name} is damaged: the {size} bytes at {offset} have CRC-32 "

@@ -10,10 +10,9 @@ from shards.reading.reader import OPEN_SHARDS, Pair, ShardReader
 from shards.reading.shard_set import ShardSet
 from shards.sampling.prefetch import Prefetcher
 from shards.sampling.sample_order import (
-    RandomStream,
+    RandomNumbers,
     SampleIndices,
     SampleOrder,
-    bit_generator,
     indices_of_shard,
 )
 
@@ -34,10 +33,10 @@ class SampleIndex(NamedTuple):
 class PairDataset(Dataset[TrainingSample]):
     """Maps a `SampleIndex` to ``transform(pair, rng)``.
 
-    ``rng`` depends only on seed, epoch and position, so a sample is the same in every process. Each
-    data worker opens shards when it first reads them and keeps the ``open_shards`` most recently
-    read ones of each set open, which should exceed the shards of a block. The dataset can be
-    pickled if ``transform`` can.
+    ``rng`` depends only on seed, epoch and position, so a sample is the same in every process; it
+    is valid until the transform returns. Each data worker opens shards when it first reads them and
+    keeps the ``open_shards`` most recently read ones of each set open, which should exceed the
+    shards of a block. The dataset can be pickled if ``transform`` can.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class PairDataset(Dataset[TrainingSample]):
         self._sets = sets
         self._open_shards = open_shards
         self._transform = transform
-        self._seed = seed
+        self._random = RandomNumbers(seed)
         self._readers: list[ShardReader] = []
 
     def __getitem__(self, index: SampleIndex) -> TrainingSample:
@@ -64,9 +63,8 @@ class PairDataset(Dataset[TrainingSample]):
         if not self._readers:
             self._readers = [ShardReader(shards, self._open_shards) for shards in self._sets]
         pair = self._readers[index.shard_set].pair(index.shard, index.row, index.caption_index)
-        bits = bit_generator(self._seed, RandomStream.TRANSFORM, index.epoch, index.position)
         try:
-            return self._transform(pair, np.random.Generator(bits))
+            return self._transform(pair, self._random.at(index.epoch, index.position))
         except ValueError as error:
             shard = self._sets[index.shard_set].name_of(index.shard)
             raise ValueError(f"{shard}: {error}") from error

@@ -30,6 +30,7 @@ INDEX_DTYPE = np.dtype(
 SampleIndices = npt.NDArray[np.void]
 
 _CACHED_BLOCKS = 3
+_CACHED_EPOCHS = 2  # this one and, for what is fetched ahead, the next one
 
 
 class RandomStream(IntEnum):
@@ -100,6 +101,8 @@ class PairOrder:
         self._captions_per_image = captions_per_image
         self._number = number
         self._cached: OrderedDict[tuple[int, int], SampleIndices] = OrderedDict()
+        self._epochs: OrderedDict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
+        self._epochs = OrderedDict()
 
     @property
     def pairs(self) -> int:
@@ -137,11 +140,17 @@ class PairOrder:
 
     def _blocks(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Returns the permuted shards, and where each block starts and the last one ends."""
-        key = (RandomStream.SHARDS, self._number, epoch)
-        shards = permutation(len(self._shards), self._seed, *key)
-        ends = np.cumsum(self._pairs[shards])
-        last = np.arange(self._block_shards, len(shards) + self._block_shards, self._block_shards)
-        return shards, np.concatenate([[0], ends[np.minimum(last, len(shards)) - 1]])
+        if epoch not in self._epochs:
+            key = (RandomStream.SHARDS, self._number, epoch)
+            shards = permutation(len(self._shards), self._seed, *key)
+            ends = np.cumsum(self._pairs[shards])
+            size = self._block_shards
+            last = np.arange(size, len(shards) + size, size)
+            starts = np.concatenate([[0], ends[np.minimum(last, len(shards)) - 1]])
+            self._epochs[epoch] = shards, starts
+            if len(self._epochs) > _CACHED_EPOCHS:
+                self._epochs.popitem(last=False)
+        return self._epochs[epoch]
 
     def _shards_of_block(self, shards: npt.NDArray[np.int64], block: int) -> npt.NDArray[np.int64]:
         return shards[block * self._block_shards : (block + 1) * self._block_shards]
@@ -216,6 +225,30 @@ def _group_captions(indices: SampleIndices, captions_per_image: int) -> npt.NDAr
 def bit_generator(seed: int, *key: int) -> np.random.PCG64:
     """Returns the stream of random bits of a seed and a key of numbers below 2**32."""
     return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key))
+
+
+class RandomNumbers:
+    """The random numbers of the transform at each position of training.
+
+    They are those of a counter (Philox) that begins anew at each position, of which setting takes a
+    fraction of the time of a new generator. One thread may use an object at a time.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._epoch = -1
+
+    def at(self, epoch: int, position: int) -> np.random.Generator:
+        """Returns a generator that is at the first number of a position, until the next call."""
+        if epoch != self._epoch:
+            key = np.random.SeedSequence(self._seed, spawn_key=(RandomStream.TRANSFORM, epoch))
+            self._bits = np.random.Philox(key=key.generate_state(2, np.uint64))
+            self._start = self._bits.state  # a copy
+            self._generator = np.random.Generator(self._bits)
+            self._epoch = epoch
+        self._start["state"]["counter"][2] = position  # the numbers of a position count below
+        self._bits.state = self._start
+        return self._generator
 
 
 def permutation(n: int, seed: int, *key: int) -> npt.NDArray[np.int64]:

@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from shards.reading.shard_set import ShardSet
 from shards.sampling.aspect_buckets import AspectBucketOrder
 from shards.sampling.mixture import MixtureOrder, quotas
-from shards.sampling.sample_order import PairOrder, SampleIndices, SampleOrder, permutation
+from shards.sampling.sample_order import (
+    PairOrder,
+    RandomNumbers,
+    SampleIndices,
+    SampleOrder,
+    permutation,
+)
 from tests.shard_sets import write_index_only
 
 Shards = list[list[int]]  # captions of each image of each shard
@@ -323,3 +329,21 @@ def test_unusable_windows_are_refused(tmp_path: Path) -> None:
     for batch_size, window in [(0, 1), (1, 0)]:
         with pytest.raises(ValueError, match="windows of"):
             AspectBucketOrder(order, batch_size, seed=0, window=window)
+
+
+@given(st.lists(st.integers(0, 4), max_size=6))
+def test_random_numbers_of_a_position_do_not_depend_on_what_was_drawn_before(
+    drawn: list[int],
+) -> None:
+    """Generators keep half of a drawn 64-bit number for the next 32-bit one."""
+    numbers = RandomNumbers(seed=5)
+    for position, count in enumerate(drawn):
+        numbers.at(position % 2, position).integers(0, 9, count, dtype=np.uint32)
+    expected = RandomNumbers(seed=5).at(1, 7).integers(0, 2**32, 5, dtype=np.uint32)
+    assert numbers.at(1, 7).integers(0, 2**32, 5, dtype=np.uint32).tolist() == expected.tolist()
+
+
+def test_random_numbers_differ_between_seeds_epochs_and_positions() -> None:
+    keys = [(seed, epoch, position) for seed in (1, 2) for epoch in (0, 1) for position in range(9)]
+    draws = {RandomNumbers(seed).at(epoch, position).random() for seed, epoch, position in keys}
+    assert len(draws) == len(keys)
