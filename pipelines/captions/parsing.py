@@ -38,6 +38,11 @@ _NETWORK_PIPES = ["tok2vec", "tagger", "parser"]
 _RULE_PIPES = ["attribute_ruler", "lemmatizer"]
 _COLUMNS = ["ORTH", "TAG", "DEP", "IDX", "HEAD"]
 
+_CHECKED_TEXT = (
+    "a man in a red shirt and two women with open umbrellas are waiting at the corner of a street "
+    "where an old bus has stopped"
+)
+
 _UINT64 = (1 << 64) - 1  # spaCy's arrays store negative offsets modulo 2**64
 
 _TokenKind = tuple[int, int, int]  # hashes of word, tag and dependency
@@ -132,11 +137,29 @@ class _Model:
             if first_tokens:
                 self._pair_starts.add("pair", first_tokens)
         self._tokens: dict[_TokenKind, _Token] = {}
+        self._check_networks()
 
     def __call__(self, texts: list[str]) -> Iterator[Parse]:
         for batch in _batches(map(self._nlp.make_doc, texts)):
             for doc, prediction in zip(batch, self._networks(batch), strict=True):
                 yield self._to_parse(doc, prediction or self._predict_with_spacy(doc))
+
+    def _check_networks(self) -> None:
+        """Compares predictions with those of spaCy, for texts of many lengths.
+
+        Raises:
+            RuntimeError: One differs. Some releases of OpenBLAS compute wrong products on some
+                processors, and another release of spaCy may have other networks.
+        """
+        words = _CHECKED_TEXT.split()
+        docs = [self._nlp.make_doc(" ".join(words[:count])) for count in range(1, len(words) + 1)]
+        for doc, prediction in zip(docs, self._networks(docs), strict=True):
+            if prediction not in (None, self._predict_with_spacy(doc)):
+                raise RuntimeError(
+                    f"numpy computes another parse than spaCy for {doc.text!r}: check the versions "
+                    "of constraints.txt and the library that numpy multiplies matrices with "
+                    "(numpy.show_config())"
+                )
 
     def _predict_with_spacy(self, doc: "Doc") -> Prediction:
         for network in self._spacy_networks:

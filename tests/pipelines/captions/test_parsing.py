@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.captions import parsing
+from pipelines.captions import arc_eager, parsing
 from pipelines.captions.parsing import (
     BATCH_SIZE,
     BATCH_TOKENS,
@@ -67,6 +67,14 @@ def test_rules_on_two_tokens_are_not_cached() -> None:
     assert list(model(["let's see the man", "there is a dog"]))
     assert not model._tokens
     assert list(model(["see the man"])) and len(model._tokens) == 3
+
+
+def test_model_with_other_parses_than_spacys_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a library that computes wrong products on this processor."""
+    sums = arc_eager.ArcEager._sums
+    monkeypatch.setattr(arc_eager.ArcEager, "_sums", lambda *args: sums(*args)[::-1])
+    with pytest.raises(RuntimeError, match=r"another parse than spaCy for 'a man"):
+        parsing._Model()
 
 
 def test_parses_do_not_depend_on_their_batch(
