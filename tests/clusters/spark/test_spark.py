@@ -1,8 +1,10 @@
 """Builds on a Spark cluster: the bytes of a local build, whatever happens to its hosts."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.clusters.cluster import GROUPING, READING, WRITING
@@ -24,6 +26,29 @@ def cluster(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spa
 def test_spark_makes_the_local_bytes(cluster: SparkCluster, expected: dict[str, str]) -> None:
     assert cluster.build("well") == expected
     assert cluster.used_hosts() == 2
+
+
+def test_interrupt_cancels_the_job_on_the_cluster(cluster: SparkCluster) -> None:
+    with cluster.building("interrupted") as process:
+        with cluster.store.held(READING):
+            [launcher] = psutil.Process(process.pid).children()  # of nsenter
+            launcher.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert output.splitlines()[-2:] == [
+        "the job server states CANCELLED",
+        "mdetr-build: interrupted",
+    ]
+    assert "Stage cancelled because SparkContext was shut down" in cluster.log("job-server")
+
+
+def test_file_with_an_error_is_named(cluster: SparkCluster) -> None:
+    """Spark wraps the traceback of a Python worker in those of all its attempts."""
+    wrong = "--set=sources.vg.region_graphs=gqa/train_sceneGraphs.json"
+    with cluster.building("broken", wrong) as process:
+        error = cluster.error(process)
+    reason = "s3://raw/dataset/gqa/train_sceneGraphs.json: expected a JSON list"
+    assert error.startswith(f"mdetr-build: error: {reason}")
 
 
 def test_worker_hosts_are_killed_and_replaced(
