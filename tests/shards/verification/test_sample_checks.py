@@ -67,6 +67,21 @@ def test_spans_that_split_words_divide_letters(text: str, spans: list[Span]) -> 
 
 
 @pytest.mark.parametrize(
+    ("text", "spans", "splitting"),
+    [
+        ("10am", [(0, 2)], [(0, 2)]),
+        ("10am", [(0, 2), (2, 4)], []),
+        ("10am", [(2, 4), (0, 2), (0, 3)], [(0, 3)]),
+        ("cafe\u0301", [(0, 4), (4, 5)], [(0, 4), (4, 5)]),
+    ],
+)
+def test_two_spans_may_divide_a_word_but_no_grapheme(
+    text: str, spans: list[Span], splitting: list[Span]
+) -> None:
+    assert spans_that_split_words(text, spans) == splitting
+
+
+@pytest.mark.parametrize(
     ("text", "named"),
     [("the man's hat", "man"), ("the man's hat", "'s"), ("a t-shirt", "shirt"), ("x_y", "x")],
 )
