@@ -86,6 +86,10 @@ def test_datasets_follow_from_the_readers_of_the_sources() -> None:
         assert datasets.is_open and not datasets.rules
 
 
+def test_source_whose_references_are_damaged_may_make_any_dataset() -> None:
+    assert datasets_of({"coco": {"refs": 7}}, []).is_open
+
+
 @pytest.mark.parametrize(
     ("spans", "is_correct"),
     [([], False), ([(0, 4)], True), ([(0, 4), (0, 4)], True), ([(0, 4), (5, 9)], False)],
@@ -128,6 +132,13 @@ def errors_of(
     caption: Caption, required: SampleRequirements = SEPARATE, key: str = "vg/1"
 ) -> list[ErrorKind]:
     return [kind for kind, _ in check_caption(Sample(key, 100, 50, "", []), caption, required)]
+
+
+def test_caption_is_its_sentence() -> None:
+    longer = sentence("a cat", "vg", Region([(2, 5)], BOX))
+    longer.text += " sat"
+    assert errors_of(longer) == [ErrorKind.COMPOSITION]
+    assert errors_of(longer, SampleRequirements()) == []
 
 
 def test_region_is_there_once_in_a_sentence() -> None:

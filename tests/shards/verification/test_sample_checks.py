@@ -21,7 +21,12 @@ from shards.verification.sample_checks import (
     not_checked,
     overlapping_sentences,
 )
-from shards.verification.spans import sentence_index, spans_that_split_words
+from shards.verification.spans import (
+    has_space_around,
+    is_inside,
+    sentence_index,
+    spans_that_split_words,
+)
 
 PAPER = RecipeRules(
     "giou", 0.5, 250, "joined", "object", "tokens", "clip", "joined", "box", same_photo=True
@@ -239,6 +244,21 @@ def test_sentences_without_boxes_do_not_overlap() -> None:
     assert not overlapping_sentences(two_sentences(BOX, (0.0, 0.0, math.inf, 1.0)), PAPER)
 
 
+@pytest.mark.parametrize(
+    ("span", "inside"),
+    [
+        ((0, 5), True),
+        ((4, 5), True),
+        ((0, 0), False),
+        ((3, 2), False),
+        ((-1, 2), False),
+        ((2, 6), False),
+    ],
+)
+def test_span_inside_a_text_has_a_character(span: Span, inside: bool) -> None:
+    assert is_inside(span, "a cat") == inside
+
+
 def test_span_is_of_the_sentence_that_contains_all_of_it() -> None:
     provenance = [Provenance("vg", str(i), span) for i, span in enumerate([(0, 3), (4, 7)])]
     spans = [(0, 3), (1, 2), (4, 7), (2, 5), (3, 7), (4, 8)]
@@ -274,6 +294,11 @@ def test_published_file_name_is_that_of_the_image(file: str, of_another: bool) -
     assert kinds == [ErrorKind.FILE_NAME] * of_another
     assert not list(check_sample(sample, OPEN))
     assert not list(check_sample(sample, SampleRequirements()))
+
+
+def test_space_around_a_span_is_at_either_end() -> None:
+    spans = [(1, 5), (2, 6), (1, 6), (2, 5), (2, 9)]
+    assert [has_space_around("a cat sat", span) for span in spans] == [True] * 3 + [False] * 2
 
 
 @pytest.mark.parametrize(
