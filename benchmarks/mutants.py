@@ -11,9 +11,9 @@ mutated statement until one fails. Survivors are printed, unless
 `equivalent_mutants.toml`, if there is one, states why no test can notice them; an entry there that
 matches no survivor is printed, too. The exit status is 0 if there are neither.
 
-Tests that take longer than ``--longest`` seconds of CPU time are left out, hypothesis tries
-``--examples`` examples, which are the same in every run, and of the tests that execute a statement,
-``--most`` are run: first those that execute what few others do of its function.
+Tests that take longer than ``--longest`` seconds of CPU time are left out, and hypothesis tries
+``--examples`` examples, which are the same in every run. The first tests are those that execute
+what few others do of a function.
 """
 
 import argparse
@@ -486,12 +486,11 @@ class Runner:
         self,
         modules: Sequence[str],
         longest: float,
-        most: int,
         examples: int,
         reasons: dict[str, str],
         log: Callable[[str], None],
     ) -> None:
-        self.modules, self.longest, self.most, self.examples = modules, longest, most, examples
+        self.modules, self.longest, self.examples = modules, longest, examples
         self.reasons, self.log = reasons, log
         self.is_clean = False
         self._durations: dict[pytest.Item, float] = {}
@@ -520,7 +519,7 @@ class Runner:
         for module in self.modules:
             report = Report(module, self.reasons, self.log)
             for mutant in mutants(module, _source(importlib.import_module(module))):
-                tests = baseline.tests_of(mutant, items)[: self.most]
+                tests = baseline.tests_of(mutant, items)
                 killer = self._run(mutant, session, tests, limits) if tests else None
                 report.add(mutant, killer, bool(tests))
                 if killer is not None and killer >= 0:
@@ -633,7 +632,6 @@ def main() -> None:
     )
     parser.add_argument("modules", nargs="+", help="the last part of a module's name, or all")
     parser.add_argument("--longest", type=float, default=2.0, help="CPU seconds; default 2")
-    parser.add_argument("--most", type=int, default=40, help="tests of a mutant; default 40")
     parser.add_argument("--examples", type=int, default=30, help="of hypothesis; default 30")
     arguments = parser.parse_args()
     stated = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.exists() else {}
@@ -653,14 +651,7 @@ def main() -> None:
                 def log(line: str, file: Any = file) -> None:
                     print(line, file=file, flush=True)
 
-                runner = Runner(
-                    modules,
-                    arguments.longest,
-                    arguments.most,
-                    arguments.examples,
-                    reasons,
-                    log,
-                )
+                runner = Runner(modules, arguments.longest, arguments.examples, reasons, log)
                 is_clean = run_mutants(runner, tests_of_modules)
             os._exit(0 if is_clean else 1)
         succeeded &= os.waitpid(child, 0)[1] == 0
