@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.clusters.cluster import GROUPING, READING, WRITING
+from tests.clusters.cluster import GROUPING, READING, WRITING, python_workers
 from tests.clusters.hosts import network
 from tests.clusters.requirements import require
 from tests.clusters.spark.cluster import POM, SparkCluster
@@ -68,6 +68,18 @@ def test_worker_hosts_are_killed_and_replaced(
             cluster.add_worker()
         assert cluster.finish("hosts-killed", build) == expected
     assert cluster.lost_executors() >= 3
+
+
+def test_killed_python_worker_and_a_store_that_answers_503_for_a_while(
+    cluster: SparkCluster, expected: dict[str, str]
+) -> None:
+    # A dead worker stays in the cache, where each retry finds it again.
+    with cluster.building("retried", "--environment_cache_millis=0") as build:
+        with cluster.store.held(READING) as address:
+            for worker in python_workers(cluster.workers[address]):
+                worker.kill()
+        cluster.store.fail(WRITING, seconds=15)
+        assert cluster.finish("retried", build) == expected
 
 
 def test_executor_with_too_little_memory_is_an_error_that_names_it(cluster: SparkCluster) -> None:
