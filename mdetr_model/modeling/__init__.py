@@ -1,6 +1,6 @@
 """MDETR as a transformers model. The modules of this folder can be saved with a checkpoint.
 
-They import only transformers, torch, scipy, numpy and, by relative imports, each other:
+They import only transformers and what it needs, torch, scipy and, by relative imports, each other:
 ``save_pretrained`` copies such modules beside the weights. Importing the package registers its
 classes with transformers' Auto classes.
 """

@@ -6,6 +6,7 @@ H x W locations of the feature grid.
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from .backbone import (
 from .configuration_mdetr import MdetrConfig
 from .criterion import MdetrCriterion
 from .heads import AlignmentHeads, AnswerHeads, ObjectHeads, WordHead
+from .model_card import TEMPLATE_MARK, model_card
 from .outputs import MdetrModelOutput, MdetrOutput
 from .position_encoding import sine_positions
 from .transformer import (
@@ -97,6 +99,35 @@ class MdetrPreTrainedModel(PreTrainedModel):
         """
         self.match_vocabulary()
         super().save_pretrained(*args, **kwargs)
+
+    def push_to_hub(  # type: ignore[override]  # the base class names all the options
+        self,
+        repo_id: str,
+        *,
+        metrics: Mapping[str, Any] | None = None,
+        datasets: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> str:
+        """Uploads the model with a card: see ``model_card``.
+
+        The card of a repository that has one is replaced if metrics or datasets are stated.
+        """
+        self._card_content = {"metrics": metrics, "datasets": datasets}
+        try:
+            return super().push_to_hub(repo_id, **kwargs)  # type: ignore[arg-type]  # wrapped without its signature
+        finally:
+            del self._card_content
+
+    def _upload_modified_files(
+        self, working_dir: Any, repo_id: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Uploads a saved folder, with the model's card instead of transformers' template."""
+        content = getattr(self, "_card_content", {})
+        path = Path(working_dir, "README.md")
+        if any(content.values()) or TEMPLATE_MARK in path.read_text(encoding="utf-8"):
+            card = model_card(self.config, repo_id.rpartition("/")[2], **content)
+            path.write_text(card, encoding="utf-8")
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
     def match_vocabulary(self) -> None:
         """Gives the configuration and the heads the number of token embeddings."""
