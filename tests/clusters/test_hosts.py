@@ -33,7 +33,7 @@ def serving(hosts: Network) -> Host:
     return host
 
 
-def test_host_is_reached_from_its_own_network_alone(hosts: Network, tmp_path: Path) -> None:
+def test_host_is_reached_from_no_other_network(hosts: Network, tmp_path: Path) -> None:
     server, client = serving(hosts), hosts.add_host("client")
     with network(tmp_path) as other_hosts:
         namesake, stranger = other_hosts.add_host("namesake"), other_hosts.add_host("stranger")
