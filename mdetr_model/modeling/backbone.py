@@ -6,6 +6,7 @@ padding is set to zero before every convolution, so an image has the same featur
 """
 
 import copy
+import itertools
 import math
 from typing import Any
 
@@ -241,6 +242,23 @@ def freeze_batch_norms(module: nn.Module) -> None:
             setattr(module, name, FrozenBatchNorm2d(child.num_features))
         else:
             freeze_batch_norms(child)
+
+
+@torch.no_grad()
+def fold_frozen_batch_norms(module: nn.Module) -> None:
+    """Moves every frozen batch norm inside ``module`` into the convolution before it, in place.
+
+    Convolutions that are wrapped, such as by adapters, keep their norms.
+    """
+    children = list(module.named_children())
+    for (_, convolution), (name, norm) in itertools.pairwise(children):
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d):
+            scale, shift = norm.scale_and_shift()
+            convolution.weight.mul_(scale[:, None, None, None])
+            convolution.bias = nn.Parameter(shift, requires_grad=convolution.weight.requires_grad)
+            setattr(module, name, nn.Identity())
+    for _, child in children:
+        fold_frozen_batch_norms(child)
 
 
 @torch.no_grad()

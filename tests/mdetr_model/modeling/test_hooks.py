@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mdetr_model.modeling.answer_types import UNIFIED_GQA_ANSWER_HEADS
+from mdetr_model.modeling.backbone import FrozenBatchNorm2d
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding, MdetrForQuestionAnswering
 from tests.mdetr_model.small import (
     EFFICIENTNET,
@@ -80,6 +81,24 @@ def test_changed_weights_and_norms_change_outputs_at_once(backbone_config: Any) 
     assert torch.allclose(run(reloaded, inputs).logits, outputs[2], atol=1e-6)
     model.train()
     assert torch.allclose(run(model.eval(), inputs).logits, outputs[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("backbone_config", [RESNET, BOTTLENECKS, EFFICIENTNET])
+@pytest.mark.parametrize("mask_padding", [False, True])
+def test_folded_batch_norms_give_the_same_outputs(
+    backbone_config: Any, mask_padding: bool, tmp_path: Path
+) -> None:
+    model = tiny_model(backbone_config=backbone_config, mask_padding=mask_padding).train()
+    inputs = two_inputs()
+    expected = run(copy.deepcopy(model).eval(), inputs)
+    model.fold_frozen_batch_norms()
+    assert not any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
+    assert difference(run(model, inputs), expected) <= 1e-5
+    model.eval()
+    with pytest.raises(ValueError, match="cannot be trained"):
+        model.train()
+    with pytest.raises(ValueError, match="cannot be saved"):
+        model.save_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("backbone_config", [RESNET, EFFICIENTNET])
