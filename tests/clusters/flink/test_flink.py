@@ -26,25 +26,6 @@ def test_flink_makes_the_local_bytes(cluster: FlinkCluster, expected: dict[str, 
     assert cluster.used_hosts() == 2
 
 
-def test_worker_hosts_are_killed_and_replaced(
-    cluster: FlinkCluster, expected: dict[str, str]
-) -> None:
-    """One each while raw files are sliced, records are grouped, and shards are written."""
-    with cluster.building("hosts-killed") as build:
-        with cluster.store.held(READING) as address:
-            cluster.kill_worker(address)
-            cluster.add_worker()
-        with cluster.store.held(GROUPING) as address:
-            cluster.wait_until_one_has_read()
-            cluster.kill_worker(cluster.other_worker(address))
-            cluster.add_worker()
-        with cluster.store.held(WRITING) as address:
-            cluster.kill_worker(address)
-            cluster.add_worker()
-        assert cluster.finish("hosts-killed", build) == expected
-    assert cluster.restarts() >= 3
-
-
 def test_killed_python_worker_and_a_store_that_answers_503_for_a_while(
     cluster: FlinkCluster, expected: dict[str, str]
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.clusters.cluster import GROUPING, READING, WRITING, python_workers
+from tests.clusters.cluster import READING, WRITING, python_workers
 from tests.clusters.hosts import network
 from tests.clusters.requirements import require
 from tests.clusters.spark.cluster import POM, SparkCluster
@@ -49,25 +49,6 @@ def test_file_with_an_error_is_named(cluster: SparkCluster) -> None:
         error = cluster.error(process)
     reason = "s3://raw/dataset/gqa/train_sceneGraphs.json: expected a JSON list"
     assert error.startswith(f"mdetr-build: error: {reason}")
-
-
-def test_worker_hosts_are_killed_and_replaced(
-    cluster: SparkCluster, expected: dict[str, str]
-) -> None:
-    """One each while raw files are sliced, records are grouped, and shards are written."""
-    with cluster.building("hosts-killed") as build:
-        with cluster.store.held(READING) as address:
-            cluster.kill_worker(address)
-            cluster.add_worker()
-        with cluster.store.held(GROUPING) as address:
-            cluster.wait_until_one_has_read()
-            cluster.kill_worker(cluster.other_worker(address))
-            cluster.add_worker()
-        with cluster.store.held(WRITING) as address:
-            cluster.kill_worker(address)
-            cluster.add_worker()
-        assert cluster.finish("hosts-killed", build) == expected
-    assert cluster.lost_executors() >= 3
 
 
 def test_killed_python_worker_and_a_store_that_answers_503_for_a_while(
