@@ -36,7 +36,7 @@ NAME = ".mdetr-lease.json"
 TERM = 60.0  # seconds after which a lease that was not renewed is taken over
 DETACHED_TERM = 24 * 3600.0  # of a build whose launcher does not wait for its end
 _RENEWALS = 6  # in a term
-_WATCHES = 3  # in a term: how long a lease that seems to be old is watched
+_WATCHES = 3  # in a term of a launcher: how long a lease that seems to be old is watched
 
 
 class Holder(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -188,7 +188,7 @@ def _wait_until_old(path: str, stored: StoredFile) -> None:
     content = _decode(stored, path)
     age = (datetime.datetime.now(datetime.UTC) - stored.written).total_seconds()
     if age > content.term:
-        time.sleep(content.term / _WATCHES)
+        time.sleep(min(content.term, TERM) / _WATCHES)
         latest = conditional_files.read(path)
         if latest is None or latest.version == stored.version:
             return

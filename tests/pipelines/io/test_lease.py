@@ -100,11 +100,11 @@ def test_build_that_sleeps_loses_its_lease_and_stops_when_it_wakes_up(output: st
     assert not store(output).exists(taken.path)
 
 
-def write_lease(output: str, token: str) -> Lease:
+def write_lease(output: str, token: str, term: float = TERM) -> Lease:
     """Writes a lease that no thread renews, in place of any other."""
     written = Lease(output, token)
     stored = conditional_files.read(written.path)
-    content = lease._Content(token=token, holder=Holder.this_process(), term=TERM)
+    content = lease._Content(token=token, holder=Holder.this_process(), term=term)
     version = stored.version if stored else None
     conditional_files.write(written.path, lease._encode(content), version)
     return written
@@ -156,19 +156,33 @@ def test_released_lease_is_gone_and_another_one_stays(output: str) -> None:
     check(other)
 
 
-def test_lease_that_seems_old_because_clocks_differ_is_not_taken_over(
-    output: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def set_clock_of_store_back(monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
     read = conditional_files.read
 
     def read_with_another_clock(path: str) -> StoredFile | None:
         stored = read(path)
-        hour = datetime.timedelta(hours=1)
-        return stored and stored._replace(written=stored.written - hour)
+        return stored and stored._replace(written=stored.written - datetime.timedelta(hours=hours))
 
     monkeypatch.setattr(conditional_files, "read", read_with_another_clock)
+
+
+def test_lease_that_seems_old_because_clocks_differ_is_not_taken_over(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock_of_store_back(monkeypatch, hours=1)
     with held(output), pytest.raises(LeaseHeldError), held(output):
         pass
+
+
+def test_lease_of_a_detached_build_is_taken_over_after_a_day_without_further_delay(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lease(output, "a" * 32, lease.DETACHED_TERM)
+    with pytest.raises(LeaseHeldError, match="it left a job running"), held(output):
+        pass
+    set_clock_of_store_back(monkeypatch, hours=25)
+    with held(output) as taken:
+        check(taken)
 
 
 def test_object_that_no_build_wrote_is_an_error(output: str) -> None:
