@@ -171,7 +171,7 @@ class FlinkPage(EnginePage):
 
         A job that is being submitted appears there even if its job server has cancelled it.
         """
-        deadline = time.monotonic() + _CANCEL_SECONDS
+        deadline = self._given_up = time.monotonic() + _CANCEL_SECONDS
         while not self.find() and self._answers() and time.monotonic() < deadline:
             time.sleep(1)
         if not self._job_id:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.beam import engine_page
 from pipelines.beam.engine_page import FlinkPage, SparkPage
 from tests.http_server import serve
 
@@ -35,6 +36,20 @@ def test_page_of_spark_is_that_of_its_job(tmp_path: Path) -> None:
     with serve(tmp_path) as server:
         page = SparkPage(server.url.rstrip("/"), "ours")
         assert page.find() == server.url.rstrip("/")
+
+
+def test_job_of_flink_is_searched_when_it_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even after the time in which its page is expected, as `--quiet` does not ask for it."""
+    monkeypatch.setattr(engine_page, "_FIND_SECONDS", 0)
+    (tmp_path / "jobs").mkdir()
+    ours = '{"jobs": [{"jid": "1", "name": "ours", "state": "CANCELED"}]}'
+    (tmp_path / "jobs/overview").write_text(ours)
+    with serve(tmp_path) as server:
+        page = FlinkPage([server.url.rstrip("/")], "ours")
+        assert page.find() == ""
+        assert page.cancel() == ", Flink CANCELED"
 
 
 def test_cancelled_job_of_flink_goes_on_if_its_page_is_not_known() -> None:
