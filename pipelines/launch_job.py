@@ -81,10 +81,10 @@ def run(
             if detach:
                 print(_detached(runner, build, server, job))
                 return {}
-            if not quiet:
-                print(_submitted(build, server, job), file=screen)
-                print(f"log: {log}", file=screen, flush=True)
             try:
+                if not quiet:
+                    print(_submitted(build, server, job), file=screen)
+                    print(f"log: {log}", file=screen, flush=True)
                 return _wait(job, page, build, screen, quiet)
             except KeyboardInterrupt:
                 print(f"cancelling {job.id}; Ctrl-C leaves it running", file=screen, flush=True)
