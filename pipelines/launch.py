@@ -30,6 +30,7 @@ from pipelines.fetch.plan import fetch_hint
 from pipelines.io.beam_files import scratch_folder
 from pipelines.io.conditional_files import has_conditions
 from pipelines.io.folder_lock import FolderLockError, folder_lock
+from pipelines.io.folders import list_names
 from pipelines.io.lease import Lease, LeaseError, LeaseHeldError, LeaseLostError, held
 from pipelines.io.raw_files import (
     RawFileError,
@@ -39,7 +40,13 @@ from pipelines.io.raw_files import (
     is_local,
     open_binary,
 )
-from pipelines.output_folder import OutputFolder, OutputFolderError, check_url, running_build
+from pipelines.output_folder import (
+    JOURNAL,
+    OutputFolder,
+    OutputFolderError,
+    check_url,
+    running_build,
+)
 from pipelines.recipe import (
     Recipe,
     RecipeError,
@@ -123,6 +130,7 @@ def run(
     except (RecipeError, StoreError, ModuleNotFoundError, JobServerError) as error:
         raise BuildFailedError(str(error)) from error
     if not (rebuild or overwrite) and _is_finished(output, as_written, recipe, strict):
+        _delete_leftovers(output, as_written, runner)
         if not quiet:
             print(f"{output} is a finished shard set of this recipe, and is left as it is.")
         return
@@ -183,6 +191,14 @@ def _is_finished(output: str, as_written: Recipe, recipe: Recipe, strict: bool) 
             "it again"
         )
     return True
+
+
+def _delete_leftovers(output: str, as_written: Recipe, runner: Runner) -> None:
+    """Deletes what a build left that was killed after it had written the manifest."""
+    with _output_errors(output):
+        if JOURNAL in list_names(output):
+            with _lock(output, runner, detach=False) as lease:
+                OutputFolder(output, as_written, lease).finish(_read_manifest(output))
 
 
 def _located(recipe: Recipe, recipe_name: str, root: str) -> Recipe:

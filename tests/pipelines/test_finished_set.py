@@ -5,11 +5,15 @@ import shutil
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipelines import finished_set
 from pipelines.build import main
+from pipelines.io.beam_files import SCRATCH
+from pipelines.io.folder_lock import folder_lock
 from pipelines.launch import BuildFailedError, run
+from pipelines.output_folder import JOURNAL, Journal
 from schemas import package_version
 from tests import tiny
 
@@ -62,9 +66,9 @@ def test_equal_set_is_left_as_it_is_and_the_command_says_so(
     built: Built, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = built.state()
-    began = time.monotonic()
+    began = time.process_time()
     assert built.build() == 0
-    assert time.monotonic() - began < 1  # the imports of the command not counted
+    assert time.process_time() - began < 1  # the imports of the command not counted
     printed = capfd.readouterr()
     assert printed.out == (
         f"{built.output} is a finished shard set of this recipe, and is left as it is.\n"
@@ -159,6 +163,19 @@ def test_set_of_another_version_of_the_package_is_refused(
     assert built.build("--quiet") == 1
     version = package_version.package_version()
     assert f"version {version} built it, and this is 99.0; --rebuild" in capfd.readouterr().err
+
+
+def test_what_a_build_left_that_was_killed_after_its_manifest_is_deleted(built: Built) -> None:
+    contents = built.contents()
+    late = "train-00000-of-00002.tar"  # of an earlier build's workers
+    (built.output / late).write_bytes(b"")
+    (built.output / SCRATCH).mkdir()
+    journal = Journal(recipe_sha256="", files=[late, *contents])
+    (built.output / JOURNAL).write_bytes(msgspec.json.encode(journal))
+    with folder_lock(built.output, lambda: None):
+        assert built.build("--quiet") == 3  # it is just being finished
+    assert built.build("--quiet") == 0
+    assert built.contents() == contents
 
 
 def test_set_without_a_manifest_is_built(built: Built) -> None:
