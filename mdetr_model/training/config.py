@@ -21,12 +21,15 @@ PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
 
 
+HUB = "hf://"
+
+
 class InitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The initial model: an existing model folder, or a new model assembled from parts.
 
     Attributes:
-        model: a model folder (a converted published checkpoint or a trained model); a relative
-            path is resolved like those of shards.
+        model: a model folder (a converted published checkpoint or a trained model), whose path is
+            relative like those of shards; or ``hf://OWNER/NAME``, a model of the Hugging Face Hub.
         backbone_weights: folder or hub name of a ResNet or EfficientNet; default: random weights.
         text_weights: folder or hub name of a text encoder with its tokenizer; default: random
             weights.
@@ -204,7 +207,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         )
         init = self.init
         if init.model is not None:
-            init = replace(init, model=str(root / init.model))
+            is_on_hub = init.model.startswith(HUB)
+            path = init.model.removeprefix(HUB) if is_on_hub else str(root / init.model)
+            init = replace(init, model=path)
         if init.answers not in (None, "gqa", "clevr"):
             init = replace(init, answers=str(root / str(init.answers)))
         return replace(self, data=data, init=init)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-SHARD_SET_HELP = "a shard set: a folder, or a URL (gs://, s3://, https://)"
+SHARD_SET_HELP = "a shard set: a folder, or a URL (gs://, s3://, hf://, https://)"
 
 
 def positive_int(text: str) -> int:

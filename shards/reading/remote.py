@@ -31,7 +31,7 @@ class Retries(NamedTuple):
 
 
 class RemoteFolder:
-    """The remote folder of a shard set (``gs://``, ``s3://``, ``https://``, ``memory://``).
+    """The remote folder of a shard set (``gs://``, ``s3://``, ``hf://``, ``https://``, ``memory://``).
 
     ``options`` are those of fsspec's file system for the URL (credentials, endpoints).
     """
@@ -165,6 +165,8 @@ def is_transient(error: Exception) -> bool:
     (True, False, False)
     """
     status = error.status if hasattr(error, "status") else getattr(error, "code", None)
+    if hasattr(error, "response"):  # of the Hugging Face Hub
+        status = getattr(error.response, "status_code", status)
     if isinstance(status, int):
         return status >= 500 or status in (408, 429)
     if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
