@@ -47,8 +47,8 @@ class FrozenBatchNorm2d(nn.Module):
         return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C, H, W) to (B, C, H, W)."""
-        scale, shift = self.scale_and_shift()
+        """Maps (B, C, H, W) to (B, C, H, W) of the same type, also under autocast."""
+        scale, shift = (values.to(x.dtype) for values in self.scale_and_shift())
         # A single pass over the features, half of what torch's batch norm takes.
         return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
 

@@ -101,6 +101,23 @@ def test_folded_batch_norms_give_the_same_outputs(
         model.save_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("backbone_config", [RESNET, EFFICIENTNET])
+def test_frozen_norms_keep_half_precision_under_autocast(
+    backbone_config: Any, precision: torch.dtype
+) -> None:
+    """Features of float32 would take twice the memory, and a conversion in each convolution."""
+    model, types = tiny_model(backbone_config=backbone_config), set()
+    expected = run(model, two_inputs())
+    for module in model.mdetr.image_encoder.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.register_forward_hook(lambda _module, _inputs, y: types.add(y.dtype))
+    with torch.autocast("cpu", precision):
+        outputs = run(model, two_inputs())
+    assert types == {precision}
+    torch.testing.assert_close(outputs.pred_boxes, expected.pred_boxes, rtol=0, atol=0.02)
+
+
 @pytest.mark.parametrize("backbone_config", [RESNET, EFFICIENTNET])
 def test_lora_adapters_of_convolutions_and_attention_are_trained(
     backbone_config: Any, tmp_path: Path
