@@ -5,21 +5,25 @@ bucket to bucket by workers that run the code and the language model that were s
 """
 
 import json
+import re
+import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
 
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.portability.common_urns import primitives, resource_hints
 from gcsfs.core import GCSFileSystem
-from google.cloud.dataflow_v1beta3.types import JobType
+from google.cloud.dataflow_v1beta3.types import Job, JobType
 
 from tests.end_to_end.built_sets import set_digests, stored_digests, verify
 from tests.google_cloud import PROJECT, serve_dataflow, serve_gcs
-from tests.processes import run
+from tests.processes import REPOSITORY, run
 
 IMAGE = "europe-docker.pkg.dev/test-project/images/grounded-text:1"
 FILES = ("image tables", "evaluation sets", "annotations")
@@ -137,6 +141,94 @@ def test_dataflow_job_and_its_output(finished: Cloud, small_set: Path, tmp_path:
 
     assert stored_digests(cloud.store) == set_digests(small_set)
     verify("gs://made/shards", cloud.environment, tmp_path)
+
+
+def launch_template(cloud: Cloud, output: str, job_file: str) -> CompletedProcess[str]:
+    """Runs the template's launcher as the service does: elsewhere, and without waiting."""
+    folder = cloud.folder / "template"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(REPOSITORY / "pipelines/templates/launcher.py", folder)
+    parameters = {"recipe": "demo", "root": "gs://raw/dataset", "output": output}
+    options = [
+        *("--runner=DataflowRunner", f"--project={PROJECT}", "--region=europe-west1"),
+        *(
+            "--job_name=demo-shards",
+            "--temp_location=gs://work/temp",
+            f"--template_location={job_file}",
+        ),
+        *("--max_num_workers=7", "--machine_type=n2-highmem-4"),
+        f"--dataflow_endpoint={cloud.dataflow}",  # or else the job is one of the real service
+    ]
+    return run(
+        [
+            *(sys.executable, folder / "launcher.py"),
+            *(f"--{name}={value}" for name, value in parameters.items()),
+            *options,
+            *cloud.packages,
+        ],
+        env={**cloud.environment, "MDETR_WORKER_IMAGE": IMAGE},
+        timeout=300,
+    )
+
+
+def comparable(job: dict[str, Any], output: str, endpoint: str) -> dict[str, Any]:
+    """Returns a job without what differs from one submission to the next."""
+    text = json.dumps(job).replace(output, "OUTPUT")
+    text = text.replace(endpoint, "https://dataflow.googleapis.com")
+    text = re.sub(r"demo-shards\.\d+\.\d+", "demo-shards.TIME", text)
+    same: dict[str, Any] = Job.to_dict(Job.from_json(text, ignore_unknown_fields=True))
+    options = same["environment"]["sdk_pipeline_options"]
+    for name in ("template_location", "dataflow_endpoint", "pipelineProtoHash"):
+        options["options"].pop(name, None)  # the pipeline has the output and the lease
+    options.pop("display_data", None)  # has the same options
+    for package in same["environment"]["worker_pools"][0]["packages"]:
+        package.pop("sha256", None)  # of archives with the times of their files
+    for image in same["environment"]["worker_pools"][0]["sdk_harness_container_images"]:
+        image["capabilities"].sort()
+    same.pop("client_request_id")
+    return same
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the plain values of a job, each with its path."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from leaves(inner, f"{path}.{name}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from leaves(inner, f"{path}[{number}]")
+    else:
+        yield path, value
+
+
+def test_template_stages_the_job_of_the_command_and_the_job_finishes_by_itself(
+    finished: Cloud, small_set: Path
+) -> None:
+    cloud = finished
+    of_command = json.loads((cloud.folder / "job.json").read_text())
+    done = launch_template(cloud, "gs://work/shards", "gs://work/launch/job_object")
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last == "wrote the job of demo to gs://work/launch/job_object"
+    assert cloud.store.exists("work/shards/.mdetr-lease.json")  # while the job is not finished
+    busy = launch_template(cloud, "gs://work/shards", "gs://work/launch/another")
+    assert busy.returncode == 3 and "it left a job running" in busy.stderr
+
+    job = json.loads(cloud.store.cat_file("work/launch/job_object"))
+    of_template = dict(leaves(comparable(job, "gs://work/shards", cloud.dataflow)))
+    expected = dict(leaves(comparable(of_command, "gs://made/shards", cloud.dataflow)))
+    assert set(of_template.items()) ^ set(expected.items()) == set()
+
+    # The service creates the job from the file.
+    jobs = f"{cloud.dataflow}/v1b3/projects/{PROJECT}/locations/europe-west1/jobs"
+    request = Request(jobs, json.dumps(job).encode(), {"Content-Type": "application/json"})
+    id_ = json.load(urlopen(request))["id"]
+    deadline = time.monotonic() + 300
+    while (state := json.load(urlopen(f"{jobs}/{id_}"))["currentState"]) == "JOB_STATE_RUNNING":
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert state == "JOB_STATE_DONE", json.load(urlopen(f"{jobs}/{id_}/messages"))
+    assert stored_digests(cloud.store, "work/shards") == set_digests(small_set)
 
 
 def test_dry_run_leaves_no_manifest(cloud: Cloud) -> None:
