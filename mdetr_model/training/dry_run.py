@@ -7,6 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoTokenizer
 
 from mdetr_model.data.answers import CLEVR, read_answers
 from mdetr_model.distributed import distributed_context
@@ -105,7 +106,7 @@ def dry_run(config: TrainingConfig, output: Path, resume: str) -> None:
         vocabulary = None
         if answers is not None and answers != "gqa":
             vocabulary = CLEVR if answers == "clevr" else read_answers(Path(answers))
-        model_config = config_of(config.init, config.init.vocab_size or 0, vocabulary)
+        model_config = config_of(config.init, _vocab_size(config.init), vocabulary)
         if not context.is_main:
             return
         optimizer = config.optimizer
@@ -130,6 +131,13 @@ def dry_run(config: TrainingConfig, output: Path, resume: str) -> None:
         ]
         for name, text in rows:
             print(f"{name:<16}{text}")
+
+
+def _vocab_size(init: InitConfig) -> int:
+    """Returns the number of tokens, if neither a model nor pre-trained weights state it."""
+    if init.vocab_size is not None:
+        return init.vocab_size
+    return 0 if init.tokenizer is None else len(AutoTokenizer.from_pretrained(init.tokenizer))
 
 
 def _split(entry: SplitConfig) -> str:

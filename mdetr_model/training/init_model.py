@@ -1,5 +1,6 @@
 """The initial model of a training run, with its processor."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding, MdetrForQuest
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
 from mdetr_model.pretrained_files import check_is_mdetr, pretrained_files
 from mdetr_model.training.config import InitConfig
+from shards.terminal import listed
 
 
 def init_model(
@@ -51,7 +53,10 @@ def init_model(
         processor.image_processor.size = size
         model_class = _model_class(config)
         with pretrained_files(init.model):
-            model = model_class.from_pretrained(init.model, config=config, dtype=torch.float32)
+            model, info = model_class.from_pretrained(
+                init.model, config=config, dtype=torch.float32, output_loading_info=True
+            )
+            _check_weights(trained, info["missing_keys"])
         return model, processor
 
     if tokenizer is None:
@@ -82,16 +87,29 @@ def config_of(
 
     Raises:
         OSError: a folder or hub model cannot be read.
+        ValueError: it is damaged, or of another model.
     """
     fields: dict[str, Any] = {}
     if answers is not None:
         fields = {"answer_heads": answers.heads, "answers": answers.names}
     if init.model is not None:
-        return MdetrConfig.from_pretrained(init.model, **init.config, **fields)
+        with pretrained_files(init.model):
+            check_is_mdetr(init.model)
+            return MdetrConfig.from_pretrained(init.model, **init.config, **fields)
     config = MdetrConfig(**_fields_of_parts(init), **fields)
     if init.text_weights is None:
         config.text_config.vocab_size = vocab_size
     return config
+
+
+def _check_weights(trained: MdetrConfig, missing: Collection[str]) -> None:
+    """Checks that weights are only missing where the trained model has none, such as new heads."""
+    if not missing:
+        return
+    with torch.device("meta"):
+        weights = _model_class(trained)(trained).state_dict().keys()
+    if lacking := sorted(set(missing) & weights):
+        raise ValueError(f"the weights lack {listed(lacking)}")
 
 
 def _check_answers(config: MdetrConfig, answers: AnswerVocabulary | None) -> None:

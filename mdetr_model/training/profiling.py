@@ -20,8 +20,9 @@ TABLE_NAME = "operators.txt"
 def step_profiler(folder: Path, steps: int) -> Iterator[Callable[[], None]]:
     """Yields a function to call after each step, and writes the profile of ``steps`` of them.
 
-    `TRACE_NAME` is for Perfetto or chrome://tracing, `TABLE_NAME` lists operators by time. Neither
-    is written if the run takes fewer steps than `WARMUP_STEPS` and these.
+    `TRACE_NAME` is for Perfetto or chrome://tracing, `TABLE_NAME` lists operators by time. A run
+    that ends before has a profile of the steps until then, and none if it takes fewer than
+    `WARMUP_STEPS`.
 
     Args:
         folder: where to write.

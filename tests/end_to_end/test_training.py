@@ -198,6 +198,17 @@ def test_dry_run_states_the_steps_and_writes_nothing(
     assert small.run(small.arguments(config, reference_run, "--dry-run")) == 1
 
 
+def test_dry_run_reads_the_size_of_a_given_tokenizer(
+    folder: Path, reference_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = reference_run / "model"
+    config = small.write_config(folder, "given_tokenizer", init=f'tokenizer = "{tokenizer}"')
+    assert small.run(small.arguments(config, tmp_path / "run", "--dry-run")) == 0
+    output = capsys.readouterr().out
+    assert re.search(rf"^tokenizer +{tokenizer}$", output, re.MULTILINE)
+    assert re.search(r"^parameters +\d", output, re.MULTILINE)
+
+
 def test_last_step_is_logged(folder: Path, tmp_path: Path) -> None:
     config = small.write_config(folder, epochs=1)
     small.train(config, tmp_path / "run", "--set", "logging.log_steps=3")

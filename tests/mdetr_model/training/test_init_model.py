@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from mdetr_model.data.answers import CLEVR, AnswerVocabulary
@@ -110,6 +111,24 @@ def test_half_downloaded_weights_are_named(parts: Path, tmp_path: Path, part: st
         ValueError, match=rf"{folders[part]} cannot .*: model\.safetensors is damaged"
     ):
         init_model(InitConfig(**fields), TRANSFORM, None)
+
+
+def test_weights_that_are_missing_are_named_and_new_heads_have_random_ones(
+    parts: Path, tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(parts / "text")
+    text = TEXT | {"vocab_size": len(tokenizer)}
+    processor = MdetrProcessor(MdetrImageProcessor(), tokenizer)
+    write_model(tmp_path / "model", tiny_model(text_config=text), processor)
+    init = InitConfig(model=str(tmp_path / "model"), config={"word_loss_coef": 1.0})
+    model, _ = init_model(init, TRANSFORM, None)
+    assert model.word_head is not None
+    path = tmp_path / "model/model.safetensors"
+    weights = load_file(path)
+    del weights["object_heads.tokens.bias"]
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"model cannot .* lack object_heads\.tokens\.bias$"):
+        init_model(init, TRANSFORM, None)
 
 
 def test_folder_of_another_model_is_refused(parts: Path) -> None:
