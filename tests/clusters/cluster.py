@@ -77,23 +77,11 @@ class Cluster(ABC):
         [server] = [p for p in self.first.processes() if _command_has(p, "JobServerDriver")]
         server.kill()
 
-    def other_worker(self, address: str) -> str:
-        """Returns the address of the worker host that does not have this one."""
-        [other] = self.workers.keys() - {address}
-        return other
-
     @abstractmethod
     def _start_master(self) -> None: ...
 
     @abstractmethod
     def _start_worker(self, host: Host) -> None: ...
-
-    @abstractmethod
-    def wait_until_one_has_read(self) -> None:
-        """Waits until one of the two workers has read its slices, and the shuffle can ask for them.
-
-        The other one is reading, for a request of it is held.
-        """
 
     @abstractmethod
     def start_job_server(self) -> None:

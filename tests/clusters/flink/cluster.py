@@ -1,13 +1,9 @@
 """A standalone Flink cluster."""
 
-import json
-import time
 from pathlib import Path
-from typing import Any
 
 from tests.clusters.cluster import JOB_PORT, Cluster
 from tests.clusters.hosts import Host
-from tests.processes import run
 
 POM = Path(__file__).with_name("pom.xml")
 _REST_PORT = 8081
@@ -90,24 +86,3 @@ class FlinkCluster(Cluster):
     @property
     def options(self) -> list[str]:
         return [*super().options, "--parallelism=2"]
-
-    def ask(self, path: str) -> Any:
-        """Returns an answer of Flink's REST API."""
-        url = f"http://{self.first.address}:{_REST_PORT}/{path}"
-        script = f"import urllib.request as r; print(r.urlopen({url!r}).read().decode())"
-        return json.loads(run(self.first.enter(["python", "-c", script]), check=True).stdout)
-
-    def wait_until_one_has_read(self) -> None:
-        [job] = [job for job in self.ask("jobs")["jobs"] if job["status"] == "RUNNING"]
-        deadline = time.monotonic() + 120
-        while True:
-            vertices = self.ask(f"jobs/{job['id']}")["vertices"]
-            [reading] = [v["tasks"] for v in vertices if "Read annotations" in v["name"]]
-            if reading["FINISHED"] == 1:
-                return
-            assert time.monotonic() < deadline, f"no worker has read: {reading}"
-            time.sleep(0.5)
-
-    def restarts(self) -> int:
-        """Returns how often jobs were restarted so far."""
-        return self.log("job-manager").count("switched from state RUNNING to RESTARTING")

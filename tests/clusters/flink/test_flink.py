@@ -1,4 +1,4 @@
-"""Builds on a Flink cluster: the bytes of a local build, whatever happens to its hosts."""
+"""Builds on a Flink cluster: the bytes of a local build, whatever happens to its workers."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,8 +1,6 @@
 """A standalone Spark cluster."""
 
 import os
-import re
-import time
 from pathlib import Path
 
 from tests.clusters.cluster import JOB_PORT, Cluster
@@ -63,17 +61,3 @@ class SparkCluster(Cluster):
             "SPARK_LOCAL_IP": host.address,
             "SPARK_SCALA_VERSION": "2.12",
         }
-
-    def wait_until_one_has_read(self) -> None:
-        deadline = time.monotonic() + 120
-        while True:
-            log = self.log("job-server")
-            stage = re.findall(r"Adding task set (\d+\.\d+) with 2 tasks", log)[-1]
-            if f" in stage {stage} (TID " in "".join(re.findall("Finished task .*", log)):
-                return
-            assert time.monotonic() < deadline, f"no worker has finished stage {stage}"
-            time.sleep(0.5)
-
-    def lost_executors(self) -> int:
-        """Returns how many executors were lost so far."""
-        return self.log("job-server").count("Lost executor")

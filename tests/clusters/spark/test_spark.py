@@ -1,4 +1,4 @@
-"""Builds on a Spark cluster: the bytes of a local build, whatever happens to its hosts."""
+"""Builds on a Spark cluster: the bytes of a local build, whatever happens to its workers."""
 
 import signal
 from collections.abc import Iterator
@@ -57,7 +57,9 @@ def test_killed_python_worker_and_a_store_that_answers_503_for_a_while(
     # A dead worker stays in the cache, where each retry finds it again.
     with cluster.building("retried", "--environment_cache_millis=0") as build:
         with cluster.store.held(READING) as address:
-            for worker in python_workers(cluster.workers[address]):
+            workers = python_workers(cluster.workers[address])
+            assert workers
+            for worker in workers:
                 worker.kill()
         cluster.store.fail(WRITING, seconds=15)
         assert cluster.finish("retried", build) == expected
