@@ -23,6 +23,7 @@ from pipelines.io.lease import (
     LeaseLostError,
     check,
     held,
+    release,
 )
 from pipelines.output_folder import JOURNAL, OutputFolder
 from pipelines.recipe import load
@@ -156,6 +157,25 @@ def test_released_lease_is_gone_and_another_one_stays(output: str) -> None:
     check(other)
 
 
+def test_lease_of_a_detached_build_is_held_until_its_job_releases_it(output: str) -> None:
+    with held(output, detach=True) as mine:
+        pass
+    with pytest.raises(LeaseHeldError, match="it left a job running"), held(output):
+        pass
+    check(mine)
+    release(mine)
+    assert not store(output).exists(mine.path)
+    with held(output) as other:
+        release(mine)  # the last step of a job may run twice
+        check(other)
+
+
+def test_lease_stays_after_an_interrupt_while_workers_elsewhere_may_go_on(output: str) -> None:
+    with pytest.raises(KeyboardInterrupt), held(output, remote=True) as mine:
+        raise KeyboardInterrupt
+    check(mine)
+
+
 def set_clock_of_store_back(monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
     read = conditional_files.read
 
@@ -178,8 +198,6 @@ def test_lease_of_a_detached_build_is_taken_over_after_a_day_without_further_del
     output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_lease(output, "a" * 32, lease.DETACHED_TERM)
-    with pytest.raises(LeaseHeldError, match="it left a job running"), held(output):
-        pass
     set_clock_of_store_back(monkeypatch, hours=25)
     with held(output) as taken:
         check(taken)
