@@ -35,7 +35,8 @@ def main(argv: Sequence[str]) -> int:
             job = Job(beam_job_api_pb2_grpc.JobServiceStub(channel), arguments.id)
             page = engine_page(engine, job, arguments.job_endpoint, arguments.flink_master)
             state = job.state()
-            if arguments.cancel and not has_ended(state):
+            # Flink may go on with a job that its job server calls cancelled.
+            if arguments.cancel and (state == "CANCELLED" or not has_ended(state)):
                 print(cancel(job, page))
                 return 0
             print(f"{state} {page.find()}".rstrip())

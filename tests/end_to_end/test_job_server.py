@@ -265,7 +265,9 @@ def test_server_that_never_answers_is_named(
     )
 
 
-def test_interrupt_cancels_the_job(cluster: Cluster, tmp_path: Path) -> None:
+def test_interrupt_cancels_the_job(
+    cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with started(cluster.command(tmp_path / "shards", *cluster.external)) as process:
         assert process.stdout
         submitted = next(line for line in process.stdout if line.startswith("submitted"))
@@ -280,6 +282,9 @@ def test_interrupt_cancels_the_job(cluster: Cluster, tmp_path: Path) -> None:
         "mdetr-build: interrupted",
     ]
     assert cluster.job(job_id).state() == "CANCELLED"
+    # It may be asked again, as it must be where the engine went on.
+    assert build(["job", job_id, f"--job_endpoint={cluster.endpoint}", "--cancel"]) == 0
+    assert capfd.readouterr().out == "the job server states CANCELLED\n"
     assert not (tmp_path / "shards/manifest.json").exists()
 
 
