@@ -139,18 +139,22 @@ class PairOrder:
             epoch, epoch_start = epoch + 1, epoch_start + int(starts[-1])
 
     def _blocks(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Returns the permuted shards, and where each block starts and the last one ends."""
-        if epoch not in self._epochs:
+        """Returns the permuted shards, and where each block starts and the last one ends.
+
+        The thread that fetches ahead calls this, too, and may remove an epoch at any time.
+        """
+        blocks = self._epochs.get(epoch)
+        if blocks is None:
             key = (RandomStream.SHARDS, self._number, epoch)
             shards = permutation(len(self._shards), self._seed, *key)
             ends = np.cumsum(self._pairs[shards])
             size = self._block_shards
             last = np.arange(size, len(shards) + size, size)
             starts = np.concatenate([[0], ends[np.minimum(last, len(shards)) - 1]])
-            self._epochs[epoch] = shards, starts
+            self._epochs[epoch] = blocks = shards, starts
             if len(self._epochs) > _CACHED_EPOCHS:
                 self._epochs.popitem(last=False)
-        return self._epochs[epoch]
+        return blocks
 
     def _shards_of_block(self, shards: npt.NDArray[np.int64], block: int) -> npt.NDArray[np.int64]:
         return shards[block * self._block_shards : (block + 1) * self._block_shards]
