@@ -110,7 +110,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--dry-run",
         action="store_true",
         help="print what would be read, the number of steps, and an estimate of the memory; "
-        "write nothing",
+        "write nothing but the cache of remote sets",
     )
     add_set_option(train)
     train.set_defaults(run=_train)

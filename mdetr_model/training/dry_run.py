@@ -90,9 +90,10 @@ def forward_cost(
 
 
 def dry_run(config: TrainingConfig, output: Path, resume: str) -> None:
-    """Prints what a run would read, its steps, and an estimate of its memory; writes nothing.
+    """Prints what a run would read, its steps, and an estimate of its memory.
 
-    Under torchrun, the number of ranks is that of the run.
+    Nothing is written but the cache of remote shard sets. Under torchrun, the number of
+    ranks is that of the run.
 
     Raises:
         ValueError: the configuration does not fit its data, or ``resume`` the output.
