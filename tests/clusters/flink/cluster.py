@@ -1,9 +1,12 @@
 """A standalone Flink cluster."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from tests.clusters.cluster import JOB_PORT, Cluster
 from tests.clusters.hosts import Host
+from tests.processes import run
 
 POM = Path(__file__).with_name("pom.xml")
 _REST_PORT = 8081
@@ -86,3 +89,9 @@ class FlinkCluster(Cluster):
     @property
     def options(self) -> list[str]:
         return [*super().options, "--parallelism=2"]
+
+    def ask(self, path: str) -> Any:
+        """Returns an answer of Flink's REST API."""
+        url = f"http://{self.first.address}:{_REST_PORT}/{path}"
+        script = f"import urllib.request as r; print(r.urlopen({url!r}).read().decode())"
+        return json.loads(run(self.first.enter(["python", "-c", script]), check=True).stdout)

@@ -1,14 +1,20 @@
 """Builds on a Flink cluster: the bytes of a local build, whatever happens to its workers."""
 
+import re
+import signal
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.clusters.cluster import GROUPING, READING, WRITING, python_workers
 from tests.clusters.flink.cluster import POM, FlinkCluster
 from tests.clusters.hosts import network
 from tests.clusters.requirements import require
+from tests.processes import run
 
 pytestmark = pytest.mark.timeout(900)  # seconds: cores that others use, too
 
@@ -24,6 +30,48 @@ def cluster(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fli
 def test_flink_makes_the_local_bytes(cluster: FlinkCluster, expected: dict[str, str]) -> None:
     assert cluster.build("well") == expected
     assert cluster.used_hosts() == 2
+
+
+def test_interrupt_cancels_the_job_on_the_cluster(cluster: FlinkCluster) -> None:
+    """Flink's job server stops waiting for a job that it cancels, and leaves it running."""
+    with cluster.building("interrupted") as process:
+        assert process.stdout
+        page = next(line for line in process.stdout if line.startswith("page: "))
+        [launcher] = psutil.Process(process.pid).children()  # of nsenter
+        launcher.send_signal(signal.SIGINT)
+        output = process.stdout.read()
+        assert process.wait() == 130
+    assert "the job server states CANCELLED, Flink CANCELED" in output.splitlines()
+    job_id = page.rpartition("/")[2].strip()
+    assert cluster.ask(f"jobs/{job_id}")["state"] == "CANCELED"
+
+
+def test_detached_job_ends_as_a_whole_set(cluster: FlinkCluster, expected: dict[str, str]) -> None:
+    with cluster.building("detached", "--detach") as process:
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    command = re.search(r"its state and page: mdetr-build (job .*)", output)
+    assert command
+    ask = cluster.first.enter([sys.executable, "-m", "pipelines.build", *command[1].split()])
+    counted = ""
+    while not (state := run(ask, check=True).stdout).startswith("DONE"):
+        counted = state
+        time.sleep(5)
+    assert "/#/job/running/" in counted and "find slices: " in counted  # while it runs
+    assert cluster.store.digests("detached") == expected
+
+
+def test_file_with_an_error_is_named(cluster: FlinkCluster) -> None:
+    """Flink wraps the traceback of a Python worker in one of Java, in another one."""
+    wrong = "--set=sources.vg.region_graphs=gqa/train_sceneGraphs.json"
+    with cluster.building("broken", wrong) as process:
+        output, _ = process.communicate(timeout=600)
+    assert process.returncode == 1
+    *lines, error = output.splitlines()
+    reason = "s3://raw/dataset/gqa/train_sceneGraphs.json: expected a JSON list"
+    assert error.startswith(f"mdetr-build: error: {reason}")
+    kinds = [line.partition(" ")[0] for line in lines if not line.startswith("RUNNING ")]
+    assert kinds == ["submitted", "log:", "page:", "full"]
 
 
 def test_killed_python_worker_and_a_store_that_answers_503_for_a_while(
