@@ -16,6 +16,7 @@ from pipelines.sources.clevr.scenes import (
     SceneObject,
     outline,
 )
+from schemas.decodable import decodable
 
 COLORS = {
     "gray": (87, 87, 87),
@@ -109,7 +110,7 @@ def render(objects: list[ClevrRecord]) -> Image.Image:
         half = obj["3d_coords"][2] * FOCAL_LENGTH / distance
         color = COLORS[obj["color"]]
         darker = tuple(int(0.75 * channel) for channel in color)
-        points = outline(msgspec.convert(obj, SceneObject), ANGLES)
+        points = outline(msgspec.convert(obj, decodable(SceneObject)), ANGLES)
         if obj["shape"] == "sphere":
             draw.polygon(points, fill=color)
         else:

@@ -1,6 +1,5 @@
 """Samples and batches: equal to the processor's output, and reproducible."""
 
-import dataclasses
 import io
 from dataclasses import fields
 from functools import partial
@@ -260,7 +259,7 @@ def test_captions_with_equal_geometry_share_the_image() -> None:
     assert batch.pixels.shape[0] == batch.pixel_mask.shape[0] == 2
     assert torch.equal(batch.input_ids[0], batch.input_ids[1])
 
-    others = [dataclasses.replace(other, key=f"coco/{number}") for number in range(CACHED_IMAGES)]
+    others = [other._replace(key=f"coco/{number}") for number in range(CACHED_IMAGES)]
     again = [builder(pair, np.random.default_rng(0)) for pair in (one, *others, one)]
     assert BATCH([samples[0], *again]).image_index.tolist()[-1] != 0  # too many came between
     for pair in others:  # what is used is kept
