@@ -14,18 +14,13 @@ import statistics
 import sys
 import time
 import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 import torch
-
-# Some builds of torchvision lack operators that it registers at import.
-library = torch.library.Library("torchvision", "FRAGMENT")
-for operator in ("nms", "qnms"):
-    library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-import torchvision  # noqa: E402
-from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast  # noqa: E402
+import torchvision
+from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
 
 BATCH, HEIGHT, WIDTH, BOXES = 2, 480, 640, 10
 # Each word is one token: 40 with the two special ones.
@@ -44,7 +39,9 @@ def published(clone: Path, tokenizer: Path) -> tuple[Any, Any, dict[str, float]]
     RobertaTokenizerFast.batch_encode_plus = RobertaTokenizerFast.__call__
     RobertaModel.from_pretrained = lambda name: RobertaModel(text)
     for name in ("matplotlib", "matplotlib.pyplot", "pandas", "seaborn"):  # for plots only
-        sys.modules.setdefault(name, types.ModuleType(name))
+        module = types.ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        sys.modules.setdefault(name, module)
 
     sys.path.insert(0, str(clone))
     from models.mdetr import build
