@@ -8,6 +8,7 @@ files that it lists are there with the content that it states.
 """
 
 import argparse
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -158,11 +159,11 @@ def run_randomly(output: Output, environment: dict[str, str], seed: int) -> list
                 _act(action, builds[-1], sleeping)
                 log.append(action)
             if sleeping and choices.random() < 0.5:
-                os.kill(sleeping.pop(choices.randrange(len(sleeping))).pid or 0, signal.SIGCONT)
+                _wake_up(sleeping.pop(choices.randrange(len(sleeping))))
                 log.append("wake up")
         last = _build_until_not_busy(output, environment, choices.choice(output.recipes))
         for process in sleeping:  # after the last one has finished
-            os.kill(process.pid or 0, signal.SIGCONT)
+            _wake_up(process)
         for process in builds:
             process.join(120)
             assert process.exitcode in (0, LOST, BUSY, -signal.SIGKILL), process.exitcode
@@ -184,6 +185,12 @@ def _act(action: str, process: BaseProcess, sleeping: list[BaseProcess]) -> None
         os.kill(process.pid or 0, signal.SIGKILL if action == "kill" else signal.SIGSTOP)
         if action == "stop":
             sleeping.append(process)
+
+
+def _wake_up(process: BaseProcess) -> None:
+    """Continues a stopped process, unless it had ended before it could be stopped."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid or 0, signal.SIGCONT)
 
 
 def _check_for(output: Output, seconds: float) -> None:
