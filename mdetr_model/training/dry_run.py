@@ -9,15 +9,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer
 
-from mdetr_model.data.answers import CLEVR, read_answers
 from mdetr_model.distributed import distributed_context
 from mdetr_model.modeling.configuration_mdetr import MdetrConfig
-from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding, MdetrForQuestionAnswering
+from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.training import checkpoints
 from mdetr_model.training.config import InitConfig, OptimizerConfig, SplitConfig, TrainingConfig
-from mdetr_model.training.init_model import config_of
+from mdetr_model.training.init_model import config_of, model_class_of
 from mdetr_model.training.optimization import AUTOCAST_DTYPES, parameter_groups
-from mdetr_model.training.training_data import TrainingData
+from mdetr_model.training.training_data import TrainingData, stated_answers
 from mdetr_model.training.validation import Validation
 
 #: Tokens of a long caption: combined captions have under 250 characters.
@@ -76,14 +75,13 @@ def forward_cost(
         FlopCounterMode(display=False) as counter,
         torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None),
     ):
-        outputs = model.mdetr(
+        model.mdetr(
             pixel_values=torch.zeros(images, 3, *size),
             pixel_mask=torch.ones(images, *size, dtype=torch.bool),
             image_index=image_index,
             input_ids=tokens,
             attention_mask=torch.ones_like(tokens),
         )
-        del outputs
     return ForwardCost(
         sum(storage.nbytes() for storage in saved.values()), counter.get_total_flops()
     )
@@ -103,11 +101,8 @@ def dry_run(config: TrainingConfig, output: Path, resume: str) -> None:
         checkpoint = checkpoints.find_resume_point(output / "checkpoints", resume)
         data = TrainingData(config, context)
         Validation(config, context)  # raises what the run would
-        answers = config.init.answers
-        vocabulary = None
-        if answers is not None and answers != "gqa":
-            vocabulary = CLEVR if answers == "clevr" else read_answers(Path(answers))
-        model_config = config_of(config.init, _vocab_size(config.init), vocabulary)
+        answers = stated_answers(config.init.answers)
+        model_config = config_of(config.init, _vocab_size(config.init), answers)
         if not context.is_main:
             return
         optimizer = config.optimizer
@@ -169,8 +164,7 @@ def _cost_rows(
     is_fixed = len(transform.scales) == 1 and transform.crop_prob == transform.hflip_prob == 0
     captions_per_image = config.data.captions_per_image if is_fixed else 1
     with FakeTensorMode():  # tensors without storage
-        model_class = MdetrForQuestionAnswering if model_config.answer_heads else MdetrForGrounding
-        model = model_class(model_config).train()
+        model = model_class_of(model_config)(model_config).train()
         cost = forward_cost(
             model, config.optimizer.precision, micro_batch_size, captions_per_image, size
         )

@@ -40,18 +40,15 @@ def init_model(
         OSError: a folder or hub model cannot be read.
     """
     size = {"shortest_edge": eval_transform.size, "longest_edge": eval_transform.max_size}
-    answer_fields: dict[str, Any] = {}
-    if answers is not None:
-        answer_fields = {"answer_heads": answers.heads, "answers": answers.names}
     if init.model is not None:
         with pretrained_files(init.model):
             check_is_mdetr(init.model)
             trained = MdetrConfig.from_pretrained(init.model)
             processor = MdetrProcessor.from_pretrained(init.model)
         _check_answers(trained, answers)
-        config = MdetrConfig.from_pretrained(init.model, **init.config, **answer_fields)
+        config = MdetrConfig.from_pretrained(init.model, **init.config, **_answer_fields(answers))
         processor.image_processor.size = size
-        model_class = _model_class(config)
+        model_class = model_class_of(config)
         with pretrained_files(init.model):
             model, info = model_class.from_pretrained(
                 init.model, config=config, dtype=torch.float32, output_loading_info=True
@@ -61,8 +58,9 @@ def init_model(
 
     if tokenizer is None:
         tokenizer = AutoTokenizer.from_pretrained(init.tokenizer or init.text_weights)
-    config = _new_config(init, tokenizer, answer_fields)
-    model = _model_class(config)(config)
+    config = config_of(init, len(tokenizer), answers)
+    _fit_tokenizer(config, init, tokenizer)
+    model = model_class_of(config)(config)
     if init.backbone_weights is not None:
         with pretrained_files(init.backbone_weights):
             weights = AutoModel.from_pretrained(init.backbone_weights, dtype=torch.float32)
@@ -89,9 +87,7 @@ def config_of(
         OSError: a folder or hub model cannot be read.
         ValueError: it is damaged, or of another model.
     """
-    fields: dict[str, Any] = {}
-    if answers is not None:
-        fields = {"answer_heads": answers.heads, "answers": answers.names}
+    fields = _answer_fields(answers)
     if init.model is not None:
         with pretrained_files(init.model):
             check_is_mdetr(init.model)
@@ -102,12 +98,17 @@ def config_of(
     return config
 
 
+def _answer_fields(answers: AnswerVocabulary | None) -> dict[str, Any]:
+    """Returns the fields of ``MdetrConfig`` for an answer vocabulary."""
+    return {} if answers is None else {"answer_heads": answers.heads, "answers": answers.names}
+
+
 def _check_weights(trained: MdetrConfig, missing: Collection[str]) -> None:
     """Checks that weights are only missing where the trained model has none, such as new heads."""
     if not missing:
         return
     with torch.device("meta"):
-        weights = _model_class(trained)(trained).state_dict().keys()
+        weights = model_class_of(trained)(trained).state_dict().keys()
     if lacking := sorted(set(missing) & weights):
         raise ValueError(f"the weights lack {listed(lacking)}")
 
@@ -127,7 +128,7 @@ def _check_answers(config: MdetrConfig, answers: AnswerVocabulary | None) -> Non
         )
 
 
-def _model_class(config: MdetrConfig) -> type[MdetrForGrounding]:
+def model_class_of(config: MdetrConfig) -> type[MdetrForGrounding]:
     """Returns the class that trains on pairs with this configuration."""
     if config.predict_final:
         raise ValueError("a model with predict_final cannot be trained on pairs")
@@ -136,13 +137,15 @@ def _model_class(config: MdetrConfig) -> type[MdetrForGrounding]:
     return MdetrForQuestionAnswering if config.answer_heads else MdetrForGrounding
 
 
-def _new_config(
-    init: InitConfig, tokenizer: PreTrainedTokenizerBase, answer_fields: dict[str, Any]
-) -> MdetrConfig:
-    """Returns the configuration of a model that is assembled from parts."""
-    config = MdetrConfig(**_fields_of_parts(init), **answer_fields)
+def _fit_tokenizer(
+    config: MdetrConfig, init: InitConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Sets the special tokens of a text encoder with random weights, or checks the size of others.
+
+    Raises:
+        ValueError: the tokenizer has more tokens than the pre-trained text encoder.
+    """
     if init.text_weights is None:
-        config.text_config.vocab_size = len(tokenizer)
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             setattr(config.text_config, name, getattr(tokenizer, name))
     elif config.text_config.vocab_size < len(tokenizer):
@@ -150,7 +153,6 @@ def _new_config(
             f"the tokenizer has {len(tokenizer)} tokens, the text encoder {init.text_weights} "
             f"only {config.text_config.vocab_size}"
         )
-    return config
 
 
 def _fields_of_parts(init: InitConfig) -> dict[str, Any]:

@@ -345,10 +345,12 @@ class Trainer:
 
     def _is_best(self, values: dict[str, float]) -> bool:
         """Returns whether the best model is kept, and is better than at all earlier validations."""
+        if not self.config.logging.best_model:
+            return False
         earlier = [
             mean_score(line) for line in read_log(self.output) if line["kind"] == "validation"
         ]
-        return self.config.logging.best_model and mean_score(values) > max(earlier, default=-1)
+        return mean_score(values) > max(earlier, default=-1)
 
     def _write_model(self) -> None:
         with self._ema_weights():

@@ -182,17 +182,25 @@ class TrainingData:
             OSError: the file cannot be read or written.
         """
         name = self._config.init.answers
-        if name is None:
-            return None
-        if name == "clevr":
-            return CLEVR
         if name != "gqa":
-            return read_answers(Path(name))
+            return stated_answers(name)
         if self._context.is_main and not (resumed and path.exists()):
             written_files.add(path.parent, [path.name])
             write_answers(path, gqa_answers(caption.question for caption in self.captions()))
         self._context.barrier()
         return read_answers(path)
+
+
+def stated_answers(name: str | None) -> AnswerVocabulary | None:
+    """Returns the answer vocabulary of ``InitConfig.answers``, if it does not follow from captions.
+
+    Raises:
+        ValueError: the file is not suitable.
+        OSError: the file cannot be read.
+    """
+    if name is None or name == "gqa":
+        return None
+    return CLEVR if name == "clevr" else read_answers(Path(name))
 
 
 def open_shards(entry: SplitConfig, data: DataConfig) -> ShardSet:
