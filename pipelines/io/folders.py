@@ -4,6 +4,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 
@@ -18,17 +19,9 @@ def list_names(folder: str) -> set[str]:
         OSError: It cannot be listed.
         StoreError: Its store cannot be reached.
     """
-    try:
-        if is_local(folder):
-            return {path.name for path in Path(folder).iterdir()}
-        with _store(folder) as (system, name):
-            paths = system.ls(name, detail=False)
-    except FileNotFoundError:
-        return set()
-    below = f"{name.strip('/')}/"  # stores list a file of the folder's own name, too
-    return {
-        path.strip("/").removeprefix(below) for path in paths if path.strip("/").startswith(below)
-    }
+    if is_local(folder):
+        return {path.name for path in _local_entries(folder)}
+    return set(_stored_entries(folder))
 
 
 def list_sizes(folder: str) -> dict[str, int]:
@@ -38,14 +31,9 @@ def list_sizes(folder: str) -> dict[str, int]:
         OSError: It cannot be listed.
         StoreError: Its store cannot be reached.
     """
-    try:
-        if is_local(folder):
-            return {path.name: path.stat().st_size for path in Path(folder).iterdir()}
-        with _store(folder) as (system, name):
-            entries = system.ls(name, detail=True)
-    except FileNotFoundError:
-        return {}
-    return {entry["name"].rpartition("/")[2]: entry["size"] or 0 for entry in entries}
+    if is_local(folder):
+        return {path.name: path.stat().st_size for path in _local_entries(folder)}
+    return {name: entry["size"] or 0 for name, entry in _stored_entries(folder).items()}
 
 
 def list_versions(folder: str) -> dict[str, str]:
@@ -56,14 +44,9 @@ def list_versions(folder: str) -> dict[str, str]:
     Raises:
         StoreError: Its store cannot be reached.
     """
-    try:
-        with _store(folder) as (system, name):
-            entries = system.ls(name, detail=True)
-    except FileNotFoundError:
-        return {}
     return {
-        entry["name"].rpartition("/")[2]: str(entry.get("generation") or entry["ETag"])
-        for entry in entries
+        name: str(entry.get("generation") or entry["ETag"])
+        for name, entry in _stored_entries(folder).items()
         if entry["type"] == "file"
     }
 
@@ -121,6 +104,30 @@ def delete_folder(folder: str) -> None:
     with _store(folder) as (system, name):
         for path in system.find(name):
             system.rm_file(path)
+
+
+def _local_entries(folder: str) -> list[Path]:
+    """Returns the files and folders of a local folder; none if it does not exist."""
+    try:
+        return list(Path(folder).iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _stored_entries(folder: str) -> dict[str, dict[str, Any]]:
+    """Returns what a store states of the files and folders of a folder, by name."""
+    try:
+        with _store(folder) as (system, name):
+            entries = system.ls(name, detail=True)
+    except FileNotFoundError:
+        return {}
+    below = f"{name.strip('/')}/"  # stores list a file of the folder's own name, too
+    paths = [entry["name"].strip("/") for entry in entries]
+    return {
+        path.removeprefix(below): entry
+        for path, entry in zip(paths, entries, strict=True)
+        if path.startswith(below)
+    }
 
 
 @contextlib.contextmanager
