@@ -10,10 +10,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from apache_beam.portability.api import beam_job_api_pb2_grpc
 
@@ -305,19 +306,32 @@ def test_lost_job_server_fails_the_build(small_dataset: Path, tmp_path: Path) ->
 
 
 def test_terminal_shows_progress_in_one_line(cluster: Cluster, tmp_path: Path) -> None:
+    """The workers are held until there is a line, so that the job cannot end before."""
     terminal, end = pty.openpty()
-    with started(cluster.command(tmp_path / "shards", *LOOPBACK), stderr=end) as process:
-        os.close(end)
-        printed = b""
-        try:
-            while content := os.read(terminal, 1 << 16):
-                printed += content
-        except OSError:  # how Linux reports the end of a pseudo terminal
-            pass
-        assert process.wait() == 0
+    with worker_pool(tmp_path / "worker_pool.log") as pool:
+        cluster = Cluster(tmp_path, cluster.raw, cluster.endpoint, pool)
+        command = cluster.command(tmp_path / "shards", *cluster.external)
+        workers = server_on(pool.rpartition(":")[2])
+        workers.suspend()
+        with started(command, stderr=end) as process:
+            os.close(end)
+            printed = b""
+            with suppress(OSError):  # how Linux reports the end of a pseudo terminal
+                while content := os.read(terminal, 1 << 16):
+                    printed += content
+                    if b"RUNNING" in printed:
+                        workers.resume()
+            assert process.wait() == 0
     os.close(terminal)
     text = printed.decode()
     progress = re.findall(r"\r(RUNNING 0:00:\d\d  [^\r\n]*)\x1b\[K", text)
     assert progress
-    assert re.search(r"slices read: [\d,]+ of [\d,]+, shards written: \d+ of 12$", progress[-1])
+    assert re.search(r"shards written: \d+ of 12$", progress[-1])
     assert "\r\x1b[K" in text  # it is removed at the end
+
+
+def server_on(port: str) -> psutil.Process:
+    """Returns the server that this process has started with ``--service_port``."""
+    option = f"--service_port={port}"
+    [process] = [child for child in psutil.Process().children() if option in child.cmdline()]
+    return process
