@@ -128,6 +128,24 @@ class ImageTables(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return readers
 
 
+class Negatives(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many phrases that name nothing in an image its captions may have; none by default.
+
+    Attributes:
+        proven: The most of an image that its annotators stated.
+        unproven: The most that are drawn from the phrases of all captions, by frequency, without
+            what may name a present object; only in splits that are trained on.
+    """
+
+    proven: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    unproven: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+
+    @property
+    def are_asked_for(self) -> bool:
+        """Whether the build has any."""
+        return bool(self.proven or self.unproven)
+
+
 class Recipe(_Settings, kw_only=True):
     """A recipe with every default resolved."""
 
@@ -137,6 +155,7 @@ class Recipe(_Settings, kw_only=True):
     exclude: dict[str, Exclusion]
     image_tables: ImageTables = msgspec.field(default_factory=ImageTables)
     near_duplicates: NearDuplicates
+    negatives: Negatives = msgspec.field(default_factory=Negatives)
 
     def paths(self) -> Iterator[str]:
         """Yields all files and folders that a build reads."""
@@ -204,6 +223,8 @@ class Recipe(_Settings, kw_only=True):
         """Returns the recipe as plain values, for the manifest."""
         table: dict[str, Any] = msgspec.to_builtins(self)
         table["source_order"] = list(self.sources)
+        if not self.negatives.are_asked_for:
+            del table["negatives"]  # so that the version of such data is that of earlier releases
         for name, source in self.sources.items():
             kind = type(source)
             if SOURCES.get(name) is not kind:
@@ -440,6 +461,7 @@ class _Parser:
         rules = self._rules(table.pop("rules", {}))
         tables = self._struct(table.pop("image_tables", {}), ImageTables, "image_tables")
         near = self._struct(table.pop("near_duplicates", {}), NearDuplicates, "near_duplicates")
+        negatives = self._struct(table.pop("negatives", {}), Negatives, "negatives")
         settings = self._struct(table, _Settings, "the recipe") or _Settings(name="")
         recipe = Recipe(
             **msgspec.structs.asdict(settings),
@@ -449,6 +471,7 @@ class _Parser:
             exclude={name: exclusion for name, exclusion in exclude.items() if exclusion},
             image_tables=tables or ImageTables(),
             near_duplicates=near or NearDuplicates(),
+            negatives=negatives or Negatives(),
         )
         self._check(recipe, splits, sources)
         return recipe

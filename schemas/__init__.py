@@ -5,6 +5,7 @@ from schemas.records import (
     ALL_BOXES_LOST,
     UNKNOWN_IMAGE,
     UNKNOWN_OBJECT,
+    AbsentPhrase,
     EvalImage,
     Excluded,
     GroundedCaption,
@@ -15,14 +16,28 @@ from schemas.records import (
     ObjectRegion,
     RawCounts,
     Rejected,
+    Synonyms,
 )
-from schemas.sample import Box, Caption, Phrase, Provenance, Question, Region, Sample, Span
+from schemas.sample import (
+    AbsentSpan,
+    Box,
+    Caption,
+    Phrase,
+    Provenance,
+    Question,
+    Region,
+    Sample,
+    Span,
+    Strength,
+)
 
 __all__ = [
     "ALL_BOXES_LOST",
     "UNKNOWN_IMAGE",
     "UNKNOWN_LICENSE",
     "UNKNOWN_OBJECT",
+    "AbsentPhrase",
+    "AbsentSpan",
     "Box",
     "Caption",
     "EvalImage",
@@ -42,4 +57,6 @@ __all__ = [
     "Rejected",
     "Sample",
     "Span",
+    "Strength",
+    "Synonyms",
 ]

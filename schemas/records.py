@@ -7,7 +7,7 @@ million of them pack tightly into msgpack.
 import msgspec
 
 from schemas.licenses import UNKNOWN_LICENSE, License
-from schemas.sample import Box, Phrase, Question, Region, Span
+from schemas.sample import Box, Phrase, Question, Region, Span, Strength
 
 
 class ObjectRegion(msgspec.Struct, array_like=True, gc=False):
@@ -54,6 +54,28 @@ class GroundedCaption(msgspec.Struct, array_like=True, gc=False):
         return len(self.regions) + len(self.object_regions)
 
 
+class AbsentPhrase(msgspec.Struct, array_like=True, gc=False):
+    """A phrase that names no object of an image: a noun, perhaps with adjectives before it.
+
+    ``dataset`` and ``record`` are those of the raw record that states so, ``reason`` is short and
+    fixed: "answered no", "class not shown". A source emits only what its annotators stated about
+    this image, which is ``proven``; ``unproven`` ones are drawn when a shard is written.
+    """
+
+    text: str
+    dataset: str
+    record: str
+    reason: str
+    strength: Strength = "proven"
+
+
+class Synonyms(msgspec.Struct, array_like=True, gc=False):
+    """Names of one class of objects, by a list of the source; the first stands for all."""
+
+    source: str
+    names: list[str]
+
+
 class ImageRecord(msgspec.Struct, array_like=True, gc=False):
     """The data of one slice of one raw file about one image.
 
@@ -61,6 +83,8 @@ class ImageRecord(msgspec.Struct, array_like=True, gc=False):
     ``split`` is empty if the record applies to every split (object tables). ``width`` and
     ``height`` are 0 if the file does not state them. ``merged`` counts the raw captions that became
     part of another one, ``merged_boxes`` the boxes of captions that became part of another box.
+    ``absent`` has what the image does not show, ``names`` what it shows, whether a caption mentions
+    it or not: both are empty unless `Context.negatives` asks for them.
     """
 
     image: str  # image key: coco/139, vg/2320633, flickr30k/1000092795
@@ -73,6 +97,8 @@ class ImageRecord(msgspec.Struct, array_like=True, gc=False):
     rank: tuple[int, int, int] = (0, 0, 0)
     merged: int = 0
     merged_boxes: int = 0
+    absent: list[AbsentPhrase] = []
+    names: list[str] = []
 
 
 class RawCounts(msgspec.Struct, array_like=True, gc=False):

@@ -12,7 +12,7 @@ cycle.
 
 from array import array
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,6 +20,10 @@ from schemas.decodable import decodable
 
 Span = tuple[int, int]
 Box = tuple[float, float, float, float]
+
+#: How an absent phrase is known to be absent: annotators of the image stated so, or it was drawn
+#: from the vocabulary of the recipe, without what names a present object.
+Strength = Literal["proven", "unproven"]
 
 
 class Region(msgspec.Struct, gc=False, omit_defaults=True):
@@ -73,11 +77,28 @@ class Provenance(msgspec.Struct, gc=False):
     span: Span
 
 
+class AbsentSpan(msgspec.Struct, gc=False):
+    """The characters of a caption that name no object of the image, and how that is known.
+
+    ``dataset`` and ``record`` are those of the raw record that states so; of an unproven phrase,
+    ``record`` is empty and ``dataset`` is that of the recipe's phrases: "vocabulary". ``reason`` is
+    short and fixed.
+    """
+
+    span: Span
+    dataset: str
+    record: str
+    reason: str
+    strength: Strength
+
+
 class Caption(msgspec.Struct, gc=False, omit_defaults=True):
-    """A caption of an image: one sentence, or several joined.
+    """A caption of an image: one sentence, or several joined, and phrases that name nothing in it.
 
     ``tokens_negative`` are the spans that match no box except the boxes of regions that name them,
-    as in MDETR's annotation files. ``provenance`` has one entry for each sentence.
+    as in MDETR's annotation files: words of present objects, and all words of absent ones.
+    ``provenance`` has one entry for each sentence, ``absent`` for each absent phrase; these come
+    after the sentences. A caption of absent phrases only has no provenance.
     """
 
     text: str
@@ -86,6 +107,7 @@ class Caption(msgspec.Struct, gc=False, omit_defaults=True):
     provenance: list[Provenance]
     phrases: list[Phrase] = []
     question: Question | None = None
+    absent: list[AbsentSpan] = []
 
 
 class Sample(msgspec.Struct, gc=False):

@@ -9,13 +9,21 @@ class ConservationError(Exception):
     """Counts do not add up: an error of this program, or of a reader."""
 
 
-def check_conservation(counts: Mapping[str, SourceCounts], sentences: int, regions: int) -> None:
+def check_conservation(
+    counts: Mapping[str, SourceCounts],
+    sentences: int,
+    regions: int,
+    absent: Mapping[str, Counts],
+    proven: int,
+) -> None:
     """Checks the counts of each source, and those in shards against the samples.
 
     Args:
         counts: By source.
         sentences: The number of sentences of all samples.
         regions: The number of regions of all samples.
+        absent: Counts of absent phrases, by source.
+        proven: The number of proven absent phrases of all samples.
 
     Raises:
         ConservationError: They do not add up.
@@ -23,8 +31,11 @@ def check_conservation(counts: Mapping[str, SourceCounts], sentences: int, regio
     for source, source_counts in counts.items():
         _check(f"captions of {source}", source_counts)
         _check(f"boxes of {source}", source_counts.boxes)
+    for source, phrase_counts in absent.items():
+        _check(f"absent phrases of {source}", phrase_counts)
     all_sources = total(counts.values())
     for noun, counted, written in (
+        ("absent phrases", sum(each.in_shards for each in absent.values()), proven),
         ("captions", all_sources.in_shards, sentences),
         ("boxes", all_sources.boxes.in_shards, regions),
     ):

@@ -23,6 +23,7 @@ from pipelines.beam.rejection_limit import RejectionLimit, TooManyRejectedError
 from pipelines.beam.serialization import pack, unpack
 from pipelines.beam.shard_builder import ShardBuilder, ShardSummary
 from pipelines.captions.merge import reject_unknown_image
+from pipelines.captions.negatives import Vocabulary, VocabularyCounts
 from pipelines.captions.parsing import shared_parser
 from pipelines.captions.stop_words import STOP_WORDS, parse_stop_words
 from pipelines.dedup.eval_exclusion import Exclusion, read_held_out
@@ -44,6 +45,7 @@ from schemas import (
     NotAskedFor,
     RawCounts,
     Rejected,
+    Synonyms,
 )
 from schemas.image_ids import namespace_of, normal_key
 from schemas.licenses import LICENSE_REASONS, NOT_A_WEB_ADDRESS, is_web_address
@@ -54,6 +56,7 @@ from shards.garbage_collection import collection_paused
 
 # Tags of additional outputs.
 READINGS = "readings"
+VOCABULARY = "vocabulary"
 REJECTED = "rejected"
 UNIQUE_IMAGES = "unique_images"
 IMAGES = "images"
@@ -351,7 +354,11 @@ class ReadAnnotations(ImageRegistryStep):
             content = read_whole(rules.stop_words, MAX_LIST_BYTES)
             stop_words = parse_stop_words(content.decode("utf-8-sig"))
         self._context = Context(
-            rules, tuple(self._build.recipe.splits), shared_parser(), stop_words
+            rules,
+            tuple(self._build.recipe.splits),
+            shared_parser(),
+            stop_words,
+            negatives=self._build.recipe.negatives.are_asked_for,
         )
 
     def process(
@@ -371,6 +378,7 @@ class ReadAnnotations(ImageRegistryStep):
         source_rank = list(recipe.sources).index(slice_range.source)
         slice_outputs: dict[bytes, SliceOutput] = defaultdict(SliceOutput)
         reading = Reading(slice_range.source, _name(slice_range.input))
+        vocabulary = VocabularyCounts()
         source = recipe.sources[slice_range.source]
         for item in source.read(read_slice(slice_range), self._context):
             item.source = slice_range.source
@@ -379,6 +387,8 @@ class ReadAnnotations(ImageRegistryStep):
                     reading.add_raw(item)
                 case NotAskedFor():
                     reading.add_not_asked_for(item)
+                case Synonyms():
+                    vocabulary.add_synonyms(item.names)
                 case Rejected():
                     item.record = _position_in_file(item, slice_range)[:MAX_REPORTED_CHARACTERS]
                     item.detail = item.detail[:MAX_REPORTED_CHARACTERS]
@@ -387,19 +397,26 @@ class ReadAnnotations(ImageRegistryStep):
                     item.rank = (source_rank, slice_range.rank, slice_range.start)
                     item.image = normal_key(item.image) or item.image
                     reading.add_merged(item)
-                    if item.captions and item.split not in recipe.splits:
+                    reading.absent.read += len(item.absent)
+                    has_split = item.split in recipe.splits
+                    if (item.captions or item.absent) and not has_split:
                         reading.leave_out_split(item)
                         continue
                     if self._is_unknown(item, source, registry):
                         reading.reject(reject_unknown_image(item))
+                        reading.absent.rejected += len(item.absent)
                         continue
                     reading.add_captions(item)
+                    if recipe.negatives.unproven and has_split and recipe.is_trained_on(item.split):
+                        vocabulary.add_captions(item.captions)
                     image_key = registry.canonical(item.image)
                     for split in [item.split] if item.split else recipe.splits:
                         slice_outputs[self._key_of_image(image_key, split)].records.append(item)
         yield self._tag_reading(reading)
         for key, slice_output in slice_outputs.items():
             yield key, _pack("slice outputs", slice_output)
+        if recipe.negatives.are_asked_for:
+            yield beam.pvalue.TaggedOutput(VOCABULARY, _pack("vocabularies", vocabulary))
         self._report_done(f"read {slice_range.source}", started)
 
     def _is_unknown(self, record: ImageRecord, source: Source, registry: ImageRegistry) -> bool:
@@ -407,7 +424,9 @@ class ReadAnnotations(ImageRegistryStep):
 
         Images that may not be trained on are excluded, whether they are known or not.
         """
-        if not record.captions or source.unique_images or registry.image(record.image):
+        if source.unique_images or registry.image(record.image):
+            return False
+        if not record.captions and not record.absent:
             return False
         is_trained_on = self._build.recipe.is_trained_on(record.split)
         return not (is_trained_on and registry.held_out(record.image))
@@ -439,6 +458,17 @@ class SumReadings(_Step):
         yield beam.pvalue.TaggedOutput(REJECTED, pack(rows))
 
 
+class SumVocabulary(beam.DoFn):
+    """Sums the phrases and the synonyms of all slices."""
+
+    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[bytes]:
+        """Yields the packed `VocabularyCounts`, without phrases that are not drawn."""
+        counts = VocabularyCounts()
+        for content in element[1]:
+            counts.merge(unpack(content, VocabularyCounts))
+        yield _pack("vocabularies", counts.most_frequent())
+
+
 class WriteShard(ImageRegistryStep):
     """Writes the tar of one shard from the records of all slices; emits its summary."""
 
@@ -447,6 +477,7 @@ class WriteShard(ImageRegistryStep):
         self._store = _image_store(self._build.recipe)
         # Of the shards that this instance has written; a shard that is written again counts once.
         self._rejected: dict[bytes, list[Rejected]] = {}
+        self._vocabulary: Vocabulary | None = None
 
     def process(
         self,
@@ -456,8 +487,11 @@ class WriteShard(ImageRegistryStep):
         hashes: Iterable[bytes],
         summaries: Iterable[bytes],
         rejected: Iterable[bytes],
+        vocabulary: Iterable[bytes] = (),
     ) -> Iterator[bytes]:
         """Writes the shard, and yields its packed `ShardSummary`.
+
+        ``vocabulary`` is that of `SumVocabulary`, if the recipe asks for negatives.
 
         Raises:
             TooManyRejectedError: Too much of a source cannot be used: what was rejected when it was
@@ -466,6 +500,8 @@ class WriteShard(ImageRegistryStep):
         started = time.monotonic()
         key, slice_outputs = element
         split, shard = key.decode().split("/")
+        for counts in vocabulary if self._vocabulary is None else ():
+            self._vocabulary = Vocabulary(unpack(counts, VocabularyCounts))
         builder = ShardBuilder(
             recipe=self._build.recipe,
             output=self._build.output,
@@ -476,6 +512,7 @@ class WriteShard(ImageRegistryStep):
             store=self._store,
             held_out_hashes=[row for rows in hashes for row in unpack(rows, list[HashedImage])],
             on_rejected=self._limited(key, summaries, rejected),
+            vocabulary=self._vocabulary,
         )
         size = 0
         with collection_paused():

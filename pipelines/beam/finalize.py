@@ -94,6 +94,7 @@ class WriteManifest(beam.DoFn):
         rejected = sorted(rows.all(), key=msgspec.structs.astuple)
         _check_no_leak(recipe, summaries)
         excluded = sorted((e for s in summaries for e in s.excluded), key=msgspec.structs.astuple)
+        absent = _absent_counts(reading, summaries)
         stats = {split: Stats() for split in order}
         for summary in summaries:
             stats[summary.entry.split].merge(summary.stats)
@@ -101,6 +102,8 @@ class WriteManifest(beam.DoFn):
             counts,
             sentences=sum(split_stats.sentences for split_stats in stats.values()),
             regions=sum(split_stats.regions for split_stats in stats.values()),
+            absent=absent,
+            proven=sum(split_stats.proven_phrases() for split_stats in stats.values()),
         )
         check_written(recipe, counts, {name: s.captions for name, s in stats.items()})
         licenses, new_ids = total_licenses(summary.licenses for summary in summaries)
@@ -138,6 +141,7 @@ class WriteManifest(beam.DoFn):
             ],
             licenses=licenses,
             terms=self._build.terms,
+            absent=absent or msgspec.UNSET,
             shards=[s.entry for s in summaries],
             files=files,
         )
@@ -182,6 +186,15 @@ def _total_counts(summaries: Iterable[ShardSummary]) -> dict[str, SourceCounts]:
         for source, counts in summary.sources.items():
             by_source.setdefault(source, []).append(counts)
     return {source: total(counts) for source, counts in sorted(by_source.items())}
+
+
+def _absent_counts(reading: ReadingSummary, summaries: Iterable[ShardSummary]) -> dict[str, Counts]:
+    """Returns what became of the absent phrases of each source that states any."""
+    counts = dict(sorted(reading.absent.items()))
+    for summary in summaries:
+        for source, more in summary.absent.items():
+            counts.setdefault(source, Counts()).add(more)
+    return counts
 
 
 def _check_no_leak(recipe: Recipe, summaries: list[ShardSummary]) -> None:

@@ -6,6 +6,7 @@
                                              v
     annotation files -- find slices - read -- group by shard - write --> shards, then the manifest
                              counts and rejected records -- sum --^ (side input)
+             with negatives, phrases and synonyms -- sum --^ (side input)
 
 Rows of images that other datasets may contain are side inputs of all workers; those of sources
 with unique images are shuffled with the records. Records are shuffled once, grouped by shard, not
@@ -26,6 +27,7 @@ from pipelines.beam.dofns import (
     READINGS,
     REJECTED,
     UNIQUE_IMAGES,
+    VOCABULARY,
     Build,
     FindSlices,
     HashHeldOut,
@@ -33,6 +35,7 @@ from pipelines.beam.dofns import (
     ReadHeldOut,
     ReadImageTables,
     SumReadings,
+    SumVocabulary,
     WriteShard,
     shard_key,
 )
@@ -97,13 +100,21 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
         )
         readings.append(readings_of_images)
 
-    slice_outputs, readings_of_slices = _apply(
-        ReadAnnotations(build, shared),
-        slices("annotations", {name: source.inputs(splits) for name, source in sources}),
-        "Read annotations",
-        (*registry_inputs, AsIter(join_reports)),
-    )
-    readings.append(readings_of_slices)
+    annotations = slices("annotations", {name: source.inputs(splits) for name, source in sources})
+    read_annotations = annotations | "Read annotations" >> beam.ParDo(
+        ReadAnnotations(build, shared), *registry_inputs, AsIter(join_reports)
+    ).with_outputs(READINGS, VOCABULARY, main="main")
+    readings.append(read_annotations[READINGS])
+    vocabulary = []
+    if recipe.negatives.are_asked_for:
+        vocabulary.append(
+            AsIter(
+                read_annotations[VOCABULARY]
+                | "One vocabulary" >> beam.WithKeys(b"vocabulary")
+                | "Group vocabularies" >> beam.GroupByKey()
+                | "Sum vocabularies" >> beam.ParDo(SumVocabulary())
+            )
+        )
     summary = (
         readings
         | "All readings" >> beam.Flatten()
@@ -120,13 +131,15 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
     manifest = (
         [
             pipeline | "Every shard" >> beam.Create(every_shard),
-            slice_outputs,
+            read_annotations.main,
             image_tables[UNIQUE_IMAGES],
         ]
         | "All slice outputs" >> beam.Flatten()
         | "Group by shard" >> beam.GroupByKey()
         | "Write shards"
-        >> beam.ParDo(WriteShard(build, shared), *registry_inputs, AsIter(hashes), *read)
+        >> beam.ParDo(
+            WriteShard(build, shared), *registry_inputs, AsIter(hashes), *read, *vocabulary
+        )
         | "One key" >> beam.WithKeys(b"manifest")
         | "Group summaries" >> beam.GroupByKey()
         | "Write manifest" >> beam.ParDo(WriteManifest(build), AsIter(join_reports), *read)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from schemas import ImageRecord, NotAskedFor, RawCounts, Rejected
-from shards.format.source_counts import SourceCounts
+from shards.format.source_counts import Counts, SourceCounts
 
 
 class Reading(msgspec.Struct, array_like=True):
@@ -25,6 +25,7 @@ class Reading(msgspec.Struct, array_like=True):
     file_splits: dict[str, int] = {}
     not_asked_for: list[NotAskedFor] = []
     rejected: list[Rejected] = []
+    absent: Counts = msgspec.field(default_factory=Counts)  # of phrases
 
     def add_raw(self, raw: RawCounts) -> None:
         """Counts what the raw file states."""
@@ -51,7 +52,10 @@ class Reading(msgspec.Struct, array_like=True):
             self.splits[record.split] = count
 
     def leave_out_split(self, record: ImageRecord) -> None:
-        """Counts the captions of a record whose split the recipe does not have."""
+        """Counts what is in a record whose split the recipe does not have."""
+        self.absent.not_asked_for += len(record.absent)
+        if not record.captions:
+            return
         boxes = sum(caption.box_count() for caption in record.captions)
         what = f"split {record.split}" if record.split else "captions without a split"
         self.add_not_asked_for(NotAskedFor(record.source, what, len(record.captions), boxes))
@@ -82,6 +86,7 @@ class ReadingSummary(msgspec.Struct):
     splits: dict[str, dict[str, int]]
     file_splits: dict[str, dict[str, dict[str, int]]]
     not_asked_for: list[NotAskedFor]
+    absent: dict[str, Counts] = {}
 
 
 def summarize(
@@ -92,6 +97,7 @@ def summarize(
     splits: dict[str, dict[str, int]] = {source: {} for source in counts}
     file_splits: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
     left_out: dict[tuple[str, str], NotAskedFor] = {}
+    absent: dict[str, Counts] = defaultdict(Counts)
     rows = RejectedRows()
     for reading in readings:
         (rows.of_tables if reading.is_table else rows.others).extend(reading.rejected)
@@ -99,6 +105,8 @@ def summarize(
             continue  # images of an evaluation set, to be hashed
         counts[reading.source].add(reading.counts)
         _add(splits[reading.source], reading.splits)
+        if reading.absent.read:
+            absent[reading.source].add(reading.absent)
         if reading.file_splits:
             _add(file_splits[reading.source][reading.file], reading.file_splits)
         for each in reading.not_asked_for:
@@ -110,7 +118,7 @@ def summarize(
     for unsorted in (rows.of_tables, rows.others):
         unsorted.sort(key=msgspec.structs.astuple)
     not_asked_for = sorted(left_out.values(), key=msgspec.structs.astuple)
-    return ReadingSummary(counts, splits, dict(file_splits), not_asked_for), rows
+    return ReadingSummary(counts, splits, dict(file_splits), not_asked_for, dict(absent)), rows
 
 
 def _add(counts: dict[str, int], more: dict[str, int]) -> None:

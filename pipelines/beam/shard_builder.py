@@ -9,6 +9,12 @@ from apache_beam.io.filesystems import FileSystems
 from pipelines.beam.serialization import pack
 from pipelines.captions.combine import combine
 from pipelines.captions.merge import MergedImage, merge
+from pipelines.captions.negatives import (
+    Vocabulary,
+    VocabularyCounts,
+    absent_caption,
+    choose_absent,
+)
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, HeldOutHashes
 from pipelines.io.beam_files import atomic_write, scratch_folder
@@ -21,7 +27,7 @@ from schemas.sentences import as_sentence
 from shards.format.licenses import LicenseCounter, LicenseEntry
 from shards.format.manifest import ShardEntry
 from shards.format.placement import is_safe_key, position, shard_name
-from shards.format.source_counts import SourceCounts
+from shards.format.source_counts import Counts, SourceCounts
 from shards.format.stats import Stats
 from shards.format.writer import ShardWriter, shard_writer
 
@@ -45,6 +51,7 @@ class ShardSummary(msgspec.Struct):
     sources: dict[str, SourceCounts]
     licenses: list[LicenseEntry]  # whose ids the rows have
     several_licenses: int  # the number of images of which sources state different ones
+    absent: dict[str, Counts] = {}  # what became of the absent phrases of each source
 
 
 class ShardBuilder:
@@ -61,8 +68,12 @@ class ShardBuilder:
         held_out_hashes: Iterable[HashedImage],
         on_rejected: Callable[[Rejected], None] = lambda rejected: None,
         lease: Lease | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
-        """Creates a builder that passes each rejected row to ``on_rejected``, which may raise."""
+        """Creates a builder that passes each rejected row to ``on_rejected``, which may raise.
+
+        Without a ``vocabulary`` there are neither synonyms nor phrases to draw.
+        """
         self._recipe = recipe
         self._on_rejected = on_rejected
         self._output = output
@@ -81,6 +92,9 @@ class ShardBuilder:
         self._counts: dict[str, SourceCounts] = defaultdict(SourceCounts)
         self._licenses = LicenseCounter()
         self._several_licenses = 0
+        self._vocabulary = vocabulary or Vocabulary(VocabularyCounts())
+        self._absent: dict[str, Counts] = defaultdict(Counts)
+        self._names: list[str] = []  # of objects of the image that is being written
 
     def add(self, records: Iterable[ImageRecord], unique_images: Iterable[ImageInfo] = ()) -> None:
         """Adds a slice output; ``unique_images`` are rows that the image registry lacks."""
@@ -121,18 +135,27 @@ class ShardBuilder:
             sources=dict(self._counts),
             licenses=self._licenses.entries,
             several_licenses=self._several_licenses,
+            absent=dict(self._absent),
         )
 
     def _write_records(self, records: list[ImageRecord], writer: ShardWriter) -> None:
         """Writes the samples of all records of one canonical key, unless they are excluded."""
-        captioned = [record for record in records if record.captions]
-        if self._is_trained_on and self._exclude(captioned):
+        used = [record for record in records if record.captions or record.absent]
+        if self._is_trained_on and self._exclude(used):
             return
+        absent: Counter[str] = Counter()
+        for record in used:
+            absent[record.source] += len(record.absent)
+        self._names = sorted({name for record in records for name in record.names})
         for merged in merge(records, self._image_registry, self._recipe.rules):
             if isinstance(merged, Rejected):
                 self._reject(merged)
             else:
+                absent.subtract(sourced.source for sourced in merged.absent)
                 self._write_sample(merged, writer)
+        for source, count in absent.items():
+            if count:  # of records that are rejected as a whole
+                self._absent[source].rejected += count
 
     def _write_sample(self, merged: MergedImage, writer: ShardWriter) -> None:
         image, content, extension = merged.image, None, ""
@@ -151,6 +174,7 @@ class ShardBuilder:
             image = msgspec.structs.replace(image, width=file.width, height=file.height)
         fitting = self._fitting(merged)
         captions = [caption for _, caption in fitting]
+        captions += self._absent_captions(merged)
         if self._recipe.splits[self._split].combine:
             captions = combine(captions, self._recipe.rules)
         if captions:
@@ -173,6 +197,38 @@ class ShardBuilder:
                 counts = self._counts[source]
                 counts.in_shards += 1
                 counts.boxes.in_shards += len(caption.regions)
+
+    def _absent_captions(self, merged: MergedImage) -> list[Caption]:
+        """Returns a caption for each absent phrase of an image, and counts what became of them."""
+        negatives, rules = self._recipe.negatives, self._recipe.rules
+        if not negatives.are_asked_for:
+            for sourced in merged.absent:  # which the source states all the same
+                self._absent[sourced.source].not_asked_for += 1
+            return []
+        chosen = choose_absent(
+            merged.absent,
+            merged.captions,
+            self._names,
+            self._vocabulary,
+            proven=negatives.proven,
+            unproven=negatives.unproven if self._is_trained_on else 0,
+            seed=merged.image.key,
+            max_characters=rules.max_length - 2,
+        )
+        for sourced in chosen.proven:
+            self._absent[sourced.source].in_shards += 1
+        for sourced in chosen.merged:
+            self._absent[sourced.source].merged += 1
+        for sourced in chosen.left_out:
+            self._absent[sourced.source].not_asked_for += 1
+        for (source, phrase), reason in chosen.rejected:
+            self._absent[source].rejected += 1
+            record = f"{phrase.dataset}/{phrase.record}"
+            detail = ascii(phrase.text[:100])
+            self._reject(Rejected(source, record, reason, detail, merged.image.key, records=0))
+        return [absent_caption(phrase) for _, phrase in chosen.proven] + [
+            absent_caption(phrase) for phrase in chosen.unproven
+        ]
 
     def _rows_of_photo(self, keys: list[str]) -> list[ImageInfo]:
         """Returns the rows of image tables about several images of one photo, in order."""
@@ -227,6 +283,8 @@ class ShardBuilder:
                 counts = self._counts[record.source]
                 counts.excluded += len(record.captions)
                 counts.boxes.excluded += sum(c.box_count() for c in record.captions)
+                if record.absent:
+                    self._absent[record.source].excluded += len(record.absent)
         return bool(rows)
 
     def _exclude_near_duplicate(self, merged: MergedImage, content: bytes) -> bool:
@@ -250,6 +308,8 @@ class ShardBuilder:
             for source, caption in zip(merged.sources, merged.captions, strict=True):
                 self._counts[source].excluded += 1
                 self._counts[source].boxes.excluded += len(caption.regions)
+            for sourced in merged.absent:
+                self._absent[sourced.source].excluded += 1
         return is_excluded
 
     def _reject(self, rejected: Rejected) -> None:
@@ -265,5 +325,10 @@ class ShardBuilder:
         boxes: Counter[str] = Counter()
         for source, caption in zip(merged.sources, merged.captions, strict=True):
             boxes[source] += len(caption.regions)
-        for source, records in sorted(Counter(merged.sources).items()):
-            self._reject(Rejected(source, key, reason, detail, key, records, boxes[source]))
+        absent = Counter(sourced.source for sourced in merged.absent)
+        captions = Counter(merged.sources)
+        for source in sorted({*captions, *absent}):
+            count = captions[source]
+            self._reject(Rejected(source, key, reason, detail, key, count, boxes[source]))
+        for source, count in absent.items():
+            self._absent[source].rejected += count

@@ -12,7 +12,7 @@ from pipelines.captions.conflicts import conflict_graph
 from pipelines.captions.graph_coloring import best, first_fit
 from pipelines.captions.rules import CaptionRules
 from pipelines.captions.spans import consolidate, shift
-from schemas import Caption, Provenance, Region, Span
+from schemas import AbsentSpan, Caption, Provenance, Region, Span
 from schemas.sentences import as_sentence, join_sentences
 
 #: The most sentences and boxes of one image that are combined at once. An image with more of them,
@@ -25,12 +25,14 @@ MAX_BOXES = 10_000
 def combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
     """Joins the one-sentence captions of an image into longer captions.
 
-    Under ``length = "joined"`` every sentence must be shorter than ``max_length`` by itself.
+    Under ``length = "joined"`` every sentence must be shorter than ``max_length`` by itself. Absent
+    phrases are captions without provenance and without boxes, which conflict with no other; they
+    come after the sentences of their caption.
     """
     separate: list[Caption] = []
     joinable: list[Caption] = []
     for caption in captions:
-        is_flickr30k = caption.provenance[0].dataset == "flickr30k"
+        is_flickr30k = any(origin.dataset == "flickr30k" for origin in caption.provenance)
         is_separate = is_flickr30k and rules.flickr30k == "separate"
         (separate if is_separate else joinable).append(caption)
     return separate + [
@@ -61,7 +63,11 @@ def _combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
         sizes, capacity = [len(c.text) for c in captions], rules.max_length - 2
     color = best if rules.coloring == "best" else first_fit
     groups = color(sizes, conflicts, capacity)
-    return [join([captions[i] for i in group]) for group in groups]
+    return [join(_absent_last([captions[i] for i in group])) for group in groups]
+
+
+def _absent_last(captions: Sequence[Caption]) -> list[Caption]:
+    return sorted(captions, key=lambda caption: bool(caption.absent))  # in their order otherwise
 
 
 def join(captions: Sequence[Caption]) -> Caption:
@@ -69,6 +75,7 @@ def join(captions: Sequence[Caption]) -> Caption:
     regions: list[Region] = []
     tokens_negative: list[Span] = []
     provenance: list[Provenance] = []
+    absent: list[AbsentSpan] = []
     offset = 0
     for caption in captions:
         for region in caption.regions:
@@ -78,6 +85,9 @@ def join(captions: Sequence[Caption]) -> Caption:
         for origin in caption.provenance:
             [span] = shift([origin.span], offset)
             provenance.append(msgspec.structs.replace(origin, span=span))
+        for phrase in caption.absent:
+            [span] = shift([phrase.span], offset)
+            absent.append(msgspec.structs.replace(phrase, span=span))
         offset += len(as_sentence(caption.text)) + 1
     text = join_sentences(caption.text for caption in captions)
-    return Caption(text, regions, tokens_negative, provenance)
+    return Caption(text, regions, tokens_negative, provenance, absent=absent)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from pipelines.captions.negatives import SourcedPhrase
 from pipelines.captions.rules import CaptionRules
 from pipelines.dedup.image_registry import Conflict, ImageRegistry, have_same_ratio
 from schemas import (
@@ -30,13 +31,15 @@ from shards import box_overlap as bx
 class MergedImage(msgspec.Struct):
     """An image with its one-sentence captions, with boxes in pixels of the image.
 
-    ``sources`` has the recipe's source of each caption, ``keys`` the images that they are about.
+    ``sources`` has the recipe's source of each caption, ``keys`` the images that they are about,
+    ``absent`` what annotators stated not to be in it.
     """
 
     image: ImageInfo
     captions: list[Caption]
     sources: list[str]
     keys: list[str] = []
+    absent: list[SourcedPhrase] = []
 
 
 def merge(
@@ -55,7 +58,7 @@ def merge(
     merged: dict[str, MergedImage] = {}
     caption_ids: set[tuple[str, str]] = set()  # dataset and record
     for record in records:
-        if not record.captions:
+        if not record.captions and not record.absent:
             continue
         row = image_registry.image_in(record.source, record.image)
         image = _annotated_image(record, row, image_registry.conflict(record.source, record.image))
@@ -70,6 +73,7 @@ def merge(
         into = merged.setdefault(target.key, MergedImage(target, [], []))
         if record.image not in into.keys:
             into.keys.append(record.image)
+        into.absent += [SourcedPhrase(record.source, phrase) for phrase in record.absent]
         named = objects[record.source, record.image]
         for caption in _captions(record, named, image, target, rules):
             if isinstance(caption, Rejected):

@@ -15,10 +15,10 @@ from pipelines.captions.parsing import Parse
 from pipelines.captions.rules import CaptionRules
 from pipelines.dedup.joins import TableIds
 from pipelines.io.slices import Input, Slice
-from schemas import ImageInfo, ImageRecord, NotAskedFor, RawCounts, Rejected
+from schemas import ImageInfo, ImageRecord, NotAskedFor, RawCounts, Rejected, Synonyms
 
 #: What ``Source.read`` yields of a slice.
-SliceItem = ImageRecord | Rejected | NotAskedFor | RawCounts
+SliceItem = ImageRecord | Rejected | NotAskedFor | RawCounts | Synonyms
 Parser = Callable[[Iterable[str]], Mapping[str, Parse]]
 
 
@@ -29,6 +29,7 @@ class Context(msgspec.Struct, frozen=True):
     splits: tuple[str, ...]  # the splits that are built
     parse: Parser  # the language model
     stop_words: frozenset[str]
+    negatives: bool = False  # whether `ImageRecord.absent` and `names` are of use
 
 
 class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +103,9 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         object whose box another file of the source gives in ``ImageRecord.objects``. A raw record
         that cannot be used is ``Rejected``, with a short fixed reason and details as free text; one
         of a split or a part that the recipe does not ask for is ``NotAskedFor``.
+
+        If the context asks for negatives, records may also state absent phrases of their split, and
+        names; and a slice may yield ``Synonyms``.
 
         A slice with captions also yields ``RawCounts``: all captions and boxes that it states. The
         build fails if they are not as many as it wrote, merged, rejected, excluded or left out.

@@ -19,6 +19,7 @@ from pipelines.io.json_records import decode_dict, reject_malformed
 from pipelines.io.slices import Input, Slice
 from pipelines.sources.base import Context, SliceItem, Source
 from schemas import (
+    AbsentPhrase,
     GroundedCaption,
     ImageInfo,
     ImageRecord,
@@ -38,6 +39,17 @@ from shards.terminal import count_noun
 class _Operation(msgspec.Struct, gc=False):
     operation: str
     argument: str = ""
+
+
+class _Program(msgspec.Struct, gc=False):
+    """What a question asks, as steps that depend on earlier ones."""
+
+    answer: str | None = None
+    semantic: list["_Step"] = []
+
+
+class _Step(_Operation, gc=False):
+    dependencies: list[int] = []
 
 
 class _Annotations(msgspec.Struct, gc=False):
@@ -75,6 +87,14 @@ class _SceneGraphObject(msgspec.Struct, gc=False):
 
 class _SceneGraph(msgspec.Struct, gc=False):
     objects: dict[str, _SceneGraphObject]
+
+
+class _Named(msgspec.Struct, gc=False):
+    name: str = ""
+
+
+class _NamedObjects(msgspec.Struct, gc=False):
+    objects: dict[str, _Named] = {}
 
 
 class _Size(msgspec.Struct, gc=False):
@@ -157,19 +177,21 @@ class Gqa(Source, kw_only=True):
     def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         split = raw_slice.input.role
         if not split:
-            yield from _read_scene_graphs(raw_slice)
+            yield from _read_scene_graphs(raw_slice, context.negatives)
             return
         regions_of: Callable[[_Question], _Regions] = _no_regions
         if split in self.scene_graphs:  # they hold the objects that a question refers to
             published = context.rules.gqa_words == "find"
             regions_of = _published_regions if published else _object_regions
-        yield from _read_questions(raw_slice, regions_of)
+        absent: _AbsentByImage = _absent_phrases(raw_slice) if context.negatives else {}
+        yield from _read_questions(raw_slice, regions_of, absent)
 
 
-def _read_scene_graphs(raw_slice: Slice) -> Iterator[ImageRecord | Rejected]:
+def _read_scene_graphs(raw_slice: Slice, with_names: bool) -> Iterator[ImageRecord | Rejected]:
     # A bad graph is not counted as a record: the questions that lack its boxes are.
     graphs, bad = decode_dict(raw_slice.content, _SceneGraph)
     yield from reject_malformed("gqa", bad, raw_slice.input.path, records=0)
+    named = decode_dict(raw_slice.content, _NamedObjects)[0] if with_names else {}
     for image_id, graph in graphs.items():
         key = _key(image_id)
         if not key:
@@ -180,7 +202,10 @@ def _read_scene_graphs(raw_slice: Slice) -> Iterator[ImageRecord | Rejected]:
             id_: Object(from_xywh(obj.x, obj.y, obj.w, obj.h), area=obj.h * obj.w)
             for id_, obj in graph.objects.items()
         }
-        yield ImageRecord(key, "gqa", "", objects=objects)
+        names: list[str] = []
+        if image_id in named:
+            names = sorted({obj.name for obj in named[image_id].objects.values()})
+        yield ImageRecord(key, "gqa", "", objects=objects, names=names)
 
 
 def _key(image_id: RawId) -> str:
@@ -198,12 +223,15 @@ def _file_name(key: str) -> str:
 
 
 def _read_questions(
-    raw_slice: Slice, regions_of: Callable[[_Question], _Regions]
+    raw_slice: Slice, regions_of: Callable[[_Question], _Regions], absent: "_AbsentByImage"
 ) -> Iterator[SliceItem]:
     questions, bad = decode_dict(raw_slice.content, _Question)
     yield from reject_malformed("gqa", bad, raw_slice.input.path)
     boxes = 0
-    records: dict[str, ImageRecord] = {}
+    records = {
+        key: ImageRecord(key, "gqa", raw_slice.input.role, absent=phrases)
+        for key, phrases in absent.items()
+    }
     for id_, question in questions.items():
         key, text = _key(question.imageId), question.question
         if not key:
@@ -257,6 +285,90 @@ def _object_count(question: _Question) -> int:
     """Returns how many mentions of objects a question has at most."""
     annotations = question.annotations
     return len(annotations.question) + len(annotations.answer) + len(question.semantic)
+
+
+# --- phrases that an answer denies ----------------------------------------------------------------
+
+_AbsentByImage = dict[str, list[AbsentPhrase]]
+
+_PHRASE = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
+#: Properties that are written before a noun, by the step of a program that asks for them.
+_ADJECTIVE_STEPS = frozenset(("filter color", "filter material", "filter shape", "filter size"))
+
+
+def _absent_phrases(raw_slice: Slice) -> _AbsentByImage:
+    """Returns the phrases that the questions of each image prove to be absent."""
+    questions, _ = decode_dict(raw_slice.content, _QuestionImage)
+    programs, _ = decode_dict(raw_slice.content, _Program)
+    absent: _AbsentByImage = {}
+    for id_, program in programs.items():
+        key = _key(questions[id_].imageId) if id_ in questions else ""
+        if key:
+            absent.setdefault(key, []).extend(
+                AbsentPhrase(phrase, "gqa", id_, "answered no") for phrase in _denied(program)
+            )
+    return {key: phrases for key, phrases in absent.items() if phrases}
+
+
+def _denied(program: _Program) -> Iterator[str]:
+    """Yields the phrases that name nothing in the image, as the answer of a program proves.
+
+    Only a "no" to whether objects exist proves that: "Is the ball red?" proves nothing about other
+    balls, and "Is the dog left of the cat?" nothing about either. A "no" to "Is there a dog or a
+    cat?" denies both; to "Are there both?", one of them, which is known if the scene graph has the
+    other. The scene graph must not have the object either: it is written ``dog (-)``.
+
+    >>> steps = [_Step("select", "dog (-) "), _Step("exist", "?", [0])]
+    >>> list(_denied(_Program("no", steps))), list(_denied(_Program("yes", steps)))
+    (['dog'], [])
+    """
+    steps = program.semantic
+    if program.answer != "no" or not steps:
+        return
+    last = len(steps) - 1
+    operands = _earlier(steps, last) if steps[last].operation in ("or", "and") else [last]
+    if not all(steps[i].operation == "exist" for i in operands):
+        return
+    if steps[last].operation == "and":
+        operands = [i for i in operands if not _is_selected(steps, i)]
+        if len(operands) != 1:
+            return
+    for operand in operands:
+        if phrase := _missing_phrase(steps, operand):
+            yield phrase
+
+
+def _earlier(steps: list[_Step], step: int) -> list[int]:
+    """Returns the steps that a step depends on, without those that are not before it."""
+    return [i for i in steps[step].dependencies if 0 <= i < step]
+
+
+def _is_selected(steps: list[_Step], exist: int) -> bool:
+    """Returns whether an object that the scene graph has is all that a step asks for."""
+    selected = _earlier(steps, exist)
+    return (
+        len(selected) == 1
+        and steps[selected[0]].operation == "select"
+        and bool(_parse_argument(steps[selected[0]].argument)[1])
+    )
+
+
+def _missing_phrase(steps: list[_Step], exist: int) -> str:
+    """Returns the adjectives and the noun of what does not exist; empty if it is no such phrase."""
+    adjectives: list[str] = []
+    earlier = _earlier(steps, exist)
+    while len(earlier) == 1:
+        step = steps[earlier[0]]
+        if step.operation == "select":
+            name, missing, rest = step.argument.partition("(-)")
+            phrase = " ".join([*adjectives, name.strip()])
+            is_missing = bool(missing) and not rest.strip() and bool(name.strip())
+            return phrase if is_missing and _PHRASE.fullmatch(phrase) else ""
+        if step.operation not in _ADJECTIVE_STEPS:
+            return ""
+        adjectives.append(step.argument.strip())
+        earlier = _earlier(steps, earlier[0])
+    return ""
 
 
 # --- the words of an object -----------------------------------------------------------------------

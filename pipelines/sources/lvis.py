@@ -2,7 +2,8 @@
 
 Layout: lvisdataset.org, version 1 (``coco_url``) or 0.5 (``file_name``), on the images of COCO
 2017. A caption is the name of one class, as in MDETR's few-shot transfer to long-tailed detection:
-with all boxes of the class, or with none where the image is known not to show it.
+with all boxes of the class, or with none where the image is known not to show it. A recipe with
+negatives makes absent phrases of these, instead of captions.
 """
 
 import heapq
@@ -35,6 +36,7 @@ from pipelines.sources.image_licenses import LicenseTable, web_address
 from schemas import (
     ALL_BOXES_LOST,
     UNKNOWN_IMAGE,
+    AbsentPhrase,
     GroundedCaption,
     ImageInfo,
     ImageRecord,
@@ -42,6 +44,7 @@ from schemas import (
     RawCounts,
     Region,
     Rejected,
+    Synonyms,
 )
 from schemas.class_names import class_name
 from schemas.image_ids import image_key, photo_id_of_url
@@ -91,6 +94,7 @@ class _AnnotatedClass(msgspec.Struct, gc=False):
 class _Category(msgspec.Struct, gc=False):
     id: Category
     name: str
+    synonyms: list[str] = []
 
 
 class _File(msgspec.Struct):
@@ -180,6 +184,8 @@ class Lvis(Source, kw_only=True):
         yield from reject_malformed("lvis", tables.bad_annotations, path, records=0, boxes=1)
         read_captions = 0
         names = {category.id: class_name(category.name) for category in tables.categories}
+        if context.negatives:
+            yield from _synonyms(tables.categories)
         images: dict[int, _Image] = {}
         for image in tables.images:
             if image.id in images:
@@ -207,20 +213,34 @@ class Lvis(Source, kw_only=True):
         yield RawCounts(
             "lvis",
             captions=read_captions
-            + sum(_caption_count(image, annotations[image.id]) for image in images.values()),
+            + sum(
+                _caption_count(image, annotations[image.id], context.negatives)
+                for image in images.values()
+            ),
             boxes=len(tables.annotations) + len(tables.bad_annotations),
         )
         percent = self.percent.get(split, 100.0)
         subset = few_shot_subset(list(images.values()), annotations, percent)
+        # "bow (weapon)" is not shown: another bow may be.
+        absent_names = {c.id: names[c.id] for c in tables.categories if "(" not in c.name}
         for image in subset:
-            yield from _image_captions(image, annotations[image.id], names, split)
+            yield from _image_captions(
+                image,
+                annotations[image.id],
+                names,
+                split,
+                absent_names if context.negatives else None,
+            )
         selected = {image.id for image in subset}
         left_out = [image for image in images.values() if image.id not in selected]
         if left_out:
             yield NotAskedFor(
                 "lvis",
                 f"images beyond {percent:g} percent of {split}",
-                captions=sum(_caption_count(image, annotations[image.id]) for image in left_out),
+                captions=sum(
+                    _caption_count(image, annotations[image.id], context.negatives)
+                    for image in left_out
+                ),
                 boxes=sum(len(b) for image in left_out for b in annotations[image.id].values()),
             )
 
@@ -277,21 +297,53 @@ def _decode_images(content: msgspec.Raw) -> tuple[list[_Image], list[BadRecord]]
     return images, bad
 
 
-def _caption_count(image: _Image, annotations: dict[int, list[_Annotation]]) -> int:
-    """Returns the number of an image's captions; an image without classes counts as one."""
-    return max(1, len({*annotations, *image.neg_category_ids}))
+def _synonyms(categories: Iterable[_Category]) -> Iterator[Synonyms]:
+    """Yields the words of each class, which LVIS lists."""
+    for category in categories:
+        names = [class_name(name) for name in (category.name, *category.synonyms)]
+        if len(set(names)) > 1:
+            yield Synonyms("lvis", list(dict.fromkeys(names)))
+
+
+def _caption_count(
+    image: _Image, annotations: dict[int, list[_Annotation]], negatives: bool
+) -> int:
+    """Returns the number of an image's captions; an image without classes counts as one.
+
+    With ``negatives``, the classes that it does not show are no captions, but absent phrases.
+    """
+    not_shown = image.neg_category_ids
+    captions = len(annotations if negatives else {*annotations, *not_shown})
+    return captions or int(not not_shown)
 
 
 def _image_captions(
-    image: _Image, annotations: dict[int, list[_Annotation]], names: dict[int, str], split: str
+    image: _Image,
+    annotations: dict[int, list[_Annotation]],
+    names: dict[int, str],
+    split: str,
+    absent_names: dict[int, str] | None,
 ) -> Iterator[SliceItem]:
-    """Yields the record of an image with a caption per class, in the order of their ids."""
+    """Yields the record of an image with a caption per class, in the order of their ids.
+
+    If ``absent_names`` are asked for, the classes that the image does not show become absent
+    phrases by these names, and captions otherwise.
+    """
     key = _key(image.id)
     record = ImageRecord(key, "coco", split, width=image.width, height=image.height)
     shown_names = {names[category] for category in annotations if category in names}
     not_shown = set(image.neg_category_ids)
     unknown = sorted(not_shown - names.keys() - annotations.keys())
     not_shown.difference_update(unknown)
+    if absent_names is not None:
+        record.absent = [
+            AbsentPhrase(
+                absent_names[category], "lvis", f"{image.id}:{category}", "class not shown"
+            )
+            for category in sorted(not_shown - annotations.keys())
+            if category in absent_names
+        ]
+        not_shown &= annotations.keys()
     for category in sorted({*annotations, *not_shown}):
         raw_record = f"{image.id}:{category}"
         class_annotations = annotations.get(category, [])
@@ -328,8 +380,9 @@ def _image_captions(
     if unknown:  # one row, however many an image lists
         more = f"and {len(unknown) - 1:,} more that it does not show" if len(unknown) > 1 else ""
         raw_record = f"{image.id}:{unknown[0]}"
-        yield Rejected("lvis", raw_record, "unknown class", more, key, records=len(unknown))
-    if record.captions:
+        records = len(unknown) if absent_names is None else 0
+        yield Rejected("lvis", raw_record, "unknown class", more, key, records=records)
+    if record.captions or record.absent:
         yield record
     elif not annotations and not image.neg_category_ids:
         yield Rejected("lvis", str(image.id), "no classes", "", key)

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from schemas import NotAskedFor
 from schemas.decodable import decodable
 from shards.format.exclusion_counts import ExclusionCounts
 from shards.format.licenses import LicenseEntry
-from shards.format.source_counts import SourceCounts
+from shards.format.source_counts import Counts, SourceCounts
 
 SCHEMA_VERSION = 4
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -93,6 +94,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     ``roles`` states what the images of each split are for; no image is in splits of both roles.
     ``not_asked_for`` has what the recipe leaves out of the sources, in a row for each part.
     ``licenses`` are those of single images, ``terms`` those of the datasets that each source reads.
+    ``absent`` has what became of the absent phrases of the sources that state any.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -111,6 +113,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     terms: dict[str, dict[str, Terms]]  # of each source, by the name of the dataset
     shards: list[ShardEntry]
     files: list[FileEntry]
+    absent: dict[str, Counts] | UnsetType = UNSET
 
     def splits_of_role(self, role: Role) -> list[str]:
         """Returns the splits with a role."""

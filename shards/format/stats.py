@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from schemas import Caption, Provenance, Region, Sample
+from schemas import Caption, Provenance, Region, Sample, Strength
 
 MILLION = 1_000_000
 
@@ -71,8 +72,38 @@ class DatasetStats(msgspec.Struct):
     box_area_percent: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(2))
 
 
+class AbsentStats(msgspec.Struct):
+    """Counts of phrases that name nothing in their image; ``captions`` are those with any."""
+
+    captions: Count = 0
+    images: Count = 0
+    phrases: dict[Strength, dict[str, Count]] = msgspec.field(default_factory=dict)  # by reason
+
+    def add(self, captions: Sequence[Caption]) -> None:
+        """Counts the captions of an image that has absent phrases."""
+        self.images += 1
+        for caption in captions:
+            self.captions += bool(caption.absent)
+            for span in caption.absent:
+                by_reason = self.phrases.setdefault(span.strength, {})
+                by_reason[span.reason] = by_reason.get(span.reason, 0) + 1
+
+    def merge(self, other: "AbsentStats") -> None:
+        """Adds the counts of other images."""
+        self.captions += other.captions
+        self.images += other.images
+        for strength, counts in other.phrases.items():
+            by_reason = self.phrases.setdefault(strength, {})
+            for reason, count in counts.items():
+                by_reason[reason] = by_reason.get(reason, 0) + count
+
+    def count(self, strength: Strength) -> int:
+        """Returns the number of phrases of a strength."""
+        return sum(self.phrases.get(strength, {}).values())
+
+
 class Stats(msgspec.Struct):
-    """Counts and histograms of a split, or of a shard."""
+    """Counts and histograms of a split, or of a shard; ``absent`` if it has absent phrases."""
 
     images: Count = 0
     captions: Count = 0
@@ -90,6 +121,7 @@ class Stats(msgspec.Struct):
     box_area_percent: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(2))
     #: 100 * width / (width + height): 50 is a square.
     box_width_percent: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(5))
+    absent: AbsentStats | UnsetType = UNSET
 
     def add(self, sample: Sample) -> None:
         """Counts a sample."""
@@ -115,10 +147,23 @@ class Stats(msgspec.Struct):
                 self.box_width_percent.add(100 * width / max(width + height, 1e-9), closed_at=100)
             if caption.question is not None:
                 self.questions += 1
+        if any(caption.absent for caption in sample.captions):
+            self._absent_stats().add(sample.captions)
+
+    def proven_phrases(self) -> int:
+        """Returns the number of absent phrases that annotators stated."""
+        return 0 if isinstance(self.absent, UnsetType) else self.absent.count("proven")
+
+    def _absent_stats(self) -> AbsentStats:
+        if isinstance(self.absent, UnsetType):
+            self.absent = AbsentStats()
+        return self.absent
 
     def merge(self, other: "Stats") -> None:
         """Adds the samples of other statistics."""
         _merge(self, other)
+        if not isinstance(other.absent, UnsetType):
+            self._absent_stats().merge(other.absent)
         for dataset, stats in other.datasets.items():
             _merge(self.datasets.setdefault(dataset, DatasetStats()), stats)
 
@@ -172,6 +217,11 @@ def as_json(stats: dict[str, Stats]) -> bytes:
     """Returns ``stats.json``: an object for each split; equal statistics give equal bytes."""
     for split in stats.values():
         split.datasets = dict(sorted(split.datasets.items()))
+        if not isinstance(split.absent, UnsetType):
+            phrases = sorted(split.absent.phrases.items())
+            split.absent.phrases = {
+                strength: dict(sorted(counts.items())) for strength, counts in phrases
+            }
         for counted in (split, *split.datasets.values()):
             for name in counted.__struct_fields__:
                 if isinstance(histogram := getattr(counted, name), Histogram):

@@ -11,7 +11,7 @@ from shards import box_overlap
 from shards.verification.datasets import DatasetRules
 from shards.verification.errors import CaptionError, ErrorKind
 from shards.verification.recipe import SampleRequirements
-from shards.verification.spans import sentence_index
+from shards.verification.spans import part_spans, sentence_index
 
 
 def check_caption(
@@ -20,7 +20,7 @@ def check_caption(
     """Yields the errors of a caption whose spans and provenance are inside its text."""
     if required.datasets is None:
         return
-    is_joined = required.joins(caption.provenance[0].dataset)
+    is_joined = required.joins_caption(caption)
     yield from check_composition(caption, is_joined)
     regions: list[list[Region]] = [[] for _ in caption.provenance]
     for region in caption.regions:
@@ -41,7 +41,8 @@ def check_caption(
 
 def check_composition(caption: Caption, is_joined: bool) -> Iterator[CaptionError]:
     """Yields an error unless the text is its one sentence, or its sentences joined by the rule."""
-    sentences = [caption.text[slice(*origin.span)] for origin in caption.provenance]
+    spans = part_spans(caption)
+    sentences = [caption.text[slice(*span)] for span in spans]
     for sentence in sentences:
         if not sentence.strip():
             yield ErrorKind.COMPOSITION, f"an empty sentence: {sentence!a}"
@@ -53,9 +54,9 @@ def check_composition(caption: Caption, is_joined: bool) -> Iterator[CaptionErro
             yield ErrorKind.COMPOSITION, f"{caption.text!a} is not its sentence {sentences[0]!a}"
         return
     begin = 0
-    for origin, sentence in zip(caption.provenance, sentences, strict=True):
-        if origin.span[0] != begin:
-            message = f"{sentence!a} begins at {origin.span[0]}, the rule gives {begin}"
+    for span, sentence in zip(spans, sentences, strict=True):
+        if span[0] != begin:
+            message = f"{sentence!a} begins at {span[0]}, the rule gives {begin}"
             yield ErrorKind.COMPOSITION, message
             return
         begin += len(as_sentence(sentence)) + 1
@@ -148,6 +149,10 @@ def _check_question_and_phrases(
     sample: Sample, caption: Caption, is_joined: bool, required: SampleRequirements
 ) -> Iterator[CaptionError]:
     """Yields an error unless a caption has the question or the phrases of its one sentence."""
+    if not caption.provenance:
+        if caption.question is not None or caption.phrases:
+            yield ErrorKind.ABSENT, "a caption without sentences has a question or phrases"
+        return
     origin = caption.provenance[0]
     rules = None if required.datasets is None else required.datasets.rules.get(origin.dataset)
     is_question = rules is not None and rules.question and not is_joined

@@ -99,6 +99,7 @@ def check_sources(
                 message = f"{name}: {noun} do not add up: read is {more} more than all outcomes"
                 yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
     yield from _check_not_asked_for(shards)
+    yield from _check_absent(shards, actual)
     if not sources or actual.from_samples.keys() != _splits(shards):
         return
     captions: Counter[str] = Counter()
@@ -122,6 +123,21 @@ def check_sources(
                     f"{in_samples}"
                 )
                 yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
+
+
+def _check_absent(shards: ShardSet, actual: ActualCounts) -> Iterator[VerificationError]:
+    """Yields sources whose absent phrases do not add up, or are not those of the samples."""
+    absent = shards.manifest.absent or {}
+    for name, counts in absent.items():
+        if more := counts.unaccounted():
+            message = f"{name}: absent phrases do not add up: read is {more} more than all outcomes"
+            yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
+    if shards.manifest.sources and actual.from_samples.keys() == _splits(shards):
+        stated = sum(counts.in_shards for counts in absent.values())
+        in_samples = sum(stats.proven_phrases() for stats in actual.from_samples.values())
+        if stated != in_samples:
+            message = f"the manifest counts {stated} absent phrases, the shards have {in_samples}"
+            yield VerificationError(ErrorKind.SOURCES, message, mf.NAME)
 
 
 def _check_not_asked_for(shards: ShardSet) -> Iterator[VerificationError]:

@@ -48,6 +48,7 @@ class ErrorKind(StrEnum):
     AREA = "area"
     CATEGORY = "category"
     NEGATIVE = "tokens_negative"
+    ABSENT = "absent phrase"
     PHRASE = "phrase"
     QUESTION = "question"
     LICENSE = "license"

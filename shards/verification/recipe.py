@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from schemas import Caption
 from schemas.decodable import decodable
 from shards.format import manifest as mf
 from shards.format.manifest import Manifest, NotAShardSetError
@@ -33,6 +34,13 @@ class _Split(msgspec.Struct):
     allow_empty: bool = False
 
 
+class Negatives(msgspec.Struct, frozen=True):
+    """The most absent phrases of an image, by strength; see `pipelines.recipe.Negatives`."""
+
+    proven: int = 0
+    unproven: int = 0
+
+
 class _Recipe(msgspec.Struct):
     images: Literal["embed", "none"]
     rules: RecipeRules
@@ -41,6 +49,7 @@ class _Recipe(msgspec.Struct):
     salt: str = ""
     exclude: dict[str, Any] = {}
     image_tables: dict[str, Any] = {}
+    negatives: Negatives = Negatives()
 
 
 class SampleRequirements(msgspec.Struct, frozen=True):
@@ -55,6 +64,7 @@ class SampleRequirements(msgspec.Struct, frozen=True):
         clipped: Boxes are inside the image.
         areas_of_sources: Areas are as the sources state them, whatever the boxes are.
         datasets: What is known about the datasets of the recipe; None if there is no recipe.
+        negatives: The most absent phrases of an image; None if there is no recipe.
     """
 
     with_images: bool = False
@@ -64,6 +74,13 @@ class SampleRequirements(msgspec.Struct, frozen=True):
     clipped: bool = True
     areas_of_sources: bool = True
     datasets: Datasets | None = None
+    negatives: Negatives | None = None
+
+    def joins_caption(self, caption: Caption) -> bool:
+        """Returns whether a caption is joined of sentences and absent phrases, by the rule."""
+        if not caption.provenance:
+            return self.combined is not None
+        return self.joins(caption.provenance[0].dataset)
 
     def joins(self, dataset: str) -> bool:
         """Returns whether the sentences of a dataset are joined to captions of the split."""
@@ -89,6 +106,7 @@ class RecipeRequirements:
 
     def __init__(self, manifest: Manifest) -> None:
         self._recipe: _Recipe | None = None
+        self._roles = manifest.roles
         self.datasets: Datasets | None = None
         if manifest.recipe:
             try:
@@ -148,6 +166,9 @@ class RecipeRequirements:
         if self._recipe is None:
             return SampleRequirements()
         rules, recipe_split = self._recipe.rules, self._recipe.splits.get(split)
+        negatives = self._recipe.negatives
+        if self._roles.get(split) != "train":
+            negatives = Negatives(proven=negatives.proven)
         published = {"gqa": rules.gqa_words == "find", "vg": rules.vg_text == "characters"}
         return SampleRequirements(
             with_images=self._recipe.images == "embed",
@@ -157,6 +178,7 @@ class RecipeRequirements:
             clipped=rules.boxes == "clip",
             areas_of_sources=rules.area == "source",
             datasets=self.datasets,
+            negatives=negatives,
         )
 
     def not_checked(self) -> Iterator[str]:

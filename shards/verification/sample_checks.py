@@ -9,12 +9,14 @@ import numpy as np
 from schemas import Box, Caption, Sample, Span
 from schemas.image_ids import key_of_file, namespace_of
 from shards import box_overlap
+from shards.verification.absent_checks import check_absent
 from shards.verification.caption_checks import check_caption
 from shards.verification.errors import CaptionError, ErrorKind, VerificationError
 from shards.verification.recipe import RecipeRules, SampleRequirements
 from shards.verification.spans import (
     has_space_around,
     is_inside,
+    part_spans,
     sentence_index,
     spans_that_split_words,
 )
@@ -33,6 +35,7 @@ def check_sample(sample: Sample, required: SampleRequirements) -> Iterator[Verif
     for index, caption in enumerate(sample.captions):
         for kind, message in _check_caption(sample, caption, required):
             yield VerificationError(kind, message, key=sample.key, caption=index)
+    yield from check_absent(sample, required)
     yield from _check_records(sample)
     yield from _check_file_name(sample, required)
     yield from _check_boxes(sample, required)
@@ -68,16 +71,18 @@ def _check_caption(
 
 
 def _check_provenance(caption: Caption) -> Iterator[CaptionError]:
-    """Yields an error unless sentences are inside the text, in order and without overlap."""
-    if not caption.provenance:
+    """Yields an error unless sentences are inside the text, in order and without overlap.
+
+    So are absent phrases, after the sentences.
+    """
+    if not caption.provenance and not caption.absent:
         yield ErrorKind.PROVENANCE, "it is empty"
     end = 0
-    for sentence in caption.provenance:
-        start, stop = sentence.span
-        if not is_inside(sentence.span, caption.text):
-            yield ErrorKind.PROVENANCE, f"{sentence.span} of {len(caption.text)} characters"
+    for start, stop in part_spans(caption):
+        if not is_inside((start, stop), caption.text):
+            yield ErrorKind.PROVENANCE, f"{(start, stop)} of {len(caption.text)} characters"
         elif start < end:
-            yield ErrorKind.PROVENANCE, f"{sentence.span} begins before {end}, where another ends"
+            yield ErrorKind.PROVENANCE, f"{(start, stop)} begins before {end}, where another ends"
         end = max(end, stop)
 
 
@@ -169,7 +174,7 @@ def is_too_long(caption: Caption, rules: RecipeRules) -> bool:
     """
     if rules.length == "joined":
         return len(caption.text) >= rules.max_length
-    lengths = [stop - start for start, stop in (s.span for s in caption.provenance)]
+    lengths = [stop - start for start, stop in part_spans(caption)]
     return len(lengths) > 1 and sum(lengths) + 2 > rules.max_length
 
 
@@ -311,7 +316,7 @@ def _check_room(
     joined = [
         (index, caption, _size(caption, rules))
         for index, caption in enumerate(sample.captions)
-        if caption.provenance and required.joins(caption.provenance[0].dataset)
+        if part_spans(caption) and required.joins_caption(caption)
     ]
     capacity = rules.max_length if rules.length == "joined" else rules.max_length - 2
     overlap = box_overlap.giou if rules.conflict == "giou" else box_overlap.iou
@@ -336,4 +341,4 @@ def _size(caption: Caption, rules: RecipeRules) -> int:
     """Returns how much of the capacity of a caption its sentences take."""
     if rules.length == "joined":
         return len(caption.text) + 1
-    return sum(stop - start for start, stop in (s.span for s in caption.provenance))
+    return sum(stop - start for start, stop in part_spans(caption))

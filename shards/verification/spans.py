@@ -2,13 +2,18 @@
 
 from collections.abc import Sequence
 
-from schemas import Provenance, Span
+from schemas import Caption, Provenance, Span
 from schemas.graphemes import is_within_grapheme, is_within_word
 
 
 def is_inside(span: Span, text: str) -> bool:
     """Returns whether a half-open span is not empty and inside the text."""
     return 0 <= span[0] < span[1] <= len(text)
+
+
+def part_spans(caption: Caption) -> list[Span]:
+    """Returns the spans of a caption's sentences and, after them, of its absent phrases."""
+    return [*(origin.span for origin in caption.provenance), *(a.span for a in caption.absent)]
 
 
 def sentence_index(span: Span, provenance: Sequence[Provenance]) -> int | None:

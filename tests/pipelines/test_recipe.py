@@ -308,6 +308,18 @@ def test_two_sources_may_have_one_reader(tmp_path: Path) -> None:
     assert "reader" not in recipe.resolved()["sources"]["vg"]
 
 
+def test_recipe_without_negatives_keeps_its_version(tmp_path: Path) -> None:
+    """That of builds before there were any."""
+    recipe = read(tmp_path, sources={"vg": VG})
+    assert "negatives" not in recipe.resolved()
+    assert read(tmp_path, sources={"vg": VG}, negatives={"proven": 0}).sha256() == recipe.sha256()
+    asked = read(tmp_path, sources={"vg": VG}, negatives={"unproven": 3})
+    assert asked.sha256() != recipe.sha256()
+    assert asked.resolved()["negatives"] == {"proven": 0, "unproven": 3}
+    lines = errors(tmp_path, "[negatives]\nproven = -1")
+    assert any(line.startswith("negatives: ") for line in lines)
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 

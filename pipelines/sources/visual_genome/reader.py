@@ -46,6 +46,7 @@ from schemas import (
     RawCounts,
     Region,
     Rejected,
+    Synonyms,
 )
 from schemas.decodable import decodable
 from schemas.image_ids import image_key, optional_image_key, photo_id
@@ -191,6 +192,8 @@ class VisualGenome(Source, kw_only=True):
             regions, rejected = _clean_regions(item.regions)
             yield from _reject(rejected, item.image_id)
             regions_by_image.append((item.image_id, regions))
+            if context.negatives:
+                yield from _synonyms(item.regions)
 
         # One call of the language model for all images of the slice.
         all_regions = [region for _, regions in regions_by_image for region in regions]
@@ -241,6 +244,16 @@ def _decode_one_by_one(
         bad = [BadRecord(f"{image.image_id}/regions/{key}", error) for key, error in bad]
         yield from reject_malformed("vg", bad, path, image=_key(image.image_id))
         yield layout(image_id=image.image_id, regions=regions)
+
+
+def _synonyms(regions: Iterable[AnyRegion]) -> Iterator[Synonyms]:
+    """Yields words of phrases with the first word of their synset: "couch" with "sofa"."""
+    for region in regions:
+        for synset in region.synsets:
+            words = region.phrase[synset.entity_idx_start : synset.entity_idx_end].strip().lower()
+            name = synset.synset_name.partition(".")[0].replace("_", " ")
+            if words and name and words != name:
+                yield Synonyms("vg", [name, words])
 
 
 def _clean_regions(

@@ -10,15 +10,25 @@ import pytest
 
 from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import ShardBuilder, ShardSummary
+from pipelines.captions.negatives import IS_PRESENT
 from pipelines.captions.rules import MDETR, PAPER
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, perceptual_hash
 from pipelines.io.images import ImageStore
-from pipelines.recipe import NearDuplicates, Recipe, Split
-from schemas import EvalImage, GroundedCaption, ImageInfo, ImageRecord, Region, Rejected
+from pipelines.recipe import NearDuplicates, Negatives, Recipe, Split
+from schemas import (
+    AbsentPhrase,
+    EvalImage,
+    GroundedCaption,
+    ImageInfo,
+    ImageRecord,
+    Region,
+    Rejected,
+)
 from shards.format.index import IndexRow
 from shards.format.placement import position
-from shards.format.source_counts import total
+from shards.format.source_counts import Counts, total
+from shards.format.stats import as_json
 from tests import tiny
 
 RECIPE = Recipe(
@@ -101,6 +111,69 @@ def test_crop_is_beside_its_image_and_names_it(tmp_path: Path) -> None:
     builder.add([record(1, caption("b")), coco])
     rows = rows_of(builder.write())
     assert {row.key: row.crop_of for row in rows} == {"coco/9": "", "vg/1": "coco/9"}
+
+
+def absent(text: str, number: str = "7") -> AbsentPhrase:
+    return AbsentPhrase(text, "gqa", number, "answered no")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_each_absent_phrase_has_one_outcome(tmp_path: Path, images: ImageStore, split: str) -> None:
+    """Written, stated twice, contradicted by a caption, too many, or lost with its image."""
+    records = [
+        record(1, caption("1"), absent=[absent("dog"), absent("Dog"), absent("cats", "8")]),
+        record(2, absent=[absent("bus")]),
+        record(3, caption("3"), absent=[absent(text) for text in ("red bus", "tree", "sky")]),
+        record(4, caption("4"), absent=[absent("dog")]),
+        record(4, names=["sky"]),
+        record(5, caption("5"), absent=[absent("dog")]),
+        record(99, caption("99"), absent=[absent("dog")]),
+    ]
+    for each in records:
+        each.split = split
+    store = msgspec.structs.replace if False else images
+    (tmp_path / "images/5.jpg").unlink()
+    summary = shard(
+        tmp_path,
+        store,
+        *records,
+        split=split,
+        held_out=[EvalImage("x", "vg/4")],
+        negatives=Negatives(proven=2, unproven=2),
+    )
+    counts = summary.absent["vg"]
+    held_out = int(split == "train")
+    assert counts.excluded == held_out
+    assert (counts.merged, counts.not_asked_for) == (1, 1)
+    assert counts.rejected == 3  # cats, and those of the images 5 and 99
+    assert counts.in_shards == 5 - held_out == summary.stats.proven_phrases()
+    assert -counts.unaccounted() == sum(len(each.absent) for each in records)
+    [row] = [row for row in summary.rejected if row.reason == IS_PRESENT]
+    assert (row.record, row.image, row.records) == ("gqa/8", "vg/1", 0)
+    by_image: dict[str, list[str]] = {}
+    for key, sample in tiny.samples(tmp_path).items():
+        by_image[key] = [
+            caption["text"][slice(*phrase["span"])]
+            for caption in sample["captions"]
+            for phrase in caption.get("absent", [])
+        ]
+        without_sentences = [
+            c for c in sample["captions"] if c.get("absent") and not c["provenance"]
+        ]
+        assert not any(caption["regions"] for caption in without_sentences)
+    assert by_image["vg/1"] == ["dog"]
+    assert by_image["vg/2"] == ["bus"]
+    assert len(by_image["vg/3"]) == 2
+
+
+def test_recipe_without_negatives_ignores_what_sources_state(
+    tmp_path: Path, images: ImageStore
+) -> None:
+    plain = shard(tmp_path, images, record(1, caption("1")))
+    stated = shard(tmp_path, images, record(1, caption("1"), absent=[absent("dog")]))
+    assert (stated.entry, stated.rows) == (plain.entry, plain.rows)
+    assert (plain.absent, stated.absent) == ({}, {"vg": Counts(not_asked_for=1)})
+    assert b"absent" not in as_json({"train": plain.stats})
 
 
 def test_samples_are_sorted_by_salted_position(tmp_path: Path, images: ImageStore) -> None:

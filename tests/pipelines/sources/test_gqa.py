@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +42,67 @@ def read_all(source: Gqa, rules: CaptionRules) -> Iterator[ImageRecord | Rejecte
         for slice_range in find_slices("gqa", rank, input_, ""):
             assert isinstance(slice_range, SliceRange)
             yield from conserved(source.read(read_slice(slice_range), context(rules)))
+
+
+# --- absent phrases -------------------------------------------------------------------------------
+
+DOG, CAT = ("select", "dog (-) ", []), ("select", "cat (77)", [])
+
+
+def exist(step: int) -> tuple[str, str, list[int]]:
+    return ("exist", "?", [step])
+
+
+@pytest.mark.parametrize(
+    ("answer", "program", "absent"),
+    [
+        ("no", [DOG, exist(0)], ["dog"]),
+        ("yes", [DOG, exist(0)], []),
+        # The scene graph has one, or relates it: the answer is about something else.
+        ("no", [CAT, exist(0)], []),
+        ("no", [CAT, ("relate", "dog,left,s (-)", [0]), exist(1)], []),
+        # The color of one ball says nothing about another.
+        ("no", [("select", "ball (3)", []), ("verify color", "red", [0])], []),
+        ("no", [("select", "ball (-)", []), ("verify color", "red", [0])], []),
+        ("no", [("select", "ball (-)", []), ("filter color", "red", [0]), exist(1)], ["red ball"]),
+        ("no", [("select", "ball (-)", []), ("filter color", "not(red)", [0]), exist(1)], []),
+        ("no", [("select", "ball (-)", []), ("filter hposition", "left", [0]), exist(1)], []),
+        # Neither; and not both, of which the scene graph has one.
+        (
+            "no",
+            [DOG, exist(0), ("select", "tall bird (-) ", []), exist(2), ("or", "", [1, 3])],
+            ["dog", "tall bird"],
+        ),
+        ("no", [CAT, exist(0), DOG, exist(2), ("and", "", [1, 3])], ["dog"]),
+        ("no", [DOG, exist(0), DOG, exist(2), ("and", "", [1, 3])], []),
+        ("no", [CAT, exist(0), CAT, exist(2), ("and", "", [1, 3])], []),
+        # Steps that depend on none, on themselves or on later ones.
+        ("no", [("exist", "?", [])], []),
+        ("no", [("exist", "?", [0])], []),
+        ("no", [("exist", "?", [1]), DOG], []),
+        ("no", [("or", "", [0])], []),
+        ("no", [], []),
+    ],
+)
+def test_answer_no_proves_what_its_program_asks_to_exist(
+    tmp_path: Path, answer: str, program: list[tuple[str, str, list[int]]], absent: list[str]
+) -> None:
+    steps = [{"operation": o, "argument": a, "dependencies": d} for o, a, d in program]
+    question = {"question": "?", "imageId": "9", "answer": answer, "semantic": steps}
+    path = tmp_path / "questions.json"
+    path.write_text(json.dumps({"7": question, "8": {**question, "semantic": 5}}))
+    source = Gqa(questions={"train": [str(path)]})
+    for negatives in (True, False):
+        asked = msgspec.structs.replace(context(PAPER), negatives=negatives)
+        phrases = [
+            (phrase.text, phrase.dataset, phrase.record, phrase.strength)
+            for slice_range in find_slices("gqa", 0, source.inputs(("train",))[0], "")
+            if isinstance(slice_range, SliceRange)
+            for item in conserved(source.read(read_slice(slice_range), asked))
+            if isinstance(item, ImageRecord)
+            for phrase in item.absent
+        ]
+        assert phrases == [(text, "gqa", "7", "proven") for text in absent if negatives]
 
 
 # --- published results ----------------------------------------------------------------------------

@@ -43,8 +43,8 @@ def write(folder: Path, **tables: Any) -> Lvis:
     return Lvis(annotations={"train": str(path)})
 
 
-def read(source: Lvis) -> list[ImageRecord | Rejected]:
-    context = Context(PAPER, ("train",), SpacyParser(), frozenset())
+def read(source: Lvis, negatives: bool = False) -> list[ImageRecord | Rejected]:
+    context = Context(PAPER, ("train",), SpacyParser(), frozenset(), negatives)
     [input_] = source.inputs(("train", "val"))
     [slice_range] = find_slices("lvis", 0, input_, "")
     assert isinstance(slice_range, SliceRange)
@@ -68,6 +68,34 @@ def test_each_positive_and_negative_class_becomes_a_caption(tmp_path: Path) -> N
     assert [region.box for region in bow.regions] == [(10.5, 20, 40.5, 60), (0, 0, 5, 5)]
     assert {(*region.spans[0], region.category) for region in bow.regions} == {(0, 3, 5)}
     assert [caption.text for caption in records[1].captions] == ["aerosol can"]
+
+
+def test_classes_not_shown_are_absent_phrases_of_a_recipe_with_negatives(tmp_path: Path) -> None:
+    """Not those with a qualifier, whose name may be that of another class."""
+    source = write(
+        tmp_path,
+        images=[
+            image(9, neg_category_ids=[8, 5, 77]),
+            image(4, neg_category_ids=[8]),
+            image(6, neg_category_ids=[8, 3]),
+            image(7),
+        ],
+        annotations=[obj(1, 9, 3), obj(2, 6, 3)],
+    )
+    items = read(source, negatives=True)
+    records = [item for item in items if isinstance(item, ImageRecord)]
+    absent = {
+        record.image: [(p.text, p.record, p.reason, p.strength) for p in record.absent]
+        for record in records
+    }
+    assert absent == {
+        "coco/9": [("cup", "9:8", "class not shown", "proven")],
+        "coco/4": [("cup", "4:8", "class not shown", "proven")],
+        "coco/6": [("cup", "6:8", "class not shown", "proven")],
+    }
+    assert [[c.text for c in record.captions] for record in records] == [["aerosol can"], [], []]
+    rejected = {item.reason: item.records for item in items if isinstance(item, Rejected)}
+    assert rejected == {"unknown class": 0, "class both shown and not shown": 1, "no classes": 1}
 
 
 def test_image_table_has_coco_2017_file_names(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""Which absent phrases an image gets, and how captions carry them."""
+
+from collections import Counter
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.captions.combine import combine
+from pipelines.captions.negatives import (
+    IS_PRESENT,
+    MAX_PHRASES,
+    NO_NOUN,
+    ChosenPhrases,
+    SourcedPhrase,
+    Vocabulary,
+    VocabularyCounts,
+    absent_caption,
+    choose_absent,
+    vocabulary_phrase,
+)
+from pipelines.captions.rules import MDETR, PAPER
+from schemas import AbsentPhrase, Caption, GroundedCaption, Provenance, Region, Span
+from schemas.sentences import as_sentence
+from tests.pipelines.captions.sentences import caption
+
+NOUNS = ("dog", "dogs", "car", "bus", "star", "man", "woman", "sofa", "couch", "glass")
+#: What each noun means, for an oracle that does not use the rule's code.
+CONCEPTS = {"dogs": "dog", "woman": "man", "couch": "sofa"}
+SYNONYMS = {"sofa": ["couch"]}
+
+
+def phrases() -> st.SearchStrategy[str]:
+    adjectives = st.sampled_from(["", "red ", "big red "])
+    return st.tuples(adjectives, st.sampled_from(NOUNS)).map("".join)
+
+
+def stated(*texts: str) -> list[SourcedPhrase]:
+    return [
+        SourcedPhrase("gqa", AbsentPhrase(text, "gqa", str(number), "answered no"))
+        for number, text in enumerate(texts)
+    ]
+
+
+def vocabulary(**counts: int) -> Vocabulary:
+    return Vocabulary(VocabularyCounts(counts, SYNONYMS))
+
+
+def choose(
+    texts: list[str], captions: list[Caption], names: tuple[str, ...] = (), **options: Any
+) -> ChosenPhrases:
+    options = {"proven": 100, "unproven": 0, "seed": "coco/1"} | options
+    words = vocabulary(**dict.fromkeys(NOUNS, 3))
+    return choose_absent(stated(*texts), captions, names, words, **options)
+
+
+def concept(phrase: str) -> str:
+    noun = phrase.rpartition(" ")[2].casefold()
+    return CONCEPTS.get(noun, noun)
+
+
+@given(
+    texts=st.lists(phrases(), max_size=8),
+    shown=st.lists(phrases(), max_size=4),
+    names=st.lists(st.sampled_from(NOUNS), max_size=2),
+    proven=st.integers(0, 4),
+    unproven=st.integers(0, 4),
+)
+def test_absent_phrase_never_names_what_the_image_shows(
+    texts: list[str], shown: list[str], names: list[str], proven: int, unproven: int
+) -> None:
+    captions = [caption(text, (0, 0, 9, 9), record=text) for text in shown]
+    options: dict[str, Any] = {"proven": proven, "unproven": unproven}
+    chosen = choose(texts, captions, tuple(names), **options)
+    assert chosen == choose(texts, captions, tuple(names), **options)
+
+    present = {concept(text) for text in (*shown, *names)}
+    chosen_texts = [sourced.phrase.text for sourced in chosen.proven]
+    drawn = [phrase.text for phrase in chosen.unproven]
+    assert present.isdisjoint(map(concept, [*chosen_texts, *drawn]))
+    assert len(chosen_texts) <= proven and len(drawn) <= unproven
+    # No two that are drawn, nor one drawn and one stated, are about one object.
+    possible = {concept(t) for t in texts} - present
+    assert len(set(map(concept, drawn))) == len(drawn)
+    assert possible.isdisjoint(map(concept, drawn))
+    # Every phrase that was stated has one outcome.
+    rejected = [sourced for sourced, _ in chosen.rejected]
+    outcomes = [*chosen.proven, *chosen.merged, *chosen.left_out, *rejected]
+    records = [sourced.phrase.record for sourced in outcomes]
+    assert sorted(records, key=int) == [str(number) for number in range(len(texts))]
+    assert {s.phrase.text for s in rejected} == {t for t in texts if concept(t) in present}
+    assert not chosen.left_out or len(chosen_texts) == proven
+
+
+@given(
+    sentences=st.lists(phrases(), min_size=1, max_size=30, unique=True),
+    absent=st.lists(st.text("abc ", min_size=1, max_size=40).map(lambda t: f"x{t}y"), max_size=30),
+)
+def test_captions_carry_absent_phrases_after_their_sentences(
+    sentences: list[str], absent: list[str]
+) -> None:
+    """Without boxes, at their spans, within the length of the rules, each once."""
+    captions = [caption(text, (0, 0, 9, 9), record=text) for text in sentences]
+    captions += [absent_caption(phrase) for _, phrase in stated(*absent)]
+    for rules in (PAPER, MDETR):
+        combined = combine(captions, rules)
+        carried = [each.text[slice(*phrase.span)] for each in combined for phrase in each.absent]
+        assert sorted(carried) == sorted(absent)
+        for each in combined:
+            assert len(each.text) < rules.max_length
+            parts = [*each.provenance, *each.absent]
+            texts = [each.text[slice(*part.span)] for part in parts]
+            assert each.text == " ".join(map(as_sentence, texts))
+            for phrase in each.absent:
+                covered = {i for a, b in each.tokens_negative for i in range(a, b)}
+                letters = [i for i in range(*phrase.span) if each.text[i].isalnum()]
+                assert covered.issuperset(letters)
+                spans = [span for region in each.regions for span in region.spans]
+                assert all(b <= phrase.span[0] or phrase.span[1] <= a for a, b in spans)
+
+
+def test_proven_phrase_that_another_source_shows_is_rejected_with_its_reason() -> None:
+    captions = [
+        Caption("a man on a couch", [], [], [Provenance("vg", "7", (0, 16))]),
+        Caption("Is there a car?", [], [], [Provenance("gqa", "8", (0, 15))]),
+    ]
+    chosen = choose(["sofas", "women", "car", "dog", "3", "y" * 101], captions, names=("dogs",))
+    assert [s.phrase.text for s in chosen.proven] == ["car"]
+    assert [(s.phrase.text[:5], reason) for s, reason in chosen.rejected] == [
+        ("sofas", IS_PRESENT),
+        ("women", IS_PRESENT),
+        ("dog", IS_PRESENT),
+        ("3", NO_NOUN),
+        ("yyyyy", NO_NOUN),
+    ]
+
+
+def test_frequent_phrases_are_drawn_more_often() -> None:
+    words = vocabulary(dog=9, car=1)
+    rng = Random(0)
+    counts = Counter(words.draw(rng) for _ in range(2000))
+    assert 1700 < counts["dog"] < 1900
+
+
+def test_vocabulary_depends_neither_on_slices_nor_on_their_order() -> None:
+    slices = [{"dog": 2, "car": 1}, {"car": 1}, {"bus": 3, **{f"x{i}": 1 for i in range(6000)}}]
+    totals = []
+    for order in (slices, slices[::-1]):
+        total = VocabularyCounts()
+        for counts in order:
+            total.merge(VocabularyCounts(dict(counts), {"sofa": ["couch"]}))
+        totals.append(total.most_frequent())
+    assert totals[0] == totals[1]
+    assert list(totals[0].phrases)[:3] == ["bus", "car", "dog"]
+    assert len(totals[0].phrases) == MAX_PHRASES
+    assert totals[0].synonyms == {"sofa": ["couch"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "spans", "phrase"),
+    [
+        ("Two Red Cars!", [(0, 12)], "red cars"),
+        ("a man in a hat", [(0, 14)], ""),  # two nouns
+        ("left dog", [(0, 8)], ""),
+        ("some food", [(0, 9)], ""),  # hardly ever absent
+        ("the very old tall tower", [(4, 23)], ""),  # too long
+        ("red, the car", [(0, 3), (9, 12)], ""),  # not one phrase
+        ("chien \u00e9t\u00e9", [(0, 9)], ""),
+        ("the", [(0, 3)], ""),
+    ],
+)
+def test_vocabulary_has_noun_phrases(text: str, spans: list[Span], phrase: str) -> None:
+    assert vocabulary_phrase(text, spans) == phrase
+    counts = VocabularyCounts()
+    counts.add_captions([GroundedCaption(text, [Region(spans, (0, 0, 1, 1))], [], "vg", "1")])
+    assert counts.phrases == ({phrase: 1} if phrase else {})
