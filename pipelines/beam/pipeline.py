@@ -54,13 +54,18 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
     def slices(label: str, inputs: dict[str, list[Input]]) -> beam.PCollection:
         """Returns the byte ranges of the slices of raw files, distributed over the workers."""
         files = [
-            (name, rank, input)
+            (f"{name}/{rank}".encode(), (name, rank, input))
             for name, inputs_of_name in inputs.items()
             for rank, input in enumerate(inputs_of_name)
         ]
         ranges, readings_of_files = _apply(
             FindSlices(build, label == "annotations", label == "evaluation sets"),
-            pipeline | f"List {label}" >> beam.Create(files, reshuffle=True),
+            pipeline
+            | f"List {label}" >> beam.Create(files, reshuffle=False)
+            # Grouped, not reshuffled: of two reshuffles with only maps between them, Flink leaves
+            # out the second, and all slices of a file would be read where it was sliced.
+            | f"Spread files of {label}" >> beam.GroupByKey()
+            | f"Files of {label}" >> beam.FlatMapTuple(lambda _, files_of_key: files_of_key),
             f"Find slices of {label}",
         )
         readings.append(readings_of_files)

@@ -120,7 +120,7 @@ def test_dataflow_job_and_its_output(finished: Cloud, small_set: Path, tmp_path:
     # Work is reshuffled after every list of files; only counts and the manifest have one group.
     shuffles = {s.unique_name for s in steps if s.spec.urn == primitives.GROUP_BY_KEY.urn}
     assert {name.partition("/")[0] for name in shuffles} == {
-        *(f"List {name}" for name in FILES),
+        *(f"Spread files of {name}" for name in FILES),
         *(f"Spread {name}" for name in FILES),
         "Spread images",
         "Every shard",

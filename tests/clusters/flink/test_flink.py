@@ -30,6 +30,12 @@ def cluster(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fli
 def test_flink_makes_the_local_bytes(cluster: FlinkCluster, expected: dict[str, str]) -> None:
     assert cluster.build("well") == expected
     assert cluster.used_hosts() == 2
+    # Flink leaves out a reshuffle that follows another one with only maps between them.
+    [job] = cluster.ask("jobs/overview")["jobs"]
+    nodes = {node["id"]: node for node in cluster.ask(f"jobs/{job['jid']}/plan")["plan"]["nodes"]}
+    [reading] = [node for node in nodes.values() if "{Read annotations" in node["description"]]
+    spread = nodes[reading["inputs"][0]["id"]]
+    assert [edge["ship_strategy"] for edge in spread["inputs"]] == ["Rebalance"]
 
 
 def test_interrupt_cancels_the_job_on_the_cluster(cluster: FlinkCluster) -> None:
