@@ -10,9 +10,13 @@ from schemas.image_ids import NAMESPACES
 
 
 def errors(
-    exclude: Mapping[str, Exclusion], sources: Mapping[str, Source], joins: Joins
+    exclude: Mapping[str, Exclusion], sources: Mapping[str, Source], joins: Joins, by_hash: bool
 ) -> Iterator[str]:
-    """Yields a line for each exclusion that cannot name an image of any source, and why."""
+    """Yields a line for each exclusion that cannot name an image of any source, and why.
+
+    ``by_hash``: whether near-duplicates of the images that an exclusion has are excluded, too, so
+    that no id needs to join them.
+    """
     of_sources = {namespace for source in sources.values() for namespace in source.image_ids()}
     datasets = sorted(NAMESPACES | of_sources)
     for name, exclusion in exclude.items():
@@ -28,7 +32,7 @@ def errors(
                 'state the dataset of its ids, as of = "coco"; the sources have images of '
                 + ", ".join(sorted(of_sources))
             )
-        else:
+        elif not (by_hash and exclusion.images):
             yield from (line + error for error in _impossible(exclusion, sources, joins))
 
 

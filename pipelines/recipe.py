@@ -29,6 +29,7 @@ from pipelines.io.raw_files import RawFileError, exists
 from pipelines.sources.base import Source
 from pipelines.sources.clevr.reader import Clevr
 from pipelines.sources.coco import Coco
+from pipelines.sources.detection.published import CocoDetection, Objects365, V3Det
 from pipelines.sources.flickr30k import Flickr30k
 from pipelines.sources.gqa import Gqa
 from pipelines.sources.lvis import Lvis
@@ -47,10 +48,13 @@ PACKAGE = "pipelines.recipes"
 SOURCES: dict[str, type[Source]] = {
     "clevr": Clevr,
     "coco": Coco,
+    "coco_detection": CocoDetection,
     "flickr30k": Flickr30k,
     "gqa": Gqa,
     "lvis": Lvis,
     "mdetr_json": MdetrJson,
+    "objects365": Objects365,
+    "v3det": V3Det,
     "vg": VisualGenome,
 }
 
@@ -494,7 +498,12 @@ class _Parser:
         if recipe.near_duplicates.action != "off" and recipe.images == "none":
             self.errors.append('near_duplicates: needs the images, but images = "none"')
         if all(recipe.sources.get(name) for name in sources):
-            self.errors += exclusion_checks.errors(recipe.exclude, recipe.sources, recipe.joins())
+            self.errors += exclusion_checks.errors(
+                recipe.exclude,
+                recipe.sources,
+                recipe.joins(),
+                by_hash=recipe.near_duplicates.action == "exclude",
+            )
 
     def _check_unused_splits(self, recipe: Recipe) -> None:
         """Adds errors for splits that no source has files for, if all sources state theirs."""

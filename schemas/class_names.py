@@ -1,6 +1,19 @@
-"""Converts class names of a detection dataset to captions."""
+"""Names of the classes of detection datasets, and the captions that are such names."""
 
 import re
+
+_CLASS_DATASETS = frozenset({"lvis", "objects365", "openimages", "v3det"})
+#: How the names of other datasets end whose captions are names of classes.
+CLASSES_ENDING = "_classes"
+
+
+def is_class_dataset(dataset: str) -> bool:
+    """Returns whether the captions of a dataset are names of classes, by its name.
+
+    >>> is_class_dataset("lvis"), is_class_dataset("coco_classes"), is_class_dataset("refcoco")
+    (True, True, False)
+    """
+    return dataset in _CLASS_DATASETS or dataset.endswith(CLASSES_ENDING)
 
 
 def class_name(name: str) -> str:

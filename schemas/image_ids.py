@@ -28,6 +28,8 @@ _NUMBERED = {
     "coco": _pattern(_NUMBER, _FILE, _COCO_FILE),
     "vg": _pattern(_NUMBER, _FILE),
     "flickr30k": _pattern(_NUMBER, _FILE),
+    "objects365": _pattern(_NUMBER, r"objects365_v[0-9]_([0-9]{8})(?:\.jpg)?"),
+    "v3det": _pattern(_NUMBER),
 }
 # Of those whose ids are names.
 _NAMED = _pattern(_NUMBER, _NAME)

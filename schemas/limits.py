@@ -32,6 +32,10 @@ MIN_COMMA_DISTANCE = {"list": 5, "dict": 12}
 #: Most bytes of the licenses of a file, which go with each of its slices; COCO's have 1 kB.
 MAX_LICENSES_BYTES = 64 << 10
 
+#: Most bytes of the classes of a detection dataset, which are read with each slice: V3Det has
+#: 13,204, with descriptions.
+MAX_CATEGORIES_BYTES = 32 << 20
+
 #: Most bytes of one line of a text file; lines are ids.
 MAX_LINE_BYTES = 4096
 
@@ -75,6 +79,9 @@ MAX_NAME_CHARACTERS = 100
 
 #: Most pairs of a phrase and a box of one caption that are compared.
 MAX_CAPTION_PAIRS = 1_000_000
+
+#: Most boxes of one class in an image, whose caption must fit in the memory of a worker.
+MAX_CLASS_BOXES = 10_000
 
 #: Most regions of an image of Visual Genome, which are compared in pairs.
 MAX_IMAGE_REGIONS = 5_000

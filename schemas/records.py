@@ -36,7 +36,8 @@ class GroundedCaption(msgspec.Struct, array_like=True, gc=False):
 
     ``dataset`` is the published dataset that the sentence is from (``vg``, ``gqa``, ``refcoco``,
     ``refcoco+``, ``refcocog``, ``flickr30k``, ...), ``record`` the id of the raw record in it.
-    ``regions`` have boxes, ``object_regions`` name objects. The other fields are those of
+    ``regions`` have boxes, ``object_regions`` name objects. ``of_class``: it is the name of a
+    class, of which other slices may have more boxes. The other fields are those of
     `schemas.sample.Caption`.
     """
 
@@ -48,6 +49,7 @@ class GroundedCaption(msgspec.Struct, array_like=True, gc=False):
     phrases: list[Phrase] = []
     question: Question | None = None
     object_regions: list[ObjectRegion] = []
+    of_class: bool = False
 
     def box_count(self) -> int:
         """Returns the number of boxes that the caption refers to."""

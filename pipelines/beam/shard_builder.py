@@ -7,6 +7,7 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.beam.serialization import pack
+from pipelines.captions.class_captions import unite
 from pipelines.captions.combine import combine
 from pipelines.captions.merge import MergedImage, merge
 from pipelines.captions.negatives import (
@@ -36,9 +37,9 @@ class ShardSummary(msgspec.Struct):
     """The contribution of a shard to the manifest and the tables.
 
     ``sources`` counts what became of the captions that the shard was given; those that were merged
-    or rejected before are not counted. ``rows`` is a packed `list[IndexRow]`, because one worker
-    holds the rows of all shards, and ``groups`` a packed `list[str]`: one name for all images that
-    are held out together with the image of a row (`ImageRegistry.group`).
+    or rejected when they were read are not counted. ``rows`` is a packed `list[IndexRow]`, because
+    one worker holds the rows of all shards, and ``groups`` a packed `list[str]`: one name for all
+    images that are held out together with the image of a row (`ImageRegistry.group`).
     """
 
     entry: ShardEntry
@@ -140,6 +141,11 @@ class ShardBuilder:
 
     def _write_records(self, records: list[ImageRecord], writer: ShardWriter) -> None:
         """Writes the samples of all records of one canonical key, unless they are excluded."""
+        records, merged_counts, rejected_rows = unite(records)
+        for source, count in merged_counts.items():
+            self._counts[source].merged += count
+        for rejected in rejected_rows:
+            self._reject(rejected)
         used = [record for record in records if record.captions or record.absent]
         if self._is_trained_on and self._exclude(used):
             return

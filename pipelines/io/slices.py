@@ -9,7 +9,7 @@ import json
 import mmap
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from schemas.decodable import decodable
 from schemas.licenses import MALFORMED_LICENSE
 from schemas.limits import (
     FREE_ELEMENTS,
+    MAX_CATEGORIES_BYTES,
     MAX_LICENSES_BYTES,
     MAX_LINE_BYTES,
     MAX_RECORD_BYTES,
@@ -46,6 +47,8 @@ Layout = Literal["list", "dict", "lines", "file"]
 
 _Range = tuple[int, int]  # bytes [start, stop) of a file
 
+_MAX_BESIDE_BYTES = {"licenses": MAX_LICENSES_BYTES, "categories": MAX_CATEGORIES_BYTES}
+
 
 class Input(msgspec.Struct, frozen=True):
     """One raw file, and the layout by which it is sliced.
@@ -61,7 +64,7 @@ class Input(msgspec.Struct, frozen=True):
     layout: Layout
     within: str = ""
     role: str = ""  # for readers with more than one kind of file
-    beside: str = ""  # "licenses", the only such value so far
+    beside: str = ""  # a key of `_MAX_BESIDE_BYTES`
 
 
 class SliceRange(msgspec.Struct, frozen=True):
@@ -74,7 +77,7 @@ class SliceRange(msgspec.Struct, frozen=True):
     start: int
     stop: int
     first: int = 0  # position of its first element in a list
-    beside: bytes = b""  # the JSON under the key `Input.beside`
+    beside: _Range = (0, 0)  # bytes of the JSON under the key `Input.beside`
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -124,6 +127,8 @@ def find_slices(
     for key, start, size in elements.too_large:
         detail = f"{name}: {size} bytes from byte {start}"
         yield Rejected(source, key, "record too large", detail)
+    if elements.beside_error and input.beside != "licenses":
+        raise RawFileError(f"{input.path}: its {input.beside} have {elements.beside_error}")
     if elements.beside_error:
         detail = f"{name}: {elements.beside_error}"
         yield Rejected(source, input.beside, MALFORMED_LICENSE, detail)
@@ -138,20 +143,29 @@ def read_slice(slice_range: SliceRange) -> Slice:
     layout = slice_range.input.layout
     if layout == "file":
         return Slice(slice_range.input, b"")
-    size = slice_range.stop - slice_range.start
     with open_binary(slice_range.path, read_ahead=0) as file:
-        file.seek(slice_range.start)
-        content = file.read(size)
-    if len(content) != size:
-        raise RawFileError(
-            f"{slice_range.path}: shorter than when its slices were found; it changed during the "
-            "build"
+        content, beside = (
+            _read_range(file, of_file, slice_range.path)
+            for of_file in ((slice_range.start, slice_range.stop), slice_range.beside)
         )
     if layout == "list":
         content = b"[" + content + b"]"
     elif layout == "dict":
         content = b"{" + content + b"}"
-    return Slice(slice_range.input, content, slice_range.first, slice_range.beside)
+    return Slice(slice_range.input, content, slice_range.first, beside)
+
+
+def _read_range(file: BinaryIO, of_file: _Range, path: str) -> bytes:
+    start, stop = of_file
+    if start == stop:
+        return b""
+    file.seek(start)
+    content = file.read(stop - start)
+    if len(content) != stop - start:
+        raise RawFileError(
+            f"{path}: shorter than when its slices were found; it changed during the build"
+        )
+    return content
 
 
 def element_ranges(content: mmap.mmap, input: Input) -> npt.NDArray[np.int64]:
@@ -184,18 +198,18 @@ class _Elements:
         firsts: the position of the first element of each slice of a list; 0 of other slices.
         repeated_keys: the keys of a JSON dict of which a later value is in a slice.
         too_large: the name, first byte and size of elements that are too large to be read.
-        beside: the JSON that goes with each slice; ``beside_error``: why there is none.
+        beside: the bytes that go with each slice; ``beside_error``: why there are none.
     """
 
     def __init__(self, content: mmap.mmap, input: Input) -> None:
         self.repeated_keys: list[str] = []
         self.too_large: list[tuple[str, int, int]] = []
-        self.beside, self.beside_error = b"", ""
+        self.beside, self.beside_error = (0, 0), ""
         if input.layout == "lines":
             self.ranges = list(self._line_ranges(content))
         elif input.layout == "list":
             borders, beside = _of_scannable(content, lambda text: _element_ranges(text, input))
-            self._add_beside(content[slice(*beside)], beside[0], input)
+            self._add_beside(beside, input)
             if (borders[:, 1] - borders[:, 0]).max(initial=0) <= MAX_RECORD_BYTES:
                 self.ranges = list(_grouped_array(borders))
             else:
@@ -209,11 +223,12 @@ class _Elements:
             starts = [start for start, _ in self.ranges]
             self.firsts = np.searchsorted(borders[:, 0], starts).tolist()
 
-    def _add_beside(self, beside: bytes, start: int, input: Input) -> None:
-        if len(beside) <= MAX_LICENSES_BYTES:
+    def _add_beside(self, beside: _Range, input: Input) -> None:
+        start, stop = beside
+        if stop - start <= _MAX_BESIDE_BYTES.get(input.beside, 0):
             self.beside = beside
         else:
-            self.beside_error = f"{len(beside)} bytes from byte {start}"
+            self.beside_error = f"{stop - start} bytes from byte {start}"
 
     def _small_enough(
         self, runs: list[list[_Range]], content: mmap.mmap, input: Input

@@ -12,17 +12,16 @@ from typing import Any, BinaryIO
 import orjson
 
 from schemas import Caption, Sample
+from schemas.class_names import is_class_dataset
 from shards.export.job import ExportedFile, ExportJob
 from shards.export.regions import groundable_regions
-
-#: Datasets whose captions are class names; their boxes get a label in place of a phrase.
-CLASS_DATASETS = frozenset({"lvis"})
 
 
 def export(job: ExportJob) -> list[ExportedFile]:
     """Writes ``SPLIT_vg.jsonl``; for classes ``SPLIT_od.jsonl`` and ``label_map.json``.
 
-    Captions without boxes are left out. Labels count from 0 and are the same in all files.
+    Captions without boxes are left out. Boxes of classes, whose names may be joined to captions,
+    have labels. Labels count from 0 and are the same in all files.
 
     Raises:
         ShardError: see `ExportJob.samples`.
@@ -82,7 +81,7 @@ class _JsonLines:
 
 def _is_class_name(caption: Caption) -> bool:
     datasets = {record.dataset for record in caption.provenance}
-    return bool(datasets) and datasets <= CLASS_DATASETS
+    return bool(datasets) and all(map(is_class_dataset, datasets))
 
 
 def _strip(text: str) -> tuple[str, int]:
@@ -113,5 +112,5 @@ def _regions(caption: Caption, sample: Sample) -> list[dict[str, Any]]:
 def _instances(sample: Sample, labels: dict[str, int]) -> Iterator[dict[str, Any]]:
     for caption in filter(_is_class_name, sample.captions):
         for region in groundable_regions(caption, sample.width, sample.height):
-            label = labels.setdefault(caption.text, len(labels))
-            yield {"bbox": region.box, "label": label, "category": caption.text}
+            label = labels.setdefault(region.phrase, len(labels))
+            yield {"bbox": region.box, "label": label, "category": region.phrase}

@@ -13,9 +13,12 @@ import msgspec
 _NAMESPACES = {
     "clevr": {"clevr"},
     "coco": {"coco"},
+    "coco_detection": {"coco"},
     "flickr30k": {"flickr30k"},
     "gqa": {"coco", "vg"},
     "lvis": {"coco"},
+    "objects365": {"objects365"},
+    "v3det": {"v3det"},
     "vg": {"vg"},
 }
 
@@ -46,11 +49,16 @@ class DatasetRules(msgspec.Struct, frozen=True):
 
 # Of one object in RefCOCO, of several in gRefCOCO; a recipe may give both the same name.
 _REFERRING = DatasetRules(min_regions=1, area="object", negative="regions", same_words=True)
+# The names of classes that an image shows, and in LVIS also of some that it does not show.
+_CLASSES = DatasetRules(min_regions=1, area="object", negative="none", class_name=True)
 _OF_READER = {
     "clevr": {"clevr": DatasetRules(question=True)},
+    "coco_detection": {"coco_classes": _CLASSES},
     "flickr30k": {"flickr30k": DatasetRules(phrases=True)},
     "gqa": {"gqa": DatasetRules(question=True)},
     "lvis": {"lvis": DatasetRules(area="object", negative="none", class_name=True)},
+    "objects365": {"objects365": _CLASSES},
+    "v3det": {"v3det": _CLASSES},
     "vg": {"vg": DatasetRules(min_regions=1, negative="regions")},
 }
 

@@ -243,6 +243,15 @@ def test_odvg_labels_are_the_same_in_all_splits(tmp_path: Path) -> None:
     ]
 
 
+def test_odvg_labels_the_boxes_of_classes_that_are_joined(tmp_path: Path) -> None:
+    joined = caption("cat. fire hydrant.", region((0, 3)), region((5, 17)), dataset="objects365")
+    out = export("odvg", make_set(tmp_path, sample("objects365/1", joined)), tmp_path / "out")
+    assert files(out) == ["label_map.json", "train_od.jsonl"]
+    [line] = lines(out / "train_od.jsonl")
+    categories = [instance["category"] for instance in line["detection"]["instances"]]
+    assert categories == ["cat", "fire hydrant"]
+
+
 def test_coco_writes_a_box_once_for_each_phrase(tmp_path: Path) -> None:
     captions = [
         caption("Red dog", region((0, 7))),

@@ -1,0 +1,179 @@
+"""Detection datasets in COCO's layout: COCO itself, Objects365 and V3Det.
+
+Layout: a JSON object with lists ``images``, ``annotations`` and ``categories``, as that of
+cocodataset.org. Annotations are read in slices, so a file may have any number of them.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from pipelines.geometry.boxes import from_xywh
+from pipelines.geometry.polygons import MAX_COORDINATE
+from pipelines.io.json_records import (
+    Id,
+    decode_list,
+    decode_parts,
+    decode_record,
+    reject_malformed,
+)
+from pipelines.io.raw_files import RawFileError
+from pipelines.io.slices import Input, Slice
+from pipelines.sources import image_licenses
+from pipelines.sources.base import Context, SliceItem, Source
+from pipelines.sources.detection.class_groups import ClassGroups
+from pipelines.sources.image_licenses import LicenseTable, web_address
+from schemas import ImageInfo, Region, Rejected
+from schemas.class_names import class_name
+from schemas.image_ids import ImageIdError, image_key
+
+_Coordinate = Annotated[float, msgspec.Meta(gt=-MAX_COORDINATE, lt=MAX_COORDINATE)]
+_ImageId = Id | str  # a number, or in files of one's own a name
+_CategoryId = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1, extra={"is_id": True})]
+
+
+class ImageRow(msgspec.Struct, gc=False):
+    """An element of ``images``."""
+
+    id: _ImageId
+    file_name: str
+    width: int
+    height: int
+    flickr_url: msgspec.Raw = msgspec.Raw()
+    coco_url: msgspec.Raw = msgspec.Raw()
+    url: msgspec.Raw = msgspec.Raw()
+    license: msgspec.Raw = msgspec.Raw()
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    image_id: _ImageId
+    category_id: _CategoryId
+    bbox: tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate]
+    area: float | None = None
+    iscrowd: bool | int = 0
+
+
+class _AnnotatedClass(msgspec.Struct, gc=False):
+    """The caption that an annotation is for, whatever is wrong with its box."""
+
+    image_id: _ImageId
+    category_id: _CategoryId
+
+
+class _Category(msgspec.Struct, gc=False):
+    id: _CategoryId
+    name: str
+
+
+class CocoLayout(Source, kw_only=True):
+    """Names of classes as captions; the base of the datasets in COCO's layout."""
+
+    #: the dataset of the captions
+    dataset_name: ClassVar[str]
+
+    annotations: dict[str, str]  # split -> its file
+
+    def paths(self) -> list[str]:
+        return list(self.annotations.values())
+
+    def split_names(self) -> set[str]:
+        return set(self.annotations)
+
+    def image_tables(self) -> list[Input]:
+        return [
+            Input(path, "list", within="images", beside=image_licenses.KEY)
+            for path in self.annotations.values()
+        ]
+
+    def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
+        images, bad = decode_list(raw_slice.content, ImageRow)
+        yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
+        licenses = LicenseTable(self.namespace, raw_slice)
+        for image in images:
+            if key := self.key_of(image.id):
+                yield self.image_info(image, key, licenses)
+            else:
+                yield Rejected(self.namespace, str(image.id), "bad image id", image.file_name)
+        yield from licenses.rejected()
+
+    def inputs(self, splits: tuple[str, ...]) -> list[Input]:
+        return [
+            Input(self.annotations[split], "list", "annotations", role=split, beside="categories")
+            for split in splits
+            if split in self.annotations
+        ]
+
+    def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
+        path = raw_slice.input.path
+        annotations, bad = decode_list(raw_slice.content, _Annotation)
+        yield from reject_malformed(self.namespace, bad, path, records=0, boxes=1)
+        groups = ClassGroups(
+            self.namespace,
+            self.dataset_name,
+            raw_slice.input.role,
+            class_names(raw_slice),
+            boxes=len(annotations) + len(bad),
+        )
+        for annotation in annotations:
+            region = Region(
+                spans=[],
+                box=from_xywh(*annotation.bbox),
+                area=annotation.area,
+                category=annotation.category_id,
+                crowd=bool(annotation.iscrowd),
+            )
+            self._add(groups, annotation, region)
+        for lost in filter(None, decode_parts(raw_slice.content, bad, _AnnotatedClass)):
+            self._add(groups, lost, None)
+        yield from groups.items()
+
+    def key_of(self, image_id: _ImageId) -> str:
+        """Returns the key of an image of a file, or an empty string if its id is none."""
+        try:
+            return image_key(self.namespace, image_id)
+        except ImageIdError:
+            return ""
+
+    def image_info(self, image: ImageRow, key: str, licenses: LicenseTable) -> ImageInfo:
+        """Returns the row of an image in the image table."""
+        return ImageInfo(
+            key=key,
+            source=self.namespace,
+            file=image.file_name,
+            width=image.width,
+            height=image.height,
+            license=licenses.license(image.license),
+            url=web_address(image.url, image.flickr_url, image.coco_url),
+        )
+
+    def _add(
+        self, groups: ClassGroups, annotation: _Annotation | _AnnotatedClass, region: Region | None
+    ) -> None:
+        image_id = annotation.image_id
+        groups.add(self.key_of(image_id), str(image_id), str(annotation.category_id), region)
+
+
+def class_names(raw_slice: Slice) -> Mapping[str, str]:
+    """Returns the caption of each class of a file, by the class's id.
+
+    Raises:
+        RawFileError: the file has no ``categories``, or a malformed one.
+    """
+    names = _class_names(raw_slice.beside)
+    if isinstance(names, str):
+        raise RawFileError(f"{raw_slice.input.path}: {names}")
+    return names
+
+
+@functools.lru_cache(maxsize=4)
+def _class_names(categories: bytes) -> "dict[str, str] | str":
+    """Returns the names, or why there are none; all slices of a file have the same bytes."""
+    try:
+        rows = decode_record(categories or b"[]", list[_Category])
+    except ValueError as error:
+        return f"its categories are not in COCO's layout: {error}"
+    if not rows:
+        return "it has no categories"
+    return {str(row.id): class_name(row.name) for row in rows}
