@@ -99,7 +99,7 @@ def main() -> None:
         names = ["licenses", "url"]
         sizes = {name: _column_bytes(table, name) / len(table) for name in names}
         text = ", ".join(f"{name} {size:.1f} bytes an image" for name, size in sizes.items())
-        print(f"index.parquet of {table[0].source}: {text}")
+        print(f"indexes of {table[0].source}: {text}")
 
 
 def _column_bytes(table: list[ImageInfo], name: str) -> int:

@@ -30,7 +30,7 @@ from shards.sampling.sample_order import (
     SampleIndices,
     SampleOrder,
 )
-from tests.shard_sets import write_tables
+from tests.shard_sets import write_index, write_manifest
 
 SHARDS, IMAGES = 128, 1600
 BATCH = 64
@@ -41,34 +41,33 @@ def large_set(shards: int = SHARDS) -> Iterator[Path]:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        entries, rows = [], []
+        entries = []
         for shard in range(shards):
             captions = rng.integers(2, 12, IMAGES).tolist()
             file = f"train-{shard:05d}-of-{shards:05d}.tar"
             keys = [f"vg/{shard * IMAGES + i}" for i in range(IMAGES)]
-            rows.append(
-                [
-                    IndexRow(
-                        shard=file,
-                        key=key,
-                        image_name=f"{key}.jpg",
-                        image_offset=512,
-                        image_size=100_000,
-                        image_crc32=1,
-                        json_offset=101_376,
-                        json_size=5000,
-                        json_crc32=2,
-                        width=640,
-                        height=480,
-                        captions=n,
-                        regions=5 * n,
-                        datasets=["vg"],
-                    )
-                    for key, n in zip(keys, captions, strict=True)
-                ]
-            )
-            entries.append(ShardEntry(file, "train", 10240, "", IMAGES, sum(captions)))
-        write_tables(folder, entries, rows, "large")
+            rows = [
+                IndexRow(
+                    shard=file,
+                    key=key,
+                    image_name=f"{key}.jpg",
+                    image_offset=512,
+                    image_size=100_000,
+                    image_crc32=1,
+                    json_offset=101_376,
+                    json_size=5000,
+                    json_crc32=2,
+                    width=640,
+                    height=480,
+                    captions=n,
+                    regions=5 * n,
+                    datasets=["vg"],
+                )
+                for key, n in zip(keys, captions, strict=True)
+            ]
+            index = write_index(folder, file, rows)
+            entries.append(ShardEntry(file, "train", 10240, "", IMAGES, sum(captions), index, [0]))
+        write_manifest(folder, entries, "large")
         yield folder
 
 

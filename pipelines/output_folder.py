@@ -32,15 +32,15 @@ from pipelines.io.lease import Holder, Lease, LeaseLostError, check
 from pipelines.io.raw_files import StoreError, is_local, open_binary
 from pipelines.recipe import Recipe
 from schemas.decodable import decodable
-from shards.format import index
 from shards.format import manifest as mf
-from shards.format.placement import shard_name
+from shards.format.placement import index_name, shard_name
 from shards.reading.tables import EXCLUDED, REJECTED, STATS
 from shards.terminal import listed
 
 JOURNAL = ".mdetr-build.json"
-TABLES = (index.NAME, REJECTED, EXCLUDED, STATS)
-_SHARD = re.compile(r"[A-Za-z0-9_]+-\d{5,}-of-\d{5,}\.tar")
+TABLES = (REJECTED, EXCLUDED, STATS)
+_OLD_INDEX = "index.parquet"  # of all shards, before version 5 of the format
+_SHARD = re.compile(r"[A-Za-z0-9_]+-\d{5,}-of-\d{5,}\.(tar|index\.parquet)")
 # Parts of a URL's path that fsspec reads as something other than a name, and Beam as a name.
 _NO_NAME = re.compile(r"::|\?versionId=|(\?generation=|#)\d+$")
 _TOKEN = re.compile(r"[0-9a-f]{32}")  # of a lease
@@ -67,7 +67,7 @@ def file_names(recipe: Recipe) -> set[str]:
         for name, split in recipe.splits.items()
         for shard in range(split.shards)
     }
-    return {*shards, *TABLES, mf.NAME}
+    return {*shards, *map(index_name, shards), *TABLES, mf.NAME}
 
 
 def check_url(path: str) -> None:
@@ -254,4 +254,4 @@ class OutputFolder:
 
 
 def _is_name_of_build(name: str) -> bool:
-    return name in (*TABLES, mf.NAME) or _SHARD.fullmatch(name) is not None
+    return name in (*TABLES, _OLD_INDEX, mf.NAME) or _SHARD.fullmatch(name) is not None

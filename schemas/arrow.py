@@ -2,12 +2,12 @@
 
 import pyarrow as pa
 
-#: ``index.parquet``: one row per image, in the order of the shards. An offset is that of a member's
-#: bytes in its tar, so that a reader can map a shard and read single members; the CRC-32 of the
+#: The index of a shard: one row per image, in the order of its tar. An offset is that of a member's
+#: bytes in the tar, so that a reader can map a shard and read single members; the CRC-32 of the
 #: bytes detects damage. ``captions`` counts the pairs of image and caption. ``crop_of`` is the key
 #: of the image that a crop was made from, in whose shard it is; empty for all other images.
-#: ``licenses`` are ids of the manifest's licenses, ``url`` is the image's address on the web; see
-#: docs/shard_format.md.
+#: ``licenses`` are positions in the list ``licenses`` of the shard's entry in the manifest, ``url``
+#: is the image's address on the web; see docs/shard_format.md.
 INDEX = pa.schema(
     [
         ("shard", pa.string()),

@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
 
 from schemas import Caption, Provenance, Region, Sample
 from shards.format import manifest as mf
 from shards.format.index import IndexRow
 from shards.format.licenses import LicenseEntry
 from shards.format.manifest import FileEntry, Manifest, ShardEntry, Terms
-from shards.format.placement import shard_name
+from shards.format.placement import index_name, shard_name
 from shards.format.tables import encode_index
 from shards.format.writer import shard_writer
 
@@ -75,14 +78,13 @@ def write_index_only(
     """Writes a shard set like `write_shard_set`, without its tars: the order needs none."""
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[ShardEntry] = []
-    rows: list[list[IndexRow]] = []
     number = 0
     for i, images in enumerate(shards):
         file = shard_name(split, i, len(shards))
-        rows.append([])
+        rows: list[IndexRow] = []
         for captions in images:
             width, height = sizes[number % len(sizes)]
-            rows[-1].append(
+            rows.append(
                 IndexRow(
                     shard=file,
                     key=f"vg/{number}",
@@ -101,8 +103,10 @@ def write_index_only(
                 )
             )
             number += 1
-        entries.append(ShardEntry(file, split, 10240, "0" * 64, len(images), sum(images)))
-    write_tables(folder, entries, rows, "index only")
+        index = write_index(folder, file, rows)
+        counts = (len(images), sum(images))
+        entries.append(ShardEntry(file, split, 10240, "0" * 64, *counts, index, [0]))
+    write_manifest(folder, entries, "index only")
     return folder
 
 
@@ -115,30 +119,42 @@ def write_samples(
     """Writes a shard set of one split, given the samples of each shard with their JPEG images."""
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[ShardEntry] = []
-    rows: list[list[IndexRow]] = []
     for i, samples in enumerate(shards):
         file = shard_name(split, i, len(shards))
         with (folder / file).open("wb") as stream, shard_writer(stream, file) as writer:
             for item, content in samples:
                 writer.write(item, "jpg", content)
         counts = (len(writer.rows), sum(row.captions for row in writer.rows))
-        entries.append(ShardEntry(file, split, writer.size, writer.sha256, *counts))
-        rows.append(writer.rows)
-    write_tables(folder, entries, rows, name)
+        index = write_index(folder, file, writer.rows)
+        entries.append(ShardEntry(file, split, writer.size, writer.sha256, *counts, index, [0]))
+    write_manifest(folder, entries, name)
     return folder
 
 
-def licenses(rows: Sequence[Sequence[IndexRow]]) -> list[LicenseEntry]:
+def licenses(shards: Iterable[ShardEntry]) -> list[LicenseEntry]:
     """Returns the licenses of a manifest, if no table states that of an image."""
-    return [LicenseEntry(0, "unknown", "", images=sum(map(len, rows)))]
+    return [LicenseEntry(0, "unknown", "", images=sum(entry.images for entry in shards))]
 
 
-def write_tables(
-    folder: Path, shards: list[ShardEntry], rows: Sequence[Sequence[IndexRow]], name: str
-) -> None:
-    """Writes the index and the manifest of a shard set."""
-    index = encode_index(rows)
-    (folder / "index.parquet").write_bytes(index)
+def write_index(folder: Path, shard: str, rows: Sequence[IndexRow]) -> FileEntry:
+    """Writes the index of a shard, and returns its entry in the manifest."""
+    return write_entry(folder, index_name(shard), encode_index(rows))
+
+
+def read_indexes(folder: Path, split: str = "*") -> list[dict[str, Any]]:
+    """Returns the rows of the indexes of a set or of a split, as they are stored."""
+    paths = sorted(folder.glob(f"{split}-*.index.parquet"))
+    return [row for path in paths for row in pq.read_table(path).to_pylist()]
+
+
+def write_entry(folder: Path, name: str, content: bytes) -> FileEntry:
+    """Writes a file, and returns its entry in the manifest."""
+    (folder / name).write_bytes(content)
+    return FileEntry(name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def write_manifest(folder: Path, shards: list[ShardEntry], name: str) -> None:
+    """Writes the manifest of a shard set that has no tables."""
     manifest = Manifest(
         name=name,
         recipe_sha256="",
@@ -152,10 +168,10 @@ def write_tables(
         not_asked_for=[],
         exclusions={},
         warnings=[],
-        licenses=licenses(rows),
+        licenses=licenses(shards),
         terms={},
         sources={},
         shards=shards,
-        files=[FileEntry("index.parquet", len(index), hashlib.sha256(index).hexdigest())],
+        files=[],
     )
     (folder / mf.NAME).write_bytes(mf.encode(manifest))

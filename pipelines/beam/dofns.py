@@ -50,7 +50,7 @@ from schemas import (
 from schemas.image_ids import namespace_of, normal_key
 from schemas.licenses import LICENSE_REASONS, NOT_A_WEB_ADDRESS, is_web_address
 from schemas.limits import MAX_LIST_BYTES, MAX_REPORTED_CHARACTERS
-from shards.format.manifest import Terms
+from shards.format.manifest import Role, Terms
 from shards.format.placement import shard_of
 from shards.garbage_collection import collection_paused
 
@@ -60,6 +60,7 @@ VOCABULARY = "vocabulary"
 REJECTED = "rejected"
 UNIQUE_IMAGES = "unique_images"
 IMAGES = "images"
+PHOTOS: dict[Role, str] = {"train": "trained_on", "eval": "evaluated_on"}
 
 METRICS = "build"  # the namespace of counters and distributions
 MAX_SIDE = 1 << 24  # of an image in pixels; whole numbers below it are exact in float32
@@ -475,6 +476,7 @@ class WriteShard(ImageRegistryStep):
     def setup(self) -> None:
         """Opens the image store."""
         self._store = _image_store(self._build.recipe)
+        self._has_both_roles = len({s.role for s in self._build.recipe.splits.values()}) == 2
         # Of the shards that this instance has written; a shard that is written again counts once.
         self._rejected: dict[bytes, list[Rejected]] = {}
         self._vocabulary: Vocabulary | None = None
@@ -492,6 +494,8 @@ class WriteShard(ImageRegistryStep):
         """Writes the shard, and yields its packed `ShardSummary`.
 
         ``vocabulary`` is that of `SumVocabulary`, if the recipe asks for negatives.
+        If the recipe has splits of both roles, also yields the packed `ShardPhotos`, with the tag
+        of the role of the split.
 
         Raises:
             TooManyRejectedError: Too much of a source cannot be used: what was rejected when it was
@@ -521,11 +525,14 @@ class WriteShard(ImageRegistryStep):
                 if content:  # every shard gets an empty element, so that it is written
                     slice_output = unpack(content, SliceOutput)
                     builder.add(slice_output.records, slice_output.images)
-            summary = builder.write()
+            summary, photos = builder.write()
         _report_size("shard groups", size)
         self._check_strict(summary.rejected)
         _report_totals(summary)
         yield _pack("shard summaries", summary)
+        if self._has_both_roles:
+            role = self._build.recipe.splits[split].role
+            yield beam.pvalue.TaggedOutput(PHOTOS[role], pack(photos))
         self._report_done("write shards", started)
 
     def _limited(

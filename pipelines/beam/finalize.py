@@ -15,7 +15,7 @@ from pipelines.beam.output_files import write_file, write_rejected
 from pipelines.beam.reading import ReadingSummary, RejectedRows
 from pipelines.beam.rejection_limit import RejectionLimit, TooManyRejectedError
 from pipelines.beam.serialization import unpack
-from pipelines.beam.shard_builder import ShardSummary
+from pipelines.beam.shard_builder import ShardPhotos, ShardSummary
 from pipelines.captions.parsing import model_name_and_version
 from pipelines.io.lease import release
 from pipelines.io.raw_files import open_binary
@@ -23,21 +23,46 @@ from pipelines.output_folder import OutputFolder
 from pipelines.recipe import Recipe
 from schemas import Excluded, Rejected, arrow
 from schemas.package_version import package_version
-from shards.format import index
 from shards.format import manifest as mf
 from shards.format.exclusion_counts import ExclusionCounts, JoinCounts
-from shards.format.index import IndexRow
 from shards.format.licenses import total_licenses
-from shards.format.manifest import Role
 from shards.format.source_counts import Counts, SourceCounts, total
 from shards.format.stats import Stats, as_json
-from shards.format.tables import encode_index, encode_table
+from shards.format.tables import encode_table
 from shards.reading.tables import EXCLUDED, REJECTED, STATS
 from shards.terminal import count_noun, listed
 
 
 class LeakError(Exception):
     """A photo is both in a split that is trained on and in one that is evaluated on."""
+
+
+class FindLeaks(beam.DoFn):
+    """Finds images that are trained on, and of whose photo one is evaluated on."""
+
+    def setup(self) -> None:
+        """Begins without the photos that are evaluated on, which the first shard brings."""
+        self._evaluated: dict[str, tuple[str, str]] = {}  # split and key, by photo
+
+    def process(self, trained_on: bytes, evaluated_on: Iterable[bytes]) -> Iterator[str]:
+        """Yields what to say of each leak.
+
+        Args:
+            trained_on: The packed `ShardPhotos` of a shard that is trained on.
+            evaluated_on: Those of all shards that are evaluated on.
+        """
+        if not self._evaluated:
+            for content in evaluated_on:
+                shard = unpack(content, ShardPhotos)
+                for key, photo in zip(shard.keys, shard.photos, strict=True):
+                    known = self._evaluated.get(photo, (shard.split, key))
+                    self._evaluated[photo] = min(known, (shard.split, key))
+        shard = unpack(trained_on, ShardPhotos)
+        for key, photo in zip(shard.keys, shard.photos, strict=True):
+            if photo in self._evaluated:
+                eval_split, eval_key = self._evaluated[photo]
+                other = "" if eval_key == key else f" as {eval_key}, of the same photo"
+                yield f"{key} (in {shard.split}, and in {eval_split}{other})"
 
 
 class WriteManifest(beam.DoFn):
@@ -51,13 +76,15 @@ class WriteManifest(beam.DoFn):
         self,
         element: tuple[bytes, Iterable[bytes]],
         join_reports: Iterable[bytes],
+        leaks: Iterable[str],
         readings: Iterable[bytes],
         rejected_rows: Iterable[bytes],
     ) -> Iterator[str]:
-        """Writes all files but the shards, and yields the manifest's name.
+        """Writes all files but those of shards, and yields the manifest's name.
 
         Args:
             element: The packed summaries of all shards.
+            leaks: What `FindLeaks` found.
             readings: The packed `ReadingSummary`.
             rejected_rows: The packed `RejectedRows` of reading.
 
@@ -92,7 +119,7 @@ class WriteManifest(beam.DoFn):
         for source, source_counts in counts.items():
             _report_counts(source, source_counts)
         rejected = sorted(rows.all(), key=msgspec.structs.astuple)
-        _check_no_leak(recipe, summaries)
+        _check_no_leak(sorted(leaks))
         excluded = sorted((e for s in summaries for e in s.excluded), key=msgspec.structs.astuple)
         absent = _absent_counts(reading, summaries)
         stats = {split: Stats() for split in order}
@@ -106,17 +133,10 @@ class WriteManifest(beam.DoFn):
             proven=sum(split_stats.proven_phrases() for split_stats in stats.values()),
         )
         check_written(recipe, counts, {name: s.captions for name, s in stats.items()})
-        licenses, new_ids = total_licenses(summary.licenses for summary in summaries)
+        licenses, ids = total_licenses(summary.licenses for summary in summaries)
+        for summary, ids_of_shard in zip(summaries, ids, strict=True):
+            summary.entry.licenses = ids_of_shard
         files = [
-            write_file(
-                output,
-                index.NAME,
-                encode_index(
-                    _with_licenses(unpack(s.rows, list[IndexRow]), ids)
-                    for s, ids in zip(summaries, new_ids, strict=True)
-                ),
-                lease,
-            ),
             write_file(output, REJECTED, encode_table(rejected, arrow.REJECTED), lease),
             write_file(output, EXCLUDED, encode_table(excluded, arrow.EXCLUDED), lease),
             write_file(output, STATS, as_json(stats), lease),
@@ -197,29 +217,12 @@ def _absent_counts(reading: ReadingSummary, summaries: Iterable[ShardSummary]) -
     return counts
 
 
-def _check_no_leak(recipe: Recipe, summaries: list[ShardSummary]) -> None:
+def _check_no_leak(leaks: list[str]) -> None:
     """Raises `LeakError` if an image, or another of its photo, is in splits of both roles."""
-
-    def images(role: Role) -> Iterator[tuple[str, str, str]]:
-        """Yields split, key and group of each image of a role."""
-        for summary in summaries:
-            split = summary.entry.split
-            if recipe.splits[split].role == role:
-                groups = unpack(summary.groups, list[str])
-                for row, group in zip(unpack(summary.rows, list[IndexRow]), groups, strict=True):
-                    yield split, row.key, group
-
-    evaluated = {group: (split, key) for split, key, group in images("eval")}
-    leaks = []
-    for split, key, group in images("train") if evaluated else ():
-        eval_split, eval_key = evaluated.get(group, ("", ""))
-        if eval_split:
-            other = "" if eval_key == key else f" as {eval_key}, of the same photo"
-            leaks.append(f"{key} (in {split}, and in {eval_split}{other})")
     if leaks:
         raise LeakError(
             f"{count_noun(len(leaks), 'image')} would be both trained and evaluated on: "
-            f"{listed(sorted(leaks))}; an [exclude.NAME] with the images of the "
+            f"{listed(leaks)}; an [exclude.NAME] with the images of the "
             "evaluation splits keeps them out of what is trained on"
         )
 
@@ -258,17 +261,10 @@ def _exclusion_warnings(
             )
 
 
-def _with_licenses(rows: list[IndexRow], new_ids: list[int]) -> list[IndexRow]:
-    """Returns rows with the ids of the manifest's licenses, by those of the shard's."""
-    for row in rows:
-        row.licenses = [new_ids[id_] for id_ in row.licenses]
-    return rows
-
-
 def _license_warnings(summaries: list[ShardSummary]) -> Iterator[str]:
     if several := sum(summary.several_licenses for summary in summaries):
         images = count_noun(several, "image")
-        yield f"sources state different licenses of {images}: {index.NAME} has all of them"
+        yield f"sources state different licenses of {images}: their index has all of them"
 
 
 def _totals(stats: Stats) -> dict[str, int]:

@@ -24,6 +24,7 @@ from apache_beam.utils.shared import Shared
 from pipelines.beam.check_joins import CheckJoins
 from pipelines.beam.dofns import (
     IMAGES,
+    PHOTOS,
     READINGS,
     REJECTED,
     UNIQUE_IMAGES,
@@ -39,7 +40,7 @@ from pipelines.beam.dofns import (
     WriteShard,
     shard_key,
 )
-from pipelines.beam.finalize import FinishOutput, WriteManifest
+from pipelines.beam.finalize import FindLeaks, FinishOutput, WriteManifest
 from pipelines.io.slices import Input
 
 
@@ -133,7 +134,7 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
         for name, split in recipe.splits.items()
         for shard in range(split.shards)
     ]
-    manifest = (
+    shards = (
         [
             pipeline | "Every shard" >> beam.Create(every_shard),
             read_annotations.main,
@@ -144,10 +145,17 @@ def add_steps(pipeline: beam.Pipeline, build: Build) -> beam.PCollection:
         | "Write shards"
         >> beam.ParDo(
             WriteShard(build, shared), *registry_inputs, AsIter(hashes), *read, *vocabulary
-        )
+        ).with_outputs(*PHOTOS.values(), main="main")
+    )
+    leaks = shards[PHOTOS["train"]] | "Find leaks" >> beam.ParDo(
+        FindLeaks(), AsIter(shards[PHOTOS["eval"]])
+    )
+    manifest = (
+        shards.main
         | "One key" >> beam.WithKeys(b"manifest")
         | "Group summaries" >> beam.GroupByKey()
-        | "Write manifest" >> beam.ParDo(WriteManifest(build), AsIter(join_reports), *read)
+        | "Write manifest"
+        >> beam.ParDo(WriteManifest(build), AsIter(join_reports), AsIter(leaks), *read)
     )
     if build.finishes_output:
         return manifest | "Finish output" >> beam.ParDo(FinishOutput(build))

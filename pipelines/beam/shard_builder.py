@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.beam.serialization import pack
+from pipelines.beam.output_files import write_file
 from pipelines.captions.class_captions import unite
 from pipelines.captions.combine import combine
 from pipelines.captions.merge import MergedImage, merge
@@ -27,9 +27,10 @@ from schemas.joins import HASH
 from schemas.sentences import as_sentence
 from shards.format.licenses import LicenseCounter, LicenseEntry
 from shards.format.manifest import ShardEntry
-from shards.format.placement import is_safe_key, position, shard_name
+from shards.format.placement import index_name, is_safe_key, position, shard_name
 from shards.format.source_counts import Counts, SourceCounts
 from shards.format.stats import Stats
+from shards.format.tables import encode_index
 from shards.format.writer import ShardWriter, shard_writer
 
 
@@ -37,15 +38,11 @@ class ShardSummary(msgspec.Struct):
     """The contribution of a shard to the manifest and the tables.
 
     ``sources`` counts what became of the captions that the shard was given; those that were merged
-    or rejected when they were read are not counted. ``rows`` is a packed `list[IndexRow]`, because
-    one worker holds the rows of all shards, and ``groups`` a packed `list[str]`: one name for all
-    images that are held out together with the image of a row (`ImageRegistry.group`).
+    or rejected when they were read are not counted. ``entry`` states no licenses yet.
     """
 
     entry: ShardEntry
     shard: int
-    rows: bytes
-    groups: bytes
     rejected: list[Rejected]
     excluded: list[Excluded]
     stats: Stats
@@ -53,6 +50,18 @@ class ShardSummary(msgspec.Struct):
     licenses: list[LicenseEntry]  # whose ids the rows have
     several_licenses: int  # the number of images of which sources state different ones
     absent: dict[str, Counts] = {}  # what became of the absent phrases of each source
+
+
+class ShardPhotos(msgspec.Struct):
+    """The photos of a shard's images.
+
+    ``photos`` has one name for all images that are held out together with the image of a key
+    (`ImageRegistry.group`).
+    """
+
+    split: str
+    keys: list[str]
+    photos: list[str]
 
 
 class ShardBuilder:
@@ -103,8 +112,8 @@ class ShardBuilder:
         for record in records:
             self._records[self._image_registry.canonical(record.image)].append(record)
 
-    def write(self) -> ShardSummary:
-        """Writes the tar, and returns its summary.
+    def write(self) -> tuple[ShardSummary, ShardPhotos]:
+        """Writes the tar and its index, and returns their summary and the photos in them.
 
         Raises:
             LeaseLostError: Another build has taken over the lease that this one held.
@@ -118,7 +127,8 @@ class ShardBuilder:
         ):
             for key in sorted(self._records, key=lambda k: (position(k, self._recipe.salt), k)):
                 self._write_records(self._records.pop(key), writer)
-        return ShardSummary(
+        index = encode_index(writer.rows)
+        summary = ShardSummary(
             entry=ShardEntry(
                 file=name,
                 split=self._split,
@@ -126,10 +136,10 @@ class ShardBuilder:
                 sha256=writer.sha256,
                 images=self._stats.images,
                 captions=self._stats.captions,
+                index=write_file(self._output, index_name(name), index, self._lease),
+                licenses=[],
             ),
             shard=self._shard,
-            rows=pack(writer.rows),
-            groups=pack([self._image_registry.group(row.key) for row in writer.rows]),
             rejected=self._rejected,
             excluded=self._excluded,
             stats=self._stats,
@@ -138,6 +148,9 @@ class ShardBuilder:
             several_licenses=self._several_licenses,
             absent=dict(self._absent),
         )
+        keys = [row.key for row in writer.rows]
+        photos = [self._image_registry.group(key) for key in keys]
+        return summary, ShardPhotos(self._split, keys, photos)
 
     def _write_records(self, records: list[ImageRecord], writer: ShardWriter) -> None:
         """Writes the samples of all records of one canonical key, unless they are excluded."""

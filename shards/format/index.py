@@ -1,6 +1,5 @@
-"""``index.parquet``: its rows, and a reader that holds one shard's rows at a time."""
+"""The index of a shard, a Parquet file with a row for each of its images."""
 
-import mmap
 from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -11,8 +10,6 @@ import pyarrow.parquet as pq
 from schemas import arrow
 from shards.format.licenses import UNKNOWN_ID
 from shards.format.manifest import ShardEntry, ShardError
-
-NAME = "index.parquet"
 
 
 class Member(NamedTuple):
@@ -52,70 +49,53 @@ class IndexRow(msgspec.Struct, array_like=True, gc=False):
         return sorted(members, key=lambda member: member.offset)
 
 
-class Index:
-    """The index of a shard set. Opening it reads the footer of the file, `rows` one row group.
+def read_rows(file: BinaryIO, entry: ShardEntry, columns: Sequence[str]) -> pa.Table:
+    """Returns columns of the index of a shard, one row per image.
+
+    Ids of licenses become those of the manifest.
+
+    Args:
+        file: the index.
+        entry: the shard.
+        columns: names of columns of `schemas.arrow.INDEX`.
 
     Raises:
-        ShardError: the file is not Parquet, or not the index of ``shards``.
+        ShardError: the file is damaged, or is not the index that the manifest states.
     """
-
-    def __init__(self, file: BinaryIO, shards: Sequence[ShardEntry], shard_set: str) -> None:
-        self._name = f"{NAME} of {shard_set}"
-        try:
-            with file:
-                mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            self._file = pq.ParquetFile(
-                pa.BufferReader(mapped), pre_buffer=False, page_checksum_verification=True
-            )
-        except (pa.ArrowInvalid, OSError, ValueError) as error:  # ValueError: it is empty
-            raise ShardError(f"{self._name} is not a Parquet file: {error}") from error
-        if not self._file.schema_arrow.equals(arrow.INDEX):
-            raise self._mismatch("its columns are not those of an index")
-        self._shards = shards
-        # A shard without images has no row group.
-        self._row_groups = {
-            shard: group
-            for group, shard in enumerate(i for i, entry in enumerate(shards) if entry.images)
-        }
-        if self._file.num_row_groups != len(self._row_groups):
-            raise self._mismatch(
-                f"it has {self._file.num_row_groups} row groups for "
-                f"{len(self._row_groups)} shards with images"
-            )
-
-    def rows(self, shard: int, columns: Sequence[str]) -> pa.Table:
-        """Returns columns of the rows of a shard, one row per image.
-
-        Args:
-            shard: its index in the manifest.
-            columns: their names.
-
-        Raises:
-            ShardError: the file is damaged, or its shards or counts differ from the manifest.
-        """
-        entry = self._shards[shard]
-        if shard not in self._row_groups:
-            return arrow.INDEX.empty_table().select(columns)
-        group = self._row_groups[shard]
-        row_group = self._file.metadata.row_group(group)
-        names = row_group.column(0).statistics
-        if names is None or (names.min, names.max) != (entry.file, entry.file):
-            raise self._mismatch(
-                f"its row group {group} has rows of other shards than {entry.file}"
-            )
-        if row_group.num_rows != entry.images:
-            raise ShardError(
-                f"{self._name} has {row_group.num_rows} images in {entry.file}, "
-                f"the manifest {entry.images}"
-            )
-        try:
-            # One thread: a pool of threads does not survive a fork into data workers.
-            rows = self._file.read_row_group(group, columns=list(columns), use_threads=False)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ShardError(f"{self._name} is damaged at {entry.file}: {error}") from error
-        if any(column.null_count for column in rows.columns):
-            raise ShardError(f"{self._name} is damaged at {entry.file}: a value is missing")
+    name = entry.index.file
+    try:
+        parquet = pq.ParquetFile(
+            pa.BufferReader(file.read()), pre_buffer=False, page_checksum_verification=True
+        )
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ShardError(f"{name} is not a Parquet file: {error}") from error
+    if not parquet.schema_arrow.equals(arrow.INDEX):
+        raise ShardError(f"{name}: its columns are not those of an index")
+    try:
+        # One thread: a pool of threads does not survive a fork into data workers.
+        rows = parquet.read(columns=["shard", *columns], use_threads=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ShardError(f"{name} is damaged: {error}") from error
+    if any(column.null_count for column in rows.columns):
+        raise ShardError(f"{name} is damaged: a value is missing")
+    if rows.num_rows != entry.images:
+        raise ShardError(f"{name} has {rows.num_rows} images, the manifest {entry.images}")
+    if others := sorted(set(rows["shard"].unique().to_pylist()) - {entry.file}):
+        raise ShardError(f"{name} has rows of another shard, {others[0][:80]!a}")
+    rows = rows.select(columns)
+    if "licenses" not in columns:
         return rows
+    position = rows.schema.get_field_index("licenses")
+    return rows.set_column(position, arrow.INDEX.field("licenses"), _licenses(rows, entry))
 
-    def _mismatch(self, detail: str) -> ShardError:
-        return ShardError(f"{self._name}: {detail}; rebuild the shard set with this version")
+
+def _licenses(rows: pa.Table, entry: ShardEntry) -> pa.Array:
+    """Returns the ids of the manifest's licenses, for those of the index."""
+    ids = rows["licenses"].combine_chunks()
+    try:
+        of_manifest = pa.array(entry.licenses, pa.int32()).take(ids.values)
+    except pa.ArrowIndexError as error:
+        raise ShardError(
+            f"{entry.index.file} has licenses of which the manifest states no id: {error}"
+        ) from error
+    return pa.ListArray.from_arrays(ids.offsets, of_manifest)

@@ -14,7 +14,7 @@ from shards.format.exclusion_counts import ExclusionCounts
 from shards.format.licenses import LicenseEntry
 from shards.format.source_counts import Counts, SourceCounts
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*")
 _SPLIT = re.compile(r"[A-Za-z0-9_]+")
@@ -36,8 +36,19 @@ class ShardError(ValueError):
     """A file of a shard set that is missing, or is not what the manifest or the index states."""
 
 
+class FileEntry(msgspec.Struct):
+    """A file in the manifest."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
 class ShardEntry(msgspec.Struct):
-    """A shard in the manifest: its file, and the numbers of its images and captions."""
+    """A shard in the manifest: its tar, the numbers of its images and captions, and its index.
+
+    The index numbers the licenses of its shard; ``licenses`` has the manifest's id of each.
+    """
 
     file: str
     split: str
@@ -45,6 +56,8 @@ class ShardEntry(msgspec.Struct):
     sha256: str
     images: int
     captions: int
+    index: FileEntry
+    licenses: list[int]
 
 
 class Terms(msgspec.Struct):
@@ -59,25 +72,23 @@ class Terms(msgspec.Struct):
     citation: str
 
 
-class FileEntry(msgspec.Struct):
-    """A file beside the shards."""
-
-    file: str
-    bytes: int
-    sha256: str
-
-
 class _Listed(msgspec.Struct):
     """A file that a manifest of any version lists."""
 
     file: str
 
 
+class _ListedShard(_Listed):
+    """A shard that a manifest of any version lists; since version 5, it has an index."""
+
+    index: _Listed | None = None
+
+
 class _Listing(msgspec.Struct):
     """The files that manifests of all versions list."""
 
     schema_version: int
-    shards: list[_Listed]
+    shards: list[_ListedShard]
     files: list[_Listed]
 
 
@@ -115,6 +126,10 @@ class Manifest(msgspec.Struct, kw_only=True):
     files: list[FileEntry]
     absent: dict[str, Counts] | UnsetType = UNSET
 
+    def entries(self) -> list[ShardEntry | FileEntry]:
+        """Returns all files of the set but the manifest: shards, their indexes, and tables."""
+        return [*self.shards, *(shard.index for shard in self.shards), *self.files]
+
     def splits_of_role(self, role: Role) -> list[str]:
         """Returns the splits with a role."""
         return [split for split, its_role in self.roles.items() if its_role == role]
@@ -129,8 +144,7 @@ def encode(manifest: Manifest) -> bytes:
 
 def file_sizes(manifest: Manifest) -> dict[str, int]:
     """Returns the sizes in bytes of all files of a set but the manifest, by name."""
-    shards = {entry.file: entry.bytes for entry in manifest.shards}
-    return shards | {entry.file: entry.bytes for entry in manifest.files}
+    return {entry.file: entry.bytes for entry in manifest.entries()}
 
 
 def recipe_sha256(recipe: dict[str, Any]) -> str:
@@ -161,7 +175,8 @@ def listed_files(content: bytes, shard_set: str) -> list[str]:
         listing = msgspec.json.decode(content, type=decodable(_Listing))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedManifestError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
-    return [entry.file for entry in [*listing.shards, *listing.files]]
+    indexes = [shard.index for shard in listing.shards if shard.index]
+    return [entry.file for entry in [*listing.shards, *indexes, *listing.files]]
 
 
 def decode(content: bytes, shard_set: str) -> Manifest:
@@ -186,8 +201,7 @@ def decode(content: bytes, shard_set: str) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedManifestError(f"{NAME} of {shard_set} is not a manifest: {error}") from error
     # Sets are untrusted input, and files are written under these names.
-    entries: list[ShardEntry | FileEntry] = [*manifest.shards, *manifest.files]
-    for entry in entries:
+    for entry in manifest.entries():
         if not _FILE.fullmatch(entry.file):
             raise DamagedManifestError(f"{NAME} of {shard_set} names a file {entry.file[:80]!a}")
         if not _SHA256.fullmatch(entry.sha256) or entry.bytes < 0:

@@ -36,6 +36,15 @@ def shard_name(split: str, shard: int, shards: int) -> str:
     return f"{split}-{shard:05d}-of-{shards:05d}.tar"
 
 
+def index_name(shard: str) -> str:
+    """Returns the file name of the index of a shard.
+
+    >>> index_name("train-00003-of-00064.tar")
+    'train-00003-of-00064.index.parquet'
+    """
+    return f"{shard.removesuffix('.tar')}.index.parquet"
+
+
 def is_safe_key(key: str) -> bool:
     """Returns whether a key can name a tar member.
 

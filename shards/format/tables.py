@@ -1,7 +1,7 @@
 """Encodes the Parquet tables of a shard set; equal rows give equal bytes."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import pyarrow as pa
@@ -18,27 +18,17 @@ def encode_table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> bytes:
     return buffer.getvalue()
 
 
-def encode_index(shards: Iterable[Sequence[IndexRow]]) -> bytes:
-    """Returns ``index.parquet``, with a row group for each shard that has images.
+def encode_index(rows: Sequence[IndexRow]) -> bytes:
+    """Returns the index of a shard.
 
-    So the rows of one shard can be read separately. A shard without images has no row group, since
-    some readers refuse one without rows. The shard's name is the only column with statistics, by
-    which `shards.format.index` identifies a row group.
-
-    Args:
-        shards: the rows of each shard, in the manifest's order.
+    That of a shard without images has no row group, since some readers refuse one without rows.
     """
     buffer = io.BytesIO()
     with pq.ParquetWriter(
-        buffer,
-        arrow.INDEX,
-        compression="zstd",
-        write_statistics=["shard"],
-        write_page_checksum=True,
+        buffer, arrow.INDEX, compression="zstd", write_statistics=False, write_page_checksum=True
     ) as writer:
-        for rows in shards:
-            if rows:
-                writer.write_table(_table(rows, arrow.INDEX), row_group_size=len(rows))
+        if rows:
+            writer.write_table(_table(rows, arrow.INDEX), row_group_size=len(rows))
     return buffer.getvalue()
 
 

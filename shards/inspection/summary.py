@@ -108,7 +108,7 @@ def summarize(manifest: Manifest, tables: SetTables) -> ShardSetSummary:
         name=manifest.name,
         recipe_sha256=manifest.recipe_sha256,
         code_version=manifest.code_version,
-        bytes=sum(e.bytes for e in manifest.shards) + sum(e.bytes for e in manifest.files),
+        bytes=sum(entry.bytes for entry in manifest.entries()),
         splits={
             split: _summarize_split(manifest, split, stats) for split, stats in tables.stats.items()
         },

@@ -7,18 +7,15 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from schemas import arrow
-from shards.format import index
 from shards.format import manifest as mf
-from shards.format.index import Index, IndexRow
+from shards.format.index import IndexRow, read_rows
 from shards.format.manifest import FileEntry, NotAShardSetError, ShardEntry, ShardError
 from shards.reading.cache import DEFAULT_BYTES, DEFAULT_FOLDER, Cache
 from shards.reading.remote import RemoteFolder, Retries
 
 
 class ShardSet:
-    """A shard set: its manifest, and access to its files.
-
-    Small and picklable: a process that unpickles one opens the index again, as a memory map.
+    """A shard set: its manifest, and access to its files. Small and picklable.
 
     ``ShardSet.open("build/demo/shards").pairs("train")`` is the number of its training pairs.
     """
@@ -32,7 +29,6 @@ class ShardSet:
         self._files = {entry.file: entry for entry in manifest.files}
         self._remote = remote
         self._cache = cache
-        self._index: Index | None = None
 
     @classmethod
     def open(
@@ -93,11 +89,14 @@ class ShardSet:
         """Returns columns of the index (`schemas.arrow.INDEX`), one row per image of a shard.
 
         Raises:
-            ShardError: the index is missing or not that of this manifest.
+            ShardError: the index of the shard is missing, or is not what the manifest states.
         """
-        if self._index is None:
-            self._index = Index(self.open_file(index.NAME), self.shards, self.location)
-        return self._index.rows(shard, columns)
+        entry = self.shards[shard]
+        with self._open_verified(entry.index) as file:
+            try:
+                return read_rows(file, entry, columns)
+            except ShardError as error:
+                raise ShardError(f"{self.location}: {error}") from error
 
     def index_rows(self, shard: int) -> list[IndexRow]:
         """Returns the rows of the index for the images of a shard.
@@ -132,7 +131,7 @@ class ShardSet:
         return self.is_remote and self._cache.discard_damaged(self.shards[shard])
 
     def open_file(self, name: str) -> BinaryIO:
-        """Opens a file beside the shards, such as ``index.parquet``; see `open_shard`.
+        """Opens a file beside the shards, such as ``stats.json``; see `open_shard`.
 
         That of a remote set is verified, and fetched anew if the cached one is damaged.
 
@@ -142,6 +141,10 @@ class ShardSet:
         entry = self._files.get(name)
         if entry is None:
             raise ShardError(f"the manifest of {self.location} names no {name}")
+        return self._open_verified(entry)
+
+    def open_entry(self, entry: FileEntry) -> BinaryIO:
+        """Opens a file of the manifest that is no shard; see `open_file`."""
         return self._open_verified(entry)
 
     @property
@@ -175,6 +178,3 @@ class ShardSet:
             file.close()
             raise ShardError(f"{path} has {size} bytes, the manifest states {entry.bytes}")
         return file
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_index": None}

@@ -82,6 +82,11 @@ def _check_table(shards: ShardSet) -> Iterator[VerificationError]:
             for source in entry.stated_by
             if source not in manifest.sources
         ]
+    messages += [
+        f"{entry.file} has licenses {entry.licenses}, the first of which is not the unknown one"
+        for entry in manifest.shards
+        if entry.licenses[:1] != [UNKNOWN_ID]
+    ]
     if manifest.terms.keys() != manifest.sources.keys():
         of_terms, of_sources = sorted(manifest.terms), sorted(manifest.sources)
         messages.append(f"terms are of {of_terms}, the sources are {of_sources}")

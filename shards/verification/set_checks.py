@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shards.format import index
 from shards.format import manifest as mf
 from shards.format.manifest import ShardError
 from shards.format.placement import is_safe_key
@@ -39,17 +38,14 @@ class IndexedShard(NamedTuple):
 
 
 def read_index(shards: ShardSet, log: ErrorLog) -> dict[int, IndexedShard]:
-    """Returns the indexed shards, by their index in the manifest, and logs unreadable index rows.
-
-    Equal messages are logged once, so that a missing index is one error, not one per shard.
-    """
+    """Returns the indexed shards, by their index in the manifest, and logs unreadable indexes."""
     indexed: dict[int, IndexedShard] = {}
-    messages: dict[str, None] = {}
     for shard in range(len(shards.shards)):
         try:
             rows = shards.rows(shard, _COLUMNS)
         except ShardError as error:
-            messages[str(error)] = None
+            file = shards.shards[shard].index.file
+            log.add([VerificationError(ErrorKind.INDEX, str(error), file)])
             continue
         crc32, size = (rows[name].to_numpy() for name in ("image_crc32", "image_size"))
         indexed[shard] = IndexedShard(
@@ -59,19 +55,19 @@ def read_index(shards: ShardSet, log: ErrorLog) -> dict[int, IndexedShard]:
             crop_of=rows["crop_of"].to_pylist(),
             files=crc32.astype(np.uint64) << np.uint64(32) | size.astype(np.uint64),
         )
-    log.add(VerificationError(ErrorKind.INDEX, message, index.NAME) for message in messages)
     return indexed
 
 
 def check_files(shards: ShardSet) -> Iterator[VerificationError]:
-    """Checks the files beside the shards, and that a local folder has no others.
+    """Checks the files of the manifest but its tars, and that a local folder has no others.
 
     A folder in it is one error, regardless of its contents. Names that begin with a dot are
     ignored: a killed build leaves temporary files, which the next one deletes.
     """
-    for entry in shards.manifest.files:
+    manifest = shards.manifest
+    for entry in (*(shard.index for shard in manifest.shards), *manifest.files):
         try:
-            with shards.open_file(entry.file) as file:
+            with shards.open_entry(entry) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         except ShardError as error:
             yield VerificationError(ErrorKind.FILE, str(error), entry.file)
@@ -79,8 +75,7 @@ def check_files(shards: ShardSet) -> Iterator[VerificationError]:
         if digest != entry.sha256:
             message = f"it has {digest}, the manifest states {entry.sha256}"
             yield VerificationError(ErrorKind.SHA256, message, entry.file)
-    listed = Counter(entry.file for entry in shards.shards)
-    listed.update(entry.file for entry in shards.manifest.files)
+    listed = Counter(entry.file for entry in manifest.entries())
     listed[mf.NAME] += 1
     for name, count in listed.items():
         if count > 1:

@@ -136,7 +136,7 @@ def verify(
         compared = RawComparison(shards, requirements, raw, chosen)
         log.add(compared.errors())
 
-    checked = Counter(files=len(checks) + len(shards.manifest.files))
+    checked = Counter(files=len(checks) + len(shards.shards) + len(shards.manifest.files))
     for stats in stats_by_split.values():
         checked.update(images=stats.images, captions=stats.captions, regions=stats.regions)
     checked["held-out ids"] = sum(len(held_out_list.keys) for held_out_list in held_out)

@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from bracex import expand
@@ -29,7 +28,7 @@ from shards.format import manifest as mf
 from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
 from tests.processes import run
-from tests.shard_sets import write_shard_set
+from tests.shard_sets import read_indexes, write_shard_set
 
 
 def export(name: str, shard_set: Path, out: Path, *options: str) -> Path:
@@ -224,11 +223,12 @@ def test_hugging_face_loads_every_field(demo_set: Path, tmp_path: Path) -> None:
 
 def origins_of(shard_set: Path, split: str) -> list[list[Any]]:
     """Returns key, names of licenses, and address of each image, by the index."""
-    names = [entry.name for entry in mf.load(shard_set).licenses]
+    manifest = mf.load(shard_set)
+    names = [entry.name for entry in manifest.licenses]
+    ids = {entry.file: entry.licenses for entry in manifest.shards}
     return [
-        [row["key"], [names[id_] for id_ in row["licenses"]], row["url"]]
-        for row in pq.read_table(shard_set / "index.parquet").to_pylist()
-        if row["shard"].startswith(f"{split}-")
+        [row["key"], [names[ids[row["shard"]][id_]] for id_ in row["licenses"]], row["url"]]
+        for row in read_indexes(shard_set, split)
     ]
 
 

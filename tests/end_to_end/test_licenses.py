@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from shards.__main__ import main as shards
@@ -50,8 +49,14 @@ def build(root: Path, licenses: Any = TABLE, **more: Any) -> int:
 
 
 def index(root: Path) -> dict[str, tuple[list[int], str]]:
-    rows = pq.read_table(root / "shards/index.parquet").to_pylist()
-    return {row["key"]: (row["licenses"], row["url"]) for row in rows}
+    return index_of(root / "shards")
+
+
+def index_of(shard_set: Path) -> dict[str, tuple[list[int], str]]:
+    """Returns the ids of licenses and the address of each image, by its key."""
+    shards = ShardSet.open(shard_set)
+    rows = [row for i in range(len(shards.shards)) for row in shards.index_rows(i)]
+    return {row.key: (row.licenses, row.url) for row in rows}
 
 
 def test_licenses_and_addresses_reach_the_index_and_the_manifest(
@@ -153,13 +158,11 @@ def test_synthetic_images_have_the_licenses_of_their_raw_files(
             expected[f"coco/{row['id']}"] = names[row["license"]], row["flickr_url"]
     manifest = mf.load(demo_set)
     assert len(manifest.licenses) == 3
-    rows = pq.read_table(demo_set / "index.parquet").to_pylist()
-    for row in rows:
-        [id_] = row["licenses"]
-        name, url = manifest.licenses[id_].name, row["url"]
-        if row["key"].startswith("coco/"):
-            assert (name, url) == expected[row["key"]]
+    for key, ([id_], url) in index_of(demo_set).items():
+        name = manifest.licenses[id_].name
+        if key.startswith("coco/"):
+            assert (name, url) == expected[key]
         else:
             assert name == "unknown"
-            assert url.endswith(f"/{row['key'].removeprefix('vg/')}.jpg") or not url
+            assert url.endswith(f"/{key.removeprefix('vg/')}.jpg") or not url
     assert {tuple(terms) for terms in manifest.terms.values()} == {("unknown",)}

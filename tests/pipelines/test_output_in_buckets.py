@@ -12,6 +12,7 @@ from pipelines.output_folder import JOURNAL, OutputFolder, OutputFolderError, fi
 from pipelines.recipe import Recipe, load
 from schemas.toml_config import parse_override
 from shards.format import manifest as mf
+from shards.format.placement import index_name
 from shards.reading.shard_set import ShardSet
 from tests import tiny
 from tests.buckets import store
@@ -19,7 +20,12 @@ from tests.shard_sets import write_shard_set
 
 # As patterns, both parts match more than themselves.
 FOLDER, NEIGHBORS = "set[1]/a*b?{c,d} 100%20 é", ["set1", "set1/axbx{c,d} 100%20 é", "set[1]/ab"]
-LOOKALIKES = ["train-00000-of-00009.tar", ".scratch/a", "index.parquet.old", "sub/manifest.json"]
+LOOKALIKES = [
+    "train-00000-of-00009.tar",
+    ".scratch/a",
+    "train-00000-of-00009.index.parquet",
+    "sub/manifest.json",
+]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +78,8 @@ def test_builds_leave_files_of_others(bucket: str, recipes: list[Recipe], tmp_pa
     sets = [write_shard_set(tmp_path / str(n), [[1]] * n) for n in (1, 2)]
     for set_ in sets:
         manifest = mf.load(set_)
-        tables = file_names(recipes[0]) - {mf.NAME, "train-00000-of-00001.tar", "index.parquet"}
+        shard = "train-00000-of-00001.tar"
+        tables = file_names(recipes[0]) - {mf.NAME, shard, index_name(shard)}
         manifest.files += [mf.FileEntry(name, 5, "0" * 64) for name in sorted(tables)]
         (set_ / mf.NAME).write_bytes(mf.encode(manifest))
 

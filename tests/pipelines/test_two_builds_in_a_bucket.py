@@ -29,6 +29,7 @@ from pipelines.recipe import Recipe, load
 from schemas.toml_config import parse_override
 from shards.format import manifest as mf
 from shards.format.manifest import FileEntry, ShardEntry
+from shards.format.placement import index_name
 from tests import tiny
 from tests.buckets import serve_bucket, store
 from tests.shard_sets import write_shard_set
@@ -67,9 +68,13 @@ def manifest_of(recipe: Recipe) -> mf.Manifest:
         for name in sorted(file_names(recipe) - {mf.NAME})
     }
     manifest.shards = [
-        ShardEntry(name, "train", size, sha256, 0, 0)
-        for name, (size, sha256) in sizes_and_hashes.items()
-        if name not in TABLES
+        ShardEntry(
+            *(name, "train", *sizes_and_hashes[name], 0, 0),
+            index=FileEntry(index, *sizes_and_hashes[index]),
+            licenses=[0],
+        )
+        for name in sizes_and_hashes
+        if (index := index_name(name)) in sizes_and_hashes
     ]
     manifest.files = [FileEntry(name, *sizes_and_hashes[name]) for name in TABLES]
     return manifest
@@ -117,7 +122,7 @@ class Output:
         if before is None:
             return False
         manifest = mf.decode(before, self.url)
-        entries = [*manifest.shards, *manifest.files]
+        entries = manifest.entries()
         wrong = []
         for entry in entries:
             stored = self._read(entry.file)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 
-from pipelines.beam.serialization import unpack
 from pipelines.beam.shard_builder import ShardBuilder, ShardSummary
 from pipelines.captions.negatives import IS_PRESENT
 from pipelines.captions.rules import MDETR, PAPER
@@ -74,7 +74,8 @@ def shard(
         recipe, str(output / "shards"), split, 0, image_registry, store, hashes or []
     )
     builder.add(records)
-    summary = builder.write()
+    summary, photos = builder.write()
+    assert photos.keys == keys_of(output, summary)
     # Every caption and every box that was given to the builder has one outcome.
     given = Counter({"captions": 0, "boxes": 0})
     for each in records:
@@ -89,12 +90,14 @@ def shard(
     return summary
 
 
-def rows_of(summary: ShardSummary) -> list[IndexRow]:
-    return unpack(summary.rows, list[IndexRow])
+def rows_of(output: Path, summary: ShardSummary) -> list[IndexRow]:
+    """Returns the rows of the index, with the ids of licenses of the shard."""
+    table = pq.read_table(output / "shards" / summary.entry.index.file)
+    return [IndexRow(**row) for row in table.to_pylist()]
 
 
-def keys_of(summary: ShardSummary) -> list[str]:
-    return [row.key for row in rows_of(summary)]
+def keys_of(output: Path, summary: ShardSummary) -> list[str]:
+    return [row.key for row in rows_of(output, summary)]
 
 
 def test_crop_is_beside_its_image_and_names_it(tmp_path: Path) -> None:
@@ -103,13 +106,15 @@ def test_crop_is_beside_its_image_and_names_it(tmp_path: Path) -> None:
         ImageInfo("coco/9", "vg", "9.jpg", tiny.WIDTH, tiny.HEIGHT),
         ImageInfo("vg/1", "vg", "1.jpg", 2 * tiny.WIDTH, tiny.HEIGHT, same_as="coco/9"),
     ]
-    output = str(tmp_path)
+    output = str(tmp_path / "shards")
     recipe = msgspec.structs.replace(RECIPE, images="none")
     registry = ImageRegistry(images, [], True)
+    (tmp_path / "shards").mkdir()
     builder = ShardBuilder(recipe, output, "train", 0, registry, ImageStore({}), [])
     coco = ImageRecord("coco/9", "vg", "train", [caption("a")])
     builder.add([record(1, caption("b")), coco])
-    rows = rows_of(builder.write())
+    summary, _ = builder.write()
+    rows = rows_of(tmp_path, summary)
     assert {row.key: row.crop_of for row in rows} == {"coco/9": "", "vg/1": "coco/9"}
 
 
@@ -179,12 +184,12 @@ def test_recipe_without_negatives_ignores_what_sources_state(
 def test_samples_are_sorted_by_salted_position(tmp_path: Path, images: ImageStore) -> None:
     records = [record(i, caption(str(i))) for i in range(1, 6)]
     summary = shard(tmp_path, images, *records)
-    keys = keys_of(summary)
+    keys = keys_of(tmp_path, summary)
     assert keys == sorted((p.key for p in TABLE), key=lambda k: position(k, ""))
     again = shard(tmp_path, images, *records[::-1])
-    assert (again.entry, again.rows) == (summary.entry, summary.rows)
+    assert again.entry == summary.entry
     salted = shard(tmp_path, images, *records, salt="x")
-    assert keys_of(salted) == sorted(keys, key=lambda k: position(k, "x"))
+    assert keys_of(tmp_path, salted) == sorted(keys, key=lambda k: position(k, "x"))
 
 
 def test_entry_describes_the_file(tmp_path: Path, images: ImageStore) -> None:
@@ -211,21 +216,21 @@ def test_held_out_images_are_excluded_from_train_only(tmp_path: Path, images: Im
     held_out = [EvalImage("refcoco", "vg/1"), EvalImage("gqa", "vg/1")]
     records = [record(1, caption("1"), caption("2")), record(2, caption("3"))]
     summary = shard(tmp_path, images, *records, held_out=held_out)
-    assert keys_of(summary) == ["vg/2"]
+    assert keys_of(tmp_path, summary) == ["vg/2"]
     assert [(e.eval_set, e.image, e.join, e.captions) for e in summary.excluded] == [
         ("gqa", "vg/1", "id", 2),
         ("refcoco", "vg/1", "id", 2),
     ]
     assert summary.sources["vg"].excluded == 2  # each sentence once, however many sets there are
     val = shard(tmp_path, images, *records, split="val", held_out=held_out)
-    assert (len(rows_of(val)), val.excluded) == (2, [])
+    assert (len(rows_of(tmp_path, val)), val.excluded) == (2, [])
 
 
 def test_held_out_image_without_captions_is_not_reported(
     tmp_path: Path, images: ImageStore
 ) -> None:
     summary = shard(tmp_path, images, record(1), held_out=[EvalImage("refcoco", "vg/1")])
-    assert (summary.excluded, rows_of(summary)) == ([], [])
+    assert (summary.excluded, rows_of(tmp_path, summary)) == ([], [])
 
 
 @pytest.mark.parametrize("action", ["report", "exclude"])
@@ -247,7 +252,7 @@ def test_near_duplicate_is_reported_or_excluded(
     [row] = summary.excluded
     leave_out = action == "exclude"
     assert (row.eval_image, row.join, row.excluded) == ("flickr30k/7", "perceptual hash", leave_out)
-    assert len(rows_of(summary)) == (0 if leave_out else 1)
+    assert len(rows_of(tmp_path, summary)) == (0 if leave_out else 1)
     assert summary.sources["vg"].excluded == (1 if leave_out else 0)
 
 
@@ -266,7 +271,7 @@ def test_too_long_sentence_is_rejected_if_rules_and_split_say_so(
 
 def test_image_without_captions_is_not_written(tmp_path: Path, images: ImageStore) -> None:
     summary = shard(tmp_path, images, record(1, caption("1", "a" * 300)), record(2, caption("2")))
-    assert keys_of(summary) == ["vg/2"]
+    assert keys_of(tmp_path, summary) == ["vg/2"]
     assert summary.stats.images == 1
 
 
@@ -284,7 +289,7 @@ def test_missing_image_rejects_all_its_records_in_one_row(
 
 def test_annotation_only_set_opens_no_image(tmp_path: Path) -> None:
     summary = shard(tmp_path, ImageStore({}), record(1, caption("1")), images="none")
-    [row] = rows_of(summary)
+    [row] = rows_of(tmp_path, summary)
     assert (row.image_name, row.width, row.height) == ("", tiny.WIDTH, tiny.HEIGHT)
 
 

@@ -16,9 +16,8 @@ from schemas import Caption, Provenance, Region, Sample
 from shards.__main__ import main
 from shards.export.formats import FORMATS
 from shards.format import manifest as mf
-from shards.format.tables import encode_index
 from shards.reading.shard_set import ShardSet
-from tests.shard_sets import write_samples, write_shard_set, write_tables
+from tests.shard_sets import write_index, write_manifest, write_samples, write_shard_set
 
 NAMING_FILES = ["mdetr-json", "ultralytics", "odvg", "coco"]
 
@@ -154,7 +153,9 @@ def test_no_coco_leaves_out_crops_of_images_of_coco(name: str, tmp_path: Path) -
     made = make_set(tmp_path, MIXED[1], MIXED[2])
     rows = ShardSet.open(made).index_rows(0)
     rows[0].crop_of = "coco/139"
-    write_tables(made, mf.load(made).shards, [rows], "crops")
+    [entry] = mf.load(made).shards
+    entry.index = write_index(made, entry.file, rows)
+    write_manifest(made, [entry], "crops")
     out = export(name, made, tmp_path / "out", "--no-coco")
     content = b"".join((out / file).read_bytes() for file in files(out))
     assert b"7.jpg" not in content and b"33.jpg" in content
@@ -352,9 +353,8 @@ def test_hostile_names_in_a_set_write_no_file(
     manifest = mf.load(made)
     if column == "image_name":
         [row] = ShardSet.open(made).index_rows(0)
-        content = encode_index([[msgspec.structs.replace(row, image_name=value)]])
-        (made / "index.parquet").write_bytes(content)
-        manifest.files[0].bytes = len(content)
+        row = msgspec.structs.replace(row, image_name=value)
+        manifest.shards[0].index = write_index(made, manifest.shards[0].file, [row])
     else:
         setattr(manifest.shards[0], column, value)
     (made / mf.NAME).write_bytes(mf.encode(manifest))

@@ -25,8 +25,14 @@ MANIFEST = Manifest(
     licenses=[LicenseEntry(0, "unknown", "", images=1)],
     terms={"vg": {"vg": Terms("Visual Genome", "https://vg.org", "CC BY 4.0", "Krishna")}},
     sources={"vg": SourceCounts(read=1)},
-    shards=[ShardEntry("train-00000-of-00001.tar", "train", 10240, "cd" * 32, 1, 2)],
-    files=[FileEntry("index.parquet", 100, "ef" * 32)],
+    shards=[
+        ShardEntry(
+            *("train-00000-of-00001.tar", "train", 10240, "cd" * 32, 1, 2),
+            index=FileEntry("train-00000-of-00001.index.parquet", 100, "01" * 32),
+            licenses=[0],
+        )
+    ],
+    files=[FileEntry("stats.json", 100, "ef" * 32)],
 )
 
 

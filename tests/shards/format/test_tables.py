@@ -1,7 +1,6 @@
-"""The index is read one shard at a time, and refused with another manifest."""
+"""The index of a shard is refused if it is not what the manifest states."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -9,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas import arrow
-from shards.format.index import Index, IndexRow
-from shards.format.manifest import ShardEntry, ShardError
-from shards.format.tables import encode_index, encode_table
+from shards.format.index import IndexRow, read_rows
+from shards.format.manifest import FileEntry, ShardEntry, ShardError
+from shards.format.tables import encode_index
 
 
 def row(shard: str, n: int, captions: int = 2) -> IndexRow:
@@ -33,90 +32,88 @@ def row(shard: str, n: int, captions: int = 2) -> IndexRow:
     )
 
 
-SHARDS = [[row("a", 1), row("a", 2)], [], [row("c", 3)]]
-ENTRIES = [
-    ShardEntry(name, "train", 10240, "", n, 2 * n) for name, n in [("a", 2), ("b", 0), ("c", 1)]
-]
+ROWS = [row("a.tar", 1), row("a.tar", 2)]
 
 
-def index(content: bytes, entries: list[ShardEntry], folder: Path) -> Index:
-    path = folder / "index.parquet"
-    path.write_bytes(content)
-    return Index(path.open("rb"), entries, "SET")
+def entry(images: int, licenses: tuple[int, ...] = (0,)) -> ShardEntry:
+    """Returns the entry of the shard; sizes and checksums are those of no file."""
+    index = FileEntry("a.index.parquet", 0, "")
+    return ShardEntry("a.tar", "train", 10240, "", images, 2 * images, index, list(licenses))
 
 
-def test_index_has_a_row_group_for_each_shard_with_images(tmp_path: Path) -> None:
-    content = encode_index(SHARDS)
-    assert pq.ParquetFile(pa.BufferReader(content)).num_row_groups == 2
-    opened = index(content, ENTRIES, tmp_path)
-    keys = [opened.rows(i, ["key"])["key"].to_pylist() for i in range(3)]
-    assert keys == [["vg/1", "vg/2"], [], ["vg/3"]]
-    assert opened.rows(1, ["captions"])["captions"].to_numpy().sum() == 0
+def read(content: bytes, entry: ShardEntry, columns: list[str]) -> pa.Table:
+    return read_rows(io.BytesIO(content), entry, columns)
 
 
-def test_pyarrow_reads_the_index_as_one_table() -> None:
-    table = pq.read_table(pa.BufferReader(encode_index(SHARDS)))
-    assert table.schema == arrow.INDEX
-    assert table["key"].to_pylist() == ["vg/1", "vg/2", "vg/3"]
-    assert pq.read_table(pa.BufferReader(encode_index([]))).num_rows == 0
-
-
-def refuse(content: bytes, folder: Path, entries: list[ShardEntry] = ENTRIES) -> str:
+def refusal(content: bytes, entry: ShardEntry, *columns: str) -> str:
     with pytest.raises(ShardError) as refused:
-        opened = index(content, entries, folder)
-        for i in range(len(entries)):
-            opened.rows(i, ["key"])
+        read(content, entry, list(columns) or ["key"])
     return str(refused.value)
 
 
-def test_index_of_one_row_group_is_refused(tmp_path: Path) -> None:
-    content = encode_table([r for rows in SHARDS for r in rows], arrow.INDEX)
-    assert refuse(content, tmp_path) == (
-        "index.parquet of SET: it has 1 row groups for 2 shards with images; "
-        "rebuild the shard set with this version"
+def test_columns_are_read() -> None:
+    content = encode_index(ROWS)
+    assert read(content, entry(2), ["key"]).to_pydict() == {"key": ["vg/1", "vg/2"]}
+    assert read(content, entry(2), list(arrow.INDEX.names)).schema == arrow.INDEX
+    assert pq.read_table(pa.BufferReader(content)).schema == arrow.INDEX
+
+
+def test_index_of_a_shard_without_images_has_no_row_group() -> None:
+    content = encode_index([])
+    assert pq.ParquetFile(pa.BufferReader(content)).num_row_groups == 0
+    assert read(content, entry(0), ["captions"])["captions"].to_numpy().sum() == 0
+    assert read(content, entry(0), ["licenses"]).to_pylist() == []
+
+
+def test_licenses_are_those_of_the_manifest() -> None:
+    first, second = row("a.tar", 1), row("a.tar", 2)
+    first.licenses, second.licenses = [2, 1], [0]
+    content = encode_index([first, second])
+    rows = read(content, entry(2, (0, 7, 3)), ["key", "licenses", "url"])
+    assert rows.schema == pa.schema([arrow.INDEX.field(n) for n in ("key", "licenses", "url")])
+    assert rows["licenses"].to_pylist() == [[3, 7], [0]]
+    assert refusal(content, entry(2, (0, 7)), "licenses").startswith(
+        "a.index.parquet has licenses of which the manifest states no id"
     )
+    first.licenses = [-1]
+    assert "states no id" in refusal(encode_index([first, second]), entry(2, (0, 7)), "licenses")
 
 
-def test_index_of_other_columns_is_refused(tmp_path: Path) -> None:
+def test_index_of_other_columns_is_refused() -> None:
     stream = io.BytesIO()
-    pq.write_table(pa.table({"shard": ["a"], "key": ["vg/1"]}), stream)
-    assert "its columns are not those of an index; rebuild" in refuse(stream.getvalue(), tmp_path)
+    pq.write_table(pa.table({"shard": ["a.tar"], "key": ["vg/1"]}), stream)
+    message = refusal(stream.getvalue(), entry(1))
+    assert message == "a.index.parquet: its columns are not those of an index"
 
 
-def test_row_groups_of_other_shards_are_refused(tmp_path: Path) -> None:
-    assert "row group 0 has rows of other shards than a; rebuild" in refuse(
-        encode_index(SHARDS[::-1]), tmp_path
-    )
-    mixed = [[SHARDS[0][0], SHARDS[2][0]], [SHARDS[2][0]]]
-    assert "row group 0 has rows of other shards than a; rebuild" in refuse(
-        encode_index(mixed), tmp_path
-    )
+def test_rows_of_another_shard_are_refused() -> None:
+    for mixed in ([row("c.tar", 1)], [row("a.tar", 1), row("c.tar", 2)]):
+        message = refusal(encode_index(mixed), entry(len(mixed)))
+        assert message == "a.index.parquet has rows of another shard, 'c.tar'"
 
 
-def test_index_with_other_counts_than_the_manifest_is_refused(tmp_path: Path) -> None:
-    message = refuse(encode_index([SHARDS[0][:1], SHARDS[2]]), tmp_path)
-    assert message == "index.parquet of SET has 1 images in a, the manifest 2"
+def test_index_with_other_counts_than_the_manifest_is_refused() -> None:
+    message = refusal(encode_index(ROWS[:1]), entry(2))
+    assert message == "a.index.parquet has 1 images, the manifest 2"
 
 
-def test_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
-    content = encode_index(SHARDS)
-    for damaged in (b"PAR1", content[:-20], b"x" * 100):
-        assert "index.parquet of SET is not a Parquet file" in refuse(damaged, tmp_path)
+def test_damaged_parquet_file_is_refused() -> None:
+    content = encode_index(ROWS)
+    for damaged in (b"", b"PAR1", content[:-20], b"x" * 100):
+        assert "a.index.parquet is not a Parquet file" in refusal(damaged, entry(2))
 
 
-def test_flipped_byte_of_the_rows_is_detected(tmp_path: Path) -> None:
+def test_flipped_byte_of_the_rows_is_detected() -> None:
     """Bytes of the footer have no checksum, but a flip there fails or changes no row."""
-    many = [[row("a", n) for n in range(200)]]
-    content = encode_index(many)
-    entries = [ShardEntry("a", "train", 10240, "", 200, 400)]
+    content = encode_index([row("a.tar", n) for n in range(200)])
     columns: list[Any] = arrow.INDEX.names
-    whole = index(content, entries, tmp_path).rows(0, columns)
+    whole = read(content, entry(200), columns)
     footer = int.from_bytes(content[-8:-4], "little")
     for at in range(4, len(content) - footer - 8, 7):
         damaged = bytearray(content)
         damaged[at] ^= 1
         try:
-            rows = index(bytes(damaged), entries, tmp_path).rows(0, columns)
+            rows = read(bytes(damaged), entry(200), columns)
         except ShardError:
             continue
         assert rows == whole

@@ -1,6 +1,5 @@
 """Writes shard sets with all tables from samples, without a build."""
 
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +9,13 @@ from PIL import Image
 
 from schemas import Excluded, Rejected, Sample, arrow
 from shards.format import manifest as mf
-from shards.format.manifest import FileEntry, Manifest, ShardEntry
+from shards.format.manifest import Manifest, ShardEntry
 from shards.format.placement import shard_name
 from shards.format.source_counts import SourceCounts
 from shards.format.stats import Stats, as_json
-from shards.format.tables import encode_index, encode_table
-from shards.format.writer import IndexRow, shard_writer
-from tests.shard_sets import UNKNOWN_TERMS, licenses
+from shards.format.tables import encode_table
+from shards.format.writer import shard_writer
+from tests.shard_sets import UNKNOWN_TERMS, licenses, write_entry, write_index
 
 #: A sample and its encoded image; None in a set without images.
 SampleAndImage = tuple[Sample, bytes | None]
@@ -35,7 +34,6 @@ def write_full_set(
     """Writes a shard set: for each split, the samples of every shard."""
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[ShardEntry] = []
-    rows: list[list[IndexRow]] = []
     stats = {split: Stats() for split in splits}
     for split, shards in splits.items():
         for i, samples in enumerate(shards):
@@ -45,16 +43,13 @@ def write_full_set(
                     writer.write(sample, "jpg", image)
                     stats[split].add(sample)
             counts = (len(writer.rows), sum(row.captions for row in writer.rows))
-            entries.append(ShardEntry(file, split, writer.size, writer.sha256, *counts))
-            rows.append(writer.rows)
+            index = write_index(folder, file, writer.rows)
+            entries.append(ShardEntry(file, split, writer.size, writer.sha256, *counts, index, [0]))
     files = {
-        "index.parquet": encode_index(rows),
         "excluded.parquet": encode_table(excluded, arrow.EXCLUDED),
         "rejected.parquet": encode_table(rejected, arrow.REJECTED),
         "stats.json": as_json(stats),
     }
-    for file, content in files.items():
-        (folder / file).write_bytes(content)
     manifest = Manifest(
         name=name,
         recipe_sha256="0123456789abcdef" * 4,
@@ -66,14 +61,11 @@ def write_full_set(
         not_asked_for=[],
         exclusions={},
         warnings=[],
-        licenses=licenses(rows),
+        licenses=licenses(entries),
         terms={source: {"unknown": UNKNOWN_TERMS} for source in sources or {}},
         sources=sources or {},
         shards=entries,
-        files=[
-            FileEntry(file, len(content), hashlib.sha256(content).hexdigest())
-            for file, content in files.items()
-        ],
+        files=[write_entry(folder, file, content) for file, content in files.items()],
     )
     (folder / mf.NAME).write_bytes(mf.encode(manifest))
     return folder

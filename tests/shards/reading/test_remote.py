@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from shards.format import manifest as mf
 from shards.format.manifest import FileEntry, NotAShardSetError, ShardError
+from shards.format.placement import index_name
 from shards.reading.cache import MARKER, SUBFOLDER, Cache
 from shards.reading.reader import ShardReader
 from shards.reading.remote import Retries, is_transient
@@ -35,6 +36,7 @@ from tests.shard_sets import image, write_shard_set
 SHARDS = 4
 SIZE = 10240
 NAMES = [f"train-{i:05d}-of-{SHARDS:05d}.tar" for i in range(SHARDS)]
+INDEXES = [index_name(name) for name in NAMES]
 FEW_RETRIES = Retries(attempts=3, initial_wait=0.01)
 
 
@@ -72,8 +74,8 @@ def test_set_over_http_is_fetched_once(server: Server, tmp_path: Path) -> None:
     assert keys(shards) == ALL_KEYS
     assert bytes(ShardReader(shards).pair(2, 0, 0).image) == image("vg/2")
     assert keys(open_set(server, cache)) == ALL_KEYS
-    assert server.requests == {"manifest.json": 2, "index.parquet": 1} | dict.fromkeys(NAMES, 1)
-    assert cached(cache) == {"index.parquet", *NAMES}
+    assert server.requests == {"manifest.json": 2} | dict.fromkeys([*NAMES, *INDEXES], 1)
+    assert cached(cache) == {*NAMES, *INDEXES}
 
 
 def test_set_in_another_fsspec_file_system(tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_url_without_a_manifest_is_refused(server: Server, tmp_path: Path) -> No
 
 
 def test_transient_errors_are_retried(server: Server, tmp_path: Path) -> None:
-    for name in ("manifest.json", "index.parquet", NAMES[1]):
+    for name in ("manifest.json", INDEXES[2], NAMES[1]):
         server.failures[name] = 2
     server.truncated[NAMES[2]] = 2
     assert keys(open_set(server, tmp_path / "cache")) == ALL_KEYS
@@ -328,7 +330,7 @@ def test_fetch_waits_for_room(tmp_path: Path) -> None:
 
 def test_cache_stays_below_its_bound(server: Server, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    index = (server.folder / "index.parquet").stat().st_size
+    index = sum((server.folder / name).stat().st_size for name in INDEXES)
     shards = open_set(server, cache, index + 2 * SIZE)
     for _ in range(2):
         for i in range(SHARDS):
@@ -358,7 +360,7 @@ def test_processes_share_fetched_files(server: Server, tmp_path: Path) -> None:
     assert [results.get(timeout=300) for _ in processes] == [ALL_KEYS] * 3
     for process in processes:
         process.join(10)
-    assert all(server.requests[name] == 1 for name in [*NAMES, "index.parquet"])
+    assert all(server.requests[name] == 1 for name in [*NAMES, *INDEXES])
 
 
 # --- damaged files of the cache -------------------------------------------------------------------
@@ -378,7 +380,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=["empty", "cut", "longer", "zeros", "flipped"])
-@pytest.mark.parametrize("name", [NAMES[1], "index.parquet"])
+@pytest.mark.parametrize("name", [NAMES[1], INDEXES[1]])
 def test_damaged_cached_file_is_fetched_anew_once(
     server: Server, tmp_path: Path, name: str, damage: Callable[[bytes], bytes]
 ) -> None:
@@ -493,9 +495,10 @@ def test_sha256_of_a_manifest_cannot_leave_the_cache(
 ) -> None:
     (tmp_path / "escape").mkdir()
     (tmp_path / "escape" / f"aaa-{NAMES[0]}.part").write_text("precious")
-    for table in ("shards", "files"):
+    for is_index in (False, True):
         manifest = json.loads((server.folder / mf.NAME).read_bytes())
-        manifest[table][0]["sha256"] = sha256
+        shard = manifest["shards"][0]
+        (shard["index"] if is_index else shard)["sha256"] = sha256
         whole = (server.folder / mf.NAME).read_bytes()
         (server.folder / mf.NAME).write_text(json.dumps(manifest))
         with pytest.raises(NotAShardSetError, match="expected 64 hexadecimal digits"):

@@ -15,13 +15,12 @@ from schemas.sample import decode_sample
 from shards.format import manifest as mf
 from shards.format.index import IndexRow
 from shards.format.stats import Stats, as_json
-from shards.format.tables import encode_index
 from shards.format.writer import shard_writer
 from shards.reading.shard_set import ShardSet
 from shards.verification.errors import ErrorKind, VerificationError
 from shards.verification.result import VerificationResult
 from shards.verification.verify import verify
-from tests.shard_sets import licenses
+from tests.shard_sets import licenses, write_index
 
 SHARD = "train-00001-of-00008.tar"
 OTHER = "train-00002-of-00008.tar"
@@ -44,7 +43,6 @@ def rewrite(folder: Path, edit: Callable[[ShardContents], object]) -> None:
     contents = _read(folder)
     edit(contents)
     manifest = mf.load(folder)
-    rows: list[list[IndexRow]] = []
     stats = {split: Stats() for split in manifest.totals}
     sentences = sum(totals["sentences"] for totals in manifest.totals.values())
     for entry in manifest.shards:
@@ -55,15 +53,15 @@ def rewrite(folder: Path, edit: Callable[[ShardContents], object]) -> None:
             for sample, extension, image in contents[entry.file]:
                 writer.write(sample, extension, image)
                 stats[entry.split].add(sample)
-        rows.append(writer.rows)
+        write_index(folder, entry.file, writer.rows)
+        entry.licenses = [0]
         entry.images, entry.captions = len(writer.rows), sum(row.captions for row in writer.rows)
     for split, totals in manifest.totals.items():
         manifest.totals[split] = {name: getattr(stats[split], name) for name in totals}
-    manifest.licenses = licenses(rows)
+    manifest.licenses = licenses(manifest.shards)
     source = next(iter(manifest.sources.values()))
     source.read += sum(split_stats.sentences for split_stats in stats.values()) - sentences
     (folder / mf.NAME).write_bytes(mf.encode(manifest))
-    (folder / "index.parquet").write_bytes(encode_index(rows))
     (folder / "stats.json").write_bytes(as_json(stats))
     restate(folder)
 
@@ -74,11 +72,18 @@ def replace_fields(stored: StoredSample, **fields: Any) -> StoredSample:
 
 
 def reindex(folder: Path, edit: Callable[[dict[str, list[IndexRow]]], object]) -> None:
-    """Rewrites the index after ``edit`` changed its rows, which are by shard."""
+    """Rewrites the indexes after ``edit`` changed their rows, which are by shard.
+
+    Rows have the ids of the manifest's licenses.
+    """
     shards = ShardSet.open(folder)
     rows = {entry.file: shards.index_rows(i) for i, entry in enumerate(shards.shards)}
     edit(rows)
-    (folder / "index.parquet").write_bytes(encode_index(rows.values()))
+    manifest = shards.manifest
+    for entry in manifest.shards:
+        write_index(folder, entry.file, rows[entry.file])
+        entry.licenses = list(range(len(manifest.licenses)))
+    (folder / mf.NAME).write_bytes(mf.encode(manifest))
     restate(folder)
 
 
@@ -113,7 +118,7 @@ def retar(folder: Path, file: str, edit: Callable[[dict[str, bytes]], dict[str, 
 def restate(folder: Path) -> None:
     """Updates the size and sha256 of every file in the manifest."""
     manifest = mf.load(folder)
-    for entry in (*manifest.shards, *manifest.files):
+    for entry in manifest.entries():
         content = (folder / entry.file).read_bytes()
         entry.bytes, entry.sha256 = len(content), hashlib.sha256(content).hexdigest()
     (folder / mf.NAME).write_bytes(mf.encode(manifest))

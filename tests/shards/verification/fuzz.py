@@ -102,7 +102,8 @@ _NO_SAMPLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, pa
 
 def damage_members(rng: random.Random, folder: Path) -> None:
     """Replaces the JSON of a sample by one of the same length; the index has its CRC-32."""
-    rows = pq.read_table(folder / "index.parquet").to_pylist()
+    index = _some_index(rng, folder)
+    rows = pq.read_table(index).to_pylist()
     row = rng.choice(rows)
     path = folder / row["shard"]
     tar = bytearray(path.read_bytes())
@@ -113,13 +114,13 @@ def damage_members(rng: random.Random, folder: Path) -> None:
     tar[begin : begin + size] = encoded
     path.write_bytes(tar)
     row["json_crc32"] = zlib.crc32(encoded)
-    _write_index(folder, rows, pq.read_schema(folder / "index.parquet"))
+    _write_index(index, rows, pq.read_schema(index))
     _restate(rng, folder, always=True)
 
 
 def damage_index(rng: random.Random, folder: Path) -> None:
-    """Changes values, columns or types of the index."""
-    path = folder / "index.parquet"
+    """Changes values, columns or types of the index of a shard."""
+    path = _some_index(rng, folder)
     schema, rows = pq.read_schema(path), pq.read_table(path).to_pylist()
     action = rng.randrange(4)
     if action == 0:
@@ -142,16 +143,18 @@ def damage_index(rng: random.Random, folder: Path) -> None:
             else:
                 item = 7 if pa.types.is_integer(kind.value_type) else "x"
                 row[name] = rng.choice((None, [], [None], [item]))
-    _write_index(folder, rows, schema)
+    _write_index(path, rows, schema)
     _restate(rng, folder, always=True)
 
 
-def _write_index(folder: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    shards = dict.fromkeys(str(row.get("shard")) for row in rows)
-    with pq.ParquetWriter(folder / "index.parquet", schema, write_statistics=["shard"]) as writer:
-        for shard in shards:
-            of_shard = [row for row in rows if str(row.get("shard")) == shard]
-            writer.write_table(pa.Table.from_pylist(of_shard, schema), len(of_shard))
+def _some_index(rng: random.Random, folder: Path) -> Path:
+    """Returns the index of one of the shards with images."""
+    paths = sorted(folder.glob("*.index.parquet"))
+    return rng.choice([path for path in paths if pq.read_metadata(path).num_rows])
+
+
+def _write_index(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    pq.write_table(pa.Table.from_pylist(rows, schema), path)
 
 
 def damage_table(rng: random.Random, folder: Path) -> None:

@@ -60,17 +60,10 @@ class SetData:
         self.rejected = pq.read_table(folder / "rejected.parquet").to_pylist()
         self.excluded = pq.read_table(folder / "excluded.parquet").to_pylist()
         self.shards: dict[str, list[Image]] = {e["file"]: [] for e in self.manifest["shards"]}
-        for row in pq.read_table(folder / "index.parquet").to_pylist():
-            tar = (folder / row["shard"]).read_bytes()
-            begin, size = row["json_offset"], row["json_size"]
-            sample = json.loads(tar[begin : begin + size])
-            content = None
-            if row["image_name"]:
-                begin, size = row["image_offset"], row["image_size"]
-                content = tar[begin : begin + size]
-            facts = {name: value for name, value in row.items() if name not in _DERIVED}
-            extension = row["image_name"].rpartition(".")[2]
-            self.shards[row["shard"]].append(Image(sample, content, extension, facts))
+        for entry in self.manifest["shards"]:
+            tar = (folder / entry["file"]).read_bytes()
+            for row in pq.read_table(folder / entry["index"]["file"]).to_pylist():
+                self.shards[row["shard"]].append(_image(tar, row, entry["licenses"]))
         #: the counts of the sentences and boxes of each dataset, as the build found them
         self.built = self.counts()
 
@@ -136,7 +129,10 @@ class SetData:
             split_stats = stats[self.split_of(file)]
             for image in images:
                 _count(split_stats, image)
-            entries.setdefault(file, {"file": file, "split": self.split_of(file)})
+            index = {"file": file.replace(".tar", ".index.parquet")}
+            entries.setdefault(file, {"file": file, "split": self.split_of(file), "index": index})
+            ids = [id_ for row in shard_rows for id_ in row["licenses"]]
+            entries[file]["licenses"] = list(range(1 + max(ids, default=0)))
             entries[file]["images"] = len(images)
             entries[file]["captions"] = sum(row["captions"] for row in shard_rows)
         self.manifest["shards"] = [entries[file] for file in self.shards]
@@ -147,9 +143,9 @@ class SetData:
             entry["images"] = images_of[entry["id"]]
         for path in folder.glob("*"):
             path.unlink()
-        for file, content in tars.items():
+        for (file, content), of_shard in zip(tars.items(), rows, strict=True):
             (folder / file).write_bytes(content)
-        (folder / "index.parquet").write_bytes(index_bytes(rows))
+            (folder / entries[file]["index"]["file"]).write_bytes(index_bytes(of_shard))
         (folder / "stats.json").write_bytes(as_json(stats))
         _write_table(folder / "rejected.parquet", self.rejected, arrow.REJECTED)
         _write_table(folder / "excluded.parquet", self.excluded, arrow.EXCLUDED)
@@ -157,11 +153,25 @@ class SetData:
 
     def write_manifest(self, folder: Path) -> None:
         """Writes the manifest, with the sizes and checksums of the files that are there."""
-        for entry in (*self.manifest["shards"], *self.manifest["files"]):
+        shards = self.manifest["shards"]
+        for entry in (*shards, *(shard["index"] for shard in shards), *self.manifest["files"]):
             content = (folder / entry["file"]).read_bytes()
             entry["bytes"] = len(content)
             entry["sha256"] = hashlib.sha256(content).hexdigest()
         (folder / "manifest.json").write_text(json.dumps(self.manifest))
+
+
+def _image(tar: bytes, row: dict[str, Any], licenses: list[int]) -> Image:
+    """Returns the image of a row of a shard's index, with the ids of the manifest's licenses."""
+    begin, size = row["json_offset"], row["json_size"]
+    sample = json.loads(tar[begin : begin + size])
+    content = None
+    if row["image_name"]:
+        begin, size = row["image_offset"], row["image_size"]
+        content = tar[begin : begin + size]
+    facts = {name: value for name, value in row.items() if name not in _DERIVED}
+    facts["licenses"] = [licenses[id_] for id_ in facts["licenses"]]
+    return Image(sample, content, row["image_name"].rpartition(".")[2], facts)
 
 
 def _tar(file: str, images: list[Image]) -> tuple[bytes, list[dict[str, Any]]]:
@@ -199,15 +209,12 @@ def _count(stats: Stats, image: Image) -> None:
     stats.add(decode_sample(json.dumps(image.sample).encode()))
 
 
-def index_bytes(shards: list[list[dict[str, Any]]]) -> bytes:
-    """Returns an index with a row group for each shard that has rows."""
+def index_bytes(rows: list[dict[str, Any]]) -> bytes:
+    """Returns the index of a shard."""
     buffer = io.BytesIO()
-    with pq.ParquetWriter(
-        buffer, arrow.INDEX, write_statistics=["shard"], write_page_checksum=True
-    ) as writer:
-        for rows in shards:
-            if rows:
-                writer.write_table(pa.Table.from_pylist(rows, arrow.INDEX), len(rows))
+    with pq.ParquetWriter(buffer, arrow.INDEX, write_page_checksum=True) as writer:
+        if rows:
+            writer.write_table(pa.Table.from_pylist(rows, arrow.INDEX), len(rows))
     return buffer.getvalue()
 
 

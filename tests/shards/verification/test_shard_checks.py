@@ -25,6 +25,8 @@ from tests.shards.verification.corruption import (
     verified,
 )
 
+INDEX = SHARD.replace(".tar", ".index.parquet")
+
 
 def edit_manifest(folder: Path, edit: Callable[[mf.Manifest], object]) -> None:
     manifest = mf.load(folder)
@@ -84,7 +86,7 @@ def test_unreadable_table(file: str, copied_set: Path) -> None:
         ErrorKind.FILE,
         file,
     )
-    (copied_set / file).write_bytes((copied_set / "index.parquet").read_bytes())
+    (copied_set / file).write_bytes((copied_set / INDEX).read_bytes())
     restate(copied_set)
     assert only_kind_and_file(copied_set) == (
         ErrorKind.FILE,
@@ -93,26 +95,23 @@ def test_unreadable_table(file: str, copied_set: Path) -> None:
 
 
 def test_unreadable_index(copied_set: Path) -> None:
-    (copied_set / "index.parquet").write_bytes(b"no table")
+    (copied_set / INDEX).write_bytes(b"no table")
     restate(copied_set)
-    assert only_kind_and_file(copied_set) == (
-        ErrorKind.INDEX,
-        "index.parquet",
-    )
+    assert only_kind_and_file(copied_set) == (ErrorKind.INDEX, INDEX)
     flip_byte(copied_set / SHARD, 0)  # shards are still checked as files
     assert kinds(copied_set) == {ErrorKind.INDEX: 1, ErrorKind.SHA256: 1}
 
 
 def test_missing_index(copied_set: Path) -> None:
-    (copied_set / "index.parquet").unlink()
+    (copied_set / INDEX).unlink()
     report = verified(copied_set)
     assert report.errors.counts == {ErrorKind.FILE: 1, ErrorKind.INDEX: 1}
-    assert report.not_checked[-2].startswith("images of 12 shards")
+    assert report.not_checked[-2].startswith("images of 1 shard")
 
 
-def test_index_damaged_at_one_shard(copied_set: Path) -> None:
-    path = copied_set / "index.parquet"
-    group = pq.ParquetFile(path).metadata.row_group(1)
+def test_damaged_index(copied_set: Path) -> None:
+    path = copied_set / INDEX
+    group = pq.ParquetFile(path).metadata.row_group(0)
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
     column = columns["image_crc32"]
     flip_byte(path, column.data_page_offset + column.total_compressed_size - 1)
@@ -133,9 +132,14 @@ def test_files_that_the_manifest_does_not_list(copied_set: Path) -> None:
 
 
 def test_file_that_the_manifest_lists_twice(copied_set: Path) -> None:
-    edit_manifest(copied_set, lambda manifest: manifest.files.append(manifest.files[1]))
+    edit_manifest(copied_set, lambda manifest: manifest.files.append(manifest.files[0]))
     error = only_error(copied_set)
     assert (error.kind, error.file) == (ErrorKind.DUPLICATE_FILE, "rejected.parquet")
+
+
+def test_shard_with_other_licenses_than_the_unknown_one_first(copied_set: Path) -> None:
+    edit_manifest(copied_set, lambda manifest: manifest.shards[1].licenses.insert(0, 1))
+    assert f"{SHARD} has licenses [1, 0" in of_kind(copied_set, ErrorKind.LICENSE)[0].message
 
 
 def test_swapped_tars(copied_set: Path) -> None:

@@ -16,7 +16,7 @@ from shards.verification.errors import MAX_LISTED, ErrorKind, VerificationError
 from shards.verification.held_out import read_held_out
 from shards.verification.set_checks import IndexedShard, check_keys
 from shards.verification.verify import WITHOUT_RAW, verify
-from tests.shard_sets import sample, write_samples, write_shard_set
+from tests.shard_sets import read_indexes, sample, write_samples, write_shard_set
 from tests.shards.verification.conftest import build_set
 from tests.shards.verification.corruption import (
     OTHER,
@@ -56,7 +56,7 @@ def test_intact_set_passes(demo_set: Path, capsys: pytest.CaptureFixture[str]) -
         "not checked: pixels, which are not decoded\n"
         "not checked: boxes of phrases against the image borders: no rule clips them\n"
         f"not checked: {WITHOUT_RAW[0]}\n"
-        f"checked 16 files, {images:,} images, {captions:,} captions, {regions:,} regions, "
+        f"checked 27 files, {images:,} images, {captions:,} captions, {regions:,} regions, "
         "0 held-out ids: no errors\n"
     )
     assert err == ""
@@ -184,8 +184,7 @@ def test_excluded_image_in_its_split(name: str, copied_set: Path) -> None:
 
 
 def test_held_out_lists(demo_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keys = pq.read_table(demo_set / "index.parquet", columns=["shard", "key"]).to_pylist()
-    trained = [row["key"] for row in keys if row["shard"].startswith("train")]
+    trained = [row["key"] for row in read_indexes(demo_set, "train")]
     coco = [key.partition("/")[2] for key in trained if key.startswith("coco/")]
     ids = tmp_path / "ids.txt"
     ids.write_text("".join(f"{int(id_):012d}\n" for id_ in [*coco[:3], "999999999"]))
