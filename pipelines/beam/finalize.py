@@ -45,7 +45,7 @@ class FindLeaks(beam.DoFn):
         self._evaluated: dict[str, tuple[str, str]] = {}  # split and key, by photo
 
     def process(self, trained_on: bytes, evaluated_on: Iterable[bytes]) -> Iterator[str]:
-        """Yields what to say of each leak.
+        """Yields a description of each leak.
 
         Args:
             trained_on: The packed `ShardPhotos` of a shard that is trained on.

@@ -16,6 +16,7 @@ from tests.shards.verification.corruption import (
     flip_byte,
     index_rows,
     kinds,
+    of_kind,
     only_error,
     only_kind_and_file,
     only_kind_and_key,
