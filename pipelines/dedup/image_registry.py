@@ -220,7 +220,7 @@ class ImageRegistry:
             if first is not image and (image.url or image.license != UNKNOWN_LICENSE):
                 others.setdefault(image.key, []).append(image)
             of_source = first_of_source.setdefault((image.source, image.key), image)
-            if of_source is image and image.width and _size(image) != _size(first):
+            if image.width and _size(image) != _size(first):
                 sizes[image.source, image.key] = _size(image)
             if _differ(of_source, image):
                 repeated.setdefault(image.key, [of_source]).append(image)
@@ -294,11 +294,9 @@ def _contradiction(row: ImageInfo, other: ImageInfo) -> str:
 def _name(row: ImageInfo) -> str:
     """Returns the name of a row's file, the same for all names that end in its id."""
     name = row.file.rpartition("/")[2]
-    namespace, _, id_ = row.key.partition("/")
     number = _LAST_NUMBER.search(name)
-    if number is not None and number[1] == id_:
-        return row.key
-    return key_of_file(namespace, name) or name
+    is_named_by_id = number is not None and number[1] == row.key.partition("/")[2]
+    return row.key if is_named_by_id else name
 
 
 def have_same_ratio(image: ImageInfo, other: ImageInfo) -> bool:
@@ -368,7 +366,7 @@ def _merged(joins: Iterable[_Join], same_photo: bool) -> tuple[DisjointSets, lis
 def _joined(joins: Iterable[_Join]) -> DisjointSets:
     sets = DisjointSets()
     for join in joins:
-        first, *others = sorted(join.keys)
+        first, *others = join.keys
         for key in others:
             sets.join(first, key)
     return sets

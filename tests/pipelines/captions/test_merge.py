@@ -26,6 +26,7 @@ from schemas import (
     Region,
     Rejected,
 )
+from shards import box_overlap
 
 VG = ImageInfo("vg/1", "vg", "1.jpg", 800, 600, same_as="coco/9")
 COCO = ImageInfo("coco/9", "coco", "9.jpg", 640, 480)
@@ -216,6 +217,25 @@ def test_areas_are_rescaled_or_computed_by_rule() -> None:
 def test_area_that_its_box_cannot_have_is_the_box_s(stated: float, area: float) -> None:
     [merged_image], _ = merged(image_record(caption(region((10, 10, 50, 40), area=stated))))
     assert [r.area for r in merged_image.captions[0].regions] == [area]
+
+
+def test_largest_area_that_a_box_can_have_is_kept() -> None:
+    box = (10.0, 10.0, 50.0, 40.0)
+    [largest] = box_overlap.largest_area(box_overlap.as_array([box])).tolist()
+    [merged_image], _ = merged(image_record(caption(region(box, area=largest))))
+    assert [r.area for r in merged_image.captions[0].regions] == [round(largest, 2)]
+
+
+def test_area_of_a_box_has_two_decimals() -> None:
+    [merged_image], _ = merged(image_record(caption(region((10, 10, 11.125, 11.125)))))
+    assert [r.area for r in merged_image.captions[0].regions] == [1.27]  # 1.265625
+
+
+def test_area_in_an_image_of_unknown_size_is_the_stated_one() -> None:
+    unsized = ImageRegistry([ImageInfo("vg/1", "vg", "1.jpg")], [], same_photo=True)
+    record = image_record(caption(region((10, 10, 50, 40), area=300.0)))
+    [merged_image], _ = merged(record, image_registry=unsized)
+    assert merged_image.captions[0].regions == [region((10, 10, 50, 40), area=300.0)]
 
 
 def test_same_region_twice_is_one_region() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.dedup.image_registry import ImageRegistry
-from schemas import EvalImage, ImageInfo
+from schemas import EvalImage, ImageInfo, License
 
 
 def vg(id_: int, coco: int | None = None, photo: str = "", width: int = 200) -> ImageInfo:
@@ -43,6 +43,11 @@ def test_coco_id_makes_an_image_a_duplicate_of_coco() -> None:
     assert registry.canonical("vg/1") == registry.canonical("coco/9") == "coco/9"
 
 
+def test_coco_id_makes_duplicates_under_any_rules() -> None:
+    registry = image_registry(vg(1, coco=9), coco(9), same_photo=False)
+    assert registry.canonical("vg/1") == "coco/9"
+
+
 def test_duplicate_of_an_image_outside_the_build_keeps_its_key() -> None:
     registry = image_registry(vg(1, coco=9))
     assert registry.canonical("vg/1") == "vg/1"
@@ -65,6 +70,12 @@ def test_images_of_one_dataset_are_never_merged(fields: dict[str, Any], same_pho
     assert {s.join for s in registry.shared_ids} == {
         {"coco": "coco_id", "photo": "flickr photo id"}[name] for name in fields
     }
+
+
+def test_shared_ids_are_sorted() -> None:
+    rows = [vg(1, photo="78"), vg(2, photo="78"), vg(3, coco=9), vg(4, coco=9), vg(5, photo="77")]
+    registry = image_registry(*rows, vg(6, photo="77"), vg(7, coco=8), vg(8, coco=8))
+    assert [shared_id.id for shared_id in registry.shared_ids] == ["coco/8", "coco/9", "77", "78"]
 
 
 def test_chain_that_reaches_two_images_of_one_dataset_is_cut() -> None:
@@ -125,6 +136,7 @@ def test_rows_of_tables_that_only_join_are_no_images() -> None:
         ([ImageInfo("vg/1", "gqa", "", 100, 50)], None),
         ([ImageInfo("vg/1", "gqa", "other.jpg", 100, 50)], "another image of this id"),
         ([ImageInfo("vg/1", "gqa", "1.jpg", 50, 100)], "image of another size"),
+        ([ImageInfo("vg/1", "gqa", "1.jpg")], None),
         ([ImageInfo("vg/1", "gqa", n, 100, 50) for n in "ab"], "one id of several images"),
         ([ImageInfo("vg/1", "own", "2.jpg", 200, 100)], "file of another image"),
     ],
@@ -136,6 +148,19 @@ def test_rows_of_one_key_must_agree(others: list[ImageInfo], reason: str | None)
     is_of_all_sources = registry.conflict("vg", "vg/1") is not None
     assert is_of_all_sources == (reason in ("one id of several images", "file of another image"))
     assert registry.conflict("vg", "vg/2") is None
+
+
+def test_own_names_of_one_key_must_agree() -> None:
+    """As far as sources are not one another's copies; the first source has the image."""
+    first, same, other = (
+        ImageInfo("web/1", source, file, 200, 100)
+        for source, file in [("a", "x.jpg"), ("b", "copies/x.jpg"), ("c", "y.jpg")]
+    )
+    registry = image_registry(first, same, other)
+    assert registry.conflict("a", "web/1") is registry.conflict("b", "web/1") is None
+    conflict = registry.conflict("c", "web/1")
+    assert conflict is not None
+    assert conflict == ("another image of this id", "c: 'y.jpg' 200x100; a: 'x.jpg' 200x100")
 
 
 def test_published_names_of_one_image_agree() -> None:
@@ -194,6 +219,8 @@ def test_held_out_by_the_photo_id_of_an_image_outside_the_build() -> None:
     assert registry.held_out("vg/2") == []
     apart = image_registry(vg(1, photo="77"), held_out=held_out, same_photo=False)
     assert apart.held_out("vg/1") == registry.held_out("vg/1")
+    by_key = image_registry(vg(1, photo="77"), held_out=[EvalImage("flickr30k", "flickr30k/77")])
+    assert by_key.held_out("vg/1") == registry.held_out("vg/1")
 
 
 def test_held_out_by_the_coco_id_of_an_image_outside_the_build() -> None:
@@ -228,6 +255,39 @@ def test_row_with_a_size_and_of_the_keys_source_is_preferred() -> None:
     unsized = ImageInfo("vg/1", "vg", "1.jpg")
     assert image_registry(unsized, gqas).image("vg/1") == gqas
     assert image_registry(gqas, vg(1)).image("vg/1") == vg(1)
+
+
+def test_row_of_a_source_with_images_is_preferred_to_that_of_the_keys_source() -> None:
+    rows = [vg(1), ImageInfo("vg/1", "gqa", "1.jpg", 200, 100)]
+    assert ImageRegistry(rows, [], True, None, {"gqa"}).image("vg/1") == rows[1]
+    assert ImageRegistry(rows, [], True, None, {"gqa", "vg"}).image("vg/1") == rows[0]
+
+
+def test_image_in_a_source_has_the_size_that_it_states() -> None:
+    half, unsized = ImageInfo("vg/1", "gqa", "1.jpg", 100, 50), ImageInfo("vg/1", "own", "1.jpg")
+    registry = image_registry(vg(1), half, unsized)
+    assert registry.image_in("gqa", "vg/1") == msgspec.structs.replace(vg(1), width=100, height=50)
+    for source in ("vg", "own", "of no table"):
+        assert registry.image_in(source, "vg/1") == vg(1)
+    assert registry.image_in("gqa", "vg/2") is None
+
+
+def test_rows_that_state_a_license_or_an_address_are_kept() -> None:
+    rows = [vg(1), vg(2)]
+    by_license, by_url, silent = (
+        msgspec.structs.replace(vg(1), source=source, **fields)
+        for source, fields in [
+            ("by license", {"license": License("CC BY")}),
+            ("by url", {"url": "https://example.org/1.jpg"}),
+            ("silent", {}),
+        ]
+    )
+    registry = image_registry(*rows, silent, by_url, by_license)
+    assert registry.stated_rows("vg/1") == [vg(1), by_license, by_url]
+    assert registry.stated_rows("vg/2") == [vg(2)]
+    assert registry.stated_rows("vg/3") == []
+    stating = msgspec.structs.replace(vg(2), license=License("CC BY"), url="https://example.org")
+    assert image_registry(stating).stated_rows("vg/2") == [stating]
 
 
 rows = st.lists(
