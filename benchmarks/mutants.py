@@ -12,8 +12,10 @@ mutated statement until one fails. Survivors are printed, unless
 matches no survivor is printed, too. The exit status is 0 if there are neither.
 
 Tests that take longer than ``--longest`` seconds of CPU time are left out, and hypothesis tries
-``--examples`` examples, which are the same in every run. The first tests are those that execute
-what few others do of a function.
+``--examples`` examples, which are the same in every run. A mutant that no test has noticed after
+``--budget`` seconds survives, though a later one might. The first test is the fastest of those that
+execute the same statements of the function, and of these tests, one that executes what few others
+do. So a mutant that is said to be killed is, and one that survives may be by a slow test.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import ast
 import contextlib
 import copy
 import functools
+import gc
 import importlib
 import math
 import mmap
@@ -281,7 +284,10 @@ def _text(node: ast.AST) -> str:
 def _children(
     root: ast.AST, statement: ast.stmt
 ) -> Iterator[tuple[ast.AST, str, int | None, ast.AST, ast.stmt]]:
-    """Yields all nodes below a node with their places; not those of annotations and messages.
+    """Yields all nodes below a node with their places.
+
+    Not those of annotations and messages, nor `strict` of `zip`, which makes no difference without
+    another mistake.
 
     With each node comes the innermost statement that it is or is in, of ``root`` ``statement``.
     """
@@ -289,7 +295,8 @@ def _children(
         if attribute in ("annotation", "returns", "decorator_list") or isinstance(root, ast.Raise):
             continue
         for index, node in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(node, ast.AST) and not isinstance(node, ast.JoinedStr):
+            is_strict = isinstance(node, ast.keyword) and node.arg == "strict"
+            if isinstance(node, ast.AST) and not (isinstance(node, ast.JoinedStr) or is_strict):
                 inner = node if isinstance(node, ast.stmt) else statement
                 yield root, attribute, index if isinstance(value, list) else None, node, inner
                 yield from _children(node, inner)
@@ -459,21 +466,26 @@ class Baseline:
     def tests_of(self, mutant: Mutant, items: Sequence[pytest.Item]) -> list[pytest.Item]:
         """Returns those of some tests that execute what a mutant changes.
 
-        First are those that execute statements of the function that few tests do, such as what is
-        done about an error that it looks for. They are all if only other modules read a constant.
+        Of tests that execute the same statements of the function, the first of ``items`` comes
+        first, then the second of each, and so on. Before others are those that execute statements
+        that few tests do, such as what is done about an error that the function looks for. They are
+        all if only other modules read a constant.
         """
         if not mutant.statements:
             return list(items)
-        rarest: dict[pytest.Item, int] = {}
+        order: dict[pytest.Item, tuple[int, int]] = {}
+        repeated: Counter[frozenset[tuple[str, int]]] = Counter()
         for item in items:
-            of_function = [
+            of_function = frozenset(
                 (module, line)
                 for module, line in self._statements[item]
                 if module == mutant.module and line in mutant.lines
-            ]
+            )
             if not mutant.statements.isdisjoint(line for _, line in of_function):
-                rarest[item] = min(self._counts[statement] for statement in of_function)
-        return sorted(rarest, key=rarest.__getitem__)
+                rarest = min(self._counts[statement] for statement in of_function)
+                order[item] = repeated[of_function], rarest
+                repeated[of_function] += 1
+        return sorted(order, key=order.__getitem__)
 
 
 class Runner:
@@ -485,13 +497,13 @@ class Runner:
     def __init__(
         self,
         modules: Sequence[str],
-        longest: float,
-        examples: int,
+        arguments: argparse.Namespace,
         reasons: dict[str, str],
         log: Callable[[str], None],
     ) -> None:
-        self.modules, self.longest, self.examples = modules, longest, examples
-        self.reasons, self.log = reasons, log
+        self.modules, self.reasons, self.log = modules, reasons, log
+        self.longest, self.examples = arguments.longest, arguments.examples
+        self.budget = arguments.budget
         self.is_clean = False
         self._durations: dict[pytest.Item, float] = {}
 
@@ -514,8 +526,10 @@ class Runner:
         limits = {item: math.ceil(4 + 4 * baseline.durations[item]) for item in items}
         self.log(
             f"{len(items)} of {len(session.items)} tests, as they are: "
-            f"{time.perf_counter() - started:.0f} s"
+            f"{time.perf_counter() - started:.0f} s, of which the tests "
+            f"{sum(baseline.durations.values()):.1f} CPU s"
         )
+        gc.freeze()  # so that collections in the children copy no memory
         for module in self.modules:
             report = Report(module, self.reasons, self.log)
             for mutant in mutants(module, _source(importlib.import_module(module))):
@@ -570,7 +584,7 @@ class Runner:
             os.setpgid(0, 0)
             result = b"0"
             try:
-                result = _first_failure(mutant, session, items, limits)
+                result = _first_failure(mutant, session, items, limits, self.budget)
             finally:
                 os.write(writer, result)
                 os._exit(0)
@@ -601,6 +615,7 @@ def _first_failure(
     session: pytest.Session,
     items: list[pytest.Item],
     limits: dict[pytest.Item, int],
+    budget: float,
 ) -> bytes:
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 1)
@@ -610,7 +625,10 @@ def _first_failure(
     session._setupstate.teardown_exact(items[0])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
+    started = time.process_time()
     for index, (item, following) in enumerate(_pairs(items)):
+        if time.process_time() - started > budget:
+            break
         soft_limit = math.ceil(time.process_time()) + limits[item]
         resource.setrlimit(resource.RLIMIT_CPU, (soft_limit, hard_limit))
         reports = runtestprotocol(item, nextitem=following, log=False)
@@ -633,6 +651,9 @@ def main() -> None:
     parser.add_argument("modules", nargs="+", help="the last part of a module's name, or all")
     parser.add_argument("--longest", type=float, default=2.0, help="CPU seconds; default 2")
     parser.add_argument("--examples", type=int, default=30, help="of hypothesis; default 30")
+    parser.add_argument(
+        "--budget", type=float, default=60.0, help="CPU seconds of a mutant's tests; default 60"
+    )
     arguments = parser.parse_args()
     stated = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.exists() else {}
     reasons = {row["mutant"]: row["reason"] for row in stated.get("equivalent", [])}
@@ -651,7 +672,7 @@ def main() -> None:
                 def log(line: str, file: Any = file) -> None:
                     print(line, file=file, flush=True)
 
-                runner = Runner(modules, arguments.longest, arguments.examples, reasons, log)
+                runner = Runner(modules, arguments, reasons, log)
                 is_clean = run_mutants(runner, tests_of_modules)
             os._exit(0 if is_clean else 1)
         succeeded &= os.waitpid(child, 0)[1] == 0
