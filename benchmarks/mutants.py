@@ -13,9 +13,10 @@ matches no survivor is printed, too. The exit status is 0 if there are neither.
 
 Tests that take longer than ``--longest`` seconds of CPU time are left out, and hypothesis tries
 ``--examples`` examples, which are the same in every run. A mutant that no test has noticed after
-``--budget`` seconds survives, though a later one might. The first test is the fastest of those that
-execute the same statements of the function, and of these tests, one that executes what few others
-do. So a mutant that is said to be killed is, and one that survives may be by a slow test.
+``--budget`` seconds survives, though a later one might. Of a large module, ``--sample`` mutants may
+be chosen, the same in every run. The first test is the fastest of those that execute the same
+statements of the function, and of these tests, one that executes what few others do. So a mutant
+that is said to be killed is, and one that survives may be by a slow test.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import importlib
 import math
 import mmap
 import os
+import random
 import resource
 import signal
 import sys
@@ -503,7 +505,7 @@ class Runner:
     ) -> None:
         self.modules, self.reasons, self.log = modules, reasons, log
         self.longest, self.examples = arguments.longest, arguments.examples
-        self.budget = arguments.budget
+        self.budget, self.sample = arguments.budget, arguments.sample
         self.is_clean = False
         self._durations: dict[pytest.Item, float] = {}
 
@@ -532,7 +534,12 @@ class Runner:
         gc.freeze()  # so that collections in the children copy no memory
         for module in self.modules:
             report = Report(module, self.reasons, self.log)
-            for mutant in mutants(module, _source(importlib.import_module(module))):
+            source = _source(importlib.import_module(module))
+            count = sum(1 for _ in mutants(module, source))
+            chosen = set(random.Random(0).sample(range(count), min(count, self.sample)))
+            for number, mutant in enumerate(mutants(module, source)):
+                if number not in chosen:
+                    continue
                 tests = baseline.tests_of(mutant, items)
                 killer = self._run(mutant, session, tests, limits) if tests else None
                 report.add(mutant, killer, bool(tests))
@@ -653,6 +660,9 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=30, help="of hypothesis; default 30")
     parser.add_argument(
         "--budget", type=float, default=60.0, help="CPU seconds of a mutant's tests; default 60"
+    )
+    parser.add_argument(
+        "--sample", type=int, default=sys.maxsize, help="mutants of each module; default all"
     )
     arguments = parser.parse_args()
     stated = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.exists() else {}

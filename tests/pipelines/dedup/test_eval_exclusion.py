@@ -2,11 +2,13 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines.dedup import eval_exclusion
 from pipelines.dedup.eval_exclusion import Exclusion, read_held_out
 from pipelines.io.raw_files import RawFileError
 from pipelines.io.slices import SliceRange, find_slices, read_slice
@@ -56,6 +58,13 @@ def test_instances_hold_out_images_with_the_photo_id_of_their_url(tmp_path: Path
     assert held == {"coco/1": "5896644212", "coco/2": ""}
 
 
+def test_files_of_instances_are_stated_or_have_the_published_name(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "val2017/000000000001.jpg"}, {"id": 2}]
+    path = tiny.write_json(tmp_path / "val.json", {"annotations": [], "images": images})
+    held = read(Exclusion(instances=[str(path)]), tmp_path)
+    assert [h.file for h in held] == ["val2017/000000000001.jpg", "COCO_val2014_000000000002.jpg"]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -81,6 +90,70 @@ def test_gqa_ids_may_name_coco_images(tmp_path: Path) -> None:
     path = tiny.write(tmp_path / "ids.txt", b"12\nn34\n")
     assert set(keys(Exclusion(ids=[str(path)], dataset="vg"), tmp_path)) == {"vg/12", "coco/34"}
     assert set(keys(Exclusion(ids=[str(path)], dataset="gqa"), tmp_path)) == {"vg/12", "coco/34"}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "id_", "file"),
+    [
+        ("gqa", "n34", "n34.jpg"),
+        ("vg", "n34", "n34.jpg"),
+        ("gqa", "34", "34.jpg"),
+        ("coco", "34", "COCO_val2014_000000000034.jpg"),
+        ("lvis", "34", "COCO_val2014_000000000034.jpg"),
+        ("flickr30k", "34", "34.jpg"),
+    ],
+)
+def test_files_of_ids_have_the_name_that_the_dataset_publishes(
+    tmp_path: Path, dataset: str, id_: str, file: str
+) -> None:
+    path = tiny.write(tmp_path / "ids.txt", id_.encode())
+    [held] = read(Exclusion(ids=[str(path)], dataset=dataset), tmp_path)
+    assert held.file == file
+
+
+def test_ids_of_a_set_are_read_in_one_order(tmp_path: Path) -> None:
+    """Its own depends on the process, and a build's bytes must not."""
+    path = tiny.write(tmp_path / "ids.p", pickle.dumps({56, 34, 12}))
+    held = read(Exclusion(ids=[str(path)], dataset="coco"), tmp_path)
+    assert [h.key for h in held] == ["coco/12", "coco/34", "coco/56"]
+
+
+@pytest.mark.parametrize("layout", [json.dumps, lambda ids: "".join(f"{id_}\n" for id_ in ids)])
+def test_lists_are_read_up_to_a_number_of_ids(
+    tmp_path: Path, layout: Callable[[list[int]], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eval_exclusion, "MAX_LISTED_IDS", 3)
+    name = "ids.json" if layout is json.dumps else "ids.txt"
+    path = tiny.write(tmp_path / name, layout([1, 2, 3]).encode())
+    exclusion = Exclusion(ids=[str(path)], dataset="coco")
+    assert len(read(exclusion, tmp_path)) == 3
+    tiny.write(path, layout([1, 2, 3, 4]).encode())
+    with pytest.raises(RawFileError, match="4 ids, more than 3"):
+        read(exclusion, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "ids"),
+    [
+        ({"questions": ["q.json"]}, {"vg": set(), "coco": None}),
+        ({"scene_graphs": ["s.json"]}, {"vg": set(), "coco": None}),
+        ({"ids": ["ids.txt"], "dataset": "gqa"}, {"vg": set(), "coco": None}),
+        ({"ids": ["ids.txt"], "dataset": "vg"}, {"vg": set(), "coco": None}),
+        ({"ids": ["ids.txt"], "dataset": "lvis"}, {"coco": set()}),
+        ({"ids": ["ids.txt"], "dataset": "flickr30k"}, {"flickr30k": set()}),
+        ({"ids": ["ids.txt"]}, {}),
+        ({"refs": ["refs.p"]}, {"coco": set()}),
+        ({"refs": ["refs.p"], "dataset": "vg"}, {"coco": set()}),
+        ({"refs": ["refs.p"], "questions": ["q.json"]}, {"vg": set(), "coco": set()}),
+        ({"instances": ["i.json"]}, {"coco": {"flickr photo id"}}),
+        ({"namespace": "mine"}, {"mine": set()}),
+    ],
+)
+def test_namespaces_of_an_exclusion_and_the_ids_that_it_states(
+    fields: dict[str, Any], ids: dict[str, set[str] | None]
+) -> None:
+    """Images of COCO that GQA's files name are of test2015: no other dataset has them."""
+    assert Exclusion(**fields).image_ids() == ids
 
 
 def test_several_files_are_read_together(tmp_path: Path) -> None:
