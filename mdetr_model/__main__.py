@@ -19,7 +19,14 @@ from shards.commands.arguments import (
 from shards.terminal import error_text, printable
 
 PROGRAM = "mdetr"
-TRAIN_LIBRARIES = ("safetensors", "scipy", "tensorboard", "torch", "transformers")  # of the extra
+TRAIN_LIBRARIES = (  # of the extra
+    "hotcoco",
+    "safetensors",
+    "scipy",
+    "tensorboard",
+    "torch",
+    "transformers",
+)
 TASKS = ("grounding", "referring", "detection", "answering", "lvis")
 GROUND_USAGE = """\
 mdetr ground IMAGE CAPTION --model DIR [--threshold SCORE] [--output FILE]

@@ -5,10 +5,12 @@ Shapes: C classes, T tokens, Q queries, D channels.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from mdetr_model.evaluation.metrics.class_detections import ClassDetections
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS
 from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores
@@ -84,17 +86,20 @@ class ClassQueries:
         return torch.cat(scores), torch.cat(boxes)
 
 
-def best_over_classes(
-    scores: Tensor, boxes: Tensor, max_detections: int
-) -> list[tuple[int, float, list[float]]]:
-    """Returns the best detections of an image, the best first: index of class, score and box.
+def detections_of_image(
+    image_id: int, category_ids: Sequence[int], scores: Tensor, boxes: Tensor
+) -> ClassDetections:
+    """Returns all C x Q detections of an image as rows.
 
     Args:
+        image_id: of the image.
+        category_ids: of the C classes.
         scores: (C, Q)
-        boxes: (C, Q, 4)
-        max_detections: over all classes.
+        boxes: (C, Q, 4), as xyxy in pixels.
     """
-    values, positions = scores.flatten().topk(min(max_detections, scores.numel()))
-    classes = (positions // scores.shape[1]).tolist()
-    best_boxes = boxes.flatten(0, 1)[positions].tolist()
-    return list(zip(classes, values.tolist(), best_boxes, strict=True))
+    return ClassDetections(
+        image_ids=np.full(scores.numel(), image_id),
+        category_ids=np.repeat(np.array(category_ids), scores.shape[1]),
+        scores=scores.flatten().numpy(),
+        boxes=boxes.flatten(0, 1).numpy(),
+    )

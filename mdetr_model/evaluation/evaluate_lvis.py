@@ -1,20 +1,30 @@
 """``mdetr evaluate lvis``: evaluates a model as a detector of LVIS's classes."""
 
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+
 from mdetr_model.data.samples import Batch
 from mdetr_model.distributed import distributed_context
-from mdetr_model.evaluation.class_queries import ClassQueries, best_over_classes
+from mdetr_model.evaluation.class_queries import ClassQueries, detections_of_image
 from mdetr_model.evaluation.evaluate import METRICS, PREDICTIONS, metrics_table
 from mdetr_model.evaluation.loop import collect, evaluation_loader, transform_of
+from mdetr_model.evaluation.metrics.class_detections import (
+    BestOfClasses,
+    ClassDetections,
+    best_of_each,
+    concatenate,
+)
 from mdetr_model.evaluation.metrics.lvis_ap import (
-    MAX_DETECTIONS,
-    ClassDetection,
+    MAX_DETECTIONS_OF_CLASS,
+    MAX_DETECTIONS_OF_IMAGE,
     LvisGroundTruth,
     evaluated_classes,
+    fixed_ap,
     lvis_ap,
     read_lvis,
 )
@@ -73,31 +83,41 @@ def evaluate_lvis(
         if context.is_main:
             written_files.add(output, [METRICS, PREDICTIONS])
 
-        def detect(batch: Batch) -> list[tuple[int, list[ClassDetection]]]:
+        category_ids = [category.id for category in truth.categories]
+        best_of_classes = BestOfClasses(category_ids, MAX_DETECTIONS_OF_CLASS)
+
+        def detect(batch: Batch) -> list[tuple[int, ClassDetections]]:
             (key,), (ground_truth,) = batch.keys, batch.ground_truths
             assert ground_truth is not None  # evaluation batches have one
             pixels = batch.to(context.device).inputs()["pixel_values"]
-            best = best_over_classes(*queries(pixels, *ground_truth.size), MAX_DETECTIONS)
-            return [
-                (
-                    _image_id(key),
-                    [ClassDetection(truth.categories[n].id, score, box) for n, score, box in best],
-                )
-            ]
+            scores, boxes = queries(pixels, *ground_truth.size)
+            detections = detections_of_image(_image_id(key), category_ids, scores, boxes)
+            best_of_classes.add(detections)
+            return [(_image_id(key), _best_of_image(detections))]
 
-        detections = sorted(collect(loader, context, detect))
+        best_of_images = sorted(collect(loader, context, detect), key=itemgetter(0))
+        bests_of_classes = context.all_gather(best_of_classes.best())
         if not context.is_main:
             return
+        detections = concatenate([detections for _, detections in best_of_images])
         write_json(output / PREDICTIONS, list(_lvis_results(detections)))
         baseline = lvis_ap(truth, random_objects(truth))
         metrics = {
             "classes": {"all": lvis_ap(truth, detections)},
-            "images": len(detections),
-            "missing images": len(truth.images) - len(detections),
+            "fixed AP": {"all": fixed_ap(truth, concatenate(bests_of_classes))},
+            "images": len(best_of_images),
+            "missing images": len(truth.images) - len(best_of_images),
             "baselines": {"all": {f"random object {name}": ap for name, ap in baseline.items()}},
         }
         print(metrics_table(metrics))
         write_json(output / METRICS, metrics)
+
+
+def _best_of_image(detections: ClassDetections) -> ClassDetections:
+    """Returns the detections of an image that standard AP counts, the best first."""
+    rows = best_of_each(detections.image_ids, detections.scores, MAX_DETECTIONS_OF_IMAGE)
+    best = detections.take(rows)
+    return best.take(np.argsort(-best.scores, kind="stable"))
 
 
 def _image_indices(shards: ShardSet, split: str, annotated: set[int]) -> list[SampleIndex]:
@@ -118,23 +138,26 @@ def _image_indices(shards: ShardSet, split: str, annotated: set[int]) -> list[Sa
     return indices
 
 
-def random_objects(truth: LvisGroundTruth) -> Iterator[tuple[int, list[ClassDetection]]]:
-    """Yields the detections of a baseline: for each class, a random object of the image."""
+def random_objects(truth: LvisGroundTruth) -> ClassDetections:
+    """Returns the detections of a baseline: for each class, a random object of the image."""
     rng = Random(0)
     evaluated = evaluated_classes(truth)
     boxes: dict[int, list[Any]] = {image.id: [] for image in truth.images}
     for annotation in truth.annotations:
         x, y, width, height = annotation.bbox
         boxes[annotation.image_id].append((x, y, x + width, y + height))
-    for image_id, image_boxes in boxes.items():
-        if image_boxes:
-            yield (
-                image_id,
-                [
-                    ClassDetection(category_id, rng.random(), rng.choice(image_boxes))
-                    for category_id in sorted(evaluated[image_id])
-                ],
-            )
+    rows = [
+        (image_id, category_id, rng.random(), rng.choice(image_boxes))
+        for image_id, image_boxes in boxes.items()
+        if image_boxes
+        for category_id in sorted(evaluated[image_id])
+    ]
+    return ClassDetections(
+        image_ids=np.array([row[0] for row in rows], np.int64),
+        category_ids=np.array([row[1] for row in rows], np.int64),
+        scores=np.array([row[2] for row in rows], np.float64),
+        boxes=np.array([row[3] for row in rows], np.float64).reshape(-1, 4),
+    )
 
 
 def _image_id(key: str) -> int:
@@ -145,15 +168,13 @@ def _image_id(key: str) -> int:
     return int(number)
 
 
-def _lvis_results(
-    detections: list[tuple[int, list[ClassDetection]]],
-) -> Iterator[dict[str, Any]]:
+def _lvis_results(detections: ClassDetections) -> Iterator[dict[str, Any]]:
     """Yields detections in LVIS's result format, with boxes as xywh."""
-    for image_id, image_detections in detections:
-        for category_id, score, (x0, y0, x1, y1) in image_detections:
-            yield {
-                "image_id": image_id,
-                "category_id": category_id,
-                "bbox": [round(side, 2) for side in (x0, y0, x1 - x0, y1 - y0)],
-                "score": round(score, 5),
-            }
+    columns = (column.tolist() for column in detections)
+    for image_id, category_id, score, (x0, y0, x1, y1) in zip(*columns, strict=True):
+        yield {
+            "image_id": image_id,
+            "category_id": category_id,
+            "bbox": [round(side, 2) for side in (x0, y0, x1 - x0, y1 - y0)],
+            "score": round(score, 5),
+        }

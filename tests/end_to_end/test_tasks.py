@@ -209,6 +209,7 @@ def test_two_ranks_detect_classes_as_one_does(
         assert (one / name).read_text() == (two / name).read_text()
     metrics = json.loads((one / "metrics.json").read_text())
     assert metrics["classes"]["all"].keys() == {"AP", "AP50", "AP75", "APf"}
+    assert metrics["fixed AP"] == metrics["classes"]  # fewer detections than both limits
     assert (metrics["images"], metrics["missing images"]) == (5, 1)
     assert metrics["baselines"]["all"]["random object AP"] == 1  # of one object in each image
     predictions = json.loads((one / "predictions.json").read_text())

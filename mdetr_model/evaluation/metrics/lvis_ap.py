@@ -3,32 +3,35 @@
 Only few classes are annotated for an image. A class is evaluated on its positive images and on its
 verified negative images: its detections on other images are ignored. On images that are not
 exhaustively annotated with a class, its unmatched detections are ignored. The AP is computed by
-pycocotools. As in LVIS's own tool, the 300 highest-scoring boxes of an image count. MDETR's paper
-reports "fixed AP" instead (arXiv 2102.01066), over the 10,000 best boxes of each class.
+hotcoco.
+
+Standard AP, as in LVIS's own tool, counts the 300 best boxes of an image, for which its classes
+compete. "Fixed AP" (arXiv 2102.01066), which MDETR's paper reports, counts the 10,000 best boxes of
+each class over all images, and any number of them in an image.
 """
 
-import io
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import redirect_stdout
-from math import isfinite
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+import hotcoco
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from mdetr_model.evaluation.metrics.class_detections import (
+    ClassDetections,
+    best_of_classes,
+    best_of_each,
+)
 from schemas.decodable import decodable
 
-#: Maximum detections per image, over all classes.
-MAX_DETECTIONS = 300
+#: Maximum detections of standard AP: of an image, over all classes.
+MAX_DETECTIONS_OF_IMAGE = 300
+#: Maximum detections of fixed AP: of a class, over all images.
+MAX_DETECTIONS_OF_CLASS = 10_000
 #: The name of the mean over the classes of each frequency.
 AP_BY_FREQUENCY = {"r": "APr", "c": "APc", "f": "APf"}
-
-Precision = npt.NDArray[np.float64]
 
 
 class LvisImage(msgspec.Struct):
@@ -65,14 +68,6 @@ class LvisGroundTruth(msgspec.Struct):
     categories: list[LvisCategory]
 
 
-class ClassDetection(NamedTuple):
-    """A detected object of a class, its box as xyxy in pixels of its image."""
-
-    category_id: int
-    score: float
-    box: Sequence[float]
-
-
 def read_lvis(path: Path) -> LvisGroundTruth:
     """Reads an annotation file of LVIS.
 
@@ -102,45 +97,93 @@ def read_lvis(path: Path) -> LvisGroundTruth:
     return truth
 
 
-def lvis_ap(
-    truth: LvisGroundTruth, detections: Iterable[tuple[int, Sequence[ClassDetection]]]
-) -> dict[str, float]:
-    """Returns AP over IoU 0.50 to 0.95, AP50, AP75, and AP of rare, common and frequent classes.
+def lvis_ap(truth: LvisGroundTruth, detections: ClassDetections) -> dict[str, float]:
+    """Returns standard AP over IoU 0.50 to 0.95, AP50, AP75, and AP of the classes by frequency.
 
-    They are means over the classes that any image shows; a mean over no class is left out. Only the
-    300 best boxes of an image count. All objects of an image without an entry are missed.
-
-    Args:
-        truth: the images, objects and classes.
-        detections: the id of each image, and the detections there.
+    They are means over the classes that any image shows; a mean over no class is left out. The
+    objects of an image without detections are missed.
 
     Raises:
-        ValueError: an image is unknown or comes twice, a box is of an unknown class, or a score or
-            a box is not finite.
+        ValueError: an image or class is unknown, or a score or a box is not finite.
     """
-    evaluated = evaluated_classes(truth)
-    category_ids = {category.id for category in truth.categories}
-    detections_of_class: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    seen_images: set[int] = set()
-    for image_id, image_detections in detections:
-        if image_id not in evaluated:
-            raise ValueError(f"image {image_id} is not in the ground truth")
-        if image_id in seen_images:
-            raise ValueError(f"image {image_id} comes twice")
-        seen_images.add(image_id)
-        for category_id, score, box in image_detections:
-            if category_id not in category_ids:
-                raise ValueError(f"image {image_id}: there is no class {category_id}")
-            if not all(map(isfinite, (score, *box))):
-                raise ValueError(f"image {image_id}: a box {box} with the score {score}")
-        best = sorted(image_detections, key=lambda detection: -detection.score)[:MAX_DETECTIONS]
-        for category_id, score, (x0, y0, x1, y1) in best:
-            if category_id in evaluated[image_id]:
-                bbox = [x0, y0, x1 - x0, y1 - y0]
-                detections_of_class[category_id].append(
-                    {"image_id": image_id, "bbox": bbox, "score": score}
-                )
-    return _class_means(truth.categories, _precisions(truth, evaluated, detections_of_class))
+    _check(truth, detections)
+    best = best_of_each(detections.image_ids, detections.scores, MAX_DETECTIONS_OF_IMAGE)
+    return _average_precision(truth, detections.take(best))
+
+
+def fixed_ap(truth: LvisGroundTruth, detections: ClassDetections) -> dict[str, float]:
+    """Returns the same means as `lvis_ap`, of fixed AP.
+
+    As published, detections in images where their class is not evaluated are among the 10,000.
+
+    Raises:
+        ValueError: see `lvis_ap`.
+    """
+    _check(truth, detections)
+    return _average_precision(truth, best_of_classes(detections, MAX_DETECTIONS_OF_CLASS))
+
+
+def _average_precision(truth: LvisGroundTruth, detections: ClassDetections) -> dict[str, float]:
+    """Returns the means of the average precision of all detections."""
+    coco = hotcoco.COCO(_dataset(truth))
+    corners = detections.boxes.astype(np.float64)
+    results = np.column_stack(
+        [
+            detections.image_ids,
+            corners[:, :2],
+            corners[:, 2:] - corners[:, :2],
+            detections.scores,
+            detections.category_ids,
+        ]
+    )
+    # `COCO.load_res` would count 300 detections of an image, whatever the parameters state.
+    loaded = hotcoco.LVISResults(coco, results, max_dets=-1)
+    evaluation = hotcoco.COCOeval(coco, loaded, "bbox", lvis_style=True)
+    categories = sorted(truth.categories, key=lambda category: category.id)
+    parameters = evaluation.params
+    parameters.cat_ids = [category.id for category in categories]
+    parameters.max_dets = [max(len(results), 1)]
+    parameters.area_rng, parameters.area_rng_lbl = [[0, 1e10]], ["all"]
+    evaluation.params = parameters
+    evaluation.evaluate()
+    evaluation.accumulate()
+    assert evaluation.eval is not None  # after `accumulate`
+    precisions = np.asarray(evaluation.eval["precision"])[:, :, :, 0, 0]  # IoU, recall, class
+    return _class_means(precisions, [category.frequency for category in categories])
+
+
+def _dataset(truth: LvisGroundTruth) -> dict[str, Any]:
+    """Returns the ground truth as hotcoco reads it."""
+    annotations = [
+        {
+            "id": number,
+            "image_id": annotation.image_id,
+            "category_id": annotation.category_id,
+            "bbox": list(annotation.bbox),
+            "area": annotation.bbox[2] * annotation.bbox[3],
+            "iscrowd": 0,
+        }
+        for number, annotation in enumerate(truth.annotations, start=1)
+    ]
+    return {
+        "images": msgspec.to_builtins(truth.images),
+        "annotations": annotations,
+        "categories": msgspec.to_builtins(truth.categories),
+    }
+
+
+def _check(truth: LvisGroundTruth, detections: ClassDetections) -> None:
+    """Raises ValueError for an unknown image or class, and for a number that is not finite."""
+    known_images = [image.id for image in truth.images]
+    known_classes = [category.id for category in truth.categories]
+    for unknown in detections.image_ids[~np.isin(detections.image_ids, known_images)][:1]:
+        raise ValueError(f"image {unknown} is not in the ground truth")
+    is_unknown = ~np.isin(detections.category_ids, known_classes)
+    for image_id, category_id, *_ in zip(*detections.take(is_unknown), strict=True):
+        raise ValueError(f"image {image_id}: there is no class {category_id}")
+    is_finite = np.isfinite(detections.scores) & np.isfinite(detections.boxes).all(-1)
+    for image_id, _, score, box in zip(*detections.take(~is_finite), strict=True):
+        raise ValueError(f"image {image_id}: a box {box.tolist()} with the score {score}")
 
 
 def evaluated_classes(truth: LvisGroundTruth) -> dict[int, set[int]]:
@@ -151,79 +194,22 @@ def evaluated_classes(truth: LvisGroundTruth) -> dict[int, set[int]]:
     return evaluated
 
 
-def _precisions(
-    truth: LvisGroundTruth,
-    evaluated: dict[int, set[int]],
-    detections: dict[int, list[dict[str, Any]]],
-) -> dict[int, Precision]:
-    """Returns precisions (IoU, recall) of each class that any image shows."""
-    annotations: dict[int, list[LvisAnnotation]] = defaultdict(list)
-    for annotation in truth.annotations:
-        annotations[annotation.category_id].append(annotation)
-    images: dict[int, list[LvisImage]] = defaultdict(list)
-    for image in truth.images:
-        for category_id in evaluated[image.id]:
-            images[category_id].append(image)
-    return {
-        category_id: _class_precision(
-            images[category_id], category_id, class_annotations, detections[category_id]
-        )
-        for category_id, class_annotations in annotations.items()
-    }
-
-
-def _class_precision(
-    images: list[LvisImage],
-    category_id: int,
-    annotations: list[LvisAnnotation],
-    detections: list[dict[str, Any]],
-) -> Precision:
-    """Returns precisions (IoU, recall) of one class on the images where it is evaluated."""
-    coco = COCO()
-    coco.dataset = {
-        "info": {},
-        "images": [{"id": image.id} for image in images],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": annotation.image_id,
-                "category_id": 1,
-                "bbox": list(annotation.bbox),
-                "area": annotation.bbox[2] * annotation.bbox[3],
-                "iscrowd": 0,
-            }
-            for number, annotation in enumerate(annotations, start=1)
-        ],
-        "categories": [{"id": 1, "name": "the class"}],
-    }
-    results = [{"category_id": 1, **detection} for detection in detections]
-    not_exhaustive = {
-        image.id for image in images if category_id in image.not_exhaustive_category_ids
-    }
-    with redirect_stdout(io.StringIO()):
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(results) if results else COCO(), "bbox")
-        evaluation.params.maxDets = [MAX_DETECTIONS]
-        evaluation.params.areaRng = [[0, 1e10]]
-        evaluation.params.areaRngLbl = ["all"]
-        evaluation.evaluate()
-        for image_result in filter(None, evaluation.evalImgs):
-            if image_result["image_id"] in not_exhaustive:
-                image_result["dtIgnore"] |= image_result["dtMatches"] == 0
-        evaluation.accumulate()
-    return np.asarray(evaluation.eval["precision"])[:, :, 0, 0, 0]
-
-
 def _class_means(
-    categories: Sequence[LvisCategory], precisions: dict[int, Precision]
+    precisions: npt.NDArray[np.float64], frequencies: Sequence[str]
 ) -> dict[str, float]:
-    shown = [category for category in categories if category.id in precisions]
-    if not shown:
+    """Returns the means over the classes that any image shows.
+
+    Args:
+        precisions: (IoU, recall, class), -1 for a class that no image shows.
+        frequencies: of each class.
+    """
+    is_shown = precisions[0, 0] >= 0
+    if not is_shown.any():
         return {}
-    stacked = np.stack([precisions[category.id] for category in shown])  # (classes, IoU, recall)
-    means = {"AP": stacked.mean(), "AP50": stacked[:, 0].mean(), "AP75": stacked[:, 5].mean()}
+    shown = precisions[:, :, is_shown]
+    means = {"AP": shown.mean(), "AP50": shown[0].mean(), "AP75": shown[5].mean()}
     for frequency, name in AP_BY_FREQUENCY.items():
-        has_frequency = [category.frequency == frequency for category in shown]
-        if any(has_frequency):
-            means[name] = stacked[has_frequency].mean()
+        has_frequency = np.array(frequencies)[is_shown] == frequency
+        if has_frequency.any():
+            means[name] = shown[:, :, has_frequency].mean()
     return {name: float(value) for name, value in means.items()}

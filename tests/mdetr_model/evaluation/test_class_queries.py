@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mdetr_model.evaluation.class_queries import ClassQueries, best_over_classes
+from mdetr_model.evaluation.class_queries import ClassQueries, detections_of_image
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores
 from mdetr_model.training.tokenizer import train_tokenizer
@@ -64,9 +64,11 @@ def test_batch_size_must_be_positive() -> None:
         ClassQueries(model(), TOKENIZER, NAMES, batch_size=0)
 
 
-def test_best_over_all_classes() -> None:
+def test_detections_of_an_image_are_rows() -> None:
     scores = torch.tensor([[0.1, 0.9], [0.5, 0.2]])
     boxes = torch.arange(16.0).view(2, 2, 4)
-    best = best_over_classes(scores, boxes, 2)
-    assert [(n, round(score, 3), box[0]) for n, score, box in best] == [(0, 0.9, 4), (1, 0.5, 8)]
-    assert len(best_over_classes(scores, boxes, 300)) == 4
+    rows = detections_of_image(7, [30, 31], scores, boxes)
+    assert rows.image_ids.tolist() == [7] * 4
+    assert rows.category_ids.tolist() == [30, 30, 31, 31]
+    assert rows.scores.tolist() == scores.flatten().tolist()
+    assert rows.boxes[:, 0].tolist() == [0, 4, 8, 12]

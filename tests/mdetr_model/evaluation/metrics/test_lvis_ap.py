@@ -1,23 +1,48 @@
 """LVIS's average precision, against that of its own tool."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pytest
+from faster_coco_eval import COCO, COCOeval_faster
 
 from mdetr_model.evaluation.evaluate_lvis import random_objects
+from mdetr_model.evaluation.metrics import lvis_ap as metric
+from mdetr_model.evaluation.metrics.class_detections import ClassDetections
 from mdetr_model.evaluation.metrics.lvis_ap import (
-    MAX_DETECTIONS,
-    ClassDetection,
+    MAX_DETECTIONS_OF_CLASS,
+    MAX_DETECTIONS_OF_IMAGE,
     LvisGroundTruth,
+    fixed_ap,
     lvis_ap,
     read_lvis,
 )
+from tests.mdetr_model.evaluation.metrics.pycocotools_lvis import pycocotools_ap
+
+
+class ClassDetection(NamedTuple):
+    category_id: int
+    score: float
+    box: Sequence[float]
+
 
 Detections = list[tuple[int, list[ClassDetection]]]
+
+
+def columns(detections: Detections) -> ClassDetections:
+    rows = [(image, *detection) for image, boxes in detections for detection in boxes]
+    return ClassDetections(
+        image_ids=np.array([row[0] for row in rows], np.int64),
+        category_ids=np.array([row[1] for row in rows], np.int64),
+        scores=np.array([row[2] for row in rows], np.float64),
+        boxes=np.array([row[3] for row in rows], np.float64).reshape(-1, 4),
+    )
+
 
 #: The metrics that ``LVISEval`` of lvis 0.5.3 has for ``random_case(seed)``, to ten decimals; -1
 #: for a frequency that no class has.
@@ -86,9 +111,100 @@ def random_case(seed: int) -> tuple[dict[str, Any], Detections]:
 @pytest.mark.parametrize("seed", PUBLISHED)
 def test_metrics_equal_those_of_lvis_eval(seed: int) -> None:
     truth, detections = random_case(seed)
-    assert any(len(boxes) > MAX_DETECTIONS for _, boxes in detections) == (seed == 0)
-    metrics = lvis_ap(msgspec.convert(truth, LvisGroundTruth), detections)
+    assert any(len(boxes) > MAX_DETECTIONS_OF_IMAGE for _, boxes in detections) == (seed == 0)
+    metrics = lvis_ap(msgspec.convert(truth, LvisGroundTruth), columns(detections))
     assert [metrics.get(name, -1) for name in METRICS] == pytest.approx(PUBLISHED[seed], abs=1e-9)
+
+
+def uncapped_ap(truth: dict[str, Any], detections: ClassDetections) -> list[float]:
+    """Returns the metrics of faster-coco-eval, which counts all detections of LVIS."""
+    annotations = [
+        {"id": number, "area": a["bbox"][2] * a["bbox"][3], "iscrowd": 0}
+        | a
+        | {"bbox": list(a["bbox"])}
+        for number, a in enumerate(truth["annotations"], start=1)
+    ]
+    coco = COCO({**truth, "annotations": annotations})
+    corners = detections.boxes
+    results = coco.loadRes(
+        [
+            {"image_id": image, "category_id": category, "score": score, "bbox": box}
+            for image, category, score, box in zip(
+                detections.image_ids.tolist(),
+                detections.category_ids.tolist(),
+                detections.scores.tolist(),
+                np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]]).tolist(),
+                strict=True,
+            )
+        ]
+    )
+    evaluation = COCOeval_faster(
+        coco, results, "bbox", lvis_style=True, print_function=lambda *_: None
+    )
+    evaluation.params.maxDets = [len(detections.scores)]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, :, 0, 0]  # IoU, recall, class
+    shown = precision[0, 0] >= 0
+    frequency = np.array([category["frequency"] for category in truth["categories"]])
+
+    def mean(table: Any, classes: Any) -> float:
+        return float(table[..., classes].mean()) if classes.any() else -1
+
+    return [
+        mean(precision, shown),
+        mean(precision[0], shown),
+        mean(precision[5], shown),
+        *(mean(precision, shown & (frequency == letter)) for letter in "rcf"),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_fixed_ap_equals_two_uncapped_evaluations(seed: int) -> None:
+    content, detections = random_case(seed)
+    truth, rows = msgspec.convert(content, LvisGroundTruth), columns(detections)
+    ours = [fixed_ap(truth, rows).get(name, -1) for name in METRICS]
+    assert ours == pytest.approx(uncapped_ap(content, rows), abs=1e-9)
+    assert ours == pytest.approx(pycocotools_ap(truth, rows), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_standard_ap_equals_pycocotools_on_the_best_300_of_each_image(seed: int) -> None:
+    content, detections = random_case(seed)
+    truth = msgspec.convert(content, LvisGroundTruth)
+    best = [
+        (image, sorted(boxes, key=lambda detection: -detection.score)[:300])
+        for image, boxes in detections
+    ]
+    ours = [lvis_ap(truth, columns(detections)).get(name, -1) for name in METRICS]
+    assert ours == pytest.approx(pycocotools_ap(truth, columns(best)), abs=1e-9)
+
+
+def test_fixed_ap_counts_the_best_of_each_class_in_all_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Class 1 has more detections than count, many in images where it is not evaluated."""
+    assert MAX_DETECTIONS_OF_CLASS == 10_000
+    monkeypatch.setattr(metric, "MAX_DETECTIONS_OF_CLASS", 500)
+    content, _ = random_case(3)
+    r, count = np.random.default_rng(0), 900
+    images = [image["id"] for image in content["images"]]
+    sizes = np.array([annotation["bbox"] for annotation in content["annotations"]])
+    boxes = np.column_stack([sizes[:, :2], sizes[:, :2] + sizes[:, 2:]])
+    rows = ClassDetections(
+        image_ids=r.choice(images, count),
+        category_ids=np.array([1] * 700 + [2] * 200),
+        scores=r.permutation(count) / count,
+        boxes=boxes[r.integers(len(boxes), size=count)] + r.normal(0, 3, (count, 4)),
+    )
+    worst_counted = np.sort(rows.scores[:700])[-500]
+    counted = rows.take((rows.category_ids == 2) | (rows.scores >= worst_counted))
+    truth = msgspec.convert(content, LvisGroundTruth)
+    ours = [fixed_ap(truth, rows).get(name, -1) for name in METRICS]
+    expected = uncapped_ap(content, counted)
+    assert ours == pytest.approx(expected, abs=1e-9)
+    assert expected != pytest.approx(uncapped_ap(content, rows), abs=1e-6)
+    assert ours[0] != pytest.approx(lvis_ap(truth, rows)["AP"], abs=1e-6)
 
 
 def two_images(**fields: Any) -> LvisGroundTruth:
@@ -113,10 +229,10 @@ WRONG = ClassDetection(7, 0.9, (60, 60, 90, 90))
 
 def test_class_counts_on_images_that_show_or_exclude_it() -> None:
     right = (1, [RIGHT])
-    assert lvis_ap(two_images(), [right])["AP"] == pytest.approx(1)
-    assert lvis_ap(two_images(), [right, (2, [WRONG])])["AP"] == pytest.approx(0.5)
+    assert lvis_ap(two_images(), columns([right]))["AP"] == pytest.approx(1)
+    assert lvis_ap(two_images(), columns([right, (2, [WRONG])]))["AP"] == pytest.approx(0.5)
     elsewhere = (2, [ClassDetection(8, 0.9, (60, 60, 90, 90))])
-    assert lvis_ap(two_images(), [right, elsewhere])["AP"] == pytest.approx(1)
+    assert lvis_ap(two_images(), columns([right, elsewhere]))["AP"] == pytest.approx(1)
 
 
 def test_unmatched_boxes_on_not_exhaustive_images_are_ignored() -> None:
@@ -124,20 +240,19 @@ def test_unmatched_boxes_on_not_exhaustive_images_are_ignored() -> None:
     detections = [
         (1, [RIGHT, WRONG, ClassDetection(7, 0.8, flat), ClassDetection(7, 0.7, outside)])
     ]
-    assert lvis_ap(two_images(), detections)["AP"] < 0.5
+    assert lvis_ap(two_images(), columns(detections))["AP"] < 0.5
     partly = two_images(not_exhaustive_category_ids=[7])
-    assert lvis_ap(partly, detections)["AP"] == pytest.approx(1)
+    assert lvis_ap(partly, columns(detections))["AP"] == pytest.approx(1)
 
 
 def test_objects_of_images_without_detections_are_missed() -> None:
-    assert lvis_ap(two_images(), []) == {"AP": 0, "AP50": 0, "AP75": 0, "APr": 0}
+    assert lvis_ap(two_images(), columns([])) == {"AP": 0, "AP50": 0, "AP75": 0, "APr": 0}
 
 
 @pytest.mark.parametrize(
     ("detections", "message"),
     [
-        ([(1, []), (1, [])], "image 1 comes twice"),
-        ([(3, [])], "image 3 is not in the ground truth"),
+        ([(3, [RIGHT])], "image 3 is not in the ground truth"),
         ([(1, [RIGHT._replace(category_id=9)])], "image 1: there is no class 9"),
         ([(1, [RIGHT._replace(score=float("nan"))])], "with the score nan"),
         ([(1, [RIGHT._replace(box=(1, 2, float("inf"), 4))])], "image 1: a box"),
@@ -145,7 +260,7 @@ def test_objects_of_images_without_detections_are_missed() -> None:
 )
 def test_invalid_detections_are_refused(detections: Detections, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        lvis_ap(two_images(), detections)
+        lvis_ap(two_images(), columns(detections))
 
 
 CUP = {"id": 1, "name": "cup", "frequency": "r"}
