@@ -10,8 +10,8 @@ structs are untracked by the garbage collector (``gc=False``), which is safe bec
 cycle.
 """
 
-from array import array
 from collections.abc import Iterable
+from struct import Struct
 from typing import Any, Literal
 
 import msgspec
@@ -127,6 +127,10 @@ class _LazySample(msgspec.Struct, gc=False):
     captions: list[msgspec.Raw]
 
 
+# How `encode_sample` begins a caption, and nothing else: in a text, its quotes would be escaped.
+_CAPTION_START = b'{"text":'
+_FLOAT32_BOX = Struct("4f")
+
 _decoder = msgspec.json.Decoder(decodable(Sample))
 _lazy_decoder = msgspec.json.Decoder(decodable(_LazySample))
 _caption_decoder = msgspec.json.Decoder(decodable(Caption))
@@ -171,13 +175,36 @@ def decode_caption(member: bytes | memoryview, index: int) -> tuple[str, Caption
     """Returns the key of a sample and one of its captions; decodes no other caption.
 
     Raises:
-        msgspec.DecodeError: ``member`` is not the JSON of a sample.
+        msgspec.DecodeError: ``member`` is not the JSON of a sample; errors in other captions may
+            be overlooked.
         IndexError: the sample has no caption of that index.
     """
-    sample = _lazy_decoder.decode(member)
-    caption = _caption_decoder.decode(sample.captions[index])
+    content = bytes(member)
+    try:
+        key, caption = _find_caption(content, index)
+    except (ValueError, msgspec.DecodeError):  # other JSON than that of `encode_sample`
+        sample = _lazy_decoder.decode(content)
+        key, caption = sample.key, _caption_decoder.decode(sample.captions[index])
     _round_boxes([caption])
-    return sample.key, caption
+    return key, caption
+
+
+def _find_caption(content: bytes, index: int) -> tuple[str, Caption]:
+    """Returns the key and a caption of what `encode_sample` wrote.
+
+    A search passes over the captions before it in a third of the time of a decoder.
+
+    Raises:
+        ValueError: there are too few captions.
+        msgspec.DecodeError: `encode_sample` has not written ``content``.
+    """
+    first = start = content.index(_CAPTION_START)
+    for _ in range(index):
+        start = content.index(_CAPTION_START, start + 1)
+    next_start = content.find(_CAPTION_START, start + 1)
+    end = next_start - len(",") if next_start >= 0 else len(content) - len("]}")
+    sample = _lazy_decoder.decode(content[:first] + b"]}")
+    return sample.key, _caption_decoder.decode(content[start:end])
 
 
 def _round_boxes(captions: Iterable[Caption]) -> None:
@@ -190,5 +217,5 @@ def _round_boxes(captions: Iterable[Caption]) -> None:
 
 
 def _as_float32(box: Box) -> Box:
-    x0, y0, x1, y1 = array("f", box)
+    x0, y0, x1, y1 = _FLOAT32_BOX.unpack(_FLOAT32_BOX.pack(*box))
     return x0, y0, x1, y1

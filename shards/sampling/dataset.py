@@ -18,6 +18,8 @@ from shards.sampling.sample_order import (
 
 TrainingSample = TypeVar("TrainingSample")
 
+_PAIRS_AT_ONCE = 4096  # that a sampler asks an order for
+
 
 class SampleIndex(NamedTuple):
     """The location of a pair and its position in training; an index of `PairDataset`."""
@@ -148,15 +150,26 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         """Yields the micro batches of this rank from the set position to the end of the epoch."""
         epoch, size = self._epoch, self._rank_size // self._micro_batches
-        for step in range(self._step, self.steps):
-            first = step * self._global_batch_size
+        for first, indices in self._global_batches(epoch, self._step):
             if self._prefetcher is not None:
                 self._prefetcher.advance(epoch, first)
-            start = first + self._rank_offset
-            indices = self._order.indices(epoch, start, start + self._rank_size)
-            batch = _as_tuples(indices, epoch, start)
+            of_rank = indices[self._rank_offset : self._rank_offset + self._rank_size]
+            batch = _as_tuples(of_rank, epoch, first + self._rank_offset)
             for i in range(0, self._rank_size, size):
                 yield batch[i : i + size]
+
+    def _global_batches(self, epoch: int, step: int) -> Iterator[tuple[int, SampleIndices]]:
+        """Yields the first position and the pairs of each global batch from a step on.
+
+        Asks the order for many batches at once: a mixture permutes 10,000 slots for any range.
+        """
+        size = self._global_batch_size
+        steps_at_once = max(1, _PAIRS_AT_ONCE // size)
+        for first_step in range(step, self.steps, steps_at_once):
+            first, stop = first_step * size, min(first_step + steps_at_once, self.steps) * size
+            indices = self._order.indices(epoch, first, stop)
+            for start in range(first, stop, size):
+                yield start, indices[start - first : start - first + size]
 
 
 def evaluation_indices(

@@ -42,9 +42,36 @@ def test_sample_survives_encoding_and_decoding(written: list[Caption]) -> None:
         assert decode_caption(memoryview(member), i) == ("coco/9", caption)
 
 
-def test_missing_caption_raises_index_error() -> None:
+@pytest.mark.parametrize("text", ['{"text":', '[{"text":"a', '\\"captions":[{\\"text":', "]},"])
+def test_texts_that_look_like_captions_are_none(text: str) -> None:
+    provenance = [Provenance(text, text, (0, 1))]
+    written = [Caption(text, [], [(0, 1)], provenance) for _ in range(3)]
+    member = encode_sample(Sample(text, 1, 1, text, written))
+    for i, caption in enumerate(written):
+        assert decode_caption(member, i) == (text, caption)
+
+
+def test_caption_is_found_in_json_of_other_programs() -> None:
+    written = [Caption(f"{i}", [Region([(0, 1)], (1, 2, 3, 4), 1.0)], [], []) for i in range(3)]
+    document = orjson.loads(encode_sample(Sample("coco/9", 640, 480, "9.jpg", written)))
+    for caption in document["captions"][:2]:
+        caption["comment"] = {"text": "a"}  # begins as a caption does
+    reordered = dict(reversed(document.items()))
+    for member in (
+        orjson.dumps(document),
+        orjson.dumps(document, option=orjson.OPT_INDENT_2),
+        orjson.dumps(document, option=orjson.OPT_SORT_KEYS),
+        orjson.dumps(reordered),
+    ):
+        assert decode_caption(member, 0) == ("coco/9", written[0])
+        assert decode_caption(member, 1) == ("coco/9", written[1])
+
+
+@pytest.mark.parametrize("captions", [0, 2])
+def test_missing_caption_raises_index_error(captions: int) -> None:
+    written = [Caption("a", [], [], [])] * captions
     with pytest.raises(IndexError):
-        decode_caption(encode_sample(Sample("coco/9", 1, 1, "", [])), 0)
+        decode_caption(encode_sample(Sample("coco/9", 1, 1, "", written)), captions)
 
 
 @pytest.mark.parametrize("member", [b"", b"[]", b"{}", b'{"key": "a/b", "captions": [{}]}'])

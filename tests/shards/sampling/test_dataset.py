@@ -89,6 +89,17 @@ def test_sampler_resumes_at_any_step(shards: ShardSet) -> None:
     assert batches_from(sampler, 0) != batches_from(sampler, 1)
 
 
+@pytest.mark.parametrize("pairs", [1, 12, 30])
+def test_batches_do_not_depend_on_how_many_pairs_are_asked_for(
+    shards: ShardSet, monkeypatch: pytest.MonkeyPatch, pairs: int
+) -> None:
+    order = MixtureOrder([shards, shards], ["train", "train"], seed=1)
+    sampler = GlobalBatchSampler(order, 12, rank=1, world_size=2)
+    expected = [batches_from(sampler, epoch, step=1) for epoch in range(2)]
+    monkeypatch.setattr("shards.sampling.dataset._PAIRS_AT_ONCE", pairs)
+    assert [batches_from(sampler, epoch, step=1) for epoch in range(2)] == expected
+
+
 def test_dropped_pairs_differ_between_epochs(shards: ShardSet) -> None:
     sampler = GlobalBatchSampler(PairOrder(shards, "train", seed=1), 9)
     pairs = {index[:4] for index in evaluation_indices(shards, "train")}
