@@ -29,6 +29,7 @@ from pipelines.io.raw_files import RawFileError, exists
 from pipelines.sources.base import Source
 from pipelines.sources.clevr.reader import Clevr
 from pipelines.sources.coco import Coco
+from pipelines.sources.detection.open_images import OpenImages
 from pipelines.sources.detection.published import CocoDetection, Objects365, V3Det
 from pipelines.sources.flickr30k import Flickr30k
 from pipelines.sources.gqa import Gqa
@@ -54,6 +55,7 @@ SOURCES: dict[str, type[Source]] = {
     "lvis": Lvis,
     "mdetr_json": MdetrJson,
     "objects365": Objects365,
+    "openimages": OpenImages,
     "v3det": V3Det,
     "vg": VisualGenome,
 }
@@ -516,6 +518,12 @@ class _Parser:
     def _check_images(self, recipe: Recipe) -> None:
         """Adds errors for sources whose images neither they nor other sources have."""
         if recipe.images != "embed":
+            for name, source in recipe.sources.items():
+                if source.has_relative_boxes:
+                    self.errors.append(
+                        f"sources.{name}: its boxes are fractions of the sides of an image, which "
+                        'only the file of the image states: images = "embed" is needed'
+                    )
             return
         with_images = {
             namespace

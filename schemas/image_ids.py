@@ -31,12 +31,14 @@ _NUMBERED = {
     "objects365": _pattern(_NUMBER, r"objects365_v[0-9]_([0-9]{8})(?:\.jpg)?"),
     "v3det": _pattern(_NUMBER),
 }
+# Of those whose ids are hexadecimal numbers with all their zeros.
+_HEXADECIMAL = {"openimages": _pattern(r"([0-9a-f]{16})(?:\.jpg)?")}
 # Of those whose ids are names.
 _NAMED = _pattern(_NUMBER, _NAME)
 #: Datasets whose images are in the namespace of another one (GQA: see `image_key`).
 _ALIASES = {"lvis": "coco", "gqa": "vg"}
 #: The namespaces that `image_key` knows.
-NAMESPACES = frozenset({*_NUMBERED, *_ALIASES, "clevr"})
+NAMESPACES = frozenset({*_NUMBERED, *_HEXADECIMAL, *_ALIASES, "clevr"})
 _NO_ID = frozenset({"", "none", "null", "nan"})
 _OWN_NAME = re.compile(
     r"(?!.*[0-9]{4})"
@@ -84,6 +86,10 @@ def image_key(namespace: str, id_: RawId, others: frozenset[str] = frozenset()) 
     text = _text(id_)
     if text.lower() in _NO_ID:
         raise ImageIdError(f"{id_!r} is not an image id of {namespace}")
+    if name in _HEXADECIMAL:
+        if hexadecimal := _HEXADECIMAL[name].fullmatch(text):
+            return f"{name}/{hexadecimal[1].lower()}"
+        raise ImageIdError(f"{text[:80]!a} is not an image id of {namespace}")
     pattern = _NUMBERED.get(name, _NAMED)
     is_of_coco = name == "vg" and text[:1] in ("n", "N")
     match = pattern.fullmatch(text[1:] if is_of_coco else text)

@@ -39,6 +39,9 @@ MAX_CATEGORIES_BYTES = 32 << 20
 #: Most bytes of one line of a text file; lines are ids.
 MAX_LINE_BYTES = 4096
 
+#: Most bytes of a row of a CSV file; those of OpenImages have less than 1 kB, title included.
+MAX_ROW_BYTES = 64 << 10
+
 #: Most times that a member of a zip may be larger than its packed bytes, if it has more than
 #: `FREE_UNPACKED_BYTES`. Published JSON is 5 to 30 times as large; spaces, a thousand times.
 MAX_ZIP_RATIO = 200

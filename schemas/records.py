@@ -86,7 +86,8 @@ class ImageRecord(msgspec.Struct, array_like=True, gc=False):
     ``height`` are 0 if the file does not state them. ``merged`` counts the raw captions that became
     part of another one, ``merged_boxes`` the boxes of captions that became part of another box.
     ``absent`` has what the image does not show, ``names`` what it shows, whether a caption mentions
-    it or not: both are empty unless `Context.negatives` asks for them.
+    it or not: both are empty unless `Context.negatives` asks for them. ``has_relative_boxes``: the
+    boxes of regions are fractions of width and height of the image's own file.
     """
 
     image: str  # image key: coco/139, vg/2320633, flickr30k/1000092795
@@ -101,6 +102,7 @@ class ImageRecord(msgspec.Struct, array_like=True, gc=False):
     merged_boxes: int = 0
     absent: list[AbsentPhrase] = []
     names: list[str] = []
+    has_relative_boxes: bool = False
 
 
 class RawCounts(msgspec.Struct, array_like=True, gc=False):

@@ -72,11 +72,14 @@ class SplitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         shards: folder or URL.
         weight: its share of the training pairs, relative to the other sets of the list; by default,
             sets are weighted by their numbers of pairs.
+        replay: whether the set only fills its share: an epoch is as long as the sets that are not
+            replayed need for as many pairs as they have. For fine-tuning that does not forget.
     """
 
     shards: str
     split: str
     weight: PositiveFloat | None = None
+    replay: bool = False
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,6 +114,13 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weighted = [entry.weight is not None for entry in self.train]
         if any(weighted) and not all(weighted):
             raise ValueError("either all sets of data.train have a weight, or none has")
+        replayed = [entry.replay for entry in self.train]
+        if any(replayed) and (all(replayed) or not all(weighted)):
+            raise ValueError(
+                "replay needs a weight of each set of data.train, and one that is not replayed"
+            )
+        if any(entry.replay for entry in self.validation):
+            raise ValueError("replay is for sets of data.train")
 
 
 class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -138,7 +138,8 @@ def _vocab_size(init: InitConfig) -> int:
 
 def _split(entry: SplitConfig) -> str:
     weight = "" if entry.weight is None else f", weight {entry.weight:g}"
-    return f"{entry.shards}, split {entry.split}{weight}"
+    replay = ", replayed" if entry.replay else ""
+    return f"{entry.shards}, split {entry.split}{weight}{replay}"
 
 
 def _model_rows(init: InitConfig) -> list[tuple[str, str]]:

@@ -125,6 +125,7 @@ class TrainingData:
                 splits,
                 seed=seed,
                 weights=weights or None,
+                replayed=[i for i, entry in enumerate(data.train) if entry.replay],
                 block_shards=data.block_shards,
                 captions_per_image=data.captions_per_image,
             )
@@ -144,7 +145,7 @@ class TrainingData:
             "captions_per_image": data.captions_per_image,
             "aspect_window": data.aspect_window,
             "shards": [
-                [_digest(shards), entry.split, entry.weight]
+                [_digest(shards), entry.split, entry.weight, *(["replay"] if entry.replay else [])]
                 for shards, entry in zip(self._sets, data.train, strict=True)
             ],
         }

@@ -9,7 +9,7 @@ from apache_beam.io.filesystems import FileSystems
 from pipelines.beam.output_files import write_file
 from pipelines.captions.class_captions import unite
 from pipelines.captions.combine import combine
-from pipelines.captions.merge import MergedImage, merge
+from pipelines.captions.merge import MergedImage, merge, reject_record, scale_boxes
 from pipelines.captions.negatives import (
     Vocabulary,
     VocabularyCounts,
@@ -19,7 +19,7 @@ from pipelines.captions.negatives import (
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, HeldOutHashes
 from pipelines.io.beam_files import atomic_write, scratch_folder
-from pipelines.io.images import ImageStore, UnusableImageError
+from pipelines.io.images import ImageFile, ImageStore, UnusableImageError
 from pipelines.io.lease import Lease
 from pipelines.recipe import Recipe
 from schemas import Caption, Excluded, ImageInfo, ImageRecord, Rejected, Sample
@@ -102,6 +102,7 @@ class ShardBuilder:
         self._counts: dict[str, SourceCounts] = defaultdict(SourceCounts)
         self._licenses = LicenseCounter()
         self._several_licenses = 0
+        self._last_file: tuple[tuple[str, str], ImageFile] | None = None
         self._vocabulary = vocabulary or Vocabulary(VocabularyCounts())
         self._absent: dict[str, Counts] = defaultdict(Counts)
         self._names: list[str] = []  # of objects of the image that is being written
@@ -166,6 +167,7 @@ class ShardBuilder:
         for record in used:
             absent[record.source] += len(record.absent)
         self._names = sorted({name for record in records for name in record.names})
+        records = [record for record in records if self._has_boxes_in_pixels(record)]
         for merged in merge(records, self._image_registry, self._recipe.rules):
             if isinstance(merged, Rejected):
                 self._reject(merged)
@@ -176,6 +178,36 @@ class ShardBuilder:
             if count:  # of records that are rejected as a whole
                 self._absent[source].rejected += count
 
+    def _has_boxes_in_pixels(self, record: ImageRecord) -> bool:
+        """Returns whether a record's boxes are in pixels, into which it converts relative ones.
+
+        They cannot be if the image has no usable file, for which the record is rejected.
+        """
+        if not (record.has_relative_boxes and record.captions):
+            return True
+        image = self._image_registry.image_in(record.source, record.image)
+        if image is None:
+            return True  # of an unknown image: it is rejected
+        try:
+            file = self._read(image)
+        except UnusableImageError as error:
+            self._reject(reject_record(record, error.reason, error.detail))
+            return False
+        record.width, record.height = file.width, file.height
+        scale_boxes(record)
+        return True
+
+    def _read(self, image: ImageInfo) -> ImageFile:
+        """Reads the file of an image; again only if another one was read since.
+
+        Raises:
+            UnusableImageError: As of `ImageStore.read`.
+        """
+        name = image.source, image.file
+        if self._last_file is None or self._last_file[0] != name:
+            self._last_file = name, self._store.read(image)
+        return self._last_file[1]
+
     def _write_sample(self, merged: MergedImage, writer: ShardWriter) -> None:
         image, content, extension = merged.image, None, ""
         if not is_safe_key(image.key):
@@ -183,7 +215,7 @@ class ShardBuilder:
             return
         if self._recipe.images == "embed":
             try:
-                file = self._store.read(image)
+                file = self._read(image)
                 if self._is_trained_on and self._exclude_near_duplicate(merged, file.content):
                     return
             except UnusableImageError as error:

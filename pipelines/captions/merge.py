@@ -63,7 +63,7 @@ def merge(
         row = image_registry.image_in(record.source, record.image)
         image = _annotated_image(record, row, image_registry.conflict(record.source, record.image))
         if isinstance(image, _Unusable):
-            yield _reject_record(record, image.reason, image.detail)
+            yield reject_record(record, image.reason, image.detail)
             continue
         target = image_registry.image(image_registry.canonical(record.image))
         if target is None or not _can_rescale(image, target, rules, image_registry):
@@ -92,10 +92,20 @@ def merge(
 
 def reject_unknown_image(record: ImageRecord) -> Rejected:
     """Rejects the captions of a record because their image is in no table."""
-    return _reject_record(record, UNKNOWN_IMAGE, "in no table of images")
+    return reject_record(record, UNKNOWN_IMAGE, "in no table of images")
 
 
-def _reject_record(record: ImageRecord, reason: str, detail: str) -> Rejected:
+def scale_boxes(record: ImageRecord) -> None:
+    """Converts the relative boxes of a record to pixels of its image, whose size it states."""
+    size = np.array([record.width, record.height] * 2, np.float64)
+    for caption in record.captions:
+        for region in caption.regions:
+            x0, y0, x1, y1 = (np.array(region.box, np.float64) * size).astype(np.float32).tolist()
+            region.box = x0, y0, x1, y1
+
+
+def reject_record(record: ImageRecord, reason: str, detail: str) -> Rejected:
+    """Rejects the captions of a record, all for one reason."""
     count, boxes = len(record.captions), sum(caption.box_count() for caption in record.captions)
     return _reject(record, record.image, reason, detail, count, boxes)
 

@@ -1,9 +1,9 @@
 """How images of different datasets are recognized as one, and where a recipe cannot recognize them.
 
 COCO, Visual Genome and Flickr30k share photos. Visual Genome's image table states the COCO id of
-some of its images and the Flickr photo of others, COCO's states the Flickr photo, and Flickr30k's
-images have the ids of their photos. So an image that an evaluation set names is found in a source
-only if the tables that link them are read.
+some of its images and the Flickr photo of others, COCO's and OpenImages' state the Flickr photo,
+and Flickr30k's images have the ids of their photos. So an image that an evaluation set names is
+found in a source only if the tables that link them are read. Objects365 and V3Det state nothing.
 """
 
 from collections import defaultdict
@@ -47,6 +47,8 @@ _LINKS = {
     frozenset({"coco", "vg"}): _COCO_AND_VG,
     frozenset({"coco", "flickr30k"}): {MissingTable("coco", PHOTO_ID)},
     frozenset({"vg", "flickr30k"}): _COCO_AND_VG,
+    frozenset({"openimages", "coco"}): {MissingTable("coco", PHOTO_ID)},
+    frozenset({"openimages", "vg"}): _COCO_AND_VG,
 }
 
 

@@ -27,6 +27,7 @@ from schemas.limits import (
     MAX_LICENSES_BYTES,
     MAX_LINE_BYTES,
     MAX_RECORD_BYTES,
+    MAX_ROW_BYTES,
     MIN_COMMA_DISTANCE,
     MIN_ELEMENT_BYTES,
 )
@@ -43,7 +44,7 @@ T = TypeVar("T")
 
 _COLON = re.compile(r"\s*:\s*")
 
-Layout = Literal["list", "dict", "lines", "file"]
+Layout = Literal["list", "dict", "lines", "csv", "file"]
 
 _Range = tuple[int, int]  # bytes [start, stop) of a file
 
@@ -55,7 +56,8 @@ class Input(msgspec.Struct, frozen=True):
 
     ``list`` and ``dict``: JSON whose top level is that (or, with ``within``, whose top level is a
     dict that has it under that key), sliced between elements. ``lines``: text, sliced between
-    lines. ``file``: one slice. The path may lead into an archive, see `pipelines.io.archives`.
+    lines. ``csv``: a table whose first row is its header, sliced between rows. ``file``:
+    one slice. The path may lead into an archive, see `pipelines.io.archives`.
     ``beside`` is another key of the dict that has ``within``: its value, if there is one, goes with
     each slice.
     """
@@ -77,7 +79,7 @@ class SliceRange(msgspec.Struct, frozen=True):
     start: int
     stop: int
     first: int = 0  # position of its first element in a list
-    beside: _Range = (0, 0)  # bytes of the JSON under the key `Input.beside`
+    beside: _Range = (0, 0)  # bytes of the JSON under the key `Input.beside`, or of a header
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -85,7 +87,8 @@ class Slice(msgspec.Struct, frozen=True):
 
     For ``list`` and ``dict`` it is itself a JSON list or dict; for ``file`` it is empty, and the
     reader opens ``input.path`` itself. ``first`` is the position in the file of a list's first
-    element, ``beside`` the JSON under the key `Input.beside`, empty if there is none.
+    element, or the first byte of rows; ``beside`` the JSON under the key `Input.beside`, empty if
+    there is none, or the header of a table.
     """
 
     input: Input
@@ -207,6 +210,8 @@ class _Elements:
         self.beside, self.beside_error = (0, 0), ""
         if input.layout == "lines":
             self.ranges = list(self._line_ranges(content))
+        elif input.layout == "csv":
+            self.ranges = list(self._row_ranges(content))
         elif input.layout == "list":
             borders, beside = _of_scannable(content, lambda text: _element_ranges(text, input))
             self._add_beside(beside, input)
@@ -222,6 +227,8 @@ class _Elements:
         if input.layout == "list":
             starts = [start for start, _ in self.ranges]
             self.firsts = np.searchsorted(borders[:, 0], starts).tolist()
+        elif input.layout == "csv":
+            self.firsts = [start for start, _ in self.ranges]
 
     def _add_beside(self, beside: _Range, input: Input) -> None:
         start, stop = beside
@@ -267,6 +274,36 @@ class _Elements:
                 self.too_large.append(("line", start, stop - start))
             start = stop
 
+    def _row_ranges(self, content: mmap.mmap) -> Iterator[_Range]:
+        """Yields ranges of rows; a line break within quotes ends none. Sets ``beside``."""
+        mark = len(content) - len(without_mark(content))
+        header = content.find(b"\n", mark, mark + MAX_ROW_BYTES) + 1 or len(content)
+        self.beside = (mark, header)
+        size = max(MAX_ROW_BYTES, min(SLICE_BYTES, len(content) // SLICES))
+        start = header
+        while start < len(content):
+            ends = _row_ends(content, start, min(start + size, len(content)))
+            lengths = np.diff(ends, prepend=start)
+            fitting = int((np.cumsum(lengths > MAX_ROW_BYTES) == 0).sum())
+            if fitting:
+                yield start, int(ends[fitting - 1])
+                start = int(ends[fitting - 1])
+            else:  # a row without an end: a quote that is not closed
+                stop = content.find(b"\n", start) + 1 or len(content)
+                self.too_large.append(("row", start, stop - start))
+                start = stop
+
+
+def _row_ends(content: mmap.mmap, start: int, stop: int) -> npt.NDArray[np.int64]:
+    """Returns where the rows of a CSV end that begin at ``start`` and end by ``stop``."""
+    block = np.frombuffer(content, np.uint8, stop - start, start)
+    # A quote in a quoted text is doubled, which leaves the parity as it is.
+    is_quoted = np.cumsum(block == ord('"'), dtype=np.uint8) % 2 == 1
+    ends = np.flatnonzero((block == ord("\n")) & ~is_quoted) + 1 + start
+    if stop == len(content) and (not len(ends) or ends[-1] < stop):
+        ends = np.append(ends, stop)  # the last row has no line break
+    return ends
+
 
 def _key_at(entry: bytes) -> str:
     """Returns the key that an entry of a JSON dict begins with; its bytes if it is too long."""
@@ -289,7 +326,9 @@ def _of_scannable(content: mmap.mmap, scan: Callable[[mmap.mmap], T]) -> T:
 
 
 def _expected(input: Input) -> str:
-    kind = {"list": "a JSON list", "dict": "a JSON object", "lines": "lines of text"}[input.layout]
+    kind = {"list": "a JSON list", "dict": "a JSON object", "lines": "lines of text"}.get(
+        input.layout, "a table"
+    )
     return f'{kind} under the key "{input.within}"' if input.within else kind
 
 

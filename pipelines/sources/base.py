@@ -44,6 +44,8 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     #: whether none of its images is in another dataset; every worker holds the image tables of all
     #: other sources, so only the number of such images is unlimited
     unique_images: ClassVar[bool] = False
+    #: whether its boxes are fractions of an image's sides, which only the file of the image states
+    has_relative_boxes: ClassVar[bool] = False
     #: whether ``read`` calls the language model
     uses_parser: ClassVar[bool] = False
 

@@ -9,7 +9,7 @@ epochs of a set follow one another, independently of the other sets::
     set a      01 2 34 ...
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from heapq import merge
 
 import numpy as np
@@ -35,10 +35,12 @@ class MixtureOrder:
         splits: one for each set.
         weights: the sets' shares of the pairs, which need not add up to 1; by default the sizes
             of the splits.
+        replayed: the positions of sets whose sizes do not count: an epoch is as long as the others
+            need for as many pairs as they have, and the replayed ones fill their shares of it.
 
     Raises:
         ValueError: there is not one split or not one positive weight for each set, a set has no
-            such split, or a weight is less than a ten-thousandth of all.
+            such split, a weight is less than a ten-thousandth of all, or all sets are replayed.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class MixtureOrder:
         *,
         seed: int,
         weights: Sequence[float] | None = None,
+        replayed: Collection[int] = (),
         block_shards: int = 16,
         captions_per_image: int = 1,
     ) -> None:
@@ -67,11 +70,16 @@ class MixtureOrder:
         self._quotas = quotas(weights or [order.pairs for order in self._orders], len(sets))
         self._slots = np.repeat(np.arange(len(sets)), self._quotas)
         self._seed = seed
+        counted = [i for i in range(len(sets)) if i not in replayed]
+        if not counted:
+            raise ValueError("all sets are replayed, so an epoch has no length")
+        slots, pairs = self._quotas[counted].sum(), sum(self._orders[i].pairs for i in counted)
+        self._pairs = max(1, round(pairs * _CHUNK / int(slots)))
 
     @property
     def pairs(self) -> int:
-        """The number of pairs of all splits together."""
-        return sum(order.pairs for order in self._orders)
+        """The number of pairs of an epoch: of all splits together, unless sets are replayed."""
+        return self._pairs
 
     def indices(self, epoch: int, start: int, stop: int) -> SampleIndices:
         """See `SampleOrder.indices`; raises the errors of `PairOrder.indices`."""

@@ -18,6 +18,7 @@ _NAMESPACES = {
     "gqa": {"coco", "vg"},
     "lvis": {"coco"},
     "objects365": {"objects365"},
+    "openimages": {"openimages"},
     "v3det": {"v3det"},
     "vg": {"vg"},
 }
@@ -58,6 +59,8 @@ _OF_READER = {
     "gqa": {"gqa": DatasetRules(question=True)},
     "lvis": {"lvis": DatasetRules(area="object", negative="none", class_name=True)},
     "objects365": {"objects365": _CLASSES},
+    # Its classes have no numbers, and its images may be those of other datasets.
+    "openimages": {"openimages": DatasetRules(min_regions=1, negative="none")},
     "v3det": {"v3det": _CLASSES},
     "vg": {"vg": DatasetRules(min_regions=1, negative="regions")},
 }

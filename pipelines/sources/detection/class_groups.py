@@ -19,6 +19,7 @@ class ClassGroups(msgspec.Struct):
         split: the split of the slice's file.
         names: the caption of each class, by its id.
         boxes: how many boxes the slice has, whatever becomes of them.
+        has_relative_boxes: as of `ImageRecord`.
     """
 
     source: str
@@ -26,6 +27,7 @@ class ClassGroups(msgspec.Struct):
     split: str
     names: Mapping[str, str]
     boxes: int = 0
+    has_relative_boxes: bool = False
     _groups: dict[tuple[str, str], dict[str, list[Region]]] = msgspec.field(
         default_factory=lambda: defaultdict(dict)
     )
@@ -45,6 +47,7 @@ class ClassGroups(msgspec.Struct):
         """Yields the record of each image, what is rejected, and what the slice states."""
         for (image, image_id), classes in self._groups.items():
             record = ImageRecord(image, self.source, self.split)
+            record.has_relative_boxes = self.has_relative_boxes
             for class_id, regions in sorted(classes.items()):
                 record_id, count = f"{image_id}:{class_id}", len(regions)
                 name = self.names.get(class_id)

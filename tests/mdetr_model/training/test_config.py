@@ -170,6 +170,20 @@ def test_unknown_and_malformed_configs_are_named(tmp_path: Path) -> None:
         load_config(str(tmp_path / "bad.toml"))
 
 
+def test_replay_needs_weights_and_a_set_that_is_not_replayed() -> None:
+    config = load_config("demo_lvis_replay")
+    assert [(e.shards, e.weight, e.replay) for e in config.data.train] == [
+        ("shards", 1, False),
+        ("pretraining", 1, True),
+    ]
+    replayed = SplitConfig("b", "train", weight=1.0, replay=True)
+    for sets in ([replayed], [SplitConfig("a", "train"), SplitConfig("b", "train", replay=True)]):
+        with pytest.raises(ValueError, match="replay needs a weight of each set"):
+            DataConfig(train=sets)
+    with pytest.raises(ValueError, match=r"replay is for sets of data\.train"):
+        DataConfig(train=[SplitConfig("a", "train")], validation=[replayed])
+
+
 def test_weights_are_stated_for_all_sets_or_none() -> None:
     sets = [SplitConfig("a", "train", weight=1.0), SplitConfig("b", "train")]
     with pytest.raises(ValueError, match=r"all sets of data\.train have a weight, or none"):

@@ -121,6 +121,19 @@ def test_order_never_changes_between_versions(tmp_path: Path) -> None:
     assert permutation(5, 2**70, 1, 2).tolist() == [1, 3, 0, 2, 4]
 
 
+def test_replayed_set_fills_its_share_of_an_epoch_whatever_its_size(tmp_path: Path) -> None:
+    small = ShardSet.open(write_index_only(tmp_path / "small", [[5] * 20] * 20))
+    large = ShardSet.open(write_index_only(tmp_path / "large", [[5] * 60] * 60))
+    order = MixtureOrder([small, large], ["train"] * 2, seed=1, weights=[1, 3], replayed=[1])
+    assert order.pairs == 4 * 2_000
+    five_epochs = np.concatenate([whole_epoch(order, epoch) for epoch in range(5)])
+    assert np.bincount(five_epochs["shard_set"]).tolist() == [10_000, 30_000]
+    of_small = five_epochs[five_epochs["shard_set"] == 0][["shard", "row", "caption_index"]]
+    assert (np.unique(of_small, return_counts=True)[1] == 5).all()
+    with pytest.raises(ValueError, match="all sets are replayed"):
+        MixtureOrder([small], ["train"], seed=1, replayed=[0])
+
+
 def test_epochs_seeds_and_sets_of_a_mixture_have_different_orders(tmp_path: Path) -> None:
     shards = ShardSet.open(write_index_only(tmp_path, [[5] * 10] * 4))
     orders = {
