@@ -27,7 +27,7 @@ TRAIN_LIBRARIES = (  # of the extra
     "torch",
     "transformers",
 )
-TASKS = ("grounding", "referring", "detection", "answering", "lvis")
+TASKS = ("grounding", "referring", "detection", "rejection", "answering", "lvis")
 GROUND_USAGE = """\
 mdetr ground IMAGE CAPTION --model DIR [--threshold SCORE] [--output FILE]
        mdetr ground --image PATH ... --caption TEXT ... --model DIR --output FOLDER

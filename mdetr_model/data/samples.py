@@ -44,12 +44,18 @@ class GroundTruth:
         caption: the text.
         phrases: the phrases to ground, with boxes as xyxy in those pixels.
         positive_map: (P, 256) boolean, the tokens of each phrase.
+        absent: the phrases that name nothing in the image.
+        absent_map: (A, 256) boolean, their tokens.
     """
 
     size: tuple[int, int]
     caption: str
     phrases: list[Phrase]
     positive_map: Tensor
+    absent: list[str] = field(default_factory=list)
+    absent_map: Tensor = field(
+        default_factory=lambda: torch.zeros(0, NUM_TOKEN_POSITIONS, dtype=torch.bool)
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,11 +172,15 @@ class TrainingSampleBuilder:
     def _ground_truth(self, pair: Pair, offsets: npt.NDArray[np.int64]) -> GroundTruth:
         phrases = phrases_to_ground(pair.caption)
         rows = positive_map(offsets, [phrase.spans for phrase in phrases]).rows
+        spans = [absent.span for absent in pair.caption.absent]
+        absent_rows = positive_map(offsets, [[span] for span in spans]).rows
         return GroundTruth(
             size=(pair.height, pair.width),
             caption=pair.caption.text,
             phrases=phrases,
             positive_map=torch.from_numpy(rows),
+            absent=[pair.caption.text[start:stop] for start, stop in spans],
+            absent_map=torch.from_numpy(absent_rows),
         )
 
 

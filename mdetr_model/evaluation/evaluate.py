@@ -43,7 +43,7 @@ def evaluate(
     ``predictions.json``, and ``num_images`` images with drawn predictions.
 
     Args:
-        task_name: "grounding", "referring", "detection" or "answering".
+        task_name: "grounding", "referring", "detection", "rejection" or "answering".
         model_folder: folder of the model and its processor.
         location: folder or URL of the shard set.
         split: of the shard set.

@@ -1,5 +1,6 @@
 """The evaluation tasks: the scores of each batch, and the metrics over all scores."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +18,11 @@ from mdetr_model.evaluation.metrics.question_answering import (
     PredictedAnswer,
     TextOnlyBaseline,
     accuracies,
+)
+from mdetr_model.evaluation.metrics.rejection import (
+    PhraseScore,
+    found_scores,
+    rejection_metrics,
 )
 from mdetr_model.modeling.box_ops import cxcywh_to_xyxy
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
@@ -65,7 +71,7 @@ class EvaluationTask(Protocol):
 
 
 def make_task(name: str, model: MdetrForGrounding) -> EvaluationTask:
-    """Returns the task "grounding", "referring", "detection" or "answering".
+    """Returns the task "grounding", "referring", "detection", "rejection" or "answering".
 
     Raises:
         ValueError: there is no such task, or the model has no answer vocabulary for "answering".
@@ -77,6 +83,8 @@ def make_task(name: str, model: MdetrForGrounding) -> EvaluationTask:
             return ReferringExpressionTask()
         case "detection":
             return ObjectDetectionTask()
+        case "rejection":
+            return RejectionTask()
         case "answering":
             vocabulary = vocabulary_of(model.config)
             if vocabulary is None:
@@ -189,6 +197,63 @@ class ObjectDetectionTask:
         return {"all": {f"same boxes {name}": value for name, value in metrics.items()}}
 
 
+class RejectionTask:
+    """Rejection of phrases that name nothing in the image: see ``rejection``."""
+
+    def score(self, outputs: Any, batch: Batch) -> list[Any]:
+        """Returns the scores of present and absent phrases."""
+        return [score for _, _, score in self._scores(outputs, batch)]
+
+    def predictions(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """Returns the score of each phrase, and whether the image shows it."""
+        return [
+            {
+                **_caption_fields(batch, item),
+                "phrase": words,
+                "present": score.is_present,
+                "score": round(score.score, 5),
+            }
+            for item, words, score in self._scores(outputs, batch)
+        ]
+
+    def _scores(self, outputs: Any, batch: Batch) -> Iterator[tuple[int, str, PhraseScore]]:
+        """Yields the caption, the words and the score of each phrase."""
+        logits = outputs.logits.float().cpu()
+        for item, truth in enumerate(_ground_truths(batch)):
+            present = [
+                " ".join(truth.caption[begin:end] for begin, end in phrase.spans)
+                for phrase in truth.phrases
+            ]
+            for words, phrases, is_present in (
+                (present, truth.positive_map, True),
+                (truth.absent, truth.absent_map, False),
+            ):
+                scores = found_scores(logits[item], phrases).tolist()
+                for phrase, score in zip(words, scores, strict=True):
+                    yield item, phrase, PhraseScore(is_present, score)
+
+    def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
+        """Returns the accuracy on absent and present phrases."""
+        present = sum(score.is_present for score in scores)
+        return {
+            "all": rejection_metrics(scores),
+            "present phrases": present,
+            "absent phrases": len(scores) - present,
+        }
+
+    def baselines(
+        self, samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]
+    ) -> dict[str, dict[str, float]]:
+        """Returns the metrics if a phrase's score is how often it is present in training data."""
+        trained = Counter(_phrases(islice(training_samples, MAX_TRAINING_QUESTIONS)))
+        scores = []
+        for words, is_present in _phrases(samples):
+            present, absent = trained[words, True], trained[words, False]
+            scores.append(PhraseScore(is_present, (present + 1) / (present + absent + 2)))
+        metrics = rejection_metrics(scores)
+        return {"all": {f"text only {name}": value for name, value in metrics.items()}}
+
+
 class QuestionAnsweringTask:
     """Question answering: see ``question_answering``."""
 
@@ -266,6 +331,16 @@ def _relative_boxes(sample: TextOnlySample) -> Iterator[tuple[str, npt.NDArray[n
     for phrase in phrases_to_ground(sample.caption):
         if phrase.boxes:
             yield sample.key, np.array(phrase.boxes, np.float64) / scale
+
+
+def _phrases(samples: Iterator[TextOnlySample]) -> Iterator[tuple[str, bool]]:
+    """Yields the words of each phrase in lower case, and whether its image shows what it names."""
+    for sample in samples:
+        text = sample.caption.text.casefold()
+        for phrase in phrases_to_ground(sample.caption):
+            yield " ".join(text[begin:end] for begin, end in phrase.spans), True
+        for absent in sample.caption.absent:
+            yield text[slice(*absent.span)], False
 
 
 def _questions(samples: Iterator[TextOnlySample]) -> Iterator[tuple[str, Question]]:

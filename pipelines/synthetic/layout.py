@@ -121,7 +121,7 @@ def generate_images(root: Path, numbers: range, dataset: SyntheticDataset) -> El
     for number in numbers:
         image = plan_image(number, dataset.seed)
         scene = make_scene(dataset.random(number, "scene"), dataset.style)
-        language = Language(scene, dataset.caption_length_bias)
+        language = Language(scene, dataset.caption_length_bias, dataset.style.nouns)
         if image.vg_id:
             _add_visual_genome(elements, image, language, dataset)
         if image.coco in ("train", "val"):

@@ -175,6 +175,7 @@ class Language:
         scene: the scene; ``objects`` are its objects.
         caption_length_bias: 1 makes all descriptions that fit equally likely; higher values give
             shorter ones.
+        nouns: what scenes of its style may show, so that a text cannot tell what one lacks.
         unique: for each object, its descriptions that fit no other object, from the shortest to the
             longest. There is at least one, because no two objects of a scene agree in noun, color,
             texture and size.
@@ -186,8 +187,14 @@ class Language:
         groups: descriptions without size and texture that fit several objects, and those objects.
     """
 
-    def __init__(self, scene: Scene, caption_length_bias: float = CAPTION_LENGTH_BIAS) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        caption_length_bias: float = CAPTION_LENGTH_BIAS,
+        nouns: Sequence[str] = tuple(OUTLINES),
+    ) -> None:
         self.scene = scene
+        self.nouns = nouns
         self.objects = scene.objects
         self.caption_length_bias = caption_length_bias
         possible = [_descriptions(obj) for obj in scene.objects]
@@ -230,7 +237,9 @@ class Language:
         options = self.unique[rng.randrange(len(self.objects))]
         description = _draw_short(rng, options, self.caption_length_bias)
         present = {obj.noun for obj in self.objects}
-        noun = rng.choice([noun for noun in OUTLINES if noun not in present])
+        absent = [noun for noun in self.nouns if noun not in present]
+        # A scene that shows all of its style lacks other shapes.
+        noun = rng.choice(absent or [noun for noun in OUTLINES if noun not in present])
         return description._replace(noun=noun).noun_phrase(rng, [])
 
     def colorless_noun_phrase(self, rng: Random, obj: int) -> ObjectPhrase | None:

@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shards.export.job import ExportJob
     from shards.export.statements import Statements, read_statements
     from shards.reading.shard_set import ShardSet
+    from shards.terminal import count_noun
 
     if arguments.statements and arguments.format != "croissant":
         raise ValueError("--statements is for croissant: no other format has a place for them")
@@ -73,9 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
         files = load_exporter(arguments.format)(job)
         if not files:
             raise ValueError("there is nothing to export")
-    for path, captions, boxes in files:
+    for path, captions, boxes, left_out in files:
         written = arguments.output / path.relative_to(folder)
-        print(f"{written}: {captions:,} captions, {boxes:,} boxes")
+        absent = f"; left out: {count_noun(left_out, 'absent phrase')}" if left_out else ""
+        print(f"{written}: {captions:,} captions, {boxes:,} boxes{absent}")
     if arguments.format == "croissant" and (missing := statements.missing()):
         print(f"not stated: {', '.join(missing)}; --statements FILE adds them")
     return 0

@@ -32,12 +32,13 @@ def export(job: ExportJob) -> list[ExportedFile]:
 
 def _export_split(job: ExportJob, split: str, category_ids: dict[str, int]) -> ExportedFile:
     path = job.output_folder / f"instances_{split}.json"
-    caption_count = 0
+    caption_count = left_out = 0
     # When pycocotools matches boxes, an annotation with id 0 counts as unmatched.
     with open_coco_json(path, first_id=1) as writer:
         for exported in job.samples(split):
             sample = exported.sample
             caption_count += len(sample.captions)
+            left_out += sum(len(caption.absent) for caption in sample.captions)
             image_id = writer.add_image(
                 {
                     "file_name": exported.file_name(),
@@ -57,7 +58,7 @@ def _export_split(job: ExportJob, split: str, category_ids: dict[str, int]) -> E
                     }
                 )
         writer.finish([{"id": id_, "name": phrase} for phrase, id_ in category_ids.items()])
-    return ExportedFile(path, caption_count, writer.annotation_count)
+    return ExportedFile(path, caption_count, writer.annotation_count, left_out)
 
 
 def _unique_boxes(exported: ExportedSample) -> dict[BoxKey, float | None]:

@@ -73,6 +73,10 @@ _COLUMNS = {
     "datasets": _Column(pa.list_(pa.string()), _TEXT, "-1", "dataset of each sentence"),
     "records": _Column(pa.list_(pa.string()), _TEXT, "-1", "raw record of each sentence"),
     "sentence_spans": _Column(_SPANS, _INTEGER, "-1,2", "the text of each sentence"),
+    "absent_spans": _Column(_SPANS, _INTEGER, "-1,2", "the phrases that name nothing in the image"),
+    "absent_strengths": _Column(
+        pa.list_(pa.string()), _TEXT, "-1", "of each: proven by annotators, or unproven"
+    ),
     "question_id": _Column(pa.string(), _TEXT, "", "of a question; else empty"),
     "answer": _Column(pa.string(), _TEXT, "", "of a question, if it is known; else empty"),
 }
@@ -148,6 +152,8 @@ def _rows_of_sample(
             "datasets": [sentence.dataset for sentence in caption.provenance],
             "records": [sentence.record for sentence in caption.provenance],
             "sentence_spans": [sentence.span for sentence in caption.provenance],
+            "absent_spans": [phrase.span for phrase in caption.absent],
+            "absent_strengths": [phrase.strength for phrase in caption.absent],
             "question_id": question.id if question else "",
             "answer": (question.answer or "") if question else "",
         }

@@ -22,7 +22,7 @@ SCORE = 1.0  # GRIT's scores are those of a detector; these boxes are human anno
 
 
 def export(job: ExportJob) -> list[ExportedFile]:
-    """Writes ``SPLIT.jsonl``: one line per caption that has a box.
+    """Writes ``SPLIT.jsonl``: one line per caption that has a box, with its absent phrases.
 
     With images also ``SPLIT/00000.tar`` and so on, as img2dataset downloads GRIT: ``KEY.jpg``,
     ``KEY.txt`` and ``KEY.json`` for each line; the first digits of the key are the tar's number.
@@ -36,13 +36,14 @@ def export(job: ExportJob) -> list[ExportedFile]:
 
 def _export_split(job: ExportJob, split: str) -> ExportedFile:
     path = job.output_folder / f"{split}.jsonl"
-    captions = boxes = 0
+    captions = boxes = left_out = 0
     with path.open("wb") as file, _TarSeries(job.output_folder / split) as tars:
         for exported in job.samples(split):
             sample = exported.sample
             for caption in sample.captions:
                 chunks = _noun_chunks(caption, sample)
                 if not chunks:
+                    left_out += len(caption.absent)
                     continue
                 tar_number, pair_number = divmod(captions, PAIRS_PER_TAR)
                 record = {
@@ -61,7 +62,7 @@ def _export_split(job: ExportJob, split: str) -> ExportedFile:
                     tars.add(tar_number, record, line, exported)
                 captions += 1
                 boxes += len(chunks)
-    return ExportedFile(path, captions, boxes)
+    return ExportedFile(path, captions, boxes, left_out)
 
 
 def _noun_chunks(caption: Caption, sample: Sample) -> list[list[float]]:

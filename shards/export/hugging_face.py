@@ -46,6 +46,15 @@ _QUESTION = pa.struct(
         ("balanced", pa.bool_()),
     ]
 )
+_ABSENT = pa.struct(
+    [
+        ("span", pa.list_(pa.int32())),
+        ("dataset", pa.string()),
+        ("record", pa.string()),
+        ("reason", pa.string()),
+        ("strength", pa.string()),
+    ]
+)
 _CAPTION = pa.struct(
     [
         ("text", pa.string()),
@@ -54,6 +63,7 @@ _CAPTION = pa.struct(
         ("provenance", pa.list_(_PROVENANCE)),
         ("phrases", pa.list_(_PHRASE)),
         ("question", _QUESTION),
+        ("absent", pa.list_(_ABSENT)),
     ]
 )
 #: `datasets` recognizes a struct of exactly these two fields, in this order, as an image.
@@ -162,6 +172,7 @@ def _caption(caption: Caption) -> dict[str, Any]:
         "provenance": [_fields(sentence) for sentence in caption.provenance],
         "phrases": [_fields(phrase) for phrase in caption.phrases],
         "question": None if caption.question is None else _fields(caption.question),
+        "absent": [_fields(phrase) for phrase in caption.absent],
     }
 
 

@@ -18,11 +18,15 @@ IMAGE_FOLDER = "images"  # unpacked images are written below it
 
 
 class ExportedFile(NamedTuple):
-    """A file or folder that an export wrote, and how many captions and boxes it holds."""
+    """A file or folder that an export wrote, and how many captions and boxes it holds.
+
+    ``left_out`` is the number of absent phrases for which the format has no place.
+    """
 
     path: Path
     captions: int
     boxes: int
+    left_out: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from shards.export.regions import groundable_regions
 def export(job: ExportJob) -> list[ExportedFile]:
     """Writes ``SPLIT_vg.jsonl``; for classes ``SPLIT_od.jsonl`` and ``label_map.json``.
 
-    Captions without boxes are left out. Boxes of classes, whose names may be joined to captions,
-    have labels. Labels count from 0 and are the same in all files.
+    Captions without boxes are left out. Absent phrases stay in the text of the others, where
+    no region has their words, so readers train on them as negatives. Boxes of classes, whose names
+    may be joined to captions, have labels. Labels count from 0 and are the same in all files.
 
     Raises:
         ShardError: see `ExportJob.samples`.
@@ -37,6 +38,7 @@ def export(job: ExportJob) -> list[ExportedFile]:
 
 
 def _export_split(job: ExportJob, split: str, labels: dict[str, int]) -> Iterator[ExportedFile]:
+    left_out = 0
     with contextlib.ExitStack() as stack:
         files: dict[str, _JsonLines] = {}
 
@@ -58,12 +60,16 @@ def _export_split(job: ExportJob, split: str, labels: dict[str, int]) -> Iterato
                 if regions := _regions(caption, sample):
                     grounding = {"caption": _strip(caption.text)[0], "regions": regions}
                     lines("vg").write({**record, "grounding": grounding}, 1, len(regions))
+                else:
+                    left_out += len(caption.absent)
+            left_out += sum(len(c.absent) for c in sample.captions if _is_class_name(c))
             if len(captions) < len(sample.captions):
                 boxes = list(_instances(sample, labels))
                 lines("od").write({**record, "detection": {"instances": boxes}}, 1, len(boxes))
     for kind, file in files.items():
         path = job.output_folder / f"{split}_{kind}.jsonl"
-        yield ExportedFile(path, file.caption_count, file.box_count)
+        yield ExportedFile(path, file.caption_count, file.box_count, left_out)
+        left_out = 0  # counted with the first file
 
 
 class _JsonLines:

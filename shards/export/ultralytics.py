@@ -21,6 +21,7 @@ def export(job: ExportJob) -> list[ExportedFile]:
 
 def _export_split(job: ExportJob, split: str) -> ExportedFile:
     path = job.output_folder / f"{split}.json"
+    left_out = 0
     with open_coco_json(path) as json:
         writer = GroundingJsonWriter(json)
         for exported in job.samples(split):
@@ -28,6 +29,7 @@ def _export_split(job: ExportJob, split: str) -> ExportedFile:
             for caption in sample.captions:
                 regions = groundable_regions(caption, sample.width, sample.height)
                 if not regions:
+                    left_out += len(caption.absent)
                     continue
                 image_id = writer.add_caption(
                     {
@@ -42,4 +44,4 @@ def _export_split(job: ExportJob, split: str) -> ExportedFile:
                 for region in regions:
                     writer.add_box(image_id, region.box, region.spans)
         writer.finish()
-    return ExportedFile(path, writer.caption_count, writer.box_count)
+    return ExportedFile(path, writer.caption_count, writer.box_count, left_out)

@@ -21,14 +21,15 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipelines.build import main as build
-from schemas import Caption, Region, Sample
+from schemas import AbsentSpan, Caption, Provenance, Region, Sample
 from shards.__main__ import main as shards
 from shards.export.regions import merge_spans
 from shards.format import manifest as mf
 from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
+from tests import tiny
 from tests.processes import run
-from tests.shard_sets import read_indexes, write_shard_set
+from tests.shard_sets import read_indexes, write_samples, write_shard_set
 
 
 def export(name: str, shard_set: Path, out: Path, *options: str) -> Path:
@@ -145,6 +146,28 @@ def test_mmdetection_reads_captions(demo_set: Path, tmp_path: Path) -> None:
             assert phrase["phrase"] == words(region, caption.text)
             spans = phrase["tokens_positive"]
             assert letters(spans, caption.text) == letters(region.spans, caption.text)
+
+
+def test_mmdetection_reads_absent_phrases_as_words_of_no_box(tmp_path: Path) -> None:
+    """They stay in the text; its labels are those of the other phrases."""
+    text = "a red dog. blue kite. moon"
+    caption = Caption(
+        text,
+        [Region([(0, 9)], (10, 20, 300, 400))],
+        [(0, 9), (11, 20), (22, 26)],
+        [Provenance("vg", "1", (0, 9))],
+        absent=[
+            AbsentSpan((11, 20), "gqa", "2", "answered no", "proven"),
+            AbsentSpan((22, 26), "vocabulary", "", "drawn", "unproven"),
+        ],
+    )
+    shown = Sample("vg/7", 640, 480, "7.jpg", [caption])
+    made = write_samples(tmp_path / "set", [[(shown, tiny.image_file(640, 480))]])
+    out = export("odvg", made, tmp_path / "out", "--with-images")
+    [theirs] = read("read_odvg", tmp_path, out / "train_vg.jsonl", out / "images")
+    assert theirs["text"] == text
+    assert theirs["labels"] == [0]
+    assert [phrase["tokens_positive"] for phrase in theirs["phrases"]] == [[[0, 9]]]
 
 
 def letters(spans: Any, text: str) -> set[int]:

@@ -25,9 +25,10 @@ from mdetr_model.data.samples import (
 from mdetr_model.data.transforms import EvalTransform, TrainTransform
 from mdetr_model.modeling.box_ops import cxcywh_to_xyxy
 from mdetr_model.modeling.image_processing_mdetr import MdetrImageProcessor
+from mdetr_model.modeling.losses import soft_token_targets
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
 from mdetr_model.training.tokenizer import train_tokenizer
-from schemas import Box, Caption, Phrase, Question, Region, Span
+from schemas import AbsentSpan, Box, Caption, Phrase, Question, Region, Span
 from shards.reading.reader import Pair
 from tests.mdetr_model.small import TEXT as TEXT_CONFIG
 from tests.mdetr_model.small import tiny_model
@@ -208,6 +209,23 @@ def test_ground_truth_has_the_original_size_and_the_tokens_of_phrases() -> None:
     nothing = build(PAIRS[1], builder).ground_truth
     assert nothing is not None and (nothing.size, nothing.phrases) == ((60, 40), [])
     assert nothing.positive_map.shape == (0, 256)
+
+
+def test_absent_phrase_is_the_target_of_no_box() -> None:
+    """So the soft tokens of every query leave it to "no object"; its ground truth has its words."""
+    pair = make_pair(regions=(region((1, 1, 20, 20), RED_BUS),))
+    absent = [AbsentSpan(TREE, "gqa", "7", "answered no", "proven")]
+    pair = pair._replace(caption=replace(pair.caption, absent=absent))
+    sample = TrainingSampleBuilder(TOKENIZER, SMALL_EVAL, evaluation=True)(
+        pair, np.random.default_rng(0)
+    )
+    truth = sample.ground_truth
+    assert truth is not None
+    assert truth.absent == ["tall tree"]
+    assert truth.absent_map.any(1).all()
+    assert not (sample.positive_map & truth.absent_map.any(0)).any()
+    targets = soft_token_targets(sample.positive_map, "normalized")
+    assert targets[:, truth.absent_map.any(0)].sum() == 0
 
 
 def test_padding_is_zero_masked_and_counted() -> None:

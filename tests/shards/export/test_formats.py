@@ -10,9 +10,10 @@ from typing import Any
 
 import fsspec
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 
-from schemas import Caption, Provenance, Region, Sample
+from schemas import AbsentSpan, Caption, Provenance, Region, Sample
 from shards.__main__ import main
 from shards.export.formats import FORMATS
 from shards.format import manifest as mf
@@ -57,6 +58,46 @@ MIXED = (
     sample("flickr30k/33", caption("the hat", region((0, 7)), dataset="flickr30k")),
     sample("gqa/n5", caption("is it a hut?", region((6, 11)), dataset="gqa")),
 )
+
+
+def absent(start: int, stop: int) -> AbsentSpan:
+    return AbsentSpan((start, stop), "gqa", "9", "answered no", "proven")
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_absent_phrases_are_exported_as_words_without_boxes_or_counted(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of captions without boxes are left out where such captions are."""
+    both = caption("a red dog. kite", region((0, 1), (2, 9)))
+    both.provenance[0].span = (0, 9)
+    both.absent, both.tokens_negative = [absent(11, 15)], [(0, 9), (11, 15)]
+    only = Caption("sun. moon", [], [(0, 3), (5, 9)], [], absent=[absent(0, 3), absent(5, 9)])
+    out = export(name, make_set(tmp_path, sample("coco/139", both, only)), tmp_path / "out")
+    left_out = {"coco": 3, "grit": 2, "odvg": 2, "ultralytics": 2}.get(name, 0)
+    printed = capsys.readouterr().out
+    assert ("left out" in printed) == (left_out > 0)
+    assert f"left out: {left_out} absent phrases" in printed or not left_out
+    if name == "mdetr-json":
+        content = json.loads((out / "final_mixed_train.json").read_bytes())
+        negative = [image["tokens_negative"] for image in content["images"]]
+        assert negative == [[[0, 9], [11, 15]], [[0, 3], [5, 9]]]
+        assert [a["tokens_positive"] for a in content["annotations"]] == [[[0, 1], [2, 9]]]
+    if name == "odvg":
+        [line] = lines(out / "train_vg.jsonl")
+        assert line["grounding"]["caption"] == both.text
+        assert [r["tokens_positive"] for r in line["grounding"]["regions"]] == [[[0, 9]]]
+    if name == "hf":
+        [row] = pq.read_table(next(out.glob("data/*.parquet"))).to_pylist()
+        phrases = [phrase for caption in row["captions"] for phrase in caption["absent"]]
+        assert [(p["span"], p["strength"]) for p in phrases] == [
+            ([11, 15], "proven"),
+            ([0, 3], "proven"),
+            ([5, 9], "proven"),
+        ]
+    if name == "croissant":
+        rows = pq.read_table(out / "captions.parquet").to_pylist()
+        assert [row["absent_spans"] for row in rows] == [[[11, 15]], [[0, 3], [5, 9]]]
 
 
 @pytest.mark.parametrize("name", FORMATS)
