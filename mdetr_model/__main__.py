@@ -131,8 +131,23 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "random baselines.",
     )
     evaluate.add_argument("task", choices=TASKS)
-    evaluate.add_argument("--model", type=Path, required=True, help="model folder")
-    evaluate.add_argument("--shards", required=True, help="shard set: folder or URL")
+    source = evaluate.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--model",
+        help="model folder; for grounding, referring and lvis also the folder, or the name in the "
+        "hub, of Grounding DINO, MM-Grounding-DINO, LLMDet, OWL-ViT or OWLv2",
+    )
+    source.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="FILE",
+        help="evaluate these predictions of another program on grounding, referring or lvis; "
+        "docs/predictions.md describes the file",
+    )
+    evaluate.add_argument(
+        "--shards",
+        help="shard set: folder or URL; required but for --predictions on lvis",
+    )
     evaluate.add_argument("--split", default="val", help="default: val")
     evaluate.add_argument(
         "--output", type=local_path, required=True, help="folder of metrics and predictions"
@@ -304,31 +319,48 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise UsageError("--annotations is required for lvis, and for no other task")
     if arguments.task == "lvis" and arguments.num_images:
         raise UsageError("--num-images draws captions, but lvis has none")
+    if arguments.predictions is not None and arguments.num_images:
+        raise UsageError("--num-images draws what a model predicts: use --model")
+    if arguments.shards is None and not (arguments.task == "lvis" and arguments.predictions):
+        raise UsageError("--shards is required")
     if arguments.task == "lvis":
-        from mdetr_model.evaluation.evaluate_lvis import evaluate_lvis
+        _evaluate_lvis(arguments)
+    else:
+        _evaluate_captions(arguments)
 
-        evaluate_lvis(
-            arguments.model,
-            arguments.shards,
-            arguments.split,
-            arguments.annotations,
-            arguments.output,
-            batch_size=arguments.batch_size,
-            workers=arguments.workers,
-        )
+
+def _evaluate_lvis(arguments: argparse.Namespace) -> None:
+    from mdetr_model.evaluation.evaluate_lvis import evaluate_lvis, evaluate_lvis_predictions
+
+    if arguments.predictions is not None:
+        evaluate_lvis_predictions(arguments.predictions, arguments.annotations, arguments.output)
         return
-    from mdetr_model.evaluation.evaluate import evaluate
-
-    evaluate(
-        arguments.task,
+    evaluate_lvis(
         arguments.model,
         arguments.shards,
         arguments.split,
+        arguments.annotations,
         arguments.output,
         batch_size=arguments.batch_size,
         workers=arguments.workers,
-        num_images=arguments.num_images,
     )
+
+
+def _evaluate_captions(arguments: argparse.Namespace) -> None:
+    from mdetr_model.evaluation.detectors import is_other_detector
+    from mdetr_model.evaluation.evaluate import DETECTOR_TASKS, evaluate, evaluate_detector
+
+    options = {"batch_size": arguments.batch_size, "workers": arguments.workers}
+    where = (arguments.shards, arguments.split, arguments.output)
+    if arguments.predictions is None and not is_other_detector(arguments.model):
+        model = Path(arguments.model)
+        evaluate(arguments.task, model, *where, **options, num_images=arguments.num_images)
+        return
+    if arguments.task not in DETECTOR_TASKS:
+        raise UsageError(f"{arguments.task} evaluates MDETR only, not other detectors or files")
+    if arguments.num_images:
+        raise UsageError("--num-images draws what MDETR predicts, not other detectors")
+    evaluate_detector(arguments.task, arguments.predictions or arguments.model, *where, **options)
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -1,15 +1,22 @@
 """``mdetr evaluate TASK``: evaluates a model on a split of a shard set."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from mdetr_model.distributed import distributed_context
+from mdetr_model.distributed import DistributedContext, distributed_context
+from mdetr_model.evaluation.evaluate_captions import detect_captions, read_captions
 from mdetr_model.evaluation.loop import collect_outputs, evaluation_loader, transform_of
-from mdetr_model.evaluation.tasks import TextOnlySample, make_task
+from mdetr_model.evaluation.tasks import (
+    EvaluationTask,
+    PhraseGroundingTask,
+    ReferringExpressionTask,
+    TextOnlySample,
+    make_task,
+)
 from mdetr_model.inference.drawing import draw_objects, save_image
 from mdetr_model.inference.ground import ground
 from mdetr_model.json_files import write_json
@@ -24,6 +31,11 @@ from shards.sampling.dataset import evaluation_indices
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.json"
 MIN_DRAWN_SCORE = 0.5
+#: The tasks of detectors that are not MDETR, and of files of predictions.
+DETECTOR_TASKS: dict[str, type[PhraseGroundingTask | ReferringExpressionTask]] = {
+    "grounding": PhraseGroundingTask,
+    "referring": ReferringExpressionTask,
+}
 
 
 def evaluate(
@@ -71,9 +83,7 @@ def evaluate(
             workers=workers,
         )
         names = [METRICS, PREDICTIONS, *map(image_name, range(num_images))]
-        written_files.check(output, names)  # on all ranks, before the evaluation
-        if context.is_main:
-            written_files.add(output, names)
+        reserve(output, names, context)  # before the evaluation
         results = collect_outputs(
             model,
             loader,
@@ -84,18 +94,79 @@ def evaluate(
         )
         if not context.is_main:
             return
-        metrics = task.metrics([score for scores, _ in results for score in scores])
-        trained = shards.manifest.splits_of_role("train")
-        metrics["baselines"] = task.baselines(
-            _text_only_samples(shards, [split]), _text_only_samples(shards, trained)
-        )
-        print(metrics_table(metrics))
-        write_json(output / METRICS, metrics)
-        predictions = [entry for _, entries in results for entry in entries]
-        predictions.sort(key=lambda entry: tuple(entry.values())[:2])
-        write_json(output / PREDICTIONS, predictions)
+        _write_results(task, results, shards, split, output)
         for number, pair in enumerate(_evenly_spaced_pairs(shards, split, num_images)):
             _draw(model, processor, pair, output / image_name(number))
+
+
+def evaluate_detector(
+    task_name: str,
+    source: str | Path,
+    location: str,
+    split: str,
+    output: Path,
+    *,
+    batch_size: int,
+    workers: int,
+) -> None:
+    """Evaluates a detector of transformers, or a file of predictions, as `evaluate` does a model.
+
+    Args:
+        task_name: "grounding" or "referring".
+        source: folder of a detector or its name in the hub; as a ``Path``, a file of predictions.
+        location, split, output, batch_size, workers: see `evaluate`.
+
+    Raises:
+        OSError: the detector, the file or the shard set cannot be read, or the output not written.
+        ValueError: the shard set has no such split, its captions do not fit the task, or the file
+            has an invalid entry or one of another phrase.
+    """
+    with distributed_context() as context:
+        task = DETECTOR_TASKS[task_name]()
+        shards = ShardSet.open(location)
+        shards.shards_of(split)  # raises for an unknown split
+        reserve(output, [METRICS, PREDICTIONS], context)
+        counts = {}
+        if isinstance(source, Path):
+            results, counts["missing phrases"] = read_captions(task, source, shards, split)
+        else:
+            results = detect_captions(
+                task, source, shards, split, context, batch_size=batch_size, workers=workers
+            )
+        if context.is_main:
+            _write_results(task, results, shards, split, output, counts)
+
+
+def reserve(output: Path, names: Sequence[str], context: DistributedContext) -> None:
+    """Checks on all ranks that files may be written, and records them as ours.
+
+    Raises:
+        OSError: the folder has files of others under these names.
+    """
+    written_files.check(output, names)
+    if context.is_main:
+        written_files.add(output, names)
+
+
+def _write_results(
+    task: EvaluationTask,
+    results: Sequence[tuple[list[Any], list[dict[str, Any]]]],
+    shards: ShardSet,
+    split: str,
+    output: Path,
+    counts: dict[str, int] | None = None,
+) -> None:
+    """Prints and writes metrics, with those of baselines, and writes predictions."""
+    metrics = task.metrics([score for scores, _ in results for score in scores]) | (counts or {})
+    trained = shards.manifest.splits_of_role("train")
+    metrics["baselines"] = task.baselines(
+        _text_only_samples(shards, [split]), _text_only_samples(shards, trained)
+    )
+    print(metrics_table(metrics))
+    write_json(output / METRICS, metrics)
+    predictions = [entry for _, entries in results for entry in entries]
+    predictions.sort(key=lambda entry: tuple(entry.values())[:2])
+    write_json(output / PREDICTIONS, predictions)
 
 
 def image_name(number: int) -> str:

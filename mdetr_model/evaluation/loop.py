@@ -18,6 +18,7 @@ from shards.reading.shard_set import ShardSet
 from shards.sampling.dataset import PairDataset, SampleIndex
 
 T = TypeVar("T")
+B = TypeVar("B")
 
 
 def evaluation_loader(
@@ -63,7 +64,7 @@ def collect_outputs(
 
 @torch.no_grad()
 def collect(
-    batches: Iterable[Batch], context: DistributedContext, function: Callable[[Batch], list[T]]
+    batches: Iterable[B], context: DistributedContext, function: Callable[[B], list[T]]
 ) -> list[T]:
     """Returns the results of a function for the batches of all ranks, in order of rank.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mdetr_model.data.answers import AnswerVocabulary, vocabulary_of
 from mdetr_model.data.samples import Batch, GroundTruth, phrases_to_ground
+from mdetr_model.evaluation.detectors import Detections
 from mdetr_model.evaluation.metrics import phrase_grounding, referring_expressions
 from mdetr_model.evaluation.metrics.class_agnostic_ap import CaptionDetections, class_agnostic_ap
 from mdetr_model.evaluation.metrics.question_answering import (
@@ -32,7 +33,7 @@ from mdetr_model.modeling.postprocess import (
     phrase_scores,
     predicted_answers,
 )
-from schemas import Caption, Question
+from schemas import Caption, Question, Span
 
 MAX_PREDICTED_BOXES = 10  # of an entry of predictions.json
 # This much training data is enough for the baselines.
@@ -107,10 +108,12 @@ class PhraseGroundingTask:
         predictions = []
         for item, truth in enumerate(_ground_truths(batch)):
             scores = phrase_scores(logits[item, None], truth.positive_map[None])[0]
-            for phrase, query_scores in zip(truth.phrases, scores, strict=True):
+            of_caption = zip(truth.phrases, scores, strict=True)
+            for number, (phrase, query_scores) in enumerate(of_caption):
                 words = " ".join(truth.caption[begin:end] for begin, end in phrase.spans)
+                fields = {"phrase_index": number, "phrase": words}
                 best = _best_boxes(boxes[item], query_scores)
-                predictions.append({**_caption_fields(batch, item), "phrase": words, **best})
+                predictions.append({**_caption_fields(batch, item), **fields, **best})
         return predictions
 
     def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
@@ -120,6 +123,19 @@ class PhraseGroundingTask:
             for protocol in phrase_grounding.PROTOCOLS
         }
         return {**tables, "phrases": len(scores)}
+
+    def phrases(self, caption: Caption) -> list[list[Span]]:
+        """Returns the spans of the phrases of a caption."""
+        return [phrase.spans for phrase in phrases_to_ground(caption)]
+
+    def score_detections(self, caption: Caption, detections: Sequence[Detections]) -> list[Any]:
+        """Returns the hit ranks of the phrases of a caption that have a box."""
+        phrases = phrases_to_ground(caption)
+        return [
+            phrase_grounding.phrase_hit_ranks(boxes, torch.tensor(phrase.boxes), phrase.types)
+            for phrase, (boxes, _) in zip(phrases, detections, strict=True)
+            if phrase.boxes
+        ]
 
     def baselines(
         self, samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]
@@ -142,6 +158,20 @@ class ReferringExpressionTask:
     def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
         """Returns precision by criterion."""
         return {"all": referring_expressions.precisions(scores), "expressions": len(scores)}
+
+    def phrases(self, caption: Caption) -> list[list[Span]]:
+        """Returns the whole expression."""
+        return [[(0, len(caption.text))]]
+
+    def score_detections(self, caption: Caption, detections: Sequence[Detections]) -> list[Any]:
+        """Returns the hit ranks of an expression.
+
+        Raises:
+            ValueError: the caption does not refer to exactly one object.
+        """
+        [(boxes, scores)] = detections
+        [box] = referring_expressions.referents(phrases_to_ground(caption))
+        return [referring_expressions.expression_hit_ranks(boxes, scores, torch.tensor(box))]
 
     def baselines(
         self, samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]

@@ -16,6 +16,7 @@ from mdetr_model.data.samples import GroundTruth
 from mdetr_model.evaluation.metrics.phrase_grounding import hit_rank
 from mdetr_model.modeling.box_ops import giou, iou
 from mdetr_model.modeling.postprocess import boxes_in_pixels, object_scores
+from schemas import Box, Phrase
 
 MIN_OVERLAP = 0.5
 TOP_K = (1, 5, 10)
@@ -44,11 +45,21 @@ def batch_hit_ranks(outputs: Any, ground_truths: Sequence[GroundTruth]) -> list[
     scores = object_scores(outputs.logits.float()).cpu()
     ranks = []
     for item, truth in enumerate(ground_truths):
-        referents = [box for phrase in truth.phrases for box in phrase.boxes]
-        if len(referents) != 1:
-            raise ValueError(f"a caption with {len(referents)} boxes is not a referring expression")
-        ranks.append(expression_hit_ranks(boxes[item], scores[item], torch.tensor(referents[0])))
+        [referent] = referents(truth.phrases)
+        ranks.append(expression_hit_ranks(boxes[item], scores[item], torch.tensor(referent)))
     return ranks
+
+
+def referents(phrases: Iterable[Phrase]) -> list[Box]:
+    """Returns the one box that the phrases of an expression refer to.
+
+    Raises:
+        ValueError: they do not refer to exactly one object.
+    """
+    boxes = [box for phrase in phrases for box in phrase.boxes]
+    if len(boxes) != 1:
+        raise ValueError(f"a caption with {len(boxes)} boxes is not a referring expression")
+    return boxes
 
 
 def expression_hit_ranks(boxes: Tensor, scores: Tensor, truth: Tensor) -> ExpressionHitRanks:
