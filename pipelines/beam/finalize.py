@@ -7,6 +7,7 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
+from pipelines.beam import same_files
 from pipelines.beam.check_joins import JoinReport
 from pipelines.beam.conservation import check_conservation
 from pipelines.beam.dofns import METRICS, Build, roots_name
@@ -142,6 +143,7 @@ class WriteManifest(beam.DoFn):
             write_file(output, STATS, as_json(stats), lease),
         ]
         exclusions = _with_excluded(join_report.exclusions, excluded)
+        repeated_files = same_files.same_files(summary.files for summary in summaries)
         manifest = mf.Manifest(
             name=recipe.name,
             recipe_sha256=self._build.as_written.sha256(),
@@ -153,10 +155,12 @@ class WriteManifest(beam.DoFn):
             sources=counts,
             not_asked_for=reading.not_asked_for,
             exclusions=exclusions,
+            same_files=repeated_files,
             warnings=[
                 *join_report.warnings,
                 *_exclusion_warnings(recipe, exclusions, rejected),
                 *limit.warnings(counts),
+                *same_files.warnings(repeated_files),
                 *_license_warnings(summaries),
             ],
             licenses=licenses,

@@ -7,6 +7,7 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.beam.output_files import write_file
+from pipelines.beam.same_files import packed_files
 from pipelines.captions.class_captions import unite
 from pipelines.captions.combine import combine
 from pipelines.captions.merge import MergedImage, merge, reject_record, scale_boxes
@@ -38,7 +39,8 @@ class ShardSummary(msgspec.Struct):
     """The contribution of a shard to the manifest and the tables.
 
     ``sources`` counts what became of the captions that the shard was given; those that were merged
-    or rejected when they were read are not counted. ``entry`` states no licenses yet.
+    or rejected when they were read are not counted. ``entry`` states no licenses yet. ``files``
+    is of `packed_files`.
     """
 
     entry: ShardEntry
@@ -49,6 +51,7 @@ class ShardSummary(msgspec.Struct):
     sources: dict[str, SourceCounts]
     licenses: list[LicenseEntry]  # whose ids the rows have
     several_licenses: int  # the number of images of which sources state different ones
+    files: bytes
     absent: dict[str, Counts] = {}  # what became of the absent phrases of each source
 
 
@@ -147,6 +150,7 @@ class ShardBuilder:
             sources=dict(self._counts),
             licenses=self._licenses.entries,
             several_licenses=self._several_licenses,
+            files=packed_files(writer.rows),
             absent=dict(self._absent),
         )
         keys = [row.key for row in writer.rows]

@@ -72,6 +72,18 @@ class Terms(msgspec.Struct):
     citation: str
 
 
+class SameFile(msgspec.Struct):
+    """An image file that several images have, byte for byte, and the number of those."""
+
+    crc32: int
+    bytes: int
+    images: int = 0
+
+    def identity(self) -> int:
+        """Returns CRC-32 and size in one number of 64 bits."""
+        return self.crc32 << 32 | self.bytes
+
+
 class _Listed(msgspec.Struct):
     """A file that a manifest of any version lists."""
 
@@ -104,8 +116,10 @@ class Manifest(msgspec.Struct, kw_only=True):
     ``recipe`` has every default resolved, and ``recipe_sha256`` is the version of the data.
     ``roles`` states what the images of each split are for; no image is in splits of both roles.
     ``not_asked_for`` has what the recipe leaves out of the sources, in a row for each part.
-    ``licenses`` are those of single images, ``terms`` those of the datasets that each source reads.
-    ``absent`` has what became of the absent phrases of the sources that state any.
+    ``same_files`` has the files that several images have, because the raw files have them under
+    several names. ``licenses`` are those of single images, ``terms`` those of the datasets
+    that each source reads. ``absent`` has what became of the absent phrases of the sources that
+    state any.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -119,6 +133,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     sources: dict[str, SourceCounts]
     not_asked_for: list[NotAskedFor]
     exclusions: dict[str, ExclusionCounts]
+    same_files: list[SameFile] = []
     warnings: list[str]  # of what may let an evaluated image be trained on
     licenses: list[LicenseEntry]  # by id, which is the position in the list
     terms: dict[str, dict[str, Terms]]  # of each source, by the name of the dataset

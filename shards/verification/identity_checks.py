@@ -13,8 +13,10 @@ import numpy.typing as npt
 from schemas import Sample
 from schemas.image_ids import key_of_file, namespace_of
 from schemas.sample import decode_sample
+from shards.format import manifest as mf
 from shards.format.manifest import ShardError
 from shards.reading.shard_set import ShardSet
+from shards.terminal import count_noun, listed
 from shards.verification.datasets import Datasets
 from shards.verification.errors import ErrorKind, VerificationError
 from shards.verification.recipe import RecipeRequirements
@@ -69,15 +71,18 @@ def check_image_files(
     """Yields images whose file is that of another key, by size and CRC-32.
 
     In splits of both roles it is a leak. Within a role, sources that may state anything may repeat
-    a file, and those of several datasets do if no rule joins their photos.
+    a file, those of several datasets do if no rule joins their photos, and the raw files do where
+    the manifest states it.
     """
-    files = np.concatenate([row.files for row in indexed.values()] or [np.empty(0, np.uint64)])
+    files = _files(indexed)
     roles = shards.manifest.roles
     datasets = requirements.datasets
     is_closed = datasets is not None and not datasets.is_open
+    stated = {file.identity(): file.images for file in shards.manifest.same_files}
     for group in _groups(files, files != 0):
         images = [_image(int(i), indexed) for i in group]
         by_key = {image.key: image for image in images}
+        is_stated = stated.pop(int(files[group[0]]), 0) == len(by_key)
         first = images[0]
         evaluated = next((i for i in images if roles[_split(shards, i)] == "eval"), None)
         for image in by_key.values():
@@ -86,11 +91,27 @@ def check_image_files(
                 if image.key != evaluated.key:
                     message = f"its file is that of {evaluated.key} of {_split(shards, evaluated)}"
                     yield VerificationError(ErrorKind.LEAK, message, entry.file, image.key)
-            elif image.key != first.key and is_closed:
+            elif image.key != first.key and is_closed and not is_stated:
                 same = image.key.partition("/")[0] == first.key.partition("/")[0]
                 if same or requirements.joins_photos:
                     message = f"its file is that of {first.key}"
                     yield VerificationError(ErrorKind.SAME_BYTES, message, entry.file, image.key)
+    if len(indexed) == len(shards.shards):
+        for identity, count in stated.items():
+            crc32 = f"the CRC-32 {identity >> 32:08x}"
+            message = f"it states that {count_noun(count, 'image')} have one file, with {crc32}"
+            yield VerificationError(ErrorKind.SAME_BYTES, message, mf.NAME)
+
+
+def not_checked(shards: ShardSet, indexed: Mapping[int, IndexedShard]) -> Iterator[str]:
+    """Yields the images that the manifest states to have the file of another one."""
+    stated = np.array([file.identity() for file in shards.manifest.same_files], np.uint64)
+    positions = np.flatnonzero(np.isin(_files(indexed), stated)).tolist()
+    if keys := sorted({_image(position, indexed).key for position in positions}):
+        yield (
+            f"whether {count_noun(len(keys), 'image')} are different ones: the build found their "
+            f"files under several names ({listed(keys)})"
+        )
 
 
 def check_records(
@@ -169,6 +190,11 @@ def _image(position: int, indexed: Mapping[int, IndexedShard]) -> _Image:
             return _Image(shard, position, row.keys[position])
         position -= len(row.keys)
     raise IndexError(position)
+
+
+def _files(indexed: Mapping[int, IndexedShard]) -> _Array:
+    """Returns CRC-32 and size of the files of all indexed images, 0 without a file."""
+    return np.concatenate([row.files for row in indexed.values()] or [np.empty(0, np.uint64)])
 
 
 def _groups(values: _Array, chosen: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.intp]]:

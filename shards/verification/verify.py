@@ -44,7 +44,7 @@ from shards.process_pool import process_pool
 from shards.reading.shard_set import ShardSet
 from shards.reading.tables import EXCLUDED, REJECTED
 from shards.terminal import count_noun
-from shards.verification import count_checks
+from shards.verification import count_checks, identity_checks
 from shards.verification.errors import ErrorLog
 from shards.verification.held_out import HeldOutList
 from shards.verification.identity_checks import (
@@ -144,6 +144,7 @@ def verify(
         *requirements.not_checked(),
         *sorted(unchecked),
         *count_checks.not_checked(shards, actual),
+        *identity_checks.not_checked(shards, indexed),
         *_not_checked(shards, indexed, num_images, held_out),
         *(WITHOUT_RAW if compared is None else compared.not_checked),
     ]
