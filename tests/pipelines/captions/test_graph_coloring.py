@@ -88,6 +88,10 @@ def test_lower_bound_counts_nodes_of_which_few_fit_a_group() -> None:
     assert graph_coloring._size_bound([11] * 3, CAPACITY) == 3
     assert graph_coloring._size_bound([10] * 4, CAPACITY) == 2
     assert graph_coloring._size_bound([], CAPACITY) == 0
+    assert graph_coloring._size_bound([1] * 41, CAPACITY) == 3
+    assert (
+        graph_coloring._size_bound([11] * 90, 90) == 12
+    )  # eight fit a group: 90 / 8, not 990 / 90
 
 
 @given(problems(), st.integers(0, 30))
@@ -264,6 +268,24 @@ def test_best_is_the_search_on_plain_lists(problem: Problem, max_visits: int) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph_coloring, "MAX_VISITS", max_visits)
         assert best(*problem, CAPACITY) == plain_best(problem, max_visits)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        ([5, 8, 5, 4, 4, 3, 7, 6, 9], [276, 8, 25, 294, 165, 408, 0, 48, 41]),
+        ([1, 1, 4, 6, 8, 6, 1, 5, 8], [384, 0, 0, 0, 0, 0, 0, 1, 1]),
+        ([10, 12, 4, 7, 7, 6, 7, 5], [0, 44, 18, 34, 4, 10, 128, 64]),
+        ([4, 9, 9, 2, 6, 5, 6, 4, 2, 7], [52, 136, 65, 546, 161, 153, 132, 370, 640, 264]),
+        (
+            [8, 5, 12, 12, 10, 6, 10, 4, 8, 7, 10, 6],
+            [10, 113, 272, 129, 102, 18, 2322, 264, 196, 0, 0, 64],
+        ),
+    ],
+)
+def test_orders_of_best_are_those_of_plain_lists(problem: Problem) -> None:
+    """Few problems need the later orders: these give other groups if one of them changes."""
+    assert best(*problem, CAPACITY) == plain_best(problem, graph_coloring.MAX_VISITS)
 
 
 def test_first_fit_gives_a_node_larger_than_the_capacity_a_group_of_its_own() -> None:
