@@ -83,6 +83,7 @@ _OF_SETS = [
     if path.name != "test_fuzz.py"  # notices what crashes, by chance
 ]
 TESTS |= {
+    "shards.verification.held_out": [f"{_VERIFICATION}/test_held_out.py"],
     "shards.verification.errors": [f"{_VERIFICATION}/test_errors.py"],
     "shards.verification.result": [f"{_VERIFICATION}/test_errors.py"],
     "shards.verification.spans": _OF_SAMPLES,

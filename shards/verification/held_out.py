@@ -60,8 +60,8 @@ def read_held_out(argument: str, others: frozenset[str] = frozenset()) -> HeldOu
             ids of another form.
         OSError: the file cannot be read.
     """
-    namespace, equals, path = argument.partition("=")
-    if not (equals and path and namespace):
+    namespace, _, path = argument.partition("=")
+    if not (path and namespace):
         raise HeldOutListError(f"expected NAMESPACE=FILE, such as coco=ids.txt, got {argument!r}")
     try:
         namespace = known_namespace(namespace, others)

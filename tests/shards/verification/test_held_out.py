@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from shards.verification.held_out import HeldOutListError, read_held_out
+from shards.reading.shard_set import ShardSet
+from shards.verification.held_out import HeldOutListError, namespaces_of_keys, read_held_out
+from tests.shard_sets import sample, write_samples
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,21 @@ def test_unreadable_list_is_refused(content: bytes, message: str, tmp_path: Path
     (tmp_path / "ids").write_bytes(content)
     with pytest.raises(HeldOutListError, match=message):
         read_held_out(f"coco={tmp_path / 'ids'}")
+
+
+@pytest.mark.parametrize("argument", ["ids.txt", "coco=", "=ids.txt", "="])
+def test_argument_names_a_namespace_and_a_file(argument: str) -> None:
+    with pytest.raises(HeldOutListError, match="expected NAMESPACE=FILE, such as"):
+        read_held_out(argument)
+
+
+def test_namespaces_of_keys_are_those_of_readable_shards(tmp_path: Path) -> None:
+    keys = [["coco/1", "mine/1"], ["vg/1"]]
+    folder = write_samples(tmp_path, [[(sample(k, 1), None) for k in shard] for shard in keys])
+    assert namespaces_of_keys(ShardSet.open(folder)) == {"coco", "mine", "vg"}
+    last = ShardSet.open(folder).shards[1].index.file
+    (folder / last).write_bytes(b"damaged")
+    assert namespaces_of_keys(ShardSet.open(folder)) == {"coco", "mine"}
 
 
 @pytest.mark.parametrize(
