@@ -47,7 +47,7 @@ _OTHER_WORDS = frozenset(
     """
     of with without in on at for from to by near under over behind beside between above below and
     or not no is are was were be he she it they who what which where left right top bottom middle
-    center front back side corner
+    center front back side corner up down
     """.split()  # noqa: SIM905
 )
 # What names so many objects that it is hardly ever absent.

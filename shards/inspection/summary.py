@@ -7,10 +7,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas import Strength
 from shards.format.exclusion_counts import ExclusionCounts
 from shards.format.licenses import LicenseEntry
 from shards.format.manifest import Manifest, Terms
-from shards.format.source_counts import SourceCounts
+from shards.format.source_counts import Counts, SourceCounts
 from shards.format.stats import DatasetStats, Stats
 from shards.inspection.recipe import max_caption_length
 from shards.reading.tables import SetTables
@@ -58,6 +59,7 @@ class SplitSummary(msgspec.Struct):
     box_width: float | None  # mean of width / (width + height)
     bytes_per_pair: float | None
     datasets: dict[str, DatasetStats]
+    absent: dict[Strength, dict[str, int]]  # phrases that name nothing in their image, by reason
 
 
 class ExclusionCount(msgspec.Struct):
@@ -100,6 +102,7 @@ class ShardSetSummary(msgspec.Struct):
     warnings: list[str]
     licenses: list[LicenseEntry]
     terms: dict[str, dict[str, Terms]]  # of the datasets of each source
+    absent: dict[str, Counts]  # what became of the absent phrases of each source that states any
 
 
 def summarize(manifest: Manifest, tables: SetTables) -> ShardSetSummary:
@@ -119,6 +122,7 @@ def summarize(manifest: Manifest, tables: SetTables) -> ShardSetSummary:
         warnings=manifest.warnings,
         licenses=manifest.licenses,
         terms=manifest.terms,
+        absent=manifest.absent or {},
     )
 
 
@@ -161,6 +165,7 @@ def _summarize_split(manifest: Manifest, split: str, stats: Stats) -> SplitSumma
         box_width=None if width is None else width / 100,
         bytes_per_pair=_ratio(size, stats.captions),
         datasets=stats.datasets,
+        absent=stats.absent.phrases if stats.absent else {},
     )
 
 
@@ -212,7 +217,7 @@ def summary_table(summary: ShardSetSummary) -> str:
         lines += ["", table_row(f"{name}: dataset", columns, NARROW)]
         for dataset, counts in split.datasets.items():
             lines.append(table_row(dataset, (getattr(counts, c) for c in columns), NARROW))
-    lines += ["", *source_rows("source", summary.sources, NARROW)]
+    lines += ["", *source_rows("source", summary.sources, NARROW), *_absent_rows(summary)]
     lines += ["", *exclusion_rows("exclusion: images", summary.exclusions, NARROW)]
     lines += ["", *_exclusion_rows(summary), "", *_rejection_rows(summary)]
     lines += ["", *_license_rows(summary)]
@@ -258,6 +263,38 @@ def _exclusion_rows(summary: ShardSetSummary) -> Iterator[str]:
         yield table_row(label, [count.images, count.captions], WIDE)
     if not summary.excluded:
         yield "none"
+
+
+def absent_phrases(summary: ShardSetSummary) -> list[tuple[str, list[int]]]:
+    """Returns strength and reason of absent phrases, each with the count of every split."""
+    kinds = {
+        (strength, reason)
+        for split in summary.splits.values()
+        for strength, counts in split.absent.items()
+        for reason in counts
+    }
+    return [
+        (
+            f"{strength}: {reason}",
+            [split.absent.get(strength, {}).get(reason, 0) for split in summary.splits.values()],
+        )
+        for strength, reason in sorted(kinds)
+    ]
+
+
+def _absent_rows(summary: ShardSetSummary) -> Iterator[str]:
+    """Yields the absent phrases of each split, and what became of those that sources state."""
+    if rows := absent_phrases(summary):
+        yield ""
+        yield table_row("absent phrases", summary.splits, NARROW)
+        for label, counts in rows:
+            yield table_row(label, counts, NARROW)
+    if summary.absent:
+        columns = Counts.__struct_fields__
+        yield ""
+        yield table_row("absent: source", [name.replace("_", " ") for name in columns], NARROW)
+        for source, counted in summary.absent.items():
+            yield table_row(source, [getattr(counted, name) for name in columns], NARROW)
 
 
 def _rejection_rows(summary: ShardSetSummary) -> Iterator[str]:

@@ -19,6 +19,7 @@ from shards.inspection.summary import (
     RejectionCount,
     ShardSetSummary,
     SplitSummary,
+    absent_phrases,
     exclusions_by_namespace,
     summarize,
 )
@@ -114,6 +115,7 @@ def render_report(shards: ShardSet) -> str:
         summary=summary,
         manifest=manifest,
         split_rows=SPLIT_ROWS,
+        absent=absent_phrases(summary),
         sources=manifest.sources,
         total=total(manifest.sources.values()),
         sentences=sum(split.sentences for split in summary.splits.values()),

@@ -9,11 +9,13 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from schemas import Caption, Provenance, Rejected, Sample
+from schemas import AbsentSpan, Caption, Provenance, Rejected, Sample
 from shards.__main__ import main
-from shards.format.source_counts import SourceCounts
+from shards.format import manifest as mf
+from shards.format.source_counts import Counts, SourceCounts
 from shards.inspection.browser.pages import BrowserPages
 from shards.inspection.browser.search import parse_query
+from shards.inspection.report.page import render_report
 from shards.inspection.summary import comparison_table, summarize, summary_table
 from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
@@ -239,3 +241,33 @@ def test_missing_values_are_dashes(demo_set: Path) -> None:
     )
     assert re.search("^box area / image area +-$", table, re.MULTILINE)
     assert table.splitlines().count("none") == 2
+
+
+def test_absent_phrases_are_in_the_summary_the_report_and_the_browser(tmp_path: Path) -> None:
+    """By strength and reason, with what became of those that each source states."""
+    caption = Caption(
+        "a cat. <b>kite. sun",
+        [],
+        [],
+        [Provenance("vg", "1", (0, 5))],
+        absent=[
+            AbsentSpan((7, 14), "gqa", "0042", "answered no", "proven"),
+            AbsentSpan((16, 19), "vocabulary", "", "drawn", "unproven"),
+        ],
+    )
+    sample = Sample("vg/1", 20, 10, "1.jpg", [caption])
+    folder = write_full_set(tmp_path, {"train": [[(sample, jpeg(20, 10))]], "val": [[]]})
+    manifest = mf.load(folder)
+    manifest.absent = {"gqa": Counts(read=7, in_shards=1, rejected=6)}
+    (folder / mf.NAME).write_bytes(mf.encode(manifest))
+    shards = ShardSet.open(folder)
+    text = summary_table(summarize(shards.manifest, read_tables(shards)))
+    lines = [line.split() for line in text.splitlines()]
+    assert ["proven:", "answered", "no", "1", "0"] in lines
+    assert ["unproven:", "drawn", "1", "0"] in lines
+    assert ["gqa", "7", "1", "0", "6", "0", "0"] in lines
+    report = render_report(shards)
+    assert "proven: answered no" in report and "unproven: drawn" in report
+    page = BrowserPages(shards, "train").sample_page(0, 0, parse_query("", "train"))
+    assert "&lt;b&gt;kite" in page and "<b>kite" not in page
+    assert "proven: answered no" in page and "0042" in page
