@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from pipelines.interrupts import sigterm_interrupts
 from schemas.package_version import package_version
 from schemas.toml_config import add_set_option
 
@@ -13,12 +14,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a build and returns its exit status.
 
     0: the manifest was written, or is that of an equal set. 1: the build failed. 3: another build
-    writes to the output. 130: interrupted.
+    writes to the output. 130: interrupted, by Ctrl-C or SIGTERM.
 
     Raises:
         SystemExit: 2 for usage errors, 0 after ``--help`` and ``--version``.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    with sigterm_interrupts():
+        return _main(sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> int:
     # Beam warns at import that BigQuery's client, which is not used here, is not installed.
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     if argv[:1] == ["fetch"]:

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import apache_beam as beam
 import msgspec
@@ -27,11 +28,12 @@ from pipelines.captions.parsing import model_name_and_version
 from pipelines.dedup.eval_exclusion import list_errors
 from pipelines.fetch.catalog import read_catalog
 from pipelines.fetch.plan import fetch_hint
+from pipelines.io import lease
 from pipelines.io.beam_files import scratch_folder
 from pipelines.io.conditional_files import has_conditions
 from pipelines.io.folder_lock import FolderLockError, folder_lock
 from pipelines.io.folders import list_names
-from pipelines.io.lease import Lease, LeaseError, LeaseHeldError, LeaseLostError, held
+from pipelines.io.lease import JobLeftError, Lease, LeaseError, LeaseHeldError, LeaseLostError
 from pipelines.io.raw_files import (
     RawFileError,
     StoreError,
@@ -136,15 +138,15 @@ def run(
         return
     known_warnings = recipe.warnings()
     _print_warnings(known_warnings)
-    with _output_errors(output), _lock(output, runner, detach) as lease:
-        folder = OutputFolder(output, as_written, lease)
+    with _output_errors(output), _lock(output, runner, detach) as of_build:
+        folder = OutputFolder(output, as_written, of_build)
         folder.prepare(overwrite=overwrite, rebuild=rebuild)
         build = Build(
-            recipe=_with_prepared_archives(recipe, scratch_folder(output, lease)),
+            recipe=_with_prepared_archives(recipe, scratch_folder(output, of_build)),
             as_written=as_written,
             output=output,
             terms=terms,
-            lease=lease,
+            lease=of_build,
             detached=detach,
             strict=strict,
             finishes_output=not runner.is_local,
@@ -197,8 +199,8 @@ def _delete_leftovers(output: str, as_written: Recipe, runner: Runner) -> None:
     """Deletes what a build left that was killed after it had written the manifest."""
     with _output_errors(output):
         if JOURNAL in list_names(output):
-            with _lock(output, runner, detach=False) as lease:
-                OutputFolder(output, as_written, lease).finish(_read_manifest(output))
+            with _lock(output, runner, detach=False) as of_build:
+                OutputFolder(output, as_written, of_build).finish(_read_manifest(output))
 
 
 def _located(recipe: Recipe, recipe_name: str, root: str) -> Recipe:
@@ -279,7 +281,7 @@ def _run(
                 if detach:
                     print(_detached(runner, build, result))
                     return {}
-                result.wait_until_finish()
+                _wait(runner, result)
             except Exception as error:
                 # Runners wrap the exceptions of steps; some pass on only the worker's traceback.
                 if message := failure.input_error(f"{type(error).__name__}: {error}\n"):
@@ -288,6 +290,21 @@ def _run(
                     raise BuildFailedError(_no_space_message(no_space, build.output)) from error
                 raise
         return progress.read(log) if log else {}
+
+
+def _wait(runner: Runner, result: PipelineResult) -> None:
+    """Waits for the end of a build.
+
+    Raises:
+        JobLeftError: It was interrupted, and goes on on Dataflow.
+    """
+    try:
+        result.wait_until_finish()
+    except KeyboardInterrupt as error:
+        if runner.is_local:
+            raise
+        print(f"the job {result.job_id()} goes on: its page cancels it", file=sys.stderr)
+        raise JobLeftError from error
 
 
 def _detached(runner: Runner, build: Build, result: PipelineResult) -> str:
@@ -341,22 +358,33 @@ def _progress_file(runner: Runner, output: str) -> Iterator[Path | None]:
 
 @contextlib.contextmanager
 def _lock(output: str, runner: Runner, detach: bool) -> Iterator[Lease | None]:
-    """Prevents two builds into one output; yields the lease of one in a bucket."""
-    if is_local(output):
+    """Prevents two builds into one output; yields the lease, if there is one.
 
-        def refuse() -> None:
-            holder = running_build(output)
-            raise BusyError(
-                f"another build is writing to {output}" + (f": {holder}" if holder else "")
-            )
+    In a folder, only a job that may go on without its launcher has one, or finds one.
+    """
+    with contextlib.ExitStack() as locks:
+        if is_local(output):
+            locks.enter_context(folder_lock(Path(output), lambda: _refuse(output)))
+            needs_lease = not runner.ends_with_launcher or lease.NAME in list_names(output)
+        else:
+            needs_lease = has_conditions(output)
+        yield locks.enter_context(_held(output, detach)) if needs_lease else None
 
-        with folder_lock(Path(output), refuse):
-            yield None
-    elif has_conditions(output):
-        with held(output, remote=not runner.is_local, detach=detach) as lease:
-            yield lease
-    else:
-        yield None
+
+def _refuse(output: str) -> NoReturn:
+    holder = running_build(output)
+    raise BusyError(f"another build is writing to {output}" + (f": {holder}" if holder else ""))
+
+
+@contextlib.contextmanager
+def _held(output: str, detach: bool) -> Iterator[Lease]:
+    try:
+        with lease.held(output, detach=detach) as of_build:
+            yield of_build
+    except JobLeftError:
+        if JOURNAL not in list_names(output):  # the job ended before it could know
+            lease.release(of_build)
+        raise
 
 
 @contextlib.contextmanager

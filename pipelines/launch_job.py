@@ -22,6 +22,8 @@ from pipelines.beam.pipeline import add_steps
 from pipelines.beam.portable_job import Job, JobFailedError
 from pipelines.beam.progress import Stage
 from pipelines.beam.runners import Runner
+from pipelines.interrupts import deferred_interrupts
+from pipelines.io.lease import JobLeftError
 from shards.format import manifest as mf
 from shards.format.placement import shard_name
 from shards.terminal import count_noun
@@ -66,35 +68,35 @@ def run(
     Raises:
         JobFailedError: It could not be submitted, failed or was cancelled, or its server is lost.
         KeyboardInterrupt: Ctrl-C was pressed, and the server was asked to cancel the job.
+        JobLeftError: It was pressed again meanwhile.
     """
     folder = Path(tempfile.mkdtemp(prefix="mdetr-build-"))
     log = folder / "job.log"
     if runner.is_loopback:  # workers are here, so that they can count in a file
         build = msgspec.structs.replace(build, progress=str(folder / "progress.tsv"))
     with _messages_to(log) as screen:
+        job = None
         try:
-            job = _submit(pipeline, runner, build)
+            with deferred_interrupts():  # a job whose id is not known yet cannot be cancelled
+                job = _submit(pipeline, runner, build)
             server = f"{engine or 'the job server'} at {runner.job_endpoint or 'localhost'}"
-            stated = runner.options.get_all_options(drop_default=True)
-            flink_master = stated.get("flink_master", "")
-            page = engine_page(engine, job, runner.job_endpoint, flink_master)
             if detach:
                 print(_detached(runner, build, server, job))
                 return {}
-            try:
-                if not quiet:
-                    print(_submitted(build, server, job), file=screen)
-                    print(f"log: {log}", file=screen, flush=True)
-                return _wait(job, page, build, screen, quiet)
-            except KeyboardInterrupt:
-                print(f"cancelling {job.id}; Ctrl-C leaves it running", file=screen, flush=True)
-                print(cancel(job, page), file=screen, flush=True)
-                raise
-            finally:
-                job.stop()
+            if not quiet:
+                print(_submitted(build, server, job), file=screen)
+                print(f"log: {log}", file=screen, flush=True)
+            return _wait(job, _page(runner, engine, job), build, screen, quiet)
+        except KeyboardInterrupt:
+            if job:
+                _cancel(job, runner, engine, screen)
+            raise
         except JobFailedError:
             print(f"full log: {log}", file=screen, flush=True)
             raise
+        finally:
+            if job and not detach:
+                job.stop()
 
 
 def _submit(pipeline: beam.Pipeline, runner: Runner, build: Build) -> Job:
@@ -108,6 +110,26 @@ def _submit(pipeline: beam.Pipeline, runner: Runner, build: Build) -> Job:
         raise JobFailedError(
             f"the job was not submitted: {type(error).__name__}: {reason}"
         ) from error
+
+
+def _page(runner: Runner, engine: str, job: Job) -> EnginePage:
+    stated = runner.options.get_all_options(drop_default=True)
+    return engine_page(engine, job, runner.job_endpoint, stated.get("flink_master", ""))
+
+
+def _cancel(job: Job, runner: Runner, engine: str, screen: TextIO) -> None:
+    """Cancels a job.
+
+    Raises:
+        JobLeftError: It was interrupted meanwhile, and the job goes on.
+    """
+    print(f"cancelling {job.id}; Ctrl-C leaves it running", file=screen, flush=True)
+    try:
+        print(cancel(job, _page(runner, engine, job)), file=screen, flush=True)
+    except KeyboardInterrupt as error:
+        if runner.is_loopback:  # its workers end with this process
+            raise
+        raise JobLeftError from error
 
 
 def _wait(

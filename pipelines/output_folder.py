@@ -5,8 +5,9 @@ deletes a file only if the file has such a name, and is listed in the manifest o
 build replaces, or in the journal of a build that did not finish. The journal is written before
 the first file, and deleted after the last one.
 
-In a bucket, a build holds a lease of its output (`pipelines.io.lease`), and replaces or deletes
-only the versions of files that it listed while it held the lease.
+In a bucket, or if its workers may go on without it, a build holds a lease of its output
+(`pipelines.io.lease`), and replaces or deletes only the versions of files that it listed while it
+held the lease.
 """
 
 import contextlib
@@ -179,7 +180,7 @@ class OutputFolder:
 
     def _delete_scratch(self) -> None:
         """Deletes all temporary files; their names tell those of one build from another's."""
-        if self._lease:
+        if self._lease and not is_local(self._path):
             paths = files_below(self._file(SCRATCH))
             check(self._lease)
             for path in paths:

@@ -20,11 +20,11 @@ def serve_bucket(scheme: str, folder: Path) -> Iterator[str]:
 
     Args:
         scheme: ``s3`` or ``gs``.
-        folder: gets what the store writes.
+        folder: gets what the store writes, and has the orders of one of S3.
     """
     FileSystems.set_options(PipelineOptions([]))
     with (
-        serve_s3() if scheme == "s3" else serve_gcs(folder) as environment,
+        serve_s3(orders=folder) if scheme == "s3" else serve_gcs(folder) as environment,
         pytest.MonkeyPatch.context() as patch,
     ):
         for name, value in environment.items():

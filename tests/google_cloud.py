@@ -60,10 +60,11 @@ def serve_dataflow(folder: Path, cloud: dict[str, str]) -> Iterator[str]:
     package.mkdir()
     # The workers run outside the repository, and import its packages from the staged files.
     worker_environment = cloud | {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": ""}
-    jobs, staging = "tests.portable_job_server", folder / "staging"
+    jobs = "tests.portable_job_server"
+    of_jobs = ["--port={port}", f"--staging_dir={folder / 'staging'}", f"--orders={folder}"]
     workers = "apache_beam.runners.worker.worker_pool_main"
     with (
-        server(jobs, ["--port={port}", f"--staging_dir={staging}"], folder / "jobs.log") as job,
+        server(jobs, of_jobs, folder / "jobs.log") as job,
         server(
             workers,
             ["--service_port={port}"],

@@ -9,8 +9,11 @@ from tests.servers import server
 
 @contextmanager
 def job_server(folder: Path) -> Iterator[str]:
-    """Yields ``HOST:PORT`` of a job server with two workers; Flink and Spark have such servers."""
-    options = "--port={port}", f"--staging_dir={folder / 'staging'}"
+    """Yields ``HOST:PORT`` of a job server with two workers, which follows orders in a folder.
+
+    Flink and Spark have such servers.
+    """
+    options = "--port={port}", f"--staging_dir={folder / 'staging'}", f"--orders={folder}"
     with server("tests.portable_job_server", options, folder / "job_server.log") as port:
         yield f"localhost:{port}"
 

@@ -3,8 +3,8 @@
     python -m tests.s3_server PORT [OPTION ...]
 
 Orders are files of a folder, and hold while they exist. ``hold``: requests that match its regular
-expression, such as ``GET .*json``, wait; ``held`` then has the address of the client. ``outage``:
-every request is answered with 503.
+expression, such as ``GET .*json``, wait; ``held`` then has the address of the client, and
+``waiting`` a line for each. ``outage``: every request is answered with 503.
 """
 
 import argparse
@@ -26,11 +26,17 @@ from tests.servers import server
 
 @contextmanager
 def serve_s3(
-    *, fail_every: int = 0, delay: float = 0.0, log: Path | None = None
+    *,
+    fail_every: int = 0,
+    delay: float = 0.0,
+    log: Path | None = None,
+    orders: Path | None = None,
 ) -> Iterator[dict[str, str]]:
     """Runs a store, and yields the environment variables that AWS libraries need to access it."""
     options = ["{port}", f"--fail-every={fail_every}", f"--delay={delay}"]
-    with server("tests.s3_server", options + ([f"--log={log}"] if log else [])) as port:
+    options += [f"--log={log}"] if log else []
+    options += [f"--orders={orders}"] if orders else []
+    with server("tests.s3_server", options) as port:
         yield environment_of(f"http://127.0.0.1:{port}")
 
 
@@ -100,9 +106,14 @@ class _Unreliable:
 
     def _wait_if_held(self, environ: dict[str, Any]) -> None:
         request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        is_waiting = False
         while self._orders and (pattern := _text(self._orders / "hold")):
             if not re.fullmatch(pattern, request):
                 return
+            if not is_waiting:
+                is_waiting = True
+                with (self._orders / "waiting").open("a") as waiting:
+                    waiting.write(f"{request}\n")
             _write(self._orders / "held", environ["REMOTE_ADDR"])
             time.sleep(0.05)
 

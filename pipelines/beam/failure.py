@@ -6,10 +6,10 @@ A runner passes on only text: a Python traceback, which Flink and Spark wrap in 
 import re
 from collections.abc import Sequence
 
-# Errors of the input, which steps raise to be read by a person.
+# Errors of the input or of the installation, which steps raise to be read by a person.
 _INPUT_ERRORS = re.compile(
     r"(?:RawFileError|StoreError|StrictError|ImageIdsError|TooManyRejectedError|EmptyError|"
-    r"LeakError|ConservationError|LeaseLostError|OutputFolderError): "
+    r"LeakError|ConservationError|LeaseError|LeaseLostError|OutputFolderError|ParserError): "
     r"(.*?)(?: \[while running|\n|$)"
 )
 # What writers raise on a full disk, beyond a quota, or beyond the size that a file may have.

@@ -192,8 +192,8 @@ class FinishOutput(beam.DoFn):
         with open_binary(FileSystems.join(output, name)) as file:
             manifest = mf.decode(file.read(), output)
         OutputFolder(output, self._build.as_written, lease).finish(manifest)
-        if lease and self._build.detached:
-            release(lease)
+        if lease:
+            release(lease, is_left=self._build.detached)
         yield name
 
 

@@ -5,13 +5,11 @@ that number jobs before they run; reports nothing in between; and leaves the job
 interrupted.
 """
 
-import contextlib
 import logging
-import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import apache_beam as beam
 import grpc
@@ -25,6 +23,7 @@ from apache_beam.runners.portability.portable_runner import (
 
 from pipelines.beam.dofns import METRICS
 from pipelines.beam.failure import first_cause
+from pipelines.interrupts import interrupts_spare_children
 
 _REQUEST_SECONDS = 30
 _LOST_SECONDS = 30  # without an answer, after which the job server counts as lost
@@ -161,8 +160,11 @@ def submit(pipeline: beam.Pipeline, starts_server: bool) -> Job:
     server = runner.default_job_server(pipeline.options)
     runner.default_job_server = lambda _: server  # which can be stopped here
     try:
-        with _interrupt_spares_children():
-            result = pipeline.run()
+        # It must live to cancel the job. Beam installs a handler that would end it first, and that
+        # the block replaces; later it asks the server to end, and kills it after five seconds.
+        with interrupts_spare_children():
+            server.start()
+        result = pipeline.run()
     except BaseException:
         server.stop()
         raise
@@ -197,19 +199,3 @@ def counters_of(response: beam_job_api_pb2.GetJobMetricsResponse) -> dict[str, i
         value = counter.attempted if counter.committed is None else counter.committed
         counters[counter.key.metric.name] += value
     return counters
-
-
-@contextlib.contextmanager
-def _interrupt_spares_children() -> Iterator[None]:
-    """Lets Ctrl-C end this process, and not the children that the block starts.
-
-    A terminal sends it to all of them, and a job server that ends with it could not cancel the job.
-    What is ignored stays so in a child, in Java's machine and Go's too. Beam installs a handler
-    that stops the server first; it is replaced by the one from before. Later, Beam asks the server
-    to end in the same way, for five seconds, and then kills it.
-    """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

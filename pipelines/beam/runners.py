@@ -46,6 +46,11 @@ class Runner(NamedTuple):
         return self.name in _LOCAL
 
     @property
+    def ends_with_launcher(self) -> bool:
+        """Whether a build cannot go on without the launcher."""
+        return self.is_local or self.is_loopback
+
+    @property
     def has_job_server(self) -> bool:
         """Whether a job server runs the pipeline: that of Flink, Spark, Prism, or another."""
         return self.name in _WITH_JOB_SERVER

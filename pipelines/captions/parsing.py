@@ -49,6 +49,10 @@ _TokenKind = tuple[int, int, int]  # hashes of word, tag and dependency
 _Token = tuple[str, str, str, str]  # word, tag, dependency, lemma
 
 
+class ParserError(Exception):
+    """The parser of this installation gives other parses than spaCy."""
+
+
 class Parse(msgspec.Struct, frozen=True, gc=False):
     """The tokens of one text, white space tokens included; each tuple has one entry per token."""
 
@@ -148,14 +152,14 @@ class _Model:
         """Compares predictions with those of spaCy, for texts of many lengths.
 
         Raises:
-            RuntimeError: One differs. Some releases of OpenBLAS compute wrong products on some
+            ParserError: One differs. Some releases of OpenBLAS compute wrong products on some
                 processors, and another release of spaCy may have other networks.
         """
         words = _CHECKED_TEXT.split()
         docs = [self._nlp.make_doc(" ".join(words[:count])) for count in range(1, len(words) + 1)]
         for doc, prediction in zip(docs, self._networks(docs), strict=True):
             if prediction not in (None, self._predict_with_spacy(doc)):
-                raise RuntimeError(
+                raise ParserError(
                     f"numpy computes another parse than spaCy for {doc.text!r}: check the versions "
                     "of constraints.txt and the library that numpy multiplies matrices with "
                     "(numpy.show_config())"

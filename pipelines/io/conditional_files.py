@@ -1,16 +1,24 @@
-"""Small files in buckets that are written or deleted only if they are of a known version.
+"""Small files that are written or deleted only if they are of a known version.
 
 A version is the ETag of an object on S3, which is a digest of its content, and its generation on
 Google Cloud Storage. Both stores are strongly consistent: of several processes that replace one
-version, one succeeds. Beam's extras ``aws`` and ``gcp`` install the clients.
+version, one succeeds. Beam's extras ``aws`` and ``gcp`` install the clients. In a folder, which
+several machines may share, a process locks the file that it replaces.
 """
 
+import contextlib
 import datetime
+import fcntl
 import functools
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from apache_beam.io.filesystems import FileSystems
 
+from pipelines.io.folders import version_of
 from pipelines.io.raw_files import StoreError
 
 
@@ -19,11 +27,11 @@ class ChangedError(Exception):
 
 
 class StoredFile(NamedTuple):
-    """A file in a bucket, as it was read."""
+    """A file, as it was read."""
 
     content: bytes
     version: str
-    written: datetime.datetime  # by the clock of the store
+    written: datetime.datetime  # by the clock of the store, or of the disk
 
 
 class _Store(Protocol):
@@ -89,14 +97,62 @@ def delete(path: str, version: str) -> None:
 
 def _call(path: str, method: str, *arguments: Any) -> Any:
     """Calls a method of the store that has a path."""
-    scheme, _, rest = path.partition("://")
-    bucket, _, name = rest.partition("/")
+    scheme = FileSystems.get_scheme(path)
+    bucket, _, name = path.partition("://")[2].partition("/") if scheme else ("", "", path)
     try:
         return getattr(_STORES[scheme](), method)(bucket, name, *arguments)
     except ChangedError:
         raise
     except Exception as error:  # the exceptions of stores have no common base class
         raise StoreError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+class _Folder:
+    """Files of the local file system; the bucket is empty, and the name is a path."""
+
+    def read(self, bucket: str, name: str) -> StoredFile | None:
+        try:
+            with Path(name).open("rb") as file:
+                status, content = os.fstat(file.fileno()), file.read()
+        except FileNotFoundError:
+            return None
+        written = datetime.datetime.fromtimestamp(status.st_mtime, datetime.UTC)
+        return StoredFile(content, version_of(status), written)
+
+    def write(self, bucket: str, name: str, content: bytes, version: str | None) -> str:
+        complete = Path(f"{name}.{uuid.uuid4().hex}")
+        try:
+            complete.write_bytes(content)
+            written = version_of(complete.stat())
+            if version is None:
+                Path(name).hardlink_to(complete)  # which replaces no file, as renaming does
+            else:
+                with self._locked(name, version):
+                    complete.rename(name)
+        except FileExistsError as error:
+            raise ChangedError(name) from error
+        finally:
+            complete.unlink(missing_ok=True)
+        return written
+
+    def delete(self, bucket: str, name: str, version: str) -> None:
+        with self._locked(name, version):
+            Path(name).unlink()
+
+    @contextlib.contextmanager
+    def _locked(self, name: str, version: str) -> Iterator[None]:
+        """Prevents others from replacing or deleting a version of a file in the block."""
+        try:
+            with Path(name).open("r+b") as file:  # NFS locks no other
+                fcntl.flock(file, fcntl.LOCK_EX)
+                present = Path(name).stat()
+                if not os.path.samestat(os.fstat(file.fileno()), present):
+                    raise ChangedError(name)
+                if version_of(present) != version:
+                    raise ChangedError(name)
+                yield
+        except FileNotFoundError as error:
+            raise ChangedError(name) from error
 
 
 class _S3:
@@ -176,6 +232,11 @@ class _GoogleCloudStorage:
 
 
 @functools.cache
+def _folder() -> _Store:
+    return _Folder()
+
+
+@functools.cache
 def _s3() -> _Store:
     return _S3()
 
@@ -192,4 +253,4 @@ def forget_clients() -> None:
 
 
 # Clients are created once in a process, which takes a tenth of a second.
-_STORES = {"s3": _s3, "gs": _google_cloud_storage}
+_STORES = {None: _folder, "s3": _s3, "gs": _google_cloud_storage}

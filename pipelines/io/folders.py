@@ -1,6 +1,7 @@
 """Lists, writes and deletes files of a folder, local or in a bucket. Names are literal."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,18 +38,28 @@ def list_sizes(folder: str) -> dict[str, int]:
 
 
 def list_versions(folder: str) -> dict[str, str]:
-    """Returns the versions of the files of a folder in a bucket, by name.
+    """Returns the versions of the files of a folder by name; none if it does not exist.
 
     They are those of `pipelines.io.conditional_files`.
 
     Raises:
+        OSError: It cannot be listed.
         StoreError: Its store cannot be reached.
     """
+    if is_local(folder):
+        return {
+            path.name: version_of(path.stat()) for path in _local_entries(folder) if path.is_file()
+        }
     return {
         name: str(entry.get("generation") or entry["ETag"])
         for name, entry in _stored_entries(folder).items()
         if entry["type"] == "file"
     }
+
+
+def version_of(status: os.stat_result) -> str:
+    """Returns the version of a local file, which changes when the file is replaced or written."""
+    return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
 
 
 def files_below(folder: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The lease of an output in a bucket: one build at a time writes there.
+"""The lease of an output: one build at a time writes there, whether its launcher lives or not.
 
 The lease is an object of the output, created only if there is none and replaced only in the version
 that was read. A thread of the launcher renews it. One that was not renewed for its term is taken
@@ -91,6 +91,10 @@ class LeaseLostError(Exception):
     """Another build has taken the lease over, or it was deleted."""
 
 
+class JobLeftError(KeyboardInterrupt):
+    """The launcher was interrupted, and its job goes on."""
+
+
 class LeaseError(Exception):
     """A lease object has a content that no build wrote."""
 
@@ -112,29 +116,34 @@ def check(lease: Lease) -> None:
         )
 
 
-def release(lease: Lease) -> None:
-    """Deletes the lease of a build whose launcher has left, unless another build took it over.
+def release(lease: Lease, *, is_left: bool = True) -> None:
+    """Deletes the lease of a build, unless another build took it over.
+
+    Args:
+        lease: The lease.
+        is_left: Whether the launcher does not wait for the end of the build. If it did when the job
+            began, it may have left since, which its lease states.
 
     Raises:
         StoreError: The store cannot be reached.
     """
     while stored := conditional_files.read(lease.path):
-        if _decode(stored, lease.path).token != lease.token:
+        content = _decode(stored, lease.path)
+        if content.token != lease.token or not (is_left or content.term == DETACHED_TERM):
             return
         with contextlib.suppress(ChangedError):  # the launcher is just leaving
             conditional_files.delete(lease.path, stored.version)
 
 
 @contextlib.contextmanager
-def held(output: str, *, remote: bool = False, detach: bool = False) -> Iterator[Lease]:
+def held(output: str, *, detach: bool = False) -> Iterator[Lease]:
     """Holds the lease of an output during the block.
 
-    If it is lost, the main thread is interrupted as by Ctrl-C.
+    If it is lost, the main thread is interrupted as by Ctrl-C. If the block raises `JobLeftError`,
+    the lease stays until the job ends.
 
     Args:
-        output: The output, in a bucket.
-        remote: Whether workers may go on after Ctrl-C. The lease then ends with its term, so that
-            they may finish, unless another build takes it over.
+        output: The output.
         detach: Whether workers go on after the block, and `release` the lease.
 
     Raises:
@@ -151,11 +160,12 @@ def held(output: str, *, remote: bool = False, detach: bool = False) -> Iterator
         yield lease
     except BaseException as error:
         renewer.stop()
-        is_interrupted = isinstance(error, KeyboardInterrupt)
-        if renewer.is_lost and is_interrupted:
+        if renewer.is_lost and isinstance(error, KeyboardInterrupt):
             check(lease)
-        if not (remote and is_interrupted):
-            with contextlib.suppress(StoreError):  # it is taken over after its term
+        with contextlib.suppress(StoreError):  # it is taken over after its term
+            if isinstance(error, JobLeftError):
+                renewer.extend(DETACHED_TERM)
+            else:
                 renewer.release()
         raise
     renewer.stop()

@@ -8,7 +8,9 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +76,7 @@ def _run(command: list[str], **environment: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # deletes temporary folders
     for pom in sorted(Path(__file__).parent.glob("*/pom.xml")):
         class_path(pom)
     prism()

@@ -7,6 +7,7 @@ bucket to bucket by workers that run the code and the language model that were s
 import json
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from google.cloud.dataflow_v1beta3.types import Job, JobType
 
 from tests.end_to_end.built_sets import set_digests, stored_digests, verify
 from tests.google_cloud import PROJECT, serve_dataflow, serve_gcs
-from tests.processes import REPOSITORY, run
+from tests.processes import REPOSITORY, run, started
 
 IMAGE = "europe-docker.pkg.dev/test-project/images/grounded-text:1"
 FILES = ("image tables", "evaluation sets", "annotations")
@@ -51,20 +52,36 @@ class Cloud(NamedTuple):
             *("--requirements_file=pipelines/worker_requirements.txt", "--requirements_cache=skip"),
         ]
 
+    def command(self, root: str, output: str, *options: str) -> list[str]:
+        """Returns the command of a build on the mock of Dataflow."""
+        return [
+            *(sys.executable, "-m", "pipelines.build", "demo"),
+            *(f"--root={root}", f"--output={output}", "--runner=DataflowRunner"),
+            *(f"--project={PROJECT}", "--region=europe-west1", "--job_name=demo-shards"),
+            *("--temp_location=gs://work/temp", f"--dataflow_endpoint={self.dataflow}"),
+            f"--sdk_container_image={IMAGE}",
+            *("--max_num_workers=7", "--machine_type=n2-highmem-4", *options),
+        ]
+
     def build(self, root: str, output: str, *options: str) -> CompletedProcess[str]:
         """Runs a build on the mock of Dataflow."""
-        return run(
-            [
-                *(sys.executable, "-m", "pipelines.build", "demo"),
-                *(f"--root={root}", f"--output={output}", "--runner=DataflowRunner"),
-                *(f"--project={PROJECT}", "--region=europe-west1", "--job_name=demo-shards"),
-                *("--temp_location=gs://work/temp", f"--dataflow_endpoint={self.dataflow}"),
-                f"--sdk_container_image={IMAGE}",
-                *("--max_num_workers=7", "--machine_type=n2-highmem-4", *options),
-            ],
-            env=self.environment,
-            timeout=300,
-        )
+        return run(self.command(root, output, *options), env=self.environment, timeout=300)
+
+    @property
+    def jobs(self) -> str:
+        """The URL of the jobs of the API."""
+        return f"{self.dataflow}/v1b3/projects/{PROJECT}/locations/europe-west1/jobs"
+
+    def wait_for(self, job: str) -> None:
+        """Waits until a job has ended, which must be done."""
+        deadline = time.monotonic() + 300
+        while (state := self._ask(job)["currentState"]) == "JOB_STATE_RUNNING":
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert state == "JOB_STATE_DONE", self._ask(f"{job}/messages")
+
+    def _ask(self, path: str) -> Any:
+        return json.load(urlopen(f"{self.jobs}/{path}"))
 
 
 @pytest.fixture(scope="module")
@@ -220,15 +237,32 @@ def test_template_stages_the_job_of_the_command_and_the_job_finishes_by_itself(
     assert set(of_template.items()) ^ set(expected.items()) == set()
 
     # The service creates the job from the file.
-    jobs = f"{cloud.dataflow}/v1b3/projects/{PROJECT}/locations/europe-west1/jobs"
-    request = Request(jobs, json.dumps(job).encode(), {"Content-Type": "application/json"})
-    id_ = json.load(urlopen(request))["id"]
-    deadline = time.monotonic() + 300
-    while (state := json.load(urlopen(f"{jobs}/{id_}"))["currentState"]) == "JOB_STATE_RUNNING":
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    assert state == "JOB_STATE_DONE", json.load(urlopen(f"{jobs}/{id_}/messages"))
+    request = Request(cloud.jobs, json.dumps(job).encode(), {"Content-Type": "application/json"})
+    cloud.wait_for(json.load(urlopen(request))["id"])
     assert stored_digests(cloud.store, "work/shards") == set_digests(small_set)
+
+
+def test_interrupt_leaves_the_job_which_releases_the_lease_at_its_end(
+    finished: Cloud, small_set: Path
+) -> None:
+    cloud, output = finished, "made/left"
+    command = cloud.command("gs://raw/dataset", f"gs://{output}")
+    hold = cloud.folder / "hold-jobs"  # see `tests.portable_job_server`
+    hold.touch()
+    with started(command, env=cloud.environment) as process:
+        assert process.stdout
+        running = next(line for line in process.stdout if "is in state JOB_STATE_RUNNING" in line)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 130
+        *_, goes_on, interrupted = process.stdout.read().splitlines()
+    [job] = re.findall(r"Job (\S+) is in state", running)
+    assert goes_on == f"the job {job} goes on: its page cancels it"
+    assert interrupted == "mdetr-build: interrupted"
+    busy = cloud.build("gs://raw/dataset", f"gs://{output}")
+    assert busy.returncode == 3 and "it left a job running" in busy.stderr
+    hold.unlink()
+    cloud.wait_for(job)
+    assert stored_digests(cloud.store, output) == set_digests(small_set)
 
 
 def test_dry_run_leaves_no_manifest(cloud: Cloud) -> None:

@@ -6,15 +6,15 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import grpc
-import psutil
 import pytest
 from apache_beam.portability.api import beam_job_api_pb2_grpc
 
@@ -41,10 +41,43 @@ class Cluster:
     def __init__(self, folder: Path, raw: Path, endpoint: str, pool: str) -> None:
         self.raw = raw
         self.endpoint = endpoint
+        self._orders = folder  # see `tests.portable_job_server`
         self.pool_log = folder / "worker_pool.log"
         #: The options for workers of the pool, which has the same disk.
         self.external = ["--environment_type=EXTERNAL", f"--environment_config={pool}"]
         self.external += ["--shared-disk"]
+
+    @contextmanager
+    def held_jobs(self) -> Iterator[None]:
+        """Lets the jobs of the block begin, and go on after it."""
+        hold = self._orders / "hold-jobs"
+        hold.touch()
+        try:
+            yield
+        finally:
+            hold.unlink()
+
+    @contextmanager
+    def held_answer(self) -> Iterator[Callable[[], str]]:
+        """Lets the server answer who submits a job after the block.
+
+        Yields:
+            What waits for the job, and returns its id.
+        """
+        hold, held = self._orders / "hold-answers", self._orders / "held"
+        hold.touch()
+
+        def wait() -> str:
+            deadline = time.monotonic() + 120
+            while not held.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            return held.read_text()
+
+        try:
+            yield wait
+        finally:
+            hold.unlink()
 
     def arguments(self, output: Path, *options: str, raw: Path | None = None) -> list[str]:
         """Returns the arguments of a build on the job server."""
@@ -107,12 +140,19 @@ def test_detached_job_ends_as_a_whole_set(
     output = tmp_path / "shards"
     shutil.copytree(small_set, output)
     arguments = cluster.arguments(output, *cluster.external, "--detach", "--overwrite")
-    assert build(arguments) == 0
-    submitted, state, cancel, done = capfd.readouterr().out.splitlines()
-    job_id = job_id_of(submitted)
-    assert done == f"it is done when there is {output}/manifest.json, which is written last"
-    job = cluster.job(job_id)
-    assert not has_ended(job.state())  # the command did not wait
+    with cluster.held_jobs():
+        assert build(arguments) == 0
+        submitted, state, cancel, done = capfd.readouterr().out.splitlines()
+        job_id = job_id_of(submitted)
+        assert done == f"it is done when there is {output}/manifest.json, which is written last"
+        job = cluster.job(job_id)
+        assert not has_ended(job.state())  # the command did not wait
+        for options in ([], ["--direct_running_mode=in_memory"]):  # on the engine, and here
+            second = cluster.arguments(output, *cluster.external) if not options else arguments[:3]
+            assert build([*second, *options, "--overwrite"]) == 3
+            [error] = lines_of(capfd.readouterr().err)
+            assert error.startswith(f"mdetr-build: error: another build is writing to {output}: ")
+            assert f"it left a job running: if that has failed, delete {output}/" in error
     while not has_ended(job.state()):
         time.sleep(0.2)
     assert set_digests(output) == set_digests(small_set)  # and no other file
@@ -266,34 +306,57 @@ def test_server_that_never_answers_is_named(
     )
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_cancels_the_job(
-    cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str], number: int
 ) -> None:
-    with started(cluster.command(tmp_path / "shards", *cluster.external)) as process:
+    command = cluster.command(tmp_path / "shards", *cluster.external)
+    with cluster.held_jobs(), started(command) as process:
         assert process.stdout
         submitted = next(line for line in process.stdout if line.startswith("submitted"))
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        os.killpg(process.pid, number)  # as a terminal does, or a scheduler
         log, *after = lines_of(process.stdout.read())
         assert process.wait() == 130
-    job_id = job_id_of(submitted.rstrip())
-    assert log.startswith("log: ")
-    assert after == [
+        job_id = job_id_of(submitted.rstrip())
+        assert log.startswith("log: ")
+        assert after == cancelled(job_id)
+        assert cluster.job(job_id).state() == "CANCELLED"
+        # It may be asked again, as it must be where the engine went on.
+        assert build(["job", job_id, f"--job_endpoint={cluster.endpoint}", "--cancel"]) == 0
+        assert capfd.readouterr().out == "the job server states CANCELLED\n"
+    assert not list((tmp_path / "shards").glob("*manifest*"))
+    assert not (tmp_path / "shards/.mdetr-lease.json").exists()  # another build may begin
+
+
+def cancelled(job_id: str) -> list[str]:
+    """Returns the lines that a command prints at its interrupt."""
+    return [
         f"cancelling {job_id}; Ctrl-C leaves it running",
         "the job server states CANCELLED",
         "mdetr-build: interrupted",
     ]
-    assert cluster.job(job_id).state() == "CANCELLED"
-    # It may be asked again, as it must be where the engine went on.
-    assert build(["job", job_id, f"--job_endpoint={cluster.endpoint}", "--cancel"]) == 0
-    assert capfd.readouterr().out == "the job server states CANCELLED\n"
-    assert not (tmp_path / "shards/manifest.json").exists()
+
+
+def test_interrupt_before_the_job_has_an_id_cancels_it(cluster: Cluster, tmp_path: Path) -> None:
+    command = cluster.command(tmp_path / "shards", *cluster.external)
+    with cluster.held_jobs(), started(command) as process:
+        with cluster.held_answer() as submitted:
+            job_id = submitted()
+            assert not has_ended(cluster.job(job_id).state())
+            process.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)  # it does not leave the job
+        assert process.stdout and lines_of(process.stdout.read()) == cancelled(job_id)
+        assert process.wait() == 130
+        assert cluster.job(job_id).state() == "CANCELLED"
 
 
 def test_lost_job_server_fails_the_build(small_dataset: Path, tmp_path: Path) -> None:
     with worker_pool(tmp_path / "worker_pool.log") as pool, ExitStack() as server:
         endpoint = server.enter_context(job_server(tmp_path))
         cluster = Cluster(tmp_path, small_dataset, endpoint, pool)
-        with started(cluster.command(tmp_path / "shards", *cluster.external)) as process:
+        command = cluster.command(tmp_path / "shards", *cluster.external)
+        with cluster.held_jobs(), started(command) as process:
             assert process.stdout
             submitted = next(line for line in process.stdout if line.startswith("submitted"))
             server.close()  # which kills it
@@ -306,13 +369,11 @@ def test_lost_job_server_fails_the_build(small_dataset: Path, tmp_path: Path) ->
 
 
 def test_terminal_shows_progress_in_one_line(cluster: Cluster, tmp_path: Path) -> None:
-    """The workers are held until there is a line, so that the job cannot end before."""
+    """The job does nothing until there is a line, so that it cannot end before."""
     terminal, end = pty.openpty()
-    with worker_pool(tmp_path / "worker_pool.log") as pool:
-        cluster = Cluster(tmp_path, cluster.raw, cluster.endpoint, pool)
+    with ExitStack() as held:
+        held.enter_context(cluster.held_jobs())
         command = cluster.command(tmp_path / "shards", *cluster.external)
-        workers = server_on(pool.rpartition(":")[2])
-        workers.suspend()
         with started(command, stderr=end) as process:
             os.close(end)
             printed = b""
@@ -320,7 +381,7 @@ def test_terminal_shows_progress_in_one_line(cluster: Cluster, tmp_path: Path) -
                 while content := os.read(terminal, 1 << 16):
                     printed += content
                     if b"RUNNING" in printed:
-                        workers.resume()
+                        held.close()
             assert process.wait() == 0
     os.close(terminal)
     text = printed.decode()
@@ -328,10 +389,3 @@ def test_terminal_shows_progress_in_one_line(cluster: Cluster, tmp_path: Path) -
     assert progress
     assert re.search(r"shards written: \d+ of 12$", progress[-1])
     assert "\r\x1b[K" in text  # it is removed at the end
-
-
-def server_on(port: str) -> psutil.Process:
-    """Returns the server that this process has started with ``--service_port``."""
-    option = f"--service_port={port}"
-    [process] = [child for child in psutil.Process().children() if option in child.cmdline()]
-    return process

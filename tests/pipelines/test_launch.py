@@ -9,6 +9,7 @@ from s3fs import S3FileSystem
 from pipelines import launch
 from pipelines.beam.runners import RunnerError, select_runner
 from pipelines.build import main
+from pipelines.captions import arc_eager, parsing
 from pipelines.launch import BuildFailedError, BusyError, run
 from pipelines.recipe import load
 from schemas.toml_config import parse_override
@@ -150,6 +151,21 @@ def test_finished_set_is_replaced_only_with_overwrite_manifest_first(
     (tmp_path / "vg/region_graphs.json").write_bytes(b"[")
     assert main([*arguments, "--quiet", "--overwrite"]) == 1
     assert not (output / "manifest.json").exists()
+
+
+def test_parser_that_computes_other_parses_than_spacys_is_an_error_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graphs = [tiny.vg_graph(1, tiny.vg_region(1, "a walrus that no other test has parsed"))]
+    vg = tiny.write_vg(tmp_path, [tiny.vg_image(1)], graphs)
+    recipe = str(tiny.write_recipe(tmp_path / "recipe.toml", sources={"vg": vg}))
+    sums = arc_eager.ArcEager._sums
+    monkeypatch.setattr(arc_eager.ArcEager, "_sums", lambda *args: sums(*args)[::-1])
+    monkeypatch.setattr(parsing, "_loaded_model", parsing._Model)
+    arguments = [recipe, f"--root={tmp_path}", f"--output={tmp_path / 'shards'}"]
+    assert main([*arguments, "--quiet", "--direct_running_mode=in_memory"]) == 1
+    [error] = [line for line in capsys.readouterr().err.splitlines() if "warning: " not in line]
+    assert error.startswith("mdetr-build: error: numpy computes another parse than spaCy for ")
 
 
 def test_list_prints_the_shipped_recipes_without_their_bases(

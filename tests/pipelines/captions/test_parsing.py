@@ -73,7 +73,7 @@ def test_model_with_other_parses_than_spacys_is_refused(monkeypatch: pytest.Monk
     """As with a library that computes wrong products on this processor."""
     sums = arc_eager.ArcEager._sums
     monkeypatch.setattr(arc_eager.ArcEager, "_sums", lambda *args: sums(*args)[::-1])
-    with pytest.raises(RuntimeError, match=r"another parse than spaCy for 'a man"):
+    with pytest.raises(parsing.ParserError, match=r"another parse than spaCy for 'a man"):
         parsing._Model()
 
 

@@ -17,6 +17,7 @@ from pipelines.io.beam_files import atomic_write, scratch_folder
 from pipelines.io.conditional_files import StoredFile
 from pipelines.io.lease import (
     Holder,
+    JobLeftError,
     Lease,
     LeaseError,
     LeaseHeldError,
@@ -170,10 +171,18 @@ def test_lease_of_a_detached_build_is_held_until_its_job_releases_it(output: str
         check(other)
 
 
-def test_lease_stays_after_an_interrupt_while_workers_elsewhere_may_go_on(output: str) -> None:
-    with pytest.raises(KeyboardInterrupt), held(output, remote=True) as mine:
-        raise KeyboardInterrupt
+def test_lease_of_a_job_that_is_left_running_is_held_until_the_job_releases_it(
+    output: str,
+) -> None:
+    with pytest.raises(JobLeftError), held(output) as mine:
+        release(mine, is_left=False)  # while the launcher waits, the lease is its own
+        check(mine)
+        raise JobLeftError
     check(mine)
+    with pytest.raises(LeaseHeldError, match="it left a job running"), held(output):
+        pass
+    release(mine, is_left=False)
+    assert not store(output).exists(mine.path)
 
 
 def set_clock_of_store_back(monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
