@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -175,9 +176,12 @@ def create_pipeline(runner: Runner) -> beam.Pipeline:
         # Read when a worker process imports numpy: each has a core, not threads on all of them.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        return beam.Pipeline(options=runner.options)
+        pipeline = beam.Pipeline(options=runner.options)
     except ValueError as error:
         raise RunnerError(str(error)) from error
+    # For steps in other languages; Beam deletes it after a run, but there may be none.
+    shutil.rmtree(pipeline.local_tempdir)
+    return pipeline
 
 
 def name_job(runner: Runner, recipe_name: str) -> None:

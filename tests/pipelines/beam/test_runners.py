@@ -1,6 +1,8 @@
 """Selection of the runner, and checks of the options of its workers."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +28,14 @@ def test_local_workers_have_one_thread_unless_another_number_is_stated(
         monkeypatch.delenv("OMP_NUM_THREADS")
     runners.create_pipeline(runners.select_runner([]))
     assert os.environ["OMP_NUM_THREADS"] == threads
+
+
+def test_pipeline_that_is_not_run_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    runners.create_pipeline(runners.select_runner([]))
+    assert not list(tmp_path.iterdir())
 
 
 SERVER = "--job_endpoint=host:8099"
