@@ -23,6 +23,7 @@ FORMATS = {
     "odvg": ExportFormat("odvg", "MM-Grounding-DINO, Open-GroundingDino"),
     "coco": ExportFormat("coco", "pycocotools and closed-set detectors"),
     "grit": ExportFormat("grit", "Kosmos-2"),
+    "vlm": ExportFormat("vlm", "chat models: ms-swift, Qwen-VL"),
     "hf": ExportFormat("hugging_face", "Hugging Face datasets (load_dataset)"),
     "croissant": ExportFormat("croissant", "mlcroissant, search engines", extra="croissant"),
     "energon": ExportFormat("energon", "Megatron-Energon, which reads the original tars"),

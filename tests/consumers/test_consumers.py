@@ -4,6 +4,7 @@ Each reader runs in a separate process, from the packages that its project publi
 """
 
 import json
+import re
 import shutil
 import sqlite3
 import sys
@@ -229,6 +230,48 @@ def as_regions(records: Any) -> Counter[tuple[object, ...]]:
             for box in boxes:
                 regions[record["filename"], caption, phrase, *box] += 1
     return regions
+
+
+def test_swift_reads_conversations_in_the_forms_of_two_models(
+    demo_set: Path, tmp_path: Path
+) -> None:
+    out = export("vlm", demo_set, tmp_path / "out", "--with-images")
+    read_back = read("read_swift", tmp_path, out / "train_swift.jsonl", out / "images")
+    expected = [sample for sample in samples(demo_set, "train") if swift_turns(sample)]
+    assert len(expected) > 30
+    for theirs, sample in zip(read_back, expected, strict=True):
+        turns = swift_turns(sample)
+        assert theirs["image"] == f"{sample.key}.jpg"
+        assert theirs["roles"] == ["user", "assistant"] * len(turns)
+        for form, scale in (
+            ("thousandths", [1000 / sample.width, 1000 / sample.height] * 2),
+            ("pixels", [1, 1, 1, 1]),
+        ):
+            questions, answers = theirs[form][::2], theirs[form][1::2]
+            assert [text.count("<image>") for text in questions] == [1] + [0] * (len(turns) - 1)
+            for question, answer, (text, boxes) in zip(questions, answers, turns, strict=True):
+                assert question.endswith(text)
+                stated = [
+                    (phrase, tuple(map(int, box)))
+                    for line in answer.splitlines()
+                    for phrase in re.findall(r"<.object_ref_start.>(.*)<.object_ref_end.>", line)
+                    for box in re.findall(r"\((\d+),(\d+)\),\((\d+),(\d+)\)", line)
+                ]
+                ours = [(phrase, np.multiply(box, scale)) for phrase, box in boxes]
+                assert Counter(phrase for phrase, _ in stated) == Counter(p for p, _ in ours)
+                for phrase, box in stated:
+                    assert any(
+                        p == phrase and np.abs(np.subtract(b, box)).max() <= 0.51 for p, b in ours
+                    )
+
+
+def swift_turns(sample: Sample) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """Returns the captions of an image that have boxes, with phrases and boxes."""
+    turns = [
+        (caption.text, [(words(region, caption.text), region.box) for region in caption.regions])
+        for caption in sample.captions
+    ]
+    return [(text, boxes) for text, boxes in turns if boxes]
 
 
 def test_hugging_face_loads_every_field(demo_set: Path, tmp_path: Path) -> None:
