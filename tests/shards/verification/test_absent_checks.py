@@ -1,0 +1,115 @@
+"""Absent phrases that name what a caption states, and more of them than a recipe asks for."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from schemas import AbsentSpan, Caption, Provenance, Region, Sample
+from shards.verification.datasets import datasets_of
+from shards.verification.errors import ErrorKind
+from shards.verification.recipe import Negatives, SampleRequirements
+from shards.verification.sample_checks import check_sample, is_too_long
+from tests.shards.verification.test_sample_checks import MDETR, PAPER
+
+GQA = datasets_of({"gqa": {"questions": {}}}, [])
+JOINED = SampleRequirements(
+    combined=PAPER, datasets=GQA, negatives=Negatives(proven=1, unproven=1), areas_of_sources=False
+)
+QUESTION = "is the dog by a cat?"
+
+
+def caption(text: str = f"{QUESTION} red kite. sun.", **fields: Any) -> Caption:
+    """A joined caption of a question about a dog, with two absent phrases."""
+    size = len(QUESTION)
+    fields = {
+        "regions": [Region([(7, 10)], (1, 2, 30, 40), area=1102.0)],
+        "tokens_negative": [(0, size - 1), (size + 1, size + 9), (size + 11, size + 14)],
+        "provenance": [Provenance("gqa", "1", (0, size))],
+        "absent": [
+            AbsentSpan((size + 1, size + 9), "gqa", "2", "answered no", "proven"),
+            AbsentSpan((size + 11, size + 14), "vocabulary", "", "drawn", "unproven"),
+        ],
+    } | fields
+    return Caption(text, **fields)
+
+
+def messages(*captions: Caption, required: SampleRequirements = JOINED) -> dict[ErrorKind, str]:
+    sample = Sample("vg/1", 100, 50, "1.jpg", list(captions))
+    lines: dict[ErrorKind, str] = {}
+    for error in check_sample(sample, required):
+        lines[error.kind] = f"{lines.get(error.kind, '')}{error.message}; "
+    return lines
+
+
+def changed(index: int, **fields: Any) -> Caption:
+    """Returns the caption with another absent phrase."""
+    absent = caption().absent
+    absent[index] = msgspec.structs.replace(absent[index], **fields)
+    return caption(absent=absent)
+
+
+def test_caption_with_absent_phrases_has_no_error() -> None:
+    assert messages(caption()) == {}
+    # A question does not state that what it asks for is there.
+    text = f"{QUESTION} red cat. sun."
+    size = len(QUESTION)
+    absent = [
+        msgspec.structs.replace(caption().absent[0], span=(size + 1, size + 8)),
+        msgspec.structs.replace(caption().absent[1], span=(size + 10, size + 13)),
+    ]
+    negative = [(0, size - 1), *(phrase.span for phrase in absent)]
+    assert messages(caption(text, absent=absent, tokens_negative=negative)) == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "message"),
+    [
+        (caption(f"{QUESTION} red dogs. sun."), ErrorKind.ABSENT, "'dog' is there"),
+        (caption(f"{QUESTION} red 1234. sun.", absent=[]), ErrorKind.COMPOSITION, "red 1234"),
+        (caption(absent=caption().absent[::-1]), ErrorKind.PROVENANCE, "begins before"),
+        (caption(tokens_negative=[(0, 19)]), ErrorKind.NEGATIVE, "lacks the absent"),
+        (changed(0, record=""), ErrorKind.ABSENT, "is proven, of record ''"),
+        (changed(1, record="7"), ErrorKind.ABSENT, "is unproven, of record '7'"),
+        (changed(0, dataset="x"), ErrorKind.DATASET, "'x' of the absent phrase 'red kite'"),
+        (changed(1, strength="proven", record="9"), ErrorKind.ABSENT, "2 proven ones"),
+        (changed(0, span=(21, 99)), ErrorKind.PROVENANCE, "(21, 99) of 35 characters"),
+        (
+            caption(regions=[Region([(25, 29)], (1, 2, 30, 40), area=1102.0)]),
+            ErrorKind.ABSENT,
+            "has a box",
+        ),
+    ],
+)
+def test_wrong_absent_phrase_is_an_error(wrong: Caption, kind: ErrorKind, message: str) -> None:
+    assert message in messages(wrong)[kind]
+
+
+def test_phrase_may_be_in_an_image_once() -> None:
+    assert "is 2 times in the image" in messages(caption(), caption())[ErrorKind.ABSENT]
+
+
+def test_phrase_may_not_name_what_another_caption_states() -> None:
+    other = Caption("a kite", [], [(2, 6)], [Provenance("gqa", "5", (0, 6))])
+    assert "'kite' is there" in messages(caption(), other)[ErrorKind.ABSENT]
+
+
+def test_caption_of_absent_phrases_is_one_of_the_split() -> None:
+    only = Caption("sun", [], [(0, 3)], [])
+    only.absent = [AbsentSpan((0, 3), "gqa", "2", "answered no", "proven")]
+    separate = msgspec.structs.replace(JOINED, combined=None)
+    assert messages(only, required=separate) == {}
+    joined = msgspec.structs.replace(only, text="sun.")
+    assert ErrorKind.COMPOSITION in messages(joined, required=separate)
+    # A recipe that asks for none, and a caption without any part.
+    none = msgspec.structs.replace(separate, negatives=Negatives())
+    assert "at most 0" in messages(only, required=none)[ErrorKind.ABSENT]
+    empty = msgspec.structs.replace(only, absent=[])
+    assert messages(empty, required=separate)[ErrorKind.PROVENANCE] == "it is empty; "
+
+
+def test_absent_phrases_count_for_the_length_of_a_caption() -> None:
+    absent = [AbsentSpan((1, 248), "gqa", "2", "answered no", "proven")]
+    long = Caption("x" * 249, [], [], [Provenance("gqa", "1", (0, 2))], absent=absent)
+    assert is_too_long(long, MDETR)
+    assert not is_too_long(msgspec.structs.replace(long, absent=[]), MDETR)
