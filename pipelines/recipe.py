@@ -29,6 +29,7 @@ from pipelines.io.raw_files import RawFileError, exists
 from pipelines.sources.base import Source
 from pipelines.sources.clevr.reader import Clevr
 from pipelines.sources.coco import Coco
+from pipelines.sources.detection.custom import Custom
 from pipelines.sources.detection.open_images import OpenImages
 from pipelines.sources.detection.published import CocoDetection, Objects365, V3Det
 from pipelines.sources.flickr30k import Flickr30k
@@ -50,6 +51,7 @@ SOURCES: dict[str, type[Source]] = {
     "clevr": Clevr,
     "coco": Coco,
     "coco_detection": CocoDetection,
+    "custom": Custom,
     "flickr30k": Flickr30k,
     "gqa": Gqa,
     "lvis": Lvis,

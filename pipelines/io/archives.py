@@ -51,7 +51,8 @@ from schemas.limits import FREE_UNPACKED_BYTES, MAX_ZIP_RATIO
 
 ENDINGS = (".zip", ".tar")
 _INDEX_ENDING = ".tar-index"  # of what `prepared_path` writes
-_DATA_ENDINGS = (".json", ".p", ".pkl", ".pickle", ".parquet", ".txt")  # of files with data
+# Of files with data.
+_DATA_ENDINGS = (".json", ".jsonl", ".csv", ".p", ".pkl", ".pickle", ".parquet", ".txt")
 _BEGINNING = 512  # bytes that show what an archive is
 _HEADER_READ_AHEAD = 8 << 20  # bytes of a remote tar that are read at once to index it
 

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 _COLON = re.compile(r"\s*:\s*")
 
-Layout = Literal["list", "dict", "lines", "csv", "file"]
+Layout = Literal["list", "dict", "lines", "jsonl", "csv", "file"]
 
 _Range = tuple[int, int]  # bytes [start, stop) of a file
 
@@ -56,8 +56,9 @@ class Input(msgspec.Struct, frozen=True):
 
     ``list`` and ``dict``: JSON whose top level is that (or, with ``within``, whose top level is a
     dict that has it under that key), sliced between elements. ``lines``: text, sliced between
-    lines. ``csv``: a table whose first row is its header, sliced between rows. ``file``:
-    one slice. The path may lead into an archive, see `pipelines.io.archives`.
+    lines. ``jsonl``: a JSON value on each line, sliced between lines. ``csv``: a table whose
+    first row is its header, sliced between rows. ``file``: one slice. The path may lead into an
+    archive, see `pipelines.io.archives`.
     ``beside`` is another key of the dict that has ``within``: its value, if there is one, goes with
     each slice.
     """
@@ -211,7 +212,9 @@ class _Elements:
         if input.layout == "lines":
             self.ranges = list(self._line_ranges(content))
         elif input.layout == "csv":
-            self.ranges = list(self._row_ranges(content))
+            self.ranges = list(self._row_ranges(content, MAX_ROW_BYTES, has_header=True))
+        elif input.layout == "jsonl":
+            self.ranges = list(self._row_ranges(content, MAX_RECORD_BYTES))
         elif input.layout == "list":
             borders, beside = _of_scannable(content, lambda text: _element_ranges(text, input))
             self._add_beside(beside, input)
@@ -227,7 +230,7 @@ class _Elements:
         if input.layout == "list":
             starts = [start for start, _ in self.ranges]
             self.firsts = np.searchsorted(borders[:, 0], starts).tolist()
-        elif input.layout == "csv":
+        elif input.layout in ("csv", "jsonl"):
             self.firsts = [start for start, _ in self.ranges]
 
     def _add_beside(self, beside: _Range, input: Input) -> None:
@@ -274,17 +277,23 @@ class _Elements:
                 self.too_large.append(("line", start, stop - start))
             start = stop
 
-    def _row_ranges(self, content: mmap.mmap) -> Iterator[_Range]:
-        """Yields ranges of rows; a line break within quotes ends none. Sets ``beside``."""
-        mark = len(content) - len(without_mark(content))
-        header = content.find(b"\n", mark, mark + MAX_ROW_BYTES) + 1 or len(content)
-        self.beside = (mark, header)
-        size = max(MAX_ROW_BYTES, min(SLICE_BYTES, len(content) // SLICES))
-        start = header
+    def _row_ranges(
+        self, content: mmap.mmap, limit: int, *, has_header: bool = False
+    ) -> Iterator[_Range]:
+        """Yields ranges of rows of at most ``limit`` bytes. Sets ``beside``, if it has a header.
+
+        In a table, which has one, a line break within quotes ends no row; JSON escapes line breaks.
+        """
+        start = len(content) - len(without_mark(content))
+        if has_header:
+            end = content.find(b"\n", start, start + limit) + 1 or len(content)
+            self.beside = (start, end)
+            start = end
+        size = max(limit, min(SLICE_BYTES, len(content) // SLICES))
         while start < len(content):
-            ends = _row_ends(content, start, min(start + size, len(content)))
+            ends = _row_ends(content, start, min(start + size, len(content)), quoted=has_header)
             lengths = np.diff(ends, prepend=start)
-            fitting = int((np.cumsum(lengths > MAX_ROW_BYTES) == 0).sum())
+            fitting = int((np.cumsum(lengths > limit) == 0).sum())
             if fitting:
                 yield start, int(ends[fitting - 1])
                 start = int(ends[fitting - 1])
@@ -294,12 +303,16 @@ class _Elements:
                 start = stop
 
 
-def _row_ends(content: mmap.mmap, start: int, stop: int) -> npt.NDArray[np.int64]:
-    """Returns where the rows of a CSV end that begin at ``start`` and end by ``stop``."""
+def _row_ends(content: mmap.mmap, start: int, stop: int, *, quoted: bool) -> npt.NDArray[np.int64]:
+    """Returns where the rows end that begin at ``start`` and end by ``stop``.
+
+    ``quoted``: whether a line break within quotes ends none.
+    """
     block = np.frombuffer(content, np.uint8, stop - start, start)
-    # A quote in a quoted text is doubled, which leaves the parity as it is.
-    is_quoted = np.cumsum(block == ord('"'), dtype=np.uint8) % 2 == 1
-    ends = np.flatnonzero((block == ord("\n")) & ~is_quoted) + 1 + start
+    is_end = block == ord("\n")
+    if quoted:  # a quote in a quoted text is doubled, which leaves the parity as it is
+        is_end &= np.cumsum(block == ord('"'), dtype=np.uint8) % 2 == 0
+    ends = np.flatnonzero(is_end) + 1 + start
     if stop == len(content) and (not len(ends) or ends[-1] < stop):
         ends = np.append(ends, stop)  # the last row has no line break
     return ends

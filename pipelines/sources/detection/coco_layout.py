@@ -5,7 +5,7 @@ cocodataset.org. Annotations are read in slices, so a file may have any number o
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -30,14 +30,14 @@ from schemas.class_names import class_name
 from schemas.image_ids import ImageIdError, image_key
 
 _Coordinate = Annotated[float, msgspec.Meta(gt=-MAX_COORDINATE, lt=MAX_COORDINATE)]
-_ImageId = Id | str  # a number, or in files of one's own a name
+ImageId = Id | str  # a number, or in files of one's own a name
 _CategoryId = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1, extra={"is_id": True})]
 
 
 class ImageRow(msgspec.Struct, gc=False):
     """An element of ``images``."""
 
-    id: _ImageId
+    id: ImageId
     file_name: str
     width: int
     height: int
@@ -48,7 +48,7 @@ class ImageRow(msgspec.Struct, gc=False):
 
 
 class _Annotation(msgspec.Struct, gc=False):
-    image_id: _ImageId
+    image_id: ImageId
     category_id: _CategoryId
     bbox: tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate]
     area: float | None = None
@@ -58,7 +58,7 @@ class _Annotation(msgspec.Struct, gc=False):
 class _AnnotatedClass(msgspec.Struct, gc=False):
     """The caption that an annotation is for, whatever is wrong with its box."""
 
-    image_id: _ImageId
+    image_id: ImageId
     category_id: _CategoryId
 
 
@@ -88,15 +88,7 @@ class CocoLayout(Source, kw_only=True):
         ]
 
     def read_image_table(self, raw_slice: Slice) -> Iterator[ImageInfo | Rejected]:
-        images, bad = decode_list(raw_slice.content, ImageRow)
-        yield from reject_malformed(self.namespace, bad, raw_slice.input.path)
-        licenses = LicenseTable(self.namespace, raw_slice)
-        for image in images:
-            if key := self.key_of(image.id):
-                yield self.image_info(image, key, licenses)
-            else:
-                yield Rejected(self.namespace, str(image.id), "bad image id", image.file_name)
-        yield from licenses.rejected()
+        return read_images(raw_slice, self.namespace, self.key_of, self.image_info)
 
     def inputs(self, splits: tuple[str, ...]) -> list[Input]:
         return [
@@ -106,31 +98,10 @@ class CocoLayout(Source, kw_only=True):
         ]
 
     def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
-        path = raw_slice.input.path
-        annotations, bad = decode_list(raw_slice.content, _Annotation)
-        yield from reject_malformed(self.namespace, bad, path, records=0, boxes=1)
-        groups = ClassGroups(
-            self.namespace,
-            self.dataset_name,
-            raw_slice.input.role,
-            class_names(raw_slice),
-            boxes=len(annotations) + len(bad),
-        )
-        for annotation in annotations:
-            region = Region(
-                spans=[],
-                box=from_xywh(*annotation.bbox),
-                area=annotation.area,
-                category=annotation.category_id,
-                crowd=bool(annotation.iscrowd),
-            )
-            self._add(groups, annotation, region)
-        for lost in filter(None, decode_parts(raw_slice.content, bad, _AnnotatedClass)):
-            self._add(groups, lost, None)
-        yield from groups.items()
+        return read_boxes(raw_slice, self.namespace, self.dataset_name, self.key_of)
 
-    def key_of(self, image_id: _ImageId) -> str:
-        """Returns the key of an image of a file, or an empty string if its id is none."""
+    def key_of(self, image_id: ImageId) -> str:
+        """Returns the key of an image, or an empty string if its id is none."""
         try:
             return image_key(self.namespace, image_id)
         except ImageIdError:
@@ -138,21 +109,61 @@ class CocoLayout(Source, kw_only=True):
 
     def image_info(self, image: ImageRow, key: str, licenses: LicenseTable) -> ImageInfo:
         """Returns the row of an image in the image table."""
-        return ImageInfo(
-            key=key,
-            source=self.namespace,
-            file=image.file_name,
-            width=image.width,
-            height=image.height,
-            license=licenses.license(image.license),
-            url=web_address(image.url, image.flickr_url, image.coco_url),
-        )
+        return image_info(image, key, licenses, self.namespace)
 
-    def _add(
-        self, groups: ClassGroups, annotation: _Annotation | _AnnotatedClass, region: Region | None
-    ) -> None:
-        image_id = annotation.image_id
-        groups.add(self.key_of(image_id), str(image_id), str(annotation.category_id), region)
+
+def image_info(image: ImageRow, key: str, licenses: LicenseTable, source: str) -> ImageInfo:
+    """Returns the row of an image in the image table."""
+    return ImageInfo(
+        key=key,
+        source=source,
+        file=image.file_name,
+        width=image.width,
+        height=image.height,
+        license=licenses.license(image.license),
+        url=web_address(image.url, image.flickr_url, image.coco_url),
+    )
+
+
+def read_images(
+    raw_slice: Slice,
+    source: str,
+    key_of: Callable[[ImageId], str],
+    info: Callable[[ImageRow, str, LicenseTable], ImageInfo],
+) -> Iterator[ImageInfo | Rejected]:
+    """Yields the rows of a slice of ``images``, by functions for their keys and rows."""
+    images, bad = decode_list(raw_slice.content, ImageRow)
+    yield from reject_malformed(source, bad, raw_slice.input.path)
+    licenses = LicenseTable(source, raw_slice)
+    for image in images:
+        if key := key_of(image.id):
+            yield info(image, key, licenses)
+        else:
+            yield Rejected(source, str(image.id), "bad image id", image.file_name)
+    yield from licenses.rejected()
+
+
+def read_boxes(
+    raw_slice: Slice, source: str, dataset: str, key_of: Callable[[ImageId], str]
+) -> Iterator[SliceItem]:
+    """Yields the captions of a slice of ``annotations``, by a function for the keys of images."""
+    annotations, bad = decode_list(raw_slice.content, _Annotation)
+    yield from reject_malformed(source, bad, raw_slice.input.path, records=0, boxes=1)
+    names, count = class_names(raw_slice), len(annotations) + len(bad)
+    groups = ClassGroups(source, dataset, raw_slice.input.role, names, boxes=count)
+    for annotation in annotations:
+        region = Region(
+            spans=[],
+            box=from_xywh(*annotation.bbox),
+            area=annotation.area,
+            category=annotation.category_id,
+            crowd=bool(annotation.iscrowd),
+        )
+        id_ = annotation.image_id
+        groups.add(key_of(id_), str(id_), str(annotation.category_id), region)
+    for lost in filter(None, decode_parts(raw_slice.content, bad, _AnnotatedClass)):
+        groups.add(key_of(lost.image_id), str(lost.image_id), str(lost.category_id), None)
+    yield from groups.items()
 
 
 def class_names(raw_slice: Slice) -> Mapping[str, str]:

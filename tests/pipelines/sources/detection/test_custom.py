@@ -1,0 +1,171 @@
+"""Files of one's own: COCO's layout and ODVG, by the five lines of TOML that the docs show."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.build import main
+from shards.__main__ import main as shards
+from shards.format import manifest
+from tests import tiny
+
+RUNNER = "--runner=tests.eager_runner.EagerRunner"
+DOCS = Path(__file__).parents[4] / "docs/detection.md"
+FILES = ("yard/DSC 1.jpg", "yard/dsc2.jpg", "0.jpg")
+
+
+def write_images(root: Path) -> None:
+    for hue, file in enumerate(FILES):
+        tiny.write(root / "images" / file, tiny.image_file(hue=hue))
+
+
+def write_coco(path: Path, files: Sequence[str] = FILES) -> None:
+    """Writes a file whose ids count from 0."""
+    images = [
+        {"id": i, "file_name": file, "width": tiny.WIDTH, "height": tiny.HEIGHT}
+        for i, file in enumerate(files)
+    ]
+    annotations = [
+        {"id": i, "image_id": i % len(files), "category_id": i % 2, "bbox": [10 * i, 5, 20, 30]}
+        for i in range(6)
+    ]
+    categories = [{"id": 0, "name": "garden_gnome"}, {"id": 1, "name": "hose"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    tiny.write_json(path, content)
+
+
+def odvg_line(file: str, **fields: Any) -> dict[str, Any]:
+    return {"filename": file, "width": tiny.WIDTH, "height": tiny.HEIGHT, **fields}
+
+
+def write_odvg(path: Path, *lines: Any) -> None:
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    tiny.write(path, "\n".join(texts).encode())
+
+
+def captions_of(root: Path) -> dict[tuple[str, str], list[tuple[str, list[float]]]]:
+    """Returns the words and the box of each region, by image file and caption."""
+    return {
+        (sample["file"], caption["text"]): sorted(
+            (" ".join(caption["text"][a:b] for a, b in region["tokens_positive"]), region["box"])
+            for region in caption["regions"]
+        )
+        for sample in tiny.samples(root).values()
+        for caption in sample["captions"]
+    }
+
+
+def test_five_lines_of_the_docs_build_a_set_of_files_of_both_kinds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examples = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    [recipe] = [text for text in examples if "custom" in text]
+    assert len(recipe.strip().splitlines()) == 5
+    tiny.write(tmp_path / "mine.toml", recipe.encode())
+    write_images(tmp_path)
+    write_coco(tmp_path / "boxes.json")
+    phrase = {"bbox": [1, 2, 30, 40], "phrase": "a hose", "tokens_positive": [[13, 19]]}
+    grounding = {"caption": "the gnome on a hose", "regions": [phrase]}
+    write_odvg(tmp_path / "captions.jsonl", odvg_line(FILES[0], grounding=grounding))
+    output = f"--output={tmp_path}/shards"
+    assert main([str(tmp_path / "mine.toml"), f"--root={tmp_path}", output, RUNNER]) == 0
+    assert shards(["verify", str(tmp_path / "shards"), "--quiet"]) == 0
+    counts = manifest.load(tmp_path / "shards").sources["custom"]
+    assert (counts.rejected, counts.in_shards, counts.boxes.in_shards) == (0, 7, 7)
+    words = {
+        (file, *region)
+        for (file, _), regions in captions_of(tmp_path).items()
+        for region in [(word, box[0]) for word, box in regions]
+    }
+    assert words == {
+        *((FILES[i % 3], ("garden gnome", "hose")[i % 2], 10.0 * i) for i in range(6)),
+        (FILES[0], "a hose", 1.0),
+    }
+    keys = set(tiny.samples(tmp_path))
+    assert "custom/yard/dsc2" in keys and "custom/0" in keys and len(keys) == 3
+
+
+def test_odvg_has_captions_phrases_and_classes(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    boxes = [[1, 2, 30, 40], [5, 6, 70, 80]]
+    regions = [
+        {"bbox": boxes, "phrase": ["a Cat"]},
+        {"bbox": boxes[0], "phrase": "door", "tokens_positive": [[10, 18]]},
+        {"bbox": boxes[0], "phrase": "window"},
+    ]
+    instance = {"bbox": [3, 4, 50, 60], "label": 7, "category": "fire_hydrant"}
+    write_odvg(
+        tmp_path / "own.jsonl",
+        odvg_line(FILES[0], grounding={"caption": "a cat and the door", "regions": regions}),
+        "",
+        odvg_line(FILES[0], detection={"instances": [instance, instance | {"bbox": [0, 0, 9, 9]}]}),
+        "{not JSON}",
+        odvg_line(FILES[1], grounding={"caption": "nothing", "regions": regions[2:]}),
+        odvg_line(FILES[1]),
+    )
+    table = {"files": {"train": ["own.jsonl"]}, "dataset": "own", "images": ["images"]}
+    splits = {"train": {"shards": 1, "combine": False}}
+    assert tiny.build(tmp_path, RUNNER, splits=splits, sources={"custom": table}) == 0
+    assert captions_of(tmp_path) == {
+        (FILES[0], "a cat and the door"): [
+            ("a cat", [1, 2, 30, 40]),
+            ("a cat", [5, 6, 70, 80]),
+            ("the door", [1, 2, 30, 40]),
+        ],
+        (FILES[0], "fire hydrant"): [
+            ("fire hydrant", [0, 0, 9, 9]),
+            ("fire hydrant", [3, 4, 50, 60]),
+        ],
+    }
+    rows = {(r.reason, r.records, r.boxes) for r in tiny.rejected(tmp_path)}
+    assert rows == {
+        ("phrase that is not in the caption", 0, 1),
+        ("phrase that is not in the caption", 1, 1),
+        ("malformed record", 1, 0),
+    }
+    counts = manifest.load(tmp_path / "shards").sources["custom"]
+    assert (counts.read, counts.in_shards, counts.rejected) == (5, 2, 3)
+    assert (counts.boxes.read, counts.boxes.in_shards, counts.boxes.rejected) == (7, 5, 2)
+
+
+def test_image_in_files_of_both_roles_fails_the_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their ids differ; the name of the image's file is the same."""
+    write_images(tmp_path)
+    write_coco(tmp_path / "train.json", FILES[:2])
+    write_coco(tmp_path / "val.json", FILES[1:])
+    table = {"files": {"train": ["train.json"], "val": ["val.json"]}, "images": ["images"]}
+    splits = {"train": {"shards": 1}, "val": {"shards": 1}}
+    assert tiny.build(tmp_path, RUNNER, splits=splits, sources={"custom": table}) == 1
+    message = "both trained and evaluated on: custom/yard/dsc2 (in train, and in val)"
+    assert message in capsys.readouterr().err
+
+
+def test_exported_odvg_is_read_back(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    write_coco(tmp_path / "boxes.json")
+    table = {"files": {"train": ["boxes.json"]}, "images": ["images"]}
+    tables: dict[str, Any] = {"splits": {"train": {"shards": 1, "combine": False}}}
+    assert tiny.build(tmp_path, RUNNER, **tables, sources={"custom": table}) == 0
+    stated = captions_of(tmp_path)
+    export = ["export", "odvg", str(tmp_path / "shards"), "--output", str(tmp_path / "odvg")]
+    assert shards(export) == 0
+    again = {"files": {"train": ["odvg/train_od.jsonl"]}, "images": ["images"]}
+    assert tiny.build(tmp_path, RUNNER, "--overwrite", **tables, sources={"custom": again}) == 0
+    assert captions_of(tmp_path) == stated
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"), [("coco", "a published one"), ("a/b", "cannot begin the key")]
+)
+def test_name_of_the_dataset_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, message: str
+) -> None:
+    table = {"files": {"train": ["own.jsonl"]}, "images": ["images"], "dataset": dataset}
+    assert tiny.build(tmp_path, RUNNER, sources={"custom": table}) == 1
+    assert message in capsys.readouterr().err
