@@ -28,6 +28,7 @@ TRAIN_LIBRARIES = (  # of the extra
     "transformers",
 )
 TASKS = ("grounding", "referring", "detection", "rejection", "answering", "lvis")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 GROUND_USAGE = """\
 mdetr ground IMAGE CAPTION --model DIR [--threshold SCORE] [--output FILE]
        mdetr ground --image PATH ... --caption TEXT ... --model DIR --output FOLDER
@@ -172,6 +173,13 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         default=0,
         metavar="N",
         help="draw predictions on N images; default: 0",
+    )
+    evaluate.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of matrix products on a GPU: the lower ones are several times faster, and not for "
+        "lvis; default: float32",
     )
     evaluate.add_argument(
         "--annotations", type=Path, help="LVIS's annotation file of the split; only for lvis"
@@ -323,6 +331,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise UsageError("--num-images draws what a model predicts: use --model")
     if arguments.shards is None and not (arguments.task == "lvis" and arguments.predictions):
         raise UsageError("--shards is required")
+    if arguments.task == "lvis" and arguments.precision != "float32":
+        raise UsageError("--precision is not for lvis, which is evaluated in float32")
     if arguments.task == "lvis":
         _evaluate_lvis(arguments)
     else:
@@ -353,13 +363,21 @@ def _evaluate_captions(arguments: argparse.Namespace) -> None:
     options = {"batch_size": arguments.batch_size, "workers": arguments.workers}
     where = (arguments.shards, arguments.split, arguments.output)
     if arguments.predictions is None and not is_other_detector(arguments.model):
-        model = Path(arguments.model)
-        evaluate(arguments.task, model, *where, **options, num_images=arguments.num_images)
+        evaluate(
+            arguments.task,
+            Path(arguments.model),
+            *where,
+            **options,
+            num_images=arguments.num_images,
+            precision=arguments.precision,
+        )
         return
     if arguments.task not in DETECTOR_TASKS:
         raise UsageError(f"{arguments.task} evaluates MDETR only, not other detectors or files")
     if arguments.num_images:
         raise UsageError("--num-images draws what MDETR predicts, not other detectors")
+    if arguments.precision != "float32":
+        raise UsageError("--precision is that of MDETR, not of other detectors")
     evaluate_detector(arguments.task, arguments.predictions or arguments.model, *where, **options)
 
 

@@ -33,7 +33,7 @@ def write_model(folder: Path, model: MdetrForGrounding, processor: MdetrProcesso
 
 
 def read_model(folder: Path) -> tuple[MdetrForGrounding, MdetrProcessor]:
-    """Reads a model, in evaluation mode, and its processor.
+    """Reads a model to evaluate, with folded batch norms, and its processor.
 
     Raises:
         OSError: there is no such folder, or it lacks a model or its processor.
@@ -55,7 +55,8 @@ def read_model(folder: Path) -> tuple[MdetrForGrounding, MdetrProcessor]:
         model, info = model_class.from_pretrained(folder, output_loading_info=True)
         if info["missing_keys"]:
             raise ValueError(f"the weights lack {listed(sorted(info['missing_keys']))}")
-        return model.eval(), processor
+        model.fold_frozen_batch_norms()
+        return model, processor
 
 
 @contextmanager

@@ -9,6 +9,7 @@ Shapes: B captions, V distinct images of a batch, T tokens, N boxes, P phrases, 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from mdetr_model.data.transforms import (
     decode_transformed,
 )
 from mdetr_model.modeling.box_ops import xyxy_to_cxcywh
+from mdetr_model.modeling.host_copy import to_device
 from mdetr_model.modeling.positive_map import NUM_TOKEN_POSITIONS, positive_map
 from schemas import Caption, Phrase, Question, Span
 from shards.reading.reader import Pair
@@ -216,7 +218,7 @@ class Batch:
         answers: its answer labels, (B,) int64 by head; empty for models without answer heads.
         keys, caption_indices, questions, ground_truths: one for each sample.
         dropped_spans, unknown_answers: totals over the samples.
-        padding: the fraction of the pixels that is padding.
+        padding, caption_padding: the fractions of the pixels and of the tokens that are padding.
     """
 
     pixels: Tensor
@@ -233,15 +235,19 @@ class Batch:
     dropped_spans: int
     unknown_answers: int
     padding: float
+    caption_padding: float
 
-    def inputs(self) -> dict[str, Tensor]:
-        """Returns the arguments of the model's ``forward``, without labels."""
+    def inputs(self) -> dict[str, Any]:
+        """Returns the arguments of the model's ``forward``, without labels.
+
+        Masks are None where nothing is padded: attention without a mask is faster.
+        """
         return {
             "pixel_values": normalize(self.pixels, self.pixel_mask),
-            "pixel_mask": self.pixel_mask,
+            "pixel_mask": self.pixel_mask if self.padding else None,
             "image_index": self.image_index,
             "input_ids": self.input_ids,
-            "attention_mask": self.attention_mask,
+            "attention_mask": self.attention_mask if self.caption_padding else None,
         }
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
@@ -275,12 +281,13 @@ def collate(samples: Sequence[TrainingSample], pad_id: int) -> Batch:
     images = list({id(sample.pixels): sample.pixels for sample in samples}.values())
     row_of_image = {id(image): row for row, image in enumerate(images)}
     pixels, pixel_mask = _pad_images(images)
+    attention_mask = _pad([torch.ones_like(sample.input_ids) for sample in samples])
     return Batch(
         pixels=pixels,
         pixel_mask=pixel_mask,
         image_index=torch.tensor([row_of_image[id(sample.pixels)] for sample in samples]),
         input_ids=_pad([sample.input_ids for sample in samples], pad_id),
-        attention_mask=_pad([torch.ones_like(sample.input_ids) for sample in samples]),
+        attention_mask=attention_mask,
         labels={
             "boxes": _pad([sample.boxes for sample in samples]),
             "box_mask": _pad([torch.ones(len(s.boxes), dtype=torch.bool) for s in samples]),
@@ -297,6 +304,7 @@ def collate(samples: Sequence[TrainingSample], pad_id: int) -> Batch:
         dropped_spans=sum(sample.dropped_spans for sample in samples),
         unknown_answers=sum(sample.unknown_answer for sample in samples),
         padding=1 - pixel_mask.sum().item() / pixel_mask.numel(),
+        caption_padding=1 - attention_mask.sum().item() / attention_mask.numel(),
     )
 
 
@@ -329,5 +337,6 @@ def normalize(
         pixel_mask: (B, H, W), False on the padding.
         mean, std: of each channel, for pixels from 0 to 1.
     """
-    center, scale = pixels.new_tensor([mean, std], dtype=torch.float32)[..., None, None] * 255
+    statistics = to_device(np.array([mean, std], np.float32), pixels.device)
+    center, scale = statistics[..., None, None] * 255
     return pixels.float().sub_(center).div_(scale).mul_(pixel_mask[:, None])

@@ -23,6 +23,7 @@ from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import read_model
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
+from mdetr_model.precision import Precision, tf32
 from shards import written_files
 from shards.evenly_spaced import evenly_spaced
 from shards.reading.reader import Pair, ShardReader
@@ -48,6 +49,7 @@ def evaluate(
     batch_size: int,
     workers: int,
     num_images: int,
+    precision: Precision = "float32",
 ) -> None:
     """Evaluates a model and baselines on a split of a shard set.
 
@@ -63,13 +65,14 @@ def evaluate(
         batch_size: pairs per forward pass.
         workers: data loader processes.
         num_images: number of images to draw with the model's predictions.
+        precision: of matrix products and convolutions on a GPU.
 
     Raises:
         OSError: a model or shard set cannot be read, or the output not written: it has files of
             others under the names of the results.
         ValueError: the shard set has no such split, or its captions do not fit the task.
     """
-    with distributed_context() as context:
+    with tf32(precision), distributed_context() as context:
         model, processor = read_model(model_folder)
         task = make_task(task_name, model)
         model.to(context.device)  # type: ignore[arg-type]  # wrapped without its signature
@@ -91,6 +94,7 @@ def evaluate(
             lambda outputs, batch: [
                 (task.score(outputs, batch), task.predictions(outputs, batch)),
             ],
+            precision,
         )
         if not context.is_main:
             return

@@ -14,6 +14,7 @@ from mdetr_model.data.workers import worker_options
 from mdetr_model.distributed import DistributedContext
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.processing_mdetr import MdetrProcessor
+from mdetr_model.precision import Precision, autocast
 from shards.reading.shard_set import ShardSet
 from shards.sampling.dataset import PairDataset, SampleIndex
 
@@ -53,13 +54,17 @@ def collect_outputs(
     batches: Iterable[Batch],
     context: DistributedContext,
     function: Callable[[Any, Batch], list[T]],
+    precision: Precision = "float32",
 ) -> list[T]:
     """Returns the results of ``function(outputs, batch)`` for the batches of all ranks."""
-    return collect(
-        batches,
-        context,
-        lambda batch: function(model(**batch.to(context.device).inputs()), batch),
-    )
+
+    def results(batch: Batch) -> list[T]:
+        inputs = batch.to(context.device).inputs()
+        with autocast(precision, context.device):
+            outputs = model(**inputs)
+        return function(outputs, batch)
+
+    return collect(batches, context, results)
 
 
 @torch.no_grad()

@@ -8,7 +8,9 @@ padding is set to zero before every convolution, so an image has the same featur
 import copy
 import itertools
 import math
-from typing import Any
+import operator
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +28,27 @@ from transformers import (
 BATCH_NORM_EPSILON = 1e-5
 
 
+class ScaleAndShift(NamedTuple):
+    """What a frozen batch norm applies, as long as its buffers stay the same.
+
+    Attributes:
+        scale, shift: (C, 1, 1), in the type of the features.
+        buffers: from which they were computed.
+        versions: of these: torch counts the changes of a tensor in place.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    buffers: tuple[Tensor, ...]
+    versions: tuple[int, ...]
+
+
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm with fixed statistics and affine parameters, which are all buffers."""
+    """Batch norm with fixed statistics and affine parameters, which are all buffers.
+
+    Scale and shift are computed once, and again if a buffer was replaced or changed in place, but
+    not if it was changed through its ``data``. A graph computes them in every pass.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -40,6 +61,7 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("bias", torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+        self._known: ScaleAndShift | None = None
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """Returns scale and shift (C,) of the channels."""
@@ -48,9 +70,34 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to (B, C, H, W) of the same type, also under autocast."""
-        scale, shift = (values.to(x.dtype) for values in self.scale_and_shift())
+        known = self._known
+        if known is None or not self._applies(known, x):
+            known = self._scale_and_shift(x.dtype)
         # A single pass over the features, half of what torch's batch norm takes.
-        return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+        return torch.addcmul(known.shift, x, known.scale)
+
+    def _applies(self, known: ScaleAndShift, x: Tensor) -> bool:
+        """Returns whether scale and shift are those for features ``x``."""
+        return (
+            not torch.compiler.is_compiling()
+            and known.scale.dtype == x.dtype
+            and all(map(operator.is_, known.buffers, self._buffers.values()))
+            and known.versions == tuple(buffer._version for buffer in known.buffers)
+        )
+
+    @torch.no_grad()
+    def _scale_and_shift(self, dtype: torch.dtype) -> ScaleAndShift:
+        """Computes scale and shift, and keeps them for the next passes if that is possible."""
+        buffers = (self.weight, self.bias, self.running_mean, self.running_var)
+        has_versions = not (torch.compiler.is_compiling() or self.weight.is_inference())
+        # Tensors of inference mode could not be used in training.
+        with torch.inference_mode(False) if has_versions else nullcontext():
+            scale, shift = (values.to(dtype)[:, None, None] for values in self.scale_and_shift())
+        if not has_versions:
+            return ScaleAndShift(scale, shift, (), ())
+        versions = tuple(buffer._version for buffer in buffers)
+        self._known = ScaleAndShift(scale, shift, buffers, versions)
+        return self._known
 
 
 class SamePadding(nn.Module):

@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .box_ops import cxcywh_to_xyxy, giou
+from .host_copy import HostCopy, to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ def match_queries(
 ) -> Matching:
     """Returns the one-to-one assignment of least cost, by layer and batch element.
 
-    All costs are copied to the host at once; only the assignment itself runs there.
+    All costs are copied to the host at once; only the assignment itself runs there. The host waits
+    for this copy alone, and not for that of the pairs.
 
     Args:
         logits: (L, B, Q, C) of the token positions.
@@ -76,7 +78,8 @@ def match_queries(
     # With NaN costs, the assignment only has to be valid: the trainer checks the loss. Infinity
     # marks padding.
     cost = cost.nan_to_num(nan=0.0).masked_fill(~box_mask[:, :, None], torch.inf)
-    batch, query, box = torch.from_numpy(_assign(cost.cpu().numpy())).to(boxes.device)
+    pairs = _assign(HostCopy(cost).wait().numpy())
+    batch, query, box = to_device(pairs, boxes.device)
     return Matching(batch=batch[0], query=query, box=box)
 
 

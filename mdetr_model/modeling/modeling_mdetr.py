@@ -287,9 +287,9 @@ class MdetrModel(MdetrPreTrainedModel):
         image, grid_mask = self.encode_images(pixel_values, pixel_mask)
         if image_index is not None:
             image, grid_mask = image[image_index], grid_mask[image_index]
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
         text = self.encode_captions(input_ids, attention_mask)
+        if attention_mask is None and pixel_mask is not None:
+            attention_mask = torch.ones_like(input_ids)
         if output_attentions is None:
             output_attentions = bool(self.config.output_attentions)
         if output_hidden_states is None:
@@ -322,8 +322,14 @@ class MdetrModel(MdetrPreTrainedModel):
         image = self.image_projection(features).flatten(2).transpose(1, 2)
         return image, downsampled_mask(pixel_mask, features)
 
-    def encode_captions(self, input_ids: LongTensor, attention_mask: Tensor) -> Tensor:
+    def encode_captions(
+        self, input_ids: LongTensor, attention_mask: Tensor | None = None
+    ) -> Tensor:
         """Encodes captions without images: returns features (B, T, D) of their tokens."""
+        if attention_mask is not None and self.text_encoder.config._attn_implementation == "sdpa":
+            # Of a mask (B, T), transformers reads whether all of it is 1, for which a GPU has to
+            # finish the image encoder; a mask with four dimensions is used as it is.
+            attention_mask = attention_mask.bool()[:, None, None]
         encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
         return self.text_projection(encoded.last_hidden_state)
 
@@ -332,19 +338,25 @@ class MdetrModel(MdetrPreTrainedModel):
         image: Tensor,
         grid_mask: Tensor,
         text: Tensor,
-        attention_mask: Tensor,
+        attention_mask: Tensor | None,
         extra_queries: Tensor | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
     ) -> MdetrModelOutput:
-        """Runs the joint transformer on encoded images and captions, one image for each caption."""
+        """Runs the joint transformer on encoded images and captions, one image for each caption.
+
+        Without ``attention_mask``, neither images nor captions have padding, and attention has no
+        mask: then torch may choose the kernels that take none, which are the fastest.
+        """
         image_features = image
         positions = sine_positions(grid_mask, self.config.hidden_size).to(image.dtype)
         if self.config.positions_at_input:
             image = image + positions
 
         joint = torch.cat([image, text], dim=1)
-        mask = torch.cat([grid_mask.flatten(1), attention_mask.bool()], dim=1)[:, None, None]
+        mask = None
+        if attention_mask is not None:
+            mask = torch.cat([grid_mask.flatten(1), attention_mask.bool()], dim=1)[:, None, None]
         # The text encoder has added positions to its tokens already.
         locations = image.shape[1]
         positions = F.pad(positions, (0, 0, 0, text.shape[1]))

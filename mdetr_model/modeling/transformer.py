@@ -130,9 +130,9 @@ class MdetrEncoderLayer(GradientCheckpointingLayer):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, positions: Tensor, mask: Tensor, output_attentions: bool = False
+        self, x: Tensor, positions: Tensor, mask: Tensor | None, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Maps (B, S, D) to (B, S, D); ``positions`` (B, S, D), ``mask`` (B, 1, 1, S).
+        """Maps (B, S, D) to (B, S, D); ``positions`` (B, S, D); ``mask`` (B, 1, 1, S) or None.
 
         The second value are the weights of the attention, if they are asked for.
         """
@@ -165,7 +165,7 @@ class MdetrDecoderLayer(GradientCheckpointingLayer):
         queries: Tensor,
         memory: Tensor,
         memory_with_positions: Tensor,
-        mask: Tensor,
+        mask: Tensor | None,
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Maps (B, Q, D) to (B, Q, D).
@@ -175,7 +175,7 @@ class MdetrDecoderLayer(GradientCheckpointingLayer):
             queries: (1, Q, D), the learned queries, which serve as positions of ``x``.
             memory: (B, S, D), the encoder's output.
             memory_with_positions: (B, S, D), the same with its positions added.
-            mask: (B, 1, 1, S).
+            mask: (B, 1, 1, S), or None without padding.
             output_attentions: whether the weights of both attentions are returned as well.
         """
         with_queries = x + queries
@@ -232,11 +232,11 @@ class MdetrEncoder(nn.Module):
         self,
         x: Tensor,
         positions: Tensor,
-        mask: Tensor,
+        mask: Tensor | None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
     ) -> EncoderOutput:
-        """Maps (B, S, D) to the memory (B, S, D); ``mask`` (B, 1, 1, S)."""
+        """Maps (B, S, D) to the memory (B, S, D); ``mask`` (B, 1, 1, S) or None."""
         states, attentions = [x], []
         for layer in self.layers:
             x, weights = layer(x, positions, mask, output_attentions)
@@ -263,7 +263,7 @@ class MdetrDecoder(nn.Module):
         queries: Tensor,
         memory: Tensor,
         positions: Tensor,
-        mask: Tensor,
+        mask: Tensor | None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
     ) -> DecoderOutput:
@@ -273,7 +273,7 @@ class MdetrDecoder(nn.Module):
             queries: (Q, D).
             memory: (B, S, D), the encoder's output.
             positions: (B, S, D), positions of the memory.
-            mask: (B, 1, 1, S).
+            mask: (B, 1, 1, S), or None without padding.
             output_attentions, output_hidden_states: what is returned for each layer.
         """
         memory_with_positions = memory + positions

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from mdetr_model.data.transforms import EvalTransform, TrainTransform
 from mdetr_model.modeling.configuration_mdetr import MdetrConfig
+from mdetr_model.precision import Precision
 from schemas.decodable import decodable
 from schemas.toml_config import Override, read_config
 
@@ -142,7 +143,9 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             saved; 0: none.
         ema_warmup: whether the average forgets the initial weights sooner, see ``EMA``; for
             training from random weights. Published training has none.
-        precision: of the forward pass in training; weights, losses and validation are float32.
+        precision: of matrix products and convolutions in training, on a GPU. Weights and losses are
+            float32, and so is the head of boxes, whatever the precision. "tf32" holds for
+            validation, too, which is float32 otherwise.
         compile: compile the text encoder and the joint transformer.
     """
 
@@ -159,7 +162,7 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_grad_norm: PositiveFloat = 0.1
     ema_decay: Fraction = 0.9998
     ema_warmup: bool = False
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     compile: bool = False
 
 

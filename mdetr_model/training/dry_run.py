@@ -12,10 +12,11 @@ from transformers import AutoTokenizer
 from mdetr_model.distributed import distributed_context
 from mdetr_model.modeling.configuration_mdetr import MdetrConfig
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
+from mdetr_model.precision import AUTOCAST_DTYPES
 from mdetr_model.training import checkpoints
 from mdetr_model.training.config import InitConfig, OptimizerConfig, SplitConfig, TrainingConfig
 from mdetr_model.training.init_model import config_of, model_class_of
-from mdetr_model.training.optimization import AUTOCAST_DTYPES, parameter_groups
+from mdetr_model.training.optimization import parameter_groups
 from mdetr_model.training.training_data import TrainingData, stated_answers
 from mdetr_model.training.validation import Validation
 

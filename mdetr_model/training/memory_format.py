@@ -26,18 +26,26 @@ def memory_format_of(encoder: nn.Module) -> torch.memory_format:
     return torch.channels_last
 
 
-def match_weight_strides(model: nn.Module, memory_format: torch.memory_format) -> None:
-    """Gives convolutions the strides of a memory format, where that moves no weight.
+def convert_convolutions(model: nn.Module, memory_format: torch.memory_format) -> None:
+    """Converts the weights of convolutions to a memory format.
 
-    Those are the 1x1 and the depthwise ones, whose layout is the same in all formats: only the
-    strides of dimensions of size 1 differ, which address nothing. But DDP compares them with those
-    of the gradient, which autograd computes in the format of the features, and warns of a
-    difference.
+    In that of the features, kernels need not reorder weights in every forward pass, nor autograd
+    their gradients in every backward pass. 1x1 and depthwise convolutions have the same layout in
+    all formats: their strides change, with which DDP compares those of the gradients.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.weight.is_contiguous(
-            memory_format=memory_format
-        ):
+        if isinstance(module, nn.Conv2d):
             weight = module.weight.data
-            strides = torch.empty_like(weight, memory_format=memory_format).stride()
-            module.weight.data = weight.as_strided(weight.shape, strides)
+            module.weight.data = torch.empty_like(weight, memory_format=memory_format).copy_(weight)
+
+
+@torch.no_grad()
+def convert_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Gives the moments of a checkpoint the layout of the weights.
+
+    Fused optimizers read weights and moments as they are in memory.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter).copy_(value)

@@ -3,14 +3,13 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import compress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mdetr_model.training.config import OptimizerConfig
-
-AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -80,6 +79,9 @@ def set_learning_rates(
 class EMA:
     """An exponential moving average of a model's weights and buffers, in separate memory.
 
+    The model's tensors are listed once, since listing takes a few milliseconds: they may change
+    their values and their memory, but not be replaced.
+
     Args:
         model: whose weights are averaged, from their initial values on.
         decay: of the average.
@@ -91,37 +93,43 @@ class EMA:
         self.decay = decay
         self.warmup = warmup
         self.steps = 0
-        self.values = {name: value.clone() for name, value in _state(model).items()}
+        tensors: dict[str, Tensor] = model.state_dict(keep_vars=True)
+        self.values = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self._tensors = list(tensors.values())
+        averages = list(self.values.values())
+        is_float = [tensor.is_floating_point() for tensor in averages]
+        is_integer = [not each for each in is_float]
+        self._weights = list(compress(self._tensors, is_float))
+        self._averages = list(compress(averages, is_float))
+        self._integers = list(compress(self._tensors, is_integer))
+        self._integer_copies = list(compress(averages, is_integer))
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Updates the average with the model's current weights; copies integer buffers."""
         self.steps += 1
         decay = self.decay
         if self.warmup:
             decay = min(decay, self.steps / (self.steps + 10))
-        state = _state(model)
-        floats = [name for name, value in self.values.items() if value.is_floating_point()]
-        averages, weights = [self.values[n] for n in floats], [state[n] for n in floats]
-        torch._foreach_lerp_(averages, weights, 1 - decay)
-        for name in self.values.keys() - set(floats):
-            self.values[name].copy_(state[name])
+        torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
+        if self._integers:
+            torch._foreach_copy_(self._integer_copies, self._integers)
 
     @contextmanager
-    def applied_to(self, model: nn.Module) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """Swaps the averaged values into the model inside the block, then restores its own."""
-        self._swap(model)
+        self._swap()
         try:
             yield
         finally:
-            self._swap(model)
+            self._swap()
 
     @torch.no_grad()
-    def _swap(self, model: nn.Module) -> None:
-        for name, value in _state(model).items():
-            before = value.clone()
-            value.copy_(self.values[name])
-            self.values[name].copy_(before)
+    def _swap(self) -> None:
+        for tensor, value in zip(self._tensors, self.values.values(), strict=True):
+            before = tensor.clone()
+            tensor.copy_(value)
+            value.copy_(before)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the number of steps and the averaged values."""
@@ -133,7 +141,3 @@ class EMA:
         self.steps = state["steps"]
         for name, value in state["values"].items():
             self.values[name].copy_(value)
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach() for name, value in model.state_dict(keep_vars=True).items()}

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mdetr_model.data.answers import vocabulary_of
@@ -26,13 +26,19 @@ from mdetr_model.data.samples import Batch
 from mdetr_model.distributed import DistributedContext, distributed_context
 from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import write_model
+from mdetr_model.modeling.host_copy import HostCopy
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
+from mdetr_model.precision import autocast, tf32
 from mdetr_model.training import checkpoints, training_log
 from mdetr_model.training.config import TrainingConfig
+from mdetr_model.training.flops import StepFlops, peak_of
 from mdetr_model.training.init_model import init_model
-from mdetr_model.training.memory_format import match_weight_strides, memory_format_of
+from mdetr_model.training.memory_format import (
+    convert_convolutions,
+    convert_moments,
+    memory_format_of,
+)
 from mdetr_model.training.optimization import (
-    AUTOCAST_DTYPES,
     EMA,
     parameter_groups,
     set_learning_rates,
@@ -60,6 +66,23 @@ class NonFiniteLossError(ValueError):
     """The loss or the gradient of a step is not a finite number."""
 
 
+class StepInFlight(NamedTuple):
+    """A step that a GPU may not have finished, with what the host is going to read of it.
+
+    Attributes:
+        step: its number, from 0.
+        batches: its micro batches on this rank.
+        names: of the losses.
+        values: their means, then the loss of this rank, the norm of the gradient, the number of
+            tokens, and how many ranks have to stop.
+    """
+
+    step: int
+    batches: list[Batch]
+    names: list[str]
+    values: HostCopy
+
+
 class Trainer:
     """A training run: model, optimizer, and progress.
 
@@ -74,6 +97,8 @@ class Trainer:
     Attributes:
         step: number of steps taken, over all epochs.
         stopping: whether the ranks have agreed to stop.
+        peak_flops: the device's peak rate in FLOP/s, if it is known.
+        flops: counts the operations of batches, on rank 0 if the peak rate is known.
     """
 
     def __init__(
@@ -96,6 +121,8 @@ class Trainer:
         self._profiled_steps = profiled_steps
         self._saved_step = 0
         self._skipped_steps = 0
+        self._in_flight: StepInFlight | None = None
+        self._metrics = IntervalMetrics()
         torch.manual_seed(config.seed)  # the same initial weights on every rank
         self.data = TrainingData(config, context)
         self.validation = Validation(config, context)
@@ -109,7 +136,7 @@ class Trainer:
         self.model: MdetrForGrounding = model.train().to(context.device)
         image_encoder = self.model.mdetr.image_encoder
         image_encoder.memory_format = memory_format_of(image_encoder)
-        match_weight_strides(self.model, image_encoder.memory_format)
+        convert_convolutions(self.model, image_encoder.memory_format)
         self.sampler = self.data.sampler
         self.loader = self.data.loader(self.processor.tokenizer, vocabulary_of(model.config))
         self.optimizer = torch.optim.AdamW(
@@ -117,6 +144,7 @@ class Trainer:
             weight_decay=config.optimizer.weight_decay,
             fused=True,
         )
+        self._trained = [each for each in self.model.parameters() if each.requires_grad]
         self.scaler = torch.amp.GradScaler(
             context.device.type, enabled=config.optimizer.precision == "float16"
         )
@@ -125,12 +153,14 @@ class Trainer:
             self.ema = EMA(
                 self.model, config.optimizer.ema_decay, warmup=config.optimizer.ema_warmup
             )
+        self.peak_flops = peak_of(context.device, config.optimizer.precision)
+        self.flops = StepFlops(model.config) if self.peak_flops and context.is_main else None
         self.training_model = self._wrap()
         if checkpoint is not None:
             self._resume(checkpoint)
 
     def request_stop(self) -> None:
-        """Requests that all ranks stop after the current or the next step, with a checkpoint."""
+        """Requests that all ranks stop after one of the next two steps, with a checkpoint."""
         self._stop_requested = True
 
     def _must_stop(self) -> bool:
@@ -160,6 +190,8 @@ class Trainer:
         options: dict[str, Any] = {
             "device_ids": [device.index] if device.type == "cuda" else None,
             SYNC_BUFFERS: False,  # they are broadcast where they are used: see _ema_weights
+            # Gradients are summed where they are, instead of in copies.
+            "gradient_as_bucket_view": True,
         }
         return DistributedDataParallel(self.model, **options)
 
@@ -175,7 +207,10 @@ class Trainer:
         self._metrics = IntervalMetrics()
         profiled_steps = self._profiled_steps if self.context.is_main else 0
         try:
-            with step_profiler(self.output / "profile", profiled_steps) as self._count_step:
+            with (
+                tf32(self.config.optimizer.precision),
+                step_profiler(self.output / "profile", profiled_steps) as self._count_step,
+            ):
                 self._run(log)
         finally:
             if log is not None:
@@ -212,8 +247,10 @@ class Trainer:
             begin = time.perf_counter()
             micro_batches = [next(batches) for _ in range(self.data.micro_batches)]
             self._metrics.data_seconds += time.perf_counter() - begin
-            values = self._train_step(micro_batches)
-            self._metrics.add_step(self.config.optimizer.global_batch_size, values, micro_batches)
+            # The values of a step are read after the next one has been started, so that a GPU
+            # always has work; on all ranks after the same steps.
+            before, self._in_flight = self._in_flight, self.start_step(micro_batches)
+            self.read_step(before)
             self._count_step()
             if log is not None:
                 log.bar.update()
@@ -222,16 +259,20 @@ class Trainer:
             if self.step % self.config.logging.checkpoint_steps == 0:
                 self._save()
             if self.stopping:
-                return
+                break
+        self._read_last()
 
-    def _train_step(self, batches: list[Batch]) -> dict[str, float]:
-        """Takes one optimizer step; returns its losses, as means over ranks and micro batches.
+    def start_step(self, host_batches: list[Batch]) -> StepInFlight:
+        """Starts one optimizer step, without waiting for a GPU after the last forward pass.
+
+        If the loss or the gradient is not finite, the weights stay as they are: the device checks
+        it, because the host would have to wait for it.
 
         Args:
-            batches: the micro batches of this rank.
+            host_batches: the micro batches of this rank.
         """
         config, context = self.config.optimizer, self.context
-        batches = [batch.to(context.device, non_blocking=True) for batch in batches]
+        batches = [batch.to(context.device, non_blocking=True) for batch in host_batches]
         torch.manual_seed(_derive_seed(self.config.seed, self.step, context.rank))
         # Losses are normalized by the mean number of boxes of a micro batch, over the whole global
         # batch, so that their sum does not depend on how the global batch is divided. As published,
@@ -239,7 +280,7 @@ class Trainer:
         # negatives, and that of answers, which is a mean over a micro batch.
         boxes = torch.stack([batch.labels["box_mask"].sum() for batch in batches]).sum().float()
         tokens = torch.stack([batch.attention_mask.sum() for batch in batches]).sum().float()
-        stop_requested = boxes.new_tensor(float(self._must_stop()))
+        stop_requested = torch.full_like(boxes, float(self._must_stop()))
         total_boxes, total_tokens, stop_requests = context.all_reduce_sum(
             torch.stack([boxes, tokens, stop_requested])
         )
@@ -248,13 +289,13 @@ class Trainer:
         losses = []
         for number, batch in enumerate(batches, start=1):
             with self._gradient_sync(enabled=number == len(batches)):
-                with self._autocast():
+                with autocast(config.precision, context.device):
                     labels = {**batch.labels, "answers": batch.answers, "normalizer": normalizer}
                     outputs = self.training_model(**batch.inputs(), labels=labels)
                 self.scaler.scale(outputs.loss / len(batches)).backward()
             losses.append({"loss": outputs.loss.detach(), **outputs.loss_dict})
         self.scaler.unscale_(self.optimizer)
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
+        grad_norm = nn.utils.clip_grad_norm_(self._trained, config.max_grad_norm)
 
         names = list(losses[0])
         local_means = torch.stack(
@@ -262,26 +303,47 @@ class Trainer:
         )
         local_loss = local_means[names.index("loss")].clone()
         means = context.all_reduce_sum(local_means) / context.world_size
+        self._update_weights(local_loss, grad_norm)
         # A single device-to-host copy of all values that the host needs.
-        *values, loss, norm, step_tokens, stop = torch.stack(
-            [*means, local_loss, grad_norm, total_tokens, stop_requests]
-        ).tolist()
-        self._check_finite(loss, norm, batches)
-        set_learning_rates(self.optimizer, self.step, self.epoch_steps, config)
+        values = torch.stack([*means, local_loss, grad_norm, total_tokens, stop_requests])
+        self.step += 1
+        return StepInFlight(self.step - 1, host_batches, names, HostCopy(values))
+
+    def _update_weights(self, loss: Tensor, grad_norm: Tensor) -> None:
+        """Updates weights and their average, unless the loss or the gradient is not finite."""
+        set_learning_rates(self.optimizer, self.step, self.epoch_steps, self.config.optimizer)
+        if not self.scaler.is_enabled():  # it has its own check
+            # By this attribute, fused optimizers skip a step without the host.
+            is_finite = torch.isfinite(torch.stack([loss, grad_norm])).all()
+            self.optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined]
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._skipped_steps = 0 if math.isfinite(norm) else self._skipped_steps + 1
         self.optimizer.zero_grad()
         if self.ema is not None:
-            self.ema.update(self.model)
-        self.step += 1
-        self.stopping = stop > 0
-        self._metrics.tokens += int(step_tokens)
-        return {**dict(zip(names, values, strict=True)), "grad_norm": norm}
+            self.ema.update()
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        dtype = AUTOCAST_DTYPES.get(self.config.optimizer.precision)
-        return torch.autocast(self.context.device.type, dtype) if dtype else nullcontext()
+    def _read_last(self) -> None:
+        """Reads the values of the last step, before the run writes, logs or validates anything."""
+        last, self._in_flight = self._in_flight, None
+        self.read_step(last)
+
+    def read_step(self, taken: StepInFlight | None) -> None:
+        """Reads the values of a step, for the log and for the decision whether to stop.
+
+        Raises:
+            NonFiniteLossError: the step has not changed the weights.
+        """
+        if taken is None:
+            return
+        *means, loss, grad_norm, tokens, stop = taken.values.wait().tolist()
+        self._check_finite(taken, loss, grad_norm)
+        self._skipped_steps = 0 if math.isfinite(grad_norm) else self._skipped_steps + 1
+        self.stopping = self.stopping or stop > 0
+        values = {**dict(zip(taken.names, means, strict=True)), "grad_norm": grad_norm}
+        samples = self.config.optimizer.global_batch_size
+        self._metrics.add_step(samples, int(tokens), values, taken.batches)
+        if self.flops is not None:
+            self._metrics.flops += sum(map(self.flops, taken.batches))
 
     def _gradient_sync(self, *, enabled: bool) -> AbstractContextManager[Any]:
         """Lets DDP reduce gradients in the backward pass of the last micro batch only."""
@@ -289,7 +351,7 @@ class Trainer:
             return self.training_model.no_sync()
         return nullcontext()
 
-    def _check_finite(self, loss: float, grad_norm: float, batches: list[Batch]) -> None:
+    def _check_finite(self, taken: StepInFlight, loss: float, grad_norm: float) -> None:
         # Scaled float16 gradients overflow occasionally: the scaler skips these steps, and halves
         # its scale until they do not.
         skips = self.scaler.is_enabled() and self._skipped_steps < MAX_SKIPPED_STEPS
@@ -297,15 +359,16 @@ class Trainer:
             return
         samples = [
             f"{key}#{caption_index}"
-            for batch in batches
+            for batch in taken.batches
             for key, caption_index in zip(batch.keys, batch.caption_indices, strict=True)
         ]
         raise NonFiniteLossError(
-            f"step {self.step} on rank {self.context.rank}: the loss is {loss}, the gradient norm "
+            f"step {taken.step} on rank {self.context.rank}: the loss is {loss}, the gradient norm "
             f"{grad_norm}, on the samples {', '.join(samples)}"
         )
 
     def _log(self, log: TrainingLog | None) -> None:
+        self._read_last()
         metrics, self._metrics = self._metrics, IntervalMetrics()
         if log is None:
             return
@@ -314,6 +377,8 @@ class Trainer:
             **{f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups},
             "memory_gigabytes": peak_memory(self.context.device),
         }
+        if self.peak_flops:
+            values["mfu"] = metrics.flops / metrics.seconds() / self.peak_flops
         log.write("train", self.step, values)
         log.bar.set_postfix_str(
             f"loss {values['loss']:.3f}, lr {values['lr/rest']:.1e}, "
@@ -364,12 +429,13 @@ class Trainer:
         if self.ema is None:
             return nullcontext()
         self.context.broadcast(self.ema.values.values())
-        return self.ema.applied_to(self.model)
+        return self.ema.applied()
 
     def _save(self) -> None:
         """Writes a checkpoint, unless there is one of this step."""
         if self.step == self._saved_step:
             return
+        self._read_last()
         begin = time.perf_counter()
         if self.context.is_main:
             checkpoints.write(
@@ -427,6 +493,7 @@ class Trainer:
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            convert_moments(self.optimizer)
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is from another model: {error}") from error
         if self.ema is not None:

@@ -87,25 +87,32 @@ class IntervalMetrics:
     Attributes:
         data_seconds: time spent waiting for batches.
         excluded_seconds: time spent on checkpoints and validation, which is not counted.
-        tokens: number of text tokens of all ranks.
+        flops: floating point operations of this rank's batches, where they are counted.
     """
 
     def __init__(self) -> None:
-        self.data_seconds = self.excluded_seconds = 0.0
-        self.tokens = 0
+        self.data_seconds = self.excluded_seconds = self.flops = 0.0
+        self._tokens = 0
         self._begin = time.perf_counter()
         self._samples = 0
         self._padding: list[float] = []
         self._dropped_spans = self._unknown_answers = 0
         self._values: list[dict[str, float]] = []
 
-    def add_step(self, samples: int, values: dict[str, float], batches: list[Batch]) -> None:
-        """Adds a step: the samples of all ranks, its losses, and the batches of this rank."""
+    def add_step(
+        self, samples: int, tokens: int, values: dict[str, float], batches: list[Batch]
+    ) -> None:
+        """Adds a step: samples and tokens of all ranks, losses, and the batches of this rank."""
         self._samples += samples
+        self._tokens += tokens
         self._values.append(values)
         self._padding += [batch.padding for batch in batches]
         self._dropped_spans += sum(batch.dropped_spans for batch in batches)
         self._unknown_answers += sum(batch.unknown_answers for batch in batches)
+
+    def seconds(self) -> float:
+        """Returns the time since the begin of the interval, without what is excluded."""
+        return time.perf_counter() - self._begin - self.excluded_seconds
 
     def summary(self) -> dict[str, float]:
         """Returns the means of all values, and the throughput.
@@ -114,11 +121,11 @@ class IntervalMetrics:
         the pixels that is padding; ``dropped_spans`` and ``unknown_answers`` are counts. These
         four are those of this rank.
         """
-        seconds = time.perf_counter() - self._begin - self.excluded_seconds
+        seconds = self.seconds()
         return {
             **{name: fmean(step[name] for step in self._values) for name in self._values[0]},
             "samples_per_second": self._samples / seconds,
-            "tokens_per_second": self.tokens / seconds,
+            "tokens_per_second": self._tokens / seconds,
             "data_wait": self.data_seconds / seconds,
             "padding": fmean(self._padding),
             "dropped_spans": self._dropped_spans,

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from transformers import AutoTokenizer
 
 from mdetr_model.__main__ import _parser
 from mdetr_model.training import checkpoints
+from mdetr_model.training.training_log import read_log
 from shards import written_files
 from shards.format.manifest import file_sizes, load
 from tests import forked, processes
@@ -280,14 +282,32 @@ def _terminate_when(condition: Callable[[], bool], process: subprocess.Popen[str
     process.communicate(timeout=300)
 
 
-def test_non_finite_loss_stops_and_names_the_samples(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("log_steps", [1, 50])
+def test_non_finite_loss_stops_and_names_its_step_and_samples(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], log_steps: int
 ) -> None:
+    """Also if the next step has begun before the loss is read."""
     config = small.write_config(folder, "diverges", lr=1e30, max_grad_norm=1e30)
-    assert small.run(small.arguments(config, tmp_path)) == 1
+    options = ("--set", f"logging.log_steps={log_steps}")
+    assert small.run(small.arguments(config, tmp_path, *options)) == 1
     stderr = capsys.readouterr().err
-    assert "the loss is" in stderr
+    assert "step 1 on rank 0: the loss is" in stderr
     assert stderr.count("vg/") == 8
+    assert not checkpoints.list_checkpoints(tmp_path / "checkpoints")
+    assert [line["step"] for line in read_log(tmp_path)] == ([1] if log_steps == 1 else [])
+
+
+def test_run_that_seldom_logs_has_the_same_state_and_means(
+    folder: Path, reference_run: Path, tmp_path: Path
+) -> None:
+    """Its steps are read after the next one has begun, and before a checkpoint."""
+    config = small.write_config(folder)
+    small.train(config, tmp_path, "--set", "logging.log_steps=3")
+    state, expected = small.final_state(tmp_path), small.final_state(reference_run)
+    assert all(torch.equal(state[name], value) for name, value in expected.items())
+    each = dict(small.losses(reference_run))
+    means = {step: fmean(each[i] for i in range(step - 2, step + 1)) for step in range(3, 16, 3)}
+    assert dict(small.losses(tmp_path)) == pytest.approx(means | {16: each[16]})
 
 
 @contextmanager

@@ -325,3 +325,19 @@ def test_model_trains_on_a_batch() -> None:
     loss = model(**batch.inputs(), labels=batch.labels).loss
     loss.backward()
     assert loss > 0 and torch.isfinite(loss)
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "padded"),
+    [
+        ("a red bus", (60, 40), set()),
+        ("a red bus", (40, 60), {"pixel_mask"}),
+        ("a red bus stop", (60, 40), {"attention_mask"}),
+        ("a red bus stop", (40, 60), {"pixel_mask", "attention_mask"}),
+    ],
+)
+def test_inputs_have_a_mask_only_where_something_is_padded(
+    text: str, size: tuple[int, int], padded: set[str]
+) -> None:
+    inputs = BATCH([build(make_pair("a red bus")), build(make_pair(text, size=size))]).inputs()
+    assert {name for name in ("pixel_mask", "attention_mask") if inputs[name] is not None} == padded

@@ -1,5 +1,8 @@
 """Image encoders: frozen norms, "same" padding, sizes, and the influence of padding."""
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +19,8 @@ from mdetr_model.modeling.backbone import (
 )
 from mdetr_model.modeling.configuration_mdetr import backbone_config_for
 from mdetr_model.modeling.position_encoding import sine_positions
+from mdetr_model.training.optimization import EMA
+from tests.mdetr_model.operators import count_operators
 
 BASIC = ResNetConfig(
     layer_type="basic", embedding_size=8, hidden_sizes=[8, 8, 8, 16], depths=[1, 2, 1, 1]
@@ -50,6 +55,94 @@ def test_frozen_batch_norm_equals_its_formula() -> None:
     assert torch.allclose(norm.train()(x), expected, atol=1e-6)
     assert not list(norm.parameters())
     assert len(norm.state_dict()) == 4
+
+
+def _random_norm() -> FrozenBatchNorm2d:
+    norm = FrozenBatchNorm2d(3)
+    for buffer in norm.buffers():
+        buffer.copy_(torch.rand(3) + 0.5)
+    return norm
+
+
+def _by_formula(norm: FrozenBatchNorm2d, x: Tensor) -> Tensor:
+    return F.batch_norm(
+        x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=BATCH_NORM_EPSILON
+    )
+
+
+def _in_place(norm: FrozenBatchNorm2d) -> None:
+    norm.running_var.mul_(2)
+
+
+def _replaced(norm: FrozenBatchNorm2d) -> None:
+    norm.bias = norm.bias + 1
+
+
+def _loaded(norm: FrozenBatchNorm2d) -> None:
+    norm.load_state_dict(_random_norm().state_dict())
+
+
+def _assigned(norm: FrozenBatchNorm2d) -> None:
+    norm.load_state_dict(_random_norm().state_dict(), assign=True)
+
+
+def _with_ema(norm: FrozenBatchNorm2d) -> None:
+    ema = EMA(norm, 0.5)
+    for value in ema.values.values():
+        value.add_(1)
+    with ema.applied():
+        x = torch.randn(1, 3, 4, 4)
+        torch.testing.assert_close(norm(x), _by_formula(norm, x))
+
+
+@pytest.mark.parametrize("change", [_in_place, _replaced, _loaded, _assigned, _with_ema])
+def test_frozen_batch_norm_follows_changes_of_its_buffers(
+    change: Callable[[FrozenBatchNorm2d], None],
+) -> None:
+    norm, x = _random_norm(), torch.randn(2, 3, 4, 5)
+    norm(x)
+    change(norm)
+    for mode in (True, False):
+        torch.testing.assert_close(norm.train(mode)(x), _by_formula(norm, x))
+    copied = copy.deepcopy(norm).double()
+    torch.testing.assert_close(copied(x.double()), _by_formula(copied, x.double()))
+
+
+def test_frozen_batch_norm_first_used_in_inference_mode_can_be_trained_through() -> None:
+    norm, x = _random_norm(), torch.randn(2, 3, 4, 5)
+    with torch.inference_mode():
+        expected = norm(x)
+    weight = torch.ones(1, requires_grad=True)
+    y = norm(x * weight)
+    assert torch.equal(y, expected)
+    y.sum().backward()
+    assert weight.grad is not None and weight.grad.isfinite()
+    with torch.inference_mode():
+        loaded = _random_norm()
+        torch.testing.assert_close(loaded(x), _by_formula(loaded, x))
+
+
+@pytest.mark.parametrize("config", [BASIC, BOTTLENECK, EFFICIENT])
+def test_frozen_batch_norm_is_one_operator(config: PreTrainedConfig) -> None:
+    encoder, x = _encoder(config), torch.randn(2, 3, 64, 64)
+    norms = sum(isinstance(module, FrozenBatchNorm2d) for module in encoder.modules())
+    counts = []
+    for _ in range(2):
+        with count_operators() as operators:
+            encoder(x)
+        counts.append(operators)
+    assert norms >= 9
+    first, second = counts
+    # Rsqrt, two products, a sum and a difference, of the channels.
+    assert first.total() - second.total() == 5 * norms
+    assert second["addcmul"] == second["convolution"] - _convolutions_without_norm(encoder)
+    assert second["addcmul"] == norms
+    assert not {"rsqrt", "sub"} & second.keys()
+
+
+def _convolutions_without_norm(encoder: nn.Module) -> int:
+    """Of squeeze and excitation."""
+    return sum(isinstance(m, nn.Conv2d) and m.bias is not None for m in encoder.modules())
 
 
 def test_efficientnet_drops_nothing_in_training() -> None:

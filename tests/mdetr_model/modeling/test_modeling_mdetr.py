@@ -44,6 +44,7 @@ from tests.mdetr_model.small import (
 
 # Stride 16.
 THREE_STAGES = RESNET | {"hidden_sizes": [8, 8, 16], "depths": [1, 1, 1]}
+MASKS = ("pixel_mask", "attention_mask")
 
 
 def test_output_shapes() -> None:
@@ -398,6 +399,36 @@ def test_grounding_weights_load_into_question_answering_model(tmp_path: Path) ->
     base = AutoModel.from_pretrained(tmp_path)
     assert isinstance(base, MdetrModel)
     assert torch.equal(base.queries.weight, model.mdetr.queries.weight)
+
+
+@pytest.mark.parametrize("fields", [{}, {"mask_padding": True}, {"backbone_config": EFFICIENTNET}])
+@pytest.mark.parametrize("without", [("pixel_mask",), ("attention_mask",), MASKS])
+def test_outputs_without_a_mask_are_those_with_a_mask_of_ones(
+    fields: dict[str, Any], without: tuple[str, ...]
+) -> None:
+    model, inputs = tiny_model(**fields), two_inputs()
+    inputs |= {name: torch.ones_like(inputs[name]) for name in without}
+    fewer = {name: value for name, value in inputs.items() if name not in without}
+    assert difference(run(model, fewer), run(model, inputs)) <= 1e-5
+
+
+def test_attention_has_no_mask_where_nothing_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a GPU may use the kernels that take none; all of the model's attention."""
+    masks = []
+
+    def recorded(*args: Any, attn_mask: Any = None, **kwargs: Any) -> Any:
+        masks.append(attn_mask)
+        return original(*args, attn_mask=attn_mask, **kwargs)
+
+    original = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", recorded)
+    model, inputs = tiny_model(), two_inputs()
+    run(model, {name: value for name, value in inputs.items() if name not in MASKS})
+    # Of two layers each of the text encoder and the joint encoder, and twice of three decoder ones.
+    assert masks == [None] * (2 + 2 + 2 * 3)
+    masks.clear()
+    run(model, inputs)
+    assert [mask is None for mask in masks] == [False] * 4 + [True, False] * 3
 
 
 def test_bfloat16_autocast_is_close_to_float32() -> None:
