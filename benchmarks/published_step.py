@@ -27,7 +27,9 @@ BATCH, HEIGHT, WIDTH, BOXES = 2, 480, 640, 10
 CAPTION = "the" + " man" * 37
 
 
-def published(clone: Path, tokenizer: Path) -> tuple[Any, Any, dict[str, float]]:
+def published(
+    clone: Path, tokenizer: Path, device: str = "cpu"
+) -> tuple[Any, Any, dict[str, float]]:
     """Returns the model, the criterion and the weights of the losses."""
     resnet = torchvision.models.resnet101
     torchvision.models.resnet101 = lambda pretrained, **options: resnet(weights=None, **options)
@@ -47,10 +49,10 @@ def published(clone: Path, tokenizer: Path) -> tuple[Any, Any, dict[str, float]]
     from models.mdetr import build
 
     arguments = _options(clone)(["--dataset_config", ""])
-    arguments.device = "cpu"
+    arguments.device = device
     arguments.combine_datasets = ["flickr", "mixed"]
     model, criterion, _, _, weights = build(arguments)
-    return model.train(), criterion, weights
+    return model.train().to(device), criterion, weights
 
 
 def _options(clone: Path) -> Any:
@@ -62,10 +64,10 @@ def _options(clone: Path) -> Any:
     return names["get_args_parser"]().parse_args
 
 
-def random_targets() -> tuple[list[dict[str, Any]], torch.Tensor]:
+def random_targets(batch: int = BATCH) -> tuple[list[dict[str, Any]], torch.Tensor]:
     """Returns boxes of three adjacent words each, and their tokens."""
-    targets, tokens = [], torch.zeros(BATCH * BOXES, 256)
-    for item in range(BATCH):
+    targets, tokens = [], torch.zeros(batch * BOXES, 256)
+    for item in range(batch):
         words = torch.randint(1, 34, (BOXES,)).tolist()
         for box, word in enumerate(words):
             tokens[item * BOXES + box, word + 1 : word + 4] = 1 / 3
