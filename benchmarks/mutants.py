@@ -84,6 +84,9 @@ _OF_SETS = [
 ]
 TESTS |= {
     "shards.verification.held_out": [f"{_VERIFICATION}/test_held_out.py"],
+    "shards.verification.license_checks": [f"{_VERIFICATION}/test_license_checks.py"],
+    "shards.verification.placement_checks": [f"{_VERIFICATION}/test_placement_checks.py"],
+    "shards.verification.table_checks": [f"{_VERIFICATION}/test_table_checks.py"],
     "shards.verification.errors": [f"{_VERIFICATION}/test_errors.py"],
     "shards.verification.result": [f"{_VERIFICATION}/test_errors.py"],
     "shards.verification.spans": _OF_SAMPLES,

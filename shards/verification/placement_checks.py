@@ -52,7 +52,8 @@ def check_placement(
             elif place < last:
                 message = f"it is behind {last[1]}, its position is before it"
                 yield VerificationError(ErrorKind.PLACEMENT, message, entry.file, key)
-            last = max(last, place)
+            else:
+                last = place
 
 
 def _file(key: str, split: str, placement: Placement) -> str:
