@@ -7,7 +7,7 @@ negatives makes absent phrases of these, instead of captions.
 """
 
 import heapq
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar
 
@@ -221,8 +221,13 @@ class Lvis(Source, kw_only=True):
         )
         percent = self.percent.get(split, 100.0)
         subset = few_shot_subset(list(images.values()), annotations, percent)
-        # "bow (weapon)" is not shown: another bow may be.
-        absent_names = {c.id: names[c.id] for c in tables.categories if "(" not in c.name}
+        # "bow (weapon)" or "fish" is not shown: another bow, or "fish (food)", may be.
+        named = Counter(names.values())
+        absent_names = {
+            category.id: names[category.id]
+            for category in tables.categories
+            if "(" not in category.name and named[names[category.id]] == 1
+        }
         for image in subset:
             yield from _image_captions(
                 image,

@@ -71,11 +71,13 @@ def test_each_positive_and_negative_class_becomes_a_caption(tmp_path: Path) -> N
 
 
 def test_classes_not_shown_are_absent_phrases_of_a_recipe_with_negatives(tmp_path: Path) -> None:
-    """Not those with a qualifier, whose name may be that of another class."""
+    """Not those with a qualifier, nor those with the name of another class."""
+    fish = [{"id": 10, "name": "fish"}, {"id": 11, "name": "fish_(food)", "synonyms": ["fish"]}]
     source = write(
         tmp_path,
+        categories=[*CLASSES, *fish],
         images=[
-            image(9, neg_category_ids=[8, 5, 77]),
+            image(9, neg_category_ids=[8, 5, 77, 10]),
             image(4, neg_category_ids=[8]),
             image(6, neg_category_ids=[8, 3]),
             image(7),

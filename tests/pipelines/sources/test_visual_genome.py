@@ -32,7 +32,7 @@ from pipelines.sources.visual_genome.regions import (
     preprocess_region,
 )
 from pipelines.sources.visual_genome.text_rules import TextRules, TokenTextRules
-from schemas import ImageInfo, ImageRecord, Rejected
+from schemas import ImageInfo, ImageRecord, Rejected, Synonyms
 from tests.pipelines.sources.conservation import conserved
 
 SOURCE = VisualGenome(image_data="image_data.json", region_graphs="region_graphs.json")
@@ -502,6 +502,17 @@ def test_bad_description_costs_only_itself() -> None:
     rejected = [item for item in items if isinstance(item, Rejected)]
     assert sorted(row.record for row in rejected) == ["1", "2", "5/regions/1", "5/regions/2"]
     assert {row.reason for row in rejected} == {"malformed record"}
+
+
+def test_word_and_its_synset_are_synonyms_of_a_recipe_with_negatives() -> None:
+    synset = {"entity_idx_start": 2, "entity_idx_end": 7, "synset_name": "sofa.n.01"}
+    box = {"x": 1, "y": 1, "width": 9, "height": 9}
+    region = {"region_id": 1, "phrase": "a Couch", "objects": [], "synsets": [synset], **box}
+    content = json.dumps([{"image_id": 1, "regions": [region]}]).encode()
+    for negatives, expected in ((True, [["sofa", "couch"]]), (False, [])):
+        context = Context(PAPER, ("train",), PARSER, STOP_WORDS, negatives)
+        items = SOURCE.read(Slice(Input("region_graphs.json", "list"), content), context)
+        assert [item.names for item in items if isinstance(item, Synonyms)] == expected
 
 
 def test_only_the_split_train_has_inputs() -> None:
