@@ -27,7 +27,16 @@ TRAIN_LIBRARIES = (  # of the extra
     "torch",
     "transformers",
 )
-TASKS = ("grounding", "referring", "detection", "rejection", "answering", "lvis")
+TASKS = (
+    "grounding",
+    "referring",
+    "grefcoco",
+    "ref-l4",
+    "detection",
+    "rejection",
+    "answering",
+    "lvis",
+)
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 GROUND_USAGE = """\
 mdetr ground IMAGE CAPTION --model DIR [--threshold SCORE] [--output FILE]
@@ -135,14 +144,14 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     source = evaluate.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--model",
-        help="model folder; for grounding, referring and lvis also the folder, or the name in the "
-        "hub, of Grounding DINO, MM-Grounding-DINO, LLMDet, OWL-ViT or OWLv2",
+        help="model folder; for all but detection, rejection and answering also the folder, or "
+        "the name in the hub, of Grounding DINO, MM-Grounding-DINO, LLMDet, OWL-ViT or OWLv2",
     )
     source.add_argument(
         "--predictions",
         type=Path,
         metavar="FILE",
-        help="evaluate these predictions of another program on grounding, referring or lvis; "
+        help="evaluate these predictions of another program on the same tasks; "
         "docs/predictions.md describes the file",
     )
     evaluate.add_argument(

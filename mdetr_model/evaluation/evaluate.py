@@ -12,8 +12,10 @@ from mdetr_model.evaluation.evaluate_captions import detect_captions, read_capti
 from mdetr_model.evaluation.loop import collect_outputs, evaluation_loader, transform_of
 from mdetr_model.evaluation.tasks import (
     EvaluationTask,
+    GeneralizedReferringTask,
     PhraseGroundingTask,
     ReferringExpressionTask,
+    RefL4Task,
     TextOnlySample,
     make_task,
 )
@@ -36,6 +38,8 @@ MIN_DRAWN_SCORE = 0.5
 DETECTOR_TASKS: dict[str, type[PhraseGroundingTask | ReferringExpressionTask]] = {
     "grounding": PhraseGroundingTask,
     "referring": ReferringExpressionTask,
+    "grefcoco": GeneralizedReferringTask,
+    "ref-l4": RefL4Task,
 }
 
 
@@ -116,7 +120,7 @@ def evaluate_detector(
     """Evaluates a detector of transformers, or a file of predictions, as `evaluate` does a model.
 
     Args:
-        task_name: "grounding" or "referring".
+        task_name: one of ``DETECTOR_TASKS``.
         source: folder of a detector or its name in the hub; as a ``Path``, a file of predictions.
         location, split, output, batch_size, workers: see `evaluate`.
 

@@ -13,7 +13,12 @@ from torch import Tensor
 from mdetr_model.data.answers import AnswerVocabulary, vocabulary_of
 from mdetr_model.data.samples import Batch, GroundTruth, phrases_to_ground
 from mdetr_model.evaluation.detectors import Detections
-from mdetr_model.evaluation.metrics import phrase_grounding, referring_expressions
+from mdetr_model.evaluation.metrics import (
+    generalized_referring,
+    phrase_grounding,
+    ref_l4,
+    referring_expressions,
+)
 from mdetr_model.evaluation.metrics.class_agnostic_ap import CaptionDetections, class_agnostic_ap
 from mdetr_model.evaluation.metrics.question_answering import (
     PredictedAnswer,
@@ -25,7 +30,7 @@ from mdetr_model.evaluation.metrics.rejection import (
     found_scores,
     rejection_metrics,
 )
-from mdetr_model.modeling.box_ops import cxcywh_to_xyxy
+from mdetr_model.modeling.box_ops import cxcywh_to_xyxy, iou
 from mdetr_model.modeling.modeling_mdetr import MdetrForGrounding
 from mdetr_model.modeling.postprocess import (
     boxes_in_pixels,
@@ -33,7 +38,7 @@ from mdetr_model.modeling.postprocess import (
     phrase_scores,
     predicted_answers,
 )
-from schemas import Caption, Question, Span
+from schemas import Caption, Phrase, Question, Span
 
 MAX_PREDICTED_BOXES = 10  # of an entry of predictions.json
 # This much training data is enough for the baselines.
@@ -72,7 +77,7 @@ class EvaluationTask(Protocol):
 
 
 def make_task(name: str, model: MdetrForGrounding) -> EvaluationTask:
-    """Returns the task "grounding", "referring", "detection", "rejection" or "answering".
+    """Returns the task of a name: "grounding", "referring", "answering" and so on.
 
     Raises:
         ValueError: there is no such task, or the model has no answer vocabulary for "answering".
@@ -82,6 +87,10 @@ def make_task(name: str, model: MdetrForGrounding) -> EvaluationTask:
             return PhraseGroundingTask()
         case "referring":
             return ReferringExpressionTask()
+        case "grefcoco":
+            return GeneralizedReferringTask()
+        case "ref-l4":
+            return RefL4Task()
         case "detection":
             return ObjectDetectionTask()
         case "rejection":
@@ -178,6 +187,64 @@ class ReferringExpressionTask:
     ) -> dict[str, dict[str, float]]:
         """Returns the precision of a random object, and of the most frequent box."""
         return {"all": _box_baselines(samples, training_samples)}
+
+
+class GeneralizedReferringTask(ReferringExpressionTask):
+    """Expressions of any number of objects, or of none: see ``generalized_referring``."""
+
+    def score(self, outputs: Any, batch: Batch) -> list[Any]:
+        """Returns the results of expressions."""
+        boxes, scores = _pixel_boxes(outputs, batch), object_scores(outputs.logits.float()).cpu()
+        return [
+            generalized_referring.expression_result(
+                boxes[item], scores[item], _true_boxes(truth.phrases)
+            )
+            for item, truth in enumerate(_ground_truths(batch))
+        ]
+
+    def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
+        """Returns N-acc, T-acc, and Pr@(F1=1) by criterion."""
+        targets = sum(result.has_target for result in scores)
+        return {
+            "all": generalized_referring.generalized_metrics(scores),
+            "expressions": len(scores),
+            "expressions without objects": len(scores) - targets,
+        }
+
+    def score_detections(self, caption: Caption, detections: Sequence[Detections]) -> list[Any]:
+        """Returns the result of an expression."""
+        [(boxes, scores)] = detections
+        truth = _true_boxes(phrases_to_ground(caption))
+        return [generalized_referring.expression_result(boxes, scores, truth)]
+
+    def baselines(
+        self, samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]
+    ) -> dict[str, dict[str, float]]:
+        """Returns Pr@(F1=1) of predicting nothing for every expression."""
+        without = [not len(_true_boxes(phrases_to_ground(each.caption))) for each in samples]
+        return {"all": {"no box": float(np.mean(without))}} if without else {}
+
+
+class RefL4Task(ReferringExpressionTask):
+    """Expressions of one object, by IoU and size: see ``ref_l4``."""
+
+    def score(self, outputs: Any, batch: Batch) -> list[Any]:
+        """Returns the IoU of the best box of every expression."""
+        boxes, scores = _pixel_boxes(outputs, batch), object_scores(outputs.logits.float()).cpu()
+        best = scores.argmax(-1)
+        return [
+            _best_box(boxes[item, best[item]][None], truth.phrases)
+            for item, truth in enumerate(_ground_truths(batch))
+        ]
+
+    def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
+        """Returns accuracies, of all expressions and by size."""
+        return {"sizes": ref_l4.accuracies(scores), "expressions": len(scores)}
+
+    def score_detections(self, caption: Caption, detections: Sequence[Detections]) -> list[Any]:
+        """Returns the IoU of the best box of an expression."""
+        [(boxes, _)] = detections
+        return [_best_box(boxes, phrases_to_ground(caption))]
 
 
 class ObjectDetectionTask:
@@ -371,6 +438,19 @@ def _phrases(samples: Iterator[TextOnlySample]) -> Iterator[tuple[str, bool]]:
             yield " ".join(text[begin:end] for begin, end in phrase.spans), True
         for absent in sample.caption.absent:
             yield text[slice(*absent.span)], False
+
+
+def _true_boxes(phrases: Sequence[Phrase]) -> Tensor:
+    """Returns all boxes (N, 4) of phrases."""
+    return torch.tensor([box for phrase in phrases for box in phrase.boxes]).reshape(-1, 4)
+
+
+def _best_box(boxes: Tensor, phrases: Sequence[Phrase]) -> ref_l4.BestBox:
+    """Returns the result of an expression of one object; of the boxes (N, 4), the best is first."""
+    [referent] = torch.tensor(referring_expressions.referents(phrases))
+    overlap = float(iou(boxes[0], referent)) if len(boxes) else 0.0
+    width, height = (referent[2:] - referent[:2]).tolist()
+    return ref_l4.BestBox(overlap, (width * height) ** 0.5)
 
 
 def _questions(samples: Iterator[TextOnlySample]) -> Iterator[tuple[str, Question]]:

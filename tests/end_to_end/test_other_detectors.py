@@ -19,6 +19,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    """A model of MDETR."""
+    small.train(small.write_config(folder, epochs=1), folder / "run")
+    return folder / "run" / "model"
+
+
 def command(task: str, folder: Path, output: Path, *options: object) -> list[str]:
     shards = ["--shards", str(folder / "val"), "--split", "val", "--workers", "0"]
     return ["evaluate", task, *shards, "--output", str(output), *map(str, options)]
@@ -73,14 +80,52 @@ def test_detector_is_evaluated_on_lvis(folder: Path, tmp_path: Path, model: str)
     assert again["fixed AP"]["all"] == pytest.approx(result["fixed AP"]["all"], abs=1e-3)
 
 
-def test_predictions_of_mdetr_are_read(folder: Path, tmp_path: Path) -> None:
-    small.train(small.write_config(folder, epochs=1), tmp_path / "run")
-    options = ["--model", tmp_path / "run" / "model"]
+def test_predictions_of_mdetr_are_read(folder: Path, trained: Path, tmp_path: Path) -> None:
+    options = ["--model", trained]
     assert small.run(command("grounding", folder, tmp_path / "one", *options)) == 0
     predictions = tmp_path / "one" / "predictions.json"
     again = command("grounding", folder, tmp_path / "two", "--predictions", predictions)
     assert small.run(again) == 0
     assert metrics(tmp_path / "two") == metrics(tmp_path / "one") | {"missing phrases": 0}
+
+
+def test_benchmarks_of_expressions_score_detectors_and_mdetr(
+    folder: Path, trained: Path, tmp_path: Path
+) -> None:
+    for model in (folder / "owlv2", trained):
+        out = tmp_path / model.name
+        assert small.run(command("grefcoco", folder, out / "grefcoco", "--model", model)) == 0
+        result = metrics(out / "grefcoco")
+        assert (result["expressions"], result["expressions without objects"]) == (5, 0)
+        assert result["all"]["accuracy"].keys() == {"T-acc"}
+        assert result["baselines"] == {"all": {"no box": 0}}
+        assert small.run(command("ref-l4", folder, out / "ref-l4", "--model", model)) == 0
+        result = metrics(out / "ref-l4")
+        assert result["sizes"].keys() == {"all", "small"}
+        assert 0 <= result["sizes"]["small"]["mAcc"] <= result["sizes"]["all"]["acc@0.5"] <= 1
+
+
+def test_predictions_are_scored_by_grefcoco_and_ref_l4(folder: Path, tmp_path: Path) -> None:
+    """Four expressions have their box, and the last one has none."""
+    arguments = command("referring", folder, tmp_path / "any", "--model", folder / "owlv2")
+    assert small.run(arguments) == 0
+    entries = json.loads((tmp_path / "any" / "predictions.json").read_text())
+    predictions = tmp_path / "right.jsonl"
+    with predictions.open("w") as file:
+        for entry in entries[:4]:
+            number = int(entry["key"].removeprefix("vg/"))
+            box = [4.0 + number % 9, 6.0, 40.0, 50.0]
+            entry = {name: entry[name] for name in ("key", "caption_index")}
+            file.write(json.dumps(entry | {"boxes": [box], "scores": [0.9]}) + "\n")
+    for task in ("grefcoco", "ref-l4"):
+        assert small.run(command(task, folder, tmp_path / task, "--predictions", predictions)) == 0
+    generalized, precise = metrics(tmp_path / "grefcoco"), metrics(tmp_path / "ref-l4")
+    assert generalized["all"]["IoU >= 0.5"]["Pr@(F1=1)"] == 0.8
+    assert generalized["all"]["accuracy"]["T-acc"] == 0.8
+    assert precise["sizes"]["all"] == pytest.approx(
+        {"acc@0.5": 0.8, "acc@0.75": 0.8, "acc@0.9": 0.8, "mAcc": 0.8}
+    )
+    assert generalized["missing phrases"] == precise["missing phrases"] == 1
 
 
 @pytest.mark.parametrize(
