@@ -59,9 +59,6 @@ class OpenImages(Source, kw_only=True):
     def split_names(self) -> set[str]:
         return set(self.boxes)
 
-    def check_paths(self) -> None:
-        _classes(self.classes)
-
     def image_ids(self) -> TableIds:
         return {self.namespace: frozenset({PHOTO_ID})}
 

@@ -48,8 +48,16 @@ class Objects365(CocoLayout, kw_only=True):
 
 
 class V3Det(CocoLayout, kw_only=True):
-    """V3Det: 13,204 classes. As of Objects365, no id joins its images with those of others."""
+    """V3Det: 13,204 classes. As of Objects365, no id joins its images with those of others.
+
+    Files are below the folder ``images``, which ``file_name`` may or may not name.
+    """
 
     namespace: ClassVar[str] = "v3det"
     dataset_name: ClassVar[str] = "v3det"
     unique_images: ClassVar[bool] = True
+
+    def image_info(self, image: ImageRow, key: str, licenses: LicenseTable) -> ImageInfo:
+        info = super().image_info(image, key, licenses)
+        info.file = info.file.removeprefix("images/")
+        return info
