@@ -141,6 +141,10 @@ def test_address_of_an_image(
             ["the first of which is not the unknown one"],
         ),
         (lambda m: m.terms.clear(), ["terms are of [], the sources are ['coco']"]),
+        (
+            lambda m: (m.sources.update(b=m.sources["coco"]), m.terms.update(a=m.terms["coco"])),
+            ["terms are of ['a', 'coco'], the sources are ['b', 'coco']"],
+        ),
         (lambda m: m.terms["coco"].clear(), ["coco has no terms"]),
     ],
 )
@@ -165,3 +169,11 @@ def test_manifest_without_licenses_lacks_the_unknown_one(
 def test_images_of_licenses_are_counted_if_every_index_is_read(licensed_set: Path) -> None:
     shards = ShardSet.open(licensed_set)
     assert list(check_licenses(shards, {})) == []
+
+
+def test_index_that_cannot_be_read_again_is_an_error(licensed_set: Path, tmp_path: Path) -> None:
+    SetData(licensed_set).write(tmp_path)
+    indexed = read_index(ShardSet.open(tmp_path), ErrorLog())
+    shards = ShardSet.open(tmp_path)
+    (tmp_path / shards.shards[0].index.file).write_bytes(b"damaged")
+    assert {error.kind for error in check_licenses(shards, indexed)} == {ErrorKind.INDEX}

@@ -92,6 +92,13 @@ def test_shards_of_a_split_are_those_of_the_recipe(
         assert message is not None and message in error.message
 
 
+def test_shards_of_another_split_are_none_of_this_one(shards: ShardSet) -> None:
+    several = ShardSet.open(Path(shards.location))
+    other = msgspec.structs.replace(several.shards[0], split="other", file="other.tar")
+    several.shards.insert(0, other)
+    assert list(check_shards(several, RecipeRequirements(several.manifest))) == []
+
+
 def test_split_of_no_recipe_may_have_any_shards(shards: ShardSet) -> None:
     unknown = ShardSet.open(Path(shards.location))
     unknown.manifest.recipe = {}

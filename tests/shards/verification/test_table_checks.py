@@ -142,6 +142,33 @@ def test_excluded_rows_that_the_manifest_contradicts(
     }
 
 
+def test_errors_of_several_rows_are_sorted(
+    errors: Callable[[Edit], list[VerificationError]],
+) -> None:
+    """Whatever order sets of strings have in a process."""
+    names = [f"{letter}{number}" for letter in "zyx" for number in range(5)]
+
+    def edit(data: SetData) -> None:
+        for name in names:
+            of_name = row_of(data, "vg/2", split=name, eval_set=name)
+            data.excluded.append(of_name)
+            data.rejected.append({**data.rejected[0], "source": name, "records": 0, "boxes": 0})
+
+    messages = [error.message for error in errors(edit)]
+    for noun in (
+        "it excludes images from",
+        "the recipe has no evaluation set",
+        "the recipe has no source",
+    ):
+        named = [message for message in messages if message.startswith(noun)]
+        assert len(named) == len(names)
+        assert named == sorted(named)
+    by_join = [message.partition(" by id")[0] for message in messages if " by id" in message]
+    assert by_join == sorted(names)
+    of_sets = [message for message in messages if message.startswith("1 image of")]
+    assert of_sets == [f"1 image of {name}, {NAMES} 0" for name in sorted(names)]
+
+
 @pytest.mark.parametrize(
     ("edit", "messages"),
     [
