@@ -362,6 +362,10 @@ class ReadAnnotations(ImageRegistryStep):
             negatives=self._build.recipe.negatives.are_asked_for,
         )
 
+    def teardown(self) -> None:
+        """Closes what slices were read from."""
+        self._context.roots.close()
+
     def process(
         self,
         slice_range: SliceRange,

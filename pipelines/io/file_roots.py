@@ -186,6 +186,25 @@ def open_root(path: str, is_shared: bool = False) -> Root:
     return FolderRoot(path) if is_folder(path) else ArchiveRoot(path, is_shared=is_shared)
 
 
+class OpenRoots:
+    """Roots that stay open: to open a zip of 63,000 files takes 0.4 seconds."""
+
+    def __init__(self) -> None:
+        self._roots: dict[str, Root] = {}
+
+    def open(self, path: str) -> Root:
+        """Returns a root, which is opened once; see `open_root`."""
+        if path not in self._roots:
+            self._roots[path] = open_root(path)
+        return self._roots[path]
+
+    def close(self) -> None:
+        """Closes all roots."""
+        for root in self._roots.values():
+            root.close()
+        self._roots.clear()
+
+
 def overlap(path: str, other: str) -> bool:
     """Returns whether two roots, if they are in archives, have files in common.
 

@@ -14,6 +14,7 @@ import msgspec
 from pipelines.captions.parsing import Parse
 from pipelines.captions.rules import CaptionRules
 from pipelines.dedup.joins import TableIds
+from pipelines.io.file_roots import OpenRoots
 from pipelines.io.slices import Input, Slice
 from schemas import ImageInfo, ImageRecord, NotAskedFor, RawCounts, Rejected, Synonyms
 
@@ -23,13 +24,14 @@ Parser = Callable[[Iterable[str]], Mapping[str, Parse]]
 
 
 class Context(msgspec.Struct, frozen=True):
-    """The inputs of ``Source.read`` from the build."""
+    """The inputs of ``Source.read`` from the build, for the slices that one thread reads."""
 
     rules: CaptionRules
     splits: tuple[str, ...]  # the splits that are built
     parse: Parser  # the language model
     stop_words: frozenset[str]
     negatives: bool = False  # whether `ImageRecord.absent` and `names` are of use
+    roots: OpenRoots = msgspec.field(default_factory=OpenRoots)  # what earlier slices opened
 
 
 class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

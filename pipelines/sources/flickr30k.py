@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal, Self
+from xml.etree.ElementTree import Element, ParseError, fromstring
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from defusedxml.common import DefusedXmlException
 from pipelines.dedup.joins import TableIds
 from pipelines.geometry.boxes import clusters
 from pipelines.io.archives import file_name, find_in_archives, open_archive, split_archive_path
-from pipelines.io.file_roots import UnreadableFileError, check_root, open_root, read_from
+from pipelines.io.file_roots import Root, UnreadableFileError, check_root, read_from
 from pipelines.io.members import AmbiguousNameError, MemberIndex
 from pipelines.io.raw_files import RawFileError, exists, is_folder, without_byte_order_mark
 from pipelines.io.slices import Input, Slice
@@ -100,13 +101,13 @@ class Flickr30k(Source, kw_only=True):
         ]
 
     def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
-        with _open_annotations(self.annotations) as read_file:
-            for id_ in _image_ids(raw_slice):
-                if isinstance(id_, Rejected):
-                    yield id_
-                    yield RawCounts(self.namespace, captions=id_.records, boxes=0)
-                else:
-                    yield from self._read_image(id_, raw_slice.input.role, read_file)
+        read_file = _file_reader(context.roots.open(self.annotations))
+        for id_ in _image_ids(raw_slice):
+            if isinstance(id_, Rejected):
+                yield id_
+                yield RawCounts(self.namespace, captions=id_.records, boxes=0)
+            else:
+                yield from self._read_image(id_, raw_slice.input.role, read_file)
 
     def _read_image(self, id_: str, split: str, read_file: ReadFile) -> Iterator[SliceItem]:
         record = ImageRecord(image_key("flickr30k", id_), "flickr30k", split)
@@ -238,13 +239,11 @@ def _annotations_archive(path: str, archive_path: str, inside: str) -> str:
     return f"{path.rstrip('/')}/{packed.path}" if packed else path
 
 
-@contextlib.contextmanager
-def _open_annotations(path: str) -> Iterator[ReadFile]:
-    """Yields a function that reads a file of the folder or archive.
+def _file_reader(root: Root) -> ReadFile:
+    """Returns a function that reads a file of the folder or archive.
 
     The function raises ``_UnreadableError`` for a file that is missing, damaged or too large.
     """
-    root = open_root(path)
 
     def read_file(name: str) -> bytes:
         try:
@@ -257,8 +256,7 @@ def _open_annotations(path: str) -> Iterator[ReadFile]:
             raise _UnreadableError(f"{name}: more than {MAX_FLICKR_FILE_BYTES} bytes")
         return without_byte_order_mark(content)
 
-    with contextlib.closing(root):
-        yield read_file
+    return read_file
 
 
 # --- sizes and boxes ------------------------------------------------------------------------------
@@ -278,13 +276,16 @@ class _BadSizeError(ValueError):
     pass
 
 
+# Of a document type or an encoding; a wide encoding has zeros, as that of "<".
+_MARKS_OF_DECLARATIONS = (b"<!", b"<?", b"\0")
+
 # LookupError: of an unknown encoding.
 _XML_ERRORS = (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError)
 
 
 def _parse_xml(content: bytes) -> _ImageAnnotation:
     """Raises ``_BadSizeError`` or one of ``_XML_ERRORS``."""
-    root = ElementTree.fromstring(content)
+    root = _root_element(content)
     annotation = _ImageAnnotation(width=0, height=0, boxes={}, unusable=Counter(), box_errors=[])
     size = root.find("size")
     if size is not None:
@@ -306,6 +307,18 @@ def _parse_xml(content: bytes) -> _ImageAnnotation:
         for entity in entities:
             annotation.boxes.setdefault(entity.strip(), []).append(box)
     return annotation
+
+
+def _root_element(content: bytes) -> Element:
+    """Parses XML without expanding entities: by Python's parser in C if none can be declared.
+
+    Raises one of ``_XML_ERRORS``, always that of defusedxml.
+    """
+    if not any(mark in content for mark in _MARKS_OF_DECLARATIONS):
+        with contextlib.suppress(ParseError):
+            return fromstring(content)
+    root: Element = ElementTree.fromstring(content)
+    return root
 
 
 def _parse_side(text: str) -> int:
@@ -360,7 +373,7 @@ def _parse_sentence(line: str) -> tuple[str, list[_MarkedPhrase]]:
     mark: re.Match[str] | None = None
     start = 0
     for token in line.split():
-        if token.startswith("["):
+        if token[0] == "[":
             if mark:
                 raise ValueError(f"a phrase within a phrase: {token}")
             mark = _PHRASE_START.fullmatch(token)
@@ -368,8 +381,8 @@ def _parse_sentence(line: str) -> tuple[str, list[_MarkedPhrase]]:
                 raise ValueError(f"not the start of a phrase: {token}")
             start = length
             continue
-        closes = token.endswith("]")
-        word = token.removesuffix("]")
+        closes = token[-1] == "]"
+        word = token[:-1] if closes else token
         if closes and not (mark and word):
             raise ValueError(f"an unmatched closing bracket: {token}")
         words.append(word)

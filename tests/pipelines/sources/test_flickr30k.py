@@ -1,5 +1,6 @@
 import json
 import lzma
+import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
@@ -20,16 +21,15 @@ from pipelines.sources.flickr30k import Flickr30k
 from schemas import GroundedCaption, ImageInfo, ImageRecord, Phrase, Region, Rejected
 from tests.pipelines.sources.conservation import conserved
 
-CONTEXT = Context(MDETR, ("train", "val"), SpacyParser(), frozenset())
-
 
 def read_all(source: Flickr30k, *splits: str) -> list[ImageRecord | Rejected]:
+    context = Context(MDETR, splits, SpacyParser(), frozenset())
     return [
         record
         for rank, input_ in enumerate(source.inputs(splits))
         for slice_range in find_slices("flickr30k", rank, input_, "")
         if isinstance(slice_range, SliceRange)
-        for record in conserved(source.read(read_slice(slice_range), CONTEXT))
+        for record in conserved(source.read(read_slice(slice_range), context))
     ]
 
 
@@ -132,6 +132,26 @@ def test_zip_and_folder_give_the_same_records(reference: Path, tmp_path: Path) -
             for phrase in caption.phrases:
                 ((start, stop),) = phrase.spans
                 assert caption.text[start:stop].strip() == caption.text[start:stop] != ""
+
+
+def test_archive_is_opened_once_for_all_slices(reference: Path, tmp_path: Path) -> None:
+    real = reference / "real/flickr30k_entities"
+    packed = Path(shutil.copy(real / "annotations.zip", tmp_path))
+    source = Flickr30k(annotations=str(packed), split_files={"train": str(real / "train.txt")})
+    slices = [
+        read_slice(slice_range)
+        for slice_range in find_slices("flickr30k", 0, source.inputs(("train",))[0], "")
+        if isinstance(slice_range, SliceRange)
+    ]
+    context = Context(MDETR, ("train",), SpacyParser(), frozenset())
+    records = list(source.read(slices[0], context))
+    packed.unlink()
+    for raw_slice in slices[1:]:
+        records += source.read(raw_slice, context)
+    assert len(slices) > 1 and sum(isinstance(record, ImageRecord) for record in records) == 1503
+    context.roots.close()
+    with pytest.raises(FileNotFoundError):
+        list(source.read(slices[0], context))
 
 
 # --- a dataset of one image -----------------------------------------------------------------------
