@@ -187,8 +187,8 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--precision",
         choices=PRECISIONS,
         default="float32",
-        help="of matrix products on a GPU: the lower ones are several times faster, and not for "
-        "lvis; default: float32",
+        help="of matrix products on a GPU: all but float32 use tensor cores; not for lvis; "
+        "default: float32",
     )
     evaluate.add_argument(
         "--annotations", type=Path, help="LVIS's annotation file of the split; only for lvis"
