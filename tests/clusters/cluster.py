@@ -4,7 +4,9 @@ The first host has the engine's master, the job server and the store, and comman
 Each other host has a worker of the engine and, beside it, the pool of its Python workers.
 """
 
+import re
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +17,12 @@ import psutil
 
 from tests.clusters.downloads import class_path
 from tests.clusters.hosts import Host, Network
-from tests.clusters.java import java
+from tests.clusters.java import JOB_SERVERS, java, write_job_server_jar
 from tests.clusters.store import Store
-from tests.processes import started
+from tests.processes import run, started
 
 JOB_PORT, POOL_PORT = 8099, 50000
-_BUILD_SECONDS = 400
+_BUILD_SECONDS = 800
 
 # Requests of the store in the middle of a build: a raw file is read to find its slices; one slice
 # is read while what the others state is grouped; a complete shard gets its name.
@@ -36,20 +38,25 @@ class Cluster(ABC):
         first: the first host.
         workers: the worker hosts, by address.
         store: the store, which has the raw files.
-        folder: the logs of all hosts, and the files of their daemons.
+        folder: the logs of all hosts, and the files of their daemons and of builds.
     """
 
-    def __init__(self, network: Network, folder: Path, pom: Path, raw: Path) -> None:
+    #: ``flink`` or ``spark``.
+    engine: str
+
+    def __init__(self, network: Network, folder: Path, raw: Path) -> None:
         """Starts the daemons of a cluster.
 
         Args:
             network: gets the hosts.
             folder: see above.
-            pom: the engine's pom.xml.
             raw: the raw files.
         """
         self.folder = folder
-        self._network, self._class_path = network, class_path(pom)
+        self._temporary = folder / "tmp"
+        self._temporary.mkdir()
+        self._network = network
+        self._class_path = class_path(Path(__file__).parent / self.engine / "pom.xml")
         self.first = network.add_host("first")
         self.store = Store(self.first, folder, raw)
         self.workers: dict[str, Host] = {}
@@ -63,7 +70,7 @@ class Cluster(ABC):
         host = self._network.add_host("worker")
         pool = ["python", "-m", "apache_beam.runners.worker.worker_pool_main"]
         command = [*pool, f"--service_port={POOL_PORT}"]
-        host.start("worker-pool", command, env=self.store.environment)
+        host.start("worker-pool", command, env=self._environment_of_builds)
         self._start_worker(host)
         self.workers[host.address] = host
         return host
@@ -74,8 +81,21 @@ class Cluster(ABC):
 
     def kill_job_server(self) -> None:
         """Kills the job server alone."""
-        [server] = [p for p in self.first.processes() if _command_has(p, "JobServerDriver")]
+        main = JOB_SERVERS[self.engine]
+        [server] = [p for p in self.first.processes() if _command_has(p, main)]
         server.kill()
+
+    def other_worker(self, address: str) -> str:
+        """Returns the address of the worker host that does not have this one."""
+        [other] = self.workers.keys() - {address}
+        return other
+
+    @abstractmethod
+    def wait_until_one_has_read(self) -> None:
+        """Waits until one of the two workers has read its slices, and the shuffle can ask for them.
+
+        The other one is reading, for a request of it is held.
+        """
 
     @abstractmethod
     def _start_master(self) -> None: ...
@@ -91,6 +111,7 @@ class Cluster(ABC):
         self, host: Host, name: str, main: str, arguments: list[str], *options: str, port: int = 0
     ) -> None:
         """Starts a daemon of the engine; ``options`` are those of the JVM."""
+        options = (f"-Djava.io.tmpdir={self._temporary}", *options)
         command = java(self._class_path, main, arguments, *options)
         host.start(name, command, env=self._environment(host), port=port)
 
@@ -108,6 +129,22 @@ class Cluster(ABC):
             "--environment_cache_millis=30000",
         ]
 
+    @property
+    def options_without_job_server(self) -> list[str]:
+        """Options in place of those of the job server, for a build that starts one."""
+        jar = self.folder / "job-server.jar"
+        write_job_server_jar(jar, self.engine, self._class_path)
+        return [
+            *("--job_endpoint=", f"--{self.engine}_job_server_jar={jar}"),
+            f"--artifacts_dir={self.folder / 'artifacts'}",
+            f"--job_server_jvm_properties=-Djava.io.tmpdir={self._temporary}",
+        ]
+
+    @property
+    def _environment_of_builds(self) -> dict[str, str]:
+        """The variables of commands and of Python workers."""
+        return {**self.store.environment, "TMPDIR": str(self._temporary)}
+
     @contextmanager
     def building(self, name: str, *options: str) -> Iterator["Popen[str]"]:
         """Runs a build in the block, into the bucket ``made`` under a name.
@@ -116,7 +153,7 @@ class Cluster(ABC):
         """
         command = [sys.executable, "-m", "pipelines.build", "demo", "--root=s3://raw/dataset"]
         command += [f"--output=s3://made/{name}", *self.options, *options]
-        env = {**self.store.environment, "TMPDIR": str(self.folder)}  # for the log of the job
+        env = self._environment_of_builds | self._environment(self.first)
         with started(self.first.enter(command), env=env) as process:
             yield process
 
@@ -124,6 +161,33 @@ class Cluster(ABC):
         """Builds, and returns the digests of what is then in the store."""
         with self.building(name, *options) as process:
             return self.finish(name, process)
+
+    def build_detached(self, name: str, while_writing: str) -> tuple[str, str]:
+        """Builds with ``--detach``, and returns what ``mdetr-build job`` states.
+
+        Args:
+            name: of the set.
+            while_writing: a regular expression of what it states while a shard is being written.
+
+        Returns:
+            The statement of that time, and the one of the end.
+        """
+        with self.building(name, "--detach") as process:
+            output = self._wait(process, 0)
+        job = re.search(r"its state and page: mdetr-build (job .*)", output)
+        assert job, output
+        ask = self.first.enter([sys.executable, "-m", "pipelines.build", *job[1].split()])
+
+        def statement(pattern: str) -> str:
+            deadline = time.monotonic() + _BUILD_SECONDS
+            while not re.search(pattern, stated := run(ask, check=True).stdout):
+                assert time.monotonic() < deadline, stated
+                time.sleep(2)
+            return stated
+
+        with self.store.held(WRITING):
+            writing = statement(while_writing)
+        return writing, statement("^DONE")
 
     def finish(self, name: str, process: "Popen[str]") -> dict[str, str]:
         """Waits for a build that succeeds, and returns the digests of what is in the store."""

@@ -47,6 +47,9 @@ class Host:
         self._holder = stack.enter_context(started([*_UNSHARE, "sleep", "infinity"]))
         self.pid = self._first_process()
         self.run_as_root("ip link set lo up")
+        # What is sent to a host that is down is repeated for half a minute, not for 15.
+        repetitions = "echo 6 > /proc/sys/net/ipv4/tcp_retries2"
+        run(self.enter(["sh", "-c", repetitions]), check=True)
 
     def _first_process(self) -> int:
         """Waits for the first process of the namespaces, and returns its PID outside of them."""

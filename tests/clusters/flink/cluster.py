@@ -1,14 +1,14 @@
 """A standalone Flink cluster."""
 
 import json
-from pathlib import Path
+import time
 from typing import Any
 
 from tests.clusters.cluster import JOB_PORT, Cluster
 from tests.clusters.hosts import Host
+from tests.clusters.java import JOB_SERVERS
 from tests.processes import run
 
-POM = Path(__file__).with_name("pom.xml")
 _REST_PORT = 8081
 _RUNTIME = "org.apache.flink.runtime"
 _CONFIGURATION = {
@@ -24,6 +24,11 @@ _CONFIGURATION = {
     # It takes so long to notice that a host is down; a busy machine may be slow for seconds.
     "heartbeat.interval": 1000,
     "heartbeat.timeout": 8000,
+    # So long does a task wait for results of a host that is down; by default two hours.
+    "taskmanager.network.netty.client.connectTimeoutSec": 10,
+    "taskmanager.network.netty.client.tcp.keepIdleSec": 10,
+    "taskmanager.network.netty.client.tcp.keepIntervalSec": 2,
+    "taskmanager.network.netty.client.tcp.keepCount": 5,
     # Without a strategy Flink does not restart a batch job, and without a limit it never gives up.
     "restart-strategy.type": "exponential-delay",
     "restart-strategy.exponential-delay.initial-backoff": "1 s",
@@ -49,6 +54,7 @@ _MEMORY = {
 class FlinkCluster(Cluster):
     """A job manager, and task managers with one slot each."""
 
+    engine = "flink"
     #: Settings of the task managers that are started from then on, instead of those above.
     memory: dict[str, str] = {}
 
@@ -56,6 +62,7 @@ class FlinkCluster(Cluster):
         configuration = _CONFIGURATION | {
             "rest.address": self.first.address,
             "jobmanager.rpc.address": self.first.address,
+            "io.tmp.dirs": self._temporary,
         }
         lines = [f"{key}: {value}\n" for key, value in configuration.items()]
         (self.folder / "flink-conf.yaml").write_text("".join(lines))
@@ -80,7 +87,7 @@ class FlinkCluster(Cluster):
             *("--artifact-port=8098", "--expansion-port=8097"),
             f"--artifacts-dir={self.folder / 'artifacts'}",
         ]
-        main = "org.apache.beam.runners.flink.FlinkJobServerDriver"
+        main = JOB_SERVERS[self.engine]
         self._start_java(self.first, "job-server", main, arguments, "-Xmx256m", port=JOB_PORT)
 
     def _environment(self, host: Host) -> dict[str, str]:
@@ -89,6 +96,26 @@ class FlinkCluster(Cluster):
     @property
     def options(self) -> list[str]:
         return [*super().options, "--parallelism=2"]
+
+    @property
+    def options_without_job_server(self) -> list[str]:
+        master = f"--flink_master={self.first.address}:{_REST_PORT}"
+        return ["--runner=FlinkRunner", master, *super().options_without_job_server]
+
+    def wait_until_one_has_read(self) -> None:
+        [job] = [job for job in self.ask("jobs")["jobs"] if job["status"] == "RUNNING"]
+        deadline = time.monotonic() + 120
+        while True:
+            vertices = self.ask(f"jobs/{job['id']}")["vertices"]
+            [reading] = [v["tasks"] for v in vertices if "Read annotations" in v["name"]]
+            if reading["FINISHED"] == 1:
+                return
+            assert time.monotonic() < deadline, f"no worker has read: {reading}"
+            time.sleep(0.5)
+
+    def restarts(self) -> int:
+        """Returns how often the tasks of lost workers were restarted so far."""
+        return self.log("job-manager").count("tasks will be restarted to recover the failed task")
 
     def ask(self, path: str) -> Any:
         """Returns an answer of Flink's REST API."""

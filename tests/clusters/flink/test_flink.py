@@ -1,9 +1,6 @@
 """Builds on a Flink cluster: the bytes of a local build, whatever happens to its workers."""
 
-import re
 import signal
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +8,12 @@ import psutil
 import pytest
 
 from tests.clusters.cluster import GROUPING, READING, WRITING, python_workers
-from tests.clusters.flink.cluster import POM, FlinkCluster
+from tests.clusters.flink.cluster import FlinkCluster
 from tests.clusters.hosts import network
+from tests.clusters.losses import MOMENTS, lose_hosts, loses_hosts
 from tests.clusters.requirements import require
-from tests.processes import run
 
-pytestmark = pytest.mark.timeout(900)  # seconds: cores that others use, too
+pytestmark = pytest.mark.timeout(1800)  # seconds: cores that others use, too
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +21,15 @@ def cluster(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fli
     require("java", "mvn")
     folder = tmp_path_factory.mktemp("flink")
     with network(folder) as hosts:
-        yield FlinkCluster(hosts, folder, POM, raw)
+        yield FlinkCluster(hosts, folder, raw)
 
 
-def test_flink_makes_the_local_bytes(cluster: FlinkCluster, expected: dict[str, str]) -> None:
-    assert cluster.build("well") == expected
+def test_detached_job_makes_the_local_bytes(
+    cluster: FlinkCluster, expected: dict[str, str]
+) -> None:
+    running, done = cluster.build_detached("detached", while_writing="find slices: ")
+    assert "/#/job/running/" in running and "/#/job/running/" in done
+    assert cluster.store.digests("detached") == expected
     assert cluster.used_hosts() == 2
     # Flink leaves out a reshuffle that follows another one with only maps between them.
     [job] = cluster.ask("jobs/overview")["jobs"]
@@ -38,33 +39,24 @@ def test_flink_makes_the_local_bytes(cluster: FlinkCluster, expected: dict[str, 
     assert [edge["ship_strategy"] for edge in spread["inputs"]] == ["Rebalance"]
 
 
-def test_interrupt_cancels_the_job_on_the_cluster(cluster: FlinkCluster) -> None:
+def test_job_server_that_the_command_starts_makes_the_local_bytes(
+    cluster: FlinkCluster, expected: dict[str, str]
+) -> None:
+    assert cluster.build("own-server", *cluster.options_without_job_server) == expected
+
+
+def test_sigterm_cancels_the_job_on_the_cluster(cluster: FlinkCluster) -> None:
     """Flink's job server stops waiting for a job that it cancels, and leaves it running."""
-    with cluster.building("interrupted") as process:
+    with cluster.building("interrupted") as process, cluster.store.held(READING):
         assert process.stdout
         page = next(line for line in process.stdout if line.startswith("page: "))
         [launcher] = psutil.Process(process.pid).children()  # of nsenter
-        launcher.send_signal(signal.SIGINT)
+        launcher.send_signal(signal.SIGTERM)
         output = process.stdout.read()
         assert process.wait() == 130
     assert "the job server states CANCELLED, Flink CANCELED" in output.splitlines()
     job_id = page.rpartition("/")[2].strip()
     assert cluster.ask(f"jobs/{job_id}")["state"] == "CANCELED"
-
-
-def test_detached_job_ends_as_a_whole_set(cluster: FlinkCluster, expected: dict[str, str]) -> None:
-    with cluster.building("detached", "--detach") as process:
-        output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    command = re.search(r"its state and page: mdetr-build (job .*)", output)
-    assert command
-    ask = cluster.first.enter([sys.executable, "-m", "pipelines.build", *command[1].split()])
-    counted = ""
-    while not (state := run(ask, check=True).stdout).startswith("DONE"):
-        counted = state
-        time.sleep(5)
-    assert "/#/job/running/" in counted and "find slices: " in counted  # while it runs
-    assert cluster.store.digests("detached") == expected
 
 
 def test_file_with_an_error_is_named(cluster: FlinkCluster) -> None:
@@ -92,6 +84,15 @@ def test_killed_python_worker_and_a_store_that_answers_503_for_a_while(
                 worker.kill()
         cluster.store.fail(WRITING, seconds=15)
         assert cluster.finish("retried", build) == expected
+
+
+@loses_hosts
+def test_killed_hosts_are_replaced(cluster: FlinkCluster, expected: dict[str, str]) -> None:
+    before = cluster.restarts()
+    with cluster.building("lost") as build:
+        lose_hosts(cluster)
+        assert cluster.finish("lost", build) == expected
+    assert cluster.restarts() >= before + len(MOMENTS)
 
 
 def test_task_manager_with_too_little_memory_is_an_error_that_names_it(

@@ -1,19 +1,22 @@
 """A standalone Spark cluster."""
 
 import os
+import re
+import time
 from pathlib import Path
 
 from tests.clusters.cluster import JOB_PORT, Cluster
 from tests.clusters.hosts import Host
-from tests.clusters.java import OPTIONS
+from tests.clusters.java import JOB_SERVERS, OPTIONS
 
-POM = Path(__file__).with_name("pom.xml")
 _MASTER_PORT = 7077
 _DEPLOY = "org.apache.spark.deploy"
 
 
 class SparkCluster(Cluster):
     """A master, and workers with one core each; an executor serves one job."""
+
+    engine = "spark"
 
     def _start_master(self) -> None:
         # An installation of Spark, from which workers start executors.
@@ -34,22 +37,49 @@ class SparkCluster(Cluster):
         self._start_java(host, "worker", f"{_DEPLOY}.worker.Worker", arguments, *options)
 
     def start_job_server(self, executor_memory: str = "512m") -> None:
-        address = self.first.address
-        arguments = [f"--spark-master-url={self._url}", f"--job-host={address}"]
+        arguments = [f"--spark-master-url={self._url}", f"--job-host={self.first.address}"]
         arguments += [f"--job-port={JOB_PORT}", "--artifact-port=8098", "--expansion-port=8097"]
         arguments += [f"--artifacts-dir={self.folder / 'artifacts'}"]
+        options = self._options_of_driver(executor_memory)
+        main = JOB_SERVERS[self.engine]
+        self._start_java(self.first, "job-server", main, arguments, *options, port=JOB_PORT)
+
+    def _options_of_driver(self, executor_memory: str) -> list[str]:
+        """Returns the options of the JVM of the job server, in which the driver of a job runs."""
         settings = {
-            "spark.driver.host": address,
+            "spark.driver.host": self.first.address,
             "spark.executor.memory": executor_memory,
-            "spark.executor.extraJavaOptions": " ".join(OPTIONS),
+            "spark.executor.extraJavaOptions": " ".join(
+                [*OPTIONS, f"-Djava.io.tmpdir={self._temporary}"]
+            ),
             "spark.executor.heartbeatInterval": "1s",
             "spark.network.timeout": "30s",
             "spark.network.timeoutInterval": "10s",
             "spark.ui.enabled": "false",
         }
-        options = ["-Xmx560m", *(f"-D{key}={value}" for key, value in settings.items())]
-        main = "org.apache.beam.runners.spark.SparkJobServerDriver"
-        self._start_java(self.first, "job-server", main, arguments, *options, port=JOB_PORT)
+        return ["-Xmx560m", *(f"-D{key}={value}" for key, value in settings.items())]
+
+    @property
+    def options_without_job_server(self) -> list[str]:
+        master = f"--spark_master_url={self._url}"
+        of_java = [
+            f"--job_server_jvm_properties={option}" for option in self._options_of_driver("512m")
+        ]
+        return ["--runner=SparkRunner", master, *of_java, *super().options_without_job_server]
+
+    def wait_until_one_has_read(self) -> None:
+        deadline = time.monotonic() + 120
+        while True:
+            log = self.log("job-server")
+            stage = re.findall(r"Adding task set (\d+\.\d+) with 2 tasks", log)[-1]
+            if f" in stage {stage} (TID " in "".join(re.findall("Finished task .*", log)):
+                return
+            assert time.monotonic() < deadline, f"no worker has finished stage {stage}"
+            time.sleep(0.5)
+
+    def lost_executors(self) -> int:
+        """Returns how many executors were lost so far."""
+        return len(re.findall(r"Executor \S+ removed: worker lost", self.log("job-server")))
 
     @property
     def _url(self) -> str:
@@ -59,5 +89,6 @@ class SparkCluster(Cluster):
         return {
             "SPARK_HOME": str(self.folder),
             "SPARK_LOCAL_IP": host.address,
+            "SPARK_LOCAL_DIRS": str(self._temporary),
             "SPARK_SCALA_VERSION": "2.12",
         }

@@ -9,10 +9,11 @@ import pytest
 
 from tests.clusters.cluster import READING, WRITING, python_workers
 from tests.clusters.hosts import network
+from tests.clusters.losses import MOMENTS, lose_hosts, loses_hosts
 from tests.clusters.requirements import require
-from tests.clusters.spark.cluster import POM, SparkCluster
+from tests.clusters.spark.cluster import SparkCluster
 
-pytestmark = pytest.mark.timeout(900)  # seconds: cores that others use, too
+pytestmark = pytest.mark.timeout(1800)  # seconds: cores that others use, too
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +21,22 @@ def cluster(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spa
     require("java", "mvn")
     folder = tmp_path_factory.mktemp("spark")
     with network(folder) as hosts:
-        yield SparkCluster(hosts, folder, POM, raw)
+        yield SparkCluster(hosts, folder, raw)
 
 
-def test_spark_makes_the_local_bytes(cluster: SparkCluster, expected: dict[str, str]) -> None:
-    assert cluster.build("well") == expected
+def test_detached_job_makes_the_local_bytes(
+    cluster: SparkCluster, expected: dict[str, str]
+) -> None:
+    _, done = cluster.build_detached("detached", while_writing="^RUNNING$")
+    assert "find slices: " in done
+    assert cluster.store.digests("detached") == expected
     assert cluster.used_hosts() == 2
+
+
+def test_job_server_that_the_command_starts_makes_the_local_bytes(
+    cluster: SparkCluster, expected: dict[str, str]
+) -> None:
+    assert cluster.build("own-server", *cluster.options_without_job_server) == expected
 
 
 def test_interrupt_cancels_the_job_on_the_cluster(cluster: SparkCluster) -> None:
@@ -63,6 +74,15 @@ def test_killed_python_worker_and_a_store_that_answers_503_for_a_while(
                 worker.kill()
         cluster.store.fail(WRITING, seconds=15)
         assert cluster.finish("retried", build) == expected
+
+
+@loses_hosts
+def test_killed_hosts_are_replaced(cluster: SparkCluster, expected: dict[str, str]) -> None:
+    before = cluster.lost_executors()
+    with cluster.building("lost") as build:
+        lose_hosts(cluster)
+        assert cluster.finish("lost", build) == expected
+    assert cluster.lost_executors() >= before + len(MOMENTS)
 
 
 def test_executor_with_too_little_memory_is_an_error_that_names_it(cluster: SparkCluster) -> None:
