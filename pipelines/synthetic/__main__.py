@@ -6,9 +6,10 @@ The same options give the same bytes of every file. Below the output folder, the
 has coco/, refcoco/, lvis/, vg/, gqa/, flickr30k/ and ids/ (`pipelines.synthetic.layout`). The
 datasets overlap as the real ones do (`pipelines.synthetic.plan`), and have corrupted records as the
 real files do (`pipelines.synthetic.corruption`). The layout `clevr` has clevr/
-(`pipelines.synthetic.clevr`). SYNTHETIC.txt marks the folder as generated. With --packed, the same
-files are in archives, as the real ones are published (`pipelines.synthetic.packed`); recipes read
-both.
+(`pipelines.synthetic.clevr`), the layout `detection` objects365/, v3det/ and openimages/
+(`pipelines.synthetic.detection`). SYNTHETIC.txt marks the folder as generated. With --packed, the
+same files are in archives, as the real ones are published (`pipelines.synthetic.packed`); recipes
+read both.
 
 Annotations of Visual Genome's real size (108,000 images and 5.4 million regions, 943,000
 balanced training questions, 320,000 referring sentences), without images:
@@ -24,6 +25,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pipelines.synthetic import SYNTHETIC_MARK
+from pipelines.synthetic.detection import generate_detection
 from pipelines.synthetic.generate import generate_dataset
 from pipelines.synthetic.layout import SyntheticDataset
 from pipelines.synthetic.packed import pack_dataset
@@ -62,9 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = {
         name: value for name in GROUNDING_OPTIONS if (value := getattr(arguments, name)) is not None
     }
-    if arguments.layout == "clevr" and options:
+    if arguments.layout != "grounding" and options:
         unused = ", ".join(GROUNDING_OPTIONS[name] for name in options)
-        parser.error(f"--layout clevr does not use {unused}")
+        parser.error(f"--layout {arguments.layout} does not use {unused}")
     try:
         with atomic_folder(arguments.output) as folder:
             if arguments.layout == "clevr":
@@ -72,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from pipelines.synthetic.clevr import generate_clevr
 
                 generate_clevr(folder, arguments.num_images, arguments.seed)
+            elif arguments.layout == "detection":
+                generate_detection(folder, arguments.num_images, arguments.seed)
             else:
                 dataset = SyntheticDataset(arguments.num_images, arguments.seed, **options)
                 generate_dataset(folder, dataset)
@@ -104,10 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--layout",
-        choices=("grounding", "clevr"),
+        choices=("grounding", "clevr", "detection"),
         default="grounding",
         help="COCO, RefCOCO/+/g, LVIS, Visual Genome, GQA and Flickr30k Entities (the default), "
-        "or CLEVR",
+        "CLEVR, or Objects365, V3Det and OpenImages",
     )
     parser.add_argument(
         "--num-images",
