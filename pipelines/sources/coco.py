@@ -143,6 +143,8 @@ class Coco(Source, kw_only=True):
     instances: list[str] = []  # instances_train2014.json and the like, .json or .zip
     #: refcoco, refcoco+, refcocog -> its refs: a pickle, JSON or Parquet, or a list of such files
     refs: dict[str, str | list[str]] = {}
+    #: whether expressions of no object (gRefCOCO) become captions without boxes
+    no_target: bool = False
 
     def paths(self) -> list[str]:
         return [*(path for _, path in self._refs()), *self.instances]
@@ -189,7 +191,7 @@ class Coco(Source, kw_only=True):
 
     def read(self, raw_slice: Slice, context: Context) -> Iterator[SliceItem]:
         if raw_slice.input.layout == "file":
-            yield from _read_references(raw_slice.input, context)
+            yield from _read_references(raw_slice.input, context, self.no_target)
         else:
             yield from _read_annotations(raw_slice, check=context.rules.boxes == "clip")
 
@@ -207,7 +209,7 @@ def _key(image_id: int) -> str:
 # --- sentences ------------------------------------------------------------------------------------
 
 
-def _read_references(input: Input, context: Context) -> Iterator[SliceItem]:
+def _read_references(input: Input, context: Context, no_target: bool) -> Iterator[SliceItem]:
     check = context.rules.boxes == "clip"
     by_image: dict[tuple[int, str], list[_Referent]] = {}
     images: dict[str, int] = {}  # by the ids of sentences, which no two images share
@@ -230,7 +232,7 @@ def _read_references(input: Input, context: Context) -> Iterator[SliceItem]:
         read.boxes += boxes
         read.splits[ref.split] = read.splits.get(ref.split, 0) + sentences
         what = "" if ref.split in context.splits else f"split {ref.split}"
-        if not what and not targets:
+        if not what and not targets and not no_target:
             what = "expressions of no object"
         if what:
             what = f"{what} of {file_name(input.path)}"

@@ -50,6 +50,7 @@ class DatasetRules(msgspec.Struct, frozen=True):
 
 # Of one object in RefCOCO, of several in gRefCOCO; a recipe may give both the same name.
 _REFERRING = DatasetRules(min_regions=1, area="object", negative="regions", same_words=True)
+_NO_TARGET = msgspec.structs.replace(_REFERRING, min_regions=0)  # or of none
 # The names of classes that an image shows, and in LVIS also of some that it does not show.
 _CLASSES = DatasetRules(min_regions=1, area="object", negative="none", class_name=True)
 _OF_READER = {
@@ -97,7 +98,7 @@ def datasets_of(sources: Mapping[str, Mapping[str, Any]], image_tables: Iterable
         reader = source.get("reader", name)
         refs = source.get("refs", {})
         if reader == "coco" and isinstance(refs, dict):
-            made = dict.fromkeys(refs, _REFERRING)
+            made = dict.fromkeys(refs, _NO_TARGET if source.get("no_target") else _REFERRING)
         elif reader in _OF_READER:
             made = _OF_READER[reader]
         else:

@@ -456,6 +456,29 @@ def test_grefcoco_has_several_boxes_on_one_phrase(
     assert spans == {"[[0, 12]]"}
 
 
+def test_grefcoco_has_expressions_of_no_object_if_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row | {"ref_id": i, "split": "train"} for i, row in enumerate(references()[:3])]
+    rows[1] |= {"ann_id": [-1], "category_id": [-1], "no_target": True}
+    rows[2] |= {"ann_id": [], "category_id": []}
+    tiny.write_json(tmp_path / "grefs(unc).json", rows)
+    table = write_instances(tmp_path) | {"refs": {"grefcoco": "grefs(unc).json"}}
+    counts = build(tmp_path, capsys, sources={"coco": table | {"no_target": True}})
+    plain = json.loads((tmp_path / "grefs(unc).json").read_text())
+    sentences = [[s["sent"] for s in row["sentences"]] for row in plain]
+    written = {
+        caption["text"]: len(caption["regions"])
+        for sample in tiny.samples(tmp_path).values()
+        for caption in sample["captions"]
+    }
+    assert written == {
+        text: int(number == 0) for number, texts in enumerate(sentences) for text in texts
+    }
+    assert counts.in_shards == sum(map(len, sentences))
+    assert counts.not_asked_for == 0
+
+
 # --- MDETR's JSON ---------------------------------------------------------------------------------
 
 

@@ -43,7 +43,8 @@ _Source = dict[str, Any]
 def read_coco(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
     """Yields the sentences of ``refs(*).p`` with the boxes of ``instances_*.json``.
 
-    References in Parquet have their own boxes. Those of no object are not sentences of a set.
+    References in Parquet have their own boxes. Those of no object are sentences of a set if its
+    recipe asks for them.
     """
     sizes: dict[str, tuple[int, int]] = {}
     annotations: dict[str, dict[str, Any]] = {}
@@ -56,7 +57,9 @@ def read_coco(root: RawRoot, source: _Source, wanted: Wanted) -> Found:
     for dataset, paths in source["refs"].items():
         for path in [paths] if isinstance(paths, str) else paths:
             references = enumerate(load_references(root.read(path), path))
-            for sentences in readable(references, _sentences, path, sizes, annotations, wanted):
+            for sentences in readable(
+                references, _sentences, path, sizes, annotations, wanted, source.get("no_target")
+            ):
                 for split, id_, record in sentences:
                     yield split, dataset, id_, record
 
@@ -75,18 +78,22 @@ def _sentences(
     sizes: Mapping[str, tuple[int, int]],
     annotations: Mapping[str, dict[str, Any]],
     wanted: Wanted,
+    with_no_target: bool,
 ) -> list[tuple[str, str, RawRecord]]:
     """Returns the split, id and record of each sentence of a reference to a wanted image."""
     position, reference = numbered
     where = place(path, position)
     key = image_key("coco", reference["image_id"])
-    if key not in wanted or reference.get("no_target"):
+    if key not in wanted:
         return []
+    ids: list[Any] = []
     if "annotation" in reference:
         named = [reference["annotation"]]
     else:
-        ids = reference["ann_id"]
-        ids = ids if isinstance(ids, list) else [ids]
+        ids = (
+            reference["ann_id"] if isinstance(reference["ann_id"], list) else [reference["ann_id"]]
+        )
+        ids = [] if reference.get("no_target") else [id_ for id_ in ids if id_ != -1]
         named = [a for i in ids if (a := annotations.get(record_id(i))) is not None]
     size = reference.get("size") or sizes.get(key, (0, 0))
     return [
@@ -95,7 +102,7 @@ def _sentences(
             record_id(sentence["sent_id"]),
             _sentence(key, sentence["sent"], size, named, reference["category_id"], where),
         )
-        for sentence in (reference["sentences"] if named else [])
+        for sentence in (reference["sentences"] if named or (with_no_target and not ids) else [])
     ]
 
 
@@ -108,7 +115,10 @@ def _sentence(
     where: str,
 ) -> RawRecord:
     """Returns a sentence with the boxes of the objects that it refers to."""
-    facts = {"category": category, "crowd": bool(annotations[0].get("iscrowd", 0))}
+    facts = {}
+    # The classes and crowds of several objects may differ.
+    if len(annotations) == 1 and not isinstance(category, list):
+        facts = {"category": category, "crowd": bool(annotations[0].get("iscrowd", 0))}
     return RawRecord(
         image=key,
         text=text_of(text),
@@ -116,8 +126,7 @@ def _sentence(
         boxes=tuple(readable(annotations, lambda annotation: corners(*annotation["bbox"]))),
         alternatives=tuple(box for a in annotations for box in _extent(a.get("segmentation"))),
         regions="each",
-        # The classes and crowds of several objects may differ.
-        facts={} if isinstance(category, list) or len(annotations) > 1 else facts,
+        facts=facts,
         place=where,
     )
 
