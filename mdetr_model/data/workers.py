@@ -1,6 +1,5 @@
 """The worker processes of a data loader: their start, and their end with the trainer."""
 
-import gc
 import os
 import signal
 import threading
@@ -19,7 +18,7 @@ def worker_options(sets: Sequence[ShardSet]) -> dict[str, Any]:
     if remote:
         _start_fork_server()
     return {
-        "worker_init_fn": partial(_start, os.getpid()),
+        "worker_init_fn": partial(_ignore_signals, os.getpid()),
         "multiprocessing_context": "forkserver" if remote else None,
     }
 
@@ -36,14 +35,7 @@ def _start_fork_server() -> None:
         signal.signal(number, handler)
 
 
-def _start(trainer_pid: int, worker_id: int) -> None:
-    """Prepares a data worker, in its process."""
-    # Garbage collection would write to all objects of the trainer, and thereby copy them.
-    gc.freeze()
-    _ignore_signals(trainer_pid)
-
-
-def _ignore_signals(trainer_pid: int) -> None:
+def _ignore_signals(trainer_pid: int, worker_id: int) -> None:
     """Keeps a data worker running when all processes of a job are interrupted or terminated.
 
     The trainer handles those signals, and needs batches until its step is done. The worker ends
