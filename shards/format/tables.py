@@ -1,9 +1,12 @@
-"""Encodes the Parquet tables of a shard set; equal rows give equal bytes."""
+"""Encodes the Parquet tables of a shard set; equal rows give equal bytes. Reads columns of them."""
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -35,3 +38,12 @@ def encode_index(rows: Sequence[IndexRow]) -> bytes:
 def _table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> pa.Table:
     columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def integers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Returns a column of integers without missing values.
+
+    ``to_numpy`` of pyarrow would import pandas, where that is installed: half a second, and memory
+    of each data worker.
+    """
+    return np.from_dlpack(column.combine_chunks())

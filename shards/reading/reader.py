@@ -13,6 +13,7 @@ from isal import isal_zlib
 from schemas.sample import Caption, Sample, decode_caption, decode_sample
 from shards.format.manifest import ShardError
 from shards.format.placement import is_safe_key
+from shards.format.tables import integers
 from shards.reading.shard_set import ShardSet
 
 Decoded = TypeVar("Decoded")
@@ -151,7 +152,7 @@ class _MappedShard:
         rows = shards.rows(shard, ["key", "image_name", *_Numbers._fields])
         self._keys: pa.ChunkedArray = rows["key"]
         self._names: pa.ChunkedArray = rows["image_name"]
-        self._numbers = np.array([rows[name].to_numpy() for name in _Numbers._fields], np.int64).T
+        self._numbers = np.array([integers(rows[name]) for name in _Numbers._fields], np.int64).T
         with shards.open_shard(shard) as file:
             if not shards.shards[shard].bytes:
                 raise ShardError(f"{self._name} is empty")  # and cannot be mapped

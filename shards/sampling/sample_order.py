@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.format.manifest import ShardError
+from shards.format.tables import integers
 from shards.reading.shard_set import ShardSet
 
 #: A pair, as `SampleIndex` of `shards.sampling.dataset` without epoch and position, and the size of
@@ -188,7 +189,7 @@ def indices_of_shard(shards: ShardSet, shard: int, shard_set: int = 0) -> Sample
         ShardError: the index is damaged, or its counts are not those of the manifest.
     """
     rows = shards.rows(shard, ["captions", "width", "height"])
-    captions = rows["captions"].to_numpy()
+    captions = integers(rows["captions"])
     entry = shards.shards[shard]
     if captions.sum() != entry.captions:
         raise ShardError(
@@ -200,8 +201,8 @@ def indices_of_shard(shards: ShardSet, shard: int, shard_set: int = 0) -> Sample
     indices = np.zeros(len(row), INDEX_DTYPE)
     indices["shard_set"], indices["shard"], indices["row"] = shard_set, shard, row
     indices["caption_index"] = np.arange(len(row)) - first_pair_of_row[row]
-    indices["width"] = rows["width"].to_numpy()[row]
-    indices["height"] = rows["height"].to_numpy()[row]
+    indices["width"] = integers(rows["width"])[row]
+    indices["height"] = integers(rows["height"])[row]
     return indices
 
 

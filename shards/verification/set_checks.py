@@ -12,6 +12,7 @@ import numpy.typing as npt
 from shards.format import manifest as mf
 from shards.format.manifest import ShardError
 from shards.format.placement import is_safe_key
+from shards.format.tables import integers
 from shards.reading.shard_set import ShardSet
 from shards.verification.datasets import Datasets
 from shards.verification.errors import ErrorKind, ErrorLog, VerificationError
@@ -47,7 +48,7 @@ def read_index(shards: ShardSet, log: ErrorLog) -> dict[int, IndexedShard]:
             file = shards.shards[shard].index.file
             log.add([VerificationError(ErrorKind.INDEX, str(error), file)])
             continue
-        crc32, size = (rows[name].to_numpy() for name in ("image_crc32", "image_size"))
+        crc32, size = (integers(rows[name]) for name in ("image_crc32", "image_size"))
         indexed[shard] = IndexedShard(
             keys=rows["key"].to_pylist(),
             captions=sum(rows["captions"].to_pylist()),

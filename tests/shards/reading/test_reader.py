@@ -1,6 +1,8 @@
 """Reading samples and pairs, and refusing damaged files by name."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -107,6 +109,23 @@ def test_reader_keeps_the_given_number_of_shards_open(tmp_path: Path) -> None:
     reader.pair(20, 0, 0)
     reader.pair(10, 0, 0)
     assert shards.opened == 21
+
+
+def test_reading_pairs_imports_no_pandas(tmp_path: Path) -> None:
+    write_shard_set(tmp_path, [[1], [2]])
+    program = """
+import sys
+from shards.reading.reader import ShardReader
+from shards.reading.shard_set import ShardSet
+from shards.sampling.sample_order import PairOrder
+
+shards = ShardSet.open(sys.argv[1])
+order = PairOrder(shards, "train", seed=0)
+for pair in order.indices(0, 0, order.pairs).tolist():
+    ShardReader(shards).pair(*pair[1:4])
+sys.exit("pandas" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
 
 
 # --- damaged sets ---------------------------------------------------------------------------------
