@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas import Box
@@ -81,6 +81,7 @@ EDGES = st.sampled_from([0.0, 5.0, 10.0, 15.0, 20.0, np.inf, np.nan])
     boxes=st.lists(st.tuples(EDGES, EDGES, EDGES, EDGES), max_size=12),
     threshold=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
 )
+@example(boxes=[(0.0, 0.0, 1.0, 1.0)] * 7, threshold=0.5)  # several blocks
 def test_overlapping_pairs_are_those_of_the_whole_matrix(
     overlap: Callable[[Boxes, Boxes], Boxes], boxes: list[Box], threshold: float
 ) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipelines.captions.combine import combine
 from pipelines.captions.rules import MDETR, PAPER, CaptionRules
-from schemas import Box, Caption, Phrase, Provenance, Question, Region, Sample, Span
+from schemas import AbsentSpan, Box, Caption, Phrase, Provenance, Question, Region, Sample, Span
 from shards.verification.caption_checks import check_caption, check_composition
 from shards.verification.datasets import Datasets, datasets_of
 from shards.verification.errors import ErrorKind
@@ -195,6 +195,8 @@ def test_dataset_is_one_of_a_source() -> None:
         ("(red)", [(1, 3)], False),
         ("a", [], False),
         ("??", [], True),
+        ("ab", [(0, 1)], False),
+        ("ab?", [(0, 2)], True),
     ],
 )
 def test_negative_tokens_of_a_question_cover_all_its_words(
@@ -303,6 +305,7 @@ def phrase(*boxes: Box, span: Span = (2, 5)) -> Phrase:
     ("phrases", "regions", "correct"),
     [
         ([phrase(BOX)], [Region([(2, 5)], BOX)], True),
+        ([phrase((0.0, 0.0, 9.0, 9.0))], [Region([(2, 5)], (0.0, 0.0, 9.0, 9.0))], True),
         ([phrase(BOX, CLIPPED)], [Region([(2, 5)], CLIPPED)], True),
         ([phrase(OVER_THE_BORDER)], [Region([(2, 5)], CLIPPED)], True),
         ([phrase(OVER_THE_BORDER)], [Region([(2, 5)], OVER_THE_BORDER)], False),
@@ -355,3 +358,28 @@ def test_phrases_are_of_sentences_that_are_not_joined() -> None:
     of_vg = sentence("a cat", "vg", Region([(2, 5)], BOX))
     of_vg.phrases = [phrase(BOX)]
     assert errors_of(of_vg) == [ErrorKind.PHRASE]
+
+
+def messages_of(caption: Caption) -> list[str]:
+    sample = Sample("vg/1", 100, 50, "", [])
+    return [message for _, message in check_caption(sample, caption, SEPARATE)]
+
+
+def test_message_says_what_is_wrong_with_a_question_or_several_sentences() -> None:
+    asked = sentence("is it?", "gqa")
+    assert messages_of(asked) == ["it has none: gqa/1"]
+    of_vg = sentence("a cat", "vg", Region([(2, 5)], BOX))
+    of_vg.question = Question("1", "yes")
+    assert messages_of(of_vg) == ["the caption may not have one: vg/1"]
+    two = [Provenance("vg", str(i), (6 * i, 6 * i + 5)) for i in range(2)]
+    several = list(check_composition(Caption("a cat a dog", [], [], two), False))
+    assert [message for _, message in several] == ["2 sentences, though the split is not combined"]
+
+
+def test_caption_without_sentences_has_neither_a_question_nor_phrases() -> None:
+    absent = AbsentSpan((0, 5), "gqa", "1", "no such object", "proven")
+    alone = Caption("a dog.", [], [(2, 5)], [], absent=[absent])
+    for question, phrases in [(None, []), (Question("1", "yes"), []), (None, [phrase(BOX)])]:
+        alone.question, alone.phrases = question, phrases
+        kinds = [kind for kind, _ in check_caption(Sample("vg/1", 1, 1, "", []), alone, JOINED)]
+        assert (ErrorKind.ABSENT in kinds) == (question is not None or bool(phrases))
