@@ -29,10 +29,8 @@ import psutil
 from benchmarks.build import SYNTHETIC
 from tests.clusters.cluster import Cluster
 from tests.clusters.downloads import prism
-from tests.clusters.flink.cluster import POM as FLINK_POM
 from tests.clusters.flink.cluster import FlinkCluster
 from tests.clusters.hosts import Host, network
-from tests.clusters.spark.cluster import POM as SPARK_POM
 from tests.clusters.spark.cluster import SparkCluster
 from tests.end_to_end.built_sets import set_digests
 from tests.processes import run
@@ -145,10 +143,8 @@ def engine_hosts(engine: str, folder: Path) -> Iterator[tuple[list[Host], list[s
             yield [hosts.add_host("first")], options
         else:
             (folder / "no_raw_files").mkdir()
-            kind, pom = (
-                (FlinkCluster, FLINK_POM) if engine == "flink" else (SparkCluster, SPARK_POM)
-            )
-            cluster: Cluster = kind(hosts, folder, pom, folder / "no_raw_files")
+            kind = FlinkCluster if engine == "flink" else SparkCluster
+            cluster: Cluster = kind(hosts, folder, folder / "no_raw_files")
             all_hosts = [cluster.first, *cluster.workers.values()]
             yield all_hosts, [*cluster.options, "--shared-disk"]
 

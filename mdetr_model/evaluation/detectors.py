@@ -69,9 +69,13 @@ class Detector(Protocol):
 
 
 def is_other_detector(source: str) -> bool:
-    """Returns whether a folder has a model other than MDETR, or a name is of the hub."""
+    """Returns whether a folder has a model other than MDETR, or a name is of the hub.
+
+    A name whose first part is a folder is a path, such as ``RUN/model`` with a typing error.
+    """
     if not Path(source).is_dir():
-        return re.fullmatch(HUB_NAME, source) is not None
+        is_path = Path(source.partition("/")[0]).is_dir()
+        return not is_path and re.fullmatch(HUB_NAME, source) is not None
     config = Path(source, "config.json")
     return config.is_file() and _model_type(source) != MdetrConfig.model_type
 

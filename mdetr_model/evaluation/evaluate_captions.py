@@ -48,8 +48,16 @@ class LoadedPair(NamedTuple):
     caption: Caption
 
     def open_image(self) -> Image.Image:
-        """Returns the decoded image."""
-        return Image.open(io.BytesIO(self.image)).convert("RGB")
+        """Returns the decoded image.
+
+        Raises:
+            ValueError: it is neither JPEG nor PNG, or damaged.
+        """
+        try:
+            return Image.open(io.BytesIO(self.image), formats=("JPEG", "PNG")).convert("RGB")
+        # Pillow's decoders raise any of these on damaged files.
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{self.key}: {error}") from error
 
 
 def detect_captions(

@@ -151,8 +151,6 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
         """Yields the micro batches of this rank from the set position to the end of the epoch."""
         epoch, size = self._epoch, self._rank_size // self._micro_batches
         for first, indices in self._global_batches(epoch, self._step):
-            if self._prefetcher is not None:
-                self._prefetcher.advance(epoch, first)
             of_rank = indices[self._rank_offset : self._rank_offset + self._rank_size]
             batch = _as_tuples(of_rank, epoch, first + self._rank_offset)
             for i in range(0, self._rank_size, size):
@@ -162,14 +160,21 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
         """Yields the first position and the pairs of each global batch from a step on.
 
         Asks the order for many batches at once: a mixture permutes 10,000 slots for any range.
+        Shards are fetched ahead before that, which reads their indexes.
         """
         size = self._global_batch_size
         steps_at_once = max(1, _PAIRS_AT_ONCE // size)
         for first_step in range(step, self.steps, steps_at_once):
             first, stop = first_step * size, min(first_step + steps_at_once, self.steps) * size
+            self._advance(epoch, first)
             indices = self._order.indices(epoch, first, stop)
             for start in range(first, stop, size):
+                self._advance(epoch, start)
                 yield start, indices[start - first : start - first + size]
+
+    def _advance(self, epoch: int, position: int) -> None:
+        if self._prefetcher is not None:
+            self._prefetcher.advance(epoch, position)
 
 
 def evaluation_indices(

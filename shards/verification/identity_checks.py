@@ -78,11 +78,13 @@ def check_image_files(
     roles = shards.manifest.roles
     datasets = requirements.datasets
     is_closed = datasets is not None and not datasets.is_open
+    is_whole = len(indexed) == len(shards.shards)
     stated = {file.identity(): file.images for file in shards.manifest.same_files}
     for group in _groups(files, files != 0):
         images = [_image(int(i), indexed) for i in group]
         by_key = {image.key: image for image in images}
-        is_stated = stated.pop(int(files[group[0]]), 0) == len(by_key)
+        missing = stated.pop(int(files[group[0]]), 0) - len(by_key)
+        is_stated = missing == 0 or (missing > 0 and not is_whole)
         first = images[0]
         evaluated = next((i for i in images if roles[_split(shards, i)] == "eval"), None)
         for image in by_key.values():
@@ -96,7 +98,7 @@ def check_image_files(
                 if same or requirements.joins_photos:
                     message = f"its file is that of {first.key}"
                     yield VerificationError(ErrorKind.SAME_BYTES, message, entry.file, image.key)
-    if len(indexed) == len(shards.shards):
+    if is_whole:
         for identity, count in stated.items():
             crc32 = f"the CRC-32 {identity >> 32:08x}"
             message = f"it states that {count_noun(count, 'image')} have one file, with {crc32}"

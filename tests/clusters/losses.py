@@ -1,19 +1,10 @@
 """Worker hosts that are killed in the middle of a build, and replaced."""
 
-import os
-
-import pytest
-
 from tests.clusters.cluster import GROUPING, READING, WRITING, Cluster
 
 #: The moments of a build in which a host is killed: raw files are sliced; one worker has read its
 #: slices, and the other one is reading; a shard is written.
 MOMENTS = {"reading": READING, "grouping": GROUPING, "writing": WRITING}
-
-loses_hosts = pytest.mark.skipif(
-    "MDETR_CLUSTER_LOSSES" not in os.environ,
-    reason="`make test-clusters` kills hosts, which takes a minute for each engine",
-)
 
 
 def lose_hosts(cluster: Cluster) -> None:

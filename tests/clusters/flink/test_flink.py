@@ -10,7 +10,7 @@ import pytest
 from tests.clusters.cluster import GROUPING, READING, WRITING, python_workers
 from tests.clusters.flink.cluster import FlinkCluster
 from tests.clusters.hosts import network
-from tests.clusters.losses import MOMENTS, lose_hosts, loses_hosts
+from tests.clusters.losses import MOMENTS, lose_hosts
 from tests.clusters.requirements import require
 
 pytestmark = pytest.mark.timeout(1800)  # seconds: cores that others use, too
@@ -86,7 +86,7 @@ def test_killed_python_worker_and_a_store_that_answers_503_for_a_while(
         assert cluster.finish("retried", build) == expected
 
 
-@loses_hosts
+@pytest.mark.loses_hosts
 def test_killed_hosts_are_replaced(cluster: FlinkCluster, expected: dict[str, str]) -> None:
     before = cluster.restarts()
     with cluster.building("lost") as build:

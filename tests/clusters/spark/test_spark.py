@@ -9,7 +9,7 @@ import pytest
 
 from tests.clusters.cluster import READING, WRITING, python_workers
 from tests.clusters.hosts import network
-from tests.clusters.losses import MOMENTS, lose_hosts, loses_hosts
+from tests.clusters.losses import MOMENTS, lose_hosts
 from tests.clusters.requirements import require
 from tests.clusters.spark.cluster import SparkCluster
 
@@ -76,7 +76,7 @@ def test_killed_python_worker_and_a_store_that_answers_503_for_a_while(
         assert cluster.finish("retried", build) == expected
 
 
-@loses_hosts
+@pytest.mark.loses_hosts
 def test_killed_hosts_are_replaced(cluster: SparkCluster, expected: dict[str, str]) -> None:
     before = cluster.lost_executors()
     with cluster.building("lost") as build:

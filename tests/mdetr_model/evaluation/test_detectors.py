@@ -100,13 +100,15 @@ def test_letter_case_does_not_move_spans(models: dict[str, Path]) -> None:
     torch.testing.assert_close(upper[0].scores, lower[0].scores)
 
 
-def test_models_of_other_types_are_refused(tmp_path: Path) -> None:
+def test_models_of_other_types_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_model().save_pretrained(tmp_path / "mdetr")
     with pytest.raises(ValueError, match="a model of type 'mdetr'; the supported types are"):
         read_detector(str(tmp_path / "mdetr"), "cpu")
     assert not is_other_detector(str(tmp_path / "mdetr"))
     assert not is_other_detector(str(tmp_path))  # an empty folder
     assert not is_other_detector("/no/such/folder")
+    monkeypatch.chdir(tmp_path)
+    assert not is_other_detector("mdetr/modle")  # in a folder that exists, so no name in the hub
 
 
 def test_folders_and_names_of_the_hub_are_recognized(models: dict[str, Path]) -> None:

@@ -378,7 +378,7 @@ def test_message_says_what_is_wrong_with_a_question_or_several_sentences() -> No
 
 def test_caption_without_sentences_has_neither_a_question_nor_phrases() -> None:
     absent = AbsentSpan((0, 5), "gqa", "1", "no such object", "proven")
-    alone = Caption("a dog.", [], [(2, 5)], [], absent=[absent])
+    by itself = Caption("a dog.", [], [(2, 5)], [], absent=[absent])
     for question, phrases in [(None, []), (Question("1", "yes"), []), (None, [phrase(BOX)])]:
         alone.question, alone.phrases = question, phrases
         kinds = [kind for kind, _ in check_caption(Sample("vg/1", 1, 1, "", []), alone, JOINED)]
