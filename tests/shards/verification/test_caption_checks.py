@@ -376,10 +376,13 @@ def test_message_says_what_is_wrong_with_a_question_or_several_sentences() -> No
     assert [message for _, message in several] == ["2 sentences, though the split is not combined"]
 
 
-def test_caption_without_sentences_has_neither_a_question_nor_phrases() -> None:
+def test_without_sentenceswithout_sentences_has_neither_a_question_nor_phrases() -> None:
     absent = AbsentSpan((0, 5), "gqa", "1", "no such object", "proven")
-    by itself = Caption("a dog.", [], [(2, 5)], [], absent=[absent])
+    without_sentences = Caption("a dog.", [], [(2, 5)], [], absent=[absent])
     for question, phrases in [(None, []), (Question("1", "yes"), []), (None, [phrase(BOX)])]:
-        alone.question, alone.phrases = question, phrases
-        kinds = [kind for kind, _ in check_caption(Sample("vg/1", 1, 1, "", []), alone, JOINED)]
+        without_sentences.question, without_sentences.phrases = question, phrases
+        kinds = [
+            kind
+            for kind, _ in check_caption(Sample("vg/1", 1, 1, "", []), without_sentences, JOINED)
+        ]
         assert (ErrorKind.ABSENT in kinds) == (question is not None or bool(phrases))
