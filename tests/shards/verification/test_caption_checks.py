@@ -376,7 +376,7 @@ def test_message_says_what_is_wrong_with_a_question_or_several_sentences() -> No
     assert [message for _, message in several] == ["2 sentences, though the split is not combined"]
 
 
-def test_without_sentenceswithout_sentences_has_neither_a_question_nor_phrases() -> None:
+def test_caption_without_sentences_has_neither_a_question_nor_phrases() -> None:
     absent = AbsentSpan((0, 5), "gqa", "1", "no such object", "proven")
     without_sentences = Caption("a dog.", [], [(2, 5)], [], absent=[absent])
     for question, phrases in [(None, []), (Question("1", "yes"), []), (None, [phrase(BOX)])]:
