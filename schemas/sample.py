@@ -109,6 +109,10 @@ class Caption(msgspec.Struct, gc=False, omit_defaults=True):
     question: Question | None = None
     absent: list[AbsentSpan] = []
 
+    def is_absent(self) -> bool:
+        """Returns whether it is made of absent phrases only: no sentence, question or class."""
+        return bool(self.absent) and not self.provenance
+
 
 class Sample(msgspec.Struct, gc=False):
     """One image with all its captions. ``file`` is the name of its file in its source."""

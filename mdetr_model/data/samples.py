@@ -48,6 +48,7 @@ class GroundTruth:
         positive_map: (P, 256) boolean, the tokens of each phrase.
         absent: the phrases that name nothing in the image.
         absent_map: (A, 256) boolean, their tokens.
+        is_absent: whether the caption is made of such phrases only.
     """
 
     size: tuple[int, int]
@@ -58,6 +59,7 @@ class GroundTruth:
     absent_map: Tensor = field(
         default_factory=lambda: torch.zeros(0, NUM_TOKEN_POSITIONS, dtype=torch.bool)
     )
+    is_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,6 +185,7 @@ class TrainingSampleBuilder:
             positive_map=torch.from_numpy(rows),
             absent=[pair.caption.text[start:stop] for start, stop in spans],
             absent_map=torch.from_numpy(absent_rows),
+            is_absent=pair.caption.is_absent(),
         )
 
 

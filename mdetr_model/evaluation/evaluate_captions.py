@@ -111,6 +111,9 @@ def _loaded(pair: Pair, rng: np.random.Generator) -> LoadedPair:
 def _detect(
     task: DetectorTask, detector: Detector, pairs: Sequence[LoadedPair]
 ) -> list[CaptionResult]:
+    pairs = [pair for pair in pairs if not pair.caption.is_absent()]
+    if not pairs:
+        return []
     images = [pair.open_image() for pair in pairs]
     prompts = [Prompt(pair.caption.text, task.phrases(pair.caption)) for pair in pairs]
     return [
@@ -153,7 +156,8 @@ def read_captions(
 def _captions(shards: ShardSet, split: str) -> Iterator[tuple[str, int, Caption]]:
     for stored in ShardReader(shards).samples(split):
         for index, caption in enumerate(stored.sample.captions):
-            yield stored.sample.key, index, caption
+            if not caption.is_absent():
+                yield stored.sample.key, index, caption
 
 
 def _result(

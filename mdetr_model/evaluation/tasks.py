@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -79,9 +81,16 @@ class EvaluationTask(Protocol):
 def make_task(name: str, model: MdetrForGrounding) -> EvaluationTask:
     """Returns the task of a name: "grounding", "referring", "answering" and so on.
 
+    All but "rejection" leave out captions of absent phrases only.
+
     Raises:
         ValueError: there is no such task, or the model has no answer vocabulary for "answering".
     """
+    task = _task(name, model)
+    return task if name == "rejection" else SentenceTask(task)
+
+
+def _task(name: str, model: MdetrForGrounding) -> EvaluationTask:
     match name:
         case "grounding":
             return PhraseGroundingTask()
@@ -102,6 +111,36 @@ def make_task(name: str, model: MdetrForGrounding) -> EvaluationTask:
                 raise ValueError(message)
             return QuestionAnsweringTask(vocabulary)
     raise ValueError(f"unknown task {name!r}")
+
+
+class SentenceTask:
+    """A task on the captions that have a sentence, as if the others were not in the split."""
+
+    def __init__(self, task: EvaluationTask) -> None:
+        self._task = task
+
+    def score(self, outputs: Any, batch: Batch) -> list[Any]:
+        """Returns the scores of the sentences of a batch."""
+        sentences = _sentences(batch)
+        return self._task.score(*_select(outputs, batch, sentences)) if sentences else []
+
+    def predictions(self, outputs: Any, batch: Batch) -> list[dict[str, Any]]:
+        """Returns the entries of the sentences of a batch."""
+        sentences = _sentences(batch)
+        return self._task.predictions(*_select(outputs, batch, sentences)) if sentences else []
+
+    def metrics(self, scores: Sequence[Any]) -> dict[str, Any]:
+        """Returns the metrics of the task."""
+        return self._task.metrics(scores)
+
+    def baselines(
+        self, samples: Iterator[TextOnlySample], training_samples: Iterator[TextOnlySample]
+    ) -> dict[str, dict[str, float]]:
+        """Returns the baselines of the task on sentences."""
+        return self._task.baselines(
+            (sample for sample in samples if not sample.caption.is_absent()),
+            (sample for sample in training_samples if not sample.caption.is_absent()),
+        )
 
 
 class PhraseGroundingTask:
@@ -458,6 +497,32 @@ def _questions(samples: Iterator[TextOnlySample]) -> Iterator[tuple[str, Questio
     for sample in samples:
         if sample.caption.question is not None:
             yield sample.caption.text, sample.caption.question
+
+
+def _sentences(batch: Batch) -> list[int]:
+    """Returns the items of a batch that are not of absent phrases only."""
+    truths = enumerate(batch.ground_truths)
+    return [item for item, truth in truths if truth is None or not truth.is_absent]
+
+
+def _select(outputs: Any, batch: Batch, items: list[int]) -> tuple[Any, Batch]:
+    """Returns what tasks read of the outputs and of the batch, for some of its items."""
+    if len(items) == len(batch.ground_truths):
+        return outputs, batch
+    answers = getattr(outputs, "answers", None) or {}
+    selected = SimpleNamespace(
+        logits=outputs.logits[items],
+        pred_boxes=outputs.pred_boxes[items],
+        answers={head: logits[items] for head, logits in answers.items()},
+    )
+    return selected, replace(
+        batch,
+        labels={name: labels[items] for name, labels in batch.labels.items()},
+        keys=[batch.keys[item] for item in items],
+        caption_indices=[batch.caption_indices[item] for item in items],
+        questions=[batch.questions[item] for item in items],
+        ground_truths=[batch.ground_truths[item] for item in items],
+    )
 
 
 def _ground_truths(batch: Batch) -> list[GroundTruth]:
