@@ -20,6 +20,8 @@ class ClassGroups(msgspec.Struct):
         names: the caption of each class, by its id.
         boxes: how many boxes the slice has, whatever becomes of them.
         has_relative_boxes: as of `ImageRecord`.
+        has_local_ids: whether ids of images and classes are those of one file, so that a caption is
+            named by its image's key and its text.
     """
 
     source: str
@@ -28,6 +30,7 @@ class ClassGroups(msgspec.Struct):
     names: Mapping[str, str]
     boxes: int = 0
     has_relative_boxes: bool = False
+    has_local_ids: bool = False
     _groups: dict[tuple[str, str], dict[str, list[Region]]] = msgspec.field(
         default_factory=lambda: defaultdict(dict)
     )
@@ -52,6 +55,8 @@ class ClassGroups(msgspec.Struct):
                 record_id, count = f"{image_id}:{class_id}", len(regions)
                 name = self.names.get(class_id)
                 error = _error(image, name)
+                if self.has_local_ids and not error:
+                    record_id = f"{image.partition('/')[2]}:{name}"
                 if name is None or error:
                     id_ = f"{self.dataset}/{record_id}"
                     yield Rejected(self.source, id_, error, "", image, boxes=count)

@@ -144,13 +144,21 @@ def read_images(
 
 
 def read_boxes(
-    raw_slice: Slice, source: str, dataset: str, key_of: Callable[[ImageId], str]
+    raw_slice: Slice,
+    source: str,
+    dataset: str,
+    key_of: Callable[[ImageId], str],
+    has_local_ids: bool = False,
 ) -> Iterator[SliceItem]:
-    """Yields the captions of a slice of ``annotations``, by a function for the keys of images."""
+    """Yields the captions of a slice of ``annotations``, by a function for the keys of images.
+
+    ``has_local_ids`` is as of `ClassGroups`.
+    """
     annotations, bad = decode_list(raw_slice.content, _Annotation)
     yield from reject_malformed(source, bad, raw_slice.input.path, records=0, boxes=1)
     names, count = class_names(raw_slice), len(annotations) + len(bad)
-    groups = ClassGroups(source, dataset, raw_slice.input.role, names, boxes=count)
+    split = raw_slice.input.role
+    groups = ClassGroups(source, dataset, split, names, count, has_local_ids=has_local_ids)
     for annotation in annotations:
         region = Region(
             spans=[],

@@ -179,7 +179,9 @@ class Custom(Source, kw_only=True):
                 # An image that the file does not list is in no table of images.
                 return self._key(names.get(str(image_id), f"{image_id} of no file"))
 
-            yield from read_boxes(raw_slice, self.dataset, self._classes, key_of)
+            yield from read_boxes(
+                raw_slice, self.dataset, self._classes, key_of, has_local_ids=True
+            )
 
     @property
     def _classes(self) -> str:
@@ -200,7 +202,7 @@ class Custom(Source, kw_only=True):
         path, split = raw_slice.input.path, raw_slice.input.role
         read = RawCounts(self.dataset, captions=0, boxes=0)
         names: dict[str, str] = {}
-        groups = ClassGroups(self.dataset, self._classes, split, names)
+        groups = ClassGroups(self.dataset, self._classes, split, names, has_local_ids=True)
         for offset, content in _lines(raw_slice.content):
             record_id = f"{file_name(path)}:{raw_slice.first + offset}"
             try:

@@ -132,6 +132,46 @@ def test_odvg_has_captions_phrases_and_classes(tmp_path: Path) -> None:
     assert (counts.boxes.read, counts.boxes.in_shards, counts.boxes.rejected) == (7, 5, 2)
 
 
+def test_classes_of_an_image_in_several_files_are_united_by_their_names(tmp_path: Path) -> None:
+    """Ids of images and classes count from 0 in each file, whatever has them in another one."""
+    write_images(tmp_path)
+
+    def write_file(name: str, image_files: Sequence[str], classes: Sequence[str], x: int) -> None:
+        size = {"width": tiny.WIDTH, "height": tiny.HEIGHT}
+        content = {
+            "images": [{"id": i, "file_name": f, **size} for i, f in enumerate(image_files)],
+            "annotations": [
+                {"id": i, "image_id": image_files.index("0.jpg"), "category_id": i, "bbox": bbox}
+                for i, bbox in enumerate([[x, 0, 10, 10], [x, 20, 10, 10]])
+            ],
+            "categories": [{"id": i, "name": each} for i, each in enumerate(classes)],
+        }
+        tiny.write_json(tmp_path / name, content)
+
+    write_file("animals.json", ["0.jpg"], ["cat", "dog"], x=0)
+    write_file("vehicles.json", ["0.jpg", FILES[0]], ["truck", "bus"], x=20)
+    write_file("more.json", [FILES[0], "0.jpg"], ["dog", "cat"], x=40)
+    instance = {"bbox": [60, 0, 70, 10], "category": "1"}
+    write_odvg(tmp_path / "own.jsonl", odvg_line("0.jpg", detection={"instances": [instance]}))
+    files = ["animals.json", "vehicles.json", "more.json", "own.jsonl"]
+    table = {"files": {"train": files}, "images": ["images"]}
+    splits = {"train": {"shards": 1, "combine": False}}
+    assert tiny.build(tmp_path, RUNNER, splits=splits, sources={"custom": table}) == 0
+    corners = {
+        text: [box[:2] for _, box in regions]
+        for (_, text), regions in captions_of(tmp_path).items()
+    }
+    assert corners == {
+        "cat": [[0, 0], [40, 20]],
+        "dog": [[0, 20], [40, 0]],
+        "truck": [[20, 0]],
+        "bus": [[20, 20]],
+        "1": [[60, 0]],
+    }
+    counts = manifest.load(tmp_path / "shards").sources["custom"]
+    assert (counts.rejected, counts.boxes.in_shards) == (0, 7)
+
+
 def test_image_in_files_of_both_roles_fails_the_build(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
