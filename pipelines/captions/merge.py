@@ -66,7 +66,9 @@ def merge(
             yield reject_record(record, image.reason, image.detail)
             continue
         target = image_registry.image(image_registry.canonical(record.image))
-        if target is None or not _can_rescale(image, target, rules, image_registry):
+        # Without a size or boxes, what is absent goes with the image's captions.
+        joins = not (record.captions or image.width) and record.image not in merged
+        if target is None or not (joins or _can_rescale(image, target, rules, image_registry)):
             target = image_registry.image(record.image)
         if target is None or not target.width:
             target = image

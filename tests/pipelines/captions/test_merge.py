@@ -13,6 +13,7 @@ from pipelines.captions.merge import MergedImage, merge
 from pipelines.captions.rules import MDETR, PAPER, CaptionRules
 from pipelines.dedup.image_registry import ImageRegistry
 from schemas import (
+    AbsentPhrase,
     Box,
     Caption,
     GroundedCaption,
@@ -117,6 +118,23 @@ def test_crop_stays_a_separate_image() -> None:
     assert boxes(both) == [(10, 10, 20, 20)]
     one, _ = merged(*records, image_registry=ImageRegistry([almost, COCO], [], same_photo=True))
     assert [m.image.key for m in one] == ["coco/9"]
+
+
+@pytest.mark.parametrize(("width", "key"), [(800, "coco/9"), (820, "vg/1")])
+def test_absent_phrases_without_a_size_go_with_the_captions_of_their_image(
+    width: int, key: str
+) -> None:
+    """As those of OpenImages, whose records of boxes alone have the size; 820 is that of a crop."""
+    row = msgspec.structs.replace(VG, width=0, height=0)
+    absent = image_record(rank=(1, 0, 0))
+    absent.absent.append(AbsentPhrase("a dog", "vg", "1:dog", "class not shown"))
+    on_coco = image_record(caption(record="2"), image="coco/9", rank=(2, 0, 0))
+    with_boxes = image_record(caption(region((0, 0, 9, 9))), width=width, height=600)
+    image_registry = ImageRegistry([row, COCO], [], same_photo=True)
+    images, _ = merged(absent, on_coco, with_boxes, image_registry=image_registry)
+    [with_absent] = [m for m in images if m.absent]
+    assert with_absent.image.key == key and with_absent.captions
+    assert "vg/1" in with_absent.keys
 
 
 def test_mdetr_rules_rescale_crops_too() -> None:

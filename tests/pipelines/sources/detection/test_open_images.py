@@ -166,13 +166,16 @@ def test_flickr_photos_join_images_with_coco(tmp_path: Path) -> None:
     tiny.write_refs(tmp_path / "coco/refs.p", [tiny.reference(7, 70, {1: "the cat"})])
     tiny.write(tmp_path / "coco/images/7.jpg", tiny.image_file(100, 50))
     boxes = [box(1, PERSON, 0.5, 1, 0, 1), box(2, PERSON, 0, 1, 0, 1)]
-    source = write(tmp_path, [photo(1), photo(2)], boxes)
+    labels = [[image_id(1), "verification", TORTOISE, 0]]
+    source = write(tmp_path, [photo(1), photo(2)], boxes, labels)
     tiny.write(tmp_path / "held_out.txt", b"9002\n")
     held_out = {"photos": {"ids": ["held_out.txt"], "of": "flickr30k"}}
-    build(tmp_path, {"coco": coco, "openimages": source}, exclude=held_out)
+    sources = {"coco": coco, "openimages": source}
+    build(tmp_path, sources, exclude=held_out, negatives={"proven": 5})
     assert boxes_of(tmp_path) == {
         ("coco/7", "the cat"): [[10, 10, 50, 40]],
         ("coco/7", "Person"): [[50, 0, 100, 50]],
+        ("coco/7", "Tortoise"): [],  # verified to be absent
     }
     counts = manifest.load(tmp_path / "shards").sources["openimages"]
     assert (counts.in_shards, counts.excluded) == (1, 1)
