@@ -280,7 +280,7 @@ def _write_index(archive: str, target: str, scratch: str) -> bool:
 def _scratch_file(path: str, scratch: str) -> Iterator[BinaryIO]:
     """Yields a file that is renamed to ``path`` after the block, in a folder of its own."""
     if is_local(path):
-        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, scratch) as file:
         yield file
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from mdetr_model.inference.images import open_image
 from mdetr_model.inference.play_server import PlayServer
-from mdetr_model.model_folder import read_model, write_model
+from mdetr_model.model_folder import write_model
 from mdetr_model.modeling import MdetrForGrounding, MdetrProcessor
 from schemas.limits import MAX_IMAGE_FILE_BYTES
 from tests.chromium_session import ChromiumSession, chromium_session
@@ -69,7 +69,8 @@ def url(
     model_folder: Path, images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("named") / "model"
-    model, processor = read_model(model_folder)
+    model = MdetrForGrounding.from_pretrained(model_folder).eval()
+    processor = MdetrProcessor.from_pretrained(model_folder)
     name_ball_and_dog(model, processor, open_image(images / "turned.jpg"))
     write_model(folder, model, processor)
     with PlayServer(folder, images / "examples", 0.7, 0) as server, served(server):
