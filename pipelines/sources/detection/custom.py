@@ -40,11 +40,12 @@ from pipelines.sources.detection.coco_layout import (
 from pipelines.sources.image_licenses import LicenseTable
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, RawCounts, Region, Rejected, Span
 from schemas.class_names import CLASSES_ENDING, class_name
-from schemas.image_ids import NAMESPACES
+from schemas.image_ids import NAMESPACES, normal_key
 from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS
 from shards.format.placement import is_safe_key
 
 _ODVG_ENDING = ".jsonl"
+_IMAGE_ENDING = ".jpg"
 
 _Coordinate = Annotated[float, msgspec.Meta(gt=-MAX_COORDINATE, lt=MAX_COORDINATE)]
 _Box = tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate]
@@ -188,12 +189,24 @@ class Custom(Source, kw_only=True):
         return f"{self.dataset}{CLASSES_ENDING}"
 
     def _key(self, file: str) -> str:
-        """Returns the key of an image by the name of its file; empty without a name."""
+        """Returns the key of an image by the name of its file; empty without a name.
+
+        Another ending, and a name that could be another spelling of a number, are hashed: they are
+        of other images, and would have the key of one.
+        """
         if not file:
             return ""
-        key = f"{self.dataset}/{file.rpartition('.')[0] or file}"
+        key = f"{self.dataset}/{file.removesuffix(_IMAGE_ENDING)}"
+        is_plain = file.endswith(_IMAGE_ENDING) and is_safe_key(key) and normal_key(key) == key
         digest = hashlib.blake2b(file.encode("utf-8", "replace"), digest_size=12).hexdigest()
-        return key if is_safe_key(key) else f"{self.dataset}/{digest}"
+        return key if is_plain else f"{self.dataset}/{digest}"
+
+    def _record_name(self, path: str, split: str) -> str:
+        """Returns the name by which captions name their file: with its place if others share it."""
+        name = file_name(path)
+        if [file_name(other) for other in set(self.paths())].count(name) == 1:
+            return name
+        return f"{split}/{self.files[split].index(path)}/{name}"
 
     def _info(self, image: ImageRow, key: str, licenses: LicenseTable) -> ImageInfo:
         return image_info(image, key, licenses, self.dataset)
@@ -201,10 +214,11 @@ class Custom(Source, kw_only=True):
     def _read_odvg(self, raw_slice: Slice) -> Iterator[SliceItem]:
         path, split = raw_slice.input.path, raw_slice.input.role
         read = RawCounts(self.dataset, captions=0, boxes=0)
+        file = self._record_name(path, split)
         names: dict[str, str] = {}
         groups = ClassGroups(self.dataset, self._classes, split, names, has_local_ids=True)
         for offset, content in _lines(raw_slice.content):
-            record_id = f"{file_name(path)}:{raw_slice.first + offset}"
+            record_id = f"{file}:{raw_slice.first + offset}"
             try:
                 line = decode_record(content, _Line)
                 if (line.grounding is None) == (line.detection is None):
@@ -302,7 +316,7 @@ def _names_of_file(path: str) -> dict[str, str]:
     return _cached_names(path, version_of(path))
 
 
-@functools.lru_cache(maxsize=4)
+@functools.cache  # slices of all files are interleaved
 def _cached_names(path: str, file_version: tuple[int, str]) -> dict[str, str]:
     try:
         tables = decode_file(without_mark(map_file(path)), _Images)

@@ -172,6 +172,33 @@ def test_classes_of_an_image_in_several_files_are_united_by_their_names(tmp_path
     assert (counts.rejected, counts.boxes.in_shards) == (0, 7)
 
 
+def test_captions_of_files_of_one_name_are_several(tmp_path: Path) -> None:
+    """Each is at byte 0 of a captions.jsonl."""
+    write_images(tmp_path)
+    phrase = {"bbox": [1, 2, 30, 40], "phrase": "gnome"}
+    for folder, text in (("a", "the gnome"), ("b", "a gnome on a hose")):
+        grounding = {"caption": text, "regions": [phrase]}
+        write_odvg(tmp_path / folder / "captions.jsonl", odvg_line("0.jpg", grounding=grounding))
+    table = {"files": {"train": ["a/captions.jsonl", "b/captions.jsonl"]}, "images": ["images"]}
+    splits = {"train": {"shards": 1, "combine": False}}
+    assert tiny.build(tmp_path, RUNNER, splits=splits, sources={"custom": table}) == 0
+    assert {text for _, text in captions_of(tmp_path)} == {"the gnome", "a gnome on a hose"}
+    assert tiny.rejected(tmp_path) == []
+
+
+def test_files_of_similar_names_are_several_images(tmp_path: Path) -> None:
+    files = ["a.jpg", "a.png", "7.jpg", "007.jpg", "b/7.jpg", "b/07.jpg"]
+    for hue, file in enumerate(files):
+        tiny.write(tmp_path / "images" / file, tiny.image_file(hue=hue))
+    write_coco(tmp_path / "boxes.json", files)
+    table = {"files": {"train": ["boxes.json"]}, "images": ["images"]}
+    assert tiny.build(tmp_path, RUNNER, sources={"custom": table}) == 0
+    samples = tiny.samples(tmp_path)
+    assert sorted(sample["file"] for sample in samples.values()) == sorted(files)
+    assert {"custom/a", "custom/7", "custom/b/7"} <= samples.keys()
+    assert tiny.rejected(tmp_path) == []
+
+
 def test_image_in_files_of_both_roles_fails_the_build(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
