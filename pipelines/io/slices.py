@@ -45,6 +45,14 @@ T = TypeVar("T")
 _COLON = re.compile(r"\s*:\s*")
 
 Layout = Literal["list", "dict", "lines", "jsonl", "csv", "file"]
+_KINDS: dict[Layout, str] = {
+    "list": "a JSON list",
+    "dict": "a JSON object",
+    "lines": "lines of text",
+    "jsonl": "lines of JSON",
+    "csv": "a table",
+    "file": "a file",
+}
 
 _Range = tuple[int, int]  # bytes [start, stop) of a file
 
@@ -339,9 +347,7 @@ def _of_scannable(content: mmap.mmap, scan: Callable[[mmap.mmap], T]) -> T:
 
 
 def _expected(input: Input) -> str:
-    kind = {"list": "a JSON list", "dict": "a JSON object", "lines": "lines of text"}.get(
-        input.layout, "a table"
-    )
+    kind = _KINDS[input.layout]
     return f'{kind} under the key "{input.within}"' if input.within else kind
 
 

@@ -58,8 +58,11 @@ def _write_coco_layout(
     rows: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in numbers:
-        patch = f"patch{number // PATCH}"
-        file = f"{patch}/objects365_v2_{number:08d}.jpg"
+        folder_number = number // PATCH
+        file = f"patch{folder_number}/objects365_v2_{number:08d}.jpg"
+        if folder.name == "v3det":
+            photo = f"{30_000_000_000 + number}_{number:010x}"
+            file = f"n{folder_number:08d}/{folder_number}_{number}_{photo}_c.jpg"
         width, height, objects = _draw(folder / images / file, number, seed)
         stated = f"images/v2/{file}" if folder.name == "objects365" else f"images/{file}"
         size = {"width": width, "height": height}

@@ -1,7 +1,8 @@
 """What the sentences of each published dataset have in common, by the reader that makes them.
 
 A recipe names the reader of each source. Readers of annotation files in which anything may stand
-(``mdetr_json``), and readers that are not shipped, are open: nothing is known of their sentences.
+(``mdetr_json``, ``custom``), and readers that are not shipped, are open: nothing is known of their
+sentences.
 """
 
 from collections.abc import Iterable, Mapping
@@ -60,7 +61,8 @@ _OF_READER = {
     "gqa": {"gqa": DatasetRules(question=True)},
     "lvis": {"lvis": DatasetRules(area="object", negative="none", class_name=True)},
     "objects365": {"objects365": _CLASSES},
-    # Its classes have no numbers, and its images may be those of other datasets.
+    # Its records name a class by its label, not by its number, and its images may be those of other
+    # datasets.
     "openimages": {"openimages": DatasetRules(min_regions=1, negative="none")},
     "v3det": {"v3det": _CLASSES},
     "vg": {"vg": DatasetRules(min_regions=1, negative="regions")},

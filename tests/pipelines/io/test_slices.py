@@ -199,6 +199,8 @@ def test_empty_list_or_dict_has_no_slices(tmp_path: Path, layout: Layout) -> Non
     ("content", "layout", "within", "message"),
     [
         (b"", "list", "", "empty file; expected a JSON list"),
+        (b"", "jsonl", "", "empty file; expected lines of JSON"),
+        (b"", "csv", "", "empty file; expected a table"),
         (b'[{"a": 1}, {"a"', "list", "", "expected a JSON list.*truncated"),
         (b'{"a": [1, 2], "b": [', "dict", "", "expected a JSON object.*truncated"),
         (b'{"a": 1}', "list", "", "expected a JSON list.*got `object`"),
