@@ -20,13 +20,13 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 @contextmanager
 def tf32(precision: Precision) -> Iterator[None]:
-    """Allows TF32 inside the block, unless the precision is "float32".
+    """Allows TF32 inside the block if the precision is "tf32", and only then.
 
     torch's own default is TF32 for convolutions and float32 for products.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = precision != "float32"
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
     try:
         yield
     finally:

@@ -36,6 +36,7 @@ from mdetr_model.evaluation.metrics.lvis_ap import (
 from mdetr_model.evaluation.predictions import read_class_predictions
 from mdetr_model.json_files import write_json
 from mdetr_model.model_folder import read_model
+from mdetr_model.precision import tf32
 from schemas.class_names import class_name
 from shards.reading.shard_set import ShardSet
 from shards.sampling.dataset import SampleIndex, evaluation_indices
@@ -54,7 +55,7 @@ def evaluate_lvis(
     batch_size: int,
     workers: int,
 ) -> None:
-    """Evaluates a model and a baseline on LVIS's classes.
+    """Evaluates a model, in float32, and a baseline on LVIS's classes.
 
     Prints the metrics; writes them as ``metrics.json`` to the folder ``output``, and the detections
     as ``predictions.json``, which LVIS's own tool reads.
@@ -72,7 +73,7 @@ def evaluate_lvis(
         OSError: a file cannot be read or written.
         ValueError: the shard set has no such split, or an image that is not annotated.
     """
-    with distributed_context() as context:
+    with tf32("float32"), distributed_context() as context:
         truth = read_lvis(annotations)
         names = [class_name(category.name) for category in truth.categories]
         shards = ShardSet.open(location)

@@ -144,8 +144,10 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ema_warmup: whether the average forgets the initial weights sooner, see ``EMA``; for
             training from random weights. Published training has none.
         precision: of matrix products and convolutions in training, on a GPU. Weights and losses are
-            float32, and so is the head of boxes, whatever the precision. "tf32" holds for
-            validation, too, which is float32 otherwise.
+            float32, and so is the forward pass of the head of boxes, whatever the precision; under
+            "tf32", two products of the losses and the matching have it: of queries and tokens, and
+            of the tokens of boxes and predictions. It holds for validation, too, which is float32
+            otherwise.
         compile: compile the text encoder and the joint transformer.
     """
 

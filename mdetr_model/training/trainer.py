@@ -303,7 +303,8 @@ class Trainer:
         )
         local_loss = local_means[names.index("loss")].clone()
         means = context.all_reduce_sum(local_means) / context.world_size
-        self._update_weights(local_loss, grad_norm)
+        # The mean loss: ranks decide alike, also where only one has a loss that is not finite.
+        self._update_weights(means[names.index("loss")], grad_norm)
         # A single device-to-host copy of all values that the host needs.
         values = torch.stack([*means, local_loss, grad_norm, total_tokens, stop_requests])
         self.step += 1
@@ -335,11 +336,11 @@ class Trainer:
         """
         if taken is None:
             return
-        *means, loss, grad_norm, tokens, stop = taken.values.wait().tolist()
-        self._check_finite(taken, loss, grad_norm)
+        *means, local_loss, grad_norm, tokens, stop = taken.values.wait().tolist()
+        values = {**dict(zip(taken.names, means, strict=True)), "grad_norm": grad_norm}
+        self._check_finite(taken, values, local_loss)
         self._skipped_steps = 0 if math.isfinite(grad_norm) else self._skipped_steps + 1
         self.stopping = self.stopping or stop > 0
-        values = {**dict(zip(taken.names, means, strict=True)), "grad_norm": grad_norm}
         samples = self.config.optimizer.global_batch_size
         self._metrics.add_step(samples, int(tokens), values, taken.batches)
         if self.flops is not None:
@@ -351,7 +352,10 @@ class Trainer:
             return self.training_model.no_sync()
         return nullcontext()
 
-    def _check_finite(self, taken: StepInFlight, loss: float, grad_norm: float) -> None:
+    def _check_finite(
+        self, taken: StepInFlight, values: dict[str, float], local_loss: float
+    ) -> None:
+        loss, grad_norm = values["loss"], values["grad_norm"]
         # Scaled float16 gradients overflow occasionally: the scaler skips these steps, and halves
         # its scale until they do not.
         skips = self.scaler.is_enabled() and self._skipped_steps < MAX_SKIPPED_STEPS
@@ -363,8 +367,8 @@ class Trainer:
             for key, caption_index in zip(batch.keys, batch.caption_indices, strict=True)
         ]
         raise NonFiniteLossError(
-            f"step {taken.step} on rank {self.context.rank}: the loss is {loss}, the gradient norm "
-            f"{grad_norm}, on the samples {', '.join(samples)}"
+            f"step {taken.step} on rank {self.context.rank}: the loss is {local_loss}, its mean "
+            f"over ranks {loss}, the gradient norm {grad_norm}, on the samples {', '.join(samples)}"
         )
 
     def _log(self, log: TrainingLog | None) -> None:
@@ -372,13 +376,14 @@ class Trainer:
         metrics, self._metrics = self._metrics, IntervalMetrics()
         if log is None:
             return
+        seconds = metrics.seconds()
         values = {
-            **metrics.summary(),
+            **metrics.summary(seconds),
             **{f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups},
             "memory_gigabytes": peak_memory(self.context.device),
         }
         if self.peak_flops:
-            values["mfu"] = metrics.flops / metrics.seconds() / self.peak_flops
+            values["mfu"] = metrics.flops / seconds / self.peak_flops
         log.write("train", self.step, values)
         log.bar.set_postfix_str(
             f"loss {values['loss']:.3f}, lr {values['lr/rest']:.1e}, "

@@ -114,14 +114,13 @@ class IntervalMetrics:
         """Returns the time since the begin of the interval, without what is excluded."""
         return time.perf_counter() - self._begin - self.excluded_seconds
 
-    def summary(self) -> dict[str, float]:
-        """Returns the means of all values, and the throughput.
+    def summary(self, seconds: float) -> dict[str, float]:
+        """Returns the means of all values, and the throughput of an interval of a length.
 
         ``data_wait`` is the fraction of the time spent waiting for batches, ``padding`` that of
         the pixels that is padding; ``dropped_spans`` and ``unknown_answers`` are counts. These
         four are those of this rank.
         """
-        seconds = self.seconds()
         return {
             **{name: fmean(step[name] for step in self._values) for name in self._values[0]},
             "samples_per_second": self._samples / seconds,

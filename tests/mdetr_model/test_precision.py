@@ -93,8 +93,9 @@ def test_precision_of_torch_is_restored() -> None:
     with pytest.raises(KeyError), tf32("tf32"):
         assert torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32
         raise KeyError
-    with tf32("float32"):
-        assert not (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
+    for precision in ("float32", "bfloat16", "float16"):
+        with tf32(precision):
+            assert not (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
 
 
