@@ -1,5 +1,6 @@
 """Floating point operations of a training step, and the peak rates of GPUs: the MFU of the log."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -17,27 +18,29 @@ class GpuPeak(NamedTuple):
     """The peak rate of a GPU in TFLOP/s, without sparsity, as its data sheet states it.
 
     Attributes:
-        name: part of the name by which torch knows the GPU.
+        words: in the name by which torch knows the GPU.
         float32: of vector units.
         tf32, half: of tensor cores; None where there are none of the type.
     """
 
-    name: str
+    words: frozenset[str]
     float32: float
     tf32: float | None
     half: float
 
 
-#: The first whose name fits.
+#: Names with these words are of other GPUs, or of parts of one.
+UNKNOWN_WORDS = {"NVL", "MIG"}
+#: The first whose words are all in the name.
 GPU_PEAKS = (
-    GpuPeak("H200", 67, 494.7, 989.4),
-    GpuPeak("H100 PCIe", 51, 378, 756),
-    GpuPeak("H100", 67, 494.7, 989.4),
-    GpuPeak("A100", 19.5, 156, 312),
-    GpuPeak("L40S", 91.6, 183, 362),
-    GpuPeak("L4", 30.3, 60, 121),
-    GpuPeak("A10", 31.2, 62.5, 125),
-    GpuPeak("V100", 15.7, None, 125),
+    GpuPeak(frozenset({"H200"}), 67, 494.7, 989.4),
+    GpuPeak(frozenset({"H100", "PCIe"}), 51, 378, 756),
+    GpuPeak(frozenset({"H100", "HBM3"}), 67, 494.7, 989.4),
+    GpuPeak(frozenset({"A100"}), 19.5, 156, 312),
+    GpuPeak(frozenset({"L40S"}), 91.6, 183, 362),
+    GpuPeak(frozenset({"L4"}), 30.3, 60, 121),
+    GpuPeak(frozenset({"A10"}), 31.2, 62.5, 125),
+    GpuPeak(frozenset({"V100"}), 15.7, None, 125),
 )
 
 
@@ -49,8 +52,9 @@ def peak_flops(gpu: str, precision: Precision) -> float | None:
     >>> peak_flops("Tesla V100-SXM2-32GB", "tf32")  # has none, and computes in float32
     15700000000000.0
     """
+    words = set(re.split("[ -]", gpu))
     for peak in GPU_PEAKS:
-        if peak.name in gpu:
+        if peak.words <= words and not UNKNOWN_WORDS & words:
             rate = {"float32": peak.float32, "tf32": peak.tf32 or peak.float32}
             return rate.get(precision, peak.half) * 1e12
     return None

@@ -36,7 +36,10 @@ def test_operations_are_those_of_the_counter(
     ("gpu", "precision", "teraflops"),
     [
         ("NVIDIA H100 80GB HBM3", "bfloat16", 989.4),
+        ("NVIDIA H200", "tf32", 494.7),
         ("NVIDIA H100 PCIe", "tf32", 378),
+        ("NVIDIA A100 80GB PCIe", "bfloat16", 312),
+        ("NVIDIA A10", "tf32", 62.5),
         ("NVIDIA A100-SXM4-40GB", "float32", 19.5),
         ("NVIDIA L40S", "float16", 362),
         ("NVIDIA L4", "tf32", 60),
@@ -47,5 +50,17 @@ def test_peak_of_known_gpus(gpu: str, precision: Any, teraflops: float) -> None:
     assert peak_flops(gpu, precision) == pytest.approx(teraflops * 1e12)
 
 
-def test_unknown_gpu_has_no_peak() -> None:
-    assert peak_flops("NVIDIA GeForce GTX 1080", "float32") is None
+@pytest.mark.parametrize(
+    "gpu",
+    [
+        "NVIDIA GeForce GTX 1080",
+        "NVIDIA L40",
+        "NVIDIA RTX A1000",
+        "NVIDIA A10G",
+        "NVIDIA H100 NVL",
+        "NVIDIA H200 NVL",
+        "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+    ],
+)
+def test_unknown_gpu_has_no_peak(gpu: str) -> None:
+    assert peak_flops(gpu, "float32") is None
