@@ -138,6 +138,7 @@ ALLOWED = {
     ("tests/pipelines/sources/test_clevr.py", "thing"): "a word of CLEVR's questions",
     ("tests/pipelines/sources/test_clevr.py", "things"): "a word of CLEVR's questions",
     ("tests/mdetr_model/golden.py", "normalised"): "a key of the golden files",
+    ("pipelines/captions/negatives.py", "grey"): "a color in captions, as annotators spell it",
     ("pipelines/synthetic/phrases.py", "grey"): "a synonym in captions, as annotators spell it",
     ("pipelines/synthetic/clevr/questions.py", "thing"): "a word of CLEVR's questions",
 }

@@ -412,7 +412,13 @@ class ReadAnnotations(ImageRegistryStep):
                         reading.absent.rejected += len(item.absent)
                         continue
                     reading.add_captions(item)
-                    if recipe.negatives.unproven and has_split and recipe.is_trained_on(item.split):
+                    is_trained_on = has_split and recipe.is_trained_on(item.split)
+                    # Near duplicates of held-out images are not known before shards are written.
+                    if (
+                        recipe.negatives.unproven
+                        and is_trained_on
+                        and not registry.held_out(item.image)
+                    ):
                         vocabulary.add_captions(item.captions)
                     image_key = registry.canonical(item.image)
                     for split in [item.split] if item.split else recipe.splits:

@@ -16,6 +16,7 @@ from pipelines.captions.negatives import (
     VocabularyCounts,
     absent_caption,
     choose_absent,
+    stated_words,
 )
 from pipelines.dedup.image_registry import ImageRegistry
 from pipelines.dedup.near_duplicates import HashedImage, HeldOutHashes
@@ -108,7 +109,7 @@ class ShardBuilder:
         self._last_file: tuple[tuple[str, str], ImageFile] | None = None
         self._vocabulary = vocabulary or Vocabulary(VocabularyCounts())
         self._absent: dict[str, Counts] = defaultdict(Counts)
-        self._names: list[str] = []  # of objects of the image that is being written
+        self._stated: set[str] = set()  # about the image that is being written
 
     def add(self, records: Iterable[ImageRecord], unique_images: Iterable[ImageInfo] = ()) -> None:
         """Adds a slice output; ``unique_images`` are rows that the image registry lacks."""
@@ -159,6 +160,8 @@ class ShardBuilder:
 
     def _write_records(self, records: list[ImageRecord], writer: ShardWriter) -> None:
         """Writes the samples of all records of one canonical key, unless they are excluded."""
+        asked_for = self._recipe.negatives.are_asked_for
+        self._stated = stated_words(records) if asked_for else set()
         records, merged_counts, rejected_rows = unite(records)
         for source, count in merged_counts.items():
             self._counts[source].merged += count
@@ -170,7 +173,6 @@ class ShardBuilder:
         absent: Counter[str] = Counter()
         for record in used:
             absent[record.source] += len(record.absent)
-        self._names = sorted({name for record in records for name in record.names})
         records = [record for record in records if self._has_boxes_in_pixels(record)]
         for merged in merge(records, self._image_registry, self._recipe.rules):
             if isinstance(merged, Rejected):
@@ -257,13 +259,13 @@ class ShardBuilder:
         """Returns a caption for each absent phrase of an image, and counts what became of them."""
         negatives, rules = self._recipe.negatives, self._recipe.rules
         if not negatives.are_asked_for:
-            for sourced in merged.absent:  # which the source states all the same
+            # The package's own sources state none then; readers of others may.
+            for sourced in merged.absent:
                 self._absent[sourced.source].not_asked_for += 1
             return []
         chosen = choose_absent(
             merged.absent,
-            merged.captions,
-            self._names,
+            self._stated,
             self._vocabulary,
             proven=negatives.proven,
             unproven=negatives.unproven if self._is_trained_on else 0,

@@ -3,9 +3,9 @@
 Proven ones are stated by annotators of the image. Unproven ones are drawn from the phrases of all
 captions that are trained on, by frequency. Both are subject to one rule: no noun that an absent
 phrase is about, and no synonym of it that a source lists, is a word by which a caption or a scene
-graph states what the image shows. Synonyms are known from LVIS, Visual Genome and a short list of
-words for people; hypernyms only as far as they are the last word of a compound, or in the list of
-general nouns, which are never drawn.
+graph states what the image shows. Of an unproven one, no word at all is. Synonyms are known from
+LVIS, Visual Genome and a short list of words for people; hypernyms only as far as they are the last
+word of a compound, or in the list of general nouns, which are never drawn.
 """
 
 import re
@@ -17,9 +17,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from schemas import AbsentPhrase, AbsentSpan, Caption, GroundedCaption, ObjectRegion, Region, Span
+from schemas import (
+    AbsentPhrase,
+    AbsentSpan,
+    Caption,
+    GroundedCaption,
+    ImageRecord,
+    ObjectRegion,
+    Region,
+    Span,
+)
 from schemas.limits import MAX_NAME_CHARACTERS
-from schemas.nouns import head_nouns, present_words, word_forms
+from schemas.nouns import head_nouns, word_forms
 
 #: The most phrases of a vocabulary, by frequency.
 MAX_PHRASES = 5_000
@@ -48,6 +57,13 @@ _OTHER_WORDS = frozenset(
     of with without in on at for from to by near under over behind beside between above below and
     or not no is are was were be he she it they who what which where left right top bottom middle
     center front back side corner up down
+    """.split()  # noqa: SIM905
+)
+# What a phrase about a box may end in, without naming the object: "the red one", "the blue".
+_NO_NOUNS = frozenset(
+    """
+    one ones red orange yellow green blue purple violet pink brown black white gray grey beige tan
+    gold golden silver cyan magenta turquoise teal maroon navy
     """.split()  # noqa: SIM905
 )
 # What names so many objects that it is hardly ever absent.
@@ -112,9 +128,17 @@ def vocabulary_phrase(text: str, spans: Sequence[Span]) -> str:
         words.pop(0)
     phrase = " ".join(words)
     is_phrase = 0 < len(words) <= MAX_WORDS and _PHRASE.fullmatch(phrase)
-    if not is_phrase or not _OTHER_WORDS.isdisjoint(words):
+    if not is_phrase or not _OTHER_WORDS.isdisjoint(words) or not _is_noun(words[-1]):
         return ""
     return "" if _GENERAL_NOUNS & head_nouns(phrase) else phrase
+
+
+def _is_noun(word: str) -> bool:
+    """Returns whether a phrase may end in a word: "the man sitting" and "the red one" may not be.
+
+    Nouns like "building" and "forest" are lost with the participles and the superlatives.
+    """
+    return not word.endswith(("ing", "est")) and word not in _NO_NOUNS
 
 
 class Vocabulary:
@@ -139,8 +163,14 @@ class Vocabulary:
 
     def nouns(self, phrase: str) -> set[str]:
         """Returns the nouns that a phrase is about, with their synonyms."""
-        nouns = set(head_nouns(phrase))
-        return nouns.union(*(self._synonyms.get(noun, ()) for noun in nouns))
+        return self._with_synonyms(head_nouns(phrase))
+
+    def words(self, phrase: str) -> set[str]:
+        """Returns the forms of all words of a phrase, with their synonyms."""
+        return self._with_synonyms(word_forms(phrase))
+
+    def _with_synonyms(self, words: Collection[str]) -> set[str]:
+        return set(words).union(*(self._synonyms.get(word, ()) for word in words))
 
     def draw(self, rng: Random) -> str:
         """Returns a phrase, each with a probability that is proportional to its frequency."""
@@ -148,6 +178,26 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self._phrases)
+
+
+def stated_words(records: Iterable[ImageRecord]) -> set[str]:
+    """Returns the singular forms of the words that state what an image shows.
+
+    They are those of all captions of its records, also of those that are rejected later, and the
+    names of its objects. Of a question, they are those of its boxes, as in `present_words`.
+    """
+    words: set[str] = set()
+    for record in records:
+        words.update(*map(word_forms, record.names))
+        for caption in record.captions:
+            text = caption.text
+            if not text.rstrip().endswith("?"):
+                words |= word_forms(text)
+            regions: list[Region | ObjectRegion] = [*caption.regions, *caption.object_regions]
+            for region in regions:
+                for start, stop in region.spans:
+                    words |= word_forms(text[start:stop])
+    return words
 
 
 class SourcedPhrase(NamedTuple):
@@ -173,8 +223,7 @@ class ChosenPhrases(NamedTuple):
 
 def choose_absent(
     stated: Iterable[SourcedPhrase],
-    captions: Sequence[Caption],
-    names: Iterable[str],
+    present: Collection[str],
     vocabulary: Vocabulary,
     *,
     proven: int,
@@ -186,15 +235,13 @@ def choose_absent(
 
     Args:
         stated: What its annotators stated, in order.
-        captions: All its sentences.
-        names: Further names of objects that it shows.
+        present: The words that state what it shows, of `stated_words`.
         vocabulary: Synonyms, and the phrases to draw from.
         proven: The most of ``stated`` to choose.
         unproven: The most to draw.
         seed: Of the choice, the key of the image.
         max_characters: Of a phrase, at most `MAX_NAME_CHARACTERS`.
     """
-    present = present_words(captions).union(*map(word_forms, names))
     rng = Random(seed)  # of a text: the same on every machine
     merged: list[SourcedPhrase] = []
     rejected: list[tuple[SourcedPhrase, str]] = []
@@ -203,7 +250,7 @@ def choose_absent(
         text = sourced.phrase.text.casefold()
         if len(text) > min(max_characters, MAX_NAME_CHARACTERS) or not head_nouns(text):
             rejected.append((sourced, NO_NOUN))
-        elif not present.isdisjoint(vocabulary.nouns(text)):
+        elif not vocabulary.nouns(text).isdisjoint(present):
             rejected.append((sourced, IS_PRESENT))
         elif text in usable:
             merged.append(sourced)
@@ -225,14 +272,18 @@ def choose_absent(
 
 
 def _draw(
-    vocabulary: Vocabulary, present: set[str], stated: Collection[str], rng: Random, count: int
+    vocabulary: Vocabulary,
+    present: Collection[str],
+    stated: Collection[str],
+    rng: Random,
+    count: int,
 ) -> Iterator[str]:
-    """Yields up to ``count`` phrases whose nouns are not present, no two about the same."""
+    """Yields up to ``count`` phrases without a present word, no two about the same nouns."""
     taken = set().union(*map(vocabulary.nouns, stated))
     for _ in range(DRAWS * count if len(vocabulary) else 0):
         phrase = vocabulary.draw(rng)
         nouns = vocabulary.nouns(phrase)
-        if nouns.isdisjoint(present) and nouns.isdisjoint(taken):
+        if vocabulary.words(phrase).isdisjoint(present) and nouns.isdisjoint(taken):
             taken |= nouns
             yield phrase
             count -= 1

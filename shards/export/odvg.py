@@ -21,8 +21,9 @@ def export(job: ExportJob) -> list[ExportedFile]:
     """Writes ``SPLIT_vg.jsonl``; for classes ``SPLIT_od.jsonl`` and ``label_map.json``.
 
     Captions without boxes are left out. Absent phrases stay in the text of the others, where
-    no region has their words, so readers train on them as negatives. Boxes of classes, whose names
-    may be joined to captions, have labels. Labels count from 0 and are the same in all files.
+    no region has their words, so readers train on them as negatives. If a split has no others,
+    ``SPLIT_vg.jsonl`` is empty. Boxes of classes, whose names may be joined to captions, have
+    labels. Labels count from 0 and are the same in all files.
 
     Raises:
         ShardError: see `ExportJob.samples`.
@@ -70,6 +71,10 @@ def _export_split(job: ExportJob, split: str, labels: dict[str, int]) -> Iterato
         path = job.output_folder / f"{split}_{kind}.jsonl"
         yield ExportedFile(path, file.caption_count, file.box_count, left_out)
         left_out = 0  # counted with the first file
+    if left_out:  # no caption of the split has a box
+        path = job.output_folder / f"{split}_vg.jsonl"
+        path.write_bytes(b"")
+        yield ExportedFile(path, 0, 0, left_out)
 
 
 class _JsonLines:

@@ -25,6 +25,7 @@ from schemas import (
     Region,
     Rejected,
 )
+from schemas.limits import MAX_CLASS_BOXES
 from shards.format.index import IndexRow
 from shards.format.placement import position
 from shards.format.source_counts import Counts, total
@@ -74,13 +75,13 @@ def shard(
         recipe, str(output / "shards"), split, 0, image_registry, store, hashes or []
     )
     builder.add(records)
-    summary, photos = builder.write()
-    assert photos.keys == keys_of(output, summary)
-    # Every caption and every box that was given to the builder has one outcome.
     given = Counter({"captions": 0, "boxes": 0})
     for each in records:
         given["captions"] += len(each.captions)
         given["boxes"] += sum(caption.box_count() for caption in each.captions)
+    summary, photos = builder.write()
+    assert photos.keys == keys_of(output, summary)
+    # Every caption and every box that was given to the builder has one outcome.
     counts = total(summary.sources.values())
     assert (counts.read, counts.merged) == (0, 0)  # these are counted when the records are read
     assert counts.in_shards + counts.rejected + counts.excluded == given["captions"]
@@ -168,6 +169,27 @@ def test_each_absent_phrase_has_one_outcome(tmp_path: Path, images: ImageStore, 
     assert by_image["vg/1"] == ["dog"]
     assert by_image["vg/2"] == ["bus"]
     assert len(by_image["vg/3"]) == 2
+
+
+def test_rejected_captions_state_what_an_image_shows(tmp_path: Path, images: ImageStore) -> None:
+    """Here one with an id that another has, one of no usable box, and a class of too many."""
+    box = Region([(0, 3)], (9, 9, 9, 9))
+    boxes = [Region([(0, 4)], (1, 1, 9, 9))] * (MAX_CLASS_BOXES + 1)
+    lost = [
+        caption("1", "a dog"),
+        GroundedCaption("bus", [box], [], "vg", "2"),
+        GroundedCaption("kite", boxes, [], "vg", "3", of_class=True),
+    ]
+    stated = [absent(text) for text in ("dog", "bus", "kite", "tree")]
+    summary = shard(
+        tmp_path,
+        images,
+        record(1, caption("1"), *lost, absent=stated),
+        negatives=Negatives(proven=9),
+    )
+    assert summary.sources["vg"].rejected == 3
+    assert sum(row.reason == IS_PRESENT for row in summary.rejected) == 3
+    assert summary.absent == {"vg": Counts(in_shards=1, rejected=3)}
 
 
 def test_recipe_without_negatives_ignores_what_sources_state(

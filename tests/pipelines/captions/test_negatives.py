@@ -19,10 +19,21 @@ from pipelines.captions.negatives import (
     VocabularyCounts,
     absent_caption,
     choose_absent,
+    stated_words,
     vocabulary_phrase,
 )
 from pipelines.captions.rules import MDETR, PAPER
-from schemas import AbsentPhrase, Caption, GroundedCaption, Provenance, Region, Span
+from schemas import (
+    AbsentPhrase,
+    Caption,
+    GroundedCaption,
+    ImageRecord,
+    Provenance,
+    Question,
+    Region,
+    Span,
+)
+from schemas.nouns import present_words, word_forms
 from schemas.sentences import as_sentence
 from tests.pipelines.captions.sentences import caption
 
@@ -53,7 +64,8 @@ def choose(
 ) -> ChosenPhrases:
     options = {"proven": 100, "unproven": 0, "seed": "coco/1"} | options
     words = vocabulary(**dict.fromkeys(NOUNS, 3))
-    return choose_absent(stated(*texts), captions, names, words, **options)
+    present = present_words(captions).union(*map(word_forms, names))
+    return choose_absent(stated(*texts), present, words, **options)
 
 
 def concept(phrase: str) -> str:
@@ -137,6 +149,33 @@ def test_proven_phrase_that_another_source_shows_is_rejected_with_its_reason() -
     ]
 
 
+def test_no_word_of_a_drawn_phrase_states_what_the_image_shows() -> None:
+    """Nor a synonym of it; a proven one is compared by its noun."""
+    words = vocabulary(**{"man rider": 1, "sofa cover": 1, "white kite": 1, "tall tower": 1})
+    record = ImageRecord("coco/1", "vg", "train", [statement("a boy near a white couch")])
+    options: dict[str, Any] = {"proven": 9, "unproven": 9, "seed": "coco/1"}
+    chosen = choose_absent(stated("white bird"), stated_words([record]), words, **options)
+    assert [phrase.text for phrase in chosen.unproven] == ["tall tower"]
+    assert [sourced.phrase.text for sourced in chosen.proven] == ["white bird"]
+
+
+def statement(text: str, *spans: Span, question: Question | None = None) -> GroundedCaption:
+    regions = [Region([span], (0, 0, 9, 9)) for span in spans]
+    return GroundedCaption(text, regions, [], "vg", text, question=question)
+
+
+def test_captions_and_names_of_objects_state_what_an_image_shows() -> None:
+    """A question states no more than what its boxes name."""
+    captions = [statement("two dogs"), statement("Is the cat near a bus?", (7, 10))]
+    records = [
+        ImageRecord("coco/1", "vg", "train", captions),
+        ImageRecord("coco/1", "gqa", "", names=["fire hydrant"]),
+    ]
+    words = stated_words(records)
+    assert {"two", "dog", "cat", "fire", "hydrant"} <= words
+    assert words.isdisjoint({"bus", "is", "near"})
+
+
 def test_frequent_phrases_are_drawn_more_often() -> None:
     words = vocabulary(dog=9, car=1)
     rng = Random(0)
@@ -169,6 +208,11 @@ def test_vocabulary_depends_neither_on_slices_nor_on_their_order() -> None:
         ("red, the car", [(0, 3), (9, 12)], ""),  # not one phrase
         ("chien \u00e9t\u00e9", [(0, 9)], ""),
         ("the", [(0, 3)], ""),
+        ("the man sitting", [(0, 15)], ""),  # ends in no noun
+        ("zebra closest", [(0, 13)], ""),
+        ("the white one", [(0, 13)], ""),
+        ("light blue", [(0, 10)], ""),
+        ("white dog", [(0, 9)], "white dog"),
     ],
 )
 def test_vocabulary_has_noun_phrases(text: str, spans: list[Span], phrase: str) -> None:

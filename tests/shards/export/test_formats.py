@@ -265,6 +265,16 @@ def test_odvg_counts_characters_as_mmdetection_does(tmp_path: Path) -> None:
     assert dog["bbox"] == [10, 20, 30.5, 40]
 
 
+def test_odvg_counts_the_absent_phrases_of_a_split_without_boxes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = Caption("sun. moon", [], [(0, 3), (5, 9)], [], absent=[absent(0, 3), absent(5, 9)])
+    out = export("odvg", make_set(tmp_path, sample("coco/139", only)), tmp_path / "out")
+    assert "left out: 2 absent phrases" in capsys.readouterr().out
+    assert files(out) == ["train_vg.jsonl"]
+    assert lines(out / "train_vg.jsonl") == []
+
+
 def test_odvg_labels_are_the_same_in_all_splits(tmp_path: Path) -> None:
     """A negative class of LVIS has no box, and so no label."""
     cat, dog = (caption(name, region((0, 3)), dataset="lvis") for name in ("cat", "dog"))
