@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.criterion import random_labels
@@ -49,7 +50,9 @@ from tests.shard_sets import write_samples
 TOKENS, BOXES = 40, 10
 WARMUP_STEPS, STEPS, STEP_SECONDS = 3, 10, 6.0
 PROFILED_STEPS, LISTED_OPERATORS = 3, 15
-IMAGES = 32  # of the shard set that the loader reads
+# Of the shard set that the loader reads, and how many of its batches are timed.
+IMAGES, LOADED_BATCHES = 32, 40
+PREFETCHED_BATCHES = 2  # of each worker: the default of torch
 CAPTION = "a red bus behind the tall tree and a small white dog"
 OURS, PUBLISHED = "here", "published"
 
@@ -171,7 +174,9 @@ def synchronize(device: torch.device) -> None:
 
 
 def milliseconds(step: Step, device: torch.device, steps: int) -> float:
-    """Returns the median time of a step after a warm-up; of fewer steps if they are slow.
+    """Returns the time of a step after a warm-up: the mean or the median, whichever is longer.
+
+    It is of fewer steps if they are slow.
 
     Steps follow each other as in training: the times are those at which the host has started one,
     which it cannot do before the GPU has finished the one before.
@@ -228,10 +233,18 @@ def operators(step: Step, device: torch.device) -> dict[str, Any]:
             step()
         synchronize(device)
     wall = 1000 * (time.perf_counter() - begin) / PROFILED_STEPS
+    averages = profiler.key_averages()
     kind = "device" if device.type == "cuda" else "cpu"
+    if kind == "device":
+        # Kernels alone: rows of operators have the time of their kernels a second time.
+        averages = [
+            row
+            for row in averages
+            if row.device_type == DeviceType.CUDA and not row.is_user_annotation
+        ]
     rows = [
         (row.key, getattr(row, f"self_{kind}_time_total") / 1000 / PROFILED_STEPS, row.count)
-        for row in profiler.key_averages()
+        for row in averages
     ]
     rows.sort(key=lambda row: -row[1])
     return {
@@ -245,21 +258,33 @@ def operators(step: Step, device: torch.device) -> dict[str, Any]:
 
 
 def loader_rate(trainer: Trainer) -> float:
-    """Returns the samples per second that the loader yields by itself, after its first batch."""
-    size = trainer.config.optimizer.global_batch_size
+    """Returns the samples per second that the loader yields by itself, in its steady state.
+
+    The first batches are left out: workers prepare them while the first of all is awaited.
+    """
     batches = iter(trainer.loader)
-    next(batches)
-    begin, samples = time.perf_counter(), 0
-    for _ in batches:
-        samples += size
-    return samples / (time.perf_counter() - begin)
+    for _ in range(untimed_batches(trainer.config.data.workers)):
+        next(batches)
+    begin = time.perf_counter()
+    timed = sum(1 for _ in batches)
+    seconds = time.perf_counter() - begin
+    return timed * trainer.config.optimizer.global_batch_size / seconds
+
+
+def untimed_batches(workers: int) -> int:
+    """Returns how many batches a loader has prepared when it yields the first, and that one."""
+    return 1 + workers * PREFETCHED_BATCHES
 
 
 # --- a trainer with random data -------------------------------------------------------------------
 
 
-def write_random_shards(folder: Path, height: int, width: int) -> None:
-    """Writes a shard set of smooth random images, with the size of a photograph's file."""
+def write_random_shards(folder: Path, height: int, width: int, pairs: int) -> None:
+    """Writes a shard set of smooth random images, with the size of a photograph's file.
+
+    It has at least so many pairs of an image and a caption.
+    """
+    captions_per_image = -(-pairs // IMAGES)
     random = np.random.default_rng(0)
     text = CAPTION
     samples = []
@@ -267,14 +292,17 @@ def write_random_shards(folder: Path, height: int, width: int) -> None:
         low = random.integers(0, 256, (height // 16, width // 16, 3), np.uint8)
         content = io.BytesIO()
         Image.fromarray(low).resize((width, height), Image.Resampling.BICUBIC).save(content, "JPEG")
-        caption = Caption(
-            text,
-            [Region([(2, 9)], (1.0, 1.0, width / 2, height / 2), 1.0)],
-            [],
-            [Provenance("synthetic", str(number), (0, len(text)))],
-        )
+        captions = [
+            Caption(
+                text,
+                [Region([(2, 9)], (1.0, 1.0, width / 2, height / 2), 1.0)],
+                [],
+                [Provenance("synthetic", f"{number}-{copy}", (0, len(text)))],
+            )
+            for copy in range(captions_per_image)
+        ]
         key = f"synthetic/{number}"
-        sample = Sample(key, width, height, f"{number}.jpg", [caption])
+        sample = Sample(key, width, height, f"{number}.jpg", captions)
         samples.append((sample, content.getvalue()))
     write_samples(folder, [samples], "train")
 
@@ -285,7 +313,9 @@ def trainers(arguments: argparse.Namespace) -> Iterator[Callable[[Precision], Tr
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_random_shards(folder / "shards", arguments.height, arguments.width)
+        batches = untimed_batches(load_config(arguments.config).data.workers) + LOADED_BATCHES
+        pairs = batches * max(arguments.batches)
+        write_random_shards(folder / "shards", arguments.height, arguments.width, pairs)
 
         def trainer(precision: Precision) -> Trainer:
             init: dict[str, Any] = {"config": {"token_targets": "binary"}, "vocab_size": 300}

@@ -13,6 +13,7 @@ def test_steps_operators_and_loader_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu, "STEPS", 2)
+    monkeypatch.setattr(gpu, "LOADED_BATCHES", 5)
     train = '{ shards = "shards", split = "train" }'
     config = small.write_config(tmp_path, train=train)
     sizes = ["--height", "64", "--width", "96", "--batches", "2", "4"]
