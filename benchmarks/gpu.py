@@ -1,7 +1,11 @@
 """Times training steps on a GPU, beside those of the published code, and shows where the time goes.
 
-    python benchmarks/gpu.py OUTPUT --clone CLONE --tokenizer TOKENIZER
-    python benchmarks/gpu.py OUTPUT --wheels FOLDER ...    # installs this project from wheels first
+    PYTHONPATH=. python benchmarks/gpu.py OUTPUT --clone CLONE --tokenizer TOKENIZER
+
+A machine without a network installs what is needed from a folder of wheels, made by ``pip wheel``:
+
+    python -m venv ENVIRONMENT
+    ENVIRONMENT/bin/pip install --no-index --find-links FOLDER "grounded-text[train]" timm torchvision
 
 Writes OUTPUT/gpu.json and OUTPUT/gpu.md: steps of both codes in turn by precision and batch, with
 samples per second, peak memory and, on known GPUs, the MFU; the operators of a step by their time;
@@ -9,7 +13,7 @@ and the loader by itself. Steps are those of `mdetr train` on one rank, from a b
 the host to new weights and averages; the published ones are those of its engine. Weights, images
 and captions are random. CLONE is https://github.com/ashkamath/mdetr, TOKENIZER a folder of
 RoBERTa's tokenizer; without them, only this code runs. What does not fit into ``--minutes`` is
-listed as not run. FOLDER needs the wheels of this project, its extra `train`, timm and torchvision.
+listed as not run.
 """
 
 import argparse
@@ -18,13 +22,10 @@ import copy
 import gc
 import io
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -460,20 +461,6 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run_with_wheels(wheels: Path, arguments: Sequence[str]) -> int:
-    """Installs this project from a folder of wheels, without a network, and runs there."""
-    with tempfile.TemporaryDirectory() as name:
-        venv.create(name, with_pip=True)
-        python = Path(name, "bin/python")
-        packages = ["grounded-text[train]", "timm", "torchvision"]
-        offline = ["--no-index", "--find-links", str(wheels)]
-        subprocess.run([python, "-m", "pip", "install", "-q", *offline, *packages], check=True)
-        root = Path(__file__).parents[1]
-        environment = os.environ | {"PYTHONPATH": str(root)}
-        command = [python, __file__, *arguments]
-        return subprocess.run(command, check=False, env=environment).returncode
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
@@ -485,12 +472,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 4, 8, 16])
     parser.add_argument("--precisions", nargs="+", default=["tf32", "bfloat16", "float32"])
     parser.add_argument("--minutes", type=float, default=7.0)
-    parser.add_argument("--wheels", type=Path)
     arguments = parser.parse_args(argv)
-    if arguments.wheels is not None:
-        given = list(sys.argv[1:] if argv is None else argv)
-        at = given.index("--wheels")
-        return run_with_wheels(arguments.wheels, given[:at] + given[at + 2 :])
     torch.manual_seed(0)
     results = run(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
