@@ -1,11 +1,12 @@
-"""Times training steps on a GPU, beside those of the published code, and shows where the time goes.
+r"""Times training steps on a GPU, beside those of the published code, and shows where time goes.
 
     PYTHONPATH=. python benchmarks/gpu.py OUTPUT --clone CLONE --tokenizer TOKENIZER
 
 A machine without a network installs what is needed from a folder of wheels, made by ``pip wheel``:
 
     python -m venv ENVIRONMENT
-    ENVIRONMENT/bin/pip install --no-index --find-links FOLDER "grounded-text[train]" timm torchvision
+    ENVIRONMENT/bin/pip install --no-index --find-links FOLDER \
+        "grounded-text[train]" timm torchvision
 
 Writes OUTPUT/gpu.json and OUTPUT/gpu.md: steps of both codes in turn by precision and batch, with
 samples per second, peak memory and, on known GPUs, the MFU; the operators of a step by their time;
