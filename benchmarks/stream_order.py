@@ -19,8 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from mdetr_model.data.transforms import TrainTransform
-from shards.format.index import IndexRow
-from shards.format.manifest import ShardEntry
 from shards.reading.reader import ShardReader
 from shards.reading.shard_set import ShardSet
 from shards.sampling.aspect_buckets import AspectBucketOrder
@@ -30,7 +28,7 @@ from shards.sampling.sample_order import (
     SampleIndices,
     SampleOrder,
 )
-from tests.shard_sets import write_index, write_manifest
+from tests.shard_sets import write_index_only
 
 SHARDS, IMAGES = 128, 1600
 BATCH = 64
@@ -40,35 +38,8 @@ BATCH = 64
 def large_set(shards: int = SHARDS) -> Iterator[Path]:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        entries = []
-        for shard in range(shards):
-            captions = rng.integers(2, 12, IMAGES).tolist()
-            file = f"train-{shard:05d}-of-{shards:05d}.tar"
-            keys = [f"vg/{shard * IMAGES + i}" for i in range(IMAGES)]
-            rows = [
-                IndexRow(
-                    shard=file,
-                    key=key,
-                    image_name=f"{key}.jpg",
-                    image_offset=512,
-                    image_size=100_000,
-                    image_crc32=1,
-                    json_offset=101_376,
-                    json_size=5000,
-                    json_crc32=2,
-                    width=640,
-                    height=480,
-                    captions=n,
-                    regions=5 * n,
-                    datasets=["vg"],
-                )
-                for key, n in zip(keys, captions, strict=True)
-            ]
-            index = write_index(folder, file, rows)
-            entries.append(ShardEntry(file, "train", 10240, "", IMAGES, sum(captions), index, [0]))
-        write_manifest(folder, entries, "large")
-        yield folder
+        captions = [rng.integers(2, 12, IMAGES).tolist() for _ in range(shards)]
+        yield write_index_only(Path(name), captions)
 
 
 def shuffle() -> None:

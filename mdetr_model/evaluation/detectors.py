@@ -108,7 +108,18 @@ def read_detector(source: str, device: torch.device | str) -> Detector:
     return detector(model, image_processor, tokenizer)
 
 
-class TokenDetector:
+class _TransformersDetector:
+    """A model of transformers with its image processor and tokenizer."""
+
+    def __init__(
+        self, model: PreTrainedModel, image_processor: Any, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        self._model = model
+        self._image_processor = image_processor
+        self._tokenizer = tokenizer
+
+
+class TokenDetector(_TransformersDetector):
     """Grounding DINO, MM-Grounding-DINO and LLMDet, which score each token of a text.
 
     The score of a phrase is the mean of its tokens' probabilities, as in mmdetection. Texts are in
@@ -118,9 +129,7 @@ class TokenDetector:
     def __init__(
         self, model: PreTrainedModel, image_processor: Any, tokenizer: PreTrainedTokenizerBase
     ) -> None:
-        self._model = model
-        self._image_processor = image_processor
-        self._tokenizer = tokenizer
+        super().__init__(model, image_processor, tokenizer)
         self._max_tokens = int(model.config.max_text_len)
 
     def class_prompts(self, names: Sequence[str]) -> list[Prompt]:
@@ -172,15 +181,13 @@ class TokenDetector:
         return detections
 
 
-class QueryDetector:
+class QueryDetector(_TransformersDetector):
     """OWL-ViT and OWLv2, which score a list of texts: the phrases, without their context."""
 
     def __init__(
         self, model: PreTrainedModel, image_processor: Any, tokenizer: PreTrainedTokenizerBase
     ) -> None:
-        self._model = model
-        self._image_processor = image_processor
-        self._tokenizer = tokenizer
+        super().__init__(model, image_processor, tokenizer)
         # OWLv2 pads images to a square, on the right and at the bottom.
         self._is_padded = model.config.model_type == "owlv2"
 
