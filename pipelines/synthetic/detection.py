@@ -115,6 +115,8 @@ def _write_open_images(folder: Path, split: str, numbers: Sequence[int], seed: i
         verified += [(noun, 1) for noun in sorted(shown)]
         label_rows += [[id_, "verification", _label(noun), value] for noun, value in verified]
     _write_table(folder / f"{photos}.csv", _PHOTO_HEADER, photo_rows)
+    ids = "".join(f"{row[0]}\n" for row in photo_rows)
+    (folder / f"{subset}.txt").write_text(ids)  # a list to exclude images by
     _write_table(folder / f"{boxes_prefix}-annotations-bbox.csv", _BOX_HEADER, box_rows)
     labels = folder / f"{subset}-annotations-human-imagelabels-boxable.csv"
     _write_table(labels, "ImageID,Source,LabelName,Confidence", label_rows)
