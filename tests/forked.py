@@ -5,12 +5,14 @@ them end with the fork server, which ends with the test process.
 """
 
 import ctypes
+import faulthandler
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -57,7 +59,7 @@ def run(
         self_signal: sent by the process to itself.
     """
     process = _start(mdetr_arguments, output, {}, self_signal)
-    _join([process])
+    _join([process], [output])
     return process.exitcode
 
 
@@ -75,9 +77,9 @@ def run_ranks(ranks: int, mdetr_arguments: Sequence[str], folder: Path) -> None:
         _start(mdetr_arguments, output, {**job, "RANK": str(rank), "LOCAL_RANK": str(rank)}, None)
         for rank, output in enumerate(outputs)
     ]
-    _join(processes)
+    _join(processes, outputs)
     if any(process.exitcode for process in processes):
-        raise FailedRunError("\n".join(output.read_text() for output in outputs))
+        raise FailedRunError(_texts(outputs))
 
 
 def _start(
@@ -92,15 +94,27 @@ def _start(
     return process
 
 
-def _join(processes: Sequence[BaseProcess], timeout: float = 180) -> None:
+def _join(processes: Sequence[BaseProcess], outputs: Sequence[Path], timeout: float = 180) -> None:
+    """Waits for processes; one that hangs prints the stacks of its threads and ends."""
+    deadline = time.monotonic() + timeout
     try:
         for process in processes:
-            process.join(timeout)
-            if process.is_alive():
-                raise FailedRunError(f"a process has not ended in {timeout} seconds")
+            process.join(max(0, deadline - time.monotonic()))
+        hanging = [process for process in processes if process.is_alive()]
+        for process in hanging:
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGABRT)
+            process.join(10)
+        if hanging:
+            message = f"{len(hanging)} of {len(processes)} have not ended in {timeout} seconds"
+            raise FailedRunError(f"{message}\n{_texts(outputs)}")
     finally:
         for process in processes:
             process.kill()
+
+
+def _texts(outputs: Sequence[Path]) -> str:
+    return "\n".join(f"{output}:\n{output.read_text(encoding='utf-8')}" for output in outputs)
 
 
 def _main(
@@ -116,6 +130,7 @@ def _main(
     with open(output, "w", encoding="utf-8") as file:  # noqa: PTH123
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    faulthandler.enable(2)
     torch.set_num_threads(1)
     if self_signal is not None:
         _send_later(self_signal)
