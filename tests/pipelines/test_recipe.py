@@ -12,6 +12,7 @@ from pipelines.recipe import PACKAGE, Recipe, RecipeError, load, with_root
 from pipelines.sources.base import Source
 from schemas.toml_config import parse_override, shipped_names
 from tests import tiny
+from tests.processes import REPOSITORY
 
 VG = {
     "image_data": "vg/image_data.json",
@@ -39,6 +40,11 @@ def errors(folder: Path, text: str) -> list[str]:
     with pytest.raises(RecipeError) as error:
         load(str(path))
     return str(error.value).splitlines()
+
+
+def test_readme_has_every_shipped_recipe() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert [name for name in shipped_names(PACKAGE) if f"`{name}`" not in readme] == []
 
 
 @pytest.mark.parametrize("name", shipped_names(PACKAGE))
