@@ -21,7 +21,9 @@ def class_name(name: str) -> str:
 
     Some classes of LVIS then share a name, such as "fish" and "fish_(food)", and so a caption.
 
-    >>> class_name("bow_(decorative_ribbons)"), class_name("aerosol_can")
-    ('bow', 'aerosol can')
+    >>> class_name("bow_(decorative_ribbons)"), class_name("aerosol_can"), class_name("x :(")
+    ('bow', 'aerosol can', 'x :(')
     """
-    return " ".join(re.sub(r"\(.*?\)", " ", name).replace("_", " ").split())
+    # Up to the last closing bracket: opening ones behind it would each be compared with the rest.
+    closed, bracket, rest = name.rpartition(")")
+    return " ".join((re.sub(r"\([^)]*\)", " ", closed + bracket) + rest).replace("_", " ").split())

@@ -7,6 +7,7 @@ is an id of an image.
 """
 
 import functools
+import hashlib
 import re
 
 #: An id as JSON files and pickles spell it.
@@ -47,9 +48,12 @@ _OWN_NAME = re.compile(
     r"[A-Za-z][A-Za-z0-9_+-]{0,79}",
     re.IGNORECASE,
 )
-_FLICKR_URL = re.compile(r"https?://[^/]*\bstaticflickr\.com/(?:\d+/)+(\d+)_")
+_FLICKR_URL = re.compile(r"https?://[^/]*\bstatic\.?flickr\.com/(?:\d+/)+(\d+)_")
 _NOT_POSITIVE = re.compile(r"(?:-[0-9]+|0+)(?:\.0+)?")
 
+# Names of files of one's own; the first are kept in the keys of their images.
+_PLAIN_FILE = re.compile(r"([A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*)\.jpg")
+_IMAGE_FILE = re.compile(r".+\.(?:jpe?g|png)", re.IGNORECASE)
 # Names of published files that cannot be a numbering of one's own.
 _PUBLISHED_FILES = {
     "coco": re.compile(r"(?:COCO_[a-z0-9]+_)?([0-9]{12})\.jpg", re.IGNORECASE),
@@ -122,6 +126,53 @@ def key_of_name(namespace: str, id_: RawId) -> str:
     name = _ALIASES.get(namespace.lower(), namespace.lower())
     is_name = isinstance(id_, str) and _OWN_NAME.fullmatch(id_) and id_.lower() not in _NO_ID
     return f"{name}/{id_}" if is_name and name in _NUMBERED else ""
+
+
+def key_of_own_file(namespace: str, file: str) -> str:
+    """Returns the key of an image of one's own by the name of its file; empty without a name.
+
+    Another ending, and a name that could be another spelling of a number, are hashed: they are of
+    other images, and would have the key of one.
+
+    >>> key_of_own_file("mine", "a/b7.jpg"), key_of_own_file("mine", "07.jpg")
+    ('mine/a/b7', 'mine/1d1d5eb26c0f7ab0b2b79fdd')
+    """
+    if not file:
+        return ""
+    plain = _PLAIN_FILE.fullmatch(file)
+    if plain and normal_key(key := f"{namespace}/{plain[1]}") == key:
+        return key
+    digest = hashlib.blake2b(file.encode("utf-8", "replace"), digest_size=12).hexdigest()
+    return f"{namespace}/{digest}"
+
+
+def keys_of_listed(namespace: str, id_: RawId, others: frozenset[str] = frozenset()) -> list[str]:
+    """Returns the keys of the image that a list of held-out images names.
+
+    It is one, except for images of one's own, which are listed by ids or by names of files: an id
+    that is not a plain name has two keys, of which a set has one.
+
+    >>> keys_of_listed("lvis", 139), keys_of_listed("mine", "b7", frozenset({"mine"}))
+    (['coco/139'], ['mine/b7'])
+    >>> keys_of_listed("mine", "07.jpg", frozenset({"mine"}))
+    ['mine/7', 'mine/1d1d5eb26c0f7ab0b2b79fdd']
+
+    Raises:
+        ImageIdError: see `image_key`.
+    """
+    name = known_namespace(namespace, others)
+    if name in NAMESPACES:
+        return [image_key(namespace, id_)]
+    text = _text(id_)
+    is_file = _IMAGE_FILE.fullmatch(text) is not None
+    keys: list[str] = []
+    try:
+        keys.append(image_key(name, id_, others))
+    except ImageIdError:
+        if not is_file:
+            raise
+    keys.append(key_of_own_file(name, text if is_file else f"{text}.jpg"))
+    return list(dict.fromkeys(keys))
 
 
 def known_namespace(namespace: str, others: frozenset[str] = frozenset()) -> str:
@@ -212,6 +263,8 @@ def photo_id_of_url(url: str) -> str:
     """Returns the id of the Flickr photo whose file a URL names, or an empty string.
 
     >>> photo_id_of_url("http://farm6.staticflickr.com/5062/5896644212_a326e96ea9_z.jpg")
+    '5896644212'
+    >>> photo_id_of_url("http://farm6.static.flickr.com/5062/5896644212_a326e96ea9_z.jpg")
     '5896644212'
     """
     match = _FLICKR_URL.match(url)

@@ -60,6 +60,23 @@ def consolidate_or_whole(spans: Iterable[Span], text: str) -> list[Span]:
     return consolidate(spans, text) or consolidate([(0, len(text))], text)
 
 
+def whole_graphemes(spans: Iterable[Span], text: str) -> list[Span]:
+    r"""Returns spans that take in all of a grapheme of which they cover a part.
+
+    >>> whole_graphemes([(0, 4), (6, 10)], "cafe\u0301 sign")
+    [(0, 5), (6, 10)]
+    """
+    if text.isascii():
+        return list(spans)
+    borders = grapheme_borders(text)
+    return [
+        (borders[bisect_right(borders, start) - 1], borders[bisect_left(borders, stop)])
+        if 0 <= start < stop <= len(text)
+        else (start, stop)
+        for start, stop in spans
+    ]
+
+
 def _to_graphemes(span: Span, borders: Sequence[int]) -> Span:
     """Returns a span of code points as a span of the graphemes that it covers or is in.
 

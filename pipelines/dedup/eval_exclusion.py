@@ -1,6 +1,6 @@
 """Reads the images of evaluation sets, which must not be trained on, from the sets' files."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from schemas.image_ids import (
     RawId,
     image_key,
     key_of_file,
+    keys_of_listed,
     namespace_of,
     namespace_of_dataset,
     photo_id_of_key,
@@ -134,16 +135,16 @@ def read_held_out(
         case "questions":
             questions, bad = decode_dict(raw_slice.content, _Question)
             ids = dict.fromkeys(question.imageId for question in questions.values())
-            rows = [_listed(eval_set, id_, "gqa", raw_slice.input) for id_ in ids]
+            rows = _listed(eval_set, ids, "gqa", raw_slice.input)
         case "scene graphs":
             graphs, bad = decode_dict(raw_slice.content, _SceneGraph)
-            rows = [_listed(eval_set, id_, "gqa", raw_slice.input) for id_ in graphs]
+            rows = _listed(eval_set, graphs, "gqa", raw_slice.input)
         case "instances":
             images, bad = decode_list(raw_slice.content, _Image)
             rows = [_image_of_table(eval_set, image, raw_slice.input) for image in images]
         case _:
-            input = raw_slice.input
-            rows = [_listed(eval_set, id_, dataset, input, others) for id_ in _read_ids(input)]
+            ids_of_list = _read_ids(raw_slice.input)
+            rows = _listed(eval_set, ids_of_list, dataset, raw_slice.input, others)
     if bad:
         # Otherwise the image of an unreadable record would be trained on.
         record, error = bad[0]
@@ -192,16 +193,25 @@ def _image_of_table(eval_set: str, image: _Image, input: Input) -> EvalImage:
 
 
 def _listed(
-    eval_set: str, id_: RawId, dataset: str, input: Input, others: frozenset[str] = frozenset()
-) -> EvalImage:
-    """Returns the image that an id of a dataset names, with the name of its file there."""
-    try:
-        key = image_key(dataset, id_, others)
-    except ImageIdError as error:
-        raise RawFileError(f"{input.path}: {error}") from error
-    if dataset in ("gqa", "vg") and namespace_of(key) == "coco":
-        return EvalImage(eval_set, key, file=f"n{key.partition('/')[2]}.jpg")
-    return EvalImage(eval_set, key, photo_id_of_key(key), published_file(key))
+    eval_set: str,
+    ids: Iterable[RawId],
+    dataset: str,
+    input: Input,
+    others: frozenset[str] = frozenset(),
+) -> list[EvalImage]:
+    """Returns the images that ids of a dataset name, with the names of their files there."""
+    rows: list[EvalImage] = []
+    for id_ in ids:
+        try:
+            keys = keys_of_listed(dataset, id_, others)
+        except ImageIdError as error:
+            raise RawFileError(f"{input.path}: {error}") from error
+        for key in keys:
+            if dataset in ("gqa", "vg") and namespace_of(key) == "coco":
+                rows.append(EvalImage(eval_set, key, file=f"n{key.partition('/')[2]}.jpg"))
+            else:
+                rows.append(EvalImage(eval_set, key, photo_id_of_key(key), published_file(key)))
+    return rows
 
 
 def _read_ids(input: Input) -> list[RawId]:

@@ -10,7 +10,7 @@ together only cost captions, so every id that is stated anywhere holds out.
 """
 
 import copy
-import re
+import string
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
@@ -27,7 +27,6 @@ from shards.terminal import listed
 _PREFERENCE = {"coco": 0, "vg": 1, "gqa": 2, "flickr30k": 3}
 # Duplicates whose ratios of width to height differ by more are crops: boxes cannot be rescaled.
 _RATIO_TOLERANCE = 0.02
-_LAST_NUMBER = re.compile(r"0*([0-9]+)\.[A-Za-z]+$")  # of the name of a file
 
 
 class EvalMatch(NamedTuple):
@@ -294,8 +293,9 @@ def _contradiction(row: ImageInfo, other: ImageInfo) -> str:
 def _name(row: ImageInfo) -> str:
     """Returns the name of a row's file, the same for all names that end in its id."""
     name = row.file.rpartition("/")[2]
-    number = _LAST_NUMBER.search(name)
-    is_named_by_id = number is not None and number[1] == row.key.partition("/")[2]
+    stem, _, ending = name.rpartition(".")
+    number = stem[len(stem.rstrip(string.digits)) :].lstrip("0")
+    is_named_by_id = ending.isalpha() and number == row.key.partition("/")[2]
     return row.key if is_named_by_id else name
 
 

@@ -111,6 +111,8 @@ def decode_record(content: bytes | memoryview | msgspec.Raw, record_type: type[T
             record = decoder.decode(_with_integers(msgspec.Raw(bytes(content)), info))
         except msgspec.ValidationError:
             raise error from None
+    except RecursionError:
+        raise ValueError("lists or objects are nested too deeply") from None
     except msgspec.DecodeError:
         repaired_content = repaired(bytes(content))
         if repaired_content == content:

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.captions.spans import whole_graphemes
 from pipelines.dedup.joins import TableIds
 from pipelines.geometry.boxes import from_xywh
 from pipelines.geometry.polygons import MAX_COORDINATE
@@ -263,7 +264,7 @@ def _size(image: _Image) -> tuple[int, int] | None:
 def _caption(image: _Image, annotations: Sequence[_Annotation], caption_id: str) -> GroundedCaption:
     regions = [
         Region(
-            spans=annotation.tokens_positive,
+            spans=whole_graphemes(annotation.tokens_positive, image.caption),
             box=from_xywh(*annotation.bbox),
             area=annotation.area,
             category=annotation.category_id,
@@ -278,7 +279,7 @@ def _caption(image: _Image, annotations: Sequence[_Annotation], caption_id: str)
             types=[],
             boxes=[region.box for region in regions if any(span in region.spans for span in spans)],
         )
-        for spans in image.tokens_positive_eval
+        for spans in (whole_graphemes(s, image.caption) for s in image.tokens_positive_eval)
     ]
     return GroundedCaption(
         text=image.caption,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.decodable import decodable
-from schemas.image_ids import ImageIdError, RawId, image_key, known_namespace, namespace_of
+from schemas.image_ids import ImageIdError, RawId, keys_of_listed, known_namespace, namespace_of
 from shards.format.manifest import ShardError
 from shards.reading.shard_set import ShardSet
 
@@ -53,7 +53,8 @@ def read_held_out(argument: str, others: frozenset[str] = frozenset()) -> HeldOu
 
     FILE has one id per line, or is JSON: a list of ids or of objects with an ``image_id``, or an
     object with a list ``images`` of objects with an ``id`` (COCO's layout). Ids are spelled as
-    `image_key` reads them. NAMESPACE is a published one, or one of ``others``, as of the shard set.
+    `keys_of_listed` reads them. NAMESPACE is a published one, or one of ``others``, as of the shard
+    set.
 
     Raises:
         HeldOutListError: the namespace is unknown, or the file has another form, is empty, or has
@@ -68,7 +69,9 @@ def read_held_out(argument: str, others: frozenset[str] = frozenset()) -> HeldOu
         ids = _read_ids(path)
         if not ids:
             raise HeldOutListError(f"{path} has no image ids")
-        keys_of_list = frozenset(image_key(namespace, id_, others) for id_ in ids)
+        keys_of_list = frozenset(
+            key for id_ in ids for key in keys_of_listed(namespace, id_, others)
+        )
     except ImageIdError as error:
         raise HeldOutListError(f"{path}: {error}") from error
     return HeldOutList(argument, namespace, keys_of_list)

@@ -7,7 +7,7 @@ import msgspec
 
 from pipelines.sources.base import SliceItem
 from schemas import GroundedCaption, ImageRecord, RawCounts, Region, Rejected
-from schemas.limits import MAX_CHARACTERS
+from schemas.limits import MAX_CHARACTERS, MAX_NAME_CHARACTERS
 
 
 class ClassGroups(msgspec.Struct):
@@ -52,7 +52,7 @@ class ClassGroups(msgspec.Struct):
             record = ImageRecord(image, self.source, self.split)
             record.has_relative_boxes = self.has_relative_boxes
             for class_id, regions in sorted(classes.items()):
-                record_id, count = f"{image_id}:{class_id}", len(regions)
+                record_id, count = f"{image_id}:{class_id[:MAX_NAME_CHARACTERS]}", len(regions)
                 name = self.names.get(class_id)
                 error = _error(image, name)
                 if self.has_local_ids and not error:

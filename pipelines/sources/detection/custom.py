@@ -7,13 +7,13 @@ its file: an image that files of two splits list is one.
 """
 
 import functools
-import hashlib
 import re
 from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
 
+from pipelines.captions.spans import whole_graphemes
 from pipelines.dedup.joins import TableIds
 from pipelines.geometry.polygons import MAX_COORDINATE
 from pipelines.io.archives import file_name, map_file, version_of
@@ -40,12 +40,10 @@ from pipelines.sources.detection.coco_layout import (
 from pipelines.sources.image_licenses import LicenseTable
 from schemas import Box, GroundedCaption, ImageInfo, ImageRecord, RawCounts, Region, Rejected, Span
 from schemas.class_names import CLASSES_ENDING, class_name
-from schemas.image_ids import NAMESPACES, normal_key
-from schemas.limits import MAX_CAPTION_BOXES, MAX_CHARACTERS
-from shards.format.placement import is_safe_key
+from schemas.image_ids import NAMESPACES, key_of_own_file
+from schemas.limits import MAX_CAPTION_BOXES, MAX_CAPTION_PAIRS, MAX_CHARACTERS
 
 _ODVG_ENDING = ".jsonl"
-_IMAGE_ENDING = ".jpg"
 
 _Coordinate = Annotated[float, msgspec.Meta(gt=-MAX_COORDINATE, lt=MAX_COORDINATE)]
 _Box = tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate]
@@ -67,6 +65,10 @@ class _Phrase(msgspec.Struct, gc=False):
         content = bytes(self.bbox)
         is_one = content.count(b"[") == 1
         return decode_record(b"[" + content + b"]" if is_one else content, list[_Box])
+
+    def phrases(self) -> list[str]:
+        """Returns its phrases, of which ``phrase`` is one, or a list of several."""
+        return [self.phrase] if isinstance(self.phrase, str) else self.phrase
 
 
 class _Grounding(msgspec.Struct, gc=False):
@@ -189,17 +191,7 @@ class Custom(Source, kw_only=True):
         return f"{self.dataset}{CLASSES_ENDING}"
 
     def _key(self, file: str) -> str:
-        """Returns the key of an image by the name of its file; empty without a name.
-
-        Another ending, and a name that could be another spelling of a number, are hashed: they are
-        of other images, and would have the key of one.
-        """
-        if not file:
-            return ""
-        key = f"{self.dataset}/{file.removesuffix(_IMAGE_ENDING)}"
-        is_plain = file.endswith(_IMAGE_ENDING) and is_safe_key(key) and normal_key(key) == key
-        digest = hashlib.blake2b(file.encode("utf-8", "replace"), digest_size=12).hexdigest()
-        return key if is_plain else f"{self.dataset}/{digest}"
+        return key_of_own_file(self.dataset, file)
 
     def _record_name(self, path: str, split: str) -> str:
         """Returns the name by which captions name their file: with its place if others share it."""
@@ -259,13 +251,31 @@ class Custom(Source, kw_only=True):
         """
         text, count = grounding.caption, sum(map(len, boxes))
         id_ = f"{self.dataset}/{record_id}"
-        if len(text) > MAX_CHARACTERS or count > MAX_CAPTION_BOXES:
-            detail = f"{len(text)} characters, {count} boxes"
+        searched = {
+            each
+            for phrase in grounding.regions
+            if not phrase.tokens_positive
+            for each in phrase.phrases()
+        }
+        characters = sum(len(phrase) + 1 for phrase in searched)
+        pairs = sum(
+            len(of_phrase) * len(phrase.tokens_positive or phrase.phrases())
+            for phrase, of_phrase in zip(grounding.regions, boxes, strict=True)
+        )
+        if (
+            max(len(text), characters) > MAX_CHARACTERS
+            or count > MAX_CAPTION_BOXES
+            or pairs > MAX_CAPTION_PAIRS
+        ):
+            detail = f"{len(text)} characters, {characters} of its phrases, {count} boxes"
             yield Rejected(self.dataset, id_, "record too large", detail, key, boxes=count)
             return
+        occurrences = {phrase: _occurrence(phrase, text) for phrase in searched}
         regions: list[Region] = []
         for phrase, boxes_of_phrase in zip(grounding.regions, boxes, strict=True):
-            spans = phrase.tokens_positive or _occurrences(phrase.phrase, text)
+            places = (occurrences.get(each) for each in phrase.phrases())
+            spans = phrase.tokens_positive or [span for span in places if span]
+            spans = whole_graphemes(spans, text)
             if spans:
                 regions += [Region([*spans], box) for box in boxes_of_phrase]
         if lost := count - len(regions):
@@ -292,19 +302,15 @@ def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
         offset += len(line) + 1
 
 
-def _occurrences(phrase: str | list[str], text: str) -> list[Span]:
-    """Returns where a caption has a phrase, or each of several, for the first time.
+def _occurrence(phrase: str, text: str) -> Span | None:
+    """Returns where a caption has a phrase for the first time.
 
-    >>> _occurrences("a cat", "A cat and a caterpillar"), _occurrences(["cat", "dog"], "a cat")
-    ([(0, 5)], [(2, 5)])
+    >>> _occurrence("cat ", "A caterpillar and a Cat"), _occurrence("dog", "a cat")
+    ((20, 23), None)
     """
-    phrases = [phrase] if isinstance(phrase, str) else phrase
-    matches = (
-        re.search(rf"(?<!\w){re.escape(each.strip())}(?!\w)", text, re.IGNORECASE)
-        for each in phrases
-        if each.strip()
-    )
-    return [match.span() for match in matches if match]
+    words = phrase.strip()
+    match = re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE) if words else None
+    return match.span() if match else None
 
 
 def _names_of_file(path: str) -> dict[str, str]:

@@ -29,6 +29,8 @@ from schemas.limits import MAX_LIST_BYTES
 _PHOTO_COLUMNS = ("ImageID", "OriginalURL", "License")
 _BOX_COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf")
 _LABEL_COLUMNS = ("ImageID", "LabelName", "Confidence")
+# Whether people found a class: labels of machines have other confidences.
+_VERIFIED = {"0": False, "0.0": False, "1": True, "1.0": True}
 _LARGEST_FRACTION = 10.0  # of a coordinate that is clipped to the image, and no error
 
 
@@ -75,7 +77,7 @@ class OpenImages(Source, kw_only=True):
                 yield ImageInfo(
                     key=key,
                     source=self.namespace,
-                    file=f"{image_id}.jpg",
+                    file=f"{image_id.removesuffix('.jpg')}.jpg",
                     photo_id=photo_id_of_url(url),
                     license=License("", license),
                     url=url,
@@ -132,13 +134,13 @@ class OpenImages(Source, kw_only=True):
                 continue
             image_id, label, confidence = row
             key, record_id = _key(image_id), f"{image_id}:{label}"
-            if not key or label not in classes or confidence not in ("0", "1"):
+            if not key or label not in classes or confidence not in _VERIFIED:
                 bad = BadRecord(record_id, f"no verified label: {','.join(row)[:200]}")
                 yield from reject_malformed(self.namespace, [bad], path, records=0)
                 continue
             record = records.setdefault(key, ImageRecord(key, self.namespace, split))
             name = classes[label].name
-            if confidence == "1":
+            if _VERIFIED[confidence]:
                 record.names.append(name)
             else:
                 phrase = AbsentPhrase(name, self.namespace, record_id, "class not shown")

@@ -8,7 +8,7 @@ from schemas.image_ids import image_key, optional_image_key, photo_id, photo_id_
 from shards.verification.raw.files import RawRoot
 from shards.verification.raw.records import readable, vg_image_id
 
-_PHOTO_URL = re.compile(r"staticflickr\.com/(?:\d+/)+(\d+)_")
+_PHOTO_URL = re.compile(r"static\.?flickr\.com/(?:\d+/)+(\d+)_")
 
 
 class SameImages:

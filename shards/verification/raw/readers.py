@@ -246,7 +246,7 @@ def _question(item: tuple[str, Any], graphs: Mapping[str, Any]) -> tuple[str, Ra
 
 # --- Flickr30k Entities ---------------------------------------------------------------------------
 
-_MARK = re.compile(r"\[/EN#(\d+)\S* ([^\]]*)\]")
+_MARK = re.compile(r"\[/EN#(\d+)[^\s\[\]]* ([^\]]*)\]")
 
 
 def read_flickr30k(root: RawRoot, source: _Source, wanted: Wanted) -> Found:

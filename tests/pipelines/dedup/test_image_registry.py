@@ -1,5 +1,6 @@
 """Duplicates of images, and held-out images."""
 
+import time
 from typing import Any
 
 import msgspec
@@ -171,6 +172,13 @@ def test_published_names_of_one_image_agree() -> None:
     conflict = image_registry(of_another).conflict("own", "coco/9")
     assert conflict is not None
     assert conflict.detail == "own: coco/9 has 'train2014/COCO_train2014_000000000008.jpg'"
+
+
+def test_name_of_many_digits_takes_no_time() -> None:
+    rows = [ImageInfo("coco/9", "own", name, 200, 100) for name in ("0" * 20_000, "9.jpg")]
+    started = time.process_time()
+    assert image_registry(*rows).conflict("own", "coco/9") is not None
+    assert time.process_time() - started < 1
 
 
 def test_photo_id_makes_duplicates_with_same_photo_only() -> None:

@@ -309,6 +309,17 @@ def test_caption_that_loses_all_its_boxes_is_rejected(
     assert [len(caption.regions) for caption in record.captions] == [1]
 
 
+def test_spans_take_in_whole_graphemes(tmp_path: Path) -> None:
+    fields = {"caption": "a cafe\u0301 sign", "tokens_positive_eval": [[[2, 6]]]}
+    [record] = read(
+        write(tmp_path, [image(3) | fields], [box(0, 3) | {"tokens_positive": [[2, 6]]}])
+    )
+    assert isinstance(record, ImageRecord)
+    [caption] = record.captions
+    assert [caption.regions[0].spans, caption.phrases[0].spans] == [[(2, 7)], [(2, 7)]]
+    assert caption.phrases[0].boxes == [caption.regions[0].box]
+
+
 def test_caption_without_boxes_is_kept(tmp_path: Path) -> None:
     [record] = read(write(tmp_path, [image(3)], []))
     assert isinstance(record, ImageRecord)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.image_ids import key_of_own_file
 from shards.reading.shard_set import ShardSet
 from shards.verification.held_out import HeldOutListError, namespaces_of_keys, read_held_out
 from tests.shard_sets import sample, write_samples
@@ -97,4 +98,4 @@ def test_unknown_namespace_is_refused_unless_the_shard_set_has_it(tmp_path: Path
     with pytest.raises(HeldOutListError, match="no namespace 'mine' of images; known are clevr, "):
         read_held_out(f"mine={tmp_path / 'ids'}")
     held_out = read_held_out(f"mine={tmp_path / 'ids'}", others=frozenset({"mine"}))
-    assert held_out.keys == {"mine/img_7", "mine/7"}
+    assert held_out.keys == {"mine/img_7", "mine/7", key_of_own_file("mine", "007.jpg")}

@@ -2,6 +2,8 @@
 
 import json
 import re
+import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,79 @@ def test_files_of_similar_names_are_several_images(tmp_path: Path) -> None:
     assert sorted(sample["file"] for sample in samples.values()) == sorted(files)
     assert {"custom/a", "custom/7", "custom/b/7"} <= samples.keys()
     assert tiny.rejected(tmp_path) == []
+
+
+def test_list_of_held_out_images_has_names_of_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also of names that are hashed: the id of 07.jpg is not that of 7.jpg."""
+    held_out = ["007.jpg", "a.PNG", "b/x.jpg", "DSC 1 (2).jpg", "caf\u00e9.jpg"]
+    files = ["c.jpg", *held_out[:4], "8.jpg", *held_out[4:]]  # the last has no boxes
+    for hue, file in enumerate(files):
+        tiny.write(tmp_path / "images" / file, tiny.image_file(hue=hue))
+    write_coco(tmp_path / "boxes.json", files)
+    table = {"files": {"train": ["boxes.json"]}, "images": ["images"]}
+    tiny.write(tmp_path / "ids.txt", "\n".join([*held_out, "8"]).encode())
+    assert tiny.build(tmp_path, RUNNER, sources={"custom": table}) == 0
+    verify = ["verify", str(tmp_path / "shards"), "--held-out", f"custom={tmp_path}/ids.txt"]
+    assert shards([*verify, "--quiet"]) == 1
+    assert capsys.readouterr().out.count("ids.txt lists it") == 5
+    exclude = {"own": {"ids": ["ids.txt"], "of": "custom"}}
+    tables: dict[str, Any] = {"sources": {"custom": table}, "exclude": exclude}
+    assert tiny.build(tmp_path, RUNNER, "--overwrite", **tables) == 0
+    assert {sample["file"] for sample in tiny.samples(tmp_path).values()} == {"c.jpg"}
+    assert shards([*verify, "--quiet"]) == 0
+    tiny.write(tmp_path / "ids.txt", b"file,split\n")
+    assert tiny.build(tmp_path, RUNNER, "--overwrite", **tables) == 1
+    assert "'file,split' is not an image id of custom" in capsys.readouterr().err
+
+
+def test_line_of_odvg_that_would_cost_too_much_is_rejected(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    box = [1, 2, 30, 40]
+    nested = "[" * 100_000 + "]" * 100_000
+    phrases = [
+        [{"phrase": [f"p{i}" for i in range(100_000)], "bbox": box}],
+        [{"phrase": "a " * 4_000 + f"b{i}", "bbox": box} for i in range(400)],
+        [{"phrase": "a", "bbox": [box] * 500, "tokens_positive": [[0, 1]] * 100_000}],
+    ]
+    lines = [
+        odvg_line(FILES[0], grounding={"caption": "a " * 4_900, "regions": regions})
+        for regions in phrases
+    ]
+    usable = {"caption": "a cat", "regions": [{"phrase": "cat", "bbox": box}]}
+    instances = [{"bbox": box, "category": "(" * 200_000}]
+    write_odvg(
+        tmp_path / "own.jsonl",
+        *lines,
+        odvg_line(FILES[0], detection={"instances": instances}),
+        f'{{"filename": "x.jpg", "other": {nested}}}',
+        odvg_line(FILES[1], grounding=usable),
+    )
+    table = {"files": {"train": ["own.jsonl"]}, "images": ["images"]}
+    started = time.process_time()
+    assert tiny.build(tmp_path, RUNNER, sources={"custom": table}) == 0
+    assert time.process_time() - started < 5
+    assert captions_of(tmp_path) == {(FILES[1], "a cat."): [("cat", box)]}
+    reasons = Counter(row.reason for row in tiny.rejected(tmp_path))
+    assert reasons == {"record too large": 3, "unusable class name": 1, "malformed record": 1}
+
+
+def test_spans_take_in_whole_graphemes(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    phrases = [{"phrase": "cafe", "bbox": [1, 2, 30, 40]}]
+    hindi = "\u0939\u093f\u0902\u0926\u0940"
+    partial = [{"phrase": "", "bbox": [1, 2, 30, 40], "tokens_positive": [[4, 8]]}]
+    write_odvg(
+        tmp_path / "own.jsonl",
+        odvg_line(FILES[0], grounding={"caption": "a cafe\u0301 sign", "regions": phrases}),
+        odvg_line(FILES[1], grounding={"caption": f"the {hindi}", "regions": partial}),
+    )
+    table = {"files": {"train": ["own.jsonl"]}, "images": ["images"]}
+    assert tiny.build(tmp_path, RUNNER, sources={"custom": table}) == 0
+    words = [word for regions in captions_of(tmp_path).values() for word, _ in regions]
+    assert sorted(words) == ["cafe\u0301", hindi]
+    assert shards(["verify", str(tmp_path / "shards"), "--quiet"]) == 0
 
 
 def test_image_in_files_of_both_roles_fails_the_build(

@@ -157,6 +157,20 @@ def test_unclosed_quote_costs_its_row_and_no_other(
     assert [r.reason for r in tiny.rejected(tmp_path)] == ["record too large"]
 
 
+def test_ids_and_confidences_have_several_spellings(tmp_path: Path) -> None:
+    """A list that was edited as a table of numbers has floats, one of files has their ending."""
+    boxes = [box(1, PERSON, 0, 1, 0, 1)]
+    labels = [[image_id(1), "verification", TORTOISE, "0.0"]]
+    source = write(tmp_path, [photo(1), photo(2)], boxes, labels)
+    renamed = [f"{image_id(1)}.jpg", *photo(1)[1:]]
+    tiny.write(tmp_path / "oi/photos.csv", table(PHOTO_HEADER, [renamed, photo(2)]))
+    build(tmp_path, {"openimages": source}, negatives={"proven": 5})
+    [sample] = tiny.samples(tmp_path).values()
+    assert sample["file"] == f"{image_id(1)}.jpg"
+    absent = [span for caption in sample["captions"] for span in caption.get("absent", [])]
+    assert [span["record"] for span in absent] == [f"{image_id(1)}:{TORTOISE}"]
+
+
 def test_flickr_photos_join_images_with_coco(tmp_path: Path) -> None:
     """The photo 9001 is COCO's image 7, at half the size; 9002 is held out with it."""
     url = "http://farm6.staticflickr.com/1/9001_ab_z.jpg"
