@@ -8,10 +8,24 @@ from typing import Any
 
 import pytest
 
+from schemas import AbsentSpan, Caption, Provenance, Sample
 from shards.format import manifest as mf
+from shards.format.source_counts import Counts, SourceCounts
+from shards.format.stats import Stats
 from shards.reading.shard_set import ShardSet
+from shards.verification.count_checks import (
+    ActualCounts,
+    actual_counts,
+    check_names,
+    check_not_empty,
+    check_sources,
+    check_totals,
+)
+from shards.verification.datasets import datasets_of
 from shards.verification.errors import ErrorKind
+from shards.verification.recipe import RecipeRequirements
 from shards.verification.verify import verify
+from tests.shard_sets import write_shard_set
 from tests.shards.verification.corruption import (
     SHARD,
     kinds,
@@ -20,6 +34,18 @@ from tests.shards.verification.corruption import (
     retar,
     verified,
 )
+
+#: A recipe as a manifest has it, without splits and sources.
+DEMO_RECIPE: dict[str, Any] = {
+    "images": "none",
+    "splits": {},
+    "sources": {},
+    "rules": {
+        **{"conflict": "giou", "threshold": 0.5, "max_length": 250, "length": "joined"},
+        **{"gqa_words": "object", "vg_text": "tokens", "boxes": "clip", "flickr30k": "joined"},
+        **{"area": "box", "same_photo": True},
+    },
+}
 
 
 def edit_json(folder: Path, file: str, edit: Callable[[Any], object]) -> None:
@@ -41,7 +67,10 @@ def edit_json(folder: Path, file: str, edit: Callable[[Any], object]) -> None:
             lambda stats: stats["val"]["box_area_percent"]["bins"].update({"0": 999}),
             "box_area_percent",
         ),
-        (lambda stats: stats["train"]["datasets"]["vg"].update(regions=7), "datasets.vg.regions"),
+        (
+            lambda stats: stats["train"]["datasets"]["vg"].update(regions=7),
+            "train: samples have other datasets.vg.regions",
+        ),
         (lambda stats: stats["train"]["datasets"].pop("vg"), "datasets.vg"),
         (lambda stats: stats["train"].update(stats["val"]), " more"),
         (lambda stats: stats.pop("val"), "it has no split val"),
@@ -135,3 +164,129 @@ def test_split_that_the_recipe_lacks(copied_set: Path) -> None:
     assert [error.message for error in verified(copied_set).errors.listed][
         1
     ] == "it has no split val"
+
+
+# --- parts of the checks, with counts that no build has -------------------------------------------
+
+
+def counted(dataset: str, sentences: int, absent: int = 0) -> Stats:
+    """Returns the counts of an image with sentences of a dataset, and proven absent phrases."""
+    captions = [
+        Caption("a", [], [], [Provenance(dataset, str(i), (0, 1))]) for i in range(sentences)
+    ]
+    captions += [
+        Caption("a", [], [], [], absent=[AbsentSpan((0, 1), dataset, str(i), "stated", "proven")])
+        for i in range(absent)
+    ]
+    stats = Stats()
+    stats.add(Sample("vg/1", 9, 9, "1.jpg", captions))
+    return stats
+
+
+class Edited:
+    """A set of the splits train and val, whose manifest a test edits."""
+
+    def __init__(self, folder: Path) -> None:
+        self.shards = ShardSet.open(write_shard_set(folder, [[1]]))
+        self.manifest = self.shards.manifest
+        self.manifest.totals = {"train": {}, "val": {}}
+        self.requirements = RecipeRequirements(self.manifest)
+
+    def source_messages(self, **samples: Stats) -> list[str]:
+        """Returns the errors of the sources, given the samples of each split that was read."""
+        actual = ActualCounts({}, samples)
+        return [e.message for e in check_sources(self.shards, actual, self.requirements)]
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Edited:
+    return Edited(tmp_path)
+
+
+def test_sources_that_share_datasets_are_compared_together(edited: Edited) -> None:
+    """Some by a chain: one reads refcoco, one both, one refcoco+."""
+    refs = {name: {"refcoco": "", "refcoco+": ""} for name in ("f", "b", "d")}
+    refs |= {"c": {"refcoco": ""}, "a": {"refcoco": ""}, "e": {"refcoco+": ""}}
+    sources: dict[str, Any] = {"c": {"reader": "coco", "refs": refs["c"]}}
+    sources["e"] = {"reader": "coco", "refs": refs["e"]}
+    sources |= {name: {"reader": "coco", "refs": refs[name]} for name in ("f", "a", "d", "b")}
+    edited.requirements.datasets = datasets_of({**sources, "vg": {}}, ())
+    edited.manifest.sources = {name: SourceCounts(1, 1) for name in ("a", "c", "e", "f")}
+    edited.manifest.sources["vg"] = SourceCounts(2, 2)
+    right = {"train": counted("refcoco", 4), "val": counted("vg", 2)}
+    assert edited.source_messages(**right) == []
+    edited.manifest.sources["e"] = SourceCounts(2, 2)
+    names = "a, b, c, d, e, f"
+    assert edited.source_messages(**right) == [
+        f"{names}: the manifest counts 5 captions, the shards have 4"
+    ]
+    wrong = {"train": counted("refcoco+", 5), "val": counted("vg", 3)}
+    assert edited.source_messages(**wrong) == [
+        "vg: the manifest counts 2 captions, the shards have 3"
+    ]
+
+
+def test_sources_are_compared_together_if_one_may_make_any_dataset(edited: Edited) -> None:
+    sources: dict[str, Any] = {name: {"reader": "mdetr_json"} for name in ("e", "c", "a", "d")}
+    edited.manifest.sources = {name: SourceCounts(1, 1) for name in (*sources, "vg", "b")}
+    for datasets in (datasets_of({**sources, "vg": {}, "b": {"reader": "vg"}}, ()), None):
+        edited.requirements.datasets = datasets
+        samples = {"train": counted("mixed", 3), "val": counted("vg", 3)}
+        assert edited.source_messages(**samples) == []
+        samples["val"] = counted("other", 4)
+        assert edited.source_messages(**samples) == [
+            "a, b, c, d, e, vg: the manifest counts 6 captions, the shards have 7"
+        ]
+
+
+def test_absent_phrases_of_sources_are_those_of_the_samples(edited: Edited) -> None:
+    edited.manifest.sources = {"gqa": SourceCounts()}
+    samples = {"train": counted("gqa", 0, absent=2), "val": counted("gqa", 0, absent=1)}
+    lost = "the manifest counts 0 absent phrases, the shards have 3"
+    assert edited.source_messages(**samples) == [lost]
+    assert edited.source_messages(train=samples["train"]) == []  # not every split was read
+    edited.manifest.absent = {"gqa": Counts(3, 3)}
+    assert edited.source_messages(**samples) == []
+    edited.manifest.absent = {"gqa": Counts(4, 2, rejected=1)}
+    assert edited.source_messages(**samples) == [
+        "gqa: absent phrases do not add up: read is 1 more than all outcomes",
+        "the manifest counts 2 absent phrases, the shards have 3",
+    ]
+    edited.manifest.absent, edited.manifest.sources = None, {}  # of a set that no build wrote
+    assert edited.source_messages(**samples) == []
+
+
+def test_order_of_the_messages(edited: Edited) -> None:
+    """It is that of the names: it does not change from one run to the next."""
+    names = list("hcagbdfe")
+    edited.manifest.totals = {name: {} for name in names}
+    edited.manifest.shards.clear()
+    actual = actual_counts(edited.shards, {}, {})
+    totals = [e.message for e in check_totals(edited.shards, {}, actual)]
+    assert totals[::6] == [f"{n} has 0 images, the manifest states None" for n in sorted(names)]
+    edited.manifest.sources = {name: SourceCounts() for name in names}
+    recipe: dict[str, Any] = {name.upper(): {} for name in names}
+    edited.manifest.recipe = {**DEMO_RECIPE, "sources": recipe}
+    messages = [e.message for e in check_names(edited.shards, RecipeRequirements(edited.manifest))]
+    assert messages == [
+        *(f"the recipe has no source '{name}'" for name in sorted(names)),
+        *(f"there are no counts of the source '{name.upper()}'" for name in sorted(names)),
+    ]
+
+
+def test_split_without_images(edited: Edited) -> None:
+    """It is an error unless its recipe allows it; what no recipe states is allowed."""
+    edited.manifest.totals = {"train": {"images": 1}, "val": {"images": 0}, "test": {"images": 0}}
+    assert list(check_not_empty(edited.shards, edited.requirements)) == []
+    splits = {"val": {"combine": False, "shards": 1, "allow_empty": True}}
+    splits["test"] = splits["train"] = {"combine": False, "shards": 1}
+    edited.manifest.recipe = {**DEMO_RECIPE, "splits": splits}
+    [error] = check_not_empty(edited.shards, RecipeRequirements(edited.manifest))
+    assert error.message == "test has no images, which the recipe does not allow"
+
+
+def test_splits_of_stats_that_the_manifest_lacks(copied_set: Path) -> None:
+    names = list("hcagbdfe")
+    edit_json(copied_set, "stats.json", lambda s: s.update(dict.fromkeys(names, s["val"])))
+    messages = [error.message for error in verified(copied_set).errors.listed]
+    assert messages == [f"the manifest has no split {name}" for name in sorted(names)]

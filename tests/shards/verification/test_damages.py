@@ -1,5 +1,8 @@
 """Consistent damages, as bugs of the writer would make them, are found by `verify`."""
 
+import functools
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,13 +31,31 @@ def test_rewritten_set_has_no_errors(medium_set: Path, tmp_path: Path) -> None:
     assert verify(ShardSet.open(tmp_path)).errors.listed == []
 
 
+@pytest.fixture(scope="session")
+def damaged_set(
+    medium_set: Path, demo_set: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Returns the folder of a damaged set, which is written once; tests must not change it."""
+
+    @functools.cache
+    def pickled(folder: Path) -> bytes:
+        return pickle.dumps(SetData(folder))
+
+    @functools.cache
+    def write(name: str) -> Path:
+        data = pickle.loads(pickled(demo_set if name in IN_DEMO else medium_set))
+        DAMAGES[name].edit(data)
+        folder = tmp_path_factory.mktemp("damaged")
+        data.write(folder)
+        return folder
+
+    return write
+
+
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damage_is_found(name: str, medium_set: Path, demo_set: Path, tmp_path: Path) -> None:
-    damage = DAMAGES[name]
-    data = SetData(demo_set if name in IN_DEMO else medium_set)
-    damage.edit(data)
-    data.write(tmp_path)
-    assert damage.kind in verify(ShardSet.open(tmp_path)).errors.counts
+def test_damage_is_found(name: str, damaged_set: Callable[[str], Path]) -> None:
+    errors = verify(ShardSet.open(damaged_set(name))).errors
+    assert DAMAGES[name].kind in errors.counts
 
 
 @pytest.mark.parametrize("count", [2, 3])
