@@ -61,7 +61,8 @@ class AbsentPhrase(msgspec.Struct, array_like=True, gc=False):
 
     ``dataset`` and ``record`` are those of the raw record that states so, ``reason`` is short and
     fixed: "answered no", "class not shown". A source emits only what its annotators stated about
-    this image, which is ``proven``; ``unproven`` ones are drawn when a shard is written.
+    this image, which is ``proven``; ``unproven`` ones are drawn when a shard is written. One that
+    ``is_ambiguous`` states that one meaning of its words is absent, so it is rejected.
     """
 
     text: str
@@ -69,6 +70,7 @@ class AbsentPhrase(msgspec.Struct, array_like=True, gc=False):
     record: str
     reason: str
     strength: Strength = "proven"
+    is_ambiguous: bool = False
 
 
 class Synonyms(msgspec.Struct, array_like=True, gc=False):

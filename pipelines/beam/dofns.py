@@ -360,6 +360,7 @@ class ReadAnnotations(ImageRegistryStep):
             shared_parser(),
             stop_words,
             negatives=self._build.recipe.negatives.are_asked_for,
+            proven=self._build.recipe.negatives.proven > 0,
         )
 
     def teardown(self) -> None:

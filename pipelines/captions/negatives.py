@@ -40,6 +40,7 @@ DRAWS = 20
 #: Reasons of rejected phrases.
 IS_PRESENT = "absent phrase names what is present"
 NO_NOUN = "absent phrase without a noun, or too long"
+IS_AMBIGUOUS = "absent phrase in one of its meanings"
 
 #: The dataset of an unproven phrase.
 VOCABULARY = "vocabulary"
@@ -250,6 +251,8 @@ def choose_absent(
         text = sourced.phrase.text.casefold()
         if len(text) > min(max_characters, MAX_NAME_CHARACTERS) or not head_nouns(text):
             rejected.append((sourced, NO_NOUN))
+        elif sourced.phrase.is_ambiguous:
+            rejected.append((sourced, IS_AMBIGUOUS))
         elif not vocabulary.nouns(text).isdisjoint(present):
             rejected.append((sourced, IS_PRESENT))
         elif text in usable:

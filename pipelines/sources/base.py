@@ -31,6 +31,7 @@ class Context(msgspec.Struct, frozen=True):
     parse: Parser  # the language model
     stop_words: frozenset[str]
     negatives: bool = False  # whether `ImageRecord.absent` and `names` are of use
+    proven: bool = False  # whether classes not shown are asked for as absent phrases
     roots: OpenRoots = msgspec.field(default_factory=OpenRoots)  # what earlier slices opened
 
 

@@ -37,6 +37,7 @@ from pipelines.sources import image_licenses
 from pipelines.sources.base import Context, SliceItem, Source
 from pipelines.sources.image_licenses import LicenseTable, web_address
 from schemas import (
+    AbsentPhrase,
     Box,
     GroundedCaption,
     ImageInfo,
@@ -143,7 +144,8 @@ class Coco(Source, kw_only=True):
     instances: list[str] = []  # instances_train2014.json and the like, .json or .zip
     #: refcoco, refcoco+, refcocog -> its refs: a pickle, JSON or Parquet, or a list of such files
     refs: dict[str, str | list[str]] = {}
-    #: whether expressions of no object (gRefCOCO) become captions without boxes
+    #: whether expressions of no object (gRefCOCO) become captions without boxes; otherwise they are
+    #: absent phrases, if the recipe asks for proven ones
     no_target: bool = False
 
     def paths(self) -> list[str]:
@@ -215,6 +217,7 @@ def _read_references(input: Input, context: Context, no_target: bool) -> Iterato
     images: dict[str, int] = {}  # by the ids of sentences, which no two images share
     read = RawCounts("coco", captions=0, boxes=0)
     left_out: dict[str, NotAskedFor] = {}
+    absent: dict[tuple[int, str], ImageRecord] = {}
     for position, item in enumerate(load_references(input.path)):
         try:
             ref = convert_record(item, _Ref)
@@ -224,6 +227,9 @@ def _read_references(input: Input, context: Context, no_target: bool) -> Iterato
             read.captions += lost
             read.boxes += lost
             yield from reject_malformed("coco", bad, input.path, records=lost, boxes=lost)
+            continue
+        if context.proven and not no_target and not ref.targets() and ref.split in context.splits:
+            yield from _add_absent(absent, ref, input.role)
             continue
         # Each sentence refers to all boxes of its reference.
         sentences, targets = len(ref.sentences), len(ref.targets())
@@ -240,19 +246,14 @@ def _read_references(input: Input, context: Context, no_target: bool) -> Iterato
             part.captions += sentences
             part.boxes += boxes
         elif targets > MAX_CAPTION_BOXES or ref.problem or (ref.annotation and obj is None):
-            reason, detail = "no usable box", ref.problem or ref.annotation
-            if targets > MAX_CAPTION_BOXES:
-                reason, detail = "too many objects", str(targets)
-            key = _key(ref.image_id)
-            for sentence in ref.sentences:
-                record = f"{input.role}/{_record(ref, sentence)}"
-                yield Rejected("coco", record, reason, detail, key, boxes=targets)
+            yield from _without_usable_boxes(ref, input.role)
         else:
             yield from _without_ids_of_others(ref, input.role, images)
             by_image.setdefault((ref.image_id, ref.split), []).append(_Referent(ref, obj))
     yield read
     for _, part in sorted(left_out.items()):
         yield part
+    yield from absent.values()
     batch: list[list[_Referent]] = []
     batch_sentences = 0
     for references in by_image.values():
@@ -262,6 +263,32 @@ def _read_references(input: Input, context: Context, no_target: bool) -> Iterato
             yield from _caption_batch(batch, input.role, context)
             batch, batch_sentences = [], 0
     yield from _caption_batch(batch, input.role, context)
+
+
+def _without_usable_boxes(ref: _Ref, dataset: str) -> Iterator[Rejected]:
+    """Yields a row for each sentence of a reference with too many boxes, or none of use."""
+    reason, detail = "no usable box", ref.problem or ref.annotation
+    if (targets := len(ref.targets())) > MAX_CAPTION_BOXES:
+        reason, detail = "too many objects", str(targets)
+    key = _key(ref.image_id)
+    for sentence in ref.sentences:
+        record = f"{dataset}/{_record(ref, sentence)}"
+        yield Rejected("coco", record, reason, detail, key, boxes=targets)
+
+
+def _add_absent(
+    records: dict[tuple[int, str], ImageRecord], ref: _Ref, dataset: str
+) -> Iterator[Rejected]:
+    """Adds the sentences of a reference to no object to the record of its image and split."""
+    empty = ImageRecord(_key(ref.image_id), "coco", ref.split)
+    record = records.setdefault((ref.image_id, ref.split), empty)
+    for sentence in ref.sentences:
+        id_, text = _record(ref, sentence), sentence.sent
+        if error := _text_error(text):
+            detail = ascii(text[:100])
+            yield Rejected("coco", f"{dataset}/{id_}", error, detail, record.image, records=0)
+        else:
+            record.absent.append(AbsentPhrase(text, dataset, id_, "expression of no object"))
 
 
 def _without_ids_of_others(ref: _Ref, dataset: str, images: dict[str, int]) -> Iterator[Rejected]:

@@ -2,8 +2,8 @@
 
 Layout: lvisdataset.org, version 1 (``coco_url``) or 0.5 (``file_name``), on the images of COCO
 2017. A caption is the name of one class, as in MDETR's few-shot transfer to long-tailed detection:
-with all boxes of the class, or with none where the image is known not to show it. A recipe with
-negatives makes absent phrases of these, instead of captions.
+with all boxes of the class, or with none where the image is known not to show it. A recipe that
+asks for proven negatives makes absent phrases of these, instead of captions.
 """
 
 import heapq
@@ -214,7 +214,7 @@ class Lvis(Source, kw_only=True):
             "lvis",
             captions=read_captions
             + sum(
-                _caption_count(image, annotations[image.id], context.negatives)
+                _caption_count(image, annotations[image.id], context.proven)
                 for image in images.values()
             ),
             boxes=len(tables.annotations) + len(tables.bad_annotations),
@@ -223,10 +223,10 @@ class Lvis(Source, kw_only=True):
         subset = few_shot_subset(list(images.values()), annotations, percent)
         # "bow (weapon)" or "fish" is not shown: another bow, or "fish (food)", may be.
         named = Counter(names.values())
-        absent_names = {
-            category.id: names[category.id]
+        ambiguous = {
+            category.id
             for category in tables.categories
-            if "(" not in category.name and named[names[category.id]] == 1
+            if "(" in category.name or named[names[category.id]] > 1
         }
         for image in subset:
             yield from _image_captions(
@@ -234,7 +234,7 @@ class Lvis(Source, kw_only=True):
                 annotations[image.id],
                 names,
                 split,
-                absent_names if context.negatives else None,
+                ambiguous if context.proven else None,
             )
         selected = {image.id for image in subset}
         left_out = [image for image in images.values() if image.id not in selected]
@@ -243,7 +243,7 @@ class Lvis(Source, kw_only=True):
                 "lvis",
                 f"images beyond {percent:g} percent of {split}",
                 captions=sum(
-                    _caption_count(image, annotations[image.id], context.negatives)
+                    _caption_count(image, annotations[image.id], context.proven)
                     for image in left_out
                 ),
                 boxes=sum(len(b) for image in left_out for b in annotations[image.id].values()),
@@ -311,14 +311,14 @@ def _synonyms(categories: Iterable[_Category]) -> Iterator[Synonyms]:
 
 
 def _caption_count(
-    image: _Image, annotations: dict[int, list[_Annotation]], negatives: bool
+    image: _Image, annotations: dict[int, list[_Annotation]], are_absent: bool
 ) -> int:
     """Returns the number of an image's captions; an image without classes counts as one.
 
-    With ``negatives``, the classes that it does not show are no captions, but absent phrases.
+    If classes that it does not show ``are_absent`` phrases, they are no captions.
     """
     not_shown = image.neg_category_ids
-    captions = len(annotations if negatives else {*annotations, *not_shown})
+    captions = len(annotations if are_absent else {*annotations, *not_shown})
     return captions or int(not not_shown)
 
 
@@ -327,12 +327,12 @@ def _image_captions(
     annotations: dict[int, list[_Annotation]],
     names: dict[int, str],
     split: str,
-    absent_names: dict[int, str] | None,
+    ambiguous: Container[int] | None,
 ) -> Iterator[SliceItem]:
     """Yields the record of an image with a caption per class, in the order of their ids.
 
-    If ``absent_names`` are asked for, the classes that the image does not show become absent
-    phrases by these names, and captions otherwise.
+    The classes that the image does not show are captions, or absent phrases if it is given which
+    classes are ``ambiguous``: have a name that may mean something else.
     """
     key = _key(image.id)
     record = ImageRecord(key, "coco", split, width=image.width, height=image.height)
@@ -340,13 +340,16 @@ def _image_captions(
     not_shown = set(image.neg_category_ids)
     unknown = sorted(not_shown - names.keys() - annotations.keys())
     not_shown.difference_update(unknown)
-    if absent_names is not None:
+    if ambiguous is not None:
         record.absent = [
             AbsentPhrase(
-                absent_names[category], "lvis", f"{image.id}:{category}", "class not shown"
+                names[category],
+                "lvis",
+                f"{image.id}:{category}",
+                "class not shown",
+                is_ambiguous=category in ambiguous,
             )
             for category in sorted(not_shown - annotations.keys())
-            if category in absent_names
         ]
         not_shown &= annotations.keys()
     for category in sorted({*annotations, *not_shown}):
@@ -385,7 +388,7 @@ def _image_captions(
     if unknown:  # one row, however many an image lists
         more = f"and {len(unknown) - 1:,} more that it does not show" if len(unknown) > 1 else ""
         raw_record = f"{image.id}:{unknown[0]}"
-        records = len(unknown) if absent_names is None else 0
+        records = len(unknown) if ambiguous is None else 0
         yield Rejected("lvis", raw_record, "unknown class", more, key, records=records)
     if record.captions or record.absent:
         yield record

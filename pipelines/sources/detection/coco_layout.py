@@ -186,7 +186,7 @@ def class_names(raw_slice: Slice) -> Mapping[str, str]:
     return names
 
 
-@functools.lru_cache(maxsize=4)
+@functools.cache  # slices of all files are interleaved
 def _class_names(categories: bytes) -> "dict[str, str] | str":
     """Returns the names, or why there are none; all slices of a file have the same bytes."""
     try:

@@ -43,8 +43,8 @@ def write(folder: Path, **tables: Any) -> Lvis:
     return Lvis(annotations={"train": str(path)})
 
 
-def read(source: Lvis, negatives: bool = False) -> list[ImageRecord | Rejected]:
-    context = Context(PAPER, ("train",), SpacyParser(), frozenset(), negatives)
+def read(source: Lvis, **negatives: bool) -> list[ImageRecord | Rejected]:
+    context = Context(PAPER, ("train",), SpacyParser(), frozenset(), **negatives)
     [input_] = source.inputs(("train", "val"))
     [slice_range] = find_slices("lvis", 0, input_, "")
     assert isinstance(slice_range, SliceRange)
@@ -71,7 +71,7 @@ def test_each_positive_and_negative_class_becomes_a_caption(tmp_path: Path) -> N
 
 
 def test_classes_not_shown_are_absent_phrases_of_a_recipe_with_negatives(tmp_path: Path) -> None:
-    """Not those with a qualifier, nor those with the name of another class."""
+    """Those with a qualifier, or with the name of another class, are ambiguous."""
     fish = [{"id": 10, "name": "fish"}, {"id": 11, "name": "fish_(food)", "synonyms": ["fish"]}]
     source = write(
         tmp_path,
@@ -84,20 +84,36 @@ def test_classes_not_shown_are_absent_phrases_of_a_recipe_with_negatives(tmp_pat
         ],
         annotations=[obj(1, 9, 3), obj(2, 6, 3)],
     )
-    items = read(source, negatives=True)
+    items = read(source, negatives=True, proven=True)
     records = [item for item in items if isinstance(item, ImageRecord)]
+    assert {p.strength for record in records for p in record.absent} == {"proven"}
     absent = {
-        record.image: [(p.text, p.record, p.reason, p.strength) for p in record.absent]
+        record.image: [(p.text, p.record, p.reason, p.is_ambiguous) for p in record.absent]
         for record in records
     }
     assert absent == {
-        "coco/9": [("cup", "9:8", "class not shown", "proven")],
-        "coco/4": [("cup", "4:8", "class not shown", "proven")],
-        "coco/6": [("cup", "6:8", "class not shown", "proven")],
+        "coco/9": [
+            ("bow", "9:5", "class not shown", True),
+            ("cup", "9:8", "class not shown", False),
+            ("fish", "9:10", "class not shown", True),
+        ],
+        "coco/4": [("cup", "4:8", "class not shown", False)],
+        "coco/6": [("cup", "6:8", "class not shown", False)],
     }
     assert [[c.text for c in record.captions] for record in records] == [["aerosol can"], [], []]
     rejected = {item.reason: item.records for item in items if isinstance(item, Rejected)}
     assert rejected == {"unknown class": 0, "class both shown and not shown": 1, "no classes": 1}
+
+
+def test_classes_not_shown_stay_captions_where_no_proven_negatives_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    source = write(tmp_path, images=[image(9, neg_category_ids=[8])], annotations=[obj(1, 9, 3)])
+    [plain] = read(source)
+    [record] = (item for item in read(source, negatives=True) if isinstance(item, ImageRecord))
+    assert record == plain
+    assert [caption.text for caption in record.captions] == ["aerosol can", "cup"]
+    assert record.absent == []
 
 
 def test_image_table_has_coco_2017_file_names(tmp_path: Path) -> None:
