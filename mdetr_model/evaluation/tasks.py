@@ -372,7 +372,7 @@ class RejectionTask:
         """Returns the accuracy on absent and present phrases."""
         present = sum(score.is_present for score in scores)
         return {
-            "all": rejection_metrics(scores),
+            "rejection": {"all": rejection_metrics(scores)},
             "present phrases": present,
             "absent phrases": len(scores) - present,
         }

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from mdetr_model.__main__ import main
 from mdetr_model.training import checkpoints
 from mdetr_model.training.training_log import read_log
-from schemas import Caption, Provenance, Question, Region, Sample
+from schemas import AbsentSpan, Caption, Provenance, Question, Region, Sample
 from tests.shard_sets import write_samples
 from tests.shards.inspection.shard_sets import write_full_set
 from tests.tiny import drawing, encoded
@@ -147,6 +147,17 @@ def write_questions(folder: Path, images: int = 24) -> None:
     others = [*validation, _question(99, "mauve")]
     write_samples(folder / "questions-val", [others], "val")
     write_samples(folder / "questions-train2", [others], "train2")
+
+
+def write_absent(folder: Path, images: int = 4) -> None:
+    """Writes a shard set "absent": a sentence of each image, and a phrase that names nothing."""
+    samples = []
+    for number in range(images):
+        sample, image = _sample(number)
+        absent = AbsentSpan((0, 8), "gqa", str(number), "answered no", "proven")
+        captions = [*sample.captions, Caption("red kite", [], [(0, 8)], [], absent=[absent])]
+        samples.append((replace(sample, captions=captions), image))
+    write_samples(folder / "absent", [samples], "val")
 
 
 def write_classes(folder: Path, count: int = 5) -> Path:

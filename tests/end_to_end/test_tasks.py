@@ -171,6 +171,23 @@ def test_detection_reports_class_agnostic_ap(folder: Path, grounding: Path, tmp_
     assert all(values == sorted(values, reverse=True) for values in scores)
 
 
+def test_rejection_reports_absent_and_present_phrases(
+    folder: Path, grounding: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small.write_absent(folder)
+    assert small.run(_evaluate("rejection", grounding, folder / "absent", "val", tmp_path)) == 0
+    assert "rejection accuracy" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["present phrases"], metrics["absent phrases"]) == (4, 4)
+    names = {"rejection accuracy", "acceptance", "balanced", "AUC"}
+    assert metrics["rejection"]["all"].keys() == names
+    predictions = json.loads((tmp_path / "predictions.json").read_text())
+    absent = [entry["score"] for entry in predictions if not entry["present"]]
+    assert [entry["phrase"] for entry in predictions if not entry["present"]] == ["red kite"] * 4
+    rejected = sum(score < 0.5 for score in absent) / 4
+    assert metrics["rejection"]["all"]["rejection accuracy"] == rejected
+
+
 def test_answering_needs_a_model_with_answer_heads(
     folder: Path, grounding: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
