@@ -149,26 +149,32 @@ def test_mmdetection_reads_captions(demo_set: Path, tmp_path: Path) -> None:
             assert letters(spans, caption.text) == letters(region.spans, caption.text)
 
 
+WITH_ABSENT = Caption(
+    "blue kite. a red dog. moon.",
+    [Region([(11, 20)], (10, 20, 300, 400))],
+    [(0, 9), (11, 20), (22, 26)],
+    [Provenance("vg", "1", (11, 20))],
+    absent=[
+        AbsentSpan((0, 9), "gqa", "2", "answered no", "proven"),
+        AbsentSpan((22, 26), "vocabulary", "", "drawn", "unproven"),
+    ],
+)
+
+
+def export_absent(name: str, folder: Path) -> Path:
+    """Exports one image with a dog, and without a kite or a moon."""
+    shown = Sample("vg/7", 640, 480, "7.jpg", [WITH_ABSENT])
+    made = write_samples(folder / "set", [[(shown, tiny.image_file(640, 480))]])
+    return export(name, made, folder / "out", "--with-images")
+
+
 def test_mmdetection_reads_absent_phrases_as_words_of_no_box(tmp_path: Path) -> None:
     """They stay in the text; its labels are those of the other phrases."""
-    text = "a red dog. blue kite. moon"
-    caption = Caption(
-        text,
-        [Region([(0, 9)], (10, 20, 300, 400))],
-        [(0, 9), (11, 20), (22, 26)],
-        [Provenance("vg", "1", (0, 9))],
-        absent=[
-            AbsentSpan((11, 20), "gqa", "2", "answered no", "proven"),
-            AbsentSpan((22, 26), "vocabulary", "", "drawn", "unproven"),
-        ],
-    )
-    shown = Sample("vg/7", 640, 480, "7.jpg", [caption])
-    made = write_samples(tmp_path / "set", [[(shown, tiny.image_file(640, 480))]])
-    out = export("odvg", made, tmp_path / "out", "--with-images")
+    out = export_absent("odvg", tmp_path)
     [theirs] = read("read_odvg", tmp_path, out / "train_vg.jsonl", out / "images")
-    assert theirs["text"] == text
+    assert theirs["text"] == WITH_ABSENT.text
     assert theirs["labels"] == [0]
-    assert [phrase["tokens_positive"] for phrase in theirs["phrases"]] == [[[0, 9]]]
+    assert [phrase["tokens_positive"] for phrase in theirs["phrases"]] == [[[11, 20]]]
 
 
 def letters(spans: Any, text: str) -> set[int]:
@@ -263,6 +269,16 @@ def test_swift_reads_conversations_in_the_forms_of_two_models(
                     assert any(
                         p == phrase and np.abs(np.subtract(b, box)).max() <= 0.51 for p, b in ours
                     )
+
+
+def test_swift_reads_none_for_absent_phrases(tmp_path: Path) -> None:
+    out = export_absent("vlm", tmp_path)
+    [theirs] = read("read_swift", tmp_path, out / "train_swift.jsonl", out / "images")
+    for form, box in (("thousandths", "(16,42),(469,833)"), ("pixels", "(10,20),(300,400)")):
+        question, answer = theirs[form]
+        assert question.endswith(WITH_ABSENT.text)
+        answer = re.sub(r"<.(object_ref|box)_(start|end).>", "", answer)
+        assert answer == f"blue kite: none\na red dog: {box}\nmoon: none"
 
 
 def swift_turns(sample: Sample) -> list[tuple[str, list[tuple[str, Any]]]]:
