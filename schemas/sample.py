@@ -97,8 +97,8 @@ class Caption(msgspec.Struct, gc=False, omit_defaults=True):
 
     ``tokens_negative`` are the spans that match no box except the boxes of regions that name them,
     as in MDETR's annotation files: words of present objects, and all words of absent ones.
-    ``provenance`` has one entry for each sentence, ``absent`` for each absent phrase; these come
-    after the sentences. A caption of absent phrases only has no provenance.
+    ``provenance`` has one entry for each sentence, ``absent`` for each absent phrase, which may be
+    before, between or after those. A caption of absent phrases only has no provenance.
     """
 
     text: str

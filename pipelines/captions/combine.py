@@ -5,6 +5,7 @@ appendix A). Sentences are nodes, conflicts edges, captions colors.
 """
 
 from collections.abc import Iterator, Sequence
+from random import Random
 
 import msgspec
 
@@ -26,18 +27,23 @@ def combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
     """Joins the one-sentence captions of an image into longer captions.
 
     Under ``length = "joined"`` every sentence must be shorter than ``max_length`` by itself. Absent
-    phrases are captions without provenance and without boxes, which conflict with no other; they
-    come after the sentences of their caption.
+    phrases are captions with ``absent``; they change nothing in how sentences are combined.
     """
     separate: list[Caption] = []
     joinable: list[Caption] = []
+    absent: list[Caption] = []
     for caption in captions:
         is_flickr30k = any(origin.dataset == "flickr30k" for origin in caption.provenance)
-        is_separate = is_flickr30k and rules.flickr30k == "separate"
-        (separate if is_separate else joinable).append(caption)
-    return separate + [
-        joined for captions in _runs(joinable) for joined in _combine(captions, rules)
-    ]
+        if caption.absent:
+            absent.append(caption)
+        elif is_flickr30k and rules.flickr30k == "separate":
+            separate.append(caption)
+        else:
+            joinable.append(caption)
+    groups = [group for run in _runs(joinable) for group in _combine(run, rules)]
+    if absent:
+        _add_absent(groups, absent, rules)
+    return separate + [join(group) for group in groups]
 
 
 def _runs(captions: Sequence[Caption]) -> Iterator[list[Caption]]:
@@ -54,20 +60,43 @@ def _runs(captions: Sequence[Caption]) -> Iterator[list[Caption]]:
         yield run
 
 
-def _combine(captions: Sequence[Caption], rules: CaptionRules) -> list[Caption]:
-    conflicts = conflict_graph(captions, rules)
-    if rules.length == "joined":
-        # Each sentence is counted with one space, so the capacity includes one space more.
-        sizes, capacity = [len(as_sentence(c.text)) + 1 for c in captions], rules.max_length
-    else:
-        sizes, capacity = [len(c.text) for c in captions], rules.max_length - 2
+def _combine(captions: Sequence[Caption], rules: CaptionRules) -> list[list[Caption]]:
+    sizes, capacity = _sizes(captions, rules), _capacity(rules)
     color = best if rules.coloring == "best" else first_fit
-    groups = color(sizes, conflicts, capacity)
-    return [join(_absent_last([captions[i] for i in group])) for group in groups]
+    groups = color(sizes, conflict_graph(captions, rules), capacity)
+    return [[captions[i] for i in group] for group in groups]
 
 
-def _absent_last(captions: Sequence[Caption]) -> list[Caption]:
-    return sorted(captions, key=lambda caption: bool(caption.absent))  # in their order otherwise
+def _sizes(captions: Sequence[Caption], rules: CaptionRules) -> list[int]:
+    """Returns how much of the capacity of a caption each sentence takes."""
+    if rules.length == "joined":
+        return [len(as_sentence(c.text)) + 1 for c in captions]  # with one space
+    return [len(c.text) for c in captions]
+
+
+def _capacity(rules: CaptionRules) -> int:
+    # Each sentence is counted with one space, so that of joined ones includes one space more.
+    return rules.max_length if rules.length == "joined" else rules.max_length - 2
+
+
+def _add_absent(
+    groups: list[list[Caption]], absent: Sequence[Caption], rules: CaptionRules
+) -> None:
+    """Adds each absent phrase to the parts of a random caption, or as a caption of its own.
+
+    All captions that have room are as likely, and so are all places in one, so that neither tells
+    a model what is absent. They are a function of the texts.
+    """
+    rng = Random("\n".join(caption.text for group in (*groups, absent) for caption in group))
+    sizes = [sum(_sizes(group, rules)) for group in groups]
+    for phrase, size in zip(absent, _sizes(absent, rules), strict=True):
+        roomy = [i for i, used in enumerate(sizes) if used + size <= _capacity(rules)]
+        chosen = rng.choice([*roomy, len(groups)])
+        if chosen == len(groups):
+            groups.append([])
+            sizes.append(0)
+        groups[chosen].insert(rng.randint(0, len(groups[chosen])), phrase)
+        sizes[chosen] += size
 
 
 def join(captions: Sequence[Caption]) -> Caption:

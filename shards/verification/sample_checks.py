@@ -71,10 +71,7 @@ def _check_caption(
 
 
 def _check_provenance(caption: Caption) -> Iterator[CaptionError]:
-    """Yields an error unless sentences are inside the text, in order and without overlap.
-
-    So are absent phrases, after the sentences.
-    """
+    """Yields an error unless sentences and absent phrases are in the text, in order and apart."""
     if not caption.provenance and not caption.absent:
         yield ErrorKind.PROVENANCE, "it is empty"
     end = 0
@@ -312,11 +309,14 @@ def _check_areas(sample: Sample, required: SampleRequirements) -> Iterator[Verif
 def _check_room(
     sample: Sample, required: SampleRequirements, rules: RecipeRules
 ) -> Iterator[VerificationError]:
-    """Yields pairs of captions that the rules allow to be one: no algorithm leaves such a pair."""
+    """Yields pairs of captions that the rules allow to be one: no algorithm leaves such a pair.
+
+    Captions of absent phrases only are no such captions.
+    """
     joined = [
         (index, caption, _size(caption, rules))
         for index, caption in enumerate(sample.captions)
-        if part_spans(caption) and required.joins_caption(caption)
+        if caption.provenance and required.joins_caption(caption)
     ]
     capacity = rules.max_length if rules.length == "joined" else rules.max_length - 2
     overlap = box_overlap.giou if rules.conflict == "giou" else box_overlap.iou

@@ -1,5 +1,6 @@
 """Spans of a caption: inside the text, at the borders of words, and of which sentence."""
 
+import heapq
 from collections.abc import Sequence
 
 from schemas import Caption, Provenance, Span
@@ -12,8 +13,12 @@ def is_inside(span: Span, text: str) -> bool:
 
 
 def part_spans(caption: Caption) -> list[Span]:
-    """Returns the spans of a caption's sentences and, after them, of its absent phrases."""
-    return [*(origin.span for origin in caption.provenance), *(a.span for a in caption.absent)]
+    """Returns the spans of a caption's sentences and absent phrases, merged.
+
+    Each of the two is left in its order, so that one that is not ascending shows.
+    """
+    sentences = [origin.span for origin in caption.provenance]
+    return list(heapq.merge(sentences, [phrase.span for phrase in caption.absent]))
 
 
 def sentence_index(span: Span, provenance: Sequence[Provenance]) -> int | None:

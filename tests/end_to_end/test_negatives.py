@@ -55,7 +55,7 @@ def test_set_verifies_and_accounts_for_every_phrase(negatives_set: Path) -> None
     assert counts.in_shards > 50
 
 
-def test_negatives_are_after_the_sentences_in_train_and_captions_in_val(
+def test_negatives_are_among_the_sentences_in_train_and_captions_in_val(
     negatives_set: Path,
 ) -> None:
     """Unproven ones are in train alone."""
@@ -64,10 +64,19 @@ def test_negatives_are_after_the_sentences_in_train_and_captions_in_val(
         split: [c for stored in reader.samples(split) for c in stored.sample.captions if c.absent]
         for split in ("train", "val")
     }
+    places: Counter[str] = Counter()
     for caption in by_split["train"]:
-        parts = [part.span for part in (*caption.provenance, *caption.absent)]
+        parts = sorted(part.span for part in (*caption.provenance, *caption.absent))
         assert all(a[1] < b[0] for a, b in pairwise(parts))
         assert len(caption.text) < 250
+        for phrase in caption.absent:
+            if not caption.provenance:
+                places["separate"] += 1
+            elif phrase.span == parts[0] or phrase.span == parts[-1]:
+                places["first" if phrase.span == parts[0] else "last"] += 1
+            else:
+                places["between"] += 1
+    assert min(places[place] for place in ("separate", "first", "between", "last")) > 20
     assert {a.strength for c in by_split["train"] for a in c.absent} == {"proven", "unproven"}
     for caption in by_split["val"]:
         [phrase] = caption.absent

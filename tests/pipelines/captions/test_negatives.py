@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.captions.combine import combine
 from pipelines.captions.negatives import (
+    IS_AMBIGUOUS,
     IS_PRESENT,
     MAX_PHRASES,
     NO_NOUN,
@@ -110,9 +111,7 @@ def test_absent_phrase_never_names_what_the_image_shows(
     sentences=st.lists(phrases(), min_size=1, max_size=30, unique=True),
     absent=st.lists(st.text("abc ", min_size=1, max_size=40).map(lambda t: f"x{t}y"), max_size=30),
 )
-def test_captions_carry_absent_phrases_after_their_sentences(
-    sentences: list[str], absent: list[str]
-) -> None:
+def test_captions_carry_absent_phrases(sentences: list[str], absent: list[str]) -> None:
     """Without boxes, at their spans, within the length of the rules, each once."""
     captions = [caption(text, (0, 0, 9, 9), record=text) for text in sentences]
     captions += [absent_caption(phrase) for _, phrase in stated(*absent)]
@@ -121,8 +120,8 @@ def test_captions_carry_absent_phrases_after_their_sentences(
         carried = [each.text[slice(*phrase.span)] for each in combined for phrase in each.absent]
         assert sorted(carried) == sorted(absent)
         for each in combined:
-            parts = [*each.provenance, *each.absent]
-            texts = [each.text[slice(*part.span)] for part in parts]
+            spans = sorted(part.span for part in (*each.provenance, *each.absent))
+            texts = [each.text[slice(*span)] for span in spans]
             joined = rules.length == "joined"
             length = len(each.text) + 1 if joined else sum(map(len, texts)) + 2
             assert length <= rules.max_length
@@ -135,12 +134,49 @@ def test_captions_carry_absent_phrases_after_their_sentences(
                 assert all(b <= phrase.span[0] or phrase.span[1] <= a for a, b in spans)
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_place_of_a_phrase_does_not_tell_that_it_is_absent(apart: bool) -> None:
+    """It is any caption that has room, or one of its own, and any part of it."""
+    places: Counter[tuple[int, int]] = Counter()  # sentences before it, and after it
+    for number in range(800):
+        left = 9 if apart else 0
+        captions = [
+            caption(f"{number} dog {i}", (left * i, 0, left * i + 8, 9), record=str(i))
+            for i in range(3)
+        ]
+        captions.append(caption("z" * 244, (0, 0, 99, 99)))  # without room
+        phrase = absent_caption(stated("red kite")[0].phrase)
+        without, combined = combine(captions, PAPER), combine([*captions, phrase], PAPER)
+        assert combined == combine([*captions, phrase], PAPER)
+        [chosen] = (each for each in combined if each.absent)
+        sentences = [chosen.text[slice(*origin.span)] for origin in chosen.provenance]
+        assert (
+            " ".join(map(as_sentence, sentences)) in [each.text for each in without]
+            or not sentences
+        )
+        others = [each for each in combined if not each.absent]
+        assert all(each in without for each in others)
+        assert len(combined) == len(without) + (not sentences)
+        before = sum(origin.span < chosen.absent[0].span for origin in chosen.provenance)
+        places[before, len(sentences) - before] += 1
+    single = {(0, 0): 200, (0, 1): 300, (1, 0): 300}
+    joined = {(0, 0): 400, (0, 3): 100, (1, 2): 100, (2, 1): 100, (3, 0): 100}
+    expected = joined if apart else single
+    assert places.keys() == expected.keys()
+    assert all(0.7 < places[place] / count < 1.3 for place, count in expected.items())
+
+
 def test_proven_phrase_that_another_source_shows_is_rejected_with_its_reason() -> None:
     captions = [
         Caption("a man on a couch", [], [], [Provenance("vg", "7", (0, 16))]),
         Caption("Is there a car?", [], [], [Provenance("gqa", "8", (0, 15))]),
     ]
-    chosen = choose(["sofas", "women", "car", "dog", "3", "y" * 101], captions, names=("dogs",))
+    texts = ["sofas", "women", "car", "dog", "3", "y" * 101]
+    bow = SourcedPhrase("lvis", AbsentPhrase("bow", "lvis", "1:5", "", is_ambiguous=True))
+    present = present_words(captions) | {"dog"}
+    chosen = choose_absent(
+        [*stated(*texts), bow], present, vocabulary(), proven=100, unproven=0, seed="coco/1"
+    )
     assert [s.phrase.text for s in chosen.proven] == ["car"]
     assert [(s.phrase.text[:5], reason) for s, reason in chosen.rejected] == [
         ("sofas", IS_PRESENT),
@@ -148,6 +184,7 @@ def test_proven_phrase_that_another_source_shows_is_rejected_with_its_reason() -
         ("dog", IS_PRESENT),
         ("3", NO_NOUN),
         ("yyyyy", NO_NOUN),
+        ("bow", IS_AMBIGUOUS),
     ]
 
 

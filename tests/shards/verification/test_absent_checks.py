@@ -51,9 +51,21 @@ def changed(index: int, **fields: Any) -> Caption:
 
 def test_caption_with_absent_phrases_has_no_error() -> None:
     assert messages(caption()) == {}
+    # They may be anywhere among its sentences.
+    size = len(QUESTION)
+    before = caption(
+        f"red kite. {QUESTION} sun.",
+        regions=[Region([(17, 20)], (1, 2, 30, 40), area=1102.0)],
+        tokens_negative=[(0, 8), (10, size + 9), (size + 11, size + 14)],
+        provenance=[Provenance("gqa", "1", (10, size + 10))],
+        absent=[
+            msgspec.structs.replace(caption().absent[0], span=(0, 8)),
+            msgspec.structs.replace(caption().absent[1], span=(size + 11, size + 14)),
+        ],
+    )
+    assert messages(before) == {}
     # A question does not state that what it asks for is there.
     text = f"{QUESTION} red cat. sun."
-    size = len(QUESTION)
     absent = [
         msgspec.structs.replace(caption().absent[0], span=(size + 1, size + 8)),
         msgspec.structs.replace(caption().absent[1], span=(size + 10, size + 13)),
