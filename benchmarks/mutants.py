@@ -13,10 +13,12 @@ matches no survivor is printed, too. The exit status is 0 if there are neither.
 
 Tests that take longer than ``--longest`` seconds of CPU time are left out, and hypothesis tries
 ``--examples`` examples, which are the same in every run. A mutant that no test has noticed after
-``--budget`` seconds survives, though a later one might. Of a large module, ``--sample`` mutants may
-be chosen, the same in every run. The first test is the fastest of those that execute the same
-statements of the function, and of these tests, one that executes what few others do. So a mutant
-that is said to be killed is, and one that survives may be by a slow test.
+``--budget`` CPU seconds is undecided: a later test might. Of a large module, ``--sample`` mutants
+may be chosen, the same in every run. The first test is the fastest of those that execute the same
+statements of the function, and of these tests, one that executes what few others do. `check_shard`,
+which takes most of the time of `verify`, returns what it returned in the tests as they are, unless
+it executes the mutated function. So a mutant that is said to be killed is, and one that survives
+may be by a slow test.
 """
 
 import argparse
@@ -25,10 +27,12 @@ import contextlib
 import copy
 import functools
 import gc
+import hashlib
 import importlib
 import math
 import mmap
 import os
+import pickle
 import random
 import resource
 import signal
@@ -36,15 +40,18 @@ import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import pytest
 from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, Phase, settings
+
+from shards.verification import shard_checks, verify
+from shards.verification.shard_checks import ShardCheck, ShardCheckResult
 
 REPOSITORY = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
@@ -77,10 +84,10 @@ TESTS = {
 }
 _VERIFICATION = "tests/shards/verification"
 _OF_SAMPLES = [f"{_VERIFICATION}/test_caption_checks.py", f"{_VERIFICATION}/test_sample_checks.py"]
+_DAMAGES = f"{_VERIFICATION}/test_damages.py"
 _OF_SETS = [
-    str(path.relative_to(REPOSITORY))
-    for path in sorted((REPOSITORY / _VERIFICATION).glob("test_*.py"))
-    if path.name != "test_fuzz.py"  # notices what crashes, by chance
+    *(f"{_VERIFICATION}/test_count_checks.py", f"{_VERIFICATION}/test_shard_checks.py"),
+    *(f"{_VERIFICATION}/test_verify.py", _DAMAGES),
 ]
 TESTS |= {
     "shards.verification.held_out": [f"{_VERIFICATION}/test_held_out.py"],
@@ -92,7 +99,15 @@ TESTS |= {
     "shards.verification.spans": _OF_SAMPLES,
     "shards.verification.datasets": _OF_SAMPLES,
     "shards.verification.caption_checks": _OF_SAMPLES,
-    "shards.verification.sample_checks": _OF_SAMPLES,
+    "shards.verification.sample_checks": [
+        *_OF_SAMPLES,
+        f"{_VERIFICATION}/test_corrupted_samples.py",
+        _DAMAGES,
+    ],
+    "shards.verification.absent_checks": [f"{_VERIFICATION}/test_absent_checks.py"],
+    "shards.verification.count_checks": [f"{_VERIFICATION}/test_count_checks.py"],
+    "shards.verification.identity_checks": [f"{_VERIFICATION}/test_identity_checks.py"],
+    "shards.verification.raw_comparison": [f"{_VERIFICATION}/test_raw.py"],
 }
 for path in sorted((REPOSITORY / "shards/verification").glob("[a-z]*.py")):
     TESTS.setdefault(f"shards.verification.{path.stem}", _OF_SETS)
@@ -395,6 +410,11 @@ class StatementRecord:
         self._lines[:] = bytes(len(self._lines))
         return lines
 
+    def put_back(self, lines: Iterable[int]) -> None:
+        """Records lines that were taken."""
+        for line in lines:
+            self._lines[line] = 1
+
 
 class _RecordLines(ast.NodeTransformer):
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -414,6 +434,73 @@ def _source(module: ModuleType) -> str:
     return Path(str(module.__file__)).read_text(encoding="utf-8")
 
 
+# --- results of the tests as they are that mutants share ------------------------------------------
+
+
+class ShardCheckCache:
+    """The results of `check_shard` in the tests as they are, by the content of the shard."""
+
+    def __init__(self, records: Mapping[str, StatementRecord]) -> None:
+        """Replaces `check_shard`, which records what it executes until `close`."""
+        self._records: Mapping[str, StatementRecord] | None = records
+        self._executed: set[tuple[str, int]] = set()
+        self._results: dict[bytes, bytes] = {}
+        self.is_used = True
+        original = shard_checks.check_shard
+
+        @functools.wraps(original)
+        def check_shard(check: ShardCheck) -> ShardCheckResult:
+            return self._checked(original, check) if self.is_used else original(check)
+
+        for module in (shard_checks, verify):
+            vars(module)["check_shard"] = check_shard  # the same, or it could not be pickled
+
+    def close(self) -> None:
+        """Ends the record: the results that are there are all."""
+        self._records = None
+
+    def is_of(self, mutant: Mutant) -> bool:
+        """Returns whether a mutant has these results: they need nothing that it changes."""
+        changed = _lookup(importlib.import_module(mutant.module), mutant.name)
+        return isinstance(changed, FunctionType) and self._executed.isdisjoint(
+            (mutant.module, line) for line in mutant.lines
+        )
+
+    def _checked(
+        self, original: Callable[[ShardCheck], ShardCheckResult], check: ShardCheck
+    ) -> ShardCheckResult:
+        key = _content_hash(check)
+        if key is None or (self._records is None and key not in self._results):
+            return original(check)
+        if self._records is not None and key not in self._results:
+            before = {name: record.take() for name, record in self._records.items()}
+            result = original(check)
+            for name, record in self._records.items():
+                lines = record.take()
+                self._executed |= {(name, line) for line in lines}
+                record.put_back(lines | before[name])
+            if any(check.shards.location in error.message for error in result.errors.listed):
+                return result  # a later test has another folder
+            self._results[key] = pickle.dumps(result)
+        return cast(ShardCheckResult, pickle.loads(self._results[key]))
+
+
+def _content_hash(check: ShardCheck) -> bytes | None:
+    """Returns a hash of all that the result of a check depends on; None: it is not local."""
+    shards = check.shards
+    if shards.is_remote:
+        return None
+    entry = shards.shards[check.shard]
+    digest = hashlib.sha256(pickle.dumps((entry, check.required, check.is_indexed, check.rows)))
+    for file in (entry.file, entry.index.file):
+        path = Path(shards.location) / file
+        if not path.is_file():
+            return None
+        content = path.read_bytes()
+        digest.update(b"%d\n" % len(content) + content)
+    return digest.digest()
+
+
 # --- running the tests ----------------------------------------------------------------------------
 
 
@@ -424,21 +511,22 @@ class Report:
         self.module, self.log = module, log
         self.reasons = {text for text in reasons if text.startswith(f"{module}.")}
         self.explained: list[str] = []
-        self.killed = self.timeouts = self.unexplained = 0
+        self.killed = self.timeouts = self.unexplained = self.undecided = 0
         self.started = time.perf_counter()
         log(module)
 
-    def add(self, mutant: Mutant, killer: int | None, is_executed: bool) -> None:
-        """Counts a mutant; ``killer`` is none of a survivor, negative of a test without an end."""
-        if killer is not None:
+    def add(self, mutant: Mutant, outcome: "Outcome") -> None:
+        """Counts a mutant."""
+        if outcome.is_killed:
             self.killed += 1
-            self.timeouts += killer < 0
+            self.timeouts += outcome.killer is None
         elif str(mutant) in self.reasons:
             self.explained.append(str(mutant))
         else:
             self.unexplained += 1
-            executed = "" if is_executed else ", executed by no test"
-            self.log(f"  survives, line {mutant.line}{executed}: {mutant}")
+            self.undecided += outcome.is_undecided
+            of_tests = f"undecided after {outcome.tests}" if outcome.is_undecided else outcome.tests
+            self.log(f"  survives, line {mutant.line}, tests: {of_tests}: {mutant}")
 
     def is_clean(self) -> bool:
         """Prints the counts; returns whether none survives without a reason."""
@@ -448,9 +536,31 @@ class Report:
         self.log(
             f"  {self.killed + len(self.explained) + self.unexplained} mutants: {self.killed} "
             f"killed ({self.timeouts} by time), {len(self.explained)} equivalent, "
-            f"{self.unexplained} survive; {time.perf_counter() - self.started:.0f} s"
+            f"{self.unexplained} survive ({self.undecided} of them undecided); "
+            f"{time.perf_counter() - self.started:.0f} s"
         )
         return bool(self.killed) and not (self.unexplained or outdated)
+
+
+class _Answer:
+    """What a child says about a test, or last. A child whose test does not end says nothing."""
+
+    PASSED, FAILED, ALL_PASSED, OUT_OF_BUDGET = b"p", b"f", b"e", b"b"
+
+
+_LONGEST_WAIT = 300  # seconds without CPU time of a test that waits for something
+
+
+class Outcome(NamedTuple):
+    """What the tests of a mutant came to, of which ``tests`` ended.
+
+    ``killer`` is the index of the test that fails; none if one does not end.
+    """
+
+    tests: int
+    killer: int | None = None
+    is_killed: bool = False
+    is_undecided: bool = False
 
 
 class Baseline:
@@ -472,25 +582,23 @@ class Baseline:
     def tests_of(self, mutant: Mutant, items: Sequence[pytest.Item]) -> list[pytest.Item]:
         """Returns those of some tests that execute what a mutant changes.
 
-        Of tests that execute the same statements of the function, the first of ``items`` comes
-        first, then the second of each, and so on. Before others are those that execute statements
-        that few tests do, such as what is done about an error that the function looks for. They are
-        all if only other modules read a constant.
+        Of tests that execute the same statements of the module, the first of ``items`` comes first,
+        then the second of each, and so on. Before others are those that execute statements that few
+        tests do, in the function, else in the module: such as what is done about an error that it
+        looks for. They are all if only other modules read a constant.
         """
         if not mutant.statements:
             return list(items)
-        order: dict[pytest.Item, tuple[int, int]] = {}
+        order: dict[pytest.Item, tuple[int, int, int]] = {}
         repeated: Counter[frozenset[tuple[str, int]]] = Counter()
         for item in items:
-            of_function = frozenset(
-                (module, line)
-                for module, line in self._statements[item]
-                if module == mutant.module and line in mutant.lines
-            )
+            of_module = frozenset(s for s in self._statements[item] if s[0] == mutant.module)
+            of_function = {s for s in of_module if s[1] in mutant.lines}
             if not mutant.statements.isdisjoint(line for _, line in of_function):
-                rarest = min(self._counts[statement] for statement in of_function)
-                order[item] = repeated[of_function], rarest
-                repeated[of_function] += 1
+                rarest = min(self._counts[s] for s in of_function)
+                rarest_of_module = min(self._counts[s] for s in of_module)
+                order[item] = repeated[of_module], rarest, rarest_of_module
+                repeated[of_module] += 1
         return sorted(order, key=order.__getitem__)
 
 
@@ -545,12 +653,12 @@ class Runner:
                 if number not in chosen:
                     continue
                 tests = baseline.tests_of(mutant, items)
-                killer = self._run(mutant, session, tests, limits) if tests else None
-                report.add(mutant, killer, bool(tests))
-                if killer is not None and killer >= 0:
+                outcome = self._run(mutant, session, tests, limits) if tests else Outcome(0)
+                report.add(mutant, outcome)
+                if outcome.killer is not None:
                     # It is likely to notice the next one, too.
-                    items.remove(tests[killer])
-                    items.insert(0, tests[killer])
+                    items.remove(tests[outcome.killer])
+                    items.insert(0, tests[outcome.killer])
             self.is_clean &= report.is_clean()
         return True
 
@@ -565,6 +673,7 @@ class Runner:
 
     def _run_unchanged(self, session: pytest.Session) -> "Baseline":
         records = {module: StatementRecord(module) for module in self.modules}
+        self._shard_checks = ShardCheckCache(records)
         baseline = Baseline()
         self.is_clean = True
         for item, following in _pairs(session.items):
@@ -576,6 +685,7 @@ class Runner:
                 self.log(f"  fails without a mutant: {item.nodeid}")
             elif item in self._durations and self._durations[item] <= self.longest:
                 baseline.add(item, self._durations[item], statements)
+        self._shard_checks.close()
         return baseline
 
     def _run(
@@ -584,25 +694,28 @@ class Runner:
         session: pytest.Session,
         items: list[pytest.Item],
         limits: dict[pytest.Item, int],
-    ) -> int | None:
-        """Returns the index of the test that fails, -1 if one does not end, None if none fails.
+    ) -> Outcome:
+        """Runs tests of a mutant until one fails.
 
         The limits are CPU seconds of each test, because other work makes tests take longer.
         """
+        self._shard_checks.is_used = self._shard_checks.is_of(mutant)
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.setpgid(0, 0)
-            result = b"0"
             try:
-                result = _first_failure(mutant, session, items, limits, self.budget)
+                _run_tests(mutant, session, items, limits, self.budget, writer)
+            except BaseException:
+                os.write(writer, _Answer.FAILED)  # the module cannot even be imported
             finally:
-                os.write(writer, result)
                 os._exit(0)
         os.close(writer)
-        deadline = time.monotonic() + 60 + 3 * sum(limits.values())  # if it waits forever
+        seconds, progressed = 0.0, time.monotonic()
         while os.waitpid(child, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline:
+            if (used := _cpu_seconds(child)) != seconds:
+                seconds, progressed = used, time.monotonic()
+            elif time.monotonic() - progressed > _LONGEST_WAIT:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 break
@@ -610,10 +723,16 @@ class Runner:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)  # what its tests started
         with os.fdopen(reader, "rb") as pipe:
-            answer = pipe.read()
-        if answer == b"none":
-            return None
-        return int(answer) if answer else -1
+            answers = pipe.read()
+        passed = answers.count(_Answer.PASSED)
+        match answers[-1:]:
+            case _Answer.FAILED:
+                return Outcome(passed, killer=passed, is_killed=True)
+            case _Answer.OUT_OF_BUDGET:
+                return Outcome(passed, is_undecided=True)
+            case _Answer.ALL_PASSED:
+                return Outcome(passed)
+        return Outcome(passed, is_killed=True)
 
 
 def _pairs(items: list[pytest.Item]) -> list[tuple[pytest.Item, pytest.Item]]:
@@ -621,13 +740,21 @@ def _pairs(items: list[pytest.Item]) -> list[tuple[pytest.Item, pytest.Item]]:
     return list(zip(items, [*items[1:], *items[:1]], strict=True))
 
 
-def _first_failure(
+def _cpu_seconds(process: int) -> float:
+    """Returns the CPU seconds of a child."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _run_tests(
     mutant: Mutant,
     session: pytest.Session,
     items: list[pytest.Item],
     limits: dict[pytest.Item, int],
     budget: float,
-) -> bytes:
+    writer: int,
+) -> None:
+    """Writes a byte for each test that passes, and one for what ended them."""
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
@@ -637,15 +764,18 @@ def _first_failure(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
     started = time.process_time()
-    for index, (item, following) in enumerate(_pairs(items)):
+    for item, following in _pairs(items):
         if time.process_time() - started > budget:
-            break
+            os.write(writer, _Answer.OUT_OF_BUDGET)
+            return
         soft_limit = math.ceil(time.process_time()) + limits[item]
         resource.setrlimit(resource.RLIMIT_CPU, (soft_limit, hard_limit))
         reports = runtestprotocol(item, nextitem=following, log=False)
         if any(report.failed for report in reports):
-            return str(index).encode()
-    return b"none"
+            os.write(writer, _Answer.FAILED)
+            return
+        os.write(writer, _Answer.PASSED)
+    os.write(writer, _Answer.ALL_PASSED)
 
 
 def run_mutants(runner: Runner, tests: Sequence[str]) -> bool:

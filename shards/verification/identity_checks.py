@@ -196,7 +196,7 @@ def _image(position: int, indexed: Mapping[int, IndexedShard]) -> _Image:
 
 def _files(indexed: Mapping[int, IndexedShard]) -> _Array:
     """Returns CRC-32 and size of the files of all indexed images, 0 without a file."""
-    return np.concatenate([row.files for row in indexed.values()] or [np.empty(0, np.uint64)])
+    return np.concatenate([np.empty(0, np.uint64), *(row.files for row in indexed.values())])
 
 
 def _groups(values: _Array, chosen: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.intp]]:
@@ -214,13 +214,12 @@ def _repeated(
 ) -> Iterator[tuple[_Image, _Image]]:
     """Yields each image with a fact that an earlier one has, and that earlier image."""
     row_names = {"records": "record_rows", "files": "file_rows"}
-    present = {shard: f for shard, f in facts.items() if len(getattr(f, name))}
-    if not present:
+    if not facts:
         return
-    values = np.concatenate([np.array(getattr(f, name), np.uint64) for f in present.values()])
-    rows = np.concatenate([np.array(getattr(f, row_names[name])) for f in present.values()])
-    sizes = [len(getattr(f, name)) for f in present.values()]
-    shard_of = np.repeat(np.array(list(present)), sizes)
+    values = np.concatenate([np.array(getattr(f, name), np.uint64) for f in facts.values()])
+    rows = np.concatenate([np.array(getattr(f, row_names[name])) for f in facts.values()])
+    sizes = [len(getattr(f, name)) for f in facts.values()]
+    shard_of = np.repeat(np.array(list(facts)), sizes)
     for group in _groups(values, np.ones(len(values), bool)):
         images = [
             _Image(int(shard_of[i]), int(rows[i]), indexed[int(shard_of[i])].keys[int(rows[i])])

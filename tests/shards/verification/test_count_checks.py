@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from schemas import AbsentSpan, Caption, Provenance, Sample
 from shards.format import manifest as mf
+from shards.format.manifest import FileEntry, NotAskedFor
 from shards.format.source_counts import Counts, SourceCounts
 from shards.format.stats import Stats
 from shards.reading.shard_set import ShardSet
@@ -19,11 +21,14 @@ from shards.verification.count_checks import (
     check_names,
     check_not_empty,
     check_sources,
+    check_stats,
     check_totals,
+    not_checked,
 )
 from shards.verification.datasets import datasets_of
 from shards.verification.errors import ErrorKind
 from shards.verification.recipe import RecipeRequirements
+from shards.verification.set_checks import IndexedShard
 from shards.verification.verify import verify
 from tests.shard_sets import write_shard_set
 from tests.shards.verification.corruption import (
@@ -252,7 +257,9 @@ def test_absent_phrases_of_sources_are_those_of_the_samples(edited: Edited) -> N
         "gqa: absent phrases do not add up: read is 1 more than all outcomes",
         "the manifest counts 2 absent phrases, the shards have 3",
     ]
-    edited.manifest.absent, edited.manifest.sources = None, {}  # of a set that no build wrote
+    edited.manifest.absent, edited.manifest.sources = UNSET, {}  # of a set that no build wrote
+    assert edited.source_messages(**samples) == []
+    samples["train"] = counted("gqa", 2)
     assert edited.source_messages(**samples) == []
 
 
@@ -283,6 +290,54 @@ def test_split_without_images(edited: Edited) -> None:
     edited.manifest.recipe = {**DEMO_RECIPE, "splits": splits}
     [error] = check_not_empty(edited.shards, RecipeRequirements(edited.manifest))
     assert error.message == "test has no images, which the recipe does not allow"
+
+
+def test_captions_of_a_shard_that_its_index_has_not(edited: Edited) -> None:
+    [file] = [entry.file for entry in edited.manifest.shards]
+    for captions, messages in ((1, []), (2, ["the index has 2 captions, the manifest 1"])):
+        indexed = {0: IndexedShard(["vg/0"], captions, 0)}
+        errors = check_totals(edited.shards, indexed, ActualCounts({}, {}))
+        assert [(e.kind, e.file, e.message) for e in errors] == [
+            (ErrorKind.TOTALS, file, message) for message in messages
+        ]
+
+
+def test_list_of_what_is_not_asked_for_is_that_of_the_sources(edited: Edited) -> None:
+    edited.manifest.sources = {"vg": SourceCounts(3, 0, not_asked_for=3)}
+    edited.manifest.sources["vg"].boxes = Counts(4, 0, not_asked_for=4)
+    edited.manifest.not_asked_for = [NotAskedFor("vg", "a", 1, 4), NotAskedFor("vg", "b", 2, 0)]
+    assert edited.source_messages() == []
+    edited.manifest.not_asked_for[1] = NotAskedFor("voc", "b", 2, 1)
+    assert edited.source_messages() == [
+        "vg: 3 captions not asked for, the list has 1",
+        "voc: 0 captions not asked for, the list has 2",
+        "voc: 0 boxes not asked for, the list has 1",
+    ]
+
+
+def test_counts_that_cannot_be_compared(edited: Edited) -> None:
+    lost = list(not_checked(edited.shards, ActualCounts({}, {"train": Stats()})))
+    assert lost == [
+        "counts of stats.json: the manifest lists no such file",
+        "sentences of the sources: the manifest has no record counts",
+        "sentences, characters and stats.json of val: not every sample was counted",
+    ]
+    assert list(check_stats(edited.shards, ActualCounts({}, {}))) == []  # check_files reports it
+    edited.manifest.sources = {"vg": SourceCounts()}
+    edited.manifest.files = [FileEntry("stats.json", 1, "")]
+    every = ActualCounts({}, {"train": Stats(), "val": Stats()})
+    assert list(not_checked(edited.shards, every)) == []
+    assert list(check_stats(edited.shards, every)) == []
+
+
+def test_datasets_of_stats_that_the_samples_lack(copied_set: Path) -> None:
+    def edit(stats: Any) -> None:
+        datasets = stats["train"]["datasets"]
+        datasets.update(dict.fromkeys("hcagbdfe", datasets["vg"]))
+
+    edit_json(copied_set, "stats.json", edit)
+    names = "datasets.a, datasets.b, datasets.c and 5 more"
+    assert only_error(copied_set).message == f"train: samples have other {names}"
 
 
 def test_splits_of_stats_that_the_manifest_lacks(copied_set: Path) -> None:
