@@ -15,10 +15,8 @@ Tests that take longer than ``--longest`` seconds of CPU time are left out, and 
 ``--examples`` examples, which are the same in every run. A mutant that no test has noticed after
 ``--budget`` CPU seconds is undecided: a later test might. Of a large module, ``--sample`` mutants
 may be chosen, the same in every run. The first test is the fastest of those that execute the same
-statements of the function, and of these tests, one that executes what few others do. `check_shard`,
-which takes most of the time of `verify`, returns what it returned in the tests as they are, unless
-it executes the mutated function. So a mutant that is said to be killed is, and one that survives
-may be by a slow test.
+statements of the module, and of these tests, one that executes what few others do. So a mutant
+that is said to be killed is, and one that survives may be by a slow test.
 """
 
 import argparse
@@ -27,12 +25,10 @@ import contextlib
 import copy
 import functools
 import gc
-import hashlib
 import importlib
 import math
 import mmap
 import os
-import pickle
 import random
 import resource
 import signal
@@ -40,18 +36,15 @@ import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pytest
 from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, Phase, settings
-
-from shards.verification import shard_checks, verify
-from shards.verification.shard_checks import ShardCheck, ShardCheckResult
 
 REPOSITORY = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
@@ -84,11 +77,6 @@ TESTS = {
 }
 _VERIFICATION = "tests/shards/verification"
 _OF_SAMPLES = [f"{_VERIFICATION}/test_caption_checks.py", f"{_VERIFICATION}/test_sample_checks.py"]
-_DAMAGES = f"{_VERIFICATION}/test_damages.py"
-_OF_SETS = [
-    *(f"{_VERIFICATION}/test_count_checks.py", f"{_VERIFICATION}/test_shard_checks.py"),
-    *(f"{_VERIFICATION}/test_verify.py", _DAMAGES),
-]
 TESTS |= {
     "shards.verification.held_out": [f"{_VERIFICATION}/test_held_out.py"],
     "shards.verification.license_checks": [f"{_VERIFICATION}/test_license_checks.py"],
@@ -99,18 +87,22 @@ TESTS |= {
     "shards.verification.spans": _OF_SAMPLES,
     "shards.verification.datasets": _OF_SAMPLES,
     "shards.verification.caption_checks": _OF_SAMPLES,
-    "shards.verification.sample_checks": [
-        *_OF_SAMPLES,
-        f"{_VERIFICATION}/test_corrupted_samples.py",
-        _DAMAGES,
-    ],
+    "shards.verification.sample_checks": _OF_SAMPLES,
     "shards.verification.absent_checks": [f"{_VERIFICATION}/test_absent_checks.py"],
     "shards.verification.count_checks": [f"{_VERIFICATION}/test_count_checks.py"],
     "shards.verification.identity_checks": [f"{_VERIFICATION}/test_identity_checks.py"],
+    "shards.verification.shard_checks": [
+        f"{_VERIFICATION}/test_shard_checks.py",
+        f"{_VERIFICATION}/test_corrupted_samples.py",
+    ],
+    "shards.verification.verify": [
+        f"{_VERIFICATION}/test_verify.py",
+        f"{_VERIFICATION}/test_raw.py",
+    ],
+    "shards.verification.recipe": [f"{_VERIFICATION}/test_recipe.py"],
+    "shards.verification.set_checks": [f"{_VERIFICATION}/test_set_checks.py"],
     "shards.verification.raw_comparison": [f"{_VERIFICATION}/test_raw.py"],
 }
-for path in sorted((REPOSITORY / "shards/verification").glob("[a-z]*.py")):
-    TESTS.setdefault(f"shards.verification.{path.stem}", _OF_SETS)
 
 
 # --- mutants --------------------------------------------------------------------------------------
@@ -410,11 +402,6 @@ class StatementRecord:
         self._lines[:] = bytes(len(self._lines))
         return lines
 
-    def put_back(self, lines: Iterable[int]) -> None:
-        """Records lines that were taken."""
-        for line in lines:
-            self._lines[line] = 1
-
 
 class _RecordLines(ast.NodeTransformer):
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -432,73 +419,6 @@ def _record(statement: ast.stmt) -> ast.stmt:
 
 def _source(module: ModuleType) -> str:
     return Path(str(module.__file__)).read_text(encoding="utf-8")
-
-
-# --- results of the tests as they are that mutants share ------------------------------------------
-
-
-class ShardCheckCache:
-    """The results of `check_shard` in the tests as they are, by the content of the shard."""
-
-    def __init__(self, records: Mapping[str, StatementRecord]) -> None:
-        """Replaces `check_shard`, which records what it executes until `close`."""
-        self._records: Mapping[str, StatementRecord] | None = records
-        self._executed: set[tuple[str, int]] = set()
-        self._results: dict[bytes, bytes] = {}
-        self.is_used = True
-        original = shard_checks.check_shard
-
-        @functools.wraps(original)
-        def check_shard(check: ShardCheck) -> ShardCheckResult:
-            return self._checked(original, check) if self.is_used else original(check)
-
-        for module in (shard_checks, verify):
-            vars(module)["check_shard"] = check_shard  # the same, or it could not be pickled
-
-    def close(self) -> None:
-        """Ends the record: the results that are there are all."""
-        self._records = None
-
-    def is_of(self, mutant: Mutant) -> bool:
-        """Returns whether a mutant has these results: they need nothing that it changes."""
-        changed = _lookup(importlib.import_module(mutant.module), mutant.name)
-        return isinstance(changed, FunctionType) and self._executed.isdisjoint(
-            (mutant.module, line) for line in mutant.lines
-        )
-
-    def _checked(
-        self, original: Callable[[ShardCheck], ShardCheckResult], check: ShardCheck
-    ) -> ShardCheckResult:
-        key = _content_hash(check)
-        if key is None or (self._records is None and key not in self._results):
-            return original(check)
-        if self._records is not None and key not in self._results:
-            before = {name: record.take() for name, record in self._records.items()}
-            result = original(check)
-            for name, record in self._records.items():
-                lines = record.take()
-                self._executed |= {(name, line) for line in lines}
-                record.put_back(lines | before[name])
-            if any(check.shards.location in error.message for error in result.errors.listed):
-                return result  # a later test has another folder
-            self._results[key] = pickle.dumps(result)
-        return cast(ShardCheckResult, pickle.loads(self._results[key]))
-
-
-def _content_hash(check: ShardCheck) -> bytes | None:
-    """Returns a hash of all that the result of a check depends on; None: it is not local."""
-    shards = check.shards
-    if shards.is_remote:
-        return None
-    entry = shards.shards[check.shard]
-    digest = hashlib.sha256(pickle.dumps((entry, check.required, check.is_indexed, check.rows)))
-    for file in (entry.file, entry.index.file):
-        path = Path(shards.location) / file
-        if not path.is_file():
-            return None
-        content = path.read_bytes()
-        digest.update(b"%d\n" % len(content) + content)
-    return digest.digest()
 
 
 # --- running the tests ----------------------------------------------------------------------------
@@ -673,7 +593,6 @@ class Runner:
 
     def _run_unchanged(self, session: pytest.Session) -> "Baseline":
         records = {module: StatementRecord(module) for module in self.modules}
-        self._shard_checks = ShardCheckCache(records)
         baseline = Baseline()
         self.is_clean = True
         for item, following in _pairs(session.items):
@@ -685,7 +604,6 @@ class Runner:
                 self.log(f"  fails without a mutant: {item.nodeid}")
             elif item in self._durations and self._durations[item] <= self.longest:
                 baseline.add(item, self._durations[item], statements)
-        self._shard_checks.close()
         return baseline
 
     def _run(
@@ -699,7 +617,6 @@ class Runner:
 
         The limits are CPU seconds of each test, because other work makes tests take longer.
         """
-        self._shard_checks.is_used = self._shard_checks.is_of(mutant)
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from schemas import AbsentSpan, Caption, Provenance, Sample
+from schemas import AbsentSpan, Caption, NotAskedFor, Provenance, Sample
 from shards.format import manifest as mf
-from shards.format.manifest import FileEntry, NotAskedFor
+from shards.format.manifest import FileEntry
 from shards.format.source_counts import Counts, SourceCounts
 from shards.format.stats import Stats
 from shards.reading.shard_set import ShardSet
