@@ -36,6 +36,7 @@ from pipelines.io.slices import Input, SliceRange, find_slices, read_slice
 from pipelines.sources.base import Context, Source
 from pipelines.sources.clevr.reader import Clevr
 from pipelines.sources.coco import Coco
+from pipelines.sources.detection.custom import Custom
 from pipelines.sources.flickr30k import Flickr30k
 from pipelines.sources.gqa import Gqa
 from pipelines.sources.lvis import Lvis
@@ -274,6 +275,18 @@ def _read_mdetr(folder: Path) -> str:
 
 def _read_lvis(folder: Path) -> str:
     return read_source(Lvis(annotations={"train": str(folder / "lvis.json")}))
+
+
+def _odvg(folder: Path, caption: str, *phrases: dict[str, Any]) -> None:
+    grounding = {"caption": caption, "regions": phrases}
+    _write_json(
+        folder / "own.jsonl",
+        {"filename": "1.jpg", "height": 9, "width": 9, "grounding": grounding},
+    )
+
+
+def _read_odvg(folder: Path) -> str:
+    return read_source(Custom(files={"train": [str(folder / "own.jsonl")]}))
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -542,6 +555,36 @@ def _lvis_negative_classes(folder: Path) -> None:
     classes = [{"id": 1, "name": "dog"}]
     content = {"images": [image], "annotations": [], "categories": classes}
     _write_json(folder / "lvis.json", content)
+
+
+@bomb("odvg many phrases", _read_odvg)
+def _odvg_many_phrases(folder: Path) -> None:
+    _odvg(folder, "a dog", {"bbox": [1, 1, 5, 5], "phrase": [f"p{i}" for i in range(300_000)]})
+
+
+@bomb("odvg long phrases", _read_odvg)
+def _odvg_long_phrases(folder: Path) -> None:
+    phrases = [{"bbox": [1, 1, 5, 5], "phrase": "a " * 4_000 + f"b{i}"} for i in range(400)]
+    _odvg(folder, "a " * 4_900, *phrases)
+
+
+@bomb("odvg spans", _read_odvg)
+def _odvg_spans(folder: Path) -> None:
+    spans = [[0, 1]] * 500_000
+    _odvg(folder, "a", {"bbox": [[1, 1, 5, 5]] * 500, "phrase": "a", "tokens_positive": spans})
+
+
+@bomb("odvg nested", _read_odvg)
+def _odvg_nested(folder: Path) -> None:
+    nested = b"[" * 1_900_000 + b"]" * 1_900_000
+    _bytes(folder, "own.jsonl", b'{"filename":"1.jpg","other":', nested, b"}")
+
+
+@bomb("class of brackets", _read_odvg)
+def _class_of_brackets(folder: Path) -> None:
+    instances = [{"bbox": [1, 1, 5, 5], "category": "(" * 4_000_000}]
+    line = {"filename": "1.jpg", "height": 9, "width": 9, "detection": {"instances": instances}}
+    _write_json(folder / "own.jsonl", line)
 
 
 @bomb("lvis nested", _read_lvis)
