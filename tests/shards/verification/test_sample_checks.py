@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import Box, Caption, Phrase, Provenance, Region, Sample, Span
+from schemas import AbsentSpan, Box, Caption, Phrase, Provenance, Region, Sample, Span
 from shards.verification.datasets import datasets_of
 from shards.verification.errors import ErrorKind
 from shards.verification.recipe import RecipeRules, SampleRequirements
@@ -433,3 +433,157 @@ def test_room_is_checked_up_to_a_number_of_captions() -> None:
     assert joinable(captions, PAPER) == []
     assert len(list(not_checked(Sample("vg/1", 100, 50, "", captions), required))) == 1
     assert not list(not_checked(Sample("vg/1", 100, 50, "", captions), SampleRequirements()))
+
+
+# --- messages, and the captions that they name ----------------------------------------------------
+
+
+def errors_of(
+    checked: Caption, required: SampleRequirements | None = None
+) -> list[tuple[ErrorKind, str]]:
+    """Returns the errors of a sample whose second caption is checked."""
+    other = caption("abc", (0, 3), regions=[region((0, 3), (60.0, 30.0, 70.0, 40.0))])
+    other.provenance[0].record = "0"
+    other.tokens_negative = [(0, 3)]
+    sample = Sample("vg/1", 100, 50, "", [other, checked])
+    errors = list(check_sample(sample, required or SampleRequirements()))
+    assert {(error.key, error.caption) for error in errors} <= {("vg/1", 1)}
+    return [(error.kind, error.message) for error in errors]
+
+
+def numbered(checked: Caption) -> Caption:
+    """Returns a caption with its sentences numbered from 1."""
+    for number, origin in enumerate(checked.provenance, 1):
+        origin.record = str(number)
+    return checked
+
+
+def test_spans_are_checked_in_the_whole_text_and_words_in_their_sentence() -> None:
+    checked = numbered(caption("ab cd\u0600. ef gh", (0, 2), (3, 6), (8, 10)))
+    checked.regions = [region((3, 6)), region((3, 4)), region((8, 9))]
+    words = [
+        "(3, 4) is 'c' in 'ab cd\\u0600. ef gh'",
+        "(8, 9) is 'e' in 'ab cd\\u0600. ef gh'",
+    ]
+    assert errors_of(checked) == [(ErrorKind.WORD, message) for message in words]
+    checked.regions = [region((11, 12))]  # of no sentence
+    assert errors_of(checked) == [
+        (ErrorKind.WORD, "(11, 12) is 'g' in 'b cd\\u0600. ef gh'"),
+        (ErrorKind.REGION, "[(11, 12)] of the sentences [(0, 2), (3, 6), (8, 10)]"),
+    ]
+    checked.provenance[2] = Provenance("gqa", "9", (8, 13))
+    as_published = SampleRequirements(words_may_be_split=frozenset(["gqa"]))
+    assert errors_of(checked, as_published) == []
+
+
+def test_spans_outside_the_text() -> None:
+    checked = caption("a cat", (0, 5), regions=[region((1, 9)), Region([(2, 5), (0, 99)], BOX)])
+    checked.tokens_negative = [(2, 6)]
+    checked.phrases = [Phrase([(4, 3)], "7", ["people"], [])]
+    spans = ["(1, 9)", "(0, 99)", "(2, 6)", "(4, 3)"]
+    expected = [(ErrorKind.SPAN, f"{span} of 5 characters") for span in spans]
+    assert errors_of(checked) == expected
+    kinds = [kind for kind, _ in errors_of(checked, CLOSED)]
+    assert ErrorKind.WORD not in kinds
+    checked = caption("a cat", (0, 5))
+    checked.tokens_negative = [(2, 4)]
+    assert errors_of(checked) == [(ErrorKind.WORD, "(2, 4) is 'ca' in 'a cat'")]
+
+
+def test_provenance_is_named_with_the_text() -> None:
+    assert errors_of(caption("abc")) == [(ErrorKind.PROVENANCE, "it is empty")]
+    assert errors_of(numbered(caption("abcdef", (0, 4), (2, 3), (3, 6), (5, 9)))) == [
+        (ErrorKind.PROVENANCE, "(2, 3) begins before 4, where another ends"),
+        (ErrorKind.PROVENANCE, "(3, 6) begins before 4, where another ends"),
+        (ErrorKind.PROVENANCE, "(5, 9) of 6 characters"),
+    ]
+
+
+def test_caption_of_absent_phrases_needs_no_sentence() -> None:
+    checked = caption("a cat.")
+    checked.tokens_negative = [(0, 6)]
+    checked.absent = [AbsentSpan((0, 5), "gqa", "1", "stated", "proven")]
+    assert errors_of(checked) == []
+    checked.absent[0].record = ""
+    [(kind, message)] = errors_of(checked)
+    assert (kind, message) == (ErrorKind.ABSENT, "'a cat' is proven, of record ''")
+
+
+def test_phrase_and_area_are_named() -> None:
+    checked = caption("a cat", (0, 5), regions=[region((2, 5))])
+    checked.phrases = [Phrase([], "7", ["people"], [])]
+    checked.regions[0].area = -2.0
+    assert errors_of(checked) == [
+        (ErrorKind.AREA, "-2.0 square pixels"),
+        (ErrorKind.PHRASE, "entity 7 has no spans"),
+    ]
+
+
+def test_region_of_no_words_of_datasets_whose_words_may_be_split() -> None:
+    required = SampleRequirements(words_may_be_split=frozenset(["gqa"]))
+    checked = caption("a cat", (0, 5), regions=[Region([], BOX)], dataset="gqa")
+    assert errors_of(checked, required) == []
+    assert errors_of(checked) == [(ErrorKind.REGION, "[] of the sentences [(0, 5)]")]
+
+
+def test_violations_of_the_rules_are_named() -> None:
+    rules = msgspec.structs.replace(PAPER, max_length=7)
+    checked = numbered(caption("abc def", (0, 3), (4, 7)))
+    checked.regions = [region((0, 3), BOX), region((4, 7), BOX)]
+    errors = errors_of(checked, SampleRequirements(combined=rules))
+    assert errors == [
+        (ErrorKind.LENGTH, "7 characters in 2 sentences"),
+        (ErrorKind.OVERLAP, "0 and 1: giou 1.000"),
+    ]
+
+
+def test_records_files_and_boxes_are_named() -> None:
+    checked = caption("abc def", (0, 3), (4, 7))
+    assert errors_of(checked) == [(ErrorKind.RECORD, "vg/1 is in two sentences")]
+    checked = caption("a cat", (0, 5), regions=[region((2, 5), (1.0, 2.0, 101.0, 4.0))])
+    message = "(1.0, 2.0, 101.0, 4.0) of 100x50 pixels"
+    assert errors_of(checked) == [(ErrorKind.BOX, message)]
+    sample = Sample("vg/1", 100, 50, "2.jpg", [])
+    [error] = check_sample(sample, CLOSED)
+    assert (error.key, error.caption, error.message) == ("vg/1", None, "'2.jpg' is that of vg/2")
+
+
+def test_areas_are_named_with_the_box() -> None:
+    checked = caption("a cat", (0, 5), regions=[region((2, 5)), region((2, 5))])
+    checked.regions[1] = Region([(2, 5)], (30.0, 20.0, 40.0, 40.0), 100.0)
+    checked.tokens_negative = [(2, 5)]
+    message = "100.0 square pixels, the box (30.0, 20.0, 40.0, 40.0) has 200.00"
+    assert errors_of(checked, CLOSED) == [(ErrorKind.AREA, message)]
+    unknown = msgspec.structs.replace(CLOSED, datasets=None)
+    assert errors_of(checked, unknown) == []
+
+
+def test_joinable_captions_are_named_with_their_lengths() -> None:
+    checked = caption("abcd", (0, 4))
+    errors = list(
+        check_sample(
+            Sample("vg/1", 100, 50, "", [of_length(3), msgspec.structs.replace(checked)]),
+            SampleRequirements(combined=PAPER),
+        )
+    )
+    joinable_errors = [error for error in errors if error.kind is ErrorKind.JOINABLE]
+    [error] = joinable_errors
+    assert (error.key, error.caption) == ("vg/1", 0)
+    assert error.message == "0 and 1: 3 and 4 characters"
+
+
+def test_what_is_not_checked_is_named() -> None:
+    checked, required = caption("a cat", (0, 5)), SampleRequirements()
+    captions = [checked, caption("a dog", (0, 5), regions=[region((2, 5))])]
+    assert list(not_checked(Sample("vg/1", 100, 50, "", captions), required)) == []
+    assert list(not_checked(Sample("vg/1", 0, 0, "", [checked]), required)) == []
+    checked.phrases = [Phrase([(2, 5)], "7", ["people"], []), Phrase([(2, 5)], "8", [], [BOX])]
+    assert list(not_checked(Sample("vg/1", 0, 0, "", captions), required)) == [
+        "boxes of phrases against the image borders: no rule clips them",
+        "boxes against the borders of images of unknown size",
+    ]
+    many = [of_length(125) for _ in range(MOST_CAPTIONS + 1)]
+    combined = SampleRequirements(combined=PAPER)
+    assert list(not_checked(Sample("vg/1", 9, 9, "", many), combined)) == [
+        "whether captions of images with more than 200 could be joined"
+    ]
