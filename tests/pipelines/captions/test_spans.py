@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.captions.spans import consolidate, consolidate_or_whole, intersects, shift
+from pipelines.captions.spans import (
+    consolidate,
+    consolidate_or_whole,
+    intersects,
+    shift,
+    whole_graphemes,
+)
 from schemas import Span
 from schemas.graphemes import is_within_grapheme
 from tests.graphemes import EMOJIS, WORDS
@@ -160,3 +166,14 @@ def test_consolidated_spans_of_any_text_split_no_grapheme(spans: list[Span], tex
     for span in consolidate(spans, text):
         assert not any(is_within_grapheme(text, border) for border in span)
         assert 0 <= span[0] < span[1] <= len(text)
+
+
+def test_spans_take_in_all_of_a_grapheme() -> None:
+    """Others stay as they are: within the text, empty ones, and those that begin or end outside."""
+    text = "e\u0301a cafe\u0301"
+    spans = [(0, 1), (1, 2), (0, 2), (1, 3), (4, 8), (4, 9), (2, 4), (8, 9)]
+    whole = [(0, 2), (0, 2), (0, 2), (0, 3), (4, 9), (4, 9), (2, 4), (7, 9)]
+    assert whole_graphemes(spans, text) == whole
+    others = [(1, 1), (8, 8), (8, 1), (-1, 1), (8, 10), (9, 9)]
+    assert whole_graphemes(others, text) == others
+    assert whole_graphemes([(1, 9), (1, 1)], "abc") == [(1, 9), (1, 1)]

@@ -18,9 +18,9 @@ def build_set(recipe: str, synthetic: Path, output: Path) -> None:
 
 
 @pytest.fixture
-def copied_set(demo_set: Path, tmp_path: Path) -> Path:
-    """A copy of the demo set."""
-    return Path(shutil.copytree(demo_set, tmp_path / "shards"))
+def copied_set(medium_set: Path, tmp_path: Path) -> Path:
+    """A copy of `medium_set`."""
+    return Path(shutil.copytree(medium_set, tmp_path / "shards"))
 
 
 @pytest.fixture(scope="session")

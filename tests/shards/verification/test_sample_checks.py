@@ -524,6 +524,10 @@ def test_region_of_no_words_of_datasets_whose_words_may_be_split() -> None:
     checked = caption("a cat", (0, 5), regions=[Region([], BOX)], dataset="gqa")
     assert errors_of(checked, required) == []
     assert errors_of(checked) == [(ErrorKind.REGION, "[] of the sentences [(0, 5)]")]
+    checked = numbered(caption("abc def", (0, 3), (4, 7), dataset="gqa"))
+    checked.regions = [Region([(0, 3), (4, 7)], BOX)]
+    message = "[(0, 3), (4, 7)] of the sentences [(0, 3), (4, 7)]"
+    assert errors_of(checked, required) == [(ErrorKind.REGION, message)]
 
 
 def test_violations_of_the_rules_are_named() -> None:

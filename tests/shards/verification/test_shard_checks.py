@@ -38,7 +38,7 @@ def edit_manifest(folder: Path, edit: Callable[[mf.Manifest], object]) -> None:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def test_damaged_image_byte(copied_set: Path, demo_set: Path) -> None:
+def test_damaged_image_byte(copied_set: Path, medium_set: Path) -> None:
     row = index_rows(copied_set)[1]
     flip_byte(copied_set / SHARD, row.image_offset + row.image_size // 2)
     report = verified(copied_set)
@@ -46,7 +46,7 @@ def test_damaged_image_byte(copied_set: Path, demo_set: Path) -> None:
         (ErrorKind.SHA256, SHARD, ""),
         (ErrorKind.CRC32, SHARD, row.key),
     ]
-    assert report.checked == verified(demo_set).checked
+    assert report.checked == verified(medium_set).checked
 
 
 def test_damaged_caption_byte(copied_set: Path) -> None:
@@ -56,7 +56,7 @@ def test_damaged_caption_byte(copied_set: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [SHARD, "stats.json", "rejected.parquet", "excluded.parquet"])
-def test_missing_or_truncated_file(file: str, copied_set: Path, demo_set: Path) -> None:
+def test_missing_or_truncated_file(file: str, copied_set: Path, medium_set: Path) -> None:
     content = (copied_set / file).read_bytes()
     (copied_set / file).unlink()
     missing = only_error(copied_set)
@@ -65,7 +65,7 @@ def test_missing_or_truncated_file(file: str, copied_set: Path, demo_set: Path) 
     truncated = only_error(copied_set)
     assert (truncated.kind, truncated.file) == (ErrorKind.FILE, file)
     if file != SHARD:
-        assert verified(copied_set).checked == verified(demo_set).checked
+        assert verified(copied_set).checked == verified(medium_set).checked
 
 
 def test_file_with_another_sha256(copied_set: Path) -> None:

@@ -1,6 +1,7 @@
 """``mdetr-shards verify``: intact sets pass, leaks are found, and the report is complete."""
 
 import json
+import shutil
 from pathlib import Path
 
 import fsspec
@@ -269,8 +270,10 @@ def test_num_images_of_all_images_finds_a_damaged_one(copied_set: Path) -> None:
 
 
 def test_many_errors_are_counted_and_some_are_listed(
-    copied_set: Path, capsys: pytest.CaptureFixture[str]
+    demo_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    copied_set = Path(shutil.copytree(demo_set, tmp_path / "shards"))
+
     def empty(contents: ShardContents) -> None:
         for samples in contents.values():
             samples[:] = [sample._replace(image=b"no image") for sample in samples]
