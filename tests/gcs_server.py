@@ -3,17 +3,20 @@
     python -m tests.gcs_server PORT
 
 The emulator ignores ``ifGenerationMatch``. Here a request is refused if the generation of its
-object is another one; 0 is that of an object that does not exist. Requests are handled one by one.
+object is another one; 0 is that of an object that does not exist. Requests are handled one by one,
+but a client that stops while it sends one or reads the answer delays no other.
 """
 
 import io
 import json
 import re
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from http.server import HTTPServer
+from http.server import ThreadingHTTPServer
+from typing import BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from gcp_storage_emulator.exceptions import NotFound
@@ -23,19 +26,43 @@ from gcp_storage_emulator.storage import Storage
 _OBJECT = re.compile(r".*/b/(?P<bucket>[^/]+)/o(/(?P<name>.+))?")
 
 
+_one_request = threading.Lock()
+
+
 class _Handler(RequestHandler):  # type: ignore[misc]
+    rfile: BinaryIO
+    wfile: BinaryIO
+
+    def do_GET(self) -> None:  # noqa: N802
+        self._handle(super().do_GET)
+
     def do_POST(self) -> None:  # noqa: N802
-        self._if_generation_matches(super().do_POST)
+        self._handle(super().do_POST)
+
+    def do_PUT(self) -> None:  # noqa: N802
+        self._handle(super().do_PUT)
+
+    def do_PATCH(self) -> None:  # noqa: N802
+        self._handle(super().do_PATCH)
 
     def do_DELETE(self) -> None:  # noqa: N802
-        self._if_generation_matches(super().do_DELETE)
+        self._handle(super().do_DELETE)
 
-    def _if_generation_matches(self, handle: Callable[[], None]) -> None:
+    def _handle(self, handle: Callable[[], None]) -> None:
+        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.rfile = io.BytesIO(sent)
+        client, self.wfile = self.wfile, io.BytesIO()
+        try:
+            with _one_request:
+                self._if_generation_matches(handle, sent)
+            client.write(self.wfile.getvalue())
+        finally:
+            self.wfile = client
+
+    def _if_generation_matches(self, handle: Callable[[], None], sent: bytes) -> None:
         url = urlsplit(self.path)
         options = parse_qs(url.query)
         wanted = options.get("ifGenerationMatch")
-        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.rfile = io.BytesIO(sent)
         if wanted is None or int(wanted[0]) == self._generation(url.path, options, sent):
             handle()
             return
@@ -66,7 +93,8 @@ class _Handler(RequestHandler):  # type: ignore[misc]
 
 def main() -> None:
     storage = Storage(use_memory_fs=True)
-    HTTPServer(("localhost", int(sys.argv[1])), partial(_Handler, storage)).serve_forever()
+    address = "localhost", int(sys.argv[1])
+    ThreadingHTTPServer(address, partial(_Handler, storage)).serve_forever()
 
 
 if __name__ == "__main__":
