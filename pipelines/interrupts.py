@@ -21,6 +21,13 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 @contextmanager
+def interrupts() -> Iterator[None]:
+    """Raises `KeyboardInterrupt` in the block at once, whatever holds around it."""
+    with _handled(_SIGNALS, signal.default_int_handler):
+        yield
+
+
+@contextmanager
 def deferred_interrupts() -> Iterator[None]:
     """Raises `KeyboardInterrupt` at the end of the block if a signal arrived in it.
 
@@ -45,7 +52,7 @@ def interrupts_spare_children() -> Iterator[None]:
     """Lets the signals end this process, and not the children that the block starts.
 
     A terminal or a scheduler sends them to all. What is ignored while a child starts stays so in
-    it, in Java's machine and Go's too; in the block this process ignores it as well.
+    it, in Java's machine and Go's too. In the block this process loses them, so it must be short.
     """
     with _handled(_SIGNALS, signal.SIG_IGN):
         yield

@@ -9,7 +9,9 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import apache_beam as beam
 import grpc
@@ -20,10 +22,11 @@ from apache_beam.runners.portability.portable_runner import (
     TERMINAL_STATES,
     PortableMetrics,
 )
+from apache_beam.utils.subprocess_server import SubprocessServer
 
 from pipelines.beam.dofns import METRICS
 from pipelines.beam.failure import first_cause
-from pipelines.interrupts import interrupts_spare_children
+from pipelines.interrupts import interrupts, interrupts_spare_children
 
 _REQUEST_SECONDS = 30
 _LOST_SECONDS = 30  # without an answer, after which the job server counts as lost
@@ -160,9 +163,9 @@ def submit(pipeline: beam.Pipeline, starts_server: bool) -> Job:
     server = runner.default_job_server(pipeline.options)
     runner.default_job_server = lambda _: server  # which can be stopped here
     try:
-        # It must live to cancel the job. Beam installs a handler that would end it first, and that
-        # the block replaces; later it asks the server to end, and kills it after five seconds.
-        with interrupts_spare_children():
+        # There is no job yet. Beam installs a handler, which the end of the block replaces: it
+        # would end the server before that can cancel the job.
+        with interrupts(), _servers_outlive_interrupts():
             server.start()
         result = pipeline.run()
     except BaseException:
@@ -175,6 +178,25 @@ def submit(pipeline: beam.Pipeline, starts_server: bool) -> Job:
 
     # Nothing public has the id of the job.
     return Job(result._job_service, result._job_id, stop)
+
+
+@contextmanager
+def _servers_outlive_interrupts() -> Iterator[None]:
+    """Lets job servers that Beam starts in the block go on after Ctrl-C, to cancel the job.
+
+    Beam asks them to end when the job has, and kills them after five seconds.
+    """
+
+    def start_process(server: SubprocessServer) -> Any:
+        with interrupts_spare_children():
+            return of_beam(server)
+
+    of_beam = SubprocessServer.start_process
+    SubprocessServer.start_process = start_process
+    try:
+        yield
+    finally:
+        SubprocessServer.start_process = of_beam
 
 
 def _stop_workers(stop: Callable[[], None]) -> None:

@@ -3,7 +3,10 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
+
+import psutil
 
 from tests.clusters.downloads import prism
 from tests.clusters.requirements import require
@@ -36,6 +39,25 @@ def test_interrupt_cancels_the_job_on_prism(raw: Path, tmp_path: Path) -> None:
             "mdetr-build: interrupted",
         ]
         assert process.wait() == 130
+
+
+def test_sigterm_while_the_server_starts_ends_both(raw: Path, tmp_path: Path) -> None:
+    """The server, which would never answer, does not get the signal."""
+    server = tmp_path / "server"
+    server.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/new && mv {tmp_path}/new {tmp_path}/pid\nexec sleep 1000"
+    )
+    build = [*command(raw, tmp_path / "shards"), f"--prism_location={server}"]
+    with started(build, env={"TMPDIR": str(tmp_path)}) as process:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "pid").exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.1)
+        of_server = psutil.Process(int((tmp_path / "pid").read_text()))
+        process.terminate()
+        assert process.communicate(timeout=120)[0].splitlines() == ["mdetr-build: interrupted"]
+        assert process.returncode == 130
+        of_server.wait(30)
 
 
 def test_file_with_an_error_is_named_by_prism(raw: Path, tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ from subprocess import PIPE
 
 import pytest
 
-from pipelines.interrupts import deferred_interrupts, interrupts_spare_children, sigterm_interrupts
+from pipelines.interrupts import (
+    deferred_interrupts,
+    interrupts,
+    interrupts_spare_children,
+    sigterm_interrupts,
+)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -41,6 +46,13 @@ def test_second_interrupt_is_not_deferred() -> None:
     with pytest.raises(KeyboardInterrupt), deferred_interrupts():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_interrupt_is_not_deferred_in_an_inner_block(number: int) -> None:
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts(), interrupts():
+        os.kill(os.getpid(), number)
         pytest.fail("went on")
 
 
