@@ -108,11 +108,18 @@ class Cluster(ABC):
         """Starts the job server, or starts it again."""
 
     def _start_java(
-        self, host: Host, name: str, main: str, arguments: list[str], *options: str, port: int = 0
+        self,
+        host: Host,
+        name: str,
+        main: str,
+        arguments: list[str],
+        *options: str,
+        port: int = 0,
+        class_path: str = "",
     ) -> None:
         """Starts a daemon of the engine; ``options`` are those of the JVM."""
         options = (f"-Djava.io.tmpdir={self._temporary}", *options)
-        command = java(self._class_path, main, arguments, *options)
+        command = java(class_path or self._class_path, main, arguments, *options)
         host.start(name, command, env=self._environment(host), port=port)
 
     @abstractmethod

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.clusters.cluster import JOB_PORT, Cluster
 from tests.clusters.hosts import Host
-from tests.clusters.java import JOB_SERVERS
+from tests.clusters.java import JOB_SERVERS, unsent
 from tests.processes import run
 
 _REST_PORT = 8081
@@ -87,8 +87,12 @@ class FlinkCluster(Cluster):
             *("--artifact-port=8098", "--expansion-port=8097"),
             f"--artifacts-dir={self.folder / 'artifacts'}",
         ]
-        main = JOB_SERVERS[self.engine]
-        self._start_java(self.first, "job-server", main, arguments, "-Xmx256m", port=JOB_PORT)
+        class_path, others = unsent(self._class_path)
+        self._start_java(
+            *(self.first, "job-server", JOB_SERVERS[self.engine], arguments, "-Xmx256m", others),
+            port=JOB_PORT,
+            class_path=class_path,
+        )
 
     def _environment(self, host: Host) -> dict[str, str]:
         return {"FLINK_CONF_DIR": str(self.folder)}
