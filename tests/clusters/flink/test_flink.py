@@ -10,7 +10,7 @@ import pytest
 from tests.clusters.cluster import GROUPING, READING, WRITING, python_workers
 from tests.clusters.flink.cluster import FlinkCluster
 from tests.clusters.hosts import network
-from tests.clusters.losses import MOMENTS, lose_hosts
+from tests.clusters.losses import MOMENTS, lose_host, lose_hosts
 from tests.clusters.requirements import require
 
 pytestmark = pytest.mark.timeout(1800)  # seconds: cores that others use, too
@@ -72,11 +72,13 @@ def test_file_with_an_error_is_named(cluster: FlinkCluster) -> None:
     assert kinds == ["submitted", "log:", "page:", "full"]
 
 
-def test_killed_python_worker_and_a_store_that_answers_503_for_a_while(
+def test_killed_host_and_python_worker_and_a_store_that_answers_503_for_a_while(
     cluster: FlinkCluster, expected: dict[str, str]
 ) -> None:
+    before = cluster.restarts()
     # A dead worker stays in the cache, where each retry finds it again.
     with cluster.building("retried", "--environment_cache_millis=0") as build:
+        lose_host(cluster, "reading")
         with cluster.store.held(GROUPING) as address:
             workers = python_workers(cluster.workers[address])
             assert workers
@@ -84,6 +86,7 @@ def test_killed_python_worker_and_a_store_that_answers_503_for_a_while(
                 worker.kill()
         cluster.store.fail(WRITING, seconds=15)
         assert cluster.finish("retried", build) == expected
+    assert cluster.restarts() > before
 
 
 @pytest.mark.loses_hosts

@@ -60,6 +60,13 @@ class SparkCluster(Cluster):
         return ["-Xmx560m", *(f"-D{key}={value}" for key, value in settings.items())]
 
     @property
+    def options(self) -> list[str]:
+        # Instead of all jars of the job server, which the executors have: 318 MB to each of them.
+        jars = self._class_path.split(os.pathsep)
+        [sent] = [jar for jar in jars if Path(jar).name.startswith("beam-runners-spark-")]
+        return [*super().options, f"--files_to_stage={sent}"]
+
+    @property
     def options_without_job_server(self) -> list[str]:
         master = f"--spark_master_url={self._url}"
         of_java = [
