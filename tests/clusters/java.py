@@ -49,10 +49,10 @@ def unsent(jars: str) -> tuple[str, str]:
     follows Java's own jars, by the option of the JVM, it does not find. 10 MB remain: Flink asks
     for the class loader of what submits the job, and Java's own classes have none.
     """
-    kept, others = [], []
+    submitting, others = [], []
     for jar in jars.split(os.pathsep):
-        (kept if _SUBMITS.match(Path(jar).name) else others).append(jar)
-    return os.pathsep.join(kept), f"-Xbootclasspath/a:{os.pathsep.join(others)}"
+        (submitting if _SUBMITS.match(Path(jar).name) else others).append(jar)
+    return os.pathsep.join(submitting), f"-Xbootclasspath/a:{os.pathsep.join(others)}"
 
 
 def write_job_server_jar(jar: Path, engine: str, jars: str) -> None:
