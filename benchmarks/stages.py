@@ -47,7 +47,8 @@ def build(recipe: Recipe, as_written: Recipe, output: Path) -> None:
     sampler.start()
     started = time.monotonic()
     pipeline = runners.create_pipeline(runners.select_runner(TWO_WORKERS))
-    add_steps(pipeline, Build(recipe, as_written, str(output)))
+    shuffle = str(output.with_name("shuffle"))
+    add_steps(pipeline, Build(recipe, as_written, str(output), shuffle=shuffle))
     result = pipeline.run()
     result.wait_until_finish()
     seconds = time.monotonic() - started

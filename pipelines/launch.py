@@ -272,7 +272,9 @@ def _run(
     """Runs a build on this machine or on Dataflow, and returns its stages, if they are counted."""
     shards = sum(split.shards for split in build.recipe.splits.values())
     with _progress_file(runner, build.output) as log:
-        build = msgspec.structs.replace(build, progress=str(log or ""))
+        if log:
+            shuffle = str(log.with_name("shuffle"))
+            build = msgspec.structs.replace(build, progress=str(log), shuffle=shuffle)
         with progress.show_bars(log, quiet) if log else progress.show_messages(quiet):
             try:
                 progress.tick(build.progress, "write shards", done=0, more=shards)

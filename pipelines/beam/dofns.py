@@ -15,7 +15,7 @@ import msgspec
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
-from pipelines.beam import progress
+from pipelines.beam import progress, shuffle_files
 from pipelines.beam.emptiness import check_read
 from pipelines.beam.output_files import write_rejected
 from pipelines.beam.reading import Reading, ReadingSummary, RejectedRows, summarize
@@ -86,6 +86,7 @@ class Build(msgspec.Struct, frozen=True):
     strict: bool = False
     finishes_output: bool = False
     progress: str = ""  # file to which steps append, on the local runner
+    shuffle: str = ""  # folder of `shuffle_files`, on the local runner
 
     @property
     def scratch(self) -> str:
@@ -129,6 +130,17 @@ class _Step(beam.DoFn):
         if self._build.strict and rejected:
             first = min(rejected, key=msgspec.structs.astuple)
             raise StrictError(f"{first.source} {first.record}: {first.reason} {first.detail}")
+
+    def _to_shuffle(self, slice_outputs: dict[bytes, SliceOutput]) -> Iterable[tuple[bytes, bytes]]:
+        """Returns the elements of the shuffle with packed slice outputs."""
+        packed = {key: _pack("slice outputs", output) for key, output in slice_outputs.items()}
+        folder = self._build.shuffle
+        return shuffle_files.write_parts(packed, folder) if folder else packed.items()
+
+    def _from_shuffle(self, element: bytes) -> bytes:
+        """Returns the packed slice output of an element of the shuffle."""
+        folder = self._build.shuffle
+        return shuffle_files.read_part(element, folder) if folder else element
 
     def _report_done(self, stage: str, started: float) -> None:
         """Reports that an element is done: to the local progress bar, and in counters."""
@@ -241,9 +253,8 @@ class ReadImageTables(_Step):
         if reading.rejected:
             yield self._tag_reading(reading)
         yield _pack("image tables", rows)
-        for key, slice_output in slice_outputs.items():
-            packed = _pack("slice outputs", slice_output)
-            yield beam.pvalue.TaggedOutput(UNIQUE_IMAGES, (key, packed))
+        for element in self._to_shuffle(slice_outputs):
+            yield beam.pvalue.TaggedOutput(UNIQUE_IMAGES, element)
 
 
 class ReadHeldOut(_Step):
@@ -425,8 +436,7 @@ class ReadAnnotations(ImageRegistryStep):
                     for split in [item.split] if item.split else recipe.splits:
                         slice_outputs[self._key_of_image(image_key, split)].records.append(item)
         yield self._tag_reading(reading)
-        for key, slice_output in slice_outputs.items():
-            yield key, _pack("slice outputs", slice_output)
+        yield from self._to_shuffle(slice_outputs)
         if recipe.negatives.are_asked_for:
             yield beam.pvalue.TaggedOutput(VOCABULARY, _pack("vocabularies", vocabulary))
         self._report_done(f"read {slice_range.source}", started)
@@ -531,9 +541,10 @@ class WriteShard(ImageRegistryStep):
         )
         size = 0
         with collection_paused():
-            for content in slice_outputs:
-                size += len(content)
-                if content:  # every shard gets an empty element, so that it is written
+            for element_of_slice in slice_outputs:
+                if element_of_slice:  # every shard gets an empty one, so that it is written
+                    content = self._from_shuffle(element_of_slice)
+                    size += len(content)
                     slice_output = unpack(content, SliceOutput)
                     builder.add(slice_output.records, slice_output.images)
             summary, photos = builder.write()

@@ -4,9 +4,10 @@ import contextlib
 import functools
 import importlib
 import importlib.metadata
+import itertools
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -119,8 +120,8 @@ class _Model:
 
     The results of the rule-based components (attribute ruler, lemmatizer) depend only on the word,
     tag and dependency of a token, unless the token can begin one of the few two-token rules ("gon"
-    before "na"). So these components run only on texts with a token of a new kind, or one that can
-    begin such a rule.
+    before "na"). So these components run once for each kind of token, and on the texts with a token
+    that can begin such a rule.
     """
 
     def __init__(self) -> None:
@@ -145,8 +146,14 @@ class _Model:
 
     def __call__(self, texts: list[str]) -> Iterator[Parse]:
         for batch in _batches(map(self._nlp.make_doc, texts)):
-            for doc, prediction in zip(batch, self._networks(batch), strict=True):
-                yield self._to_parse(doc, prediction or self._predict_with_spacy(doc))
+            predictions = [
+                prediction or self._predict_with_spacy(doc)
+                for doc, prediction in zip(batch, self._networks(batch), strict=True)
+            ]
+            kinds = [list(zip(p.words, p.tags, p.deps, strict=True)) for p in predictions]
+            self._add_tokens(itertools.chain.from_iterable(kinds))
+            for doc, prediction, of_text in zip(batch, predictions, kinds, strict=True):
+                yield self._to_parse(doc, prediction, of_text)
 
     def _check_networks(self) -> None:
         """Compares predictions with those of spaCy, for texts of many lengths.
@@ -172,13 +179,29 @@ class _Model:
         heads = [(i + offset) & _UINT64 for i, offset in enumerate(heads)]
         return Prediction(words, starts, tags, deps, heads)
 
-    def _to_parse(self, doc: "Doc", prediction: Prediction) -> Parse:
-        cached = self._tokens
-        kinds = zip(prediction.words, prediction.tags, prediction.deps, strict=True)
+    def _add_tokens(self, kinds: Iterable[_TokenKind]) -> None:
+        """Runs the rules on a token of each new kind, except those that can begin a pair."""
+        if len(self._tokens) > CACHE_SIZE:
+            self._tokens.clear()
+        new = [kind for kind in dict.fromkeys(kinds) if kind not in self._tokens]
+        pair_starts = {
+            start for _, start, _ in self._pair_starts(self._doc(new), allow_missing=True)
+        }
+        new = [kind for i, kind in enumerate(new) if i not in pair_starts]
+        self._tokens.update(zip(new, self._run_rules(self._doc(new)), strict=True))
+
+    def _doc(self, kinds: Sequence[_TokenKind]) -> "Doc":
+        """Returns a text of tokens of some kinds."""
+        from spacy.tokens import Doc
+
+        doc = Doc(self._nlp.vocab, [self._nlp.vocab.strings[word] for word, _, _ in kinds])
+        return _with_kinds(doc, kinds)
+
+    def _to_parse(self, doc: "Doc", prediction: Prediction, kinds: Sequence[_TokenKind]) -> Parse:
         try:
-            tokens = [cached[kind] for kind in kinds]
-        except KeyError:
-            tokens = self._run_rules(doc, prediction)
+            tokens = [self._tokens[kind] for kind in kinds]
+        except KeyError:  # a token can begin a pair
+            tokens = self._run_rules(_with_kinds(doc, kinds))
         texts, tag_names, dep_names, lemmas = zip(*tokens, strict=True) if tokens else ((),) * 4
         return Parse(
             words=texts,
@@ -189,19 +212,16 @@ class _Model:
             lemmas=lemmas,
         )
 
-    def _run_rules(self, doc: "Doc", prediction: Prediction) -> list[_Token]:
-        for token, tag, dep in zip(doc, prediction.tags, prediction.deps, strict=True):
-            token.tag, token.dep = tag, dep
-        may_have_pair = bool(self._pair_starts(doc, allow_missing=True))
+    def _run_rules(self, doc: "Doc") -> list[_Token]:
         for rules in self._rules:
             doc = rules(doc)
-        tokens = [(token.text, token.tag_, token.dep_, token.lemma_) for token in doc]
-        if not may_have_pair:
-            if len(self._tokens) > CACHE_SIZE:
-                self._tokens.clear()
-            kinds = zip(prediction.words, prediction.tags, prediction.deps, strict=True)
-            self._tokens.update(zip(kinds, tokens, strict=True))
-        return tokens
+        return [(token.text, token.tag_, token.dep_, token.lemma_) for token in doc]
+
+
+def _with_kinds(doc: "Doc", kinds: Sequence[_TokenKind]) -> "Doc":
+    for token, (_, tag, dep) in zip(doc, kinds, strict=True):
+        token.tag, token.dep = tag, dep
+    return doc
 
 
 def _batches(docs: Iterable["Doc"]) -> Iterator[list["Doc"]]:
