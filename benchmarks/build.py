@@ -1,18 +1,24 @@
 """Measures speed and memory of builds, compared with the published scripts.
 
     python benchmarks/build.py golden            # the reference raw files, end to end
+    python benchmarks/build.py flickr30k         # Flickr30k Entities, the real excerpt repeated
     python benchmarks/build.py combine           # combining alone, per CPU second
     python benchmarks/build.py vg                # Visual Genome with parsing
     python benchmarks/build.py coloring          # captions and fill of both colorings
     python benchmarks/build.py synthetic RAW     # what `mdetr-synthetic` wrote
     python benchmarks/build.py mdetr_json FOLDER # what `mdetr-shards export mdetr-json` wrote
 
-``golden``, ``combine``, ``vg`` and ``coloring`` read ``MDETR_REFERENCE`` (default ``../shared``).
-Times are medians of ``--runs``; peak memory is the sum of the resident sizes of all processes.
+``golden``, ``flickr30k``, ``combine``, ``vg`` and ``coloring`` read ``MDETR_REFERENCE`` (default
+``../shared``). Times are medians of ``--runs``; peak memory is the sum of the resident sizes of all
+processes, of which pages that processes share are counted in each. ``--before CLONE`` builds
+``golden``, ``flickr30k`` and ``synthetic`` in another clone of the repository as well, in turn.
 """
 
 import argparse
+import ctypes
+import itertools
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -20,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,18 +108,45 @@ instances = ["coco/annotations/instances_val2014.json"]
 """
 
 
+FLICKR30K = """
+name = "flickr30k"
+images = "none"
+
+[splits]
+train = { shards = 8 }
+val = { shards = 1 }
+
+[sources.flickr30k]
+annotations = "annotations.zip"
+split_files = { train = "train.txt", val = "val.txt" }
+
+[exclude.flickr30k]
+ids = ["val.txt"]
+of = "flickr30k"
+"""
+FLICKR30K_IMAGES = 31_783
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
 class Run(msgspec.Struct):
     seconds: float
+    cpu_seconds: float
     peak_gib: float
     manifest: mf.Manifest
 
 
-def build(recipe: Path, root: Path, output: Path, *options: str) -> Run:
+def build(
+    recipe: Path, root: Path, output: Path, *options: str, repository: Path = REPOSITORY
+) -> Run:
     """Runs a build in its own processes, and samples their memory five times a second."""
+    # Orphans become children of this process, so that the time of all workers is counted.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     command = [sys.executable, "-m", "pipelines.build", str(recipe)]
     command += [f"--root={root}", f"--output={output}", *options]
-    started = time.monotonic()
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=sys.stderr)
+    cpu_before, started = _cpu_seconds_of_children(), time.monotonic()
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    process = subprocess.Popen(command, cwd=repository, env=environment, stdout=sys.stderr)
     peak, done = [0], threading.Event()
     sampler = threading.Thread(target=_sample, args=(process.pid, peak, done))
     sampler.start()
@@ -122,7 +156,16 @@ def build(recipe: Path, root: Path, output: Path, *options: str) -> Run:
     sampler.join()
     if status:
         raise SystemExit(f"the build failed with status {status}")
-    return Run(seconds, peak[0] / 2**30, mf.load(output))
+    cpu_seconds = _cpu_seconds_of_children() - cpu_before
+    return Run(seconds, cpu_seconds, peak[0] / 2**30, mf.load(output))
+
+
+def _cpu_seconds_of_children() -> float:
+    """Waits for all children of this process; returns the CPU seconds of all there have been."""
+    while psutil.Process().children():
+        os.wait()
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _sample(pid: int, peak: list[int], done: threading.Event) -> None:
@@ -146,28 +189,87 @@ def medians(runs: int, build_once: Callable[[Path], Run]) -> Run:
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as folder:
             results.append(build_once(Path(folder) / "shards"))
-    seconds = statistics.median(run.seconds for run in results)
-    return Run(seconds, max(run.peak_gib for run in results), results[0].manifest)
+    return _median(results)
+
+
+def _median(results: list[Run]) -> Run:
+    return Run(
+        seconds=statistics.median(run.seconds for run in results),
+        cpu_seconds=statistics.median(run.cpu_seconds for run in results),
+        peak_gib=max(run.peak_gib for run in results),
+        manifest=results[0].manifest,
+    )
+
+
+def side_by_side(
+    name: str, recipe: Path, root: Path, runs: int, before: Path | None
+) -> dict[str, Run]:
+    """Builds in turn in another clone, if there is one, and here; returns the medians."""
+    clones = {"before": before, "after": REPOSITORY} if before else {"here": REPOSITORY}
+    results: dict[str, list[Run]] = {clone: [] for clone in clones}
+    digests = set()
+    for _, (clone, repository) in itertools.product(range(runs), clones.items()):
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "shards"
+            run = build(recipe, root, output, "--quiet", repository=repository or REPOSITORY)
+        results[clone].append(run)
+        digests.add(tuple(shard.sha256 for shard in run.manifest.shards))
+    if len(digests) > 1:
+        raise SystemExit(f"{name}: the shards of two builds differ")
+    medians_of_clones = {clone: _median(runs_of_clone) for clone, runs_of_clone in results.items()}
+    for clone, median in medians_of_clones.items():
+        each = " ".join(f"{run.seconds:.1f}" for run in results[clone])
+        row(f"{name}, {clone}", f"{median.seconds:.1f} s", f"CPU {median.cpu_seconds:.1f} s")
+        row(f"  each: {each}", f"{median.peak_gib:.2f} GiB")
+    return medians_of_clones
 
 
 def row(name: str, figure: str, published: str = "", ratio: str = "") -> None:
     print(f"{name:<44}{figure:>22}{published:>16}{ratio:>10}", flush=True)
 
 
-def golden(raw: Path, scratch: Path, runs: int) -> None:
+def golden(raw: Path, scratch: Path, runs: int, before: Path | None) -> None:
     for rules in ("mdetr", "paper"):
         recipe = recipes.golden_mixed(scratch, rules, REFERENCE / "golden/mixed/stopwords.txt")
-        run = medians(runs, lambda output, recipe=recipe: build(recipe, raw, output, "--quiet"))
-        row(
-            f"golden mixed set, rules {rules}, end to end",
-            f"{run.seconds:.1f} s",
-            f"{PUBLISHED_SECONDS} s",
-            f"{PUBLISHED_SECONDS / run.seconds:.0f}x",
-        )
-        row("  peak memory of all processes", f"{run.peak_gib:.2f} GiB")
+        results = side_by_side(f"golden mixed set, {rules}", recipe, raw, runs, before)
+        for clone, run in results.items():
+            ratio = f"{PUBLISHED_SECONDS / run.seconds:.0f}x"
+            row(f"  {clone}, published", f"{run.seconds:.1f} s", f"{PUBLISHED_SECONDS} s", ratio)
 
 
-def vg(raw: Path, scratch: Path, runs: int) -> None:
+def flickr30k(raw: Path, scratch: Path, runs: int, before: Path | None) -> None:
+    root = scratch / "flickr30k"
+    _repeat_flickr30k(root)
+    recipe = scratch / "flickr30k.toml"
+    recipe.write_text(FLICKR30K)
+    [*_, run] = side_by_side("Flickr30k Entities", recipe, root, runs, before).values()
+    row("  captions", f"{run.manifest.sources['flickr30k'].read:,}")
+
+
+def _repeat_flickr30k(root: Path) -> None:
+    """Writes the files of the excerpt again and again, as those of other images."""
+    excerpt = REFERENCE / "real/flickr30k_entities"
+    root.mkdir()
+    ids = {name: (excerpt / f"{name}.txt").read_text().split() for name in ("train", "val")}
+    images = [(name, id_) for name, of_split in ids.items() for id_ in of_split]
+    written: dict[str, list[str]] = {name: [] for name in ids}
+    with (
+        zipfile.ZipFile(excerpt / "annotations.zip") as source,
+        zipfile.ZipFile(root / "annotations.zip", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        members = {Path(name).name: name for name in source.namelist()}
+        numbered = enumerate(itertools.cycle(images))
+        for number, (split, id_) in itertools.islice(numbered, FLICKR30K_IMAGES):
+            new = f"{100 + number // len(images)}{id_}"
+            written[split].append(new)
+            for folder, suffix in (("Annotations", "xml"), ("Sentences", "txt")):
+                content = source.read(members[f"{id_}.{suffix}"])
+                packed.writestr(f"{folder}/{new}.{suffix}", content)
+    for name, of_split in written.items():
+        (root / f"{name}.txt").write_text("".join(f"{new}\n" for new in of_split))
+
+
+def vg(raw: Path, scratch: Path, runs: int, before: Path | None) -> None:
     recipe = scratch / "vg.toml"
     recipe.write_text(
         'name = "vg"\nimages = "none"\nrules = "paper"\n[splits]\ntrain = { shards = 4 }\n'
@@ -220,7 +322,7 @@ def records(recipe: Recipe, scratch: Path, context: Context | None) -> Iterator[
                     yield record
 
 
-def combining(raw: Path, scratch: Path, runs: int) -> None:
+def combining(raw: Path, scratch: Path, runs: int, before: Path | None) -> None:
     for name, rules in (("mdetr", MDETR), ("paper", PAPER)):
         sentences = list(images(raw, scratch, rules))
         total = sum(map(len, sentences))
@@ -239,7 +341,7 @@ def combining(raw: Path, scratch: Path, runs: int) -> None:
         )
 
 
-def coloring(raw: Path, scratch: Path, runs: int) -> None:
+def coloring(raw: Path, scratch: Path, runs: int, before: Path | None) -> None:
     sentences = list(images(raw, scratch, PAPER))
     for color in (first_fit, best):
         captions = characters = 0
@@ -252,18 +354,17 @@ def coloring(raw: Path, scratch: Path, runs: int) -> None:
         row(f"captions, {color.__name__}", f"{captions:,} fill {fill:.2%}")
 
 
-def synthetic(root: Path, scratch: Path) -> None:
+def synthetic(root: Path, scratch: Path, runs: int, before: Path | None) -> None:
     recipe = scratch / "synthetic.toml"
     recipe.write_text(SYNTHETIC)
-    run = build(recipe, root, scratch / "shards")
+    results = side_by_side(f"synthetic dataset {root.name}", recipe, root, runs, before)
+    [*_, run] = results.values()
     for name, counts in run.manifest.sources.items():
         row(f"{name} records", f"{counts.read:,}")
-    row(f"synthetic dataset {root.name}, end to end", f"{run.seconds:.0f} s")
-    row("  peak memory of all processes", f"{run.peak_gib:.2f} GiB")
     row("  captions", f"{run.manifest.totals['train']['captions']:,}")
 
 
-def mdetr_json(root: Path, scratch: Path) -> None:
+def mdetr_json(root: Path, scratch: Path, runs: int, before: Path | None) -> None:
     recipe = scratch / "mdetr_json.toml"
     recipe.write_text(MDETR_JSON)
     run = build(recipe, root, scratch / "shards")
@@ -272,7 +373,13 @@ def mdetr_json(root: Path, scratch: Path) -> None:
     row("  peak memory of all processes", f"{run.peak_gib:.2f} GiB")
 
 
-FIGURES = {"golden": golden, "combine": combining, "vg": vg, "coloring": coloring}
+FIGURES = {
+    "golden": golden,
+    "flickr30k": flickr30k,
+    "combine": combining,
+    "vg": vg,
+    "coloring": coloring,
+}
 OF_FOLDERS = {"synthetic": synthetic, "mdetr_json": mdetr_json}
 
 
@@ -283,15 +390,17 @@ def main() -> None:
     parser.add_argument("figure", choices=[*FIGURES, *OF_FOLDERS])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--before", type=Path, help="another clone, to be built with in turn")
     arguments = parser.parse_args()
     row("figure", "here", "published", "ratio")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         if arguments.figure in OF_FOLDERS:
-            OF_FOLDERS[arguments.figure](arguments.folder.resolve(), scratch)
-            return
-        shutil.unpack_archive(REFERENCE / "golden/mixed/raw.tar.xz", scratch / "raw")
-        FIGURES[arguments.figure](scratch / "raw", scratch, arguments.runs)
+            figure, raw = OF_FOLDERS[arguments.figure], arguments.folder.resolve()
+        else:
+            figure, raw = FIGURES[arguments.figure], scratch / "raw"
+            shutil.unpack_archive(REFERENCE / "golden/mixed/raw.tar.xz", raw)
+        figure(raw, scratch, arguments.runs, arguments.before)
 
 
 if __name__ == "__main__":
