@@ -1,7 +1,6 @@
 """Worker processes of the local runner, as forks of `fork_server`."""
 
 import os
-import signal
 from multiprocessing.connection import Connection
 
 from apache_beam.portability import python_urns
@@ -45,6 +44,7 @@ class _ForkedWorker(GrpcWorkerHandler):
             self._process.start()
 
     def stop_worker(self) -> None:
+        self._process.kill()  # at the end of a build, or when one is given up
         self._process.join()
 
 
@@ -54,9 +54,7 @@ def _as_text(descriptor: object) -> str:
 
 
 def _run(environment: dict[str, str], stderr: Connection) -> None:
-    """Works until the launcher closes the connection; Ctrl-C ends it without a traceback."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    """Works until the launcher ends it, or has ended; Ctrl-C is left to the launcher."""
     os.dup2(stderr.fileno(), 2)
     stderr.close()
     os.environ.clear()
