@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -106,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _build(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace, beam_arguments: Sequence[str]
 ) -> int:
-    if not any(argument.startswith("--") for argument in beam_arguments):
+    if not any(argument.startswith("--") for argument in beam_arguments) and os.cpu_count() != 1:
         fork_server.start()  # by default there are local workers, which import Beam meanwhile
     # Imported late, because importing Beam takes a second or two.
     from pipelines import launch
