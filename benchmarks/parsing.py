@@ -77,7 +77,7 @@ def by_spacy(model: _Model, texts: list[str]) -> Iterator[Parse]:
     for doc in model._nlp.pipe(docs, batch_size=256, disable=RULES):
         columns = doc.to_array(["ORTH", "IDX", "TAG", "DEP", "HEAD"]).T
         columns[4] += np.arange(len(doc), dtype=np.uint64)  # offsets, modulo 2**64
-        yield model._to_parse(doc, Prediction(*columns.tolist()))
+        yield from model._to_parses([doc], [Prediction(*columns.tolist())])
 
 
 def steps(model: _Model, texts: list[str]) -> dict[str, Callable[[], object]]:

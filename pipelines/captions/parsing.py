@@ -150,10 +150,7 @@ class _Model:
                 prediction or self._predict_with_spacy(doc)
                 for doc, prediction in zip(batch, self._networks(batch), strict=True)
             ]
-            kinds = [list(zip(p.words, p.tags, p.deps, strict=True)) for p in predictions]
-            self._add_tokens(itertools.chain.from_iterable(kinds))
-            for doc, prediction, of_text in zip(batch, predictions, kinds, strict=True):
-                yield self._to_parse(doc, prediction, of_text)
+            yield from self._to_parses(batch, predictions)
 
     def _check_networks(self) -> None:
         """Compares predictions with those of spaCy, for texts of many lengths.
@@ -178,6 +175,14 @@ class _Model:
         words, tags, deps, starts, heads = doc.to_array(_COLUMNS).T.tolist()
         heads = [(i + offset) & _UINT64 for i, offset in enumerate(heads)]
         return Prediction(words, starts, tags, deps, heads)
+
+    def _to_parses(
+        self, docs: Sequence["Doc"], predictions: Sequence[Prediction]
+    ) -> Iterator[Parse]:
+        kinds = [list(zip(p.words, p.tags, p.deps, strict=True)) for p in predictions]
+        self._add_tokens(itertools.chain.from_iterable(kinds))
+        for doc, prediction, of_text in zip(docs, predictions, kinds, strict=True):
+            yield self._to_parse(doc, prediction, of_text)
 
     def _add_tokens(self, kinds: Iterable[_TokenKind]) -> None:
         """Runs the rules on a token of each new kind, except those that can begin a pair."""
