@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+import warnings
 from collections.abc import Sequence
 
 import msgspec
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import AbsentSpan, Box, Caption, Phrase, Provenance, Region, Sample, Span
+from shards import box_overlap
 from shards.verification.datasets import datasets_of
 from shards.verification.errors import ErrorKind
 from shards.verification.recipe import RecipeRules, SampleRequirements
@@ -120,6 +122,33 @@ def test_boxes_must_be_inside_the_image(box: Box) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("box", "wrong"),
+    [
+        ((0.0, 0.0, 100.0, 50.0), False),
+        ((-1.0, 0.0, 100.0, 50.0), True),
+        ((0.0, -1.0, 100.0, 50.0), True),
+        ((0.0, 0.0, 101.0, 50.0), True),
+        ((0.0, 0.0, 100.0, 51.0), True),
+    ],
+)
+def test_boxes_end_at_the_borders_of_the_image(box: Box, wrong: bool) -> None:
+    checked = caption("a cat", (0, 5), regions=[region((2, 5), box)])
+    assert kinds_of(checked, SampleRequirements()) == ({ErrorKind.BOX} if wrong else set())
+    small = Sample("vg/1", 1, 1, "", [checked])
+    assert {error.kind for error in check_sample(small, SampleRequirements())} == {ErrorKind.BOX}
+
+
+def test_boxes_as_published_may_be_outside_the_image_or_empty() -> None:
+    required = SampleRequirements(clipped=False)
+    for box in ((-5.0, 0.0, 500.0, 20.0), (5.0, 5.0, 5.0, 5.0)):
+        checked = caption("a cat", (0, 5), regions=[region((2, 5), box)])
+        assert kinds_of(checked, required) == set()
+        assert kinds_of(checked, SampleRequirements()) == {ErrorKind.BOX}
+    checked.regions[0].box = (5.0, 5.0, math.inf, 5.0)
+    assert kinds_of(checked, required) == {ErrorKind.BOX}
+
+
 def test_phrase_boxes_may_be_outside_the_image() -> None:
     checked = caption("a man", (0, 5))
     checked.phrases = [Phrase([(2, 5)], "1", ["people"], [(-5.0, 0.0, 500.0, 20.0)])]
@@ -224,6 +253,16 @@ def test_boxes_of_one_sentence_may_overlap() -> None:
     assert list(overlapping_sentences(checked, PAPER)) == [(0, 1, 1.0)]
 
 
+def test_overlaps_are_in_the_order_of_the_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes are compared from left to right, in blocks."""
+    monkeypatch.setattr(box_overlap, "_BLOCK", (1, 4))
+    right = (50.0, 0.0, 60.0, 10.0)
+    regions = [region((0, 1), right), region((2, 3), right), region((2, 3), BOX)]
+    checked = caption("a b c", (0, 1), (2, 3), (4, 5), regions=[*regions, region((4, 5), BOX)])
+    pairs = [(first, second) for first, second, _ in overlapping_sentences(checked, PAPER)]
+    assert pairs == [(0, 1), (1, 2)]
+
+
 def test_thousands_of_boxes_are_compared_in_little_memory() -> None:
     """Each sentence names 2,000 boxes: the matrix of all pairs has 16 million elements."""
     caption = two_sentences(BOX, (40.0, 40.0, 50.0, 50.0))
@@ -242,6 +281,13 @@ def test_sentences_without_boxes_do_not_overlap() -> None:
     empty: Box = (5.0, 5.0, 5.0, 5.0)
     assert not overlapping_sentences(two_sentences(empty, empty), MDETR)
     assert not overlapping_sentences(two_sentences(BOX, (0.0, 0.0, math.inf, 1.0)), PAPER)
+    checked = two_sentences(BOX, BOX)
+    checked.regions[1].box = (0.0, 0.0, 10.0, math.inf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of numpy, about infinite areas
+        assert not overlapping_sentences(checked, MDETR)
+    checked.regions[1] = Region([], BOX)  # of no words
+    assert not overlapping_sentences(checked, PAPER)
 
 
 @pytest.mark.parametrize(
@@ -313,6 +359,9 @@ def test_span_neither_begins_nor_ends_with_a_space(span: Span, has_space: bool) 
     assert kinds_of(checked, as_published) == set()
 
 
+LARGEST = float(box_overlap.largest_area(box_overlap.as_array([(30.0, 20.0, 40.0, 40.0)]))[0])
+
+
 @pytest.mark.parametrize(
     ("dataset", "area", "wrong"),
     [
@@ -321,12 +370,13 @@ def test_span_neither_begins_nor_ends_with_a_space(span: Span, has_space: bool) 
         ("vg", 200.0, False),
         ("vg", 199.76, False),
         ("vg", 199.74, True),
-        ("vg", 200.24, False),
+        ("vg", 200.25, False),
         ("vg", 200.26, True),
         # An outline in the box, which may be wider by a pixel on each side, and a twentieth.
         ("refcoco", 3.0, False),
         ("refcoco", 1.05 * 12 * 22, False),
         ("refcoco", 1.05 * 12 * 22 + 0.03, True),
+        ("refcoco", LARGEST + 0.02, False),
         ("unknown", 3.0, False),
         ("unknown", 1.05 * 12 * 22 + 0.03, True),
     ],
@@ -421,6 +471,7 @@ def test_captions_of_datasets_that_are_not_joined_may_have_room() -> None:
     captions = [of_length(9), of_length(9, dataset="flickr30k")]
     assert joinable(captions, PAPER) == [0]
     assert joinable(captions, PAPER, separate=["flickr30k"]) == []
+    assert joinable([of_length(9), caption("of no sentence")], PAPER) == []
 
 
 def test_room_is_checked_up_to_a_number_of_captions() -> None:
@@ -554,9 +605,9 @@ def test_records_files_and_boxes_are_named() -> None:
 
 def test_areas_are_named_with_the_box() -> None:
     checked = caption("a cat", (0, 5), regions=[region((2, 5)), region((2, 5))])
-    checked.regions[1] = Region([(2, 5)], (30.0, 20.0, 40.0, 40.0), 100.0)
+    checked.regions[1] = Region([(2, 5)], (30.0, 20.0, 41.0, 40.0), 100.0)
     checked.tokens_negative = [(2, 5)]
-    message = "100.0 square pixels, the box (30.0, 20.0, 40.0, 40.0) has 200.00"
+    message = "100.0 square pixels, the box (30.0, 20.0, 41.0, 40.0) has 220.00"
     assert errors_of(checked, CLOSED) == [(ErrorKind.AREA, message)]
     unknown = msgspec.structs.replace(CLOSED, datasets=None)
     assert errors_of(checked, unknown) == []
