@@ -125,3 +125,43 @@ def test_absent_phrases_count_for_the_length_of_a_caption() -> None:
     long = Caption("x" * 249, [], [], [Provenance("gqa", "1", (0, 2))], absent=absent)
     assert is_too_long(long, MDETR)
     assert not is_too_long(msgspec.structs.replace(long, absent=[]), MDETR)
+
+
+def test_errors_name_their_image_and_caption() -> None:
+    """The most of each strength are of the whole image, and in the order of their names."""
+    size = len(QUESTION)
+    captions = [caption(), changed(0, span=(size + 1, size + 9), dataset="vqa")]
+    captions[1].provenance[0].record = "3"
+    captions[0].absent.reverse()
+    errors = list(check_sample(Sample("vg/1", 100, 50, "1.jpg", captions), JOINED))
+    kinds = (ErrorKind.ABSENT, ErrorKind.DATASET)
+    of_absent = [error for error in errors if error.kind in kinds]
+    assert {error.key for error in of_absent} == {"vg/1"}
+    assert [(error.caption, error.message) for error in of_absent][-2:] == [
+        (None, "2 proven ones, the recipe asks for at most 1"),
+        (None, "2 unproven ones, the recipe asks for at most 1"),
+    ]
+    assert {error.caption for error in of_absent} == {None, 1}
+
+
+def test_words_of_an_absent_phrase() -> None:
+    size = len(QUESTION)
+    assert (
+        "'12 34 56' has no noun"
+        in messages(caption(f"{QUESTION} 12 34 56. sun."))[ErrorKind.ABSENT]
+    )
+    partly = [(0, size - 1), (size + 1, size + 4), (size + 11, size + 14)]
+    assert messages(caption(tokens_negative=partly)).keys() == {ErrorKind.NEGATIVE}
+    words = [*partly, (size + 5, size + 9)]
+    assert messages(caption(tokens_negative=words)) == {}
+    for span in ((size, size + 1), (size + 9, size + 10)):  # beside it
+        beside = [*caption().regions, Region([span], (1, 2, 30, 40), area=1102.0)]
+        assert ErrorKind.ABSENT not in messages(caption(regions=beside))
+
+
+def test_dataset_of_an_absent_phrase_is_known_of_closed_recipes_only() -> None:
+    other = changed(0, dataset="vqa")
+    assert ErrorKind.DATASET in messages(other)
+    for datasets in (None, datasets_of({"gqa": {}, "custom": {}}, [])):
+        required = msgspec.structs.replace(JOINED, datasets=datasets)
+        assert ErrorKind.DATASET not in messages(other, required=required)

@@ -459,6 +459,19 @@ def test_captions_about_one_object_cannot_be_joined(other: Box, is_joinable: boo
         assert joinable(captions, PAPER) == [0] * is_joinable
 
 
+def test_captions_are_compared_whichever_box_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks, each pair of boxes is found once."""
+    monkeypatch.setattr(box_overlap, "_BLOCK", (1, 4))
+    captions = [of_length(9, (1.0, 0.0, 11.0, 10.0)), of_length(9, BOX)]
+    assert joinable(captions, PAPER) == joinable(captions[::-1], PAPER) == []
+
+
+def test_length_of_captions_without_separators_is_that_of_their_sentences() -> None:
+    two = caption("a" * 121, (0, 60), (61, 121))
+    assert joinable([two, of_length(128)], MDETR) == [0]
+    assert joinable([two, of_length(129)], MDETR) == []
+
+
 def test_overlap_of_captions_is_measured_as_the_rules_say() -> None:
     """IoU 0.35, GIoU 0.25."""
     captions = [of_length(9, BOX), of_length(9, (3.0, 3.0, 13.0, 12.0))]
