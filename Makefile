@@ -1,7 +1,7 @@
 # make install the pipeline and mdetr-shards, without torch, in .venv
 # make demo    synthetic images and annotations -> shards -> a trained model -> its evaluation
 # make test    the tests, in two processes
-# make test-clusters    those on Flink, Spark and Prism alone, and the loss of three hosts: needs Java,
+# make test-clusters    those on Flink, Spark and Prism alone, and the loss of several hosts: needs Java,
 #              Maven, Go, and root
 # make check   linter, formatter, type checker, glossary
 # make long    a model that grounds phrases: an hour and a half on two cores

@@ -2,11 +2,9 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 
-from pipelines.beam import fork_server
 from pipelines.interrupts import sigterm_interrupts
 from schemas.package_version import package_version
 from schemas.toml_config import add_set_option
@@ -107,8 +105,6 @@ def make_parser() -> argparse.ArgumentParser:
 def _build(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace, beam_arguments: Sequence[str]
 ) -> int:
-    if not any(argument.startswith("--") for argument in beam_arguments) and os.cpu_count() != 1:
-        fork_server.start()  # by default there are local workers, which import Beam meanwhile
     # Imported late, because importing Beam takes a second or two.
     from pipelines import launch
     from pipelines.beam.runners import RunnerError

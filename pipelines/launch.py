@@ -271,10 +271,8 @@ def _run(
 ) -> dict[str, Stage]:
     """Runs a build on this machine or on Dataflow, and returns its stages, if they are counted."""
     shards = sum(split.shards for split in build.recipe.splits.values())
-    with _progress_file(runner, build.output) as log:
-        if log:
-            shuffle = str(log.with_name("shuffle"))
-            build = msgspec.structs.replace(build, progress=str(log), shuffle=shuffle)
+    with _progress_file(runner, build.output) as log, _shuffle_folder(log) as shuffle:
+        build = msgspec.structs.replace(build, progress=str(log or ""), shuffle=shuffle)
         with progress.show_bars(log, quiet) if log else progress.show_messages(quiet):
             try:
                 progress.tick(build.progress, "write shards", done=0, more=shards)
@@ -356,6 +354,20 @@ def _progress_file(runner: Runner, output: str) -> Iterator[Path | None]:
             print(f"the log of the workers is in {folder}", file=sys.stderr)
             raise
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _shuffle_folder(log: Path | None) -> Iterator[str]:
+    """Yields the folder of `shuffle_files` beside the log, which ends with the run; "" without."""
+    if log is None:
+        yield ""
+        return
+    folder = log.with_name("shuffle")
+    try:
+        yield str(folder)
+    finally:
+        # Only a slice has made it, and a worker of a build that failed may still write.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -135,7 +135,7 @@ def key_of_own_file(namespace: str, file: str) -> str:
     other images, and would have the key of one.
 
     >>> key_of_own_file("mine", "a/b7.jpg"), key_of_own_file("mine", "07.jpg")
-    ('mine/a/b7', 'mine/1d1d5eb26c0f7ab0b2b79fdd')
+    ('mine/a/b7', 'mine/a1c3feb8f9af2a6b5c6cdcff')
     """
     if not file:
         return ""
@@ -154,8 +154,10 @@ def keys_of_listed(namespace: str, id_: RawId, others: frozenset[str] = frozense
 
     >>> keys_of_listed("lvis", 139), keys_of_listed("mine", "b7", frozenset({"mine"}))
     (['coco/139'], ['mine/b7'])
+    >>> keys_of_listed("mine", "yard/dsc2", frozenset({"mine"}))
+    ['mine/yard/dsc2']
     >>> keys_of_listed("mine", "07.jpg", frozenset({"mine"}))
-    ['mine/7', 'mine/1d1d5eb26c0f7ab0b2b79fdd']
+    ['mine/7', 'mine/a1c3feb8f9af2a6b5c6cdcff']
 
     Raises:
         ImageIdError: see `image_key`.
@@ -164,14 +166,14 @@ def keys_of_listed(namespace: str, id_: RawId, others: frozenset[str] = frozense
     if name in NAMESPACES:
         return [image_key(namespace, id_)]
     text = _text(id_)
-    is_file = _IMAGE_FILE.fullmatch(text) is not None
+    file = text if _IMAGE_FILE.fullmatch(text) else f"{text}.jpg"
     keys: list[str] = []
     try:
         keys.append(image_key(name, id_, others))
     except ImageIdError:
-        if not is_file:
+        if file != text and not _PLAIN_FILE.fullmatch(file):
             raise
-    keys.append(key_of_own_file(name, text if is_file else f"{text}.jpg"))
+    keys.append(key_of_own_file(name, file))
     return list(dict.fromkeys(keys))
 
 

@@ -13,13 +13,11 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import (
-    DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
 )
 
-from pipelines.beam import local_worker
 from shards.terminal import listed
 
 _LOCAL = ("direct", "fnapi")
@@ -177,8 +175,6 @@ def create_pipeline(runner: Runner) -> beam.Pipeline:
     if runner.is_local:
         # Read when a worker process imports numpy: each has a core, not threads on all of them.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        if runner.options.view_as(DirectOptions).direct_running_mode == "multi_processing":
-            local_worker.use_forks()
     try:
         pipeline = beam.Pipeline(options=runner.options)
     except ValueError as error:

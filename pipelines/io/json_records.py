@@ -29,6 +29,7 @@ Id = Annotated[  # COCO's crowds go beyond 32 bits
 ImageId = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1, extra={"is_id": True})]
 Category = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
+_TOO_DEEP = "lists or objects are nested too deeply"
 _NOT_TEXT = "not Unicode text: a lone surrogate, or bytes that are not UTF-8"
 
 
@@ -111,8 +112,10 @@ def decode_record(content: bytes | memoryview | msgspec.Raw, record_type: type[T
             record = decoder.decode(_with_integers(msgspec.Raw(bytes(content)), info))
         except msgspec.ValidationError:
             raise error from None
+        except RecursionError:
+            raise ValueError(_TOO_DEEP) from None
     except RecursionError:
-        raise ValueError("lists or objects are nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
     except msgspec.DecodeError:
         repaired_content = repaired(bytes(content))
         if repaired_content == content:

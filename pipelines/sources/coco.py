@@ -122,6 +122,10 @@ class _Ref(msgspec.Struct, gc=False):
         ids = [self.ann_id] if isinstance(self.ann_id, int) else self.ann_id
         return [] if self.no_target else [id_ for id_ in ids if id_ != _NO_OBJECT]
 
+    def states_no_object(self) -> bool:
+        """Returns whether annotators found no object, rather than that the ids are missing."""
+        return self.no_target or (self.ann_id == [_NO_OBJECT])
+
 
 class _Referent(NamedTuple):
     """A reference of the splits that are built, with its object if its file states the box."""
@@ -228,7 +232,8 @@ def _read_references(input: Input, context: Context, no_target: bool) -> Iterato
             read.boxes += lost
             yield from reject_malformed("coco", bad, input.path, records=lost, boxes=lost)
             continue
-        if context.proven and not no_target and not ref.targets() and ref.split in context.splits:
+        is_absent = context.proven and not no_target and ref.states_no_object()
+        if is_absent and ref.split in context.splits:
             yield from _add_absent(absent, ref, input.role)
             continue
         # Each sentence refers to all boxes of its reference.

@@ -41,6 +41,12 @@ def test_interrupt_cancels_the_job_on_prism(raw: Path, tmp_path: Path) -> None:
         assert process.wait() == 130
 
 
+def is_ignored(number: signal.Signals, pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    [ignored] = [line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")]
+    return bool(int(ignored, 16) >> (number - 1) & 1)
+
+
 def test_sigterm_while_the_server_starts_ends_both(raw: Path, tmp_path: Path) -> None:
     """The server, which would never answer, does not get the signal."""
     server = tmp_path / "server"
@@ -54,6 +60,8 @@ def test_sigterm_while_the_server_starts_ends_both(raw: Path, tmp_path: Path) ->
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.1)
         of_server = psutil.Process(int((tmp_path / "pid").read_text()))
+        while is_ignored(signal.SIGTERM, process.pid):  # while the command starts the server
+            time.sleep(0.1)
         process.terminate()
         assert process.communicate(timeout=120)[0].splitlines() == ["mdetr-build: interrupted"]
         assert process.returncode == 130

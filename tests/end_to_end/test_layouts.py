@@ -482,13 +482,14 @@ def test_grefcoco_has_expressions_of_no_object_if_asked_for(
 def test_expressions_of_no_object_are_proven_negatives_of_a_recipe_that_asks_for_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """If their noun is in no other expression."""
-    texts = ["a red cat", "a blue cat", "kite on the left", "!", "a boat"]
+    """If their noun is in no other expression, and no annotation is missing."""
+    texts = ["a red cat", "a blue cat", "kite on the left", "!", "a boat", "a lost dog"]
     rows = []
     for number, text in enumerate(texts):
         row = references()[0] | {"ref_id": number, "split": "val" if number == 4 else "train"}
         row |= {"sentences": [{"sent_id": number, "sent": text}]}
         rows.append(row | ({"ann_id": [-1], "no_target": True} if number else {}))
+    rows[-1] |= {"ann_id": [], "no_target": False}
     tiny.write_json(tmp_path / "grefs(unc).json", rows)
     table = write_instances(tmp_path) | {"refs": {"grefcoco": "grefs(unc).json"}}
     counts = build(tmp_path, capsys, sources={"coco": table}, negatives={"proven": 9})
@@ -499,7 +500,7 @@ def test_expressions_of_no_object_are_proven_negatives_of_a_recipe_that_asks_for
         for phrase in caption.get("absent", [])
     }
     assert absent == {"kite on the left": ("2", "expression of no object")}
-    assert (counts.read, counts.in_shards, counts.not_asked_for) == (2, 1, 1)
+    assert (counts.read, counts.in_shards, counts.not_asked_for) == (3, 1, 2)
     phrases = (manifest.load(tmp_path / "shards").absent or {})["coco"]
     assert (phrases.read, phrases.in_shards, phrases.rejected) == (2, 1, 1)
     reasons = {row.reason for row in tiny.rejected(tmp_path)}

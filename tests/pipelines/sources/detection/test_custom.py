@@ -246,6 +246,7 @@ def test_line_of_odvg_that_would_cost_too_much_is_rejected(tmp_path: Path) -> No
         *lines,
         odvg_line(FILES[0], detection={"instances": instances}),
         f'{{"filename": "x.jpg", "other": {nested}}}',
+        f'{{"filename": "x.jpg", "width": 9.0, "height": 9, "other": {nested}}}',
         odvg_line(FILES[1], grounding=usable),
     )
     table = {"files": {"train": ["own.jsonl"]}, "images": ["images"]}
@@ -254,7 +255,7 @@ def test_line_of_odvg_that_would_cost_too_much_is_rejected(tmp_path: Path) -> No
     assert time.process_time() - started < 5
     assert captions_of(tmp_path) == {(FILES[1], "a cat."): [("cat", box)]}
     reasons = Counter(row.reason for row in tiny.rejected(tmp_path))
-    assert reasons == {"record too large": 3, "unusable class name": 1, "malformed record": 1}
+    assert reasons == {"record too large": 3, "unusable class name": 1, "malformed record": 2}
 
 
 def test_spans_take_in_whole_graphemes(tmp_path: Path) -> None:
