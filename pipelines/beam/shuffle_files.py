@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from schemas.decodable import decodable
+
 
 class _Part(msgspec.Struct, array_like=True):
     file: str
@@ -30,7 +32,7 @@ def write_parts(parts: Mapping[bytes, bytes], folder: str) -> Iterator[tuple[byt
 
 def read_part(part: bytes, folder: str) -> bytes:
     """Returns the content of a key."""
-    place = msgspec.msgpack.decode(part, type=_Part)
+    place = msgspec.msgpack.decode(part, type=decodable(_Part))
     with Path(folder, place.file).open("rb") as file:
         file.seek(place.start)
         return file.read(place.size)
