@@ -205,13 +205,13 @@ def side_by_side(
     name: str, recipe: Path, root: Path, runs: int, before: Path | None
 ) -> dict[str, Run]:
     """Builds in turn in another clone, if there is one, and here; returns the medians."""
-    clones = {"before": before, "after": REPOSITORY} if before else {"here": REPOSITORY}
+    clones = {"here": REPOSITORY} if before is None else {"before": before, "after": REPOSITORY}
     results: dict[str, list[Run]] = {clone: [] for clone in clones}
     digests = set()
     for _, (clone, repository) in itertools.product(range(runs), clones.items()):
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "shards"
-            run = build(recipe, root, output, "--quiet", repository=repository or REPOSITORY)
+            run = build(recipe, root, output, "--quiet", repository=repository)
         results[clone].append(run)
         digests.add(tuple(shard.sha256 for shard in run.manifest.shards))
     if len(digests) > 1:

@@ -189,6 +189,8 @@ class _Model:
         if len(self._tokens) > CACHE_SIZE:
             self._tokens.clear()
         new = [kind for kind in dict.fromkeys(kinds) if kind not in self._tokens]
+        if not new:
+            return
         pair_starts = {
             start for _, start, _ in self._pair_starts(self._doc(new), allow_missing=True)
         }
